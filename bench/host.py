@@ -1,0 +1,94 @@
+"""The program of every child process: it runs brokers, loads, or (inproc) both, and tells what they have done.
+
+`python -m bench.host ASSIGNMENT` takes a `bench.work.Assignment` as JSON. It prints one line of JSON when everything is
+bound (`Started`), and one for each line on its standard input (`ProcessSample`). The end of the input ends it, so it
+never outlives its parent, however that ended.
+
+Only what the assignment needs is imported: the memory of a broker process is its own, not the bench's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import zmq
+
+from bench.work import Assignment, ProcessSample, Started
+
+if TYPE_CHECKING:
+    from bench.load.role import RunningLoad
+
+# The option counts sockets; a broker has two, a load one, and what a peer adds for itself fits into the rest.
+SPARE_SOCKETS = 1023
+
+
+def main() -> None:
+    """Run the assignment in argv until the standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends its children by closing the input.
+    assignment = Assignment.from_json(json.loads(sys.argv[1]))
+    _raise_descriptor_limit()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, _sockets(assignment) + SPARE_SOCKETS)
+    frontends: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+    if assignment.brokers is not None:
+        peer = importlib.import_module(assignment.brokers.module)
+        frontends, backends = peer.start(context, assignment.brokers)
+    loads = _start_loads(context, assignment)
+    _tell(Started(frontends, backends, tuple(load.endpoints for load in loads)))
+    for _ in sys.stdin:
+        _tell(_sample(loads))
+    # A proxy that blocks in a send cannot be asked to end, and nothing here is worth keeping: no orderly end.
+    os._exit(0)
+
+
+def _start_loads(context: zmq.Context[zmq.Socket[bytes]], assignment: Assignment) -> list[RunningLoad]:
+    if not assignment.loads:
+        return []
+    from bench.load.role import RunningLoad
+
+    return [RunningLoad(context, load) for load in assignment.loads]
+
+
+def _sample(loads: list[RunningLoad]) -> ProcessSample:
+    # Clock, CPU and counters are read in one breath; what takes longer comes after.
+    time_s, cpu_s, counts = time.monotonic(), time.process_time(), [load.count() for load in loads]
+    samples = tuple(load.sample(count) for load, count in zip(loads, counts, strict=True))
+    resident_kib, threads = _memory_and_threads()
+    return ProcessSample(time_s, cpu_s, resident_kib, threads, samples)
+
+
+def _memory_and_threads() -> tuple[int, int]:
+    """Resident memory in KiB and the number of threads; without /proc the highest memory so far, and 0 threads."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(fields["VmRSS"].split()[0]), int(fields["Threads"])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, 0  # macOS counts bytes
+
+
+def _sockets(assignment: Assignment) -> int:
+    brokers = 0 if assignment.brokers is None else 2 * len(assignment.brokers.frontends)
+    return brokers + sum(len(load.endpoints) for load in assignment.loads)
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _tell(line: Started | ProcessSample) -> None:
+    print(json.dumps(dataclasses.asdict(line)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Builds `load.c` once and loads it with ctypes.
+
+The library is kept in the user's cache under a hash of the source, the compiler and the libzmq that it will call, so an
+edit or another environment builds anew and a second run does not. It links nothing: `load_bind` hands it the functions
+of pyzmq's own libzmq.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("load.c")
+FLAGS = ("-O2", "-std=gnu11", "-shared", "-fPIC")
+COMPILE_DEADLINE_S = 60
+
+# The order of `libzmq_t` in load.c.
+FUNCTIONS = (
+    "zmq_msg_init",
+    "zmq_msg_recv",
+    "zmq_msg_send",
+    "zmq_msg_more",
+    "zmq_msg_size",
+    "zmq_msg_close",
+    "zmq_send_const",
+    "zmq_poll",
+    "zmq_errno",
+)
+
+
+class LoadError(Exception):
+    """The load could not be built."""
+
+
+def libzmq_path() -> str:
+    """The library that holds pyzmq's copy of libzmq: its compiled backend."""
+    path = import_module("zmq.backend.cython._zmq").__file__
+    if path is None:
+        raise LoadError("pyzmq's compiled backend has no file; the load cannot reach its libzmq")
+    return path
+
+
+def library_path() -> Path:
+    """The compiled load, built now if the cache has none."""
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise LoadError("no C compiler (cc, gcc, clang or $CC) to build bench/load/load.c with")
+    key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), compiler.encode(), libzmq_path().encode()])).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pollbroker-bench"
+    library = cache / f"load-{key}.so"
+    if library.exists():
+        return library
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as directory:
+        built = Path(directory) / library.name
+        result = subprocess.run(
+            [compiler, *FLAGS, str(SOURCE), "-o", str(built)],
+            capture_output=True,
+            text=True,
+            timeout=COMPILE_DEADLINE_S,
+            check=False,
+        )
+        if result.returncode:
+            raise LoadError(f"{compiler} could not build {SOURCE}:\n{result.stderr}")
+        built.replace(library)  # at once, so that a second bench never loads half a library
+    return library
+
+
+def load_library() -> ctypes.CDLL:
+    """The compiled load, bound to pyzmq's libzmq. A call into it releases the GIL."""
+    libzmq = ctypes.CDLL(libzmq_path())
+    addresses = [ctypes.cast(getattr(libzmq, name), ctypes.c_void_p) for name in FUNCTIONS]
+    library = ctypes.CDLL(str(library_path()))
+    library.load_bind.restype = None
+    library.load_bind((ctypes.c_void_p * len(addresses))(*addresses))
+    return library

@@ -1,0 +1,27 @@
+"""How many messages a second does one STREAMER move, and what does one message cost?"""
+
+from __future__ import annotations
+
+from bench.peers.table import NATIVE, PROXY
+from bench.question import Cell, Goal, Question
+from bench.questions import rates
+
+GOALS = (
+    Goal("rate_per_s", NATIVE.name, PROXY.name, 1.5, at_least=True),
+    Goal("cpu_ns", NATIVE.name, PROXY.name, 0.6, at_least=False),
+)
+
+
+def cells(quick: bool) -> tuple[Cell, ...]:
+    """PUSH to PULL through one pair, one frame a message."""
+    return rates.grid("streamer", GOALS, quick=quick)
+
+
+QUESTION = Question(
+    name="streamer-rate",
+    title="One STREAMER, PUSH to PULL, messages of one frame",
+    figures=rates.FIGURES,
+    cells=cells,
+    measure=rates.measure,
+    note=rates.NOTE,
+)

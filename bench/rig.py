@@ -1,0 +1,145 @@
+"""The set-up of one sample: a broker process and the load processes around it, fresh, on their own endpoints.
+
+For inproc all of it is one process, because only threads of one process can share an inproc endpoint; the CPU time of
+that process is then the load's too.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.child import Child, ChildError
+from bench.peers.table import Peer
+from bench.work import TRAFFIC, Assignment, LoadSample, ProcessSample, Work
+
+CONDITION_DEADLINE_S = 30.0
+CONDITION_PAUSE_S = 0.01  # between two looks at a counter: waiting must not weigh on the machine
+
+
+@dataclass(frozen=True)
+class Window:
+    """What happened between two moments: at the broker's process (0 without one) and where messages are counted."""
+
+    rate_per_s: float
+    cpu_share: float
+    broker: ProcessSample | None
+    counted: LoadSample
+
+
+class Rig:
+    """A peer with its load, as a context manager that ends every process.
+
+    `start` brings up all of it; a question that wants one part after the other calls `start_broker` and `start_load`.
+    """
+
+    def __init__(self, peer: Peer, work: Work) -> None:
+        self._peer = peer
+        self._work = work
+        self._stack = ExitStack()
+        self._broker: Child | None = None
+        self._loads: dict[str, tuple[Child, int]] = {}  # by side: the process, and which of its loads
+        self._endpoints: dict[str, tuple[str, ...]] = {}
+
+    def __enter__(self) -> Self:
+        self._directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def start(self) -> None:
+        """Start the broker and both loads, and wait until messages arrive."""
+        if self._work.together:
+            self._start_together()
+        else:
+            self.start_broker()
+            self.start_load("backend")
+            self.start_load("frontend")
+        self.wait_for_messages(TRAFFIC[self._work.traffic].counter, 1)
+
+    def start_broker(self) -> None:
+        """Start the broker process, if the peer has one, and wait until its ports are bound."""
+        if self._peer.module is None:
+            return
+        work = self._work
+        brokers = work.deployment(self._peer.module, self._directory)
+        self._broker = self._child(self._peer.name, Assignment(brokers))
+        started = self._broker.started()
+        self._endpoints = {"frontend": started.frontends[: work.pairs], "backend": started.backends[: work.pairs]}
+
+    def start_load(self, side: str) -> None:
+        """Start the load at one port. Without a broker the backend's load binds, and must be started first."""
+        bind = self._peer.module is None and side == "backend"
+        if bind:
+            self._endpoints["backend"] = self._work.endpoints("backend", self._work.pairs, self._directory)
+        load = self._work.load(side, self._endpoints[side], bind=bind)
+        child = self._child(f"{self._peer.name}: {load.role}", Assignment(None, (load,)))
+        self._loads[side] = child, 0
+        started = child.started()
+        if bind:
+            self._endpoints["frontend"] = started.loads[0]
+
+    def wait_for_messages(self, side: str, count: int) -> None:
+        """Return once the load at `side` has counted so many messages. Raises `ChildError` at the deadline."""
+        child, index = self._loads[side]
+        deadline_s = time.monotonic() + CONDITION_DEADLINE_S
+        while True:
+            child.ask()
+            messages = child.sample().loads[index].messages
+            if messages >= count:
+                return
+            if time.monotonic() > deadline_s:
+                arrived = f"{messages} of {count} messages at the {side}"
+                raise ChildError(f"{self._peer.name}: {arrived} after {CONDITION_DEADLINE_S:.0f} s")
+            time.sleep(CONDITION_PAUSE_S)
+
+    def window(self, warm_up_s: float, window_s: float) -> Window:
+        """Measure from `warm_up_s` on, for `window_s`; messages are counted at the traffic's counter, if it runs."""
+        time.sleep(warm_up_s)
+        before = self._sample()
+        time.sleep(window_s)
+        after = self._sample()
+        rate_per_s, counted = 0.0, LoadSample(0, 0, 0)
+        if (place := self._loads.get(TRAFFIC[self._work.traffic].counter)) is not None:
+            child, index = place
+            counted = after[child].loads[index]
+            messages = counted.messages - before[child].loads[index].messages
+            rate_per_s = messages / (after[child].time_s - before[child].time_s)
+        cpu_share, broker = 0.0, None
+        if self._broker is not None:
+            broker, first = after[self._broker], before[self._broker]
+            cpu_share = (broker.cpu_s - first.cpu_s) / (broker.time_s - first.time_s)
+        return Window(rate_per_s, cpu_share, broker, counted)
+
+    def _start_together(self) -> None:
+        work = self._work
+        frontends = work.endpoints("frontend", work.pairs, self._directory)
+        backends = work.endpoints("backend", work.pairs, self._directory)
+        if self._peer.module is None:
+            brokers, frontends = None, backends
+        else:
+            brokers = work.deployment(self._peer.module, self._directory)
+        loads = (work.load("backend", backends, bind=brokers is None), work.load("frontend", frontends))
+        child = self._child(self._peer.name, Assignment(brokers, loads))
+        child.started()
+        self._broker = child if brokers else None
+        self._loads = {"backend": (child, 0), "frontend": (child, 1)}
+
+    def _sample(self) -> dict[Child, ProcessSample]:
+        """Every process at one moment: all are asked before the first answer is awaited."""
+        children = {child for child, _ in self._loads.values()} | ({self._broker} if self._broker else set())
+        for child in children:
+            child.ask()
+        return {child: child.sample() for child in children}
+
+    def _child(self, role: str, assignment: Assignment) -> Child:
+        environment = self._peer.environment if assignment.brokers else {}
+        return self._stack.enter_context(Child(role, assignment, environment))

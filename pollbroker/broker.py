@@ -1,0 +1,267 @@
+"""Brokers: a device at work. Its ports, its flows, and the one subtle rule of the loop.
+
+**Settling.** A socket is settled when ZMQ_EVENTS has been read after the last operation on it. libzmq's descriptor
+(ZMQ_FD) is readable while commands are pending, and a send or a receive may process them: then nothing is left to wake
+anybody, though a message or room has come. So whoever works with a broker's sockets settles them before the loop may
+sleep; `work` does.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import zmq
+
+from pollbroker.device import Device
+from pollbroker.flow import Flow, FlowState
+from pollbroker.port import Port
+from pollbroker.pump import HandlerPump, Pump, Pumping
+from pollbroker.statistics import BrokerStatistics
+
+_POLLIN: Final = int(zmq.POLLIN)
+_POLLOUT: Final = int(zmq.POLLOUT)
+
+
+class BrokerState(StrEnum):
+    RUNNING = "running"
+    PAUSED = "paused"
+    REMOVING = "removing"
+    """Only what it holds is still sent."""
+    REMOVED = "removed"
+    ENDED = "ended"
+    """Its context was terminated: an orderly end."""
+    FAILED = "failed"
+    """See `Broker.error`."""
+
+
+FINAL_STATES: Final = frozenset({BrokerState.REMOVED, BrokerState.ENDED, BrokerState.FAILED})
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a broker needs of its engine."""
+
+    rouse: Callable[["Broker"], None]
+    """Have `work` called in the next turn."""
+    release: Callable[[Port], None]
+    """Watch this port no longer: it is about to be closed, or the caller's again."""
+    call_later: Callable[[float, Callable[[], None]], object]
+    clock: Callable[[], float]
+
+
+class Broker:
+    """A device at work. Attributes may be read from any thread; methods are the engine's.
+
+    `frontend`, `backend` and `capture` are its ports; a port's `endpoints` are the real addresses.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        device: Device,
+        frontend: Port,
+        backend: Port | None,
+        capture: Port | None,
+        *,
+        pumping: Pumping,
+        prefixes: tuple[bytes, bytes] | None,
+        surroundings: Surroundings,
+    ) -> None:
+        self.name = name
+        self.device = device
+        self.frontend = frontend
+        self.backend = backend
+        self.capture = capture
+        self.state = BrokerState.RUNNING
+        self.error: BaseException | None = None
+        """Why it failed."""
+        self.removed: Future[BrokerStatistics] = Future()
+        """Resolved when it is removed, or has ended by itself."""
+        self.working = False
+        """Whether it is within `work` now: its own handlers are told that they cannot steer it."""
+        self._surroundings = surroundings
+        self._flows = tuple(self._make_flows(pumping, prefixes))
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """Its sockets: frontend, backend and capture, as far as it has them."""
+        return tuple(port for port in (self.frontend, self.backend, self.capture) if port is not None)
+
+    @property
+    def watched_ports(self) -> tuple[Port, ...]:
+        """Those of them that something can happen at; nothing waits for a capture socket."""
+        return (self.frontend,) if self.backend is None else (self.frontend, self.backend)
+
+    def _make_flows(self, pumping: Pumping, prefixes: tuple[bytes, bytes] | None) -> Iterator[Flow]:
+        ports = {"frontend": self.frontend, "backend": self.backend}
+        for route in self.device.routes:
+            source, sink = ports[route.source], ports[route.sink]
+            assert source is not None
+            assert sink is not None
+            capture = None if self.capture is None else self.capture.plain
+            prefix = None if prefixes is None else prefixes[0 if route.source == "frontend" else 1]
+            drop = self.device.slow_peer == "drop"
+            pump: Pump
+            if route.via is None:
+                pump = pumping.make_pump(
+                    source.plain, sink.plain, capture=capture, prefix=prefix, drop_slow_peer=drop
+                )
+            else:
+                pump = HandlerPump(
+                    source.plain, sink.plain, route.via, capture=capture, prefix=prefix, drop_slow_peer=drop
+                )
+            yield Flow(source, sink, pump, self._surroundings.clock)
+
+    # -- the engine's turn --------------------------------------------------------------------------------------------
+
+    def work(self, limit_messages: int, limit_bytes: int) -> None:
+        """Let each ready flow move at most that much, then settle what was touched."""
+        self.working = True
+        try:
+            for port in self.ports:
+                port.check_open()
+            touched: dict[Port, None] = {}
+            for flow in self._flows:
+                if flow.state is FlowState.READY:
+                    if self.state is BrokerState.REMOVING:
+                        flow.move(1, 1)  # what it holds, and no more
+                        if not flow.pump.held:
+                            flow.end()
+                    else:
+                        flow.move(limit_messages, limit_bytes)
+                    touched[flow.source] = touched[flow.sink] = None
+            for port in touched:
+                self._settle(port)
+        except zmq.ZMQError as error:
+            self._end(error)
+            return
+        finally:
+            self.working = False
+        self._rouse_if_ready()
+
+    def wake(self, port: Port) -> None:
+        """Something has happened at a port: settle it."""
+        if self.state in FINAL_STATES:
+            return
+        try:
+            self._settle(port)
+        except zmq.ZMQError as error:
+            self._end(error)
+            return
+        self._rouse_if_ready()
+
+    def _settle(self, port: Port) -> None:
+        events = port.read_events()
+        for flow in self._flows:
+            if flow.source is port and flow.state is FlowState.WAITING and events & _POLLIN:
+                flow.state = FlowState.READY
+            elif flow.sink is port and flow.state is FlowState.STALLED:
+                if flow.sink_says(bool(events & _POLLOUT)) is FlowState.RETRYING:
+                    self._retry_later(flow)
+
+    def _retry_later(self, flow: Flow) -> None:
+        def retry() -> None:
+            if flow.state is FlowState.RETRYING:
+                flow.state = FlowState.READY
+                self._surroundings.rouse(self)
+
+        self._surroundings.call_later(flow.next_retry_s(), retry)
+
+    def _rouse_if_ready(self) -> None:
+        if any(flow.state is FlowState.READY for flow in self._flows):
+            self._surroundings.rouse(self)
+        elif self.state is BrokerState.REMOVING and all(flow.state is FlowState.ENDED for flow in self._flows):
+            self.end_removal()
+
+    def interest(self, port: Port) -> int:
+        """The events for which a port has to be watched: a flow that could not move for them is not woken by them."""
+        events = 0
+        for flow in self._flows:
+            if flow.source is port and flow.state is FlowState.WAITING:
+                events |= _POLLIN
+            if flow.sink is port and flow.state is FlowState.STALLED:
+                events |= _POLLOUT
+        return events
+
+    # -- what the engine is told to do --------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Move nothing until `resume`."""
+        if self.state is BrokerState.RUNNING:
+            self.state = BrokerState.PAUSED
+            for flow in self._flows:
+                flow.pause()
+
+    def resume(self) -> None:
+        """Move again."""
+        if self.state is BrokerState.PAUSED:
+            self.state = BrokerState.RUNNING
+            self.start()
+
+    def start(self) -> None:
+        """Let every flow try: what it finds tells what to wait for."""
+        for flow in self._flows:
+            flow.resume()
+        self._surroundings.rouse(self)
+
+    def look_again(self) -> None:
+        """Have every flow that waits look at its source in the next turn."""
+        for flow in self._flows:
+            if flow.state is FlowState.WAITING:
+                flow.resume()
+        self._rouse_if_ready()
+
+    def begin_removal(self) -> None:
+        """Take nothing more; go on sending what is held. `removed` is resolved when nothing is."""
+        if self.state in (BrokerState.RUNNING, BrokerState.PAUSED):
+            self.state = BrokerState.REMOVING
+            for flow in self._flows:
+                if not flow.pump.held:
+                    flow.end()
+                elif flow.state is FlowState.PAUSED:
+                    flow.resume()
+        self._rouse_if_ready()
+
+    def end_removal(self) -> None:
+        """Be removed now, whatever is held still; the final statistics say what that is."""
+        if self.state not in FINAL_STATES:
+            self._finish(BrokerState.REMOVED)
+
+    def _end(self, error: zmq.ZMQError) -> None:
+        """End for an error of one of the sockets: the context's end is an orderly one, anything else a failure."""
+        if error.errno == zmq.ETERM:
+            self._finish(BrokerState.ENDED)
+        else:
+            self.error = error
+            self._finish(BrokerState.FAILED)
+
+    def _finish(self, state: BrokerState) -> None:
+        self.state = state
+        for flow in self._flows:
+            flow.end()
+        for port in self.ports:
+            self._surroundings.release(port)
+            port.close()
+        self.removed.set_result(self.statistics())
+
+    # -- what it tells ------------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held and nothing was left to read when its sockets were last settled."""
+        return all(flow.state in (FlowState.WAITING, FlowState.ENDED) for flow in self._flows)
+
+    def statistics(self) -> BrokerStatistics:
+        """A snapshot."""
+        return BrokerStatistics(
+            name=self.name,
+            device=self.device.name,
+            state=self.state,
+            error=None if self.error is None else str(self.error),
+            flows={flow.source.name: flow.statistics() for flow in self._flows},
+        )
+
+    def __repr__(self) -> str:
+        return f"<Broker {self.name} {self.device.name} {self.state}>"

@@ -1,0 +1,131 @@
+"""Endpoints: what they may look like, checked before libzmq sees them.
+
+libzmq accepts more than it should (`tcp://127.0.0.1:70000` binds port 4464), so every endpoint is parsed here first. The
+notation is czmq's (zsock_attach): `@tcp://...` binds, `>tcp://...` connects, several are separated by commas; without a
+mark a broker binds, since its peers come and go and it stays.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from pollbroker.errors import EndpointError
+
+Endpoints: TypeAlias = str | Iterable[str]
+
+_IPC_PATH_MAX_BYTES: Final = 107
+"""`sockaddr_un.sun_path` holds 108 bytes with the NUL that ends it (unix(7))."""
+
+_INPROC_NAME_MAX_BYTES: Final = 256
+"""zmq_inproc(7)."""
+
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?\Z")
+"""A DNS name or an interface name."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint: its address as libzmq takes it, and whether it is bound or connected."""
+
+    address: str
+    bind: bool
+
+    def __str__(self) -> str:
+        return f"{'@' if self.bind else '>'}{self.address}"
+
+    @property
+    def host_name(self) -> str | None:
+        """The name that has to be resolved to connect, or None where there is none."""
+        if self.bind or not self.address.startswith("tcp://"):
+            return None
+        host = self.address.removeprefix("tcp://").rpartition(";")[2].rpartition(":")[0]
+        return None if _is_ip(host) else host
+
+
+def parse_endpoints(place: str, endpoints: Endpoints) -> tuple[Endpoint, ...]:
+    """The endpoints of a port, from a string (commas between several) or from several strings.
+
+    Raises `EndpointError`, which names the `place`, the endpoint and what was expected.
+    """
+    if isinstance(endpoints, str):
+        endpoints = endpoints.split(",")
+    try:
+        texts = list(endpoints)
+    except TypeError:
+        raise EndpointError(f"{place}: {endpoints!r}: expected an endpoint or several, as strings") from None
+    parsed = tuple(_parse(place, text) for text in texts)
+    if not parsed:
+        raise EndpointError(f"{place}: no endpoint is given; expected one such as tcp://127.0.0.1:5559")
+    return parsed
+
+
+def _parse(place: str, text: str) -> Endpoint:
+    if not isinstance(text, str):
+        raise EndpointError(f"{place}: {text!r}: expected an endpoint as a string, such as tcp://127.0.0.1:5559")
+    text = text.strip()
+    bind = not text.startswith(">")
+    address = text[1:] if text[:1] in ("@", ">") else text
+    where = f"{place}: {text}"
+    if "\0" in address:
+        raise EndpointError(f"{place}: {text!r}: an endpoint cannot hold a NUL")
+    transport, separator, rest = address.partition("://")
+    if not separator:
+        raise EndpointError(f"{where}: expected transport://address, such as tcp://127.0.0.1:5559")
+    check = _CHECKS.get(transport)
+    if check is None:
+        raise EndpointError(f"{where}: transport {transport!r} is not known; expected {', '.join(_CHECKS)}")
+    check(where, rest, bind)
+    return Endpoint(address, bind)
+
+
+def _check_tcp(where: str, rest: str, bind: bool) -> None:
+    source, semicolon, rest = rest.rpartition(";")
+    if semicolon:
+        if bind:
+            raise EndpointError(f"{where}: a source address (before the semicolon) goes with connecting (>) only")
+        _check_host_and_port(where, source, local=True)
+    _check_host_and_port(where, rest, local=bind)
+
+
+def _check_host_and_port(where: str, text: str, *, local: bool) -> None:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host:
+        raise EndpointError(f"{where}: expected tcp://host:port")
+    if local and port == "*":
+        pass
+    elif not (port.isascii() and port.isdigit() and (0 if local else 1) <= int(port) <= 65535):
+        raise EndpointError(f"{where}: port must be {'0 to 65535 or *' if local else '1 to 65535'}")
+    if host == "*":
+        if not local:
+            raise EndpointError(f"{where}: a host to connect to is needed; * can only be bound")
+    elif not (_is_ip(host) or _HOST_NAME.match(host)):
+        raise EndpointError(f"{where}: {host!r} is neither an address nor a name; write IPv6 as [::1]")
+
+
+def _check_ipc(where: str, rest: str, bind: bool) -> None:
+    if not rest:
+        raise EndpointError(f"{where}: expected ipc://path")
+    if rest == "*" and not bind:
+        raise EndpointError(f"{where}: a path to connect to is needed; * can only be bound")
+    if len(rest.encode()) > _IPC_PATH_MAX_BYTES:
+        raise EndpointError(f"{where}: the path is longer than {_IPC_PATH_MAX_BYTES} bytes")
+
+
+def _check_inproc(where: str, rest: str, bind: bool) -> None:
+    if not 1 <= len(rest.encode()) <= _INPROC_NAME_MAX_BYTES:
+        raise EndpointError(f"{where}: expected inproc://name, the name 1 to {_INPROC_NAME_MAX_BYTES} bytes")
+
+
+_CHECKS: Final = {"tcp": _check_tcp, "ipc": _check_ipc, "inproc": _check_inproc}
+
+
+def _is_ip(host: str) -> bool:
+    """Whether it is an IPv4 address, or an IPv6 address in brackets."""
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        version = ipaddress.ip_address(bare).version
+    except ValueError:
+        return False
+    return bare is not host or version == 4

@@ -1,0 +1,413 @@
+"""The engine: a table of brokers on a loop."""
+
+import itertools
+import logging
+import resource
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+import zmq
+
+from pollbroker.broker import FINAL_STATES, Broker, BrokerState, Surroundings
+from pollbroker.device import Device, Options, find_device
+from pollbroker.endpoint import Endpoints
+from pollbroker.errors import EndpointError, EngineError
+from pollbroker.loop import Loop
+from pollbroker.opening import SETTLING_DOWN_S, Plan, ReleasedAddresses, lend_ports, make_plan
+from pollbroker.port import Port
+from pollbroker.pump import Socket
+from pollbroker.statistics import BrokerStatistics, EngineStatistics
+from pollbroker.waiting import Poller
+
+_logger = logging.getLogger("pollbroker")
+
+
+class Engine(Loop):
+    """Runs any number of brokers in one thread.
+
+    Arguments:
+        context: where `add` opens sockets; by default a context of the engine's own, which allows as many sockets as
+            the process may open descriptors, and which `close` terminates.
+        poller: a `zmq.Poller`, or what looks like one (`zmq.green.Poller()` makes the engine cooperative under gevent).
+        clock: seconds, monotonic; `time.monotonic` by default.
+        burst_messages, burst_bytes: the most that one direction of one broker moves in one turn. Larger bursts cost
+            less for each message; smaller ones let the other brokers, and control, have their turn sooner.
+        pump: "native" or "python"; by default as POLLBROKER_PUMP says, else the native one if it was built.
+        waiter: "nested" or "flat"; by default as POLLBROKER_WAITER says, else nested where the platform has it.
+
+    Use it as `engine.run()` in this thread, as `with Engine() as engine:` in a thread of its own, or drive it with
+    `step`. Every method may be called from any thread. After `fork` the child can do nothing with it: `EngineError`.
+
+    Raises `ConfigError` if an argument, or one of the two environment variables, is unfit.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[Any] | None = None,
+        *,
+        poller: Poller | None = None,
+        clock: Callable[[], float] | None = None,
+        burst_messages: int = 1000,
+        burst_bytes: int = 1 << 20,
+        pump: str | None = None,
+        waiter: str | None = None,
+    ) -> None:
+        super().__init__(
+            poller=poller,
+            clock=clock,
+            burst_messages=burst_messages,
+            burst_bytes=burst_bytes,
+            pump=pump,
+            waiter=waiter,
+        )
+        self.context: zmq.Context[Any] = _roomy_context() if context is None else context
+        """Where `add` opens sockets."""
+        self._owns_context = context is None
+        self._table: dict[str, Broker] = {}
+        self._lent: dict[int, tuple[Broker, Port]] = {}
+        self._released = ReleasedAddresses()
+        self._drains: dict[Future[tuple[str, ...]], None] = {}
+        self._at_close: list[Callable[[], Any]] = []
+        self._thread: threading.Thread | None = None
+        self._surroundings = Surroundings(self._rouse, self._release, self._timers.add, self._clock)
+
+    # -- brokers ------------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        name: str,
+        device: Device | str,
+        *,
+        frontend: Endpoints,
+        backend: Endpoints | None = None,
+        capture: Endpoints | None = None,
+        frontend_options: Options | None = None,
+        backend_options: Options | None = None,
+        capture_options: Options | None = None,
+        capture_type: int = zmq.PUB,
+        capture_prefixes: tuple[bytes, bytes] | None = None,
+    ) -> Broker:
+        """Start a broker on sockets that the engine opens and owns; returns it with its endpoints bound.
+
+        Arguments:
+            name: unique in this engine.
+            device: a `Device`, or its name in `DEVICES`.
+            frontend, backend, capture: endpoints, one or several (a list, or with commas): `@tcp://...` or without a
+                mark is bound, `>tcp://...` connected. `capture` is given a copy of every message that is sent on.
+            frontend_options, backend_options, capture_options: socket options by name, such as `{"sndhwm": 5000}`.
+            capture_type: PUB, PUSH, DEALER or PAIR.
+            capture_prefixes: two frames, of which one precedes each captured message: the first where it came from
+                the frontend, the second where from the backend.
+
+        Raises `DeviceError`, `EndpointError`, `ConfigError`, or `EngineError` (the name is taken, no socket can be had).
+        """
+        found = find_device(device)
+        _check_name(name)
+        plan = make_plan(
+            name,
+            found,
+            {"frontend": frontend, "backend": backend, "capture": capture},
+            {"frontend": frontend_options, "backend": backend_options, "capture": capture_options},
+            zmq.SocketType(capture_type),
+        )
+        give_up_s = time.monotonic() + SETTLING_DOWN_S
+        while True:
+            patient = not self._in_own_turn() and time.monotonic() < give_up_s
+            if not (patient and self._released.not_yet_free(plan)):
+                try:
+                    return self._call(self._add, name, found, plan, capture_prefixes)
+                except EndpointError as error:
+                    if not (patient and self._released.explain(error)):
+                        raise
+            time.sleep(0.001)
+
+    def _add(self, name: str, device: Device, plan: Plan, prefixes: tuple[bytes, bytes] | None) -> Broker:
+        self._check_free(name)
+        return self._enter(name, device, plan.open(self.context, self._pumping), prefixes)
+
+    def register(
+        self,
+        frontend: Socket,
+        backend: Socket | None,
+        device: Device | str,
+        *,
+        name: str | None = None,
+        capture: Socket | None = None,
+        capture_prefixes: tuple[bytes, bytes] | None = None,
+    ) -> Broker:
+        """Start a broker on the caller's sockets, which stay the caller's: never closed, no option touched.
+
+        Until the broker is removed only the engine may use them. Without a `name` it is called after its device, with
+        a number. A device with one socket takes it as `frontend`, with None as `backend`. For `capture` and
+        `capture_prefixes` see `add`.
+
+        Raises `DeviceError` (a socket of the wrong type) or `EngineError` (the name is taken, a socket is closed or
+        registered already).
+        """
+        found = find_device(device)
+        if name is not None:
+            _check_name(name)
+        if backend is frontend and found.backend is None:
+            backend = None
+        sockets = {"frontend": frontend, "backend": backend, "capture": capture}
+        return self._call(self._register, name, found, sockets, capture_prefixes)
+
+    def _register(
+        self,
+        name: str | None,
+        device: Device,
+        sockets: Mapping[str, Socket | None],
+        prefixes: tuple[bytes, bytes] | None,
+    ) -> Broker:
+        if name is None:
+            numbered = (f"{device.name}-{i}" for i in itertools.count(1))
+            name = next(one for one in numbered if one not in self._table)
+        self._check_free(name)
+        ports = lend_ports(name, device, sockets, self._pumping)
+        for port in ports.values():
+            owner, lent = self._lent.get(port.socket.underlying, (None, None))
+            if owner is not None and lent is not None:
+                owner.wake(lent)  # it may have been closed under the engine, and its address used again
+            if port.socket.underlying in self._lent or [p.socket for p in ports.values()].count(port.socket) > 1:
+                at = "twice here" if owner is None else f"already, as {owner.name}.{lent.name if lent else port.name}"
+                raise EngineError(f"brokers.{name}.{port.name}: the socket is registered {at}")
+        return self._enter(name, device, ports, prefixes)
+
+    def _enter(
+        self, name: str, device: Device, ports: Mapping[str, Port], prefixes: tuple[bytes, bytes] | None
+    ) -> Broker:
+        broker = Broker(
+            name,
+            device,
+            ports["frontend"],
+            ports.get("backend"),
+            ports.get("capture"),
+            pumping=self._pumping,
+            prefixes=prefixes,
+            surroundings=self._surroundings,
+        )
+        for port in broker.ports:
+            if not port.owned:
+                self._lent[port.socket.underlying] = (broker, port)
+            if port is not broker.capture:
+                self._waiter.add(port.plain, partial(self._wake, broker, port))
+        self._table[name] = broker
+        broker.start()
+        return broker
+
+    def _release(self, port: Port) -> None:
+        """A broker is done with a port: watch it no longer."""
+        if port.owned:
+            self._released.note(port)
+        else:
+            self._lent = {key: lent for key, lent in self._lent.items() if lent[1] is not port}
+        if port.name != "capture":
+            self._waiter.remove(port.plain)
+
+    def remove(self, name: str, *, timeout_s: float = 1.0) -> BrokerStatistics:
+        """End a broker, and return its final statistics: what a flow still held is a message that was not delivered.
+
+        It takes nothing more, and for up to `timeout_s` goes on offering what it holds. Then the sockets that the
+        engine opened are closed; what libzmq had accepted on them is sent on for as long as their `linger` allows. The
+        caller's own sockets are the caller's again. The other brokers go on meanwhile.
+
+        From within a turn of the loop (a reader, a timer) there is no waiting: what it holds is offered once.
+
+        Raises `EngineError` if there is no such broker, or if its own handler calls this.
+        """
+        if self._in_own_turn():
+            return self._call(self._remove_at_once, name)
+        broker = self._call(self._begin_removal, name, timeout_s)
+        self._wait(broker.removed, partial(self._turn, 10))
+        return broker.removed.result()
+
+    def _begin_removal(self, name: str, timeout_s: float) -> Broker:
+        broker = self._steerable(name)
+        broker.removed.add_done_callback(lambda _: self._table.pop(name, None))
+        broker.begin_removal()
+        if not broker.removed.done():
+            self._timers.add(timeout_s, broker.end_removal)
+        return broker
+
+    def _remove_at_once(self, name: str) -> BrokerStatistics:
+        broker = self._begin_removal(name, 0.0)
+        if not broker.removed.done():
+            broker.work(1, 1)
+            broker.end_removal()
+        return broker.removed.result()
+
+    def pause(self, name: str) -> None:
+        """Move nothing in this broker, in either direction, until `resume`; a message that it holds stays held.
+
+        Raises `EngineError` if there is no such broker, if it has ended, or if its own handler calls this.
+        """
+        self._call(self._pause, name)
+
+    def _pause(self, name: str) -> None:
+        broker = self._steerable(name)
+        self._check_alive(broker)
+        broker.pause()
+        self._changed[broker] = None
+
+    def resume(self, name: str) -> None:
+        """Move again. Raises as `pause`."""
+        self._call(self._resume, name)
+
+    def _resume(self, name: str) -> None:
+        broker = self._steerable(name)
+        self._check_alive(broker)
+        broker.resume()
+
+    def drain(self, timeout_s: float = 5.0) -> tuple[str, ...]:
+        """Wait until no broker holds a message or has one to read; the names of those that still had after `timeout_s`.
+
+        What is still on its way in the network does not show: stop the producers first. A paused broker cannot be
+        drained, so it is among the names.
+
+        Raises `EngineError` if called from within a turn of the loop.
+        """
+        if self._in_own_turn():
+            raise EngineError("drain() was called from within a turn of the loop, which it would wait for")
+        drained = self._call(self._begin_drain, timeout_s)
+        self._wait(drained, partial(self._turn, 10))
+        return drained.result()
+
+    def _begin_drain(self, timeout_s: float) -> Future[tuple[str, ...]]:
+        drained: Future[tuple[str, ...]] = Future()
+        self._drains[drained] = None
+        for broker in self._table.values():
+            broker.look_again()
+        self._timers.add(timeout_s, partial(self._end_drain, drained))
+        return drained
+
+    def _end_drain(self, drained: Future[tuple[str, ...]]) -> None:
+        if self._drains.pop(drained, False) is None:
+            drained.set_result(tuple(name for name, broker in self._table.items() if not broker.idle))
+
+    def _end_turn(self) -> None:
+        if self._drains and not self._ready and all(broker.idle for broker in self._table.values()):
+            for drained in list(self._drains):
+                self._end_drain(drained)
+
+    @property
+    def brokers(self) -> Mapping[str, Broker]:
+        """The brokers by name, as they are now; those that have failed or ended too, until they are removed."""
+        return MappingProxyType(dict(self._table))
+
+    def statistics(self) -> EngineStatistics:
+        """A frozen snapshot of every broker, each direction."""
+        return self._call(self._statistics)
+
+    def _statistics(self) -> EngineStatistics:
+        return EngineStatistics(
+            pump=self._pumping.name,
+            waiter=self._waiter.name,
+            turns=self._turns,
+            brokers={name: broker.statistics() for name, broker in self._table.items()},
+        )
+
+    def _check_free(self, name: str) -> None:
+        if name in self._table:
+            raise EngineError(f"brokers.{name}: the name is taken; expected one that no broker of this engine has")
+
+    def _steerable(self, name: str) -> Broker:
+        broker = self._table.get(name)
+        if broker is None:
+            known = ", ".join(self._table) or "none"
+            raise EngineError(f"no broker is named {name!r}; there are: {known}")
+        if broker.working:
+            raise EngineError(f"brokers.{name}: its own handler cannot steer it; use engine.call_soon_threadsafe")
+        return broker
+
+    @staticmethod
+    def _check_alive(broker: Broker) -> None:
+        if broker.state in FINAL_STATES or broker.state is BrokerState.REMOVING:
+            why = "" if broker.error is None else f": {broker.error}"
+            raise EngineError(f"brokers.{broker.name}: it is {broker.state}{why}")
+
+    # -- beginning and end --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Run in a thread of its own, until `stop()` or `close()`. Raises `EngineError` if it runs already."""
+        self._check_usable()
+        self._check_not_running()
+        if self._thread is not None:
+            self._thread.join()
+        self._thread = threading.Thread(target=self.run, name="pollbroker", daemon=True)
+        self._thread.start()
+
+    def on_close(self, callback: Callable[[], Any]) -> None:
+        """Have it called when the engine closes: whoever attached a socket closes it there."""
+        self._call(self._at_close.append, callback)
+
+    def close(self, *, timeout_s: float = 1.0) -> None:
+        """Stop, remove every broker (see `remove` for the time limit), and give everything back that is the engine's.
+
+        A context of the engine's own is terminated, which waits for what its sockets had accepted, at most as long as
+        their `linger`. Closing again does nothing.
+
+        Raises `EngineError` if called from within a turn of the loop.
+        """
+        if self._closed:
+            return
+        self._check_usable()
+        if self._in_own_turn():
+            raise EngineError("close() was called from within a turn of the loop; call stop() there")
+        removals = [self._call(self._begin_removal, name, timeout_s) for name in self.brokers]
+        for broker in removals:
+            self._wait(broker.removed, partial(self._turn, 10))
+        if self._running:
+            self.stop()
+        if self._thread is not None:
+            self._thread.join()
+        with self._lock:
+            self._close()
+        for broker in removals:
+            lost = sum(flow.held for flow in broker.removed.result().flows.values())
+            if lost:
+                _logger.warning("brokers.%s: closed with %d messages undelivered", broker.name, lost)
+
+    def _close(self) -> None:
+        if self._closed:
+            return
+        for callback in self._at_close:
+            try:
+                callback()
+            except Exception:
+                _logger.exception("a callback at the engine's close raised")
+        for target in list(self._readers):
+            self._remove_reader(target)
+        self._closed = True
+        self._waiter.remove(self._calls.fileno())
+        self._waiter.close()
+        self._calls.close()
+        if self._owns_context:
+            self.context.term()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _roomy_context() -> zmq.Context[Any]:
+    """A context that allows as many sockets as the process may open descriptors; libzmq's default is 1,023."""
+    context: zmq.Context[Any] = zmq.Context()
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = context.get(zmq.SOCKET_LIMIT)
+    context.set(zmq.MAX_SOCKETS, most if descriptors == resource.RLIM_INFINITY else min(descriptors, most))
+    return context
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise EngineError(f"{name!r} cannot name a broker; expected a non-empty, printable string")

@@ -1,0 +1,172 @@
+"""From what `Engine.add` and `Engine.register` are told to the ports of a broker.
+
+A `Plan` is made, and everything in it checked, in the caller's thread; its sockets are opened in the engine's.
+"""
+
+import errno
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from pollbroker.device import CAPTURE_TYPES, Device, PortName
+from pollbroker.endpoint import Endpoint, Endpoints, parse_endpoints
+from pollbroker.errors import DeviceError, EndpointError, EngineError
+from pollbroker.options import Value, parse_options
+from pollbroker.port import Port, open_port, socket_type_of
+from pollbroker.pump import Pumping, Socket
+
+SETTLING_DOWN_S: Final = 1.0
+"""How long a closed socket's address may still be in use: libzmq closes its listeners in another thread."""
+
+
+@dataclass(frozen=True)
+class PortPlan:
+    """A port to open."""
+
+    place: str
+    name: str
+    socket_type: zmq.SocketType
+    endpoints: tuple[Endpoint, ...]
+    options: tuple[tuple[zmq.SocketOption, Value], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A broker's ports to open."""
+
+    ports: tuple[PortPlan, ...]
+
+    def open(self, context: zmq.Context[Socket], pumping: Pumping) -> dict[str, Port]:
+        """Open all of them, by name; on an error those that were opened are closed again."""
+        opened: dict[str, Port] = {}
+        try:
+            for plan in self.ports:
+                opened[plan.name] = open_port(
+                    context,
+                    pumping,
+                    place=plan.place,
+                    name=plan.name,
+                    socket_type=plan.socket_type,
+                    endpoints=plan.endpoints,
+                    options=plan.options,
+                )
+        except BaseException:
+            for port in opened.values():
+                port.socket.close(linger=0)
+            raise
+        return opened
+
+
+def make_plan(
+    name: str,
+    device: Device,
+    endpoints: Mapping[str, Endpoints | None],
+    options: Mapping[str, Mapping[str, object] | None],
+    capture_type: zmq.SocketType,
+) -> Plan:
+    """Check what a broker is to be opened with. Both mappings are by port: frontend, backend, capture.
+
+    Raises `DeviceError`, `EndpointError` or `ConfigError`.
+    """
+    if capture_type not in CAPTURE_TYPES:
+        _refuse_capture(name, capture_type)
+    plans = []
+    for port, given in endpoints.items():
+        place = f"brokers.{name}.{port}"
+        is_capture = port == "capture"
+        types = (capture_type,) if is_capture else device.types_of(_port_name(port))
+        if given is None:
+            if types and not is_capture:
+                raise EndpointError(f"{place}: no endpoint is given; the device {device.name} has a {port}")
+            continue
+        if not types:
+            raise DeviceError(f"{place}: the device {device.name} has no {port}; expected no endpoint for it")
+        merged: dict[str, object] = {}
+        if not is_capture:
+            merged |= {k.lower(): v for k, v in device.options_of(_port_name(port)).items()}
+        merged |= {str(k).lower(): v for k, v in (options.get(port) or {}).items()}
+        plans.append(
+            PortPlan(place, port, types[0], parse_endpoints(place, given), tuple(parse_options(place, merged)))
+        )
+    return Plan(tuple(plans))
+
+
+def lend_ports(
+    name: str, device: Device, sockets: Mapping[str, Socket | None], pumping: Pumping
+) -> dict[str, Port]:
+    """The ports of a broker whose sockets stay the caller's, by name: frontend, backend, capture.
+
+    Raises `DeviceError` for a socket of a type that cannot stand there, and `EngineError` for one that is closed.
+    """
+    ports: dict[str, Port] = {}
+    for port, socket in sockets.items():
+        place = f"brokers.{name}.{port}"
+        if socket is None:
+            if port != "capture" and device.types_of(_port_name(port)):
+                raise DeviceError(f"{place}: no socket is given; the device {device.name} has a {port}")
+            continue
+        if not hasattr(socket, "getsockopt"):
+            raise DeviceError(f"{place}: {socket!r} is no ZeroMQ socket")
+        if socket.closed:
+            raise EngineError(f"{place}: the socket is closed; expected an open one")
+        if port == "capture":
+            if socket_type_of(socket) not in CAPTURE_TYPES:
+                _refuse_capture(name, socket_type_of(socket))
+        elif not device.types_of(_port_name(port)):
+            raise DeviceError(f"{place}: the device {device.name} has no {port}; expected no socket for it")
+        else:
+            device.check_socket_type(_port_name(port), socket_type_of(socket))
+        ports[port] = Port(port, socket, pumping, owned=False)
+    return ports
+
+
+def _port_name(port: str) -> PortName:
+    return "frontend" if port == "frontend" else "backend"
+
+
+def _refuse_capture(name: str, socket_type: int) -> None:
+    expected = ", ".join(t.name for t in CAPTURE_TYPES)
+    found = zmq.SocketType(socket_type).name
+    raise DeviceError(f"brokers.{name}.capture: a {found} socket cannot capture; expected one of {expected}")
+
+
+class ReleasedAddresses:
+    """Addresses that were bound here until a moment ago, and may not be free yet.
+
+    libzmq closes a listener in its own thread, soon after the socket: a bind at once may find the address in use, and
+    an `ipc://` path that is bound at once is removed again by the listener before.
+    """
+
+    def __init__(self) -> None:
+        self._released_s: dict[str, float] = {}
+
+    def note(self, port: Port) -> None:
+        """A port of the engine's own is being closed."""
+        now_s = time.monotonic()
+        self._released_s = {a: s for a, s in self._released_s.items() if now_s - s < SETTLING_DOWN_S}
+        self._released_s |= dict.fromkeys(port.endpoints, now_s)
+
+    def not_yet_free(self, plan: Plan) -> bool:
+        """Whether an `ipc://` path of this plan is still to be removed by its last owner."""
+        return any(
+            endpoint.address.startswith("ipc://")
+            and self._is_recent(endpoint.address)
+            and Path(endpoint.address.removeprefix("ipc://")).exists()
+            for port in plan.ports
+            for endpoint in port.endpoints
+            if endpoint.bind
+        )
+
+    def explain(self, error: EndpointError) -> bool:
+        """Whether this may pass by itself: an address in use, soon after one of ours was released."""
+        cause = error.__cause__
+        in_use = isinstance(cause, zmq.ZMQError) and cause.errno == errno.EADDRINUSE
+        return in_use and any(map(self._is_recent, self._released_s))
+
+    def _is_recent(self, address: str) -> bool:
+        released_s = self._released_s.get(address)
+        return released_s is not None and time.monotonic() - released_s < SETTLING_DOWN_S

@@ -1,0 +1,85 @@
+"""Socket options by name (`sndhwm`, `rcvhwm`, `maxmsgsize`, `tcp_keepalive`, ...), checked before they are set.
+
+The names are those of zmq_setsockopt(3) without `ZMQ_`, in any case; pyzmq's `zmq.SocketOption` is the list.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+import zmq
+from zmq import SocketOption
+from zmq.constants import _OptType
+
+from pollbroker.errors import ConfigError
+
+Value: TypeAlias = int | bytes
+
+_NOT_FOR_USERS: Final = frozenset({"FD", "EVENTS", "TYPE", "RCVMORE", "LAST_ENDPOINT", "MECHANISM", "THREAD_SAFE"})
+"""Options that can only be read."""
+
+_ENGINE_OWNS: Final = frozenset({"SNDTIMEO", "RCVTIMEO"})
+"""The engine never waits in a send or a receive, so these would have no effect."""
+
+_REPEATABLE: Final = frozenset({"SUBSCRIBE", "UNSUBSCRIBE", "TCP_ACCEPT_FILTER"})
+
+
+def parse_options(place: str, options: Mapping[str, object]) -> list[tuple[SocketOption, Value]]:
+    """Options by name as pairs to set, in the order given; a repeatable one (`subscribe`) may have a list of values.
+
+    Raises `ConfigError`, which names the `place`, the option and what was expected.
+    """
+    return [
+        (option, _checked(f"{place}: option {name}", option, value))
+        for name, given in options.items()
+        for option in [_find(place, name)]
+        for value in _values(option, given)
+    ]
+
+
+def set_options(place: str, socket: zmq.Socket[Any], options: Iterable[tuple[SocketOption, Value]]) -> None:
+    """Set parsed options on a fresh socket. Raises `ConfigError` for one that libzmq refuses for this socket type."""
+    for option, value in options:
+        try:
+            socket.setsockopt(option, value)
+        except zmq.ZMQError as error:
+            kind = zmq.SocketType(int(socket.getsockopt(zmq.TYPE))).name
+            raise ConfigError(
+                f"{place}: option {option.name.lower()}: libzmq refuses {value!r} for a {kind} socket: {error.strerror}"
+            ) from error
+
+
+def _find(place: str, name: str) -> SocketOption:
+    option = SocketOption.__members__.get(name.upper()) if isinstance(name, str) else None
+    if option is None:
+        near = difflib.get_close_matches(str(name).lower(), [o.name.lower() for o in SocketOption], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{place}: {name!r} is no socket option{hint}")
+    if option.name in _NOT_FOR_USERS:
+        raise ConfigError(f"{place}: option {name}: it can only be read")
+    if option.name in _ENGINE_OWNS:
+        raise ConfigError(f"{place}: option {name}: the engine never waits in a send or a receive")
+    return option
+
+
+def _values(option: SocketOption, given: object) -> list[object]:
+    if option.name in _REPEATABLE and isinstance(given, Iterable) and not isinstance(given, (bytes, str)):
+        return list(given)
+    return [given]
+
+
+def _checked(where: str, option: SocketOption, value: object) -> Value:
+    if option._opt_type is _OptType.bytes:
+        if isinstance(value, str):
+            return value.encode()
+        if isinstance(value, bytes):
+            return value
+        raise ConfigError(f"{where}: {value!r}: expected bytes or a string")
+    if isinstance(value, bool):
+        return int(value)
+    if not isinstance(value, int):
+        raise ConfigError(f"{where}: {value!r}: expected an integer")
+    bits = 63 if option._opt_type is _OptType.int64 else 31
+    if not -(2**bits) <= value < 2**bits:
+        raise ConfigError(f"{where}: {value!r}: expected an integer of {bits + 1} bits")
+    return value

@@ -1,0 +1,155 @@
+"""Ports: a broker's sockets at run time, opened by the engine or lent to it by the caller."""
+
+import errno
+import logging
+import resource
+import socket as net
+import threading
+from collections.abc import Iterable
+from typing import Final
+
+import zmq
+
+from pollbroker.endpoint import Endpoint
+from pollbroker.errors import EndpointError, EngineError
+from pollbroker.options import Value, set_options
+from pollbroker.pump import Pumping, Socket
+
+_logger = logging.getLogger("pollbroker")
+
+LINGER_MS: Final = 1000
+"""How long an engine's own socket, once closed, goes on sending what it had accepted. libzmq's default is for ever, and
+`Context.term()` waits that long; the option `linger` overrides it."""
+
+
+class Port:
+    """One socket of a broker: `frontend`, `backend` or `capture`."""
+
+    def __init__(
+        self, name: str, socket: Socket, pumping: Pumping, *, owned: bool, endpoints: tuple[str, ...] = ()
+    ) -> None:
+        self.name = name
+        self.socket = socket
+        """The socket that the engine opened, or that was registered. Only the engine's thread may use it."""
+        self.owned = owned
+        """Whether the engine opened it, and so closes it."""
+        self.endpoints = endpoints
+        """The real addresses: what was bound, wildcards resolved, and what was connected."""
+        # The classes of zmq.asyncio and zmq.green wait in their own ways: move messages on the plain socket beneath.
+        self.plain: Socket = socket if type(socket).recv is zmq.Socket.recv else zmq.Socket(shadow=socket.underlying)
+        self._read_events = pumping.make_event_reader(self.plain)
+        self.interest = 0
+        """The events that the waiter was last told to watch for here."""
+
+    @property
+    def type(self) -> zmq.SocketType:
+        """The socket's type."""
+        return socket_type_of(self.plain)
+
+    def check_open(self) -> None:
+        """Raise `zmq.ZMQError` (ENOTSOCK) if the socket was closed under the engine."""
+        if self.socket.closed:
+            raise zmq.ZMQError(zmq.ENOTSOCK, f"{self.name}: the socket was closed under the engine")
+
+    def read_events(self) -> int:
+        """ZMQ_EVENTS. Reading it processes the socket's pending commands: this is what settles it."""
+        self.check_open()
+        return self._read_events()
+
+    def close(self) -> None:
+        """Close the socket if the engine opened it; a lent one is left as it is."""
+        if self.owned and not self.socket.closed:
+            self.socket.close()
+
+    def __repr__(self) -> str:
+        return f"<Port {self.name} {' '.join(self.endpoints) or 'registered'}>"
+
+
+def socket_type_of(socket: Socket) -> zmq.SocketType:
+    """ZMQ_TYPE, as the enumeration."""
+    number = socket.getsockopt(zmq.TYPE)
+    assert isinstance(number, int)
+    return zmq.SocketType(number)
+
+
+def open_port(
+    context: zmq.Context[Socket],
+    pumping: Pumping,
+    *,
+    place: str,
+    name: str,
+    socket_type: int,
+    endpoints: Iterable[Endpoint],
+    options: Iterable[tuple[zmq.SocketOption, Value]],
+) -> Port:
+    """A fresh socket with its options set and its endpoints bound and connected; on an error nothing is left open.
+
+    Raises `EndpointError`, `ConfigError` (an option that libzmq refuses), or `EngineError` if no socket can be had.
+    """
+    try:
+        socket = context.socket(socket_type)
+    except zmq.ZMQError as error:
+        raise EngineError(f"{place}: cannot open a socket: {error.strerror}{_limits(context, error)}") from error
+    try:
+        socket.setsockopt(zmq.LINGER, LINGER_MS)
+        endpoints = tuple(endpoints)
+        if any("://[" in endpoint.address for endpoint in endpoints):
+            socket.setsockopt(zmq.IPV6, 1)  # libzmq's default is to know no such device as [::1]
+        set_options(place, socket, options)
+        addresses = tuple(_attach(place, socket, endpoint) for endpoint in endpoints)
+        return Port(name, socket, pumping, owned=True, endpoints=addresses)
+    except BaseException:
+        socket.close(linger=0)
+        raise
+
+
+def _attach(place: str, socket: Socket, endpoint: Endpoint) -> str:
+    try:
+        if endpoint.bind:
+            socket.bind(endpoint.address)
+            bound = socket.getsockopt(zmq.LAST_ENDPOINT)
+            assert isinstance(bound, bytes)
+            return bound.rstrip(b"\0").decode()
+        socket.connect(endpoint.address)
+    except zmq.ZMQError as error:
+        verb = "bind" if endpoint.bind else "connect"
+        hint = _HINTS.get(error.errno or 0, "")
+        limits = _limits(socket.context, error)
+        failure = EndpointError(f"{place}: {endpoint}: cannot {verb}: {_reason(error)}{hint}{limits}")
+        raise failure from error
+    if endpoint.host_name is not None:
+        threading.Thread(
+            target=_warn_unless_resolved, args=(place, endpoint), name="pollbroker-resolve", daemon=True
+        ).start()
+    return endpoint.address
+
+
+_HINTS: Final = {
+    errno.ENODEV: " (expected an address or an interface of this machine, or a name that resolves to one)",
+    errno.EADDRNOTAVAIL: " (expected an address of this machine)",
+    errno.ECONNREFUSED: " (nothing is bound there in this context)",
+}
+
+
+def _reason(error: zmq.ZMQError) -> str:
+    """The error's own words; pyzmq adds the address to some, which the message names already."""
+    return (error.strerror or str(error)).split(" (addr=")[0]
+
+
+def _limits(context: zmq.Context[Socket], error: zmq.ZMQError) -> str:
+    if error.errno != errno.EMFILE:
+        return ""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return f" (this process may open {descriptors} descriptors, this context {context.get(zmq.MAX_SOCKETS)} sockets)"
+
+
+def _warn_unless_resolved(place: str, endpoint: Endpoint) -> None:
+    """libzmq says nothing of a name that does not resolve: it tries again at each reconnect interval, for ever."""
+    assert endpoint.host_name is not None
+    try:
+        net.getaddrinfo(endpoint.host_name.strip("[]"), None)
+    except OSError as error:
+        _logger.warning(
+            "%s: %s: %s does not resolve (%s); the connection is made once it does",
+            place, endpoint, endpoint.host_name, error.strerror or error,
+        )  # fmt: skip

@@ -1,0 +1,165 @@
+"""How the Python pumps send one message without waiting: offer its first frame, then send what follows.
+
+The rules are those of `native.pyx`; `python.py` and `handler.py` share them through this room.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from errno import EHOSTUNREACH
+from typing import Final, TypeAlias
+
+import zmq
+
+from pollbroker.pump.contract import Socket
+from pollbroker.statistics import Counters
+
+SENT: Final = 0
+REFUSED: Final = 1
+DROPPED: Final = 2
+
+DONTWAIT: Final = int(zmq.DONTWAIT)
+MORE_TO_COME: Final = int(zmq.DONTWAIT | zmq.SNDMORE)
+EVENTS: Final = int(zmq.EVENTS)
+
+Part: TypeAlias = zmq.Frame | bytes
+
+
+def send_settled(socket: Socket, frame: Part, flags: int) -> None:
+    """Send a frame, believing a refusal only after the socket's commands are processed.
+
+    libzmq looks at them once a millisecond or so while it is sending: a peer may have made room since.
+
+    Raises `zmq.Again` if it is refused all the same.
+    """
+    try:
+        socket.send(frame, flags, False)
+    except zmq.Again:
+        socket.getsockopt(EVENTS)
+        socket.send(frame, flags, False)
+
+
+class Sending:
+    """The sink of a flow, its capture socket, and the counters of both."""
+
+    def __init__(
+        self,
+        sink: Socket,
+        capture: Socket | None,
+        prefix: bytes | None,
+        drop_slow_peer: bool,
+    ) -> None:
+        self._sink = sink
+        self._send = sink.send
+        self._is_router = sink.type == zmq.ROUTER
+        self._is_pair = sink.type == zmq.PAIR
+        self._drop_slow_peer = drop_slow_peer and self._is_router
+        self._capture = capture
+        self._prefix = [] if prefix is None else [prefix]
+        self._copies: list[Part] | None = None
+        self._broken = False
+        self._frames = 0
+        self._bytes = 0
+        self.sent = 0
+        self.sent_frames = 0
+        self.sent_bytes = 0
+        self.unroutable = 0
+        self.slow_peer = 0
+        self.interrupted = 0
+        self.captured = 0
+        self.capture_dropped = 0
+
+    def offer(self, frame: Part, more: bool) -> int:
+        """Offer a message's first frame: SENT, REFUSED (offer it again later) or DROPPED (counted)."""
+        if self._is_router and not more:
+            self.unroutable += 1  # libzmq would take it and drop it in silence: there is nothing behind the routing id
+            return DROPPED
+        flags = MORE_TO_COME if more else DONTWAIT
+        try:
+            if self._drop_slow_peer:
+                send_settled(self._sink, frame, flags)
+            else:
+                self._send(frame, flags, False)
+        except zmq.Again:
+            if not self._drop_slow_peer:
+                return REFUSED
+            self.slow_peer += 1
+            return DROPPED
+        except zmq.ZMQError as error:
+            if error.errno != EHOSTUNREACH:
+                raise
+            self.unroutable += 1
+            return DROPPED
+        self._broken = False
+        self._frames = 1
+        self._bytes = len(frame)
+        if self._capture is not None:
+            self._copies = [*self._prefix, frame]
+        if not more:
+            self._complete()
+        return SENT
+
+    def follow(self, frame: Part, more: bool) -> None:
+        """Send the next frame of a message whose first frame was accepted."""
+        self._frames += 1
+        self._bytes += len(frame)
+        # The next peer of a PAIR would be given the rest of a broken message as a message of its own.
+        if not (self._broken and self._is_pair):
+            if self._copies is not None:
+                self._copies.append(frame)
+            try:
+                self._send(frame, MORE_TO_COME if more else DONTWAIT, False)
+            except zmq.Again:
+                # libzmq's lb.cpp: the peer has left; this frame is lost, and the rest is swallowed. To send this frame
+                # again would begin a new message.
+                self._broken = True
+            except zmq.ZMQError:
+                self.interrupted += 1
+                raise
+        if not more:
+            self._complete()
+
+    def _complete(self) -> None:
+        copies, self._copies = self._copies, None
+        if self._broken:
+            self.interrupted += 1
+            return
+        self.sent += 1
+        self.sent_frames += self._frames
+        self.sent_bytes += self._bytes
+        if self._capture is not None and copies is not None:
+            if self._send_copies(self._capture, copies):
+                self.captured += 1
+            else:
+                self.capture_dropped += 1
+
+    @staticmethod
+    def _send_copies(capture: Socket, copies: Sequence[Part]) -> bool:
+        """Give the copies of one message to the capture socket: whether it took them all."""
+        last = len(copies) - 1
+        try:
+            send_settled(capture, copies[0], MORE_TO_COME if last else DONTWAIT)
+        except zmq.Again:
+            return False
+        taken = True
+        for i in range(1, last + 1):
+            try:
+                capture.send(copies[i], MORE_TO_COME if i < last else DONTWAIT, False)
+            except zmq.Again:
+                taken = False
+                if capture.type == zmq.PAIR:
+                    break
+        return taken
+
+    def add_to(self, counters: Counters) -> Counters:
+        """`counters` with the sending side filled in."""
+        return replace(
+            counters,
+            sent=self.sent,
+            sent_frames=self.sent_frames,
+            sent_bytes=self.sent_bytes,
+            unroutable=self.unroutable,
+            slow_peer=self.slow_peer,
+            interrupted=self.interrupted,
+            captured=self.captured,
+            capture_dropped=self.capture_dropped,
+        )

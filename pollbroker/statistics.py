@@ -1,0 +1,90 @@
+"""Frozen snapshots of what an engine has done.
+
+The account of a flow always balances:
+
+    received + added == sent + held + dropped
+
+where `dropped` is the sum of the named drops. Messages are whole messages; frames are their parts; bytes are the bytes
+of the frames, without framing. All are counted from the start of the broker and fit an unsigned 64-bit integer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What one pump has done with the messages of one direction."""
+
+    received: int = 0
+    """Messages taken from the source."""
+    received_frames: int = 0
+    received_bytes: int = 0
+    sent: int = 0
+    """Messages that the sink accepted, whole."""
+    sent_frames: int = 0
+    sent_bytes: int = 0
+    held: int = 0
+    """Messages (0 or 1) taken from the source that the sink has not accepted yet."""
+    added: int = 0
+    """Messages beyond the first that a handler made of one message."""
+    unroutable: int = 0
+    """Dropped: a ROUTER sink knows no peer of that routing id, or the message had no frame behind the routing id."""
+    slow_peer: int = 0
+    """Dropped: the one peer that a ROUTER sink would have sent it to was full, and the device says `slow_peer="drop"`."""
+    interrupted: int = 0
+    """Dropped: the sink's peer left, or the context was terminated, between the frames of the message."""
+    filtered: int = 0
+    """Dropped: the handler returned None, or yielded nothing."""
+    failed: int = 0
+    """Dropped: the handler raised, or returned what is no message."""
+    captured: int = 0
+    """Copies that the capture socket accepted."""
+    capture_dropped: int = 0
+    """Copies that the capture socket did not accept. The traffic itself is not affected."""
+
+    @property
+    def dropped(self) -> int:
+        """Messages dropped by any rule; copies for a capture socket are not among them."""
+        return self.unroutable + self.slow_peer + self.interrupted + self.filtered + self.failed
+
+
+@dataclass(frozen=True)
+class FlowStatistics(Counters):
+    """One direction of a broker."""
+
+    source: str = ""
+    sink: str = ""
+    state: str = ""
+    """`ready`, `waiting` (for the source), `stalled` (on the sink), `retrying` (stalled on a sink that gives no
+    wake-up), `paused` or `ended`."""
+    stalls: int = 0
+    """How often the sink refused a message that could have moved."""
+    stalled_s: float = 0.0
+    """Seconds spent so, up to now."""
+
+
+@dataclass(frozen=True)
+class BrokerStatistics:
+    """One broker: its state, and each of its directions by the name of the port that it takes from."""
+
+    name: str
+    device: str
+    state: str
+    """`running`, `paused`, `removing`, `removed`, `ended` (its context was terminated) or `failed`."""
+    error: str | None
+    """Why it failed, or None."""
+    flows: Mapping[str, FlowStatistics]
+
+
+@dataclass(frozen=True)
+class EngineStatistics:
+    """A whole engine."""
+
+    pump: str
+    """`native` or `python`."""
+    waiter: str
+    """`nested` or `flat`."""
+    turns: int
+    """Turns of the loop so far: an idle engine makes none."""
+    brokers: Mapping[str, BrokerStatistics]

@@ -1,0 +1,166 @@
+"""Waiting: the one place where the engine's thread sleeps, in `zmq.Poller.poll`.
+
+Two strategies behind one interface. *Nested*: the ZMQ_FD of every socket is in one epoll or kqueue set, and that set's
+own descriptor is in the `zmq.Poller`; an idle socket costs nothing. *Flat*: every socket is in the `zmq.Poller` itself,
+with the events that matter now; for platforms without a pollable selector, and for pollers that are handed in and need
+it. Both may report a socket that turns out not to be ready; neither misses one that was settled before `wait`.
+"""
+
+import os
+import selectors
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, TypeAlias
+
+import zmq
+
+from pollbroker.errors import ConfigError, EngineError
+from pollbroker.pump import Socket
+
+Wake: TypeAlias = Callable[[], None]
+
+_POLLIN: Final = int(zmq.POLLIN)
+
+
+class Poller(Protocol):
+    """As much of `zmq.Poller` as is used here; `zmq.green.Poller` has it too."""
+
+    def register(self, socket: Any, flags: int, /) -> None: ...
+
+    def unregister(self, socket: Any, /) -> None: ...
+
+    def poll(self, timeout: int | None = None, /) -> Sequence[tuple[Any, int]]: ...
+
+
+class Waiter(Protocol):
+    """What both strategies do. `wake` is called by the caller of `wait`, never by the waiter."""
+
+    name: str
+    needs_interest: bool
+    """Whether `watch` has to be told which events matter, each time that this changes."""
+
+    def add(self, target: Socket | int, wake: Wake, events: int = _POLLIN) -> None:
+        """Report `wake` when something happens at a socket, or when a descriptor is readable."""
+
+    def watch(self, target: Socket | int, events: int) -> None:
+        """Wake for these events only, of POLLIN and POLLOUT."""
+
+    def remove(self, target: Socket | int) -> None:
+        """Forget a socket or descriptor, which may be closed already."""
+
+    def wait(self, timeout_ms: int | None) -> list[Wake]:
+        """Sleep until something happens, or for that many milliseconds (0: do not sleep; None: without end)."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `wait` would not sleep. Raises `EngineError` where there is none."""
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+
+
+class NestedWaiter:
+    """Every ZMQ_FD in one selector, and the selector's descriptor in the `zmq.Poller`."""
+
+    name = "nested"
+    needs_interest = False
+
+    def __init__(self, poller: Poller) -> None:
+        self._selector: Any = selectors.DefaultSelector()
+        self._poller = poller
+        self._poller.register(self._selector.fileno(), _POLLIN)
+        self._entries: dict[Socket | int, tuple[int, Wake]] = {}
+        self._overtaken: list[Wake] = []
+
+    def add(self, target: Socket | int, wake: Wake, events: int = _POLLIN) -> None:
+        descriptor = target if isinstance(target, int) else int(target.getsockopt(zmq.FD))
+        stale = self._selector.get_map().get(descriptor)
+        if stale is not None:
+            # Its owner closed it behind our back, and the number was given out again: let the owner find out.
+            self._selector.unregister(descriptor)
+            self._overtaken.append(stale.data)
+        self._selector.register(descriptor, selectors.EVENT_READ, wake)
+        self._entries[target] = (descriptor, wake)
+
+    def watch(self, target: Socket | int, events: int) -> None:
+        """Nothing to do: ZMQ_FD tells that something has happened, whatever it is, and only once."""
+
+    def remove(self, target: Socket | int) -> None:
+        descriptor, wake = self._entries.pop(target)
+        key = self._selector.get_map().get(descriptor)
+        if key is not None and key.data is wake:  # else somebody else's descriptor has that number now
+            self._selector.unregister(descriptor)
+
+    def wait(self, timeout_ms: int | None) -> list[Wake]:
+        if self._overtaken:
+            overtaken, self._overtaken = self._overtaken, []
+            return overtaken
+        if timeout_ms != 0 and not self._poller.poll(timeout_ms):
+            return []
+        return [key.data for key, _ in self._selector.select(0)]
+
+    def fileno(self) -> int:
+        return int(self._selector.fileno())
+
+    def close(self) -> None:
+        self._poller.unregister(self._selector.fileno())
+        self._selector.close()
+
+
+class FlatWaiter:
+    """Every socket in the `zmq.Poller` itself."""
+
+    name = "flat"
+    needs_interest = True
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self._wakes: dict[Socket | int, Wake] = {}
+        self._watched: dict[Socket | int, int] = {}
+
+    def add(self, target: Socket | int, wake: Wake, events: int = _POLLIN) -> None:
+        self._wakes[target] = wake
+        self.watch(target, events)
+
+    def watch(self, target: Socket | int, events: int) -> None:
+        if events:
+            self._poller.register(target, events)
+            self._watched[target] = events
+        elif self._watched.pop(target, 0):
+            self._poller.unregister(target)
+
+    def remove(self, target: Socket | int) -> None:
+        self.watch(target, 0)
+        del self._wakes[target]
+
+    def wait(self, timeout_ms: int | None) -> list[Wake]:
+        # pyzmq would poll a closed socket as descriptor 0: let its owner find out instead.
+        closed = [self._wakes[t] for t in self._watched if not isinstance(t, int) and t.closed]
+        if closed:
+            return closed
+        try:
+            ready = self._poller.poll(timeout_ms)
+        except zmq.ZMQError:
+            return list(self._wakes.values())  # one of them was terminated or closed meanwhile: all look
+        return [self._wakes[target] for target, _ in ready]
+
+    def fileno(self) -> int:
+        raise EngineError("the flat waiter has no descriptor: call step() at intervals, or use the nested waiter")
+
+    def close(self) -> None:
+        for target in list(self._wakes):
+            self.remove(target)
+
+
+def make_waiter(name: str | None, poller: Poller | None) -> Waiter:
+    """The waiter of that name (`"nested"` or `"flat"`); without one, as POLLBROKER_WAITER says; without that, the best.
+
+    Raises `ConfigError` for an unknown name, and for `"nested"` where the platform's selector cannot be polled.
+    """
+    place = "waiter" if name else "POLLBROKER_WAITER"
+    name = name or os.environ.get("POLLBROKER_WAITER") or None
+    if name not in (None, "nested", "flat"):
+        raise ConfigError(f"{place}: {name!r}: expected 'nested' or 'flat'")
+    pollable = hasattr(selectors.DefaultSelector, "fileno")
+    if name == "nested" and not pollable:
+        raise ConfigError(f"{place}: the selector of this platform cannot be polled; expected 'flat'")
+    poller = zmq.Poller() if poller is None else poller
+    return FlatWaiter(poller) if name == "flat" or not pollable else NestedWaiter(poller)

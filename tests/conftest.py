@@ -1,0 +1,92 @@
+"""What the tests share: both pumps, both waiters, sockets that are closed, and waiting with a deadline."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import pytest
+import zmq
+
+from pollbroker import Engine
+from pollbroker.pump import Pumping, choose_pumping
+
+DEADLINE_MS = 10_000
+"""How long a test waits for what has to happen before it fails. Nothing is expected to take as long."""
+
+Socket: TypeAlias = zmq.Socket[Any]
+MakeEngine: TypeAlias = Callable[..., Engine]
+Connect: TypeAlias = Callable[..., Socket]
+
+
+@pytest.fixture(params=["native", "python"])
+def pumping(request: pytest.FixtureRequest) -> Pumping:
+    """Each pump in turn. A missing native pump is a failure: the test installation builds it."""
+    return choose_pumping(request.param)
+
+
+@pytest.fixture(params=["nested", "flat"])
+def waiter(request: pytest.FixtureRequest) -> str:
+    """Each waiter in turn."""
+    assert isinstance(request.param, str)
+    return request.param
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[Socket]]:
+    """A context whose sockets are all closed with linger 0 at the end of the test."""
+    context: zmq.Context[Socket] = zmq.Context()
+    yield context
+    context.destroy(linger=0)
+
+
+@pytest.fixture
+def connect(context: zmq.Context[Socket]) -> Connect:
+    """Makes a peer: `connect(zmq.REQ, endpoint, rcvhwm=1)`. It waits no longer than the deadline, in any call."""
+
+    def make(socket_type: int, *endpoints: str, **options: Any) -> Socket:
+        socket = context.socket(socket_type)
+        socket.linger = 0
+        socket.sndtimeo = socket.rcvtimeo = DEADLINE_MS
+        for name, value in options.items():
+            setattr(socket, name, value)
+        for endpoint in endpoints:
+            socket.connect(endpoint)
+        return socket
+
+    return make
+
+
+@pytest.fixture
+def make_engine(pumping: Pumping, waiter: str) -> Iterator[MakeEngine]:
+    """Makes engines with each pump and each waiter; they are closed at the end of the test."""
+    engines: list[Engine] = []
+
+    def make(*args: Any, **kwargs: Any) -> Engine:
+        engine = Engine(*args, **({"pump": pumping.name, "waiter": waiter} | kwargs))
+        engines.append(engine)
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.close(timeout_s=0)
+
+
+@pytest.fixture
+def engine(make_engine: MakeEngine) -> Engine:
+    """An engine that runs in a thread of its own."""
+    engine = make_engine()
+    engine.start()
+    return engine
+
+
+def wait_until(condition: Callable[[], object], *, engine: Engine | None = None) -> None:
+    """Wait for a condition, up to the deadline; with an `engine` that nobody runs, by making turns of it."""
+    pause = threading.Event()
+    end_s = time.monotonic() + DEADLINE_MS / 1000
+    while not condition():
+        assert time.monotonic() < end_s, "the condition did not come true before the deadline"
+        if engine is not None:
+            engine.step(1)
+        else:
+            pause.wait(0.001)
