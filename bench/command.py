@@ -15,7 +15,7 @@ from bench.machine import describe_machine, describe_versions
 from bench.question import Question
 from bench.questions.table import QUESTIONS
 from bench.report import as_json, figures_table, goals_table
-from bench.run import CellResult, ask, duration_s, sample_count
+from bench.run import CellResult, ask, duration_s, planned_cells, sample_count
 
 
 @click.command()
@@ -27,15 +27,20 @@ from bench.run import CellResult, ask, duration_s, sample_count
     type=click.Choice(list(QUESTIONS)),
     help="Ask this question only; may be given several times.",
 )
+@click.option("--rounds", type=click.IntRange(min=1), help="So many alternations of each cell instead of five.")
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write every sample to this file."
 )
-def main(quick: bool, names: tuple[str, ...], json_path: Path | None) -> None:
+def main(quick: bool, names: tuple[str, ...], rounds: int | None, json_path: Path | None) -> None:
     """Measure pollbroker beside its peers, and print what was measured and which goals were reached.
 
     Exits with 1 if something could not be measured; a goal that was missed is an answer, not an error.
     """
-    questions = [QUESTIONS[name] for name in QUESTIONS if name in names or not names]
+    questions = [
+        (question, planned_cells(question, quick=quick, rounds=rounds))
+        for name, question in QUESTIONS.items()
+        if name in names or not names
+    ]
     try:
         library_path()  # built here, once, before the clock runs
     except LoadError as error:
@@ -49,17 +54,18 @@ def main(quick: bool, names: tuple[str, ...], json_path: Path | None) -> None:
     console.print(
         ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items()), highlight=False, soft_wrap=True
     )
-    seconds = sum(duration_s(question, quick=quick) for question in questions)
-    console.print(f"{sum(sample_count(q, quick=quick) for q in questions)} samples, about {_spoken(seconds)}")
+    samples = sum(sample_count(cells) for _, cells in questions)
+    seconds = sum(duration_s(question, cells) for question, cells in questions)
+    console.print(f"{samples} samples, about {_spoken(seconds)}")
 
     answers: dict[str, tuple[Question, list[CellResult]]] = {}
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("", total=sum(sample_count(q, quick=quick) for q in questions))
-        for question in questions:
+        bar = progress.add_task("", total=samples)
+        for question, cells in questions:
             results = ask(
                 question,
-                quick=quick,
+                cells,
                 begin=lambda description: progress.update(bar, description=description),
                 done=lambda: progress.advance(bar),
             )

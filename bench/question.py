@@ -18,23 +18,23 @@ Sample = dict[str, float]
 
 @dataclass(frozen=True)
 class Figure:
-    """How a number of a sample is printed: `value * scale`, with so many decimals."""
+    """How a number of a sample is printed: `value * scale`, in whole numbers or to about three digits."""
 
     heading: str
     scale: float = 1.0
-    decimals: int = 0
+    whole: bool = False
 
 
 FIGURES: Mapping[str, Figure] = MappingProxyType(
     {
-        "rate_per_s": Figure("thousand/s", 1e-3, 1),
-        "megabytes_per_s": Figure("MB/s", 1.0, 1),
-        "cpu_ns": Figure("CPU ns/message"),
-        "cpu_percent": Figure("CPU % of a core", 1.0, 2),
-        "p50_us": Figure("p50 us", 1.0, 1),
-        "p99_us": Figure("p99 us", 1.0, 1),
-        "resident_mib": Figure("memory MiB", 1.0, 1),
-        "threads": Figure("threads"),
+        "rate_per_s": Figure("thousand/s", 1e-3),
+        "megabytes_per_s": Figure("MB/s"),
+        "cpu_ns": Figure("CPU ns/message", whole=True),
+        "cpu_percent": Figure("CPU % of a core"),
+        "p50_us": Figure("p50 us"),
+        "p99_us": Figure("p99 us"),
+        "resident_mib": Figure("memory MiB"),
+        "threads": Figure("threads", whole=True),
     }
 )
 
@@ -104,5 +104,5 @@ class Question:
     figures: tuple[str, ...]
     cells: Callable[[bool], tuple[Cell, ...]]
     measure: Callable[[Case, Plan], Sample]
-    start_s: float = 0.6
+    start_s: float = 0.4
     note: str = ""

@@ -39,7 +39,7 @@ def goals_table(results: list[CellResult]) -> Table:
     table.add_column("reached")
     for result in results:
         for verdict in result.verdicts():
-            measured = _with_spread(verdict.spread, 1.0, 2)
+            measured = _with_spread(verdict.spread)
             table.add_row(result.cell.label, str(verdict.goal), measured, _reached(verdict))
     return table
 
@@ -97,11 +97,16 @@ def _reached(verdict: Verdict) -> str:
 
 
 def _shown(name: str, spread: Spread | None) -> str:
-    return _with_spread(spread, FIGURES[name].scale, FIGURES[name].decimals)
+    return _with_spread(spread, FIGURES[name].scale, whole=FIGURES[name].whole)
 
 
-def _with_spread(spread: Spread | None, scale: float, decimals: int) -> str:
+def _with_spread(spread: Spread | None, scale: float = 1.0, *, whole: bool = False) -> str:
     if spread is None:
         return "-"
-    median, low, high = (f"{value * scale:,.{decimals}f}" for value in (spread.median, spread.low, spread.high))
+    median, low, high = (_number(value * scale, whole) for value in (spread.median, spread.low, spread.high))
     return f"{median} [dim]({low} to {high})"
+
+
+def _number(value: float, whole: bool) -> str:
+    decimals = 0 if whole or value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{decimals}f}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.child import ChildError
 from bench.question import Case, Cell, Goal, Question, Sample
@@ -69,27 +69,37 @@ class CellResult:
         ]
 
 
-def sample_count(question: Question, *, quick: bool) -> int:
-    """How many samples a question takes."""
-    return sum(cell.plan.rounds * len(cell.cases) for cell in question.cells(quick))
+def planned_cells(question: Question, *, quick: bool, rounds: int | None) -> tuple[Cell, ...]:
+    """The cells of a question, with so many rounds each; None: as many as the question thinks right."""
+    cells = question.cells(quick)
+    if rounds is None:
+        return cells
+    return tuple(replace(cell, plan=replace(cell.plan, rounds=rounds)) for cell in cells)
 
 
-def duration_s(question: Question, *, quick: bool) -> float:
-    """How long a question takes, about."""
+def sample_count(cells: tuple[Cell, ...]) -> int:
+    """How many samples the cells take."""
+    return sum(cell.plan.rounds * len(cell.cases) for cell in cells)
+
+
+def duration_s(question: Question, cells: tuple[Cell, ...]) -> float:
+    """How long the cells of a question take, about."""
     return sum(
         cell.plan.rounds * len(cell.cases) * (question.start_s + cell.plan.warm_up_s + cell.plan.window_s)
-        for cell in question.cells(quick)
+        for cell in cells
     )
 
 
-def ask(question: Question, *, quick: bool, begin: Callable[[str], None], done: Callable[[], None]) -> list[CellResult]:
-    """Measure all cells of a question.
+def ask(
+    question: Question, cells: tuple[Cell, ...], *, begin: Callable[[str], None], done: Callable[[], None]
+) -> list[CellResult]:
+    """Measure cells of a question.
 
     `begin(description)` and `done()` are called around every sample, for a progress bar. A case that fails is recorded
     with its error and left out of the remaining rounds, the others go on.
     """
     results = []
-    for cell in question.cells(quick):
+    for cell in cells:
         result = CellResult(cell, {case.label: [] for case in cell.cases})
         for _ in range(cell.plan.rounds):
             for case in cell.cases:

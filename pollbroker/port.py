@@ -38,8 +38,8 @@ class Port:
         # The classes of zmq.asyncio and zmq.green wait in their own ways: move messages on the plain socket beneath.
         self.plain: Socket = socket if type(socket).recv is zmq.Socket.recv else zmq.Socket(shadow=socket.underlying)
         self._read_events = pumping.make_event_reader(self.plain)
-        self.interest = 0
-        """The events that the waiter was last told to watch for here."""
+        self.interest = int(zmq.POLLIN)
+        """The events that the waiter was last told to watch for here: at first, what it watches for by default."""
 
     @property
     def type(self) -> zmq.SocketType:

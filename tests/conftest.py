@@ -35,9 +35,18 @@ def waiter(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def context() -> Iterator[zmq.Context[Socket]]:
     """A context whose sockets are all closed with linger 0 at the end of the test."""
-    context: zmq.Context[Socket] = zmq.Context()
+    made: list[Socket] = []  # so that none is collected, unclosed, before its test ends
+
+    class KeepingContext(zmq.Context[Socket]):
+        def socket(self, *args: Any, **kwargs: Any) -> Socket:
+            made.append(super().socket(*args, **kwargs))
+            return made[-1]
+
+    context = KeepingContext()
     yield context
-    context.destroy(linger=0)
+    for socket in made:
+        socket.close(linger=0)
+    context.term()
 
 
 @pytest.fixture

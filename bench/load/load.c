@@ -5,8 +5,8 @@
  *     that the brokers use.  zmq_msg_t is 64 opaque bytes by libzmq's public ABI.
  *   - Every role has one signature and runs until its limit, an error or the end of the process; it returns 0, or the
  *     errno that ended it.
- *   - One socket blocks inside libzmq; several sockets are served in bounded turns without waiting, and the thread sleeps
- *     in zmq_poll when none of them could move.
+ *   - One socket blocks inside libzmq; several sockets are served in bounded turns without waiting, and the thread
+ *     sleeps in zmq_poll when none of them could move.
  *   - What arrives is checked for frame count and sizes; a wrong message is counted as malformed, not as a message.
  */
 #include <errno.h>
@@ -29,7 +29,7 @@ typedef struct {
     int (*msg_more)(const message_t *);
     size_t (*msg_size)(const message_t *);
     int (*msg_close)(message_t *);
-    int (*send_const)(void *, const void *, size_t, int);
+    int (*send)(void *, const void *, size_t, int);
     int (*poll)(pollitem_t *, int, long);
     int (*last_errno)(void);
 } libzmq_t;
@@ -70,7 +70,7 @@ static uint64_t now_ns(void)
 /* One frame in or out.  Returns 0 or errno; a call that a signal interrupted is simply made again. */
 static int send_frame(void *socket, const void *data, size_t size, int flags)
 {
-    while (zmq.send_const(socket, data, size, flags) < 0)
+    while (zmq.send(socket, data, size, flags) < 0)
         if (zmq.last_errno() != EINTR)
             return zmq.last_errno();
     return 0;
@@ -93,8 +93,9 @@ static int wait_any(const order_t *order, pollitem_t *items, short events)
     return 0;
 }
 
-/* Sends one message of constant bytes, which libzmq does not copy: the load costs as little as it can.  EAGAIN: nothing
- * was sent.  Once the first frame is accepted libzmq takes the others, unless the peer has left (EPROTO). */
+/* Sends one message, copied by libzmq as almost every sender has it copied; constant messages would be cheaper here,
+ * and at the sink of an inproc run, than they are in life.  EAGAIN: nothing was sent.  Once the first frame is accepted
+ * libzmq takes the others, unless the peer has left (EPROTO). */
 static int send_message(void *socket, const order_t *order, const void *body, int envelope, int flags)
 {
     int begun = 0;
@@ -130,7 +131,7 @@ int load_source(progress_t *progress, const order_t *order)
 {
     const int flags = order->count == 1 ? 0 : DONTWAIT;
     const uint64_t limit = order->limit ? order->limit : UINT64_MAX;
-    void *body = calloc(1, order->size + 1); /* never freed: libzmq's I/O thread may still read it */
+    void *body = calloc(1, order->size + 1);
     pollitem_t *items = calloc((size_t) order->count, sizeof *items);
     uint64_t sent = 0;
     int code = body && items ? 0 : ENOMEM;
@@ -150,6 +151,7 @@ int load_source(progress_t *progress, const order_t *order)
             code = wait_any(order, items, POLLOUT_);
     }
     free(items);
+    free(body);
     return code;
 }
 
@@ -222,12 +224,13 @@ int load_requester(progress_t *progress, const order_t *order)
             code = wait_any(order, items, sent == before ? POLLOUT_ : POLLIN_);
     }
     zmq.msg_close(&message);
+    free(body);
     free(items);
     free(waiting);
     return code;
 }
 
-/* Takes one message and sends the same frames back.  A REP must have all frames before it may send, so they are held. */
+/* Takes one message and sends the same frames back.  A REP must have all before it may send, so they are held. */
 static int echo_message(void *socket, message_t *held, int flags)
 {
     int frames = 0, more = 1;
@@ -301,5 +304,6 @@ int load_lockstep(progress_t *progress, const order_t *order)
             publish(&progress->malformed, ++malformed);
     }
     zmq.msg_close(&message);
+    free(body);
     return code;
 }

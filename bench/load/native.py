@@ -28,7 +28,7 @@ FUNCTIONS = (
     "zmq_msg_more",
     "zmq_msg_size",
     "zmq_msg_close",
-    "zmq_send_const",
+    "zmq_send",
     "zmq_poll",
     "zmq_errno",
 )

@@ -29,5 +29,5 @@ def start(context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tu
     engine.start()
     return (
         tuple(broker.frontend.endpoints[0] for broker in brokers),
-        tuple(broker.backend.endpoints[0] for broker in brokers),
+        tuple(broker.backend.endpoints[0] for broker in brokers if broker.backend is not None),
     )

@@ -42,5 +42,5 @@ QUESTION = Question(
     figures=("cpu_percent",),
     cells=cells,
     measure=measure,
-    start_s=0.8,
+    start_s=0.6,
 )

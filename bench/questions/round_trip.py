@@ -52,5 +52,5 @@ QUESTION = Question(
     figures=("p50_us", "p99_us", "resident_mib", "threads"),
     cells=cells,
     measure=measure,
-    start_s=1.0,
+    start_s=0.8,
 )
