@@ -118,6 +118,8 @@ class Broker:
 
     def work(self, limit_messages: int, limit_bytes: int) -> None:
         """Let each ready flow move at most that much, then settle what was touched."""
+        if self.state in FINAL_STATES:
+            return
         self.working = True
         try:
             for port in self.ports:

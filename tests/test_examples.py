@@ -1,0 +1,239 @@
+"""Every program in examples/, as a process of its own: against an engine, the command line, and serve.py.
+
+The brokers stand at `ipc://` paths of the test's own. Every process has a deadline, and is ended with its test.
+"""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from pollbroker import Engine
+from tests.conftest import DEADLINE_MS, wait_until
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+Process: TypeAlias = subprocess.Popen[str]
+Start: TypeAlias = Callable[..., Process]
+Serve: TypeAlias = Callable[[str], None]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a Python process: `start(*arguments)`, of which the first is a file in examples/ or an option."""
+    # Where the tests run with SIGINT ignored, as background jobs do, their children would ignore it as well.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    processes: list[Process] = []
+
+    def start(*arguments: str) -> Process:
+        program = [] if arguments[0].startswith("-") else [str(EXAMPLES / arguments[0])]
+        command = [sys.executable, "-u", "-W", "error", *program, *arguments[len(program) :]]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        return process
+
+    yield start
+    signal.signal(signal.SIGINT, before)
+    for process in processes:
+        process.kill()
+        process.communicate(timeout=DEADLINE_MS / 1000)
+
+
+def lines_of(process: Process, end_it_by: signal.Signals | None = None) -> list[str]:
+    """What a process prints until it ends, in good order and without a complaint."""
+    if end_it_by is not None:
+        process.send_signal(end_it_by)
+    output, complaint = process.communicate(timeout=DEADLINE_MS / 1000)
+    assert complaint == ""
+    assert process.returncode == 0
+    return output.splitlines()
+
+
+@pytest.fixture
+def frontend(tmp_path: Path) -> str:
+    return f"ipc://{tmp_path}/frontend"
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> str:
+    return f"ipc://{tmp_path}/backend"
+
+
+def wait_for_broker(process: Process, *endpoints: str) -> None:
+    """Wait until a broker's process has bound its `ipc://` endpoints."""
+    paths = [Path(endpoint.removeprefix("ipc://")) for endpoint in endpoints]
+    wait_until(lambda: all(path.exists() for path in paths) or process.poll() is not None)
+    if process.returncode is not None:
+        pytest.fail(f"the broker has ended: {process.communicate()}")
+
+
+@pytest.fixture(params=["engine", "command", "serve.py"])
+def serve(request: pytest.FixtureRequest, start: Start, frontend: str, backend: str) -> Iterator[Serve]:
+    """Starts a broker at the two endpoints, in each of the ways that there are; it must end in good order."""
+    with ExitStack() as ends:
+
+        def serve(device: str) -> None:
+            if request.param == "engine":
+                ends.enter_context(Engine()).add(device, device, frontend=frontend, backend=backend)
+                return
+            program = ["-m", "pollbroker"] if request.param == "command" else ["serve.py"]
+            process = start(*program, device, frontend, backend)
+            wait_for_broker(process, frontend, backend)
+            ends.callback(lines_of, process, signal.SIGTERM)
+
+        yield serve
+
+
+def test_every_example_is_run_here() -> None:
+    started = set(re.findall(r'start\("(\w+\.py)"', Path(__file__).read_text()))
+    assert started | {"serve.py"} == {path.name for path in EXAMPLES.glob("**/*.py")}
+
+
+def test_every_example_is_in_the_readme() -> None:
+    named = set(re.findall(r"examples/(\w+\.py)", (EXAMPLES / "README.md").read_text()))
+    assert named == {path.name for path in EXAMPLES.glob("**/*.py")}
+
+
+def test_without_the_arguments_they_need_they_say_how_they_are_used(start: Start) -> None:
+    run_without = {"asyncio_driver.py", "custom_device.py", "many_devices.py"}
+    names = {path.name for path in EXAMPLES.glob("*.py")} - run_without
+    for name, process in {name: start(name) for name in names}.items():
+        output, usage = process.communicate(timeout=DEADLINE_MS / 1000)
+        assert output == ""
+        assert f"\npython examples/{name} " in usage
+        assert process.returncode == 1
+
+
+def test_requests_are_answered(serve: Serve, start: Start, frontend: str, backend: str) -> None:
+    serve("queue")
+    worker = start("respond.py", backend, "3")
+    client = start("request.py", frontend, "3")
+    assert lines_of(client) == [f"question {number}: the answer to question {number}" for number in range(3)]
+    assert lines_of(worker) == [f"answered question {number}" for number in range(3)]
+
+
+def test_both_sides_connect_and_may_come_before_the_queue(
+    serve: Serve, start: Start, frontend: str, backend: str
+) -> None:
+    program = start("both_connect.py", frontend, backend)
+    assert program.stdout is not None
+    first = program.stdout.readline()
+    serve("queue")
+    assert first.startswith("client: connected, and has asked")
+    assert lines_of(program) == [
+        "worker: connected, and was asked 'Is anybody there?'",
+        "client: was answered 'Yes, since just now.'",
+    ]
+
+
+def test_several_workers_share_the_requests_of_one_client(
+    serve: Serve, start: Start, frontend: str, backend: str
+) -> None:
+    serve("queue")
+    lines = lines_of(start("many_workers.py", frontend, backend, "9"))
+    answers = [re.fullmatch(r"question (\d+) was answered by (worker \d)", line) for line in lines[:-3]]
+    assert sorted(int(answer[1]) for answer in answers if answer) == list(range(len(lines) - 3))
+    assert len(answers) >= 9
+    by = [answer[2] for answer in answers if answer]
+    assert lines[-3:] == [f"worker {number}: {by.count(f'worker {number}')} answers" for number in range(3)]
+    assert set(by) == {"worker 0", "worker 1", "worker 2"}
+
+
+def test_only_what_somebody_subscribed_to_crosses_a_forwarder(
+    serve: Serve, start: Start, frontend: str, backend: str
+) -> None:
+    serve("forwarder")
+    publisher = start("publish.py", frontend, "6")
+    subscriber = start("subscribe.py", backend, "weather", "3")
+    assert lines_of(subscriber) == ["weather: report 0", "weather: report 2", "weather: report 4"]
+    published = lines_of(publisher)
+    assert published[0] == "somebody subscribed to weather"
+    assert [line for line in published if line.startswith("published")] == [
+        f"published {'traffic' if number % 2 else 'weather'}: report {number}" for number in range(6)
+    ]
+
+
+def test_a_filter_without_a_list_lets_everything_through(
+    serve: Serve, start: Start, frontend: str, backend: str
+) -> None:
+    serve("filter")
+    subscriber = start("subscribe.py", backend, "", "4")
+    publisher = start("publish.py", frontend)
+    received = lines_of(subscriber)
+    first = int(received[0].split()[-1])  # the reports before it were published before the subscriber was there
+    assert received == [
+        f"{'traffic' if number % 2 else 'weather'}: report {number}" for number in range(first, first + 4)
+    ]
+    assert lines_of(publisher, signal.SIGINT)[0] == "somebody subscribed to everything"
+
+
+def test_a_filter_lets_only_its_topics_through(start: Start, frontend: str, backend: str) -> None:
+    broker = start("filter_topics.py", frontend, backend, "traffic", "snow")
+    wait_for_broker(broker, frontend, backend)
+    subscriber = start("subscribe.py", backend, "", "3")
+    publisher = start("publish.py", frontend)
+    received = lines_of(subscriber)
+    first = int(received[0].split()[-1])
+    assert received == [f"traffic: report {number}" for number in range(first, first + 6, 2)]
+    lines_of(publisher, signal.SIGINT)
+    assert lines_of(broker, signal.SIGTERM) == ["lets through: traffic, snow"]
+
+
+def test_jobs_are_pushed_and_pulled(serve: Serve, start: Start, frontend: str, backend: str) -> None:
+    serve("streamer")
+    pusher = start("push.py", frontend)
+    puller = start("pull.py", backend, "10")
+    assert lines_of(pusher) == [f"pushed job {number}" for number in range(10)]
+    assert lines_of(puller) == [f"pulled job {number}" for number in range(10)]
+
+
+def test_the_engine_serves_sockets_that_the_program_opened(start: Start, frontend: str, backend: str) -> None:
+    broker = start("own_sockets.py", frontend, backend)
+    worker = start("respond.py", backend)
+    assert len(lines_of(start("request.py", frontend))) == 10
+    assert len(lines_of(worker, signal.SIGINT)) == 10
+    assert lines_of(broker, signal.SIGTERM) == []
+
+
+def test_serve_prints_real_addresses_and_counters(start: Start) -> None:
+    broker = start("serve.py", "streamer", "tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
+    assert broker.stdout is not None
+    frontend, backend = (broker.stdout.readline().split()[-1] for _ in range(2))
+    puller = start("pull.py", backend)
+    lines_of(start("push.py", frontend, "7"))
+    assert puller.stdout is not None
+    assert [puller.stdout.readline() for _ in range(7)][-1] == "pulled job 6\n"
+    lines_of(puller, signal.SIGINT)
+    assert lines_of(broker, signal.SIGTERM) == ["frontend to backend: 7 messages"]
+
+
+def test_many_devices_share_one_thread(start: Start) -> None:
+    lines = lines_of(start("many_devices.py", "20"))
+    assert lines == [
+        "30 devices, 1 thread beside the main one",
+        *(f"queue-{number}: frontend to backend 20, backend to frontend 20" for number in range(10)),
+        *(f"forwarder-{number}: frontend to backend 20, backend to frontend 1" for number in range(10)),
+        *(f"streamer-{number}: frontend to backend 20" for number in range(10)),
+    ]
+
+
+def test_handlers_change_drop_and_multiply_messages(start: Start) -> None:
+    assert lines_of(start("custom_device.py")) == [
+        "loud queue: VERY QUIET HERE",
+        "gate: 1, 2, 3",
+        "splitter: one, two, three, four",
+        "gate: received 5, added 0, sent 3, dropped 2",
+        "splitter: received 3, added 2, sent 4, dropped 1",
+    ]
+
+
+def test_asyncio_drives_an_engine(start: Start) -> None:
+    lines = lines_of(start("asyncio_driver.py", "5"))
+    assert sorted(lines[:-1]) == [f"reply to {name}'s question {n}" for name in ("Ada", "Ben") for n in range(5)]
+    assert lines[-1] == "10 questions went through"
