@@ -3,7 +3,8 @@
 **Settling.** A socket is settled when ZMQ_EVENTS has been read after the last operation on it. libzmq's descriptor
 (ZMQ_FD) is readable while commands are pending, and a send or a receive may process them: then nothing is left to wake
 anybody, though a message or room has come. So whoever works with a broker's sockets settles them before the loop may
-sleep; `work` does.
+sleep; `work` does. One operation settles as well, for reading: a receive that found nothing, since libzmq processes the
+commands before it says EAGAIN, as long as nothing was sent on the socket after it.
 """
 
 from collections.abc import Callable, Iterator
@@ -124,18 +125,22 @@ class Broker:
         try:
             for port in self.ports:
                 port.check_open()
-            touched: dict[Port, None] = {}
+            removing = self.state is BrokerState.REMOVING
+            read_dry: set[Port] = set()
             for flow in self._flows:
                 if flow.state is FlowState.READY:
-                    if self.state is BrokerState.REMOVING:
-                        flow.move(1, 1)  # what it holds, and no more
-                        if not flow.pump.held:
-                            flow.end()
-                    else:
-                        flow.move(limit_messages, limit_bytes)
-                    touched[flow.source] = touched[flow.sink] = None
-            for port in touched:
-                self._settle(port)
+                    if removing:
+                        limit_messages, limit_bytes = 1, 1  # what it holds, and no more
+                    if flow.move(limit_messages, limit_bytes):
+                        read_dry.discard(flow.sink)
+                    if flow.state is FlowState.WAITING:
+                        read_dry.add(flow.source)
+                    if removing and not flow.pump.held:
+                        flow.end()
+            for port in self.watched_ports:
+                interest = self.interest(port)
+                if interest & _POLLOUT or (interest and port not in read_dry):
+                    self._settle(port)
         except zmq.ZMQError as error:
             self._end(error)
             return
@@ -144,11 +149,15 @@ class Broker:
         self._rouse_if_ready()
 
     def wake(self, port: Port) -> None:
-        """Something has happened at a port: settle it."""
+        """Something has happened at a port: have it read, and settle it if that is not for a flow to do."""
         if self.state in FINAL_STATES:
             return
+        for flow in self._flows:
+            if flow.source is port and flow.state is FlowState.WAITING:
+                flow.state = FlowState.READY  # to try costs no more than to ask
         try:
-            self._settle(port)
+            if not any(flow.source is port and flow.state is FlowState.READY for flow in self._flows):
+                self._settle(port)
         except zmq.ZMQError as error:
             self._end(error)
             return

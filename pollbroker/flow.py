@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from pollbroker.port import Port
-from pollbroker.pump import EMPTY, LIMIT, Pump
+from pollbroker.pump import EMPTY, FULL, Pump
 from pollbroker.statistics import FlowStatistics
 
 RETRY_FIRST_S: Final = 0.0005
@@ -49,24 +49,27 @@ class Flow:
         self._stalled_since: float | None = None
         self._sink_is_trusted = True
 
-    def move(self, limit_messages: int, limit_bytes: int) -> None:
-        """Let the pump work once, and take on the state that its outcome means. Raises `zmq.ZMQError`."""
+    def move(self, limit_messages: int, limit_bytes: int) -> bool:
+        """Let the pump work once, take on the state that its outcome means, and say whether the sink was touched.
+
+        Raises `zmq.ZMQError`.
+        """
         pump = self.pump
-        before = pump.sent
+        sent, held, received = pump.sent, pump.held, pump.received
         outcome = pump.move(limit_messages, limit_bytes)
-        if pump.sent != before or not pump.held:
+        touched = bool(held) or pump.received != received
+        if pump.sent != sent or not pump.held:
             self._end_stall()
             self._sink_is_trusted = True
             self.retry_s = RETRY_FIRST_S
-        if outcome == LIMIT:
-            return
         if outcome == EMPTY:
             self.state = FlowState.WAITING
-            return
-        self.state = FlowState.STALLED
-        if self._stalled_since is None:
-            self._stalls += 1
-            self._stalled_since = self._clock()
+        elif outcome == FULL:
+            self.state = FlowState.STALLED
+            if self._stalled_since is None:
+                self._stalls += 1
+                self._stalled_since = self._clock()
+        return touched
 
     def sink_says(self, room: bool) -> FlowState:
         """This stalled flow's sink says whether it has room. If it said so before and refused, only time can tell.

@@ -71,6 +71,42 @@ def test_reply_announced_during_a_send_is_not_slept_over(make_engine: MakeEngine
         worker.recv_multipart()
 
 
+# The same for room: replies are stalled on the frontend; while a request is handled the client takes some, and the
+# receive that finds the frontend empty processes the command that announces the room.
+def test_room_announced_during_a_receive_is_not_slept_over(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    client, worker = connect(zmq.DEALER, sndhwm=0, rcvhwm=1), connect(zmq.DEALER)
+    received: list[bytes] = []
+
+    def client_reads_meanwhile(frames: list[bytes]) -> list[bytes]:
+        while client.poll(0):
+            received.append(client.recv())
+        return frames
+
+    routes = (Route("frontend", "backend", client_reads_meanwhile), Route("backend", "frontend"))
+    device = Device("both", zmq.DEALER, zmq.DEALER, routes)
+    frontend, backend = client.context.socket(zmq.DEALER), client.context.socket(zmq.DEALER)
+    frontend.sndhwm = 1
+    frontend.bind("inproc://frontend")
+    backend.bind("inproc://backend")
+    client.connect("inproc://frontend")
+    worker.connect("inproc://backend")
+    engine.register(frontend, backend, device, name="both")
+    for number in range(20):
+        worker.send(b"%d" % number)
+    wait_until(lambda: flow_of(engine, "both", "backend").state == "stalled", engine=engine)
+    while len(received) < 20:
+        before = len(received)
+        client.send(b"request")
+        engine.step(DEADLINE_MS)
+        turn_until_idle(engine)
+        assert worker.recv(zmq.DONTWAIT) == b"request"
+        assert len(received) > before
+        expected = min(20, len(received) + 2)
+        assert flow_of(engine, "both", "backend").sent == expected, "the loop slept although there was room"
+    assert received == [b"%d" % number for number in range(20)]
+
+
 def test_request_and_reply_through_a_queue(engine: Engine, connect: Connect) -> None:
     broker = engine.add("q", QUEUE, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*")
     clients = [connect(zmq.REQ, *broker.frontend.endpoints) for _ in range(3)]

@@ -1,0 +1,5 @@
+"""The command line: the only part that prints, parses argv or exits."""
+
+from pollbroker.cli.commands import main
+
+__all__ = ["main"]

@@ -31,6 +31,10 @@ class Pump(Protocol):
     """Moves whole messages from a source to a sink until the source is empty, the sink is full, or the budget is spent."""
 
     @property
+    def received(self) -> int:
+        """Messages taken from the source so far."""
+
+    @property
     def sent(self) -> int:
         """Messages that the sink has accepted so far."""
 

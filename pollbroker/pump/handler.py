@@ -48,6 +48,10 @@ class HandlerPump:
         self._failed = 0
 
     @property
+    def received(self) -> int:
+        return self._received
+
+    @property
     def sent(self) -> int:
         return self._sending.sent
 

@@ -149,7 +149,7 @@ cdef class Pump:
     cdef size_t copies_used, copies_room
     cdef bint copies_lost
 
-    cdef uint64_t received, received_frames, received_bytes, sent_, sent_frames, sent_bytes
+    cdef uint64_t received_, received_frames, received_bytes, sent_, sent_frames, sent_bytes
     cdef uint64_t unroutable, slow_peer, interrupted, captured, capture_dropped
     cdef uint64_t message_frames, message_bytes
     cdef bint more
@@ -180,6 +180,10 @@ cdef class Pump:
         zmq_msg_close(&self.msg)
 
     @property
+    def received(self):
+        return self.received_
+
+    @property
     def sent(self):
         return self.sent_
 
@@ -189,7 +193,7 @@ cdef class Pump:
 
     def counters(self):
         return Counters(
-            received=self.received, received_frames=self.received_frames, received_bytes=self.received_bytes,
+            received=self.received_, received_frames=self.received_frames, received_bytes=self.received_bytes,
             sent=self.sent_, sent_frames=self.sent_frames, sent_bytes=self.sent_bytes,
             held=self.held, unroutable=self.unroutable, slow_peer=self.slow_peer, interrupted=self.interrupted,
             captured=self.captured, capture_dropped=self.capture_dropped,
@@ -212,7 +216,7 @@ cdef class Pump:
                 outcome = self._receive()
                 if outcome != SENT:
                     return outcome
-                self.received += 1
+                self.received_ += 1
                 self.holding = True
             outcome = self._offer()
             if outcome == FULL or outcome == ERROR:

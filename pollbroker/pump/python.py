@@ -46,6 +46,10 @@ class Pump:
         self._received_bytes = 0
 
     @property
+    def received(self) -> int:
+        return self._received
+
+    @property
     def sent(self) -> int:
         return self._sending.sent
 

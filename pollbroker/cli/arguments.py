@@ -1,0 +1,48 @@
+"""What the arguments of the commands may look like."""
+
+from contextlib import suppress
+from typing import Any, Final
+
+import click
+
+from pollbroker.device import OptionValue
+from pollbroker.errors import ConfigError
+from pollbroker.options import parse_options
+
+_LONGEST_S: Final = 1e6
+"""Eleven days: more than anybody waits, and less than what any timer of the system takes."""
+
+
+def seconds(text: str) -> float:
+    """A duration. Raises `click.BadParameter`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= _LONGEST_S:  # nor is nan
+        raise click.BadParameter(f"{text!r}: expected seconds, 0 to {_LONGEST_S:.0f}")
+    return number
+
+
+def socket_option(text: str) -> tuple[str, OptionValue]:
+    """NAME=VALUE as a pair, the value an integer where the option takes one.
+
+    Whether there is such an option, and whether the value fits, the engine says. Raises `click.BadParameter`.
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise click.BadParameter(f"{text!r}: expected NAME=VALUE, such as sndhwm=5000")
+    with suppress(ValueError, ConfigError):
+        number = int(value, 0)
+        parse_options(name, {name: number})
+        return name, number
+    return name, value
+
+
+def gathered(pairs: tuple[tuple[str, OptionValue], ...]) -> dict[str, OptionValue]:
+    """Pairs as socket options by name; what was given several times has a list of values."""
+    several: dict[str, list[OptionValue]] = {}
+    for name, value in pairs:
+        several.setdefault(name.lower(), []).append(value)
+    options: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
+    return options

@@ -1,0 +1,161 @@
+"""What the demo checks: what went in came out, and the engine counted what the peers counted. Pure functions."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pollbroker.cli.workload import Report, Tallies, Tally, merge_tallies
+from pollbroker.statistics import BrokerStatistics
+
+TRIOS: Final = (
+    ("queue", "client", "worker"),
+    ("forwarder", "publisher", "subscriber"),
+    ("streamer", "pusher", "puller"),
+)
+"""Each broker of the demo, the role of its sources and that of its sinks."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim, and whether it held."""
+
+    claim: str
+    wrong: tuple[str, ...] = ()
+    """What was found instead, if it did not hold."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.wrong
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What one broker was given in its main direction, and what came of it."""
+
+    broker: str
+    sent: int
+    """By the sources; of what publishers sent, what somebody wants."""
+    received: int
+    """By the broker, and likewise what it sent on."""
+    sent_on: int
+    expected: int
+    """At the sinks: a message for two subscribers counts twice."""
+    arrived: int
+
+
+def sum_up(
+    reports: Sequence[Report], brokers: Mapping[str, BrokerStatistics], wanted: Mapping[int, Sequence[str]]
+) -> list[Sum]:
+    """The sums of all brokers; for `wanted` see `check_all`."""
+    takers = Counter(stream for streams in wanted.values() for stream in streams)
+    sums = []
+    for broker, source, sink in TRIOS:
+        sent = [item for report in reports if report.role == source for item in report.tallies.items()]
+        is_published = source == "publisher"
+        flow = brokers[broker].flows["frontend"]
+        sums.append(
+            Sum(
+                broker=broker,
+                sent=sum(tally.count for stream, tally in sent if takers[stream] or not is_published),
+                received=flow.received,
+                sent_on=flow.sent,
+                expected=sum(tally.count * (takers[stream] if is_published else 1) for stream, tally in sent),
+                arrived=sum(report.count for report in reports if report.role == sink),
+            )
+        )
+    return sums
+
+
+def count_unwanted(reports: Iterable[Report], wanted: Mapping[int, Sequence[str]]) -> int:
+    """How many messages the publishers sent that nobody wants; for `wanted` see `check_all`."""
+    streams = {stream for streams in wanted.values() for stream in streams}
+    sent = [item for report in reports if report.role == "publisher" for item in report.tallies.items()]
+    return sum(tally.count for stream, tally in sent if stream not in streams)
+
+
+def check_all(
+    reports: Sequence[Report], brokers: Mapping[str, BrokerStatistics], wanted: Mapping[int, Sequence[str]]
+) -> list[Check]:
+    """All checks. `wanted`: the streams that each subscriber is to hear, by its number."""
+    by_role: dict[str, list[Report]] = {}
+    for report in reports:
+        by_role.setdefault(report.role, []).append(report)
+    clients, workers, publishers = by_role["client"], by_role["worker"], by_role["publisher"]
+    pushers, pullers, subscribers = by_role["pusher"], by_role["puller"], by_role["subscriber"]
+    sums = {one.broker: one.sent for one in sum_up(reports, brokers, wanted)}
+    probes = sum(report.probes for report in publishers)
+    topics = {stream[0] for streams in wanted.values() for stream in streams}
+    return [
+        Check("queue: every request was answered, by its own reply", tuple(_wrong_replies(clients))),
+        Check(
+            "queue: every request was worked on once, and in order",
+            (*_differences(_merged(clients), _merged(workers)), *_disorder(workers)),
+        ),
+        Check(
+            "forwarder: every subscriber got all of its topics and nothing else, once and in order",
+            (*_wrong_deliveries(publishers, subscribers, wanted), *_disorder(subscribers)),
+        ),
+        Check(
+            "streamer: everything pushed was pulled, once and in order",
+            (*_differences(_merged(pushers), _merged(pullers)), *_disorder(pullers)),
+        ),
+        Check(
+            "engine: it counted what the peers counted, and dropped nothing",
+            (
+                *_miscounts(brokers["queue"], {"frontend": sums["queue"], "backend": sums["queue"]}),
+                # What nobody subscribed to does not cross; each topic that somebody did is subscribed to once.
+                *_miscounts(brokers["forwarder"], {"frontend": sums["forwarder"] + probes, "backend": len(topics)}),
+                *_miscounts(brokers["streamer"], {"frontend": sums["streamer"]}),
+            ),
+        ),
+    ]
+
+
+def _merged(reports: Iterable[Report]) -> Tallies:
+    return merge_tallies(report.tallies for report in reports)
+
+
+def _wrong_replies(clients: Iterable[Report]) -> Iterator[str]:
+    for report in clients:
+        if report.replies != report.count:
+            yield f"client {report.number}: {report.replies} replies to {report.count} requests"
+        if report.wrong:
+            yield f"client {report.number}: {report.wrong} replies were not its own"
+
+
+def _differences(expected: Mapping[str, Tally], found: Mapping[str, Tally]) -> Iterator[str]:
+    """Streams of which other messages arrived than were sent."""
+    for stream in sorted(expected.keys() | found.keys()):
+        there, here = expected.get(stream, Tally()), found.get(stream, Tally())
+        if not there.same_messages(here):
+            but = ", but not the same ones" if there.count == here.count else ""
+            yield f"stream {stream}: {there.count} sent, {here.count} arrived{but}"
+
+
+def _disorder(sinks: Iterable[Report]) -> Iterator[str]:
+    for report in sinks:
+        for stream, tally in report.tallies.items():
+            if tally.disordered:
+                yield f"{report.role} {report.number}: stream {stream}: {tally.disordered} not in order"
+
+
+def _wrong_deliveries(
+    publishers: Iterable[Report], subscribers: Iterable[Report], wanted: Mapping[int, Sequence[str]]
+) -> Iterator[str]:
+    sent = _merged(publishers)
+    for report in subscribers:
+        expected = {stream: tally for stream, tally in sent.items() if stream in wanted[report.number]}
+        for difference in _differences(expected, report.tallies):
+            yield f"subscriber {report.number}: {difference}"
+
+
+def _miscounts(broker: BrokerStatistics, expected: Mapping[str, int]) -> Iterator[str]:
+    for source, number in expected.items():
+        flow = broker.flows[source]
+        if (flow.received, flow.sent, flow.held, flow.dropped) != (number, number, 0, 0):
+            yield (
+                f"{broker.name}.{source}: {flow.received} received, {flow.sent} sent, {flow.held} held, "
+                f"{flow.dropped} dropped; the peers counted {number}"
+            )

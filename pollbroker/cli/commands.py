@@ -1,0 +1,67 @@
+"""The command `pollbroker`, and how every error of its commands is told.
+
+- An error is one line on stderr: what, where, and what was expected. Never a traceback, never a block of usage.
+- Exit codes: 0 all went well; 1 what was run failed (a broker, a check, an old libzmq); 2 it was called wrongly, or
+  could not begin; 130 Ctrl-C where it does not mean an orderly end.
+- A command returns its exit code, or None for 0.
+"""
+
+import sys
+from functools import partial
+from typing import Any, NoReturn
+
+import click
+import zmq
+
+from pollbroker.cli.ctl import ctl
+from pollbroker.cli.demo import demo
+from pollbroker.cli.devices import device_command
+from pollbroker.cli.doctor import doctor, pollbroker_version
+from pollbroker.device import DEVICES
+from pollbroker.errors import PollbrokerError
+
+EXIT_MISUSED = 2
+EXIT_INTERRUPTED = 130
+"""What shells report for a process that SIGINT has ended: 128 + 2."""
+
+
+class OneLineErrors(click.Group):
+    """A group of commands whose errors are one line on stderr, and an exit code."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run a command and exit; with `standalone_mode=False` return or raise what it returns or raises."""
+        run = partial(super().main, *args, standalone_mode=False, **kwargs)
+        if not standalone_mode:
+            return run()
+        try:
+            code: int | None = run()
+        except click.Abort:
+            sys.exit(EXIT_INTERRUPTED)
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            _fail(error.exit_code, error.format_message(), "pollbroker" if context is None else context.command_path)
+        except (PollbrokerError, zmq.ZMQError, OSError) as error:
+            _fail(EXIT_MISUSED, str(error))
+        except UnicodeEncodeError as error:
+            _fail(EXIT_MISUSED, f"{error.object!a}: expected text in UTF-8")
+        sys.exit(code or 0)
+
+
+def _fail(code: int, message: str, where: str = "pollbroker") -> NoReturn:
+    click.echo(f"{where}: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+@click.group("pollbroker", cls=OneLineErrors, invoke_without_command=True)
+@click.version_option(pollbroker_version(), prog_name="pollbroker")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Run ZeroMQ brokers, steer them, and see how they do."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for _device in DEVICES.values():
+    main.add_command(device_command(_device))
+for _command in (ctl, doctor, demo):
+    main.add_command(_command)

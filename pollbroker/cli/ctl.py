@@ -1,0 +1,73 @@
+"""`pollbroker ctl`: one command to a running engine, and its reply."""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import click
+
+from pollbroker.cli.arguments import seconds
+from pollbroker.control import request
+from pollbroker.errors import ControlError
+
+_COUNTS: Final = tuple(f"{port} {way}" for port in ("frontend", "backend") for way in ("received", "sent"))
+
+
+def describe_statistics(frames: Sequence[bytes]) -> list[str]:
+    """The reply to STATISTICS (zmq_proxy_steerable(3): 8 numbers of 8 bytes), one line for each way at each port.
+
+    Raises `ControlError` if it is something else.
+    """
+    if len(frames) != 2 * len(_COUNTS) or any(len(frame) != 8 for frame in frames):
+        raise ControlError(f"STATISTICS: {list(frames)!r} came back; expected 8 frames of 8 bytes")
+    numbers = [struct.unpack("=Q", frame)[0] for frame in frames]
+    return [
+        f"{what:<17}  {count} {'frame' if count == 1 else 'frames'}, {size} bytes"
+        for what, count, size in zip(_COUNTS, numbers[::2], numbers[1::2], strict=True)
+    ]
+
+
+def _describe_nothing(frames: Sequence[bytes]) -> list[str]:  # noqa: ARG001 - one of a table
+    return ["done"]
+
+
+def _describe_list(frames: Sequence[bytes]) -> list[str]:
+    return [name.decode(errors="backslashreplace") for name in frames[1:]]
+
+
+def _describe_json(frames: Sequence[bytes]) -> list[str]:
+    return [frame.decode(errors="backslashreplace") for frame in frames[1:]]
+
+
+_COMMANDS: Final[Mapping[str, Callable[[Sequence[bytes]], list[str]]]] = {
+    "PAUSE": _describe_nothing,
+    "RESUME": _describe_nothing,
+    "TERMINATE": _describe_nothing,
+    "STATISTICS": describe_statistics,
+    "LIST": _describe_list,
+    "STATS": _describe_json,
+}
+"""How the reply to each command is printed."""
+
+
+@click.command(short_help="Steer a running engine, or ask it.")
+@click.argument("endpoint")
+@click.argument("command", metavar="COMMAND", type=click.Choice(list(_COMMANDS), case_sensitive=False))
+@click.argument("broker", required=False)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=seconds,
+    metavar="SECONDS",
+    default=5.0,
+    show_default=True,
+    help="How long the reply may take.",
+)
+def ctl(endpoint: str, command: str, broker: str | None, timeout_s: float) -> None:
+    """Send COMMAND to the engine whose control socket is at ENDPOINT, and print the reply.
+
+    PAUSE, RESUME, TERMINATE, STATISTICS (numbers of frames) and STATS (everything, as JSON) are for all of its brokers,
+    or for the one named BROKER; LIST names them.
+    """
+    for line in _COMMANDS[command](request(endpoint, command, broker, timeout_s=timeout_s)):
+        click.echo(line)

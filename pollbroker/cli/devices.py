@@ -1,0 +1,187 @@
+"""One command for each device of the table: it runs one broker until it is told to end.
+
+Each line that it prints is one fact: a word, what it is about, two spaces, and the explanation. The line `ready` comes
+when the broker's sockets are open, so a script that has read it knows every address.
+"""
+
+import os
+import socket as net
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, Literal
+
+import click
+import zmq
+
+from pollbroker.broker import Broker
+from pollbroker.cli.arguments import gathered, seconds, socket_option
+from pollbroker.cli.serving import serve
+from pollbroker.cli.signals import EndingSignals
+from pollbroker.control import attach
+from pollbroker.device import Device, OptionValue, PortName
+from pollbroker.endpoint import parse_endpoints
+from pollbroker.engine import Engine
+from pollbroker.port import Port
+
+PEERS: Final = {
+    zmq.ROUTER: "REQ or DEALER clients",
+    zmq.DEALER: "REP or ROUTER workers",
+    zmq.XSUB: "PUB or XPUB publishers",
+    zmq.SUB: "PUB or XPUB publishers",
+    zmq.XPUB: "SUB or XSUB subscribers",
+    zmq.PUB: "SUB or XSUB subscribers",
+    zmq.PULL: "PUSH pushers",
+    zmq.PUSH: "PULL pullers",
+    zmq.PAIR: "one PAIR peer",
+}
+"""Who stands opposite to a port, by the type of its socket."""
+
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+"""The addresses that stand for all of a machine's, and the one by which the machine itself reaches them."""
+
+_NOTATION: Final = (
+    "An endpoint is bound, or connected if it begins with > (quote it): tcp://127.0.0.1:5559, tcp://*:*, ipc://path, "
+    "'>tcp://host:5559'. Several are separated by commas. Ctrl-C and SIGTERM end it in order, with exit code 0: what "
+    "it still has is delivered first, for as long as --drain allows. A second one ends it at once (130, 143)."
+)
+
+
+def device_command(device: Device) -> click.Command:
+    """The command that runs one broker of this device."""
+    ports: tuple[PortName, ...] = ("frontend",) if device.backend is None else ("frontend", "backend")
+    peers = "; ".join(f"{port} {_type_at(device, port).name}, for {PEERS[_type_at(device, port)]}" for port in ports)
+    return click.Command(
+        device.name,
+        params=[click.Argument([port], metavar=port.upper()) for port in ports] + list(_options(device, ports)),
+        callback=partial(run_device, device),
+        help=f"Run a {device.name}: {peers}.",
+        short_help=f"Run a {device.name} ({' to '.join(_type_at(device, port).name for port in ports)}).",
+        epilog=_NOTATION,
+    )
+
+
+def _options(device: Device, ports: tuple[PortName, ...]) -> Iterator[click.Option]:
+    marks = click.IntRange(min=0)
+    yield click.Option(["--name"], default=device.name, show_default=True, help="What the broker is called.")
+    yield click.Option(
+        ["--capture"], metavar="ENDPOINT", help="A PUB socket that gets a copy of every message sent on."
+    )
+    yield click.Option(["--control"], metavar="ENDPOINT", help="A socket for `pollbroker ctl`, or any REQ.")
+    yield click.Option(["--hwm"], type=marks, help="High-water mark of both sockets, both ways, in messages; 0: none.")
+    yield click.Option(["--sndhwm"], type=marks, help="The same for sending alone.")
+    yield click.Option(["--rcvhwm"], type=marks, help="The same for receiving alone.")
+    for port in ports:
+        yield click.Option(
+            [f"--{port}-option"],
+            type=socket_option,
+            metavar="NAME=VALUE",
+            multiple=True,
+            help=f"A socket option of the {port}; repeatable.",
+        )
+    if zmq.SUB in device.types_of("frontend"):
+        yield click.Option(
+            ["--topic"], multiple=True, help="Let pass what begins with this; repeatable. Without it, everything."
+        )
+    if _has_slow_peers(device):
+        yield click.Option(
+            ["--slow-peer"],
+            type=click.Choice(["drop", "wait"]),
+            default=device.slow_peer,
+            show_default=True,
+            help="What becomes of a message whose one receiver is full: dropped (counted), or waited for.",
+        )
+    yield click.Option(
+        ["--drain", "drain_s"],
+        type=seconds,
+        metavar="SECONDS",
+        default=1.0,
+        show_default=True,
+        help="How long the end may take, to deliver what the broker still has.",
+    )
+
+
+def _type_at(device: Device, port: PortName) -> zmq.SocketType:
+    """The type of socket that the engine opens at a port."""
+    return device.types_of(port)[0]
+
+
+def _has_slow_peers(device: Device) -> bool:
+    """Whether a sink is a ROUTER that tells of a full peer; one that is not mandatory drops without a word."""
+    return any(
+        _type_at(device, route.sink) is zmq.ROUTER and device.options_of(route.sink).get("router_mandatory")
+        for route in device.routes
+    )
+
+
+def run_device(
+    device: Device,
+    *,
+    name: str,
+    frontend: str,
+    backend: str | None = None,
+    capture: str | None,
+    control: str | None,
+    hwm: int | None,
+    sndhwm: int | None,
+    rcvhwm: int | None,
+    frontend_option: tuple[tuple[str, OptionValue], ...],
+    backend_option: tuple[tuple[str, OptionValue], ...] = (),
+    topic: tuple[str, ...] = (),
+    slow_peer: Literal["drop", "wait"] = "drop",
+    drain_s: float,
+) -> int:
+    """Run one broker until it is told to end; returns the exit code."""
+    marks = {"sndhwm": hwm if sndhwm is None else sndhwm, "rcvhwm": hwm if rcvhwm is None else rcvhwm}
+    shared = {key: value for key, value in marks.items() if value is not None}
+    # Arguments are bytes to the system: a topic that is not UTF-8 is as good as any.
+    topics = tuple(("subscribe", os.fsencode(one)) for one in topic)
+    engine = Engine()
+    with EndingSignals(engine.stop) as signals:
+        try:
+            broker = engine.add(
+                name,
+                replace(device, slow_peer=slow_peer),
+                frontend=frontend,
+                backend=backend,
+                capture=capture,
+                frontend_options=shared | gathered(topics + frontend_option),
+                backend_options=shared | gathered(backend_option),
+            )
+            endpoints = () if control is None else attach(engine, control).endpoints
+            statistics = engine.statistics()
+            click.echo(f"broker {name}  {device.name}, {statistics.pump} pump, {statistics.waiter} waiter")
+            for line in _describe_ports(broker, {"frontend": frontend, "backend": backend, "capture": capture}):
+                click.echo(line)
+            for address in endpoints:
+                click.echo(f"control {address}  pollbroker ctl {_address_from(address, 'here')} STATISTICS")
+            click.echo("ready  Ctrl-C or SIGTERM ends it in order, a second one at once")
+            return serve(engine, broker, signals, drain_s=drain_s)
+        finally:
+            engine.close(timeout_s=0)
+
+
+def _describe_ports(broker: Broker, given: dict[str, Any]) -> Iterator[str]:
+    for port in broker.ports:
+        for address, endpoint in zip(port.endpoints, parse_endpoints(port.name, given[port.name]), strict=True):
+            yield f"{port.name} {address}  {_describe_port(port, address, bound=endpoint.bind)}"
+
+
+def _describe_port(port: Port, address: str, *, bound: bool) -> str:
+    peers = PEERS[port.type]
+    purpose = ", for a copy of every message that is sent on" if port.name == "capture" else ""
+    if not bound:
+        return f"connects to {peers} that are bound there{purpose}"
+    here, elsewhere = _address_from(address, "here"), _address_from(address, "elsewhere")
+    where = "" if here == address else f": {here} from this machine, {elsewhere} from others"
+    return f"{peers} connect here{purpose}{where}"
+
+
+def _address_from(address: str, place: Literal["here", "elsewhere"]) -> str:
+    """The address as a peer connects to it; that of every interface is none that others can connect to."""
+    for everywhere, loopback in _EVERYWHERE.items():
+        prefix = f"tcp://{everywhere}:"
+        if address.startswith(prefix):
+            host = loopback if place == "here" else net.gethostname()
+            return f"tcp://{host}:{address.removeprefix(prefix)}"
+    return address

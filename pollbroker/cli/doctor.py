@@ -1,0 +1,150 @@
+"""`pollbroker doctor`: what is installed here, what it can do, and whether it works."""
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from importlib import import_module, metadata
+from pathlib import Path
+from selectors import DefaultSelector
+from typing import Final
+
+import click
+import zmq
+
+from pollbroker.device import STREAMER
+from pollbroker.engine import Engine
+from pollbroker.errors import EngineError
+
+OLDEST_LIBZMQ: Final = (4, 3, 3)
+"""Before it, whoever can connect can stop a server, without finishing the handshake (CVE-2020-15166)."""
+
+_ABILITIES: Final = ("ipc", "curve", "gssapi", "pgm", "norm", "tipc", "vmci", "ws", "wss", "draft")
+"""What `zmq.has` can be asked (zmq_has(3))."""
+
+_DESCRIPTORS_A_BROKER: Final = 4
+"""Two bound sockets, and for each its mailbox and its listener. Each connected peer is one more."""
+
+_SOCKETS_A_BROKER: Final = 2
+
+_SELF_TEST_MS: Final = 5000
+
+
+def pollbroker_version() -> str:
+    """The version that is installed."""
+    try:
+        return metadata.version("pollbroker")
+    except metadata.PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+def refuse_libzmq(version: tuple[int, ...]) -> str | None:
+    """Why this version of libzmq is refused, or None if it is not."""
+    if version >= OLDEST_LIBZMQ:
+        return None
+    found, oldest = (".".join(map(str, numbers)) for numbers in (version, OLDEST_LIBZMQ))
+    return f"libzmq {found} is too old: expected {oldest} or newer; install a current pyzmq, whose wheels bring one"
+
+
+def explain_pump(chosen: str, asked: str | None, failure: ImportError | None) -> str:
+    """Which pump serves and why: `asked` is what POLLBROKER_PUMP says, `failure` why the native one does not load."""
+    if asked:
+        return f"{chosen}, as POLLBROKER_PUMP says"
+    if failure is None:
+        return f"{chosen}, the faster of the two"
+    if isinstance(failure, ModuleNotFoundError) and failure.name == "pollbroker.pump.native":
+        why = "the native one was not built: there was no working C compiler at install; get one and install again"
+    else:
+        why = f"the native one cannot be loaded: {' '.join(str(failure).split())}"
+    return f"{chosen}: {why}"
+
+
+def explain_waiter(chosen: str, asked: str | None, selector: str) -> str:
+    """Which waiter serves and why: `asked` is what POLLBROKER_WAITER says, `selector` the best of this platform."""
+    if asked:
+        return f"{chosen}, as POLLBROKER_WAITER says"
+    if chosen == "nested":
+        return f"{chosen}, on {selector}: an idle broker costs nothing"
+    return f"{chosen}: the best selector of this platform, {selector}, cannot be polled itself"
+
+
+def count_brokers(descriptors: int, used: int, sockets: int) -> int:
+    """About how many brokers, without their peers, fit into a limit of descriptors and a context's limit of sockets."""
+    by_descriptors = sockets if descriptors == resource.RLIM_INFINITY else (descriptors - used) // _DESCRIPTORS_A_BROKER
+    return max(0, min(by_descriptors, sockets // _SOCKETS_A_BROKER))
+
+
+def self_test() -> float:
+    """Send one message through a streamer; returns the seconds it took. Raises `EngineError` if it does not arrive."""
+    with Engine() as engine:
+        broker = engine.add("self-test", STREAMER, frontend="inproc://self-test-in", backend="inproc://self-test-out")
+        pusher, puller = engine.context.socket(zmq.PUSH), engine.context.socket(zmq.PULL)
+        try:
+            pusher.connect(broker.frontend.endpoints[0])
+            puller.connect(broker.backend.endpoints[0] if broker.backend else "")
+            began_s = time.perf_counter()
+            pusher.send_multipart([b"self", b"test"])
+            if not puller.poll(_SELF_TEST_MS):
+                raise EngineError(f"self-test: no message came through in {_SELF_TEST_MS} ms")
+            if puller.recv_multipart() != [b"self", b"test"]:
+                raise EngineError("self-test: another message came out than was sent")
+            return time.perf_counter() - began_s
+        finally:
+            pusher.close(linger=0)
+            puller.close(linger=0)
+
+
+def _facts() -> Iterator[tuple[str, str]]:
+    yield "pollbroker", pollbroker_version()
+    yield "Python", f"{platform.python_version()}, {platform.python_implementation()}, {platform.platform()}"
+    yield "pyzmq", zmq.__version__
+    yield "libzmq", zmq.zmq_version()
+    with Engine() as engine:
+        statistics = engine.statistics()
+        sockets = engine.context.get(zmq.SOCKET_LIMIT)
+    yield "pump", explain_pump(statistics.pump, os.environ.get("POLLBROKER_PUMP"), _native_failure())
+    selector = DefaultSelector.__name__.removesuffix("Selector").lower()
+    yield "waiter", explain_waiter(statistics.waiter, os.environ.get("POLLBROKER_WAITER"), selector)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    brokers = count_brokers(soft, _used_descriptors(), sockets)
+    limits = [f"{'no' if limit == resource.RLIM_INFINITY else limit} limit" for limit in (soft, hard)]
+    yield "descriptors", f"{limits[0]} ({limits[1]} at most): about {brokers} brokers, less one for every 4 peers"
+    yield "able", ", ".join(ability for ability in _ABILITIES if zmq.has(ability)) or "none"
+    yield "not able", ", ".join(ability for ability in _ABILITIES if not zmq.has(ability)) or "none"
+
+
+def _native_failure() -> ImportError | None:
+    try:
+        import_module("pollbroker.pump.native")
+    except ImportError as error:
+        return error
+    return None
+
+
+def _used_descriptors() -> int:
+    try:
+        return len(list(Path("/dev/fd").iterdir()))
+    except OSError:
+        return 0
+
+
+@click.command(short_help="See what is installed here, and whether it works.")
+def doctor() -> int:
+    """Say what is installed here and what it can do, and send one message through a broker.
+
+    Exits with 1 if libzmq is too old, or if the message does not arrive.
+    """
+    for name, value in _facts():
+        click.echo(f"{name:<12}{value}")
+    refusal = refuse_libzmq(zmq.zmq_version_info())
+    if refusal is not None:
+        click.echo(f"pollbroker: {refusal}", err=True)
+        return 1
+    try:
+        taken_s = self_test()
+    except EngineError as error:
+        click.echo(f"pollbroker: {error}", err=True)
+        return 1
+    click.echo(f"{'self-test':<12}one message through an inproc streamer in {taken_s * 1000:.1f} ms")
+    return 0

@@ -1,0 +1,54 @@
+"""Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends the process at once.
+
+- The first calls `stop`, and the program goes on to its orderly end: exit code 0.
+- The second is given back to the system, which ends the process by that very signal, whatever it is doing: a shell
+  reports 130 for SIGINT, 143 for SIGTERM.
+- One that comes within a moment of the first is the same one: `timeout` (coreutils) sends its signal to the process and
+  to its group, so that it comes twice.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from pollbroker.errors import EngineError
+
+SAME_SIGNAL_S = 0.2
+"""Longer than a signal takes to come twice, shorter than it takes to press Ctrl-C twice."""
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+class EndingSignals:
+    """As a context: SIGINT and SIGTERM call `stop`, which may be called at any time, and end nothing by themselves."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._first_s = 0.0
+        self.first: signal.Signals | None = None
+        """The signal that asked for the end, or None."""
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for one in _ENDING:
+            self._previous[one] = signal.signal(one, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for one, handler in self._previous.items():
+            signal.signal(one, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what the signal module calls
+        now_s = time.monotonic()
+        if self.first is None:
+            self.first, self._first_s = signal.Signals(number), now_s
+            with suppress(EngineError):  # it is closed: the end has come already
+                self._stop()
+        elif now_s - self._first_s >= SAME_SIGNAL_S:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
