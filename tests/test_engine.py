@@ -71,6 +71,40 @@ def test_reply_announced_during_a_send_is_not_slept_over(make_engine: MakeEngine
         worker.recv_multipart()
 
 
+# The same after a receive that found nothing: it settles the frontend, and the reply that is sent on it unsettles it.
+def test_request_announced_during_the_send_of_a_reply_is_not_slept_over(
+    make_engine: MakeEngine, connect: Connect
+) -> None:
+    engine = make_engine()
+    client, worker = connect(zmq.DEALER), connect(zmq.DEALER)
+
+    def ask_meanwhile(frames: list[bytes]) -> list[bytes]:
+        client.send(b"asked meanwhile")
+        busy_until = time.perf_counter() + 0.005
+        while time.perf_counter() < busy_until:
+            pass
+        return frames
+
+    routes = (Route("frontend", "backend"), Route("backend", "frontend", ask_meanwhile))
+    device = Device("both", zmq.DEALER, zmq.DEALER, routes)
+    frontend, backend = client.context.socket(zmq.DEALER), client.context.socket(zmq.DEALER)
+    frontend.bind("inproc://frontend")
+    backend.bind("inproc://backend")
+    client.connect("inproc://frontend")
+    worker.connect("inproc://backend")
+    engine.register(frontend, backend, device, name="both")
+    turn_until_idle(engine)
+    for _ in range(20):
+        client.send(b"request")
+        worker.send(b"reply")
+        wait_until(lambda: client.poll(0), engine=engine)
+        turn_until_idle(engine)
+        assert client.recv() == b"reply"
+        assert worker.recv(zmq.DONTWAIT) == b"request"
+        assert worker.poll(0), "the loop slept although a request was there to read"
+        assert worker.recv() == b"asked meanwhile"
+
+
 # The same for room: replies are stalled on the frontend; while a request is handled the client takes some, and the
 # receive that finds the frontend empty processes the command that announces the room.
 def test_room_announced_during_a_receive_is_not_slept_over(make_engine: MakeEngine, connect: Connect) -> None:
