@@ -16,6 +16,7 @@ from typing import Final
 import zmq
 
 from pollbroker.device import Device
+from pollbroker.errors import DeviceError
 from pollbroker.flow import Flow, FlowState
 from pollbroker.port import Port
 from pollbroker.pump import HandlerPump, Pump, Pumping
@@ -42,12 +43,14 @@ FINAL_STATES: Final = frozenset({BrokerState.REMOVED, BrokerState.ENDED, BrokerS
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a broker needs of its engine."""
+    """What a broker needs of the loop that it works in."""
 
     rouse: Callable[["Broker"], None]
     """Have `work` called in the next turn."""
-    release: Callable[[Port], None]
-    """Watch this port no longer: it is about to be closed, or the caller's again."""
+    watch: Callable[["Broker", Port], None]
+    """Have `wake` called when something happens at this port of it."""
+    unwatch: Callable[[Port], None]
+    """No longer: the port is about to be closed, or the caller's again."""
     call_later: Callable[[float, Callable[[], None]], object]
     clock: Callable[[], float]
 
@@ -73,7 +76,7 @@ class Broker:
         self.name = name
         self.device = device
         self.frontend = frontend
-        self.backend = backend
+        self._backend = backend
         self.capture = capture
         self.state = BrokerState.RUNNING
         self.error: BaseException | None = None
@@ -88,27 +91,29 @@ class Broker:
     @property
     def ports(self) -> tuple[Port, ...]:
         """Its sockets: frontend, backend and capture, as far as it has them."""
-        return tuple(port for port in (self.frontend, self.backend, self.capture) if port is not None)
+        return tuple(port for port in (self.frontend, self._backend, self.capture) if port is not None)
+
+    @property
+    def backend(self) -> Port:
+        """The backend. Raises `DeviceError` if the device has none."""
+        if self._backend is None:
+            raise DeviceError(f"brokers.{self.name}: the device {self.device.name} has one socket, its frontend")
+        return self._backend
 
     @property
     def watched_ports(self) -> tuple[Port, ...]:
         """Those of them that something can happen at; nothing waits for a capture socket."""
-        return (self.frontend,) if self.backend is None else (self.frontend, self.backend)
+        return (self.frontend,) if self._backend is None else (self.frontend, self._backend)
 
     def _make_flows(self, pumping: Pumping, prefixes: tuple[bytes, bytes] | None) -> Iterator[Flow]:
-        ports = {"frontend": self.frontend, "backend": self.backend}
         for route in self.device.routes:
-            source, sink = ports[route.source], ports[route.sink]
-            assert source is not None
-            assert sink is not None
+            source, sink = getattr(self, route.source), getattr(self, route.sink)
             capture = None if self.capture is None else self.capture.plain
             prefix = None if prefixes is None else prefixes[0 if route.source == "frontend" else 1]
             drop = self.device.slow_peer == "drop"
             pump: Pump
             if route.via is None:
-                pump = pumping.make_pump(
-                    source.plain, sink.plain, capture=capture, prefix=prefix, drop_slow_peer=drop
-                )
+                pump = pumping.make_pump(source.plain, sink.plain, capture=capture, prefix=prefix, drop_slow_peer=drop)
             else:
                 pump = HandlerPump(
                     source.plain, sink.plain, route.via, capture=capture, prefix=prefix, drop_slow_peer=drop
@@ -133,7 +138,7 @@ class Broker:
                         limit_messages, limit_bytes = 1, 1  # what it holds, and no more
                     if flow.move(limit_messages, limit_bytes):
                         read_dry.discard(flow.sink)
-                    if flow.state is FlowState.WAITING:
+                    if flow.is_waiting:
                         read_dry.add(flow.source)
                     if removing and not flow.pump.held:
                         flow.end()
@@ -169,7 +174,8 @@ class Broker:
             if flow.source is port and flow.state is FlowState.WAITING and events & _POLLIN:
                 flow.state = FlowState.READY
             elif flow.sink is port and flow.state is FlowState.STALLED:
-                if flow.sink_says(bool(events & _POLLOUT)) is FlowState.RETRYING:
+                flow.sink_says(bool(events & _POLLOUT))
+                if flow.is_retrying:
                     self._retry_later(flow)
 
     def _retry_later(self, flow: Flow) -> None:
@@ -206,15 +212,17 @@ class Broker:
                 flow.pause()
 
     def resume(self) -> None:
-        """Move again."""
+        """Move again: every flow tries, and what it finds tells what to wait for."""
         if self.state is BrokerState.PAUSED:
             self.state = BrokerState.RUNNING
-            self.start()
+            for flow in self._flows:
+                flow.resume()
+            self._surroundings.rouse(self)
 
     def start(self) -> None:
-        """Let every flow try: what it finds tells what to wait for."""
-        for flow in self._flows:
-            flow.resume()
+        """Begin: have the ports watched, and every flow try."""
+        for port in self.watched_ports:
+            self._surroundings.watch(self, port)
         self._surroundings.rouse(self)
 
     def look_again(self) -> None:
@@ -252,8 +260,9 @@ class Broker:
         self.state = state
         for flow in self._flows:
             flow.end()
+        for port in self.watched_ports:
+            self._surroundings.unwatch(port)
         for port in self.ports:
-            self._surroundings.release(port)
             port.close()
         self.removed.set_result(self.statistics())
 

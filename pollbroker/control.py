@@ -38,10 +38,10 @@ _DONE: Final[Frames] = [b""]
 
 _SOCKET_TYPES: Final = (zmq.REP, zmq.PAIR, zmq.SUB, zmq.ROUTER)
 _UNANSWERED: Final = ([b"PAUSE"], [b"RESUME"], [b"TERMINATE"])
-"""At a PAIR socket, as libzmq has it."""
+"""At a PAIR socket, as libzmq has it, but for its 4.3.5 (libzmq #4600)."""
 
 _OPTIONS: Final[Mapping[int, Mapping[str, object]]] = {
-    zmq.SUB: {"subscribe": b""},
+    zmq.SUB: {"subscribe": b"", "linger": 0},
     # Without it libzmq drops a reply to a client that has left, or does not read, without a word.
     zmq.ROUTER: {"router_mandatory": 1},
 }
@@ -50,8 +50,8 @@ _FRAME_MAX_BYTES: Final = 1 << 20
 
 _BURST_COMMANDS: Final = 100
 _BURST_S: Final = 0.002
-"""A turn of the loop carries out this many commands, or as many as fit into this time, which is about what a broker's
-burst takes: with a thousand brokers, one STATS takes milliseconds."""
+"""A turn of the loop carries out this many commands, or as many as fit into this time, which is what a broker's burst
+may take: with a thousand brokers, a single STATS takes ten milliseconds."""
 
 _SHOWN_CHARACTERS: Final = 60
 """How much of a peer's frame an error repeats."""
@@ -76,10 +76,10 @@ class Control:
     def handle(self, frames: Frames) -> Frames | None:
         """The reply to one command, or None where this type of socket sends none.
 
-        Both are whole messages of the socket: those of a ROUTER begin with the routing id, and an empty delimiter if
-        the client (a REQ) sent one. Nothing in `frames` makes it raise.
+        Both are whole messages of the socket: those of a ROUTER begin with an envelope, which is the routing id, or
+        all up to an empty delimiter if the client (a REQ) sent one. Nothing in `frames` makes it raise.
         """
-        length = 0 if self._type != zmq.ROUTER else 2 if len(frames) > 2 and not frames[1] else 1
+        length = _envelope_length(frames) if self._type == zmq.ROUTER else 0
         envelope, command = frames[:length], frames[length:]
         try:
             reply = _carry_out(self._engine, command)
@@ -95,6 +95,14 @@ class Control:
         if self._type == zmq.PAIR and command in _UNANSWERED and reply == _DONE:
             return None
         return envelope + reply
+
+
+def _envelope_length(frames: Frames) -> int:
+    """Of a ROUTER's message. An empty frame at the end is an (empty) command, not a delimiter."""
+    try:
+        return frames.index(b"", 1, -1) + 1
+    except ValueError:
+        return 1
 
 
 def _carry_out(engine: Engine, command: Frames) -> Frames:
@@ -227,8 +235,8 @@ class ControlServer:
         """Take no more commands. The socket is closed if `attach` opened it; replies on their way still leave."""
         if not self.closed:
             self._engine.remove_reader(self._port.plain)
-            self._port.close()
             self.closed = True
+            self._port.close()
 
     def _serve(self) -> None:
         """Carry out the commands that have come in, up to the bounds of a burst."""
@@ -271,11 +279,15 @@ def attach(
     Arguments:
         endpoint: one or several, as for a broker: `@tcp://...` or without a mark is bound, `>tcp://...` connected. Who
             reaches it can stop the engine: bind to loopback, or to `ipc://`.
-        socket_type: REP, PAIR, SUB (which takes all that is published, and cannot answer) or ROUTER.
+        socket_type: REP or ROUTER (for any number of clients), PAIR (for one), or SUB (which cannot answer).
         options: socket options by name.
 
     Raises `EndpointError`, `ConfigError` (the socket type or an option), or `EngineError` (no socket can be had).
     """
+    if socket_type == zmq.REP:
+        # A message without a delimiter, from a peer that has left or does not read, makes libzmq's REP lose its next
+        # reply, whoever that is for (rollback() in router.cpp). A ROUTER serves the same clients, and loses none.
+        socket_type = zmq.ROUTER
     control = Control(engine, socket_type)
     defaults = {"maxmsgsize": _FRAME_MAX_BYTES, **_OPTIONS.get(socket_type, {})}
     given = {str(option).lower(): value for option, value in (options or {}).items()}

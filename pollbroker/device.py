@@ -1,7 +1,8 @@
 """Devices: what stands at the frontend and the backend, and which routes run between them.
 
 A `Device` is a definition, immutable, and can be used by any number of brokers. The well-known ones stand in the table
-`DEVICES` by name; add your own to the table, or pass them to the engine as they are.
+`DEVICES` by name; add your own to the table, or pass them to the engine as they are. To change one, such as a QUEUE
+with a handler, `dataclasses.replace(QUEUE, name=..., routes=...)` keeps what it knows: its socket options among them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,9 +21,7 @@ SocketTypes: TypeAlias = SocketType | Iterable[SocketType]
 OptionValue: TypeAlias = int | bytes | str | Iterable[bytes | str]
 Options: TypeAlias = Mapping[str, OptionValue]
 
-_RECEIVES: Final = frozenset(
-    {zmq.ROUTER, zmq.DEALER, zmq.PULL, zmq.SUB, zmq.XSUB, zmq.XPUB, zmq.PAIR}
-)
+_RECEIVES: Final = frozenset({zmq.ROUTER, zmq.DEALER, zmq.PULL, zmq.SUB, zmq.XSUB, zmq.XPUB, zmq.PAIR})
 _SENDS: Final = frozenset({zmq.ROUTER, zmq.DEALER, zmq.PUSH, zmq.PUB, zmq.XPUB, zmq.XSUB, zmq.PAIR})
 
 CAPTURE_TYPES: Final = (zmq.PUB, zmq.PUSH, zmq.DEALER, zmq.PAIR)
@@ -63,8 +62,8 @@ class Device:
     frontend: SocketTypes
     backend: SocketTypes | None
     routes: tuple[Route, ...]
-    frontend_options: Options = field(default_factory=dict)
-    backend_options: Options = field(default_factory=dict)
+    frontend_options: Options = field(default_factory=dict, hash=False)
+    backend_options: Options = field(default_factory=dict, hash=False)
     slow_peer: Literal["drop", "wait"] = "drop"
 
     def __post_init__(self) -> None:
@@ -85,7 +84,9 @@ class Device:
             self._check_route(route)
         sources = [route.source for route in self.routes]
         if len(set(sources)) < len(sources):
-            raise DeviceError(f"device {self.name}: two routes take from one port; a port can be read by one route only")
+            raise DeviceError(
+                f"device {self.name}: two routes take from one port; a port can be read by one route only"
+            )
 
     def types_of(self, port: PortName) -> tuple[SocketType, ...]:
         """The socket types that may stand at a port; none where the device has no such port."""
@@ -111,7 +112,9 @@ class Device:
             if one not in usable:
                 names = ", ".join(sorted(SocketType(t).name for t in usable))
                 found = SocketType(one).name if one in list(SocketType) else repr(one)
-                raise DeviceError(f"device {self.name}: {port}: {found} cannot serve in a broker; expected one of {names}")
+                raise DeviceError(
+                    f"device {self.name}: {port}: {found} cannot serve in a broker; expected one of {names}"
+                )
         if not several:
             raise DeviceError(f"device {self.name}: {port}: no socket type is given")
         return tuple(SocketType(one) for one in several)
@@ -163,9 +166,7 @@ REFLECTOR: Final = Device(
 )
 """One socket, frontend and backend at once: each message goes back where it came from."""
 
-DEVICES: Final[dict[str, Device]] = {
-    device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR)
-}
+DEVICES: Final[dict[str, Device]] = {device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR)}
 """The table of device definitions, by name. Programs may add their own."""
 
 

@@ -1,7 +1,7 @@
 """Endpoints: what they may look like, checked before libzmq sees them.
 
-libzmq accepts more than it should (`tcp://127.0.0.1:70000` binds port 4464), so every endpoint is parsed here first. The
-notation is czmq's (zsock_attach): `@tcp://...` binds, `>tcp://...` connects, several are separated by commas; without a
+libzmq accepts more than it should (`tcp://127.0.0.1:70000` binds port 4464), so every endpoint is parsed here first.
+The notation is czmq's (zsock_attach): `@tcp://...` binds, `>tcp://...` connects, several are separated by commas; without a
 mark a broker binds, since its peers come and go and it stays.
 """
 
@@ -113,7 +113,7 @@ def _check_ipc(where: str, rest: str, bind: bool) -> None:
         raise EndpointError(f"{where}: the path is longer than {_IPC_PATH_MAX_BYTES} bytes")
 
 
-def _check_inproc(where: str, rest: str, bind: bool) -> None:
+def _check_inproc(where: str, rest: str, bind: bool) -> None:  # noqa: ARG001 - as the other two
     if not 1 <= len(rest.encode()) <= _INPROC_NAME_MAX_BYTES:
         raise EndpointError(f"{where}: expected inproc://name, the name 1 to {_INPROC_NAME_MAX_BYTES} bytes")
 

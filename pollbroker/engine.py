@@ -1,6 +1,5 @@
 """The engine: a table of brokers on a loop."""
 
-import itertools
 import logging
 import resource
 import threading
@@ -9,22 +8,25 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import zmq
 
-from pollbroker.broker import FINAL_STATES, Broker, BrokerState, Surroundings
+from pollbroker.broker import Broker
 from pollbroker.device import Device, Options, find_device
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError, EngineError
 from pollbroker.loop import Loop
-from pollbroker.opening import SETTLING_DOWN_S, Plan, ReleasedAddresses, lend_ports, make_plan
-from pollbroker.port import Port
+from pollbroker.opening import SETTLING_DOWN_S, make_plan
 from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
+from pollbroker.table import Table
 from pollbroker.waiting import Poller
 
 _logger = logging.getLogger("pollbroker")
+
+TERM_S: Final = 5.0
+"""How long `close` waits for its context. Its own sockets linger for a second, unless their options say otherwise."""
 
 
 class Engine(Loop):
@@ -40,8 +42,9 @@ class Engine(Loop):
         pump: "native" or "python"; by default as POLLBROKER_PUMP says, else the native one if it was built.
         waiter: "nested" or "flat"; by default as POLLBROKER_WAITER says, else nested where the platform has it.
 
-    Use it as `engine.run()` in this thread, as `with Engine() as engine:` in a thread of its own, or drive it with
-    `step`. Every method may be called from any thread. After `fork` the child can do nothing with it: `EngineError`.
+    Use it as `with Engine() as engine:`, which runs it in a thread of its own; or call `run()` in this thread, or drive
+    it with `step()`, and `close()` it in the end (`with contextlib.closing(Engine()) as engine:`). Every method may be
+    called from any thread. After `fork` the child can do nothing with it: `EngineError`.
 
     Raises `ConfigError` if an argument, or one of the two environment variables, is unfit.
     """
@@ -68,13 +71,10 @@ class Engine(Loop):
         self.context: zmq.Context[Any] = _roomy_context() if context is None else context
         """Where `add` opens sockets."""
         self._owns_context = context is None
-        self._table: dict[str, Broker] = {}
-        self._lent: dict[int, tuple[Broker, Port]] = {}
-        self._released = ReleasedAddresses()
+        self._table = Table(self.context, self._pumping, self._surroundings)
         self._drains: dict[Future[tuple[str, ...]], None] = {}
         self._at_close: list[Callable[[], Any]] = []
         self._thread: threading.Thread | None = None
-        self._surroundings = Surroundings(self._rouse, self._release, self._timers.add, self._clock)
 
     # -- brokers ------------------------------------------------------------------------------------------------------
 
@@ -104,10 +104,9 @@ class Engine(Loop):
             capture_prefixes: two frames, of which one precedes each captured message: the first where it came from
                 the frontend, the second where from the backend.
 
-        Raises `DeviceError`, `EndpointError`, `ConfigError`, or `EngineError` (the name is taken, no socket can be had).
+        Raises `DeviceError`, `EndpointError`, `ConfigError`, or `EngineError` (the name is taken, no socket is left).
         """
         found = find_device(device)
-        _check_name(name)
         plan = make_plan(
             name,
             found,
@@ -117,18 +116,14 @@ class Engine(Loop):
         )
         give_up_s = time.monotonic() + SETTLING_DOWN_S
         while True:
-            patient = not self._in_own_turn() and time.monotonic() < give_up_s
-            if not (patient and self._released.not_yet_free(plan)):
+            patient = not self._calls.in_own_turn() and time.monotonic() < give_up_s
+            if not (patient and self._table.released.not_yet_free(plan)):
                 try:
-                    return self._call(self._add, name, found, plan, capture_prefixes)
+                    return self._calls.call(self._table.add, name, found, plan, capture_prefixes)
                 except EndpointError as error:
-                    if not (patient and self._released.explain(error)):
+                    if not (patient and self._table.released.explain(error)):
                         raise
             time.sleep(0.001)
-
-    def _add(self, name: str, device: Device, plan: Plan, prefixes: tuple[bytes, bytes] | None) -> Broker:
-        self._check_free(name)
-        return self._enter(name, device, plan.open(self.context, self._pumping), prefixes)
 
     def register(
         self,
@@ -150,64 +145,10 @@ class Engine(Loop):
         registered already).
         """
         found = find_device(device)
-        if name is not None:
-            _check_name(name)
         if backend is frontend and found.backend is None:
             backend = None
         sockets = {"frontend": frontend, "backend": backend, "capture": capture}
-        return self._call(self._register, name, found, sockets, capture_prefixes)
-
-    def _register(
-        self,
-        name: str | None,
-        device: Device,
-        sockets: Mapping[str, Socket | None],
-        prefixes: tuple[bytes, bytes] | None,
-    ) -> Broker:
-        if name is None:
-            numbered = (f"{device.name}-{i}" for i in itertools.count(1))
-            name = next(one for one in numbered if one not in self._table)
-        self._check_free(name)
-        ports = lend_ports(name, device, sockets, self._pumping)
-        for port in ports.values():
-            owner, lent = self._lent.get(port.socket.underlying, (None, None))
-            if owner is not None and lent is not None:
-                owner.wake(lent)  # it may have been closed under the engine, and its address used again
-            if port.socket.underlying in self._lent or [p.socket for p in ports.values()].count(port.socket) > 1:
-                at = "twice here" if owner is None else f"already, as {owner.name}.{lent.name if lent else port.name}"
-                raise EngineError(f"brokers.{name}.{port.name}: the socket is registered {at}")
-        return self._enter(name, device, ports, prefixes)
-
-    def _enter(
-        self, name: str, device: Device, ports: Mapping[str, Port], prefixes: tuple[bytes, bytes] | None
-    ) -> Broker:
-        broker = Broker(
-            name,
-            device,
-            ports["frontend"],
-            ports.get("backend"),
-            ports.get("capture"),
-            pumping=self._pumping,
-            prefixes=prefixes,
-            surroundings=self._surroundings,
-        )
-        for port in broker.ports:
-            if not port.owned:
-                self._lent[port.socket.underlying] = (broker, port)
-            if port is not broker.capture:
-                self._waiter.add(port.plain, partial(self._wake, broker, port))
-        self._table[name] = broker
-        broker.start()
-        return broker
-
-    def _release(self, port: Port) -> None:
-        """A broker is done with a port: watch it no longer."""
-        if port.owned:
-            self._released.note(port)
-        else:
-            self._lent = {key: lent for key, lent in self._lent.items() if lent[1] is not port}
-        if port.name != "capture":
-            self._waiter.remove(port.plain)
+        return self._calls.call(self._table.register, name, found, sockets, capture_prefixes)
 
     def remove(self, name: str, *, timeout_s: float = 1.0) -> BrokerStatistics:
         """End a broker, and return its final statistics: what a flow still held is a message that was not delivered.
@@ -220,25 +161,10 @@ class Engine(Loop):
 
         Raises `EngineError` if there is no such broker, or if its own handler calls this.
         """
-        if self._in_own_turn():
-            return self._call(self._remove_at_once, name)
-        broker = self._call(self._begin_removal, name, timeout_s)
-        self._wait(broker.removed, partial(self._turn, 10))
-        return broker.removed.result()
-
-    def _begin_removal(self, name: str, timeout_s: float) -> Broker:
-        broker = self._steerable(name)
-        broker.removed.add_done_callback(lambda _: self._table.pop(name, None))
-        broker.begin_removal()
-        if not broker.removed.done():
-            self._timers.add(timeout_s, broker.end_removal)
-        return broker
-
-    def _remove_at_once(self, name: str) -> BrokerStatistics:
-        broker = self._begin_removal(name, 0.0)
-        if not broker.removed.done():
-            broker.work(1, 1)
-            broker.end_removal()
+        if self._calls.in_own_turn():
+            return self._calls.call(self._table.remove_at_once, name).removed.result()
+        broker = self._calls.call(self._table.begin_removal, name, timeout_s)
+        self._calls.wait(broker.removed, partial(self._turn, 10))
         return broker.removed.result()
 
     def pause(self, name: str) -> None:
@@ -246,22 +172,11 @@ class Engine(Loop):
 
         Raises `EngineError` if there is no such broker, if it has ended, or if its own handler calls this.
         """
-        self._call(self._pause, name)
-
-    def _pause(self, name: str) -> None:
-        broker = self._steerable(name)
-        self._check_alive(broker)
-        broker.pause()
-        self._changed[broker] = None
+        self._calls.call(self._table.pause, name)
 
     def resume(self, name: str) -> None:
         """Move again. Raises as `pause`."""
-        self._call(self._resume, name)
-
-    def _resume(self, name: str) -> None:
-        broker = self._steerable(name)
-        self._check_alive(broker)
-        broker.resume()
+        self._calls.call(self._table.resume, name)
 
     def drain(self, timeout_s: float = 5.0) -> tuple[str, ...]:
         """Wait until no broker holds a message or has one to read; the names of those that still had after `timeout_s`.
@@ -271,70 +186,51 @@ class Engine(Loop):
 
         Raises `EngineError` if called from within a turn of the loop.
         """
-        if self._in_own_turn():
+        if self._calls.in_own_turn():
             raise EngineError("drain() was called from within a turn of the loop, which it would wait for")
-        drained = self._call(self._begin_drain, timeout_s)
-        self._wait(drained, partial(self._turn, 10))
+        drained = self._calls.call(self._begin_drain, timeout_s)
+        self._calls.wait(drained, partial(self._turn, 10))
         return drained.result()
 
     def _begin_drain(self, timeout_s: float) -> Future[tuple[str, ...]]:
         drained: Future[tuple[str, ...]] = Future()
         self._drains[drained] = None
-        for broker in self._table.values():
+        for broker in self._table:
             broker.look_again()
         self._timers.add(timeout_s, partial(self._end_drain, drained))
         return drained
 
     def _end_drain(self, drained: Future[tuple[str, ...]]) -> None:
         if self._drains.pop(drained, False) is None:
-            drained.set_result(tuple(name for name, broker in self._table.items() if not broker.idle))
+            drained.set_result(tuple(broker.name for broker in self._table if not broker.idle))
 
     def _end_turn(self) -> None:
-        if self._drains and not self._ready and all(broker.idle for broker in self._table.values()):
+        if self._drains and not self._ready and all(broker.idle for broker in self._table):
             for drained in list(self._drains):
                 self._end_drain(drained)
 
     @property
     def brokers(self) -> Mapping[str, Broker]:
         """The brokers by name, as they are now; those that have failed or ended too, until they are removed."""
-        return MappingProxyType(dict(self._table))
+        return MappingProxyType(self._table.snapshot())
 
     def statistics(self) -> EngineStatistics:
         """A frozen snapshot of every broker, each direction."""
-        return self._call(self._statistics)
+        return self._calls.call(self._statistics)
 
     def _statistics(self) -> EngineStatistics:
         return EngineStatistics(
             pump=self._pumping.name,
             waiter=self._waiter.name,
             turns=self._turns,
-            brokers={name: broker.statistics() for name, broker in self._table.items()},
+            brokers={broker.name: broker.statistics() for broker in self._table},
         )
-
-    def _check_free(self, name: str) -> None:
-        if name in self._table:
-            raise EngineError(f"brokers.{name}: the name is taken; expected one that no broker of this engine has")
-
-    def _steerable(self, name: str) -> Broker:
-        broker = self._table.get(name)
-        if broker is None:
-            known = ", ".join(self._table) or "none"
-            raise EngineError(f"no broker is named {name!r}; there are: {known}")
-        if broker.working:
-            raise EngineError(f"brokers.{name}: its own handler cannot steer it; use engine.call_soon_threadsafe")
-        return broker
-
-    @staticmethod
-    def _check_alive(broker: Broker) -> None:
-        if broker.state in FINAL_STATES or broker.state is BrokerState.REMOVING:
-            why = "" if broker.error is None else f": {broker.error}"
-            raise EngineError(f"brokers.{broker.name}: it is {broker.state}{why}")
 
     # -- beginning and end --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Run in a thread of its own, until `stop()` or `close()`. Raises `EngineError` if it runs already."""
-        self._check_usable()
+        self._calls.check_usable()
         self._check_not_running()
         if self._thread is not None:
             self._thread.join()
@@ -343,29 +239,30 @@ class Engine(Loop):
 
     def on_close(self, callback: Callable[[], Any]) -> None:
         """Have it called when the engine closes: whoever attached a socket closes it there."""
-        self._call(self._at_close.append, callback)
+        self._calls.call(self._at_close.append, callback)
 
     def close(self, *, timeout_s: float = 1.0) -> None:
         """Stop, remove every broker (see `remove` for the time limit), and give everything back that is the engine's.
 
         A context of the engine's own is terminated, which waits for what its sockets had accepted, at most as long as
-        their `linger`. Closing again does nothing.
+        their `linger`. If sockets that others opened in it are open still, that is left behind with a warning, and ends
+        when they are closed. Closing again does nothing.
 
         Raises `EngineError` if called from within a turn of the loop.
         """
-        if self._closed:
+        if self._calls.closed:
             return
-        self._check_usable()
-        if self._in_own_turn():
+        self._calls.check_usable()
+        if self._calls.in_own_turn():
             raise EngineError("close() was called from within a turn of the loop; call stop() there")
-        removals = [self._call(self._begin_removal, name, timeout_s) for name in self.brokers]
+        removals = [self._calls.call(self._table.begin_removal, name, timeout_s) for name in self.brokers]
         for broker in removals:
-            self._wait(broker.removed, partial(self._turn, 10))
+            self._calls.wait(broker.removed, partial(self._turn, 10))
         if self._running:
             self.stop()
         if self._thread is not None:
             self._thread.join()
-        with self._lock:
+        with self._calls.lock:
             self._close()
         for broker in removals:
             lost = sum(flow.held for flow in broker.removed.result().flows.values())
@@ -373,7 +270,7 @@ class Engine(Loop):
                 _logger.warning("brokers.%s: closed with %d messages undelivered", broker.name, lost)
 
     def _close(self) -> None:
-        if self._closed:
+        if self._calls.closed:
             return
         for callback in self._at_close:
             try:
@@ -382,12 +279,17 @@ class Engine(Loop):
                 _logger.exception("a callback at the engine's close raised")
         for target in list(self._readers):
             self._remove_reader(target)
-        self._closed = True
         self._waiter.remove(self._calls.fileno())
         self._waiter.close()
         self._calls.close()
         if self._owns_context:
-            self.context.term()
+            term = threading.Thread(target=self.context.term, name="pollbroker-term", daemon=True)
+            term.start()
+            term.join(TERM_S)
+            if term.is_alive():
+                _logger.warning(
+                    "the engine's context is left behind: sockets of others are open in it, or its own still send"
+                )
 
     def __enter__(self) -> Self:
         self.start()
@@ -406,8 +308,3 @@ def _roomy_context() -> zmq.Context[Any]:
     most = context.get(zmq.SOCKET_LIMIT)
     context.set(zmq.MAX_SOCKETS, most if descriptors == resource.RLIM_INFINITY else min(descriptors, most))
     return context
-
-
-def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not name or not name.isprintable():
-        raise EngineError(f"{name!r} cannot name a broker; expected a non-empty, printable string")

@@ -71,11 +71,18 @@ class Flow:
                 self._stalled_since = self._clock()
         return touched
 
-    def sink_says(self, room: bool) -> FlowState:
-        """This stalled flow's sink says whether it has room. If it said so before and refused, only time can tell.
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for its source."""
+        return self.state is FlowState.WAITING
 
-        Returns the new state; if that is RETRYING, the caller sees to the timer.
-        """
+    @property
+    def is_retrying(self) -> bool:
+        """Whether it waits for a timer, which its broker sees to."""
+        return self.state is FlowState.RETRYING
+
+    def sink_says(self, room: bool) -> None:
+        """This stalled flow's sink says whether it has room. If it said so before and refused, only time can tell."""
         if not room:
             self._sink_is_trusted = True
         elif self._sink_is_trusted:
@@ -83,7 +90,6 @@ class Flow:
             self.state = FlowState.READY
         else:
             self.state = FlowState.RETRYING
-        return self.state
 
     def next_retry_s(self) -> float:
         """The delay before this retry; the one after it will be twice as long."""

@@ -1,28 +1,21 @@
 """The loop: one thread, one `zmq.Poller`, and everything that waits in it.
 
-A turn: wait until something is ready, a timer is due or a call has come in; call the readers; let each ready broker work,
-at most one burst for each direction; run the timers and calls that are due. With work left over it does not sleep.
-
-Who may touch sockets: whoever holds the loop's lock. `run` holds it from beginning to end, `step` for one turn. A call
-from another thread takes the lock if it is free; if not, the call is queued, the loop is woken, and the result, or the
-exception, comes back to the caller.
+A turn: wait until something is ready, a timer is due or a call has come in; call the readers; let each ready broker
+work, at most one burst for each direction; run the timers and calls that are due. With work left over it does not
+sleep.
 """
 
 import logging
 import math
-import os
-import threading
 import time
 from collections.abc import Callable
-from concurrent import futures
-from concurrent.futures import Future
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any
 
 import zmq
 
-from pollbroker.broker import Broker
-from pollbroker.calls import Calls
+from pollbroker.broker import Broker, Surroundings
+from pollbroker.calls import TAKE_OVER_S, Calls, run_handle
 from pollbroker.errors import ConfigError, EngineError
 from pollbroker.port import Port
 from pollbroker.pump import Socket, choose_pumping
@@ -31,11 +24,6 @@ from pollbroker.timers import Handle, Timers
 from pollbroker.waiting import Poller, make_waiter
 
 _logger = logging.getLogger("pollbroker")
-
-_Result = TypeVar("_Result")
-
-_TAKE_OVER_S: Final = 0.05
-"""How often a caller that waits for another thread's loop looks whether that loop has ended."""
 
 
 class Loop:
@@ -60,19 +48,16 @@ class Loop:
         self._burst_bytes = burst_bytes
         self._clock = clock or time.monotonic
         self._timers = Timers(self._clock)
-        self._calls = Calls()
+        self._calls = Calls(self._work_at_hand)
         self._waiter.add(self._calls.fileno(), self._calls.hush)
         self._readers: dict[Socket | int, Reader] = {}
         self._ready_readers: dict[Reader, None] = {}
         self._ready: dict[Broker, None] = {}
         self._changed: dict[Broker, None] = {}
         self._turns = 0
-        self._lock = threading.RLock()
-        self._pid = os.getpid()
-        self._in_turn = False
+        self._surroundings = Surroundings(self._rouse, self._watch, self._unwatch, self._timers.add, self._clock)
         self._running = False
         self._stopping = False
-        self._closed = False
 
     # -- driving it ---------------------------------------------------------------------------------------------------
 
@@ -81,8 +66,8 @@ class Loop:
 
         Raises `EngineError` if it runs already.
         """
-        self._check_usable()
-        while not self._lock.acquire(timeout=_TAKE_OVER_S):
+        self._calls.check_usable()
+        while not self._calls.lock.acquire(timeout=TAKE_OVER_S):
             self._check_not_running()
         try:
             self._check_not_running()
@@ -95,14 +80,17 @@ class Loop:
             finally:
                 self._stopping = self._running = False
         finally:
-            self._lock.release()
+            self._calls.lock.release()
 
     def stop(self) -> None:
         """Make `run` return after its present turn, or after its first if it has yet to begin.
 
-        Nothing is lost by it: brokers keep their messages, and another `run` goes on. Signal handlers may call it.
+        Nothing is lost by it: brokers keep their messages, and another `run` goes on. Signal handlers may call it. On a
+        closed engine it does nothing.
         """
-        self._check_usable()
+        if self._calls.closed:
+            return
+        self._calls.check_usable()
         self._stopping = True
         self._calls.wake()
 
@@ -114,10 +102,10 @@ class Loop:
 
         Raises `EngineError` if `run` is at it already, or if called from within a turn.
         """
-        self._check_usable()
+        self._calls.check_usable()
         self._check_not_running()
-        with self._lock:
-            if self._in_turn:
+        with self._calls.lock:
+            if self._calls.in_turn:
                 raise EngineError("step() was called from within a turn of the loop")
             self._turn(timeout_ms)
             more = bool(self._ready or self._ready_readers)
@@ -130,20 +118,20 @@ class Loop:
 
         Raises `EngineError` for a flat waiter, which has none.
         """
-        self._check_usable()
+        self._calls.check_usable()
         return self._waiter.fileno()
 
     def next_timer_s(self) -> float | None:
         """Seconds until `step()` has something to do for a timer (0.0: at once), or None."""
-        self._check_usable()
+        self._calls.check_usable()
         if self._ready or self._ready_readers:
             return 0.0
-        return self._call(self._timers.next_s)
+        return self._calls.call(self._timers.next_s)
 
     def _turn(self, timeout_ms: int | None) -> None:
         self._turns += 1
         wakes = self._waiter.wait(self._sleep_ms(timeout_ms))
-        self._in_turn = True
+        self._calls.in_turn = True
         try:
             for wake in wakes:
                 wake()
@@ -157,13 +145,14 @@ class Loop:
             except BaseException:
                 self._ready |= ready  # such as KeyboardInterrupt: another `run` goes on where this one was
                 raise
-            for handle in (*self._timers.take_due(), *self._calls.take()):
-                self._run_handle(handle)
+            for handle in self._timers.take_due():
+                run_handle(handle)
+            self._calls.run()
             if self._waiter.needs_interest:
                 self._tell_interest(ready)
             self._end_turn()
         finally:
-            self._in_turn = False
+            self._calls.in_turn = False
 
     def _end_turn(self) -> None:
         """Whatever else is to be done at the end of each turn."""
@@ -177,18 +166,22 @@ class Loop:
         next_ms = math.ceil(next_s * 1000)
         return next_ms if limit_ms is None else min(next_ms, limit_ms)
 
-    @staticmethod
-    def _run_handle(handle: Handle) -> None:
-        try:
-            handle.run()
-        except Exception:
-            _logger.exception("a call in the engine's thread raised")
+    def _work_at_hand(self) -> object:
+        """What there is to do without being woken; it changes when more of it comes."""
+        return bool(self._ready), bool(self._ready_readers), self._timers.first()
 
     # -- brokers in the loop ------------------------------------------------------------------------------------------
 
     def _rouse(self, broker: Broker) -> None:
         """Let it work in the next turn."""
         self._ready[broker] = None
+
+    def _watch(self, broker: Broker, port: Port) -> None:
+        """Tell it when something happens at a port."""
+        self._waiter.add(port.plain, partial(self._wake, broker, port))
+
+    def _unwatch(self, port: Port) -> None:
+        self._waiter.remove(port.plain)
 
     def _wake(self, broker: Broker, port: Port) -> None:
         """Something happened at a broker's port."""
@@ -213,7 +206,7 @@ class Loop:
         As `asyncio.loop.add_reader`: a second callback for one target takes the place of the first. What it raises is
         logged. The socket stays the caller's; close it only after `remove_reader`.
         """
-        self._call(self._add_reader, target, partial(callback, *args))
+        self._calls.call(self._add_reader, target, partial(callback, *args))
 
     def _add_reader(self, target: Socket | int, callback: Callable[[], Any]) -> None:
         self._remove_reader(target)
@@ -223,7 +216,7 @@ class Loop:
 
     def remove_reader(self, target: Socket | int) -> bool:
         """Call back no longer for it; whether there was a callback."""
-        return self._call(self._remove_reader, target)
+        return self._calls.call(self._remove_reader, target)
 
     def _remove_reader(self, target: Socket | int) -> bool:
         reader = self._readers.pop(target, None)
@@ -257,74 +250,15 @@ class Loop:
 
     def call_soon_threadsafe(self, fn: Callable[..., Any], *args: Any) -> Handle:
         """Have `fn(*args)` called in the engine's thread, in the next turn; returns at once, with its handle."""
-        self._check_usable()
+        self._calls.check_usable()
         handle = Handle(0.0, partial(fn, *args))
         self._calls.put(handle)
         return handle
 
     def call_later(self, delay_s: float, fn: Callable[..., Any], *args: Any) -> Handle:
         """Have `fn(*args)` called in the engine's thread after that many seconds; returns its handle."""
-        return self._call(self._timers.add, delay_s, partial(fn, *args))
-
-    # -- whose turn it is ---------------------------------------------------------------------------------------------
-
-    def _call(self, fn: Callable[..., _Result], *args: Any) -> _Result:
-        """`fn(*args)` with the lock held: here if it is free, else in the thread that holds it."""
-        self._check_usable()
-        if self._lock.acquire(blocking=False):
-            return self._call_here(fn, *args)
-        result: Future[_Result] = Future()
-        self._calls.put(Handle(0.0, partial(_resolve, result, fn, *args)))
-        self._wait(result, self._run_calls)
-        return result.result()
-
-    def _call_here(self, fn: Callable[..., _Result], *args: Any) -> _Result:
-        first = self._timers.first()
-        try:
-            self._check_usable()
-            return fn(*args)
-        finally:
-            if not self._in_turn and (self._ready or self._ready_readers or self._timers.first() is not first):
-                self._calls.wake()  # whoever sleeps on `fileno` until `next_timer_s` is to look again
-            self._lock.release()
-
-    def _run_calls(self) -> None:
-        for handle in self._calls.take():
-            self._run_handle(handle)
-
-    def _wait(self, future: Future[Any], drive: Callable[[], object]) -> None:
-        """Wait for a future that the loop resolves; as long as no thread runs the loop, drive it here."""
-        while not future.done():
-            if self._lock.acquire(blocking=False):
-                try:
-                    drive()
-                finally:
-                    self._lock.release()
-            else:
-                futures.wait([future], _TAKE_OVER_S)
-
-    def _in_own_turn(self) -> bool:
-        """Whether this very thread is within a turn: a handler, a reader, a timer or a call of the loop."""
-        if not self._lock.acquire(blocking=False):
-            return False
-        try:
-            return self._in_turn
-        finally:
-            self._lock.release()
-
-    def _check_usable(self) -> None:
-        if os.getpid() != self._pid:
-            raise EngineError(f"this engine belongs to process {self._pid}, and cannot be used in its fork {os.getpid()}")
-        if self._closed:
-            raise EngineError("the engine is closed")
+        return self._calls.call(self._timers.add, delay_s, partial(fn, *args))
 
     def _check_not_running(self) -> None:
         if self._running:
             raise EngineError("the engine is running already")
-
-
-def _resolve(result: Future[_Result], fn: Callable[..., _Result], *args: Any) -> None:
-    try:
-        result.set_result(fn(*args))
-    except Exception as error:  # noqa: BLE001 - it is the caller's, and raised there
-        result.set_exception(error)

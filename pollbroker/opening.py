@@ -95,9 +95,7 @@ def make_plan(
     return Plan(tuple(plans))
 
 
-def lend_ports(
-    name: str, device: Device, sockets: Mapping[str, Socket | None], pumping: Pumping
-) -> dict[str, Port]:
+def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None], pumping: Pumping) -> dict[str, Port]:
     """The ports of a broker whose sockets stay the caller's, by name: frontend, backend, capture.
 
     Raises `DeviceError` for a socket of a type that cannot stand there, and `EngineError` for one that is closed.

@@ -31,6 +31,8 @@ class Port:
         self.name = name
         self.socket = socket
         """The socket that the engine opened, or that was registered. Only the engine's thread may use it."""
+        self.key = int(socket.underlying)
+        """What identifies the socket while it is open, whichever object stands for it."""
         self.owned = owned
         """Whether the engine opened it, and so closes it."""
         self.endpoints = endpoints
@@ -45,6 +47,11 @@ class Port:
     def type(self) -> zmq.SocketType:
         """The socket's type."""
         return socket_type_of(self.plain)
+
+    @property
+    def endpoint(self) -> str:
+        """The first of them: the only one, as a rule. A registered socket's are not known here: IndexError."""
+        return self.endpoints[0]
 
     def check_open(self) -> None:
         """Raise `zmq.ZMQError` (ENOTSOCK) if the socket was closed under the engine."""

@@ -31,7 +31,7 @@ class Counters:
     unroutable: int = 0
     """Dropped: a ROUTER sink knows no peer of that routing id, or the message had no frame behind the routing id."""
     slow_peer: int = 0
-    """Dropped: the one peer that a ROUTER sink would have sent it to was full, and the device says `slow_peer="drop"`."""
+    """Dropped: the one peer of a ROUTER sink that it was for was full, and the device says `slow_peer="drop"`."""
     interrupted: int = 0
     """Dropped: the sink's peer left, or the context was terminated, between the frames of the message."""
     filtered: int = 0

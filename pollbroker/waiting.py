@@ -38,7 +38,7 @@ class Waiter(Protocol):
     needs_interest: bool
     """Whether `watch` has to be told which events matter, each time that this changes."""
 
-    def add(self, target: Socket | int, wake: Wake, events: int = _POLLIN) -> None:
+    def add(self, target: Socket | int, wake: Wake) -> None:
         """Report `wake` when something happens at a socket, or when a descriptor is readable."""
 
     def watch(self, target: Socket | int, events: int) -> None:
@@ -70,7 +70,7 @@ class NestedWaiter:
         self._entries: dict[Socket | int, tuple[int, Wake]] = {}
         self._overtaken: list[Wake] = []
 
-    def add(self, target: Socket | int, wake: Wake, events: int = _POLLIN) -> None:
+    def add(self, target: Socket | int, wake: Wake) -> None:
         descriptor = target if isinstance(target, int) else int(target.getsockopt(zmq.FD))
         stale = self._selector.get_map().get(descriptor)
         if stale is not None:
@@ -116,9 +116,9 @@ class FlatWaiter:
         self._wakes: dict[Socket | int, Wake] = {}
         self._watched: dict[Socket | int, int] = {}
 
-    def add(self, target: Socket | int, wake: Wake, events: int = _POLLIN) -> None:
+    def add(self, target: Socket | int, wake: Wake) -> None:
         self._wakes[target] = wake
-        self.watch(target, events)
+        self.watch(target, _POLLIN)
 
     def watch(self, target: Socket | int, events: int) -> None:
         if events:

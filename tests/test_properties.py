@@ -1,7 +1,7 @@
 """What is promised, as properties: random schedules over real inproc sockets, on both pumps and both waiters.
 
-The test itself makes the engine's turns, so a schedule that fails fails again. Peers are inproc, so whatever was sent is
-there at once, and at the end of a schedule nothing is on its way.
+The test itself makes the engine's turns, so a schedule that fails fails again. Peers are inproc, so whatever was sent
+is there at once, and at the end of a schedule nothing is on its way.
 """
 
 import itertools
@@ -246,9 +246,9 @@ def test_streamers_keep_their_promises(
             by_broker[name].update(map(tuple, messages))
             order: dict[bytes, int] = {}
             for message in messages:
-                _, producer, number = message[0].split(b"/")
-                assert order.get(producer, -1) < int(number), "order from one producer to one consumer"
-                order[producer] = int(number)
+                _, producer, sequence = message[0].split(b"/")
+                assert order.get(producer, -1) < int(sequence), "order from one producer to one consumer"
+                order[producer] = int(sequence)
         for name, messages in accepted.items():
             given_to = Counter(map(tuple, messages))
             assert not by_broker[name] - given_to, "changed, doubled, or of another broker"
@@ -339,7 +339,10 @@ def test_queues_bring_replies_to_their_requesters(
                 if key not in clients:
                     clients[key] = stage.socket(zmq.DEALER, f"inproc://{key[0]}-frontend")
                 for _ in range(count):
-                    message = [b"%s/%d/%d/%d" % (key[0].encode(), who, lives[key], next(numbers)), *body[who % len(body)]]
+                    message = [
+                        b"%s/%d/%d/%d" % (key[0].encode(), who, lives[key], next(numbers)),
+                        *body[who % len(body)],
+                    ]
                     if send(clients[key], message):
                         asked[key].append(message)
             elif action == "work":

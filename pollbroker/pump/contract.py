@@ -4,7 +4,7 @@ A pump is given two open sockets and moves whole messages from one to the other,
 is the caller's to see to before each call. `tests/test_pump.py` holds every pump to this page.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import zmq
@@ -16,7 +16,7 @@ Socket: TypeAlias = zmq.Socket[Any]
 Message: TypeAlias = Sequence[bytes]
 """What a handler may return or yield: one or more frames. It is given a `list[bytes]`."""
 
-Handler: TypeAlias = Callable[[list[bytes]], "Message | None | Generator[Message, None, None]"]
+Handler: TypeAlias = Callable[[list[bytes]], Message | Iterator[Message] | None]
 
 # Why `move` came back: plain integers, since they are compared once for every burst.
 EMPTY: Final = 0
@@ -28,7 +28,7 @@ LIMIT: Final = 2
 
 
 class Pump(Protocol):
-    """Moves whole messages from a source to a sink until the source is empty, the sink is full, or the budget is spent."""
+    """Moves whole messages from a source to a sink: until the source is empty, the sink full, or the budget spent."""
 
     @property
     def received(self) -> int:

@@ -7,7 +7,7 @@ that one message, is counted, and is logged once a second at most.
 
 import logging
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeGuard
 
 import zmq
@@ -38,7 +38,7 @@ class HandlerPump:
         self._handler = handler
         self._sending = Sending(sink, capture, prefix, drop_slow_peer)
         self._held: Message | None = None
-        self._rest: Generator[Message, None, None] | None = None
+        self._rest: Iterator[Message] | None = None
         self._last_log_s = float("-inf")
         self._received = 0
         self._received_frames = 0
@@ -111,13 +111,13 @@ class HandlerPump:
         if result is None:
             self._filtered += 1
             return None
-        if isinstance(result, Generator):
+        if isinstance(result, Iterator):
             self._rest = result
             return self._next(result, first=True)
         return self._checked(result)
 
-    def _next(self, rest: Generator[Message, None, None], *, first: bool) -> Message | None:
-        """The next message of a generator, or None (counted, if it is the first, or if the generator raised)."""
+    def _next(self, rest: Iterator[Message], *, first: bool) -> Message | None:
+        """The next message of an iterator, or None (counted, if it is the first, or if the iterator raised)."""
         try:
             message = next(rest)
         except StopIteration:
