@@ -1,8 +1,8 @@
 """Endpoints: what they may look like, checked before libzmq sees them.
 
 libzmq accepts more than it should (`tcp://127.0.0.1:70000` binds port 4464), so every endpoint is parsed here first.
-The notation is czmq's (zsock_attach): `@tcp://...` binds, `>tcp://...` connects, several are separated by commas; without a
-mark a broker binds, since its peers come and go and it stays.
+The notation is czmq's (zsock_attach): `@tcp://...` binds, `>tcp://...` connects, several are separated by commas;
+without a mark a broker binds, since its peers come and go and it stays.
 """
 
 import ipaddress
