@@ -172,12 +172,7 @@ def _list(engine: Engine, _: str | None) -> Frames:
 
 def _stats(engine: Engine, name: str | None) -> Frames:
     statistics = engine.statistics()
-    return [OK, json.dumps(statistics if name is None else statistics.brokers[name], default=_jsonable).encode()]
-
-
-def _jsonable(value: object) -> dict[str, Any]:
-    """A mapping or a frozen snapshot as a dictionary; `dataclasses.asdict` would copy everything before."""
-    return dict(value if isinstance(value, Mapping) else vars(value))
+    return [OK, json.dumps(statistics if name is None else statistics.brokers[name], default=vars).encode()]
 
 
 _COMMANDS: Final[Mapping[bytes, Callable[[Engine, str | None], Frames]]] = {

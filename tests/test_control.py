@@ -4,6 +4,7 @@ import json
 import logging
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -15,7 +16,7 @@ import zmq
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pollbroker import ConfigError, ControlError, EndpointError, Engine, EngineError, FlowStatistics
+from pollbroker import ConfigError, ControlError, Device, EndpointError, Engine, EngineError, FlowStatistics, Route
 from pollbroker.control import Control, attach, attach_socket, request
 from pollbroker.statistics import BrokerStatistics, Counters, EngineStatistics
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
@@ -49,7 +50,6 @@ def bind(socket: Socket) -> str:
 def add_streamer(engine: Engine, connect: Connect, name: str = "jobs") -> tuple[Socket, Socket]:
     """A STREAMER of that name, and its PUSH and PULL."""
     broker = engine.add(name, "streamer", frontend=LOOPBACK, backend=LOOPBACK)
-    assert broker.backend is not None
     return connect(zmq.PUSH, *broker.frontend.endpoints), connect(zmq.PULL, *broker.backend.endpoints)
 
 
@@ -76,15 +76,22 @@ def text_of(refusal: list[bytes]) -> str:
         (zmq.REP, zmq.DEALER, (b"hop", b"")),
         (zmq.ROUTER, zmq.REQ, ()),
         (zmq.ROUTER, zmq.DEALER, (b"",)),
+        (zmq.ROUTER, zmq.DEALER, (b"hop", b"")),
         (zmq.ROUTER, zmq.DEALER, ()),
     ],
 )
+@pytest.mark.parametrize("own", [False, True])
 def test_rep_and_router_answer_every_command(
-    engine: Engine, connect: Connect, server_type: int, client_type: int, envelope: tuple[bytes, ...]
+    engine: Engine, connect: Connect, server_type: int, client_type: int, envelope: tuple[bytes, ...], own: bool
 ) -> None:
-    server = attach(engine, LOOPBACK, socket_type=server_type)
+    if own:
+        socket = connect(server_type)
+        endpoint = bind(socket)
+        attach_socket(engine, socket)
+    else:
+        (endpoint,) = attach(engine, LOOPBACK, socket_type=server_type).endpoints
     engine.add("jobs", "streamer", frontend=LOOPBACK, backend=LOOPBACK)
-    ask = make_ask(connect(client_type, *server.endpoints), *envelope)
+    ask = make_ask(connect(client_type, endpoint), *envelope)
     assert ask(b"PAUSE") == [b""]
     assert ask(b"RESUME") == [b""]
     assert ask(b"STATISTICS") == [bytes(8)] * 8
@@ -154,8 +161,7 @@ def our_proxy(engine: Engine, device: str) -> Iterator[list[str]]:
     backend = None if device == "reflector" else LOOPBACK
     broker = engine.add("it", device, frontend=LOOPBACK, backend=backend)
     server = attach(engine, LOOPBACK)
-    second = broker.backend or broker.frontend
-    yield [*broker.frontend.endpoints, *second.endpoints, *server.endpoints]
+    yield [*broker.frontend.endpoints, *broker.ports[-1].endpoints, *server.endpoints]
     wait_until(lambda: not engine._running)
 
 
@@ -192,7 +198,6 @@ def test_statistics_are_those_of_libzmq_byte_for_byte(
 def test_script_for_libzmqs_proxy_steers_a_queue(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     broker = engine.add("orders", "queue", frontend=LOOPBACK, backend=LOOPBACK)
-    assert broker.backend is not None
     control = connect(zmq.REQ, *attach(engine, LOOPBACK).endpoints)
     client = connect(zmq.REQ, *broker.frontend.endpoints)
     worker = connect(zmq.REP, *broker.backend.endpoints)
@@ -215,8 +220,8 @@ def test_script_for_libzmqs_proxy_steers_a_queue(make_engine: MakeEngine, connec
     before = statistics()
     assert before[::2] == [3, 3, 3, 3]  # routing id, delimiter, body
     client.send(b"two")
-    assert not worker.poll(100)
-    assert statistics() == before
+    assert all(statistics() == before for _ in range(50))  # each a turn in which it could have moved
+    assert not worker.poll(0)
     control.send(b"RESUME")
     assert control.recv_multipart() == [b""]
     assert worker.recv() == b"two"
@@ -242,14 +247,18 @@ def test_statistics_are_summed_over_all_brokers_or_of_one(engine: Engine, connec
 
 
 def test_terminate_is_answered_before_everything_closes(engine: Engine, connect: Connect) -> None:
-    client = connect(zmq.DEALER, *attach(engine, LOOPBACK).endpoints)
+    name = "x" * 200_000
+    engine.add(name, "streamer", frontend=LOOPBACK, backend=LOOPBACK)
+    client = connect(zmq.DEALER, *attach(engine, LOOPBACK).endpoints, rcvhwm=1, rcvbuf=4096)
     for _ in range(50):
-        client.send_multipart([b"", b"STATS"])
-    client.send_multipart([b"", b"TERMINATE"])
+        client.send(b"LIST")  # more than the network takes before the client reads
+    client.send(b"TERMINATE")
     wait_until(lambda: not engine._running)
-    engine.close()
+    closing = threading.Thread(target=engine.close)
+    closing.start()
     replies = [client.recv_multipart() for _ in range(51)]
-    assert replies[-1] == [b"", b""]
+    closing.join()
+    assert replies == [[b"OK", name.encode()]] * 50 + [[b""]]
 
 
 # -- what is valid, what is not, and what it changes ------------------------------------------------------------------
@@ -329,7 +338,8 @@ def test_any_command_is_carried_out_or_refused(commands: list[list[bytes]], sock
         model = states(engine)
         stopped = False
         for command in commands:
-            bare = command[1:] if socket_type == zmq.ROUTER and len(command) > 1 and command[0] == b"" else command
+            delimited = socket_type == zmq.ROUTER and b"" in command[:-1]
+            bare = command[command.index(b"") + 1 :] if delimited else command
             expected = expect(model, bare)
             stopped = stopped or bare == [b"TERMINATE"]
             reply = control.handle([b"\0id", *command] if socket_type == zmq.ROUTER else list(command))
@@ -365,28 +375,52 @@ def test_refusal_says_what_is_wrong_and_what_was_expected(command: list[bytes], 
         assert text_of(reply).startswith(expected)
 
 
-def test_engine_that_fails_in_a_command_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no\nluck"), EngineError("no\nluck")])
+def test_engine_that_fails_in_a_command_is_reported(error: Exception) -> None:
     class Broken(Engine):
         def statistics(self) -> EngineStatistics:
-            raise RuntimeError("no\nluck")
+            raise error
 
     with Broken() as engine:
         reply = Control(engine).handle([b"STATS"])
     assert reply is not None
     assert "luck" in text_of(reply)
-    assert "luck" in caplog.text
-    reply = Control(engine).handle([b"PAUSE", b"a"])
-    assert reply is not None
-    assert text_of(reply)
+
+
+def test_broker_that_cannot_be_paused_now_is_not_passed_over(engine: Engine, connect: Connect) -> None:
+    control = Control(engine)
+    steer = Route("frontend", "frontend", via=lambda frames: [frames[0], *(control.handle(frames[1:]) or ())])
+    own = engine.add("own", Device("steerer", zmq.ROUTER, None, (steer,)), frontend=LOOPBACK)
+    other = engine.add("other", "streamer", frontend=LOOPBACK, backend=LOOPBACK)
+    ask = make_ask(connect(zmq.DEALER, *own.frontend.endpoints))
+    assert "its own handler" in text_of(ask(b"PAUSE"))
+    assert own.state == "running"
+    assert ask(b"PAUSE", b"other") == [b""]
+    assert other.state == "paused"
+
+
+def test_broker_that_holds_a_message_is_removed_at_once(engine: Engine, connect: Connect) -> None:
+    broker = engine.add("jobs", "streamer", frontend=LOOPBACK, backend=LOOPBACK)
+    connect(zmq.PUSH, *broker.frontend.endpoints).send(b"for nobody")
+    wait_until(lambda: engine.statistics().brokers["jobs"].flows["frontend"].held)
+    started_s = time.monotonic()
+    assert Control(engine).handle([b"TERMINATE", b"jobs"]) == [b""]
+    assert time.monotonic() - started_s < 0.9  # of the second that remove() waits by default
+    assert not engine.brokers
 
 
 def test_stats_is_the_snapshot_and_documented(engine: Engine, connect: Connect) -> None:
-    add_streamer(engine, connect)
+    push, pull = add_streamer(engine, connect)
     ask = make_ask(connect(zmq.REQ, *attach(engine, LOOPBACK).endpoints))
-    whole, one = json.loads(ask(b"STATS")[1]), json.loads(ask(b"STATS", b"jobs")[1])
-    wanted: dict[str, Any] = asdict(engine.statistics())
-    assert whole | {"turns": 0} == wanted | {"turns": 0}
-    assert one == wanted["brokers"]["jobs"]
+    push.send_multipart([b"xyz", b""])
+    pull.recv_multipart()
+
+    def tells_the_snapshot() -> bool:
+        whole, one = json.loads(ask(b"STATS")[1]), json.loads(ask(b"STATS", b"jobs")[1])
+        wanted = asdict(engine.statistics())
+        return {**whole, "turns": 0} == {**wanted, "turns": 0} and one == wanted["brokers"]["jobs"]
+
+    wait_until(tells_the_snapshot)  # its states change as long as its peers are connecting
     page = (Path(__file__).parent.parent / "docs/control.md").read_text()
     for snapshot in (EngineStatistics, BrokerStatistics, FlowStatistics, Counters):
         assert [field.name for field in fields(snapshot) if f"`{field.name}`" not in page] == []
@@ -417,8 +451,9 @@ def test_command_is_answered_within_one_burst_of_a_flooded_broker(
 
 
 def test_flood_of_commands_leaves_the_traffic_its_turn(
-    context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect
+    context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pollbroker.control._BURST_S", DEADLINE_MS / 1000)
     engine = make_engine(context, burst_messages=10)
     engine.add("jobs", "streamer", frontend="inproc://in", backend="inproc://out")
     attach(engine, "inproc://control", socket_type=zmq.ROUTER, options={"sndhwm": 0})
@@ -438,6 +473,33 @@ def test_flood_of_commands_leaves_the_traffic_its_turn(
         control.recv_multipart()
 
 
+def test_slow_commands_end_a_burst_early(
+    context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pollbroker.control._BURST_S", 0.0)
+    engine = make_engine(context)
+    attach(engine, "inproc://control")
+    control = connect(zmq.DEALER, "inproc://control")
+    for _ in range(10):
+        control.send(b"LIST")
+    wait_until(lambda: control.poll(0), engine=engine)
+    for _ in range(9):
+        control.recv_multipart(zmq.DONTWAIT)
+        assert not control.poll(0)
+        engine.step()
+    assert control.recv_multipart(zmq.DONTWAIT) == [b"OK"]
+
+
+def test_peer_that_left_without_a_delimiter_costs_nobody_the_answer(engine: Engine, connect: Connect) -> None:
+    (endpoint,) = attach(engine, LOOPBACK).endpoints
+    for _ in range(10):
+        rude = connect(zmq.DEALER, endpoint)
+        for _ in range(5):
+            rude.send_multipart([b"no", b"delimiter"])
+        rude.close(linger=DEADLINE_MS)
+        assert request(endpoint, "LIST") == [b"OK"]
+
+
 def test_garbage_leaves_a_rep_socket_working_and_the_traffic_intact(engine: Engine, connect: Connect) -> None:
     push, pull = add_streamer(engine, connect)
     server = attach(engine, LOOPBACK)
@@ -447,7 +509,7 @@ def test_garbage_leaves_a_rep_socket_working_and_the_traffic_intact(engine: Engi
         push.send(b"%d" % i)
     rude.close()
     ask = make_ask(connect(zmq.REQ, *server.endpoints))
-    text_of(ask(b"x" * 100_000))
+    assert len(text_of(ask(b"x" * 100_000))) < 200
     assert ask(b"LIST") == [b"OK", b"jobs"]
     assert [pull.recv() for _ in range(300)] == [b"%d" % i for i in range(300)]
 
@@ -471,12 +533,13 @@ def test_reply_that_cannot_be_sent_is_dropped_and_counted(
     client.send(b"STATISTICS")
     wait_until(lambda: client.poll(0), engine=engine)
     assert len(client.recv_multipart()) == 8
-    client.send(b"LIST")
+    for _ in range(3):
+        client.send(b"LIST")
     client.close(linger=DEADLINE_MS)
-    wait_until(lambda: server.dropped_replies == 9, engine=engine)
+    wait_until(lambda: server.dropped_replies > 8, engine=engine)
 
 
-def test_endpoints_are_real_and_close_lets_go(engine: Engine, connect: Connect) -> None:
+def test_endpoints_are_real_and_close_lets_go(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     server = attach(engine, [LOOPBACK, "@" + LOOPBACK])
     assert len(server.endpoints) == len(set(server.endpoints)) == 2
     for endpoint in server.endpoints:
@@ -486,6 +549,7 @@ def test_endpoints_are_real_and_close_lets_go(engine: Engine, connect: Connect) 
     assert server.closed
     with pytest.raises(ControlError, match="no answer"):
         request(server.endpoints[0], "LIST", timeout_s=0.05)
+    assert not caplog.records
 
 
 def test_socket_of_the_callers_stays_the_callers(make_engine: MakeEngine, connect: Connect) -> None:
@@ -502,13 +566,25 @@ def test_socket_of_the_callers_stays_the_callers(make_engine: MakeEngine, connec
     assert own.recv() == b"mine"
 
 
-def test_engine_closes_its_control_sockets(make_engine: MakeEngine, connect: Connect) -> None:
+def test_engine_closes_its_control_sockets(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
     engine = make_engine()
     servers = [attach(engine, LOOPBACK, socket_type=kind) for kind in (zmq.REP, zmq.PAIR, zmq.SUB, zmq.ROUTER)]
-    engine.close()  # which would wait for ever for a socket left open
+    engine.close()
     assert all(server.closed for server in servers)
+    assert not caplog.records  # of a context that cannot end
     with pytest.raises(EngineError, match="closed"):
         attach(engine, LOOPBACK)
+
+
+def test_attachment_that_fails_leaves_nothing_open(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_engine()
+    monkeypatch.setattr(engine, "on_close", lambda callback: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        attach(engine, LOOPBACK)
+    engine.close()
+    assert not caplog.records  # of a context that cannot end
 
 
 def test_terminated_context_closes_control_in_order(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
@@ -521,6 +597,7 @@ def test_terminated_context_closes_control_in_order(make_engine: MakeEngine, cap
     terminated.join(DEADLINE_MS / 1000)
     assert not terminated.is_alive()
     assert server.closed
+    assert "control:" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -551,12 +628,15 @@ def test_unfit_socket_is_refused(make_engine: MakeEngine, connect: Connect) -> N
         attach_socket(engine, closed)
 
 
-def test_options_go_to_the_socket(make_engine: MakeEngine, connect: Connect) -> None:
+@pytest.mark.parametrize(("options", "bound"), [(None, 1 << 20), ({"MaxMsgSize": 100}, 100)])
+def test_frame_beyond_the_bound_is_not_read(
+    make_engine: MakeEngine, connect: Connect, options: dict[str, object] | None, bound: int
+) -> None:
     engine = make_engine()
-    server = attach(engine, LOOPBACK, options={"MaxMsgSize": 100})
-    big, small = (connect(zmq.REQ, *server.endpoints) for _ in range(2))
-    big.send(b"x" * 101)
-    small.send(b"LIST")
+    server = attach(engine, LOOPBACK, options=options)
+    small, big = (connect(zmq.REQ, *server.endpoints) for _ in range(2))
+    big.send(bytes(bound + 1))
+    small.send(bytes(bound))
     wait_until(lambda: small.poll(0), engine=engine)
     assert not big.poll(0)
 
