@@ -1,9 +1,9 @@
 """Any number of ZeroMQ brokers in one thread.
 
-    from pollbroker import Engine, QUEUE
+from pollbroker import Engine, QUEUE
 
-    with Engine() as engine:
-        engine.add("orders", QUEUE, frontend="tcp://*:5559", backend="tcp://*:5560")
+with Engine() as engine:
+    engine.add("orders", QUEUE, frontend="tcp://*:5559", backend="tcp://*:5560")
 """
 
 from pollbroker.broker import Broker, BrokerState

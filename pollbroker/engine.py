@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 import zmq
 
 from pollbroker.broker import Broker
+from pollbroker.calls import run_handle
 from pollbroker.device import Device, Options, find_device
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError, EngineError
@@ -21,6 +22,7 @@ from pollbroker.opening import SETTLING_DOWN_S, make_plan
 from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
 from pollbroker.table import Table
+from pollbroker.timers import Handle
 from pollbroker.waiting import Poller
 
 _logger = logging.getLogger("pollbroker")
@@ -71,9 +73,9 @@ class Engine(Loop):
         self.context: zmq.Context[Any] = _roomy_context() if context is None else context
         """Where `add` opens sockets."""
         self._owns_context = context is None
-        self._table = Table(self.context, self._pumping, self._surroundings)
+        self._table = Table(self.context, self._pumping, self._surroundings, self.stop)
         self._drains: dict[Future[tuple[str, ...]], None] = {}
-        self._at_close: list[Callable[[], Any]] = []
+        self._at_close: list[Handle] = []
         self._thread: threading.Thread | None = None
 
     # -- brokers ------------------------------------------------------------------------------------------------------
@@ -218,6 +220,10 @@ class Engine(Loop):
         """A frozen snapshot of every broker, each direction."""
         return self._calls.call(self._statistics)
 
+    def broker_statistics(self, name: str) -> BrokerStatistics:
+        """A frozen snapshot of one broker. Raises `EngineError` if there is no such broker."""
+        return self._calls.call(self._table.statistics, name)
+
     def _statistics(self) -> EngineStatistics:
         return EngineStatistics(
             pump=self._pumping.name,
@@ -237,9 +243,14 @@ class Engine(Loop):
         self._thread = threading.Thread(target=self.run, name="pollbroker", daemon=True)
         self._thread.start()
 
-    def on_close(self, callback: Callable[[], Any]) -> None:
-        """Have it called when the engine closes: whoever attached a socket closes it there."""
-        self._calls.call(self._at_close.append, callback)
+    def on_close(self, callback: Callable[[], Any]) -> Handle:
+        """Have it called when the engine closes: whoever attached a socket closes it there. Returns its handle."""
+        return self._calls.call(self._on_close, callback)
+
+    def _on_close(self, callback: Callable[[], Any]) -> Handle:
+        handle = Handle(0.0, callback)
+        self._at_close = [*(one for one in self._at_close if not one.cancelled()), handle]
+        return handle
 
     def close(self, *, timeout_s: float = 1.0) -> None:
         """Stop, remove every broker (see `remove` for the time limit), and give everything back that is the engine's.
@@ -272,11 +283,8 @@ class Engine(Loop):
     def _close(self) -> None:
         if self._calls.closed:
             return
-        for callback in self._at_close:
-            try:
-                callback()
-            except Exception:
-                _logger.exception("a callback at the engine's close raised")
+        for handle in self._at_close:
+            run_handle(handle)
         for target in list(self._readers):
             self._remove_reader(target)
         self._waiter.remove(self._calls.fileno())

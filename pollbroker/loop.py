@@ -74,7 +74,7 @@ class Loop:
             self._running = True
             try:
                 while True:
-                    self._turn(None)
+                    self._turn(0 if self._stopping else None)
                     if self._stopping:
                         return
             finally:
@@ -93,6 +93,11 @@ class Loop:
         self._calls.check_usable()
         self._stopping = True
         self._calls.wake()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called and no `run` has ended for it yet: whoever drives it by `step` may want to end."""
+        return self._stopping
 
     def step(self, timeout_ms: int | None = 0) -> bool:
         """Make one turn, sleeping at most that many milliseconds (None: without end) for something to do.
@@ -136,14 +141,17 @@ class Loop:
             for wake in wakes:
                 wake()
             readers, self._ready_readers = self._ready_readers, {}
-            for reader in readers:
-                self._serve(reader)
-            ready, self._ready = self._ready, {}
+            ready: dict[Broker, None] = {}
             try:
+                for reader in readers:
+                    self._serve(reader)
+                ready, self._ready = self._ready, {}
                 for broker in ready:
                     broker.work(self._burst_messages, self._burst_bytes)
             except BaseException:
-                self._ready |= ready  # such as KeyboardInterrupt: another `run` goes on where this one was
+                # Such as KeyboardInterrupt: another `run` goes on where this one was.
+                self._ready_readers |= {reader: None for reader in readers if reader in self._readers.values()}
+                self._ready |= ready
                 raise
             for handle in self._timers.take_due():
                 run_handle(handle)
@@ -158,7 +166,7 @@ class Loop:
         """Whatever else is to be done at the end of each turn."""
 
     def _sleep_ms(self, limit_ms: int | None) -> int | None:
-        if self._ready or self._ready_readers or self._stopping:
+        if self._ready or self._ready_readers:
             return 0
         next_s = self._timers.next_s()
         if next_s is None:
@@ -205,13 +213,16 @@ class Loop:
 
         As `asyncio.loop.add_reader`: a second callback for one target takes the place of the first. What it raises is
         logged. The socket stays the caller's; close it only after `remove_reader`.
+
+        Raises `EngineError` for a socket that a broker has.
         """
         self._calls.call(self._add_reader, target, partial(callback, *args))
 
     def _add_reader(self, target: Socket | int, callback: Callable[[], Any]) -> None:
         self._remove_reader(target)
-        reader = self._readers[target] = Reader(target, callback, self._pumping)
+        reader = Reader(target, callback, self._pumping)
         self._waiter.add(target, partial(self._notice, reader))
+        self._readers[target] = reader
         self._notice_input(reader)
 
     def remove_reader(self, target: Socket | int) -> bool:

@@ -4,7 +4,7 @@ Everything here happens in the engine's thread; `Engine` carries the calls over.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import zmq
@@ -15,21 +15,33 @@ from pollbroker.errors import EngineError
 from pollbroker.opening import Plan, ReleasedAddresses, lend_ports
 from pollbroker.port import Port
 from pollbroker.pump import Pumping, Socket
+from pollbroker.statistics import BrokerStatistics
 
 
 class Table:
     """The brokers of an engine, by name."""
 
-    def __init__(self, context: zmq.Context[Any], pumping: Pumping, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        pumping: Pumping,
+        surroundings: Surroundings,
+        context_ended: Callable[[], None],
+    ) -> None:
         self.released = ReleasedAddresses()
         self._context = context
         self._pumping = pumping
         self._surroundings = surroundings
+        self._context_ended = context_ended
         self._brokers: dict[str, Broker] = {}
         self._lent: dict[int, tuple[Broker, Port]] = {}
 
     def __iter__(self) -> Iterator[Broker]:
         return iter(self._brokers.values())
+
+    def statistics(self, name: str) -> BrokerStatistics:
+        """A snapshot of one broker."""
+        return self._known(name).statistics()
 
     def snapshot(self) -> dict[str, Broker]:
         """A copy. May be taken from any thread."""
@@ -70,13 +82,19 @@ class Table:
             prefixes=prefixes,
             surroundings=self._surroundings,
         )
+        try:
+            broker.start()
+        except BaseException:
+            broker.end_removal()
+            raise
         self._lent |= {port.key: (broker, port) for port in broker.ports if not port.owned}
         broker.removed.add_done_callback(lambda _: self._give_back(broker))
         self._brokers[name] = broker
-        broker.start()
         return broker
 
     def _give_back(self, broker: Broker) -> None:
+        if broker.state is BrokerState.ENDED and broker.frontend.owned:
+            self._context_ended()
         for port in broker.ports:
             if port.owned:
                 self.released.note(port)
@@ -122,11 +140,15 @@ class Table:
             already = f"{owner.name}.{lent.name}"
             raise EngineError(f"brokers.{name}.{port.name}: the socket is registered already, as brokers.{already}")
 
-    def _steerable(self, name: str) -> Broker:
+    def _known(self, name: str) -> Broker:
         broker = self._brokers.get(name)
         if broker is None:
             known = ", ".join(self._brokers) or "none"
             raise EngineError(f"no broker is named {name!r}; there are: {known}")
+        return broker
+
+    def _steerable(self, name: str) -> Broker:
+        broker = self._known(name)
         if broker.working:
             raise EngineError(f"brokers.{name}: its own handler cannot steer it; use engine.call_soon_threadsafe")
         return broker

@@ -8,7 +8,7 @@ it. Both may report a socket that turns out not to be ready; neither misses one 
 
 import os
 import selectors
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import zmq
@@ -39,13 +39,16 @@ class Waiter(Protocol):
     """Whether `watch` has to be told which events matter, each time that this changes."""
 
     def add(self, target: Socket | int, wake: Wake) -> None:
-        """Report `wake` when something happens at a socket, or when a descriptor is readable."""
+        """Report `wake` when something happens at a socket, or when a descriptor is readable.
+
+        Raises `EngineError` if it is watched already.
+        """
 
     def watch(self, target: Socket | int, events: int) -> None:
         """Wake for these events only, of POLLIN and POLLOUT."""
 
     def remove(self, target: Socket | int) -> None:
-        """Forget a socket or descriptor, which may be closed already."""
+        """Forget a socket or descriptor, which may be closed already. Does nothing if it is not watched."""
 
     def wait(self, timeout_ms: int | None) -> list[Wake]:
         """Sleep until something happens, or for that many milliseconds (0: do not sleep; None: without end)."""
@@ -71,6 +74,7 @@ class NestedWaiter:
         self._overtaken: list[Wake] = []
 
     def add(self, target: Socket | int, wake: Wake) -> None:
+        _check_new(target, self._entries)
         descriptor = target if isinstance(target, int) else int(target.getsockopt(zmq.FD))
         stale = self._selector.get_map().get(descriptor)
         if stale is not None:
@@ -84,7 +88,7 @@ class NestedWaiter:
         """Nothing to do: ZMQ_FD tells that something has happened, whatever it is, and only once."""
 
     def remove(self, target: Socket | int) -> None:
-        descriptor, wake = self._entries.pop(target)
+        descriptor, wake = self._entries.pop(target, (-1, None))
         key = self._selector.get_map().get(descriptor)
         if key is not None and key.data is wake:  # else somebody else's descriptor has that number now
             self._selector.unregister(descriptor)
@@ -117,6 +121,7 @@ class FlatWaiter:
         self._watched: dict[Socket | int, int] = {}
 
     def add(self, target: Socket | int, wake: Wake) -> None:
+        _check_new(target, self._wakes)
         self._wakes[target] = wake
         self.watch(target, _POLLIN)
 
@@ -129,7 +134,7 @@ class FlatWaiter:
 
     def remove(self, target: Socket | int) -> None:
         self.watch(target, 0)
-        del self._wakes[target]
+        self._wakes.pop(target, None)
 
     def wait(self, timeout_ms: int | None) -> list[Wake]:
         # pyzmq would poll a closed socket as descriptor 0: let its owner find out instead.
@@ -148,6 +153,11 @@ class FlatWaiter:
     def close(self) -> None:
         for target in list(self._wakes):
             self.remove(target)
+
+
+def _check_new(target: Socket | int, watched: Container[Socket | int]) -> None:
+    if target in watched:
+        raise EngineError(f"{target!r} is watched already: a broker's socket, or a reader's, has no other reader")
 
 
 def make_waiter(name: str | None, poller: Poller | None) -> Waiter:

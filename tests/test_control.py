@@ -453,7 +453,7 @@ def test_command_is_answered_within_one_burst_of_a_flooded_broker(
 def test_flood_of_commands_leaves_the_traffic_its_turn(
     context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pollbroker.control._BURST_S", DEADLINE_MS / 1000)
+    monkeypatch.setattr("pollbroker.control.server._BURST_S", DEADLINE_MS / 1000)
     engine = make_engine(context, burst_messages=10)
     engine.add("jobs", "streamer", frontend="inproc://in", backend="inproc://out")
     attach(engine, "inproc://control", socket_type=zmq.ROUTER, options={"sndhwm": 0})
@@ -476,7 +476,7 @@ def test_flood_of_commands_leaves_the_traffic_its_turn(
 def test_slow_commands_end_a_burst_early(
     context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pollbroker.control._BURST_S", 0.0)
+    monkeypatch.setattr("pollbroker.control.server._BURST_S", 0.0)
     engine = make_engine(context)
     attach(engine, "inproc://control")
     control = connect(zmq.DEALER, "inproc://control")

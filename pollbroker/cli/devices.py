@@ -137,7 +137,7 @@ def run_device(
     # Arguments are bytes to the system: a topic that is not UTF-8 is as good as any.
     topics = tuple(("subscribe", os.fsencode(one)) for one in topic)
     engine = Engine()
-    with EndingSignals(engine.stop) as signals:
+    with EndingSignals(engine) as signals:
         try:
             broker = engine.add(
                 name,

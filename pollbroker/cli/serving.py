@@ -74,5 +74,6 @@ def describe_flow(flow: FlowStatistics) -> str:
     if flow.capture_dropped:
         parts.append(f"{flow.capture_dropped} copies dropped")
     if flow.stalls:
-        parts.append(f"stalled {flow.stalls} times for {flow.stalled_s:.1f} s")
+        times = "once" if flow.stalls == 1 else f"{flow.stalls} times"
+        parts.append(f"stalled {times}, for {flow.stalled_s:.1f} s")
     return f"{flow.source} -> {flow.sink}  {', '.join(parts)}"

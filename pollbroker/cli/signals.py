@@ -1,19 +1,23 @@
 """Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends the process at once.
 
-- The first calls `stop`, and the program goes on to its orderly end: exit code 0.
+- The first stops the engine, and the program goes on to its orderly end: exit code 0.
 - The second is given back to the system, which ends the process by that very signal, whatever it is doing: a shell
   reports 130 for SIGINT, 143 for SIGTERM.
 - One that comes within a moment of the first is the same one: `timeout` (coreutils) sends its signal to the process and
   to its group, so that it comes twice.
+- Python runs a signal's handler when the main thread next runs Python. One that comes just before the loop goes to
+  sleep, or in another thread, would wait for whatever wakes the loop next: so each signal also writes to a descriptor
+  that the engine reads.
 """
 
 import signal
+import socket as net
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
 
 SAME_SIGNAL_S = 0.2
@@ -23,16 +27,21 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class EndingSignals:
-    """As a context: SIGINT and SIGTERM call `stop`, which may be called at any time, and end nothing by themselves."""
+    """As a context, in the main thread: SIGINT and SIGTERM stop the engine, and end nothing else."""
 
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self._stop = stop
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._first_s = 0.0
         self.first: signal.Signals | None = None
         """The signal that asked for the end, or None."""
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
+        self._reader, self._writer = net.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._engine.add_reader(self._reader.fileno(), self._reader.recv, 4096)
+        self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for one in _ENDING:
             self._previous[one] = signal.signal(one, self._handle)
         return self
@@ -42,13 +51,17 @@ class EndingSignals:
     ) -> None:
         for one, handler in self._previous.items():
             signal.signal(one, handler)
+        signal.set_wakeup_fd(self._previous_fd)
+        with suppress(EngineError):  # it is closed, and has forgotten its readers
+            self._engine.remove_reader(self._reader.fileno())
+        self._reader.close()
+        self._writer.close()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what the signal module calls
         now_s = time.monotonic()
         if self.first is None:
             self.first, self._first_s = signal.Signals(number), now_s
-            with suppress(EngineError):  # it is closed: the end has come already
-                self._stop()
+            self._engine.stop()
         elif now_s - self._first_s >= SAME_SIGNAL_S:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

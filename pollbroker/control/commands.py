@@ -1,0 +1,190 @@
+"""Control: steering a running engine through a ZeroMQ socket, with the commands of libzmq's zmq_proxy_steerable.
+
+Scripts written for libzmq's steerable proxy steer an engine unchanged; what goes beyond that, docs/control.md tells.
+
+- `Control` is sans-I/O: the frames of one command in, the frames of its reply out. Sockets come in with `attach`.
+- A command is carried out whole, or refused with `ERROR` and one line that says why: then nothing has changed.
+- No frame that a peer sends raises. A REP socket answers every command, since one left unanswered would end it.
+"""
+
+import json
+import logging
+import math
+import struct
+import time
+from collections.abc import Callable, Mapping
+from itertools import product
+from typing import Final, TypeAlias
+
+import zmq
+
+from pollbroker.broker import BrokerState
+from pollbroker.engine import Engine
+from pollbroker.errors import ConfigError, ControlError, EngineError, PollbrokerError
+
+_logger = logging.getLogger("pollbroker")
+
+Frames: TypeAlias = list[bytes]
+
+OK: Final = b"OK"
+ERROR: Final = b"ERROR"
+_DONE: Final[Frames] = [b""]
+
+_SOCKET_TYPES: Final = (zmq.REP, zmq.PAIR, zmq.SUB, zmq.ROUTER)
+_UNANSWERED: Final = ([b"PAUSE"], [b"RESUME"], [b"TERMINATE"])
+"""At a PAIR socket, as libzmq has it, but for its 4.3.5 (libzmq #4600)."""
+
+_SHOWN_CHARACTERS: Final = 60
+"""How much of a peer's frame an error repeats."""
+
+_LOG_INTERVAL_S: Final = 1.0
+
+
+class Control:
+    """Carries out the commands that come in at a control socket of one type: REP, PAIR, SUB or ROUTER.
+
+    Raises `ConfigError` for any other type.
+    """
+
+    def __init__(self, engine: Engine, socket_type: int = zmq.REP) -> None:
+        if socket_type not in _SOCKET_TYPES:
+            found = getattr(socket_type, "name", socket_type)
+            raise ConfigError(f"control: a {found} socket cannot take commands; expected REP, PAIR, SUB or ROUTER")
+        self._engine = engine
+        self._type = socket_type
+        self._warn = make_seldom_warning()
+
+    def handle(self, frames: Frames) -> Frames | None:
+        """The reply to one command, or None where this type of socket sends none.
+
+        Both are whole messages of the socket: those of a ROUTER begin with an envelope, which is the routing id, or
+        all up to an empty delimiter if the client (a REQ) sent one. Nothing in `frames` makes it raise.
+        """
+        length = _envelope_length(frames) if self._type == zmq.ROUTER else 0
+        envelope, command = frames[:length], frames[length:]
+        try:
+            reply = _carry_out(self._engine, command)
+        except PollbrokerError as error:
+            reply = _refusal(str(error))
+        except Exception as error:  # noqa: BLE001 - a REP socket has to be answered, whatever happened
+            self._warn("control: a command raised", exc_info=error)
+            reply = _refusal(f"the engine failed to carry it out: {error!r}")
+        if self._type == zmq.SUB:
+            if reply[0] == ERROR:
+                self._warn("control: %s", reply[1].decode())
+            return None
+        if self._type == zmq.PAIR and command in _UNANSWERED and reply == _DONE:
+            return None
+        return envelope + reply
+
+
+def _envelope_length(frames: Frames) -> int:
+    """Of a ROUTER's message. An empty frame at the end is an (empty) command, not a delimiter."""
+    try:
+        return frames.index(b"", 1, -1) + 1
+    except ValueError:
+        return 1
+
+
+def _carry_out(engine: Engine, command: Frames) -> Frames:
+    """The reply to a valid command, carried out. Raises `PollbrokerError` for any other, and nothing has changed."""
+    if not command:
+        raise ControlError(f"an empty message; expected {_EXPECTED}")
+    verb, *names = command
+    carry_out = _COMMANDS.get(verb)
+    if carry_out is None:
+        raise ControlError(f"unknown command {shown(verb)}; expected {_EXPECTED}")
+    most = 0 if carry_out is _list else 1
+    if len(names) > most:
+        expected = "the command and a broker's name" if most else "the command alone"
+        raise ControlError(f"{verb.decode()}: {len(command)} frames; expected {expected}")
+    return carry_out(engine, _find(engine, verb, names[0]) if names else None)
+
+
+def _find(engine: Engine, verb: bytes, frame: bytes) -> str:
+    try:
+        name = frame.decode()
+    except UnicodeDecodeError:
+        raise ControlError(f"{verb.decode()}: {shown(frame)}: expected a broker's name in UTF-8") from None
+    known = engine.brokers
+    if name not in known:
+        some = ", ".join(list(known)[:10]) + (", ..." if len(known) > 10 else "")
+        raise ControlError(f"{verb.decode()}: no broker is named {shown(frame)}; there are: {some or 'none'}")
+    return name
+
+
+def _steer(engine: Engine, steer: Callable[[str], None], name: str | None) -> Frames:
+    if name is not None:
+        steer(name)
+        return _DONE
+    for each, broker in engine.brokers.items():
+        try:
+            steer(each)
+        except EngineError:
+            if broker.state in (BrokerState.RUNNING, BrokerState.PAUSED):
+                raise  # else it has ended or is about to, which must not keep the others from being steered
+    return _DONE
+
+
+def _terminate(engine: Engine, name: str | None) -> Frames:
+    if name is None:
+        engine.stop()
+    else:
+        engine.remove(name, timeout_s=0.0)
+    return _DONE
+
+
+def _statistics(engine: Engine, name: str | None) -> Frames:
+    counts = dict.fromkeys(product(("frontend", "backend"), ("received", "sent"), ("frames", "bytes")), 0)
+    for broker in engine.statistics().brokers.values() if name is None else (engine.broker_statistics(name),):
+        for flow in broker.flows.values():
+            # libzmq counts what its proxy with one socket sends as the backend's.
+            sink = "backend" if flow.sink == flow.source and len(broker.flows) == 1 else flow.sink
+            for port, way in ((flow.source, "received"), (sink, "sent")):
+                for unit in ("frames", "bytes"):
+                    counts[port, way, unit] += getattr(flow, f"{way}_{unit}")
+    return [struct.pack("=Q", count % (1 << 64)) for count in counts.values()]
+
+
+def _list(engine: Engine, _: str | None) -> Frames:
+    return [OK, *(name.encode() for name in engine.brokers)]
+
+
+def _stats(engine: Engine, name: str | None) -> Frames:
+    statistics = engine.statistics() if name is None else engine.broker_statistics(name)
+    return [OK, json.dumps(statistics, default=vars).encode()]
+
+
+_COMMANDS: Final[Mapping[bytes, Callable[[Engine, str | None], Frames]]] = {
+    b"PAUSE": lambda engine, name: _steer(engine, engine.pause, name),
+    b"RESUME": lambda engine, name: _steer(engine, engine.resume, name),
+    b"TERMINATE": _terminate,
+    b"STATISTICS": _statistics,
+    b"LIST": _list,
+    b"STATS": _stats,
+}
+_EXPECTED: Final = ", ".join(verb.decode() for verb in _COMMANDS)
+
+
+def _refusal(text: str) -> Frames:
+    return [ERROR, " ".join(text.split()).encode(errors="backslashreplace")]
+
+
+def shown(frame: bytes) -> str:
+    """A peer's frame as one printable line."""
+    text = repr(frame[:_SHOWN_CHARACTERS].decode(errors="backslashreplace"))
+    return text if len(frame) <= _SHOWN_CHARACTERS else f"{text}... ({len(frame)} bytes)"
+
+
+def make_seldom_warning() -> Callable[..., None]:
+    """Logs a warning once a second at most: who floods a control socket is not to flood the log."""
+    next_s = -math.inf
+
+    def warn(message: str, *args: object, exc_info: BaseException | None = None) -> None:
+        nonlocal next_s
+        now_s = time.monotonic()
+        if now_s >= next_s:
+            next_s = now_s + _LOG_INTERVAL_S
+            _logger.warning(message, *args, exc_info=exc_info)
+
+    return warn
