@@ -86,12 +86,10 @@ class Broker:
         self.working = False
         """Whether it is within `work` now: its own handlers are told that they cannot steer it."""
         self._surroundings = surroundings
-        self._flows = tuple(self._make_flows(pumping, prefixes))
-
-    @property
-    def ports(self) -> tuple[Port, ...]:
+        self.ports = tuple(port for port in (frontend, backend, capture) if port is not None)
         """Its sockets: frontend, backend and capture, as far as it has them."""
-        return tuple(port for port in (self.frontend, self._backend, self.capture) if port is not None)
+        self._watched_ports = tuple(port for port in (frontend, backend) if port is not None)
+        self._flows = tuple(self._make_flows(pumping, prefixes))
 
     @property
     def backend(self) -> Port:
@@ -103,7 +101,7 @@ class Broker:
     @property
     def watched_ports(self) -> tuple[Port, ...]:
         """Those of them that something can happen at; nothing waits for a capture socket."""
-        return (self.frontend,) if self._backend is None else (self.frontend, self._backend)
+        return self._watched_ports
 
     def _make_flows(self, pumping: Pumping, prefixes: tuple[bytes, bytes] | None) -> Iterator[Flow]:
         for route in self.device.routes:
@@ -129,7 +127,8 @@ class Broker:
         self.working = True
         try:
             for port in self.ports:
-                port.check_open()
+                if port.socket.closed:
+                    port.check_open()
             removing = self.state is BrokerState.REMOVING
             read_dry: set[Port] = set()
             for flow in self._flows:
@@ -142,7 +141,7 @@ class Broker:
                         read_dry.add(flow.source)
                     if removing and not flow.pump.held:
                         flow.end()
-            for port in self.watched_ports:
+            for port in self._watched_ports:
                 interest = self.interest(port)
                 if interest & _POLLOUT or (interest and port not in read_dry):
                     self._settle(port)
@@ -157,12 +156,16 @@ class Broker:
         """Something has happened at a port: have it read, and settle it if that is not for a flow to do."""
         if self.state in FINAL_STATES:
             return
+        to_be_read = False
         for flow in self._flows:
-            if flow.source is port and flow.state is FlowState.WAITING:
+            if flow.source is port and (flow.state is FlowState.WAITING or flow.state is FlowState.READY):
                 flow.state = FlowState.READY  # to try costs no more than to ask
+                to_be_read = True
+        if to_be_read:
+            self._surroundings.rouse(self)
+            return
         try:
-            if not any(flow.source is port and flow.state is FlowState.READY for flow in self._flows):
-                self._settle(port)
+            self._settle(port)
         except zmq.ZMQError as error:
             self._end(error)
             return
@@ -187,9 +190,11 @@ class Broker:
         self._surroundings.call_later(flow.next_retry_s(), retry)
 
     def _rouse_if_ready(self) -> None:
-        if any(flow.state is FlowState.READY for flow in self._flows):
-            self._surroundings.rouse(self)
-        elif self.state is BrokerState.REMOVING and all(flow.state is FlowState.ENDED for flow in self._flows):
+        for flow in self._flows:
+            if flow.state is FlowState.READY:
+                self._surroundings.rouse(self)
+                return
+        if self.state is BrokerState.REMOVING and all(flow.state is FlowState.ENDED for flow in self._flows):
             self.end_removal()
 
     def interest(self, port: Port) -> int:

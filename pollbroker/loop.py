@@ -186,13 +186,14 @@ class Loop:
 
     def _watch(self, broker: Broker, port: Port) -> None:
         """Tell it when something happens at a port."""
-        self._waiter.add(port.plain, partial(self._wake, broker, port))
+        wake = partial(self._wake, broker, port) if self._waiter.needs_interest else partial(broker.wake, port)
+        self._waiter.add(port.plain, wake)
 
     def _unwatch(self, port: Port) -> None:
         self._waiter.remove(port.plain)
 
     def _wake(self, broker: Broker, port: Port) -> None:
-        """Something happened at a broker's port."""
+        """Something happened at a broker's port, and its interest may change by that."""
         self._changed[broker] = None
         broker.wake(port)
 

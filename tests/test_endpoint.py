@@ -200,7 +200,10 @@ def test_name_to_resolve(given: str, name: str | None) -> None:
 
 
 # No text whatever makes the parser raise anything but EndpointError, and what it lets pass is sound.
-@given(text=any_text | st.builds(lambda head, tail: head + tail, st.sampled_from(["tcp://", ">ipc://", "inproc://"]), any_text))
+@given(
+    text=any_text
+    | st.builds(lambda head, tail: head + tail, st.sampled_from(["tcp://", ">ipc://", "inproc://"]), any_text)
+)
 @example(text="ipc:///tmp/\udc80")
 @example(text="inproc://\ud800")
 @example(text="tcp://127.0.0.1:" + "9" * 5000)
