@@ -42,6 +42,7 @@ TRAFFIC: Mapping[str, Traffic] = MappingProxyType(
         "streamer": Traffic("streamer", Side("source", "PUSH"), Side("sink", "PULL"), "backend"),
         "forwarder": Traffic("forwarder", Side("source", "PUB"), Side("sink", "SUB"), "backend"),
         "queue": Traffic("queue", Side("requester", "DEALER"), Side("echo", "DEALER"), "frontend"),
+        "requests": Traffic("queue", Side("poster", "DEALER"), Side("collector", "DEALER"), "backend"),
         "round trip": Traffic("queue", Side("lockstep", "REQ"), Side("echo", "REP"), "frontend"),
     }
 )
@@ -62,6 +63,7 @@ class Work:
     frames: int = 1
     pairs: int = 1
     idle_pairs: int = 0
+    peers: int = 1
     limit: int = 0
 
     @property
@@ -102,7 +104,7 @@ class Work:
         return Load(
             role=role.role,
             socket=role.socket,
-            endpoints=endpoints,
+            endpoints=endpoints if bind else endpoints * self.peers,
             bind=bind,
             size=self.size,
             frames=self.frames,

@@ -109,7 +109,7 @@ static int send_message(void *socket, const order_t *order, const void *body, in
     return 0;
 }
 
-/* Receives one whole message and checks it. */
+/* Receives one whole message and checks it. An envelope ends with an empty frame; a routing id may precede that. */
 static int receive_message(void *socket, const order_t *order, message_t *message, int envelope, int flags, int *good)
 {
     int frames = 0, more = 1;
@@ -119,15 +119,17 @@ static int receive_message(void *socket, const order_t *order, message_t *messag
         if (code)
             return frames && code == EAGAIN ? EPROTO : code; /* libzmq hands out whole messages only */
         more = zmq.msg_more(message);
-        *good &= zmq.msg_size(message) == (envelope && frames == 0 ? 0 : order->size);
-        frames++;
+        if (++frames == 1 && envelope == 2 && zmq.msg_size(message) == 0)
+            envelope = 1; /* no broker, so no routing id */
+        if (frames >= envelope)
+            *good &= zmq.msg_size(message) == (frames == envelope ? 0 : order->size);
     }
     *good &= frames == order->frames + envelope;
     return 0;
 }
 
-/* PUSH or PUB: sends as fast as the sockets take it, or order->limit messages. */
-int load_source(progress_t *progress, const order_t *order)
+/* Sends as fast as the sockets take it, or order->limit messages. */
+static int send_all(progress_t *progress, const order_t *order, int envelope)
 {
     const int flags = order->count == 1 ? 0 : DONTWAIT;
     const uint64_t limit = order->limit ? order->limit : UINT64_MAX;
@@ -140,7 +142,7 @@ int load_source(progress_t *progress, const order_t *order)
         uint64_t before = sent;
         for (int i = 0; i < order->count && !code; i++) {
             for (int turn = 0; turn < TURN && sent < limit; turn++) {
-                code = send_message(order->sockets[i], order, body, 0, flags);
+                code = send_message(order->sockets[i], order, body, envelope, flags);
                 if (code)
                     break;
                 publish(&progress->messages, ++sent);
@@ -155,8 +157,20 @@ int load_source(progress_t *progress, const order_t *order)
     return code;
 }
 
-/* PULL or SUB: counts messages. */
-int load_sink(progress_t *progress, const order_t *order)
+/* PUSH or PUB. */
+int load_source(progress_t *progress, const order_t *order)
+{
+    return send_all(progress, order, 0);
+}
+
+/* DEALER, speaking as a REQ would (an empty frame, then the body), but awaiting no reply. */
+int load_poster(progress_t *progress, const order_t *order)
+{
+    return send_all(progress, order, 1);
+}
+
+/* Counts messages. */
+static int receive_all(progress_t *progress, const order_t *order, int envelope)
 {
     const int flags = order->count == 1 ? 0 : DONTWAIT;
     pollitem_t *items = calloc((size_t) order->count, sizeof *items);
@@ -169,7 +183,7 @@ int load_sink(progress_t *progress, const order_t *order)
         uint64_t before = received + malformed;
         for (int i = 0; i < order->count && !code; i++) {
             for (int turn = 0; turn < TURN; turn++) {
-                code = receive_message(order->sockets[i], order, &message, 0, flags, &good);
+                code = receive_message(order->sockets[i], order, &message, envelope, flags, &good);
                 if (code)
                     break;
                 if (good)
@@ -185,6 +199,18 @@ int load_sink(progress_t *progress, const order_t *order)
     zmq.msg_close(&message);
     free(items);
     return code;
+}
+
+/* PULL or SUB. */
+int load_sink(progress_t *progress, const order_t *order)
+{
+    return receive_all(progress, order, 0);
+}
+
+/* DEALER behind a queue that answers nothing: the routing id, an empty frame, the body. */
+int load_collector(progress_t *progress, const order_t *order)
+{
+    return receive_all(progress, order, 2);
 }
 
 /* DEALER, speaking as a REQ would (an empty frame, then the body), with up to order->window requests on the way. */
