@@ -225,9 +225,18 @@ class Broker:
             self._surroundings.rouse(self)
 
     def start(self) -> None:
-        """Begin: have the ports watched, and every flow try."""
-        for port in self.watched_ports:
-            self._surroundings.watch(self, port)
+        """Begin: have the ports watched, and every flow try. If a port cannot be watched, it is as if nothing was."""
+        watched: list[Port] = []
+        try:
+            for port in self.watched_ports:
+                self._surroundings.watch(self, port)
+                watched.append(port)
+        except BaseException:
+            for port in watched:
+                self._surroundings.unwatch(port)
+            for port in self.ports:
+                port.close()
+            raise
         self._surroundings.rouse(self)
 
     def look_again(self) -> None:

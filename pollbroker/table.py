@@ -82,11 +82,7 @@ class Table:
             prefixes=prefixes,
             surroundings=self._surroundings,
         )
-        try:
-            broker.start()
-        except BaseException:
-            broker.end_removal()
-            raise
+        broker.start()
         self._lent |= {port.key: (broker, port) for port in broker.ports if not port.owned}
         broker.removed.add_done_callback(lambda _: self._give_back(broker))
         self._brokers[name] = broker

@@ -88,7 +88,9 @@ class NestedWaiter:
         """Nothing to do: ZMQ_FD tells that something has happened, whatever it is, and only once."""
 
     def remove(self, target: Socket | int) -> None:
-        descriptor, wake = self._entries.pop(target, (-1, None))
+        if target not in self._entries:
+            return
+        descriptor, wake = self._entries.pop(target)
         key = self._selector.get_map().get(descriptor)
         if key is not None and key.data is wake:  # else somebody else's descriptor has that number now
             self._selector.unregister(descriptor)

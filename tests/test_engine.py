@@ -1,5 +1,6 @@
 """The loop's rules, on both pumps and both waiters. Most tests make the turns themselves, so that nothing is chance."""
 
+import threading
 import time
 
 import pytest
@@ -14,10 +15,12 @@ from pollbroker import (
     BrokerState,
     Device,
     Engine,
+    EngineError,
     FlowStatistics,
     Route,
 )
 from pollbroker.flow import RETRY_MOST_S
+from pollbroker.pump import Pumping
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
 
 
@@ -536,3 +539,87 @@ def test_several_endpoints_bound_and_connected(engine: Engine, connect: Connect)
     for number, endpoint in enumerate((*outer.frontend.endpoints, inner.frontend.endpoints[0])):
         connect(zmq.PUSH, endpoint).send(b"%d" % number)
         assert consumer.recv() == b"%d" % number
+
+
+def test_the_end_of_its_own_context_ends_run(make_engine: MakeEngine, pumping: Pumping) -> None:
+    context: zmq.Context[Socket] = zmq.Context()
+    engine = make_engine(context)
+    broker = engine.add("q", QUEUE, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*")
+    runner = threading.Thread(target=engine.run)
+    runner.start()
+    context.term()
+    runner.join(DEADLINE_MS / 1000)
+    assert not runner.is_alive()
+    assert (broker.state, broker.error) == (BrokerState.ENDED, None)
+
+
+def test_an_engine_that_is_stepped_can_be_stopped_and_still_sleeps(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    turn_until_idle(engine)
+    engine.stop()
+    assert engine.stopping
+    engine.step(0)  # hears the waker
+    began_s = time.monotonic()
+    engine.step(50)
+    assert time.monotonic() - began_s > 0.04
+    engine.run()  # ends after its first turn
+    assert not engine.stopping
+
+
+def test_an_interrupted_turn_loses_no_reader_and_no_broker(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    heard: list[str] = []
+
+    def interrupt(name: str, socket: Socket) -> None:
+        socket.recv(zmq.DONTWAIT)
+        heard.append(name)
+        if len(heard) == 1:
+            raise KeyboardInterrupt
+
+    senders = []
+    for name in ("a", "b"):
+        reader = connect(zmq.PAIR)
+        reader.bind(f"inproc://{name}")
+        senders.append(connect(zmq.PAIR, f"inproc://{name}"))
+        engine.add_reader(reader, interrupt, name, reader)
+    producer, backend = streamer(engine, connect)
+    consumer = connect(zmq.PULL, backend)
+    turn_until_idle(engine)
+    for sender in senders:
+        sender.send(b"1")
+        sender.send(b"2")
+    producer.send(b"message")
+    with pytest.raises(KeyboardInterrupt):
+        turn_until_idle(engine)
+    turn_until_idle(engine)
+    assert sorted(heard) == ["a", "a", "b", "b"]
+    assert consumer.recv(zmq.DONTWAIT) == b"message"
+
+
+def test_a_socket_has_one_reader(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    router, dealer, pair = connect(zmq.ROUTER), connect(zmq.DEALER), connect(zmq.PAIR)
+    engine.register(router, dealer, QUEUE, name="q")
+    with pytest.raises(EngineError, match="watched already"):
+        engine.add_reader(router, print)
+    heard: list[bytes] = []
+    pair.bind("inproc://pair")
+    engine.add_reader(pair, lambda: heard.append(pair.recv(zmq.DONTWAIT)))
+    pairs = Device("pairs", zmq.PAIR, zmq.PAIR, (Route("frontend", "backend"),))
+    with pytest.raises(EngineError, match="watched already"):
+        engine.register(connect(zmq.PAIR), pair, pairs, name="p")
+    assert list(engine.brokers) == ["q"]
+    connect(zmq.PAIR, "inproc://pair").send(b"still read")
+    turn_until_idle(engine)
+    assert heard == [b"still read"]
+    assert engine.remove_reader(pair)
+    engine.register(connect(zmq.PAIR), pair, pairs, name="p")
+
+
+def test_what_was_to_be_done_at_the_end_can_be_taken_back(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    done: list[int] = []
+    first, _ = engine.on_close(lambda: done.append(1)), engine.on_close(lambda: done.append(2))
+    first.cancel()
+    engine.close()
+    assert done == [2]
