@@ -87,6 +87,7 @@ class Member:
         self._process.kill()  # if it has only closed its stdout: its stderr is now read to the end
         assert self._process.stderr is not None
         lines = self._process.stderr.read().decode(errors="backslashreplace").split("\n")
+        self._process.wait()
         last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
         return DemoError(f"demo: {self.role} {self.number} ended before it was told to: {last}")
 
