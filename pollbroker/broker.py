@@ -126,9 +126,7 @@ class Broker:
             return
         self.working = True
         try:
-            for port in self.ports:
-                if port.socket.closed:
-                    port.check_open()
+            self._check_open()
             removing = self.state is BrokerState.REMOVING
             read_dry: set[Port] = set()
             for flow in self._flows:
@@ -156,20 +154,37 @@ class Broker:
         """Something has happened at a port: have it read, and settle it if that is not for a flow to do."""
         if self.state in FINAL_STATES:
             return
-        to_be_read = False
-        for flow in self._flows:
-            if flow.source is port and (flow.state is FlowState.WAITING or flow.state is FlowState.READY):
-                flow.state = FlowState.READY  # to try costs no more than to ask
-                to_be_read = True
-        if to_be_read:
-            self._surroundings.rouse(self)
-            return
         try:
+            self._check_open()
+            if self._have_read(port):
+                self._surroundings.rouse(self)
+                return
             self._settle(port)
         except zmq.ZMQError as error:
             self._end(error)
             return
         self._rouse_if_ready()
+
+    def _have_read(self, port: Port) -> bool:
+        """Make the flow that waits for this source ready, if there is one: to try costs no more than to ask."""
+        for flow in self._flows:
+            if flow.source is port and flow.state in (FlowState.WAITING, FlowState.READY):
+                flow.state = FlowState.READY
+                return True
+        return False
+
+    def look_alive(self) -> None:
+        """Find out if a socket was closed under the engine, which nothing announces."""
+        try:
+            self._check_open()
+        except zmq.ZMQError as error:
+            self._end(error)
+
+    def _check_open(self) -> None:
+        if self.state not in FINAL_STATES:
+            for port in self.ports:
+                if port.socket.closed:
+                    port.check_open()
 
     def _settle(self, port: Port) -> None:
         events = port.read_events()

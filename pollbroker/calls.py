@@ -7,12 +7,14 @@ the exception, comes back to the caller.
 
 import logging
 import os
+import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -111,6 +113,25 @@ class Calls:
             self._writer.send(b"\0")
         except BlockingIOError:
             return  # as many wake-ups as a socket buffer holds are on their way already
+
+    @contextmanager
+    def woken_by_signals(self) -> Iterator[None]:
+        """Have a signal end the loop's sleep too, if this is the main thread and nobody else has asked for that.
+
+        Python runs a signal's handler when the main thread next runs Python: one that comes just before the loop falls
+        asleep would wait for whatever wakes it next (`signal.set_wakeup_fd`).
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        others = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        if others != -1:
+            signal.set_wakeup_fd(others)
+        try:
+            yield
+        finally:
+            if others == -1:
+                signal.set_wakeup_fd(-1)
 
     def hush(self) -> None:
         """Forget the wake-ups so far."""

@@ -73,9 +73,9 @@ class Device:
         put(self, "frontend", self._as_types("frontend", self.frontend))
         if self.backend is not None:
             put(self, "backend", self._as_types("backend", self.backend))
-        put(self, "routes", tuple(self.routes))
-        put(self, "frontend_options", MappingProxyType(dict(self.frontend_options)))
-        put(self, "backend_options", MappingProxyType(dict(self.backend_options)))
+        put(self, "routes", self._as_routes(self.routes))
+        put(self, "frontend_options", self._as_options("frontend_options", self.frontend_options))
+        put(self, "backend_options", self._as_options("backend_options", self.backend_options))
         if self.slow_peer not in ("drop", "wait"):
             raise DeviceError(f"device {self.name}: slow_peer is {self.slow_peer!r}: expected 'drop' or 'wait'")
         if not self.routes:
@@ -106,10 +106,12 @@ class Device:
             raise DeviceError(f"device {self.name}: {port}: a {found} socket cannot stand here; expected {expected}")
 
     def _as_types(self, port: PortName, types: SocketTypes) -> tuple[SocketType, ...]:
-        several = (types,) if isinstance(types, int) else tuple(types)
+        if not isinstance(types, Iterable):
+            types = (types,)
+        several = tuple(types)
         usable = _RECEIVES | _SENDS
         for one in several:
-            if one not in usable:
+            if not isinstance(one, int) or one not in usable:
                 names = ", ".join(sorted(SocketType(t).name for t in usable))
                 found = SocketType(one).name if one in list(SocketType) else repr(one)
                 raise DeviceError(
@@ -118,6 +120,17 @@ class Device:
         if not several:
             raise DeviceError(f"device {self.name}: {port}: no socket type is given")
         return tuple(SocketType(one) for one in several)
+
+    def _as_routes(self, routes: object) -> tuple[Route, ...]:
+        several = tuple(routes) if isinstance(routes, Iterable) else (None,)
+        if not all(isinstance(route, Route) for route in several):
+            raise DeviceError(f"device {self.name}: {routes!r} are no routes; expected several Route(source, sink)")
+        return several
+
+    def _as_options(self, which: str, options: object) -> Options:
+        if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+            raise DeviceError(f"device {self.name}: {which}: {options!r}: expected a mapping by option name")
+        return MappingProxyType(dict(options))
 
     def _check_route(self, route: Route) -> None:
         where = f"device {self.name}: route {route.source} -> {route.sink}"
@@ -163,6 +176,7 @@ REFLECTOR: Final = Device(
     (zmq.ROUTER, zmq.DEALER, zmq.PAIR),
     None,
     (Route("frontend", "frontend"),),
+    frontend_options={"router_mandatory": 1},
 )
 """One socket, frontend and backend at once: each message goes back where it came from."""
 

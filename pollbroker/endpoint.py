@@ -70,6 +70,10 @@ def _parse(place: str, text: str) -> Endpoint:
     where = f"{place}: {text}"
     if "\0" in address:
         raise EndpointError(f"{place}: {text!r}: an endpoint cannot hold a NUL")
+    try:
+        address.encode()
+    except UnicodeEncodeError:
+        raise EndpointError(f"{place}: {text!a}: expected text in UTF-8") from None
     transport, separator, rest = address.partition("://")
     if not separator:
         raise EndpointError(f"{where}: expected transport://address, such as tcp://127.0.0.1:5559")
@@ -95,7 +99,7 @@ def _check_host_and_port(where: str, text: str, *, local: bool) -> None:
         raise EndpointError(f"{where}: expected tcp://host:port")
     if local and port == "*":
         pass
-    elif not (port.isascii() and port.isdigit() and (0 if local else 1) <= int(port) <= 65535):
+    elif not (re.fullmatch("[0-9]{1,5}", port) and (0 if local else 1) <= int(port) <= 65535):
         raise EndpointError(f"{where}: port must be {'0 to 65535 or *' if local else '1 to 65535'}")
     if host == "*":
         if not local:

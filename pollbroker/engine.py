@@ -18,7 +18,7 @@ from pollbroker.device import Device, Options, find_device
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError, EngineError
 from pollbroker.loop import Loop
-from pollbroker.opening import SETTLING_DOWN_S, make_plan
+from pollbroker.opening import SETTLING_DOWN_S, check_prefixes, make_plan
 from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
 from pollbroker.table import Table
@@ -109,12 +109,13 @@ class Engine(Loop):
         Raises `DeviceError`, `EndpointError`, `ConfigError`, or `EngineError` (the name is taken, no socket is left).
         """
         found = find_device(device)
+        check_prefixes(name, capture_prefixes)
         plan = make_plan(
             name,
             found,
             {"frontend": frontend, "backend": backend, "capture": capture},
             {"frontend": frontend_options, "backend": backend_options, "capture": capture_options},
-            zmq.SocketType(capture_type),
+            capture_type,
         )
         give_up_s = time.monotonic() + SETTLING_DOWN_S
         while True:
@@ -147,6 +148,7 @@ class Engine(Loop):
         registered already).
         """
         found = find_device(device)
+        check_prefixes(name, capture_prefixes)
         if backend is frontend and found.backend is None:
             backend = None
         sockets = {"frontend": frontend, "backend": backend, "capture": capture}
@@ -229,7 +231,7 @@ class Engine(Loop):
             pump=self._pumping.name,
             waiter=self._waiter.name,
             turns=self._turns,
-            brokers={broker.name: broker.statistics() for broker in self._table},
+            brokers={name: self._table.statistics(name) for name in self._table.snapshot()},
         )
 
     # -- beginning and end --------------------------------------------------------------------------------------------

@@ -15,6 +15,9 @@ class DeviceError(PollbrokerError):
 class EndpointError(PollbrokerError):
     """An endpoint is malformed, or cannot be bound or connected."""
 
+    address: str | None = None
+    """The address that could not be bound or connected, as libzmq was given it."""
+
 
 class ConfigError(PollbrokerError):
     """A setting (a socket option, an environment variable, a limit) is unknown, or its value is unfit."""

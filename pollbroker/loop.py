@@ -73,10 +73,10 @@ class Loop:
             self._check_not_running()
             self._running = True
             try:
-                while True:
+                with self._calls.woken_by_signals():
                     self._turn(0 if self._stopping else None)
-                    if self._stopping:
-                        return
+                    while not self._stopping:
+                        self._turn(None)
             finally:
                 self._stopping = self._running = False
         finally:

@@ -5,7 +5,7 @@ A `Plan` is made, and everything in it checked, in the caller's thread; its sock
 
 import errno
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ import zmq
 
 from pollbroker.device import CAPTURE_TYPES, Device, PortName
 from pollbroker.endpoint import Endpoint, Endpoints, parse_endpoints
-from pollbroker.errors import DeviceError, EndpointError, EngineError
+from pollbroker.errors import ConfigError, DeviceError, EndpointError, EngineError
 from pollbroker.options import Value, parse_options
 from pollbroker.port import Port, open_port, socket_type_of
 from pollbroker.pump import Pumping, Socket
@@ -40,8 +40,8 @@ class Plan:
 
     ports: tuple[PortPlan, ...]
 
-    def open(self, context: zmq.Context[Socket], pumping: Pumping) -> dict[str, Port]:
-        """Open all of them, by name; on an error those that were opened are closed again."""
+    def open(self, context: zmq.Context[Socket], pumping: Pumping, released: "ReleasedAddresses") -> dict[str, Port]:
+        """Open all of them, by name; on an error those that were opened are closed again, and noted as released."""
         opened: dict[str, Port] = {}
         try:
             for plan in self.ports:
@@ -57,6 +57,7 @@ class Plan:
         except BaseException:
             for port in opened.values():
                 port.socket.close(linger=0)
+                released.note(port.endpoints)
             raise
         return opened
 
@@ -66,7 +67,7 @@ def make_plan(
     device: Device,
     endpoints: Mapping[str, Endpoints | None],
     options: Mapping[str, Mapping[str, object] | None],
-    capture_type: zmq.SocketType,
+    capture_type: int,
 ) -> Plan:
     """Check what a broker is to be opened with. Both mappings are by port: frontend, backend, capture.
 
@@ -78,7 +79,7 @@ def make_plan(
     for port, given in endpoints.items():
         place = f"brokers.{name}.{port}"
         is_capture = port == "capture"
-        types = (capture_type,) if is_capture else device.types_of(_port_name(port))
+        types = (zmq.SocketType(capture_type),) if is_capture else device.types_of(_port_name(port))
         if given is None:
             if types and not is_capture:
                 raise EndpointError(f"{place}: no endpoint is given; the device {device.name} has a {port}")
@@ -88,7 +89,10 @@ def make_plan(
         merged: dict[str, object] = {}
         if not is_capture:
             merged |= {k.lower(): v for k, v in device.options_of(_port_name(port)).items()}
-        merged |= {str(k).lower(): v for k, v in (options.get(port) or {}).items()}
+        asked = options.get(port)
+        if asked is not None and not isinstance(asked, Mapping):
+            raise ConfigError(f"{place}: {asked!r}: expected a mapping of socket options by name")
+        merged |= {str(k).lower(): v for k, v in (asked or {}).items()}
         plans.append(
             PortPlan(place, port, types[0], parse_endpoints(place, given), tuple(parse_options(place, merged)))
         )
@@ -126,10 +130,18 @@ def _port_name(port: str) -> PortName:
     return "frontend" if port == "frontend" else "backend"
 
 
-def _refuse_capture(name: str, socket_type: int) -> None:
+def _refuse_capture(name: str, socket_type: object) -> None:
     expected = ", ".join(t.name for t in CAPTURE_TYPES)
-    found = zmq.SocketType(socket_type).name
-    raise DeviceError(f"brokers.{name}.capture: a {found} socket cannot capture; expected one of {expected}")
+    found = f"a {socket_type.name} socket" if isinstance(socket_type, zmq.SocketType) else repr(socket_type)
+    raise DeviceError(f"brokers.{name}.capture: {found} cannot capture; expected one of {expected}")
+
+
+def check_prefixes(name: str | None, prefixes: object) -> None:
+    """Raise `DeviceError` unless these can precede captured messages: two frames, or None."""
+    if prefixes is None:
+        return
+    if not isinstance(prefixes, tuple) or len(prefixes) != 2 or not all(isinstance(one, bytes) for one in prefixes):
+        raise DeviceError(f"brokers.{name}.capture: prefixes {prefixes!r}: expected two frames: a tuple of bytes")
 
 
 class ReleasedAddresses:
@@ -142,11 +154,11 @@ class ReleasedAddresses:
     def __init__(self) -> None:
         self._released_s: dict[str, float] = {}
 
-    def note(self, port: Port) -> None:
-        """A port of the engine's own is being closed."""
+    def note(self, addresses: Iterable[str]) -> None:
+        """What was bound there is being closed."""
         now_s = time.monotonic()
         self._released_s = {a: s for a, s in self._released_s.items() if now_s - s < SETTLING_DOWN_S}
-        self._released_s |= dict.fromkeys(port.endpoints, now_s)
+        self._released_s |= dict.fromkeys(map(_place_of, addresses), now_s)
 
     def not_yet_free(self, plan: Plan) -> bool:
         """Whether an `ipc://` path of this plan is still to be removed by its last owner."""
@@ -163,8 +175,13 @@ class ReleasedAddresses:
         """Whether this may pass by itself: an address in use, soon after one of ours was released."""
         cause = error.__cause__
         in_use = isinstance(cause, zmq.ZMQError) and cause.errno == errno.EADDRINUSE
-        return in_use and any(map(self._is_recent, self._released_s))
+        return in_use and error.address is not None and self._is_recent(error.address)
 
     def _is_recent(self, address: str) -> bool:
-        released_s = self._released_s.get(address)
+        released_s = self._released_s.get(_place_of(address))
         return released_s is not None and time.monotonic() - released_s < SETTLING_DOWN_S
+
+
+def _place_of(address: str) -> str:
+    """What of an address can be in use: of tcp its port, since one interface has several names."""
+    return f"tcp:{address.rpartition(':')[2]}" if address.startswith("tcp://") else address

@@ -4,6 +4,8 @@ The names are those of zmq_setsockopt(3) without `ZMQ_`, in any case; pyzmq's `z
 """
 
 import difflib
+import os
+import stat
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -21,6 +23,9 @@ _NOT_FOR_USERS: Final = frozenset({"FD", "EVENTS", "TYPE", "RCVMORE", "LAST_ENDP
 _ENGINE_OWNS: Final = frozenset({"SNDTIMEO", "RCVTIMEO"})
 """The engine never waits in a send or a receive, so these would have no effect."""
 
+_CUTS_MESSAGES: Final = "CONFLATE"
+"""It keeps the last frame of the last message, so it splits messages (zmq_setsockopt(3))."""
+
 _REPEATABLE: Final = frozenset({"SUBSCRIBE", "UNSUBSCRIBE", "TCP_ACCEPT_FILTER"})
 
 
@@ -29,12 +34,18 @@ def parse_options(place: str, options: Mapping[str, object]) -> list[tuple[Socke
 
     Raises `ConfigError`, which names the `place`, the option and what was expected.
     """
-    return [
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"{place}: {options!r}: expected a mapping of socket options by name")
+    parsed = [
         (option, _checked(f"{place}: option {name}", option, value))
         for name, given in options.items()
         for option in [_find(place, name)]
         for value in _values(option, given)
     ]
+    if dict(parsed).get(SocketOption.ZAP_ENFORCE_DOMAIN) and not dict(parsed).get(SocketOption.ZAP_DOMAIN):
+        # libzmq 4.3.5 aborts the whole process at the first client (assertion in plain_server.cpp).
+        raise ConfigError(f"{place}: option zap_enforce_domain: expected a zap_domain beside it")
+    return parsed
 
 
 def set_options(place: str, socket: zmq.Socket[Any], options: Iterable[tuple[SocketOption, Value]]) -> None:
@@ -59,6 +70,8 @@ def _find(place: str, name: str) -> SocketOption:
         raise ConfigError(f"{place}: option {name}: it can only be read")
     if option.name in _ENGINE_OWNS:
         raise ConfigError(f"{place}: option {name}: the engine never waits in a send or a receive")
+    if option.name == _CUTS_MESSAGES:
+        raise ConfigError(f"{place}: option {name}: it cuts messages to their last frame; expected a high-water mark")
     return option
 
 
@@ -71,7 +84,10 @@ def _values(option: SocketOption, given: object) -> list[object]:
 def _checked(where: str, option: SocketOption, value: object) -> Value:
     if option._opt_type is _OptType.bytes:
         if isinstance(value, str):
-            return value.encode()
+            try:
+                return value.encode()
+            except UnicodeEncodeError:
+                raise ConfigError(f"{where}: {value!a}: expected bytes, or text in UTF-8") from None
         if isinstance(value, bytes):
             return value
         raise ConfigError(f"{where}: {value!r}: expected bytes or a string")
@@ -82,4 +98,13 @@ def _checked(where: str, option: SocketOption, value: object) -> Value:
     bits = 63 if option._opt_type is _OptType.int64 else 31
     if not -(2**bits) <= value < 2**bits:
         raise ConfigError(f"{where}: {value!r}: expected an integer of {bits + 1} bits")
+    if option is SocketOption.USE_FD and value != -1 and not _is_socket(value):
+        raise ConfigError(f"{where}: {value!r}: expected the descriptor of an open socket")  # else libzmq aborts
     return value
+
+
+def _is_socket(descriptor: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except (OSError, OverflowError):
+        return False

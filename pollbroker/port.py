@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import resource
 import socket as net
 import threading
@@ -20,6 +21,10 @@ _logger = logging.getLogger("pollbroker")
 LINGER_MS: Final = 1000
 """How long an engine's own socket, once closed, goes on sending what it had accepted. libzmq's default is for ever, and
 `Context.term()` waits that long; the option `linger` overrides it."""
+
+
+SPARE_DESCRIPTORS: Final = 16
+"""libzmq 4.3.5 needs up to a dozen at once: for a context's threads, a socket's mailbox, a listener, a name look-up."""
 
 
 class Port:
@@ -94,8 +99,9 @@ def open_port(
     Raises `EndpointError`, `ConfigError` (an option that libzmq refuses), or `EngineError` if no socket can be had.
     """
     try:
+        _check_descriptors()
         socket = context.socket(socket_type)
-    except zmq.ZMQError as error:
+    except (zmq.ZMQError, OSError) as error:
         raise EngineError(f"{place}: cannot open a socket: {error.strerror}{_limits(context, error)}") from error
     try:
         socket.setsockopt(zmq.LINGER, LINGER_MS)
@@ -108,6 +114,17 @@ def open_port(
     except BaseException:
         socket.close(linger=0)
         raise
+
+
+def _check_descriptors() -> None:
+    """Raise `OSError` (EMFILE) unless there are a few descriptors left: with fewer, libzmq aborts the whole process."""
+    spare: list[int] = []
+    try:
+        for _ in range(SPARE_DESCRIPTORS):
+            spare.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for descriptor in spare:
+            os.close(descriptor)
 
 
 def _attach(place: str, socket: Socket, endpoint: Endpoint) -> str:
@@ -123,6 +140,7 @@ def _attach(place: str, socket: Socket, endpoint: Endpoint) -> str:
         hint = _HINTS.get(error.errno or 0, "")
         limits = _limits(socket.context, error)
         failure = EndpointError(f"{place}: {endpoint}: cannot {verb}: {_reason(error)}{hint}{limits}")
+        failure.address = endpoint.address
         raise failure from error
     if endpoint.host_name is not None:
         threading.Thread(
@@ -143,7 +161,7 @@ def _reason(error: zmq.ZMQError) -> str:
     return (error.strerror or str(error)).split(" (addr=")[0]
 
 
-def _limits(context: zmq.Context[Socket], error: zmq.ZMQError) -> str:
+def _limits(context: zmq.Context[Socket], error: OSError | zmq.ZMQError) -> str:
     if error.errno != errno.EMFILE:
         return ""
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -41,7 +41,9 @@ class Table:
 
     def statistics(self, name: str) -> BrokerStatistics:
         """A snapshot of one broker."""
-        return self._known(name).statistics()
+        broker = self._known(name)
+        broker.look_alive()
+        return broker.statistics()
 
     def snapshot(self) -> dict[str, Broker]:
         """A copy. May be taken from any thread."""
@@ -50,7 +52,7 @@ class Table:
     def add(self, name: str, device: Device, plan: Plan, prefixes: tuple[bytes, bytes] | None) -> Broker:
         """Open the ports of a plan and start a broker on them."""
         self._check_free(name)
-        return self._enter(name, device, plan.open(self._context, self._pumping), prefixes)
+        return self._enter(name, device, plan.open(self._context, self._pumping, self.released), prefixes)
 
     def register(
         self,
@@ -93,7 +95,7 @@ class Table:
             self._context_ended()
         for port in broker.ports:
             if port.owned:
-                self.released.note(port)
+                self.released.note(port.endpoints)
             else:
                 del self._lent[port.key]
 

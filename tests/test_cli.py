@@ -300,7 +300,7 @@ def test_options_reach_the_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_policy_for_slow_peers_is_asked_only_where_it_has_an_effect() -> None:
     options = {name: [p.name for p in devices.device_command(device).params] for name, device in DEVICES.items()}
-    assert [name for name, names in options.items() if "slow_peer" in names] == ["queue"]
+    assert [name for name, names in options.items() if "slow_peer" in names] == ["queue", "reflector"]
     assert [name for name, names in options.items() if "topic" in names] == ["filter"]
 
 

@@ -5,20 +5,14 @@
   reports 130 for SIGINT, 143 for SIGTERM.
 - One that comes within a moment of the first is the same one: `timeout` (coreutils) sends its signal to the process and
   to its group, so that it comes twice.
-- Python runs a signal's handler when the main thread next runs Python. One that comes just before the loop goes to
-  sleep, or in another thread, would wait for whatever wakes the loop next: so each signal also writes to a descriptor
-  that the engine reads.
 """
 
 import signal
-import socket as net
 import time
-from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from pollbroker.engine import Engine
-from pollbroker.errors import EngineError
 
 SAME_SIGNAL_S = 0.2
 """Longer than a signal takes to come twice, shorter than it takes to press Ctrl-C twice."""
@@ -37,11 +31,6 @@ class EndingSignals:
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        self._reader, self._writer = net.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        self._engine.add_reader(self._reader.fileno(), self._reader.recv, 4096)
-        self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for one in _ENDING:
             self._previous[one] = signal.signal(one, self._handle)
         return self
@@ -51,11 +40,6 @@ class EndingSignals:
     ) -> None:
         for one, handler in self._previous.items():
             signal.signal(one, handler)
-        signal.set_wakeup_fd(self._previous_fd)
-        with suppress(EngineError):  # it is closed, and has forgotten its readers
-            self._engine.remove_reader(self._reader.fileno())
-        self._reader.close()
-        self._writer.close()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what the signal module calls
         now_s = time.monotonic()

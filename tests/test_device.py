@@ -1,0 +1,264 @@
+"""Device definitions: what is sound, and what is refused with a reason."""
+
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+import zmq
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pollbroker import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER, Device, DeviceError, Engine, Route
+from pollbroker.device import find_device
+from tests.conftest import Connect, Socket
+
+THERE = Route("frontend", "backend")
+BACK = Route("backend", "frontend")
+RECEIVES = {zmq.ROUTER, zmq.DEALER, zmq.PULL, zmq.SUB, zmq.XSUB, zmq.XPUB, zmq.PAIR}
+SENDS = {zmq.ROUTER, zmq.DEALER, zmq.PUSH, zmq.PUB, zmq.XPUB, zmq.XSUB, zmq.PAIR}
+
+
+def test_table_holds_the_well_known_devices_by_name() -> None:
+    known = {"queue": QUEUE, "forwarder": FORWARDER, "filter": FILTER, "streamer": STREAMER, "reflector": REFLECTOR}
+    assert known.items() <= DEVICES.items()
+    assert all(device.name == name for name, device in DEVICES.items())
+
+
+@pytest.mark.parametrize("name", ["queue", "QUEUE", "Queue"])
+def test_device_is_found_by_name_in_any_case(name: str) -> None:
+    assert find_device(name) is QUEUE
+
+
+def test_device_of_ones_own_may_join_the_table(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    mine = Device("mine", zmq.PAIR, zmq.PAIR, (THERE, BACK))
+    monkeypatch.setitem(DEVICES, "mine", mine)
+    assert engine.add("a", "mine", frontend="inproc://f", backend="inproc://b").device is mine
+
+
+@pytest.mark.parametrize("wrong", ["queues", "", None, 5, Device, b"queue", ["queue"], zmq.ROUTER])
+def test_what_is_no_device_is_refused(wrong: Any, engine: Engine) -> None:
+    expected = "is no device; expected a Device or one of: filter, forwarder, queue, reflector, streamer"
+    with pytest.raises(DeviceError, match=expected):
+        find_device(wrong)
+    with pytest.raises(DeviceError, match=expected):
+        engine.add("a", wrong, frontend="inproc://f", backend="inproc://b")
+
+
+def test_device_is_immutable() -> None:
+    with pytest.raises(FrozenInstanceError):
+        QUEUE.name = "other"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        QUEUE.frontend_options["router_mandatory"] = 0  # type: ignore[index]
+    options = {"sndhwm": 1}
+    routes = [THERE]
+    device = Device("mine", zmq.PULL, zmq.PUSH, routes, backend_options=options)  # type: ignore[arg-type]
+    options["sndhwm"] = 2
+    routes.append(BACK)
+    assert (device.backend_options["sndhwm"], device.routes) == (1, (THERE,))
+
+
+@pytest.mark.parametrize("name", ["", None, 5, b"mine"])
+def test_name_must_be_a_string(name: Any) -> None:
+    with pytest.raises(DeviceError, match="its name must be a non-empty string"):
+        Device(name, zmq.PULL, zmq.PUSH, (THERE,))
+
+
+@pytest.mark.parametrize("wrong", [zmq.REQ, zmq.REP, zmq.STREAM, 99, -1])
+def test_type_that_cannot_serve_is_refused(wrong: Any) -> None:
+    with pytest.raises(DeviceError, match=r"^device mine: frontend: .* cannot serve in a broker; expected one of"):
+        Device("mine", wrong, zmq.PUSH, (THERE,))
+    with pytest.raises(DeviceError, match=r"^device mine: backend: .* cannot serve in a broker; expected one of"):
+        Device("mine", zmq.PULL, (zmq.PUSH, wrong), (THERE,))
+
+
+@pytest.mark.parametrize("wrong", ["ROUTER", None, 1.5, ["ROUTER"], object(), [None], [[zmq.ROUTER]]])
+def test_what_is_no_type_is_refused(wrong: Any) -> None:
+    with pytest.raises(DeviceError, match="^device mine: frontend: "):
+        Device("mine", wrong, zmq.PUSH, (THERE,))
+
+
+def test_no_type_is_refused() -> None:
+    with pytest.raises(DeviceError, match="^device mine: backend: no socket type is given"):
+        Device("mine", zmq.PULL, (), (THERE,))
+
+
+def test_no_route_is_refused() -> None:
+    with pytest.raises(DeviceError, match="^device mine: it has no route; expected one or two"):
+        Device("mine", zmq.PULL, zmq.PUSH, ())
+
+
+@pytest.mark.parametrize("routes", [None, 5, THERE, ("frontend", "backend"), (("frontend", "backend"),), "ab"])
+def test_what_are_no_routes_is_refused(routes: Any) -> None:
+    with pytest.raises(DeviceError, match="^device mine: .*route"):
+        Device("mine", zmq.PULL, zmq.PUSH, routes)
+
+
+@pytest.mark.parametrize("end", ["middle", "", None, "capture", "FRONTEND", 0])
+def test_route_must_run_between_ports(end: Any) -> None:
+    with pytest.raises(DeviceError, match="the source must be 'frontend' or 'backend'"):
+        Device("mine", zmq.PULL, zmq.PUSH, (Route(end, "backend"),))
+    with pytest.raises(DeviceError, match="the sink must be 'frontend' or 'backend'"):
+        Device("mine", zmq.PULL, zmq.PUSH, (Route("frontend", end),))
+
+
+def test_route_needs_its_port() -> None:
+    with pytest.raises(DeviceError, match="^device mine: route frontend -> backend: the device has no backend"):
+        Device("mine", zmq.PAIR, None, (THERE,))
+
+
+def test_two_routes_cannot_take_from_one_port() -> None:
+    with pytest.raises(DeviceError, match="two routes take from one port"):
+        Device("mine", zmq.DEALER, zmq.DEALER, (THERE, Route("frontend", "frontend")))
+
+
+def test_source_must_be_able_to_receive_and_sink_to_send() -> None:
+    with pytest.raises(DeviceError, match="route backend -> frontend: a PUSH socket cannot receive"):
+        Device("mine", zmq.PULL, zmq.PUSH, (BACK,))
+    with pytest.raises(DeviceError, match="route frontend -> backend: a SUB socket cannot send"):
+        Device("mine", zmq.PULL, zmq.SUB, (THERE,))
+    with pytest.raises(DeviceError, match="route frontend -> backend: a PUB socket cannot receive"):
+        Device("mine", (zmq.SUB, zmq.PUB), zmq.PUSH, (THERE,))
+
+
+@pytest.mark.parametrize("via", [5, "handler", b"", [], object()])
+def test_handler_must_be_callable(via: Any) -> None:
+    with pytest.raises(DeviceError, match="^device mine: route frontend -> backend: via must be callable"):
+        Device("mine", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", via=via),))
+
+
+@pytest.mark.parametrize("policy", ["", "block", None, True])
+def test_unknown_policy_for_slow_peers_is_refused(policy: Any) -> None:
+    with pytest.raises(DeviceError, match="^device mine: slow_peer is .*expected 'drop' or 'wait'"):
+        Device("mine", zmq.ROUTER, zmq.DEALER, (THERE, BACK), slow_peer=policy)
+
+
+@pytest.mark.parametrize("options", [5, "sndhwm", ["sndhwm"], None, {5: 1}])
+def test_options_must_be_a_mapping_by_name(options: Any) -> None:
+    with pytest.raises(DeviceError, match="^device mine: frontend_options"):
+        Device("mine", zmq.PULL, zmq.PUSH, (THERE,), frontend_options=options)
+
+
+# A definition is sound exactly if each source can receive, each sink can send, and no port is read twice.
+@given(
+    frontend=st.sets(st.sampled_from(list(zmq.SocketType)), min_size=1, max_size=2),
+    backend=st.none() | st.sets(st.sampled_from(list(zmq.SocketType)), min_size=1, max_size=2),
+    routes=st.lists(
+        st.builds(Route, st.sampled_from(["frontend", "backend"]), st.sampled_from(["frontend", "backend"])), max_size=3
+    ),
+)
+def test_definition_is_sound_or_refused(
+    frontend: set[zmq.SocketType], backend: set[zmq.SocketType] | None, routes: list[Route]
+) -> None:
+    types = {"frontend": frontend, "backend": backend or set()}
+    sources = [route.source for route in routes]
+    sound = (
+        all(one in RECEIVES | SENDS for port in types.values() for one in port)
+        and bool(routes)
+        and len(set(sources)) == len(sources)
+        and all(types[route.source] and types[route.source] <= RECEIVES for route in routes)
+        and all(types[route.sink] and types[route.sink] <= SENDS for route in routes)
+    )
+    try:
+        device = Device("mine", frontend, backend, tuple(routes))
+    except DeviceError as error:
+        assert not sound, error
+        assert str(error).startswith("device mine: ")
+    else:
+        assert sound
+        assert set(device.types_of("frontend")) == frontend
+        assert set(device.types_of("backend")) == (backend or set())
+
+
+@pytest.mark.parametrize(
+    ("name", "frontend", "backend", "expected"),
+    [
+        ("queue", zmq.DEALER, zmq.DEALER, "frontend: a DEALER socket cannot stand here; expected ROUTER"),
+        ("queue", zmq.ROUTER, zmq.ROUTER, "backend: a ROUTER socket cannot stand here; expected DEALER"),
+        ("forwarder", zmq.SUB, zmq.XPUB, "frontend: a SUB socket cannot stand here; expected XSUB"),
+        ("filter", zmq.SUB, zmq.XPUB, "backend: a XPUB socket cannot stand here; expected PUB"),
+        ("streamer", zmq.PUSH, zmq.PUSH, "frontend: a PUSH socket cannot stand here; expected PULL"),
+        ("streamer", zmq.PULL, zmq.STREAM, "backend: a STREAM socket cannot stand here; expected PUSH"),
+        ("reflector", zmq.PULL, None, "frontend: a PULL socket cannot stand here; expected ROUTER or DEALER or PAIR"),
+    ],
+)
+def test_socket_of_the_wrong_type_is_refused(
+    engine: Engine, connect: Connect, name: str, frontend: int, backend: int | None, expected: str
+) -> None:
+    sockets = connect(frontend), None if backend is None else connect(backend)
+    with pytest.raises(DeviceError, match=f"^device {name}: {expected}"):
+        engine.register(*sockets, name)
+    assert not engine.brokers
+
+
+def test_number_of_sockets_must_be_the_devices(engine: Engine, connect: Connect) -> None:
+    pair, pull = connect(zmq.PAIR), connect(zmq.PULL)
+    with pytest.raises(
+        DeviceError, match=r"^brokers\.a\.backend: no socket is given; the device streamer has a backend"
+    ):
+        engine.register(pull, None, STREAMER, name="a")
+    with pytest.raises(DeviceError, match=r"^brokers\.a\.backend: the device reflector has no backend"):
+        engine.register(pair, pull, REFLECTOR, name="a")
+    nobody: Any = None
+    with pytest.raises(DeviceError, match=r"^brokers\.a\.frontend: no socket is given"):
+        engine.register(nobody, pair, REFLECTOR, name="a")
+    assert not engine.brokers
+
+
+@pytest.mark.parametrize("wrong", [5, "tcp://127.0.0.1:*", object(), zmq.PULL])
+def test_what_is_no_socket_is_refused(engine: Engine, connect: Connect, wrong: Any) -> None:
+    with pytest.raises(DeviceError, match=r"^brokers\.a\.frontend: .* is no ZeroMQ socket"):
+        engine.register(wrong, connect(zmq.PUSH), STREAMER, name="a")
+    with pytest.raises(DeviceError, match=r"^brokers\.a\.capture: .* is no ZeroMQ socket"):
+        engine.register(connect(zmq.PULL), connect(zmq.PUSH), STREAMER, name="a", capture=wrong)
+
+
+def test_one_socket_may_be_given_twice_for_a_device_of_one(engine: Engine, connect: Connect) -> None:
+    socket: Socket = connect(zmq.PAIR)
+    broker = engine.register(socket, socket, REFLECTOR)
+    assert broker.ports == (broker.frontend,)
+    with pytest.raises(DeviceError, match="one socket, its frontend"):
+        _ = broker.backend
+
+
+def test_capture_type_is_checked(engine: Engine, connect: Connect) -> None:
+    expected = "expected one of PUB, PUSH, DEALER, PAIR"
+    endpoints = {"frontend": "inproc://f", "backend": "inproc://b", "capture": "inproc://c"}
+    for wrong, name in ((zmq.PULL, "a PULL socket"), (99, "99"), ("PUB", "'PUB'"), (None, "None")):
+        given: dict[str, Any] = {**endpoints, "capture_type": wrong}
+        with pytest.raises(DeviceError, match=rf"^brokers\.a\.capture: {name} cannot capture; {expected}"):
+            engine.add("a", STREAMER, **given)
+    with pytest.raises(DeviceError, match=rf"^brokers\.a\.capture: a PULL socket cannot capture; {expected}"):
+        engine.register(connect(zmq.PULL), connect(zmq.PUSH), STREAMER, name="a", capture=connect(zmq.PULL))
+    assert not engine.brokers
+
+
+@pytest.mark.parametrize(
+    "prefixes", [(b"in",), (b"in", b"out", b"?"), ("in", "out"), (b"in", None), 5, b"io", "io", ()]
+)
+def test_capture_prefixes_must_be_two_frames(engine: Engine, connect: Connect, prefixes: Any) -> None:
+    expected = r"^brokers\.a\.capture: .*expected two frames"
+    sockets = connect(zmq.PULL), connect(zmq.PUSH)
+    for _ in range(2):
+        with pytest.raises(DeviceError, match=expected):
+            engine.add(
+                "a", STREAMER, frontend="inproc://f", backend="inproc://b", capture="inproc://c",
+                capture_prefixes=prefixes,
+            )  # fmt: skip
+        with pytest.raises(DeviceError, match=expected):
+            engine.register(*sockets, STREAMER, name="a", capture=connect(zmq.PUB), capture_prefixes=prefixes)
+    assert not engine.brokers
+    engine.register(*sockets, STREAMER, name="a")
+
+
+def test_missing_and_superfluous_endpoints_are_told(engine: Engine) -> None:
+    from pollbroker import EndpointError
+
+    with pytest.raises(
+        EndpointError, match=r"^brokers\.a\.backend: no endpoint is given; the device queue has a backend"
+    ):
+        engine.add("a", QUEUE, frontend="inproc://f")
+    with pytest.raises(
+        DeviceError, match=r"^brokers\.a\.backend: the device reflector has no backend; expected no endpoint"
+    ):
+        engine.add("a", REFLECTOR, frontend="inproc://f", backend="inproc://b")
+    assert not engine.brokers
