@@ -25,7 +25,7 @@ _logger = logging.getLogger("pollbroker")
 
 _Result = TypeVar("_Result")
 
-TAKE_OVER_S: Final = 0.05
+_TAKE_OVER_S: Final = 0.05
 """How often a caller that waits for another thread's loop looks whether that loop has ended."""
 
 
@@ -36,6 +36,8 @@ class Calls:
         self.lock = threading.RLock()
         self.in_turn = False
         """Whether a turn of the loop is being made, by the thread that holds the lock."""
+        self._runner: int | None = None
+        self._claiming = threading.Lock()
         self._has_work = has_work
         self._closed = False
         self._pid = os.getpid()
@@ -60,12 +62,38 @@ class Calls:
     def call(self, fn: Callable[..., _Result], *args: Any) -> _Result:
         """`fn(*args)` with the lock held: here if it is free, else in the thread that holds it."""
         self.check_usable()
-        if self.lock.acquire(blocking=False):
+        if self._may_take_over() and self.lock.acquire(blocking=False):
             return self._call_here(fn, *args)
         result: Future[_Result] = Future()
-        self.put(Handle(0.0, partial(_resolve, result, fn, *args)))
+        self.put(Handle(0.0, partial(self._resolve, result, fn, *args)))
         self.wait(result, self.run)
         return result.result()
+
+    @property
+    def running(self) -> bool:
+        """Whether a thread runs the loop, or is about to."""
+        return self._runner is not None
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the lock for as long as this thread runs the loop. Others leave it alone from now on, and queue.
+
+        Raises `EngineError` if a thread runs the loop already.
+        """
+        with self._claiming:
+            if self._runner is not None:
+                raise EngineError("the engine is running already")
+            self._runner = threading.get_ident()
+        try:
+            with self.lock:
+                self.check_usable()
+                yield
+        finally:
+            self._runner = None
+
+    def _may_take_over(self) -> bool:
+        """Whether no other thread runs the loop, so that this one may take the lock."""
+        return self._runner is None or self._runner == threading.get_ident()
 
     def _call_here(self, fn: Callable[..., _Result], *args: Any) -> _Result:
         before = self._has_work()
@@ -77,16 +105,27 @@ class Calls:
                 self.wake()  # whoever sleeps on the loop's descriptor, or until its next timer, is to look again
             self.lock.release()
 
+    def _resolve(self, result: Future[_Result], fn: Callable[..., _Result], *args: Any) -> None:
+        try:
+            self.check_usable()
+            result.set_result(fn(*args))
+        except Exception as error:  # noqa: BLE001 - it is the caller's, and raised there
+            result.set_exception(error)
+        except BaseException as error:
+            result.set_exception(error)
+            raise  # such as KeyboardInterrupt: it is the loop's too
+
     def wait(self, future: Future[Any], drive: Callable[[], object]) -> None:
         """Wait for a future that the loop resolves; as long as no other thread has the lock, `drive` the loop here."""
         while not future.done():
-            if self.lock.acquire(blocking=False):
+            if self._may_take_over() and self.lock.acquire(blocking=False):
                 try:
-                    drive()
+                    if not future.done():
+                        drive()
                 finally:
                     self.lock.release()
             else:
-                futures.wait([future], TAKE_OVER_S)
+                futures.wait([future], _TAKE_OVER_S)
 
     def in_own_turn(self) -> bool:
         """Whether this very thread is within a turn: in a handler, a reader, a timer or a call of the loop."""
@@ -102,9 +141,13 @@ class Calls:
         self._queue.append(handle)
         self.wake()
 
-    def run(self) -> None:
-        """Make the calls that are queued now; those that they bring about are left for the next time."""
-        for _ in range(len(self._queue)):
+    def pending(self) -> int:
+        """How many calls are queued."""
+        return len(self._queue)
+
+    def run(self, most: int | None = None) -> None:
+        """Make so many of the queued calls, or all; those that they bring about are left for the next time."""
+        for _ in range(self.pending() if most is None else most):
             run_handle(self._queue.popleft())
 
     def wake(self) -> None:
@@ -113,25 +156,46 @@ class Calls:
             self._writer.send(b"\0")
         except BlockingIOError:
             return  # as many wake-ups as a socket buffer holds are on their way already
+        except OSError:
+            if not self._closed:
+                raise
 
     @contextmanager
-    def woken_by_signals(self) -> Iterator[None]:
-        """Have a signal end the loop's sleep too, if this is the main thread and nobody else has asked for that.
+    def hearing_signals(self, stop: Callable[[], None]) -> Iterator[None]:
+        """In the main thread: have a signal end the loop's sleep, and Ctrl-C its run, between two turns.
 
         Python runs a signal's handler when the main thread next runs Python: one that comes just before the loop falls
-        asleep would wait for whatever wakes it next (`signal.set_wakeup_fd`).
+        asleep would wait for whatever wakes it next (`signal.set_wakeup_fd`). And its own handler of SIGINT raises
+        KeyboardInterrupt anywhere, even between a receive and the send that belongs to it; so, as in `asyncio.Runner`,
+        the first Ctrl-C stops the loop, and KeyboardInterrupt is raised then. The second is raised at once.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        interrupts = 0
+
+        def interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - what the signal module calls
+            nonlocal interrupts
+            interrupts += 1
+            if interrupts > 1:
+                raise KeyboardInterrupt
+            stop()
+
         others = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         if others != -1:
             signal.set_wakeup_fd(others)
+        handles_interrupt = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if handles_interrupt:
+            signal.signal(signal.SIGINT, interrupt)
         try:
             yield
         finally:
+            if handles_interrupt:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             if others == -1:
                 signal.set_wakeup_fd(-1)
+        if interrupts:
+            raise KeyboardInterrupt
 
     def hush(self) -> None:
         """Forget the wake-ups so far."""
@@ -142,8 +206,9 @@ class Calls:
             return
 
     def close(self) -> None:
-        """Give the descriptors back; nothing can be called any more."""
+        """Give the descriptors back; nothing can be called any more, and who waits for an answer is told so."""
         self._closed = True
+        self.run()
         self._reader.close()
         self._writer.close()
 
@@ -159,13 +224,3 @@ def run_handle(handle: Handle) -> None:
         handle.run()
     except Exception:
         _logger.exception("a call in the engine's thread raised")
-
-
-def _resolve(result: Future[_Result], fn: Callable[..., _Result], *args: Any) -> None:
-    try:
-        result.set_result(fn(*args))
-    except Exception as error:  # noqa: BLE001 - it is the caller's, and raised there
-        result.set_exception(error)
-    except BaseException as error:
-        result.set_exception(error)
-        raise  # such as KeyboardInterrupt: it is the loop's too

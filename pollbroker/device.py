@@ -162,8 +162,17 @@ QUEUE: Final = Device(
 )
 """Requests to workers, replies to their requesters (ROUTER, DEALER)."""
 
-FORWARDER: Final = Device("forwarder", zmq.XSUB, zmq.XPUB, (_THERE, _AND_BACK))
-"""Publishers to subscribers; subscriptions travel upstream, so only what somebody wants crosses (XSUB, XPUB)."""
+FORWARDER: Final = Device(
+    "forwarder",
+    zmq.XSUB,
+    zmq.XPUB,
+    (_THERE, _AND_BACK),
+    # What comes in there is subscriptions, and libzmq's XSUB removes one by a recursion for each of its bytes: a long
+    # one from any peer would overflow the stack and end the process.
+    backend_options={"maxmsgsize": 4096},
+)
+"""Publishers to subscribers; subscriptions travel upstream, so only what somebody wants crosses (XSUB, XPUB). On an
+XPUB that you register yourself, set `maxmsgsize` as it is set here."""
 
 FILTER: Final = Device("filter", zmq.SUB, zmq.PUB, (_THERE,), frontend_options={"subscribe": b""})
 """Publishers to subscribers, by a fixed list of topic prefixes: `frontend_options={"subscribe": [b"a", b"b"]}`."""

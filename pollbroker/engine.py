@@ -22,7 +22,7 @@ from pollbroker.opening import SETTLING_DOWN_S, check_prefixes, make_plan
 from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
 from pollbroker.table import Table
-from pollbroker.timers import Handle
+from pollbroker.timers import Handle, check_delay
 from pollbroker.waiting import Poller
 
 _logger = logging.getLogger("pollbroker")
@@ -77,6 +77,8 @@ class Engine(Loop):
         self._drains: dict[Future[tuple[str, ...]], None] = {}
         self._at_close: list[Handle] = []
         self._thread: threading.Thread | None = None
+        self._beginning_or_end = threading.RLock()
+        self._ending = False
 
     # -- brokers ------------------------------------------------------------------------------------------------------
 
@@ -119,13 +121,12 @@ class Engine(Loop):
         )
         give_up_s = time.monotonic() + SETTLING_DOWN_S
         while True:
-            patient = not self._calls.in_own_turn() and time.monotonic() < give_up_s
-            if not (patient and self._table.released.not_yet_free(plan)):
-                try:
-                    return self._calls.call(self._table.add, name, found, plan, capture_prefixes)
-                except EndpointError as error:
-                    if not (patient and self._table.released.explain(error)):
-                        raise
+            try:
+                return self._calls.call(self._table.add, name, found, plan, capture_prefixes)
+            except EndpointError as error:
+                patient = not self._calls.in_own_turn() and time.monotonic() < give_up_s
+                if not (patient and self._table.released.explain(error)):
+                    raise
             time.sleep(0.001)
 
     def register(
@@ -197,6 +198,7 @@ class Engine(Loop):
         return drained.result()
 
     def _begin_drain(self, timeout_s: float) -> Future[tuple[str, ...]]:
+        check_delay(timeout_s)
         drained: Future[tuple[str, ...]] = Future()
         self._drains[drained] = None
         for broker in self._table:
@@ -239,11 +241,14 @@ class Engine(Loop):
     def start(self) -> None:
         """Run in a thread of its own, until `stop()` or `close()`. Raises `EngineError` if it runs already."""
         self._calls.check_usable()
-        self._check_not_running()
-        if self._thread is not None:
-            self._thread.join()
-        self._thread = threading.Thread(target=self.run, name="pollbroker", daemon=True)
-        self._thread.start()
+        with self._beginning_or_end:
+            self._check_not_running()
+            if self._thread is not None and self._thread.is_alive() and not self._stopping:
+                raise EngineError("the engine is running already")
+            if self._thread is not None:
+                self._thread.join()
+            self._thread = threading.Thread(target=self.run, name="pollbroker", daemon=True)
+            self._thread.start()
 
     def on_close(self, callback: Callable[[], Any]) -> Handle:
         """Have it called when the engine closes: whoever attached a socket closes it there. Returns its handle."""
@@ -268,10 +273,16 @@ class Engine(Loop):
         self._calls.check_usable()
         if self._calls.in_own_turn():
             raise EngineError("close() was called from within a turn of the loop; call stop() there")
-        removals = [self._calls.call(self._table.begin_removal, name, timeout_s) for name in self.brokers]
+        with self._beginning_or_end:
+            if not self._ending:
+                self._ending = True
+                self._end(timeout_s)
+
+    def _end(self, timeout_s: float) -> None:
+        removals = self._calls.call(self._table.begin_removing_all, timeout_s)
         for broker in removals:
             self._calls.wait(broker.removed, partial(self._turn, 10))
-        if self._running:
+        if self._calls.running or (self._thread is not None and self._thread.is_alive()):
             self.stop()
         if self._thread is not None:
             self._thread.join()
@@ -285,6 +296,8 @@ class Engine(Loop):
     def _close(self) -> None:
         if self._calls.closed:
             return
+        for broker in self._table.begin_removing_all(0.0):
+            broker.end_removal()  # added by others meanwhile
         for handle in self._at_close:
             run_handle(handle)
         for target in list(self._readers):

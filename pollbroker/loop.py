@@ -10,12 +10,12 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import zmq
 
 from pollbroker.broker import Broker, Surroundings
-from pollbroker.calls import TAKE_OVER_S, Calls, run_handle
+from pollbroker.calls import Calls, run_handle
 from pollbroker.errors import ConfigError, EngineError
 from pollbroker.port import Port
 from pollbroker.pump import Socket, choose_pumping
@@ -24,6 +24,10 @@ from pollbroker.timers import Handle, Timers
 from pollbroker.waiting import Poller, make_waiter
 
 _logger = logging.getLogger("pollbroker")
+
+
+_LONGEST_SLEEP_S: Final = 86_400.0
+"""A timer may be set for later than what poll(2) can be told."""
 
 
 class Loop:
@@ -56,7 +60,6 @@ class Loop:
         self._changed: dict[Broker, None] = {}
         self._turns = 0
         self._surroundings = Surroundings(self._rouse, self._watch, self._unwatch, self._timers.add, self._clock)
-        self._running = False
         self._stopping = False
 
     # -- driving it ---------------------------------------------------------------------------------------------------
@@ -64,23 +67,19 @@ class Loop:
     def run(self) -> None:
         """Run in this thread until `stop()`, or until the engine's context is terminated.
 
+        In the main thread Ctrl-C ends it between two turns, so that nothing is lost, and raises `KeyboardInterrupt`.
+
         Raises `EngineError` if it runs already.
         """
         self._calls.check_usable()
-        while not self._calls.lock.acquire(timeout=TAKE_OVER_S):
-            self._check_not_running()
-        try:
-            self._check_not_running()
-            self._running = True
+        with self._calls.claimed():
             try:
-                with self._calls.woken_by_signals():
+                with self._calls.hearing_signals(self.stop):
                     self._turn(0 if self._stopping else None)
                     while not self._stopping:
                         self._turn(None)
             finally:
-                self._stopping = self._running = False
-        finally:
-            self._calls.lock.release()
+                self._stopping = False
 
     def stop(self) -> None:
         """Make `run` return after its present turn, or after its first if it has yet to begin.
@@ -93,6 +92,11 @@ class Loop:
         self._calls.check_usable()
         self._stopping = True
         self._calls.wake()
+
+    @property
+    def running(self) -> bool:
+        """Whether a thread is in `run`, or about to be."""
+        return self._calls.running
 
     @property
     def stopping(self) -> bool:
@@ -110,6 +114,7 @@ class Loop:
         self._calls.check_usable()
         self._check_not_running()
         with self._calls.lock:
+            self._calls.check_usable()
             if self._calls.in_turn:
                 raise EngineError("step() was called from within a turn of the loop")
             self._turn(timeout_ms)
@@ -153,9 +158,9 @@ class Loop:
                 self._ready_readers |= {reader: None for reader in readers if reader in self._readers.values()}
                 self._ready |= ready
                 raise
-            for handle in self._timers.take_due():
-                run_handle(handle)
-            self._calls.run()
+            calls = self._calls.pending()  # what timers bring about has its turn in the next
+            self._timers.run_due(run_handle)
+            self._calls.run(calls)
             if self._waiter.needs_interest:
                 self._tell_interest(ready)
             self._end_turn()
@@ -171,7 +176,7 @@ class Loop:
         next_s = self._timers.next_s()
         if next_s is None:
             return limit_ms
-        next_ms = math.ceil(next_s * 1000)
+        next_ms = math.ceil(min(next_s, _LONGEST_SLEEP_S) * 1000)
         return next_ms if limit_ms is None else min(next_ms, limit_ms)
 
     def _work_at_hand(self) -> object:
@@ -272,5 +277,5 @@ class Loop:
         return self._calls.call(self._timers.add, delay_s, partial(fn, *args))
 
     def _check_not_running(self) -> None:
-        if self._running:
+        if self._calls.running:
             raise EngineError("the engine is running already")

@@ -7,7 +7,6 @@ import errno
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import zmq
@@ -147,8 +146,7 @@ def check_prefixes(name: str | None, prefixes: object) -> None:
 class ReleasedAddresses:
     """Addresses that were bound here until a moment ago, and may not be free yet.
 
-    libzmq closes a listener in its own thread, soon after the socket: a bind at once may find the address in use, and
-    an `ipc://` path that is bound at once is removed again by the listener before.
+    libzmq closes a listener in its own thread, soon after the socket: a bind at once may find the address in use.
     """
 
     def __init__(self) -> None:
@@ -160,16 +158,10 @@ class ReleasedAddresses:
         self._released_s = {a: s for a, s in self._released_s.items() if now_s - s < SETTLING_DOWN_S}
         self._released_s |= dict.fromkeys(map(_place_of, addresses), now_s)
 
-    def not_yet_free(self, plan: Plan) -> bool:
-        """Whether an `ipc://` path of this plan is still to be removed by its last owner."""
-        return any(
-            endpoint.address.startswith("ipc://")
-            and self._is_recent(endpoint.address)
-            and Path(endpoint.address.removeprefix("ipc://")).exists()
-            for port in plan.ports
-            for endpoint in port.endpoints
-            if endpoint.bind
-        )
+    def forget(self, addresses: Iterable[str]) -> None:
+        """What is bound there is in use for good."""
+        gone = set(map(_place_of, addresses))
+        self._released_s = {a: s for a, s in self._released_s.items() if a not in gone}
 
     def explain(self, error: EndpointError) -> bool:
         """Whether this may pass by itself: an address in use, soon after one of ours was released."""
@@ -180,6 +172,10 @@ class ReleasedAddresses:
     def _is_recent(self, address: str) -> bool:
         released_s = self._released_s.get(_place_of(address))
         return released_s is not None and time.monotonic() - released_s < SETTLING_DOWN_S
+
+
+RELEASED: Final = ReleasedAddresses()
+"""Those of all engines in this process."""
 
 
 def _place_of(address: str) -> str:

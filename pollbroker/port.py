@@ -130,6 +130,8 @@ def _check_descriptors() -> None:
 def _attach(place: str, socket: Socket, endpoint: Endpoint) -> str:
     try:
         if endpoint.bind:
+            if _is_taken_path(endpoint.address):
+                raise zmq.ZMQError(errno.EADDRINUSE)
             socket.bind(endpoint.address)
             bound = socket.getsockopt(zmq.LAST_ENDPOINT)
             assert isinstance(bound, bytes)
@@ -156,6 +158,22 @@ _HINTS: Final = {
 }
 
 
+def _is_taken_path(address: str) -> bool:
+    """Whether somebody listens at an `ipc://` path: libzmq would take the path away without a word."""
+    path = address.removeprefix("ipc://")
+    if path in (address, "*"):
+        return False
+    with net.socket(net.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect("\0" + path[1:] if path.startswith("@") else path)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
 def _reason(error: zmq.ZMQError) -> str:
     """The error's own words; pyzmq adds the address to some, which the message names already."""
     return (error.strerror or str(error)).split(" (addr=")[0]
@@ -173,8 +191,8 @@ def _warn_unless_resolved(place: str, endpoint: Endpoint) -> None:
     assert endpoint.host_name is not None
     try:
         net.getaddrinfo(endpoint.host_name.strip("[]"), None)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         _logger.warning(
             "%s: %s: %s does not resolve (%s); the connection is made once it does",
-            place, endpoint, endpoint.host_name, error.strerror or error,
+            place, endpoint, endpoint.host_name, getattr(error, "strerror", None) or error,
         )  # fmt: skip

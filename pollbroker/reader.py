@@ -6,6 +6,7 @@ from typing import Any
 
 import zmq
 
+from pollbroker.errors import EngineError
 from pollbroker.pump import Pumping, Socket
 
 _logger = logging.getLogger("pollbroker")
@@ -15,6 +16,10 @@ class Reader:
     """A callback that is called, once a turn, as long as its socket or descriptor has something to read."""
 
     def __init__(self, target: Socket | int, callback: Callable[[], Any], pumping: Pumping) -> None:
+        if not isinstance(target, int) and not hasattr(target, "getsockopt"):
+            raise EngineError(f"{target!r} cannot be read; expected a ZeroMQ socket or a descriptor")
+        if not isinstance(target, int) and target.closed:
+            raise EngineError(f"{target!r} cannot be read; expected an open socket")
         self.target = target
         self._callback = callback
         self._read_events = None if isinstance(target, int) else pumping.make_event_reader(target)

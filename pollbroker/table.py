@@ -12,10 +12,11 @@ import zmq
 from pollbroker.broker import FINAL_STATES, Broker, BrokerState, Surroundings
 from pollbroker.device import Device
 from pollbroker.errors import EngineError
-from pollbroker.opening import Plan, ReleasedAddresses, lend_ports
+from pollbroker.opening import RELEASED, Plan, lend_ports
 from pollbroker.port import Port
 from pollbroker.pump import Pumping, Socket
 from pollbroker.statistics import BrokerStatistics
+from pollbroker.timers import check_delay
 
 
 class Table:
@@ -28,13 +29,13 @@ class Table:
         surroundings: Surroundings,
         context_ended: Callable[[], None],
     ) -> None:
-        self.released = ReleasedAddresses()
+        self.released = RELEASED
         self._context = context
         self._pumping = pumping
         self._surroundings = surroundings
         self._context_ended = context_ended
         self._brokers: dict[str, Broker] = {}
-        self._lent: dict[int, tuple[Broker, Port]] = {}
+        self._ports: dict[int, tuple[Broker, Port]] = {}
 
     def __iter__(self) -> Iterator[Broker]:
         return iter(self._brokers.values())
@@ -68,7 +69,7 @@ class Table:
         self._check_free(name)
         ports = lend_ports(name, device, sockets, self._pumping)
         for port in ports.values():
-            self._check_not_lent(name, port)
+            self._check_new(name, port, ports)
         return self._enter(name, device, ports, prefixes)
 
     def _enter(
@@ -85,19 +86,26 @@ class Table:
             surroundings=self._surroundings,
         )
         broker.start()
-        self._lent |= {port.key: (broker, port) for port in broker.ports if not port.owned}
+        for port in broker.ports:
+            self._ports[port.key] = (broker, port)
+            if port.owned:
+                self.released.forget(port.endpoints)
         broker.removed.add_done_callback(lambda _: self._give_back(broker))
         self._brokers[name] = broker
         return broker
 
     def _give_back(self, broker: Broker) -> None:
-        if broker.state is BrokerState.ENDED and broker.frontend.owned:
-            self._context_ended()
         for port in broker.ports:
+            del self._ports[port.key]
             if port.owned:
                 self.released.note(port.endpoints)
-            else:
-                del self._lent[port.key]
+        if broker.state is BrokerState.ENDED and self._stands_in_own_context(broker):
+            others = filter(self._stands_in_own_context, self._brokers.values())
+            if all(other.state in FINAL_STATES for other in others):
+                self._context_ended()
+
+    def _stands_in_own_context(self, broker: Broker) -> bool:
+        return broker.frontend.owned or broker.frontend.socket.context is self._context
 
     def pause(self, name: str) -> None:
         """Pause a broker."""
@@ -109,12 +117,17 @@ class Table:
 
     def begin_removal(self, name: str, timeout_s: float) -> Broker:
         """Take a broker out: at once if it holds nothing, else when it has sent that or the time is over."""
+        check_delay(timeout_s)
         broker = self._steerable(name)
         broker.removed.add_done_callback(lambda _: self._brokers.pop(name, None))
         broker.begin_removal()
         if not broker.removed.done():
             self._surroundings.call_later(timeout_s, broker.end_removal)
         return broker
+
+    def begin_removing_all(self, timeout_s: float) -> list[Broker]:
+        """Take every broker out, as `begin_removal`."""
+        return [self.begin_removal(name, timeout_s) for name in self.snapshot()]
 
     def remove_at_once(self, name: str) -> Broker:
         """Take a broker out without waiting: what it holds is offered once."""
@@ -129,14 +142,18 @@ class Table:
         if name in self._brokers:
             raise EngineError(f"brokers.{name}: the name is taken; expected one that no broker of this engine has")
 
-    def _check_not_lent(self, name: str, port: Port) -> None:
-        owner, lent = self._lent.get(port.key, (None, None))
-        if owner is None or lent is None:
-            return
-        owner.wake(lent)  # it may have been closed under the engine, and its address used again
-        if port.key in self._lent:
-            already = f"{owner.name}.{lent.name}"
-            raise EngineError(f"brokers.{name}.{port.name}: the socket is registered already, as brokers.{already}")
+    def _check_new(self, name: str, port: Port, ports: Mapping[str, Port]) -> None:
+        place = f"brokers.{name}.{port.name}"
+        for other in ports.values():
+            if other is not port and other.key == port.key:
+                raise EngineError(f"{place}: the socket is registered twice here, as {other.name} too")
+        if port.key in self._ports:
+            self._ports[port.key][
+                0
+            ].look_alive()  # it may have been closed under the engine, and its address used again
+        if port.key in self._ports:
+            owner, known = self._ports[port.key]
+            raise EngineError(f"{place}: the socket is registered already, as brokers.{owner.name}.{known.name}")
 
     def _known(self, name: str) -> Broker:
         broker = self._brokers.get(name)

@@ -2,8 +2,11 @@
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
+
+from pollbroker.errors import ConfigError
 
 
 class Handle:
@@ -30,6 +33,12 @@ class Handle:
             call()
 
 
+def check_delay(delay_s: float) -> None:
+    """Raise `ConfigError` for what is no number of seconds."""
+    if not isinstance(delay_s, (int, float)) or math.isnan(delay_s):
+        raise ConfigError(f"{delay_s!r}: expected a number of seconds")
+
+
 class Timers:
     """Handles in the order of their times, by a clock that is handed in (seconds, monotonic)."""
 
@@ -40,6 +49,7 @@ class Timers:
 
     def add(self, delay_s: float, call: Callable[[], Any]) -> Handle:
         """Have it called after that many seconds; of two for one time, the first added comes first."""
+        check_delay(delay_s)
         handle = Handle(self._clock() + delay_s, call)
         heapq.heappush(self._heap, (handle.when_s, next(self._order), handle))
         return handle
@@ -55,10 +65,20 @@ class Timers:
         first = self.first()
         return None if first is None else max(0.0, first.when_s - self._clock())
 
-    def take_due(self) -> list[Handle]:
-        """Those that are due now, first things first."""
-        due = []
-        now_s = self._clock() if self._heap else 0.0
-        while self._heap and self._heap[0][0] <= now_s:
-            due.append(heapq.heappop(self._heap)[2])
-        return due
+    def run_due(self, run: Callable[[Handle], None]) -> None:
+        """Run those that are due now, first things first; those that they add are left for the next time."""
+        if not self._heap:
+            return
+        now_s = self._clock()
+        newest = next(self._order)
+        later = []
+        try:
+            while self._heap and self._heap[0][0] <= now_s:
+                entry = heapq.heappop(self._heap)
+                if entry[1] > newest:
+                    later.append(entry)
+                else:
+                    run(entry[2])
+        finally:
+            for entry in later:
+                heapq.heappush(self._heap, entry)

@@ -119,7 +119,7 @@ def test_pair_answers_all_but_the_three_that_libzmq_leaves_unanswered(engine: En
     assert make_ask(client)(b"PAUSE", b"jobs") == [b""]
     assert "NONSENSE" in text_of(make_ask(client)(b"NONSENSE"))
     client.send(b"TERMINATE")
-    wait_until(lambda: not engine._running)
+    wait_until(lambda: not engine.running)
     assert not client.poll(0)
 
 
@@ -137,7 +137,7 @@ def test_sub_obeys_and_warns(engine: Engine, connect: Connect, caplog: pytest.Lo
     assert "NONSENSE" in caplog.text
     assert not server.closed
     publisher.send(b"TERMINATE")
-    wait_until(lambda: not engine._running)
+    wait_until(lambda: not engine.running)
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def our_proxy(engine: Engine, device: str) -> Iterator[list[str]]:
     broker = engine.add("it", device, frontend=LOOPBACK, backend=backend)
     server = attach(engine, LOOPBACK)
     yield [*broker.frontend.endpoints, *broker.ports[-1].endpoints, *server.endpoints]
-    wait_until(lambda: not engine._running)
+    wait_until(lambda: not engine.running)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_terminate_is_answered_before_everything_closes(engine: Engine, connect:
     for _ in range(50):
         client.send(b"LIST")  # more than the network takes before the client reads
     client.send(b"TERMINATE")
-    wait_until(lambda: not engine._running)
+    wait_until(lambda: not engine.running)
     closing = threading.Thread(target=engine.close)
     closing.start()
     replies = [client.recv_multipart() for _ in range(51)]

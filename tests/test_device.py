@@ -8,7 +8,19 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pollbroker import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER, Device, DeviceError, Engine, Route
+from pollbroker import (
+    DEVICES,
+    FILTER,
+    FORWARDER,
+    QUEUE,
+    REFLECTOR,
+    STREAMER,
+    Device,
+    DeviceError,
+    EndpointError,
+    Engine,
+    Route,
+)
 from pollbroker.device import find_device
 from tests.conftest import Connect, Socket
 
@@ -73,23 +85,23 @@ def test_type_that_cannot_serve_is_refused(wrong: Any) -> None:
 
 @pytest.mark.parametrize("wrong", ["ROUTER", None, 1.5, ["ROUTER"], object(), [None], [[zmq.ROUTER]]])
 def test_what_is_no_type_is_refused(wrong: Any) -> None:
-    with pytest.raises(DeviceError, match="^device mine: frontend: "):
+    with pytest.raises(DeviceError, match=r"^device mine: frontend: "):
         Device("mine", wrong, zmq.PUSH, (THERE,))
 
 
 def test_no_type_is_refused() -> None:
-    with pytest.raises(DeviceError, match="^device mine: backend: no socket type is given"):
+    with pytest.raises(DeviceError, match=r"^device mine: backend: no socket type is given"):
         Device("mine", zmq.PULL, (), (THERE,))
 
 
 def test_no_route_is_refused() -> None:
-    with pytest.raises(DeviceError, match="^device mine: it has no route; expected one or two"):
+    with pytest.raises(DeviceError, match=r"^device mine: it has no route; expected one or two"):
         Device("mine", zmq.PULL, zmq.PUSH, ())
 
 
 @pytest.mark.parametrize("routes", [None, 5, THERE, ("frontend", "backend"), (("frontend", "backend"),), "ab"])
 def test_what_are_no_routes_is_refused(routes: Any) -> None:
-    with pytest.raises(DeviceError, match="^device mine: .*route"):
+    with pytest.raises(DeviceError, match=r"^device mine: .*route"):
         Device("mine", zmq.PULL, zmq.PUSH, routes)
 
 
@@ -102,7 +114,7 @@ def test_route_must_run_between_ports(end: Any) -> None:
 
 
 def test_route_needs_its_port() -> None:
-    with pytest.raises(DeviceError, match="^device mine: route frontend -> backend: the device has no backend"):
+    with pytest.raises(DeviceError, match=r"^device mine: route frontend -> backend: the device has no backend"):
         Device("mine", zmq.PAIR, None, (THERE,))
 
 
@@ -122,19 +134,19 @@ def test_source_must_be_able_to_receive_and_sink_to_send() -> None:
 
 @pytest.mark.parametrize("via", [5, "handler", b"", [], object()])
 def test_handler_must_be_callable(via: Any) -> None:
-    with pytest.raises(DeviceError, match="^device mine: route frontend -> backend: via must be callable"):
+    with pytest.raises(DeviceError, match=r"^device mine: route frontend -> backend: via must be callable"):
         Device("mine", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", via=via),))
 
 
 @pytest.mark.parametrize("policy", ["", "block", None, True])
 def test_unknown_policy_for_slow_peers_is_refused(policy: Any) -> None:
-    with pytest.raises(DeviceError, match="^device mine: slow_peer is .*expected 'drop' or 'wait'"):
+    with pytest.raises(DeviceError, match=r"^device mine: slow_peer is .*expected 'drop' or 'wait'"):
         Device("mine", zmq.ROUTER, zmq.DEALER, (THERE, BACK), slow_peer=policy)
 
 
 @pytest.mark.parametrize("options", [5, "sndhwm", ["sndhwm"], None, {5: 1}])
 def test_options_must_be_a_mapping_by_name(options: Any) -> None:
-    with pytest.raises(DeviceError, match="^device mine: frontend_options"):
+    with pytest.raises(DeviceError, match=r"^device mine: frontend_options"):
         Device("mine", zmq.PULL, zmq.PUSH, (THERE,), frontend_options=options)
 
 
@@ -161,8 +173,8 @@ def test_definition_is_sound_or_refused(
     try:
         device = Device("mine", frontend, backend, tuple(routes))
     except DeviceError as error:
-        assert not sound, error
-        assert str(error).startswith("device mine: ")
+        assert not sound, error  # noqa: PT017 - one of two good ends
+        assert str(error).startswith("device mine: ")  # noqa: PT017 - one of two good ends
     else:
         assert sound
         assert set(device.types_of("frontend")) == frontend
@@ -185,7 +197,7 @@ def test_socket_of_the_wrong_type_is_refused(
     engine: Engine, connect: Connect, name: str, frontend: int, backend: int | None, expected: str
 ) -> None:
     sockets = connect(frontend), None if backend is None else connect(backend)
-    with pytest.raises(DeviceError, match=f"^device {name}: {expected}"):
+    with pytest.raises(DeviceError, match=rf"^device {name}: {expected}"):
         engine.register(*sockets, name)
     assert not engine.brokers
 
@@ -251,8 +263,6 @@ def test_capture_prefixes_must_be_two_frames(engine: Engine, connect: Connect, p
 
 
 def test_missing_and_superfluous_endpoints_are_told(engine: Engine) -> None:
-    from pollbroker import EndpointError
-
     with pytest.raises(
         EndpointError, match=r"^brokers\.a\.backend: no endpoint is given; the device queue has a backend"
     ):

@@ -144,7 +144,7 @@ def test_any_option_is_set_or_refused(kind: int, name: str, value: object) -> No
         try:
             set_options(PLACE, socket, parse_options(PLACE, {name: value}))
         except ConfigError as error:
-            assert str(error).startswith(f"{PLACE}: ")
+            assert str(error).startswith(f"{PLACE}: ")  # noqa: PT017 - one of two good ends
         socket.close(linger=0)
 
 
@@ -214,7 +214,7 @@ def test_unfit_option_is_refused_by_add_and_nothing_is_left(
 ) -> None:
     endpoints = {name: f"inproc://orders-{name}" for name in ("frontend", "backend", "capture")}
     for _ in range(3):
-        with pytest.raises(ConfigError, match=f"^brokers.orders.{port}: {re.escape(expected)}"):
+        with pytest.raises(ConfigError, match=rf"^brokers.orders.{port}: {re.escape(expected)}"):
             engine.add("orders", STREAMER, **endpoints, **{f"{port}_options": options})  # type: ignore[arg-type]
     assert not engine.brokers
     engine.add("orders", STREAMER, **endpoints)  # type: ignore[arg-type]

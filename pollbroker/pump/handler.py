@@ -6,6 +6,7 @@ that one message, is counted, and is logged once a second at most.
 """
 
 import logging
+import reprlib
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeGuard
@@ -108,6 +109,9 @@ class HandlerPump:
         except Exception as error:  # noqa: BLE001 - whatever a user's handler raises concerns this one message
             self._fail(error)
             return None
+        except BaseException:
+            self._failed += 1  # such as KeyboardInterrupt: it is the loop's, but the message is accounted for
+            raise
         if result is None:
             self._filtered += 1
             return None
@@ -130,13 +134,23 @@ class HandlerPump:
             self._added += not first
             self._fail(error)
             return None
+        except BaseException:
+            self._rest = None
+            self._added += not first
+            self._failed += 1
+            raise
         self._added += not first
         return self._checked(message)
 
     def _checked(self, message: Any) -> Message | None:
-        if _is_message(message):
-            return message
-        self._fail(TypeError(f"a handler must give a non-empty sequence of bytes, or None; it gave {message!r:.200}"))
+        """The message as a list of its own, since a handler may use one list again; or None (counted) if it is none."""
+        try:
+            if _is_message(message):
+                return list(message)
+            found = reprlib.repr(message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is no message
+            found = f"what raised {error!r}"
+        self._fail(TypeError(f"a handler must give a non-empty sequence of bytes, or None; it gave {found}"))
         return None
 
     def _fail(self, error: Exception) -> None:
