@@ -1,7 +1,6 @@
 """The engine: a table of brokers on a loop."""
 
 import logging
-import resource
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from pollbroker.device import Device, Options, find_device
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError, EngineError
 from pollbroker.loop import Loop
-from pollbroker.opening import SETTLING_DOWN_S, check_prefixes, make_plan
+from pollbroker.opening import SETTLING_DOWN_S, check_prefixes, make_plan, roomy_context
 from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
 from pollbroker.table import Table
@@ -70,7 +69,7 @@ class Engine(Loop):
             pump=pump,
             waiter=waiter,
         )
-        self.context: zmq.Context[Any] = _roomy_context() if context is None else context
+        self.context: zmq.Context[Any] = roomy_context() if context is None else context
         """Where `add` opens sockets."""
         self._owns_context = context is None
         self._table = Table(self.context, self._pumping, self._surroundings, self.stop)
@@ -322,12 +321,3 @@ class Engine(Loop):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _roomy_context() -> zmq.Context[Any]:
-    """A context that allows as many sockets as the process may open descriptors; libzmq's default is 1,023."""
-    context: zmq.Context[Any] = zmq.Context()
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    most = context.get(zmq.SOCKET_LIMIT)
-    context.set(zmq.MAX_SOCKETS, most if descriptors == resource.RLIM_INFINITY else min(descriptors, most))
-    return context

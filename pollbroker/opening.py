@@ -4,10 +4,11 @@ A `Plan` is made, and everything in it checked, in the caller's thread; its sock
 """
 
 import errno
+import resource
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import zmq
 
@@ -141,6 +142,15 @@ def check_prefixes(name: str | None, prefixes: object) -> None:
         return
     if not isinstance(prefixes, tuple) or len(prefixes) != 2 or not all(isinstance(one, bytes) for one in prefixes):
         raise DeviceError(f"brokers.{name}.capture: prefixes {prefixes!r}: expected two frames: a tuple of bytes")
+
+
+def roomy_context() -> zmq.Context[Any]:
+    """A context that allows as many sockets as the process may open descriptors; libzmq's default is 1,023."""
+    context: zmq.Context[Any] = zmq.Context()
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = context.get(zmq.SOCKET_LIMIT)
+    context.set(zmq.MAX_SOCKETS, most if descriptors == resource.RLIM_INFINITY else min(descriptors, most))
+    return context
 
 
 class ReleasedAddresses:

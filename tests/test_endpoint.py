@@ -233,7 +233,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         return
     for endpoint in endpoints:
         endpoint.address.encode()  # as libzmq is given it
-        assert re.match(r"(tcp|ipc|inproc)://.", endpoint.address)
+        assert re.match(r"(?s)(tcp|ipc|inproc)://.", endpoint.address)
         assert one(str(endpoint)) == endpoint or "," in str(endpoint)
 
 
