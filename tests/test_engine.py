@@ -493,16 +493,18 @@ def test_capture_with_prefixes_says_the_direction(engine: Engine, connect: Conne
     reader = connect(zmq.PULL, *broker.capture.endpoints)
     client = connect(zmq.REQ, *broker.frontend.endpoints)
     worker = connect(zmq.REP, *broker.backend.endpoints)
-    wait_until(lambda: reader.poll(0) or ask(client, worker))
-    request, reply = reader.recv_multipart(), reader.recv_multipart()
+    wait_until(lambda: reader.poll(0) or ask(client, worker, b"are copies read?"))
+    ask(client, worker, b"question")
+    request = next(copy for copy in iter(reader.recv_multipart, None) if copy[-1] == b"question")
+    reply = reader.recv_multipart()
     assert (request[0], request[2:]) == (b"in", [b"", b"question"])
     assert (reply[0], reply[2:]) == (b"out", [b"", b"answer"])
     assert request[1] == reply[1]
 
 
-def ask(client: Socket, worker: Socket) -> bool:
-    client.send(b"question")
-    assert worker.recv() == b"question"
+def ask(client: Socket, worker: Socket, question: bytes) -> bool:
+    client.send(question)
+    assert worker.recv() == question
     worker.send(b"answer")
     assert client.recv() == b"answer"
     return False
