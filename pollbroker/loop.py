@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import zmq
 
-from pollbroker.broker import Broker, Surroundings
+from pollbroker.broker import Surroundings
 from pollbroker.calls import Calls, run_handle
 from pollbroker.errors import ConfigError, EngineError
 from pollbroker.port import Port
-from pollbroker.pump import Socket, choose_pumping
+from pollbroker.pump import Hub, Socket, choose_pumping
 from pollbroker.reader import Reader
 from pollbroker.timers import Handle, Timers
 from pollbroker.waiting import Poller, make_waiter
@@ -47,7 +47,7 @@ class Loop:
             if not isinstance(value, int) or not 1 <= value < 1 << 63:
                 raise ConfigError(f"{name}: {value!r}: expected a positive integer")
         self._pumping = choose_pumping(pump)
-        self._waiter = make_waiter(waiter, poller)
+        self._waiter = make_waiter(waiter, poller, self._pumping)
         self._burst_messages = burst_messages
         self._burst_bytes = burst_bytes
         self._clock = clock or time.monotonic
@@ -56,10 +56,10 @@ class Loop:
         self._waiter.add(self._calls.fileno(), self._calls.hush)
         self._readers: dict[Socket | int, Reader] = {}
         self._ready_readers: dict[Reader, None] = {}
-        self._ready: dict[Broker, None] = {}
-        self._changed: dict[Broker, None] = {}
+        self._ready: list[Hub] = []
+        self._woken: list[Hub] = []
         self._turns = 0
-        self._surroundings = Surroundings(self._rouse, self._watch, self._unwatch, self._timers.add, self._clock)
+        self._surroundings = Surroundings(self._ready, self._watch, self._unwatch, self._timers.add, self._clock)
         self._stopping = False
 
     # -- driving it ---------------------------------------------------------------------------------------------------
@@ -145,27 +145,40 @@ class Loop:
         try:
             for wake in wakes:
                 wake()
-            readers, self._ready_readers = self._ready_readers, {}
-            ready: dict[Broker, None] = {}
-            try:
-                for reader in readers:
-                    self._serve(reader)
-                ready, self._ready = self._ready, {}
-                for broker in ready:
-                    broker.work(self._burst_messages, self._burst_bytes)
-            except BaseException:
-                # Such as KeyboardInterrupt: another `run` goes on where this one was.
-                self._ready_readers |= {reader: None for reader in readers if reader in self._readers.values()}
-                self._ready |= ready
-                raise
+            if self._ready_readers:
+                self._serve_readers()
+            worked = self._ready.copy()
+            if worked:
+                self._work(worked)
             calls = self._calls.pending()  # what timers bring about has its turn in the next
             self._timers.run_due(run_handle)
-            self._calls.run(calls)
+            if calls:
+                self._calls.run(calls)
             if self._waiter.needs_interest:
-                self._tell_interest(ready)
+                self._tell_interest(worked)
             self._end_turn()
         finally:
             self._calls.in_turn = False
+
+    def _work(self, ready: list[Hub]) -> None:
+        """Let each of them move at most one burst for each direction."""
+        messages, size, now_s = self._burst_messages, self._burst_bytes, self._clock()
+        self._ready.clear()
+        try:
+            for hub in ready:
+                try:
+                    flags = hub.work(messages, size, now_s)
+                except zmq.ZMQError as error:
+                    hub.owner.fail(error)
+                else:
+                    if flags:
+                        hub.owner.follow(flags)
+        except BaseException:
+            # Such as KeyboardInterrupt: another `run` goes on where this one was.
+            for hub in ready:
+                if hub not in self._ready:
+                    self._ready.append(hub)
+            raise
 
     def _end_turn(self) -> None:
         """Whatever else is to be done at the end of each turn."""
@@ -185,29 +198,32 @@ class Loop:
 
     # -- brokers in the loop ------------------------------------------------------------------------------------------
 
-    def _rouse(self, broker: Broker) -> None:
-        """Let it work in the next turn."""
-        self._ready[broker] = None
-
-    def _watch(self, broker: Broker, port: Port) -> None:
+    def _watch(self, hub: Hub, place: int, port: Port) -> None:
         """Tell it when something happens at a port."""
-        wake = partial(self._wake, broker, port) if self._waiter.needs_interest else partial(broker.wake, port)
-        self._waiter.add(port.plain, wake)
+        self._waiter.add(port.plain, hub.bell(place, partial(self._wake, hub, place)))
 
     def _unwatch(self, port: Port) -> None:
         self._waiter.remove(port.plain)
 
-    def _wake(self, broker: Broker, port: Port) -> None:
-        """Something happened at a broker's port, and its interest may change by that."""
-        self._changed[broker] = None
-        broker.wake(port)
+    def _wake(self, hub: Hub, place: int) -> None:
+        """Something happened at a port of it."""
+        if self._waiter.needs_interest:
+            self._woken.append(hub)
+        try:
+            flags = hub.wake(place)
+        except zmq.ZMQError as error:
+            hub.owner.fail(error)
+        else:
+            if flags:
+                hub.owner.follow(flags)
 
-    def _tell_interest(self, worked: dict[Broker, None]) -> None:
-        """Have the waiter watch for what can wake the flows of brokers that may have changed, and for nothing else."""
-        changed, self._changed = self._changed | worked | self._ready, {}
-        for broker in changed:
-            for port in broker.watched_ports:
-                events = broker.interest(port)
+    def _tell_interest(self, worked: list[Hub]) -> None:
+        """Have the waiter watch for what can wake the flows that may have changed, and for nothing else."""
+        changed = {*self._woken, *worked, *self._ready}
+        self._woken.clear()
+        for hub in changed:
+            for place, port in enumerate(hub.owner.watched_ports):
+                events = hub.interest(place)
                 if events != port.interest:
                     port.interest = events
                     self._waiter.watch(port.plain, events)
@@ -258,6 +274,16 @@ class Loop:
             self._remove_reader(reader.target)
             if error.errno == zmq.ETERM:
                 reader.run()  # its owner finds out, and can close it: the context waits for that
+
+    def _serve_readers(self) -> None:
+        readers, self._ready_readers = self._ready_readers, {}
+        try:
+            for reader in readers:
+                self._serve(reader)
+        except BaseException:
+            # As in `_work`.
+            self._ready_readers |= {reader: None for reader in readers if reader in self._readers.values()}
+            raise
 
     def _serve(self, reader: Reader) -> None:
         if self._readers.get(reader.target) is reader:

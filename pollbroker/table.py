@@ -132,7 +132,7 @@ class Table:
     def remove_at_once(self, name: str) -> Broker:
         """Take a broker out without waiting: what it holds is offered once."""
         broker = self.begin_removal(name, 0.0)
-        broker.work(1, 1)
+        broker.offer_held()
         broker.end_removal()
         return broker
 
@@ -164,7 +164,7 @@ class Table:
 
     def _steerable(self, name: str) -> Broker:
         broker = self._known(name)
-        if broker.working:
+        if broker.hub.working:
             raise EngineError(f"brokers.{name}: its own handler cannot steer it; use engine.call_soon_threadsafe")
         return broker
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import zmq
 
 from pollbroker.errors import ConfigError, EngineError
-from pollbroker.pump import Socket
+from pollbroker.pump import Pumping, Socket
 
 Wake: TypeAlias = Callable[[], None]
 
@@ -66,34 +66,40 @@ class NestedWaiter:
     name = "nested"
     needs_interest = False
 
-    def __init__(self, poller: Poller) -> None:
+    def __init__(self, poller: Poller, pumping: Pumping) -> None:
         self._selector: Any = selectors.DefaultSelector()
         self._poller = poller
         self._poller.register(self._selector.fileno(), _POLLIN)
-        self._entries: dict[Socket | int, tuple[int, Wake]] = {}
+        self._descriptors: dict[Socket | int, int] = {}
+        self._wakes: dict[int, Wake] = {}
         self._overtaken: list[Wake] = []
+        self._collect: Callable[[], list[Wake]] = self._select
+        if pumping.make_collector is not None and isinstance(self._selector, selectors.EpollSelector):
+            self._collect = pumping.make_collector(self._selector.fileno(), self._wakes)
 
     def add(self, target: Socket | int, wake: Wake) -> None:
-        _check_new(target, self._entries)
+        _check_new(target, self._descriptors)
         descriptor = target if isinstance(target, int) else int(target.getsockopt(zmq.FD))
-        stale = self._selector.get_map().get(descriptor)
+        stale = self._wakes.pop(descriptor, None)
         if stale is not None:
             # Its owner closed it behind our back, and the number was given out again: let the owner find out.
             self._selector.unregister(descriptor)
-            self._overtaken.append(stale.data)
-        self._selector.register(descriptor, selectors.EVENT_READ, wake)
-        self._entries[target] = (descriptor, wake)
+            self._overtaken.append(stale)
+        self._selector.register(descriptor, selectors.EVENT_READ, target)
+        self._descriptors[target] = descriptor
+        self._wakes[descriptor] = wake
 
     def watch(self, target: Socket | int, events: int) -> None:
         """Nothing to do: ZMQ_FD tells that something has happened, whatever it is, and only once."""
 
     def remove(self, target: Socket | int) -> None:
-        if target not in self._entries:
+        descriptor = self._descriptors.pop(target, None)
+        if descriptor is None:
             return
-        descriptor, wake = self._entries.pop(target)
         key = self._selector.get_map().get(descriptor)
-        if key is not None and key.data is wake:  # else somebody else's descriptor has that number now
+        if key is not None and key.data is target:  # else somebody else's descriptor has that number now
             self._selector.unregister(descriptor)
+            del self._wakes[descriptor]
 
     def wait(self, timeout_ms: int | None) -> list[Wake]:
         if self._overtaken:
@@ -101,7 +107,10 @@ class NestedWaiter:
             return overtaken
         if timeout_ms != 0 and not self._poller.poll(timeout_ms):
             return []
-        return [key.data for key, _ in self._selector.select(0)]
+        return self._collect()
+
+    def _select(self) -> list[Wake]:
+        return [self._wakes[descriptor] for (_, descriptor, _, _), _ in self._selector.select(0)]
 
     def fileno(self) -> int:
         return int(self._selector.fileno())
@@ -162,7 +171,7 @@ def _check_new(target: Socket | int, watched: Container[Socket | int]) -> None:
         raise EngineError(f"{target!r} is watched already: a broker's socket, or a reader's, has no other reader")
 
 
-def make_waiter(name: str | None, poller: Poller | None) -> Waiter:
+def make_waiter(name: str | None, poller: Poller | None, pumping: Pumping) -> Waiter:
     """The waiter of that name (`"nested"` or `"flat"`); without one, as POLLBROKER_WAITER says; without that, the best.
 
     Raises `ConfigError` for an unknown name, and for `"nested"` where the platform's selector cannot be polled.
@@ -175,4 +184,4 @@ def make_waiter(name: str | None, poller: Poller | None) -> Waiter:
     if name == "nested" and not pollable:
         raise ConfigError(f"{place}: the selector of this platform cannot be polled; expected 'flat'")
     poller = zmq.Poller() if poller is None else poller
-    return FlatWaiter(poller) if name == "flat" or not pollable else NestedWaiter(poller)
+    return FlatWaiter(poller) if name == "flat" or not pollable else NestedWaiter(poller, pumping)

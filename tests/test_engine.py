@@ -19,7 +19,7 @@ from pollbroker import (
     FlowStatistics,
     Route,
 )
-from pollbroker.flow import RETRY_MOST_S
+from pollbroker.broker import RETRY_MOST_S
 from pollbroker.pump import Pumping
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
 

@@ -1,7 +1,37 @@
-"""Moving messages: the pumps, native and Python, and the one through which a route's handler runs."""
+"""Moving messages: the pumps, native and Python, the one through which a route's handler runs; flows, and their hub."""
 
-from pollbroker.pump.choosing import Pumping, choose_pumping
-from pollbroker.pump.contract import EMPTY, FULL, LIMIT, Handler, Message, Pump, Socket
+from pollbroker.pump.choosing import PYTHON, Pumping, choose_pumping
+from pollbroker.pump.contract import (
+    DRAINED,
+    EMPTY,
+    FULL,
+    LIMIT,
+    RETRY,
+    Flow,
+    FlowState,
+    Handler,
+    Hub,
+    Message,
+    Pump,
+    Socket,
+)
 from pollbroker.pump.handler import HandlerPump
 
-__all__ = ["EMPTY", "FULL", "LIMIT", "Handler", "HandlerPump", "Message", "Pump", "Pumping", "Socket", "choose_pumping"]
+__all__ = [
+    "DRAINED",
+    "EMPTY",
+    "FULL",
+    "LIMIT",
+    "PYTHON",
+    "RETRY",
+    "Flow",
+    "FlowState",
+    "Handler",
+    "HandlerPump",
+    "Hub",
+    "Message",
+    "Pump",
+    "Pumping",
+    "Socket",
+    "choose_pumping",
+]

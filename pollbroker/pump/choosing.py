@@ -3,22 +3,28 @@
 import os
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Final
 
 from pollbroker.errors import ConfigError
-from pollbroker.pump import python
-from pollbroker.pump.contract import EventReaderFactory, PumpFactory
+from pollbroker.pump import hub, python
+from pollbroker.pump.contract import CollectorFactory, EventReaderFactory, FlowFactory, HubFactory, PumpFactory
 
 
 @dataclass(frozen=True)
 class Pumping:
-    """One implementation of the pump."""
+    """One implementation of the pump, and of what carries it. A flow and a hub of one take pumps of the same only."""
 
     name: str
     make_pump: PumpFactory
     make_event_reader: EventReaderFactory
+    make_flow: FlowFactory
+    make_hub: HubFactory
+    make_collector: CollectorFactory | None = None
+    """None: a selector does it."""
 
 
-_PYTHON = Pumping("python", python.Pump, python.EventReader)
+PYTHON: Final = Pumping("python", python.Pump, python.EventReader, hub.Flow, hub.Hub)
+"""The one that is always there; its flows take every pump."""
 
 
 def choose_pumping(name: str | None = None) -> Pumping:
@@ -31,11 +37,11 @@ def choose_pumping(name: str | None = None) -> Pumping:
     if name not in (None, "native", "python"):
         raise ConfigError(f"{place}: {name!r}: expected 'native' or 'python'")
     if name == "python":
-        return _PYTHON
+        return PYTHON
     try:
         native = import_module("pollbroker.pump.native")
     except ImportError as error:
         if name == "native":
             raise ConfigError(f"{place}: the native pump cannot be loaded here: {error}") from error
-        return _PYTHON
-    return Pumping("native", native.Pump, native.EventReader)
+        return PYTHON
+    return Pumping("native", native.Pump, native.EventReader, native.Flow, native.Hub, native.Collector)

@@ -1,10 +1,11 @@
-"""What every pump promises, whichever it is.
+"""What every pump promises, whichever it is; and what carries pumps: flows, and the hub of a broker's flows.
 
 A pump is given two open sockets and moves whole messages from one to the other, never waiting. That they are open still
 is the caller's to see to before each call. `tests/test_pump.py` holds every pump to this page.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
 from typing import Any, Final, Protocol, TypeAlias
 
 import zmq
@@ -78,3 +79,137 @@ class EventReaderFactory(Protocol):
 
     def __call__(self, socket: Socket, /) -> Callable[[], int]:
         """The function raises `zmq.ZMQError` if the socket is closed or its context terminated."""
+
+
+class FlowState(IntEnum):
+    """What a flow does, and what it waits for.
+
+        READY     -- move --> WAITING (source empty), STALLED (sink full) or READY (budget spent)
+        WAITING   -- source has messages --> READY
+        STALLED   -- sink has room --> READY; but RETRYING if the sink says so and refuses all the same
+        RETRYING  -- timer --> READY
+        PAUSED    -- resume --> READY
+        ENDED     for good
+
+    A flow that is not READY costs nothing and watches nothing but what can wake it.
+    """
+
+    READY = 0
+    WAITING = 1
+    STALLED = 2
+    RETRYING = 3
+    PAUSED = 4
+    ENDED = 5
+
+
+class Flow(Protocol):
+    """One direction of a broker at run time: a pump and its state. Times are seconds of the loop's clock."""
+
+    source: int
+    """The port that it takes from, by its place in the hub."""
+    sink: int
+    state: int
+    """A `FlowState`."""
+    stalls: int
+    """How often the sink refused a message that could have moved."""
+    retries: int
+    """How many timers in a row were set to retry it, as its broker counts; 0 again when a message has moved."""
+    armed: bool
+    """Whether such a timer is set, as its broker notes."""
+
+    @property
+    def pump(self) -> Pump:
+        """What moves its messages."""
+
+    def pause(self, now_s: float, /) -> None:
+        """Move nothing until `resume`."""
+
+    def resume(self) -> None:
+        """Move again; what became ready meanwhile shows at the first try."""
+
+    def end(self, now_s: float, /) -> None:
+        """Move nothing ever again."""
+
+    def stalled_s(self, now_s: float, /) -> float:
+        """Seconds spent stalled until now."""
+
+
+class FlowFactory(Protocol):
+    """Makes a flow of a pump, between the ports that stand at these places in its hub."""
+
+    def __call__(self, pump: Any, source: int, sink: int, /) -> Flow: ...
+
+
+# What `Hub.work` and `Hub.wake` leave for its owner to do: flags.
+RETRY: Final = 1
+"""A flow is RETRYING, and its `armed` may tell that no timer is set for it yet."""
+DRAINED: Final = 2
+"""It is draining, and every flow has ended."""
+
+
+class Hub(Protocol):
+    """The flows of one broker, and the sockets between which they run. `hub.py` tells the rule that it keeps."""
+
+    draining: bool
+    """Set: each flow sends what it holds, and no more."""
+
+    @property
+    def owner(self) -> Any:
+        """Whose it is: what `work` returns, or raises, is for it."""
+
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        """All of them."""
+
+    @property
+    def working(self) -> bool:
+        """Whether a handler of one of its routes is being called."""
+
+    def end(self, now_s: float, /) -> None:
+        """End every flow, and touch the sockets never again."""
+
+    def rouse(self) -> None:
+        """Have `work` called in the next turn: put it on the loop's list, unless it is there."""
+
+    def work(self, limit_messages: int, limit_bytes: int, now_s: float, /) -> int:
+        """Let each ready flow move at most that much, settle what was touched, and return flags.
+
+        Raises `zmq.ZMQError`: ENOTSOCK if a socket was closed under it, otherwise as `Pump.move`.
+        """
+
+    def wake(self, port: int, /) -> int:
+        """Something has happened at a port: have it read, or settle it if that is not for a flow to do; flags.
+
+        Raises as `work`.
+        """
+
+    def bell(self, port: int, aside: Callable[[], None], /) -> Callable[[], None]:
+        """What to call when something happens at a port. `aside` calls `wake`, and sees to what comes of that; a native
+        collector can do without it as long as nothing does."""
+
+    def interest(self, port: int, /) -> int:
+        """The events for which a port has to be watched: a flow that could not move for them is not woken by them."""
+
+
+class HubFactory(Protocol):
+    """Makes a hub of flows between sockets."""
+
+    def __call__(
+        self,
+        owner: Any,
+        ready: list[Any],
+        sockets: tuple[Socket, ...],
+        guarded: tuple[Socket, ...],
+        flows: tuple[Any, ...],
+        /,
+    ) -> Hub:
+        """Arguments: its owner; the loop's list of hubs that have work; the sockets by place; the objects that must not
+        be found closed (those that were handed in, and the capture's); the flows."""
+
+
+class CollectorFactory(Protocol):
+    """Makes a function that tells what has happened in an epoll set, without waiting."""
+
+    def __call__(self, epoll: int, wakes: dict[int, Callable[[], None]], /) -> Callable[[], list[Callable[[], None]]]:
+        """Arguments: the set's descriptor; what to call for a descriptor in it. The function returns what is to be
+        called, as far as it has not seen to that itself."""

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, auto_pickle=False
 """The native pump: moves zmq_msg_t by pointer from one socket to another with the GIL released.
 
 Rules that hold here, and in `python.py`, its twin:
@@ -22,9 +22,12 @@ from libc.string cimport memcpy
 import zmq
 from zmq.backend.cython import _zmq
 
+from pollbroker.pump.contract import DRAINED as _DRAINED
 from pollbroker.pump.contract import EMPTY as _EMPTY
 from pollbroker.pump.contract import FULL as _FULL
 from pollbroker.pump.contract import LIMIT as _LIMIT
+from pollbroker.pump.contract import RETRY as _RETRY
+from pollbroker.pump.contract import FlowState as _FlowState
 from pollbroker.statistics import Counters
 
 cdef extern from "errno.h" nogil:
@@ -384,3 +387,6 @@ cdef class Pump:
             self.code = code
             return ERROR
         return SENT
+
+
+include "hub.pxi"

@@ -1,0 +1,294 @@
+# The native hub: the flows of one broker, without a Python object made on the way of a message.
+#
+# The rules are those of `hub.py`, its twin, whose head tells them; a change here is a change there. It is a part of
+# `native.pyx`, because a flow calls its pump directly.
+
+cdef enum:
+    READY = 0
+    WAITING = 1
+    STALLED = 2
+    RETRYING = 3
+    PAUSED = 4
+    ENDED = 5
+
+cdef enum:
+    RETRY = 1
+    DRAINED = 2
+
+cdef enum:
+    POLLIN = 1
+    POLLOUT = 2
+    MOST_PORTS = 2
+
+assert (READY, WAITING, STALLED, RETRYING, PAUSED, ENDED) == tuple(_FlowState)
+assert (RETRY, DRAINED) == (_RETRY, _DRAINED)
+assert (POLLIN, POLLOUT) == (zmq.POLLIN, zmq.POLLOUT)
+
+
+cdef class Flow:
+    """One direction of a broker; see `pollbroker.pump.contract`."""
+
+    cdef readonly Pump pump
+    cdef public int source, sink, state
+    cdef public uint64_t stalls
+    cdef public int retries
+    cdef public bint armed
+    cdef bint stalling, sink_is_trusted
+    cdef double stalled_before_s, stalled_since
+
+    def __init__(self, Pump pump not None, int source, int sink):
+        self.pump = pump
+        self.source = source
+        self.sink = sink
+        self.state = READY
+        self.sink_is_trusted = True
+
+    cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes, double now_s) except -1:
+        """Let the pump work once, take on the state that its outcome means, and say whether the sink was touched."""
+        cdef Pump pump = self.pump
+        cdef uint64_t sent = pump.sent_, received = pump.received_
+        cdef bint held = pump.holding
+        cdef int outcome
+        with nogil:
+            outcome = pump._move(limit_messages, limit_bytes)
+        if outcome == ERROR:
+            raise _error(pump.code)
+        if pump.sent_ != sent or not pump.holding:
+            if self.stalling:
+                self._end_stall(now_s)
+            self.sink_is_trusted = True
+            self.retries = 0
+        if outcome == EMPTY:
+            self.state = WAITING
+        elif outcome == FULL:
+            self.state = STALLED
+            if not self.stalling:
+                self.stalls += 1
+                self.stalling = True
+                self.stalled_since = now_s
+        return held or pump.received_ != received
+
+    cdef void _sink_says(self, bint room) noexcept:
+        """This stalled flow's sink says whether it has room. If it said so before and refused, only time can tell."""
+        if not room:
+            self.sink_is_trusted = True
+        elif self.sink_is_trusted:
+            self.sink_is_trusted = False
+            self.state = READY
+        else:
+            self.state = RETRYING
+
+    cdef void _end_stall(self, double now_s) noexcept:
+        if self.stalling:
+            self.stalled_before_s += now_s - self.stalled_since
+            self.stalling = False
+
+    def pause(self, double now_s):
+        self._end_stall(now_s)
+        self.state = PAUSED
+
+    def resume(self):
+        self.state = READY
+        self.sink_is_trusted = True
+
+    def end(self, double now_s):
+        self._end_stall(now_s)
+        self.state = ENDED
+
+    def stalled_s(self, double now_s):
+        return self.stalled_before_s + (now_s - self.stalled_since if self.stalling else 0.0)
+
+
+cdef class Hub:
+    """The flows of one broker; see `pollbroker.pump.contract`."""
+
+    cdef readonly object owner
+    cdef readonly tuple flows
+    cdef public bint draining
+    cdef list ready
+    cdef tuple sockets, guarded
+    cdef void *handles[MOST_PORTS]
+    cdef int ports
+    cdef bint roused, ended
+
+    def __init__(self, owner, list ready not None, tuple sockets not None, tuple guarded not None, tuple flows not None):
+        self.owner = owner
+        self.ready = ready
+        self.sockets = sockets
+        self.guarded = guarded
+        self.flows = flows
+        self.ports = len(sockets)
+        assert self.ports <= MOST_PORTS and all(isinstance(flow, Flow) for flow in flows)
+        for i, socket in enumerate(sockets):
+            self.handles[<int> i] = <void *> <uintptr_t> socket.underlying
+
+    @property
+    def working(self):
+        return False  # no handler is ever called here
+
+    cpdef rouse(self):
+        if not self.roused:
+            self.roused = True
+            self.ready.append(self)
+
+    def end(self, double now_s):
+        cdef Flow flow
+        self.ended = True
+        for flow in self.flows:
+            flow.end(now_s)
+
+    def work(self, uint64_t limit_messages, uint64_t limit_bytes, double now_s):
+        cdef Flow flow
+        cdef int port, wanted
+        cdef unsigned int read_dry = 0  # a bit for each port
+        self.roused = False
+        if self.ended:
+            return 0
+        self._check_open()
+        if self.draining:
+            limit_messages = limit_bytes = 1  # what it holds, and no more
+        for flow in self.flows:
+            if flow.state == READY:
+                if flow._move(limit_messages, limit_bytes, now_s):
+                    read_dry &= ~(1u << flow.sink)
+                if flow.state == WAITING:
+                    read_dry |= 1u << flow.source
+                if self.draining and not flow.pump.holding:
+                    flow.end(now_s)
+        for port in range(self.ports):
+            wanted = self._interest(port)
+            if wanted & POLLOUT or (wanted and not read_dry & (1u << port)):
+                self._settle(port)
+        return self._outcome()
+
+    def wake(self, int port):
+        cdef Flow flow
+        if self.ended:
+            return 0
+        self._check_open()
+        if self._have_read(port):
+            return 0
+        self._settle(port)
+        return self._outcome()
+
+    cdef bint _have_read(self, int port) except -1:
+        """Make the flow that waits for this source ready, if there is one: to try costs no more than to ask."""
+        cdef Flow flow
+        for flow in self.flows:
+            if flow.source == port and (flow.state == WAITING or flow.state == READY):
+                flow.state = READY
+                self.rouse()
+                return True
+        return False
+
+    def bell(self, int port, aside):
+        return Bell(self, port, aside)
+
+    def interest(self, int port):
+        return self._interest(port)
+
+    cdef int _interest(self, int port):
+        cdef Flow flow
+        cdef int events = 0
+        for flow in self.flows:
+            if flow.source == port and flow.state == WAITING:
+                events |= POLLIN
+            if flow.sink == port and flow.state == STALLED:
+                events |= POLLOUT
+        return events
+
+    cdef int _settle(self, int port) except -1:
+        cdef Flow flow
+        cdef int events = _events(self.handles[port])
+        if events < 0:
+            raise _error(zmq_errno())
+        for flow in self.flows:
+            if flow.source == port and flow.state == WAITING and events & POLLIN:
+                flow.state = READY
+            elif flow.sink == port and flow.state == STALLED:
+                flow._sink_says(events & POLLOUT != 0)
+        return 0
+
+    cdef int _outcome(self) except -1:
+        """Rouse it if a flow is ready; what else its owner has to do."""
+        cdef Flow flow
+        cdef int flags = 0
+        cdef bint ended = self.draining
+        for flow in self.flows:
+            if flow.state == READY:
+                self.rouse()
+            if flow.state == RETRYING:
+                flags |= RETRY
+            ended = ended and flow.state == ENDED
+        return flags | DRAINED if ended else flags
+
+    cdef int _check_open(self) except -1:
+        for socket in self.guarded:
+            if socket.closed:
+                raise zmq.ZMQError(zmq.ENOTSOCK)
+        return 0
+
+
+cdef extern from *:
+    """
+    #ifdef __linux__
+    #include <sys/epoll.h>
+    static int read_epoll(int set, struct epoll_event *events, int most) { return epoll_wait(set, events, most, 0); }
+    static int epoll_descriptor(const struct epoll_event *event) { return event->data.fd; }
+    #else  /* Never called: the selector of this platform has no epoll set. */
+    struct epoll_event { int none; };
+    static int read_epoll(int set, struct epoll_event *events, int most) { return -1; }
+    static int epoll_descriptor(const struct epoll_event *event) { return -1; }
+    #endif
+    """
+    cdef struct epoll_event:
+        pass
+    int read_epoll(int set, epoll_event *events, int most) nogil
+    int epoll_descriptor(const epoll_event *event) nogil
+
+cdef enum:
+    MOST_EVENTS = 256  # of one turn: the kernel tells the others first in the next
+
+
+cdef class Bell:
+    """Wakes a hub for the port at a place. `aside` does the same by way of the loop, which sees to what comes of it."""
+
+    cdef readonly Hub hub
+    cdef readonly int place
+    cdef object aside
+
+    def __init__(self, Hub hub not None, int place, aside):
+        self.hub = hub
+        self.place = place
+        self.aside = aside
+
+    def __call__(self):
+        self.aside()
+
+
+cdef class Collector:
+    """Reads an epoll set without waiting: rings the bells itself, and returns the other wakes; see the contract."""
+
+    cdef int epoll
+    cdef dict wakes
+    cdef epoll_event events[MOST_EVENTS]
+
+    def __init__(self, int epoll, dict wakes not None):
+        self.epoll = epoll
+        self.wakes = wakes
+
+    def __call__(self):
+        cdef int i, count
+        cdef list others = []
+        cdef Bell bell
+        with nogil:
+            count = read_epoll(self.epoll, self.events, MOST_EVENTS)
+        for i in range(count):
+            wake = self.wakes.get(epoll_descriptor(&self.events[i]))
+            if isinstance(wake, Bell):
+                bell = wake
+                if not bell.hub._have_read(bell.place):
+                    others.append(bell.aside)
+            elif wake is not None:
+                others.append(wake)
+        return others
