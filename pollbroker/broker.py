@@ -1,5 +1,6 @@
 """Brokers: a device at work. Its ports, its flows with the hub that lets them move, and its life from start to end."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ RETRY_FIRST_S: Final = 0.0005
 RETRY_MOST_S: Final = 0.02
 """A sink that refuses although it says POLLOUT (XPUB_NODROP, one slow peer of a mandatory ROUTER) gives no wake-up:
 it is tried again after half a millisecond, then after twice that, up to 20 ms: 50 times a second."""
+
+
+_FUTURES: Final = threading.Lock()
+"""A broker's future is made when somebody first asks for it, in whatever thread: a thousand brokers have none."""
 
 
 class BrokerState(StrEnum):
@@ -55,6 +60,24 @@ class Broker:
     `frontend`, `backend` and `capture` are its ports; a port's `endpoints` are the real addresses.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_backend",
+        "_final",
+        "_gone",
+        "_removed",
+        "_surroundings",
+        "capture",
+        "device",
+        "error",
+        "frontend",
+        "hub",
+        "name",
+        "ports",
+        "state",
+        "watched_ports",
+    )
+
     def __init__(
         self,
         name: str,
@@ -66,6 +89,7 @@ class Broker:
         pumping: Pumping,
         prefixes: tuple[bytes, bytes] | None,
         surroundings: Surroundings,
+        gone: Callable[["Broker"], None],
     ) -> None:
         self.name = name
         self.device = device
@@ -75,9 +99,10 @@ class Broker:
         self.state = BrokerState.RUNNING
         self.error: BaseException | None = None
         """Why it failed."""
-        self.removed: Future[BrokerStatistics] = Future()
-        """Resolved when it is removed, or has ended by itself."""
         self._surroundings = surroundings
+        self._gone = gone
+        self._final: BrokerStatistics | None = None
+        self._removed: Future[BrokerStatistics] | None = None
         self.ports = tuple(port for port in (frontend, backend, capture) if port is not None)
         """Its sockets: frontend, backend and capture, as far as it has them."""
         self.watched_ports = self.ports if capture is None else self.ports[:-1]
@@ -90,6 +115,16 @@ class Broker:
         if self._backend is None:
             raise DeviceError(f"brokers.{self.name}: the device {self.device.name} has one socket, its frontend")
         return self._backend
+
+    @property
+    def removed(self) -> "Future[BrokerStatistics]":
+        """Resolved, with its last statistics, when it is removed or has ended by itself."""
+        with _FUTURES:
+            if self._removed is None:
+                self._removed = Future()
+                if self._final is not None:
+                    self._removed.set_result(self._final)
+            return self._removed
 
     def _make_hub(self, pumping: Pumping, prefixes: tuple[bytes, bytes] | None) -> Hub:
         routes = self.device.routes
@@ -115,7 +150,8 @@ class Broker:
         if route.via is None:
             pump = pumping.make_pump(*sockets, capture=capture, prefix=prefix, drop_slow_peer=drop)
         else:
-            pump = HandlerPump(*sockets, route.via, capture=capture, prefix=prefix, drop_slow_peer=drop)
+            sending = pumping.make_sending(sockets[1], capture, prefix, drop)
+            pump = HandlerPump(pumping.make_receiver(sockets[0]), route.via, sending)
         return carrier.make_flow(pump, source, sink)
 
     # -- what its hub leaves to it ------------------------------------------------------------------------------------
@@ -238,7 +274,13 @@ class Broker:
             self._surroundings.unwatch(port)
         for port in self.ports:
             port.close()
-        self.removed.set_result(self.statistics())
+        final = self.statistics()
+        self._gone(self)
+        with _FUTURES:
+            self._final = final
+            removed = self._removed
+        if removed is not None:
+            removed.set_result(final)
 
     # -- what it tells ------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,9 @@ from pollbroker.waiting import Poller, make_waiter
 _logger = logging.getLogger("pollbroker")
 
 
+_LONGEST_WORK_S: Final = 0.002
+"""No broker begins a burst in a turn that has lasted so long: then readers, timers and calls have theirs."""
+
 _LONGEST_SLEEP_S: Final = 86_400.0
 """A timer may be set for later than what poll(2) can be told."""
 
@@ -58,6 +61,7 @@ class Loop:
         self._ready_readers: dict[Reader, None] = {}
         self._ready: list[Hub] = []
         self._woken: list[Hub] = []
+        self._wake_hub = self._wake  # one bound method for all bells
         self._turns = 0
         self._surroundings = Surroundings(self._ready, self._watch, self._unwatch, self._timers.add, self._clock)
         self._stopping = False
@@ -103,6 +107,11 @@ class Loop:
         """Whether `stop` was called and no `run` has ended for it yet: whoever drives it by `step` may want to end."""
         return self._stopping
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: nothing can be done with it any more."""
+        return self._calls.closed
+
     def step(self, timeout_ms: int | None = 0) -> bool:
         """Make one turn, sleeping at most that many milliseconds (None: without end) for something to do.
 
@@ -147,9 +156,7 @@ class Loop:
                 wake()
             if self._ready_readers:
                 self._serve_readers()
-            worked = self._ready.copy()
-            if worked:
-                self._work(worked)
+            worked = self._work() if self._ready else []
             calls = self._calls.pending()  # what timers bring about has its turn in the next
             self._timers.run_due(run_handle)
             if calls:
@@ -160,12 +167,21 @@ class Loop:
         finally:
             self._calls.in_turn = False
 
-    def _work(self, ready: list[Hub]) -> None:
-        """Let each of them move at most one burst for each direction."""
-        messages, size, now_s = self._burst_messages, self._burst_bytes, self._clock()
+    def _work(self) -> list[Hub]:
+        """Let those that are ready move, one burst for each direction, and say who worked.
+
+        What there was no time for comes first in the next turn: many busy brokers are not to keep control and timers
+        waiting for all their bursts.
+        """
+        messages, size = self._burst_messages, self._burst_bytes
+        now_s = self._clock()
+        end_s = now_s + _LONGEST_WORK_S
+        ready = self._ready.copy()
         self._ready.clear()
+        worked = 0
         try:
             for hub in ready:
+                worked += 1
                 try:
                     flags = hub.work(messages, size, now_s)
                 except zmq.ZMQError as error:
@@ -173,12 +189,15 @@ class Loop:
                 else:
                     if flags:
                         hub.owner.follow(flags)
+                now_s = self._clock()
+                if now_s >= end_s:
+                    break
         except BaseException:
-            # Such as KeyboardInterrupt: another `run` goes on where this one was.
-            for hub in ready:
-                if hub not in self._ready:
-                    self._ready.append(hub)
+            worked -= 1  # such as KeyboardInterrupt: another `run` goes on where this one was
             raise
+        finally:
+            self._ready[:0] = ready[worked:]
+        return ready
 
     def _end_turn(self) -> None:
         """Whatever else is to be done at the end of each turn."""
@@ -200,7 +219,7 @@ class Loop:
 
     def _watch(self, hub: Hub, place: int, port: Port) -> None:
         """Tell it when something happens at a port."""
-        self._waiter.add(port.plain, hub.bell(place, partial(self._wake, hub, place)))
+        self._waiter.add(port.plain, hub.bell(place, self._wake_hub))
 
     def _unwatch(self, port: Port) -> None:
         self._waiter.remove(port.plain)

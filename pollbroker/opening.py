@@ -17,7 +17,7 @@ from pollbroker.endpoint import Endpoint, Endpoints, parse_endpoints
 from pollbroker.errors import ConfigError, DeviceError, EndpointError, EngineError
 from pollbroker.options import Value, parse_options
 from pollbroker.port import Port, open_port, socket_type_of
-from pollbroker.pump import Pumping, Socket
+from pollbroker.pump import Socket
 
 SETTLING_DOWN_S: Final = 1.0
 """How long a closed socket's address may still be in use: libzmq closes its listeners in another thread."""
@@ -40,14 +40,13 @@ class Plan:
 
     ports: tuple[PortPlan, ...]
 
-    def open(self, context: zmq.Context[Socket], pumping: Pumping, released: "ReleasedAddresses") -> dict[str, Port]:
+    def open(self, context: zmq.Context[Socket], released: "ReleasedAddresses") -> dict[str, Port]:
         """Open all of them, by name; on an error those that were opened are closed again, and noted as released."""
         opened: dict[str, Port] = {}
         try:
             for plan in self.ports:
                 opened[plan.name] = open_port(
                     context,
-                    pumping,
                     place=plan.place,
                     name=plan.name,
                     socket_type=plan.socket_type,
@@ -99,7 +98,7 @@ def make_plan(
     return Plan(tuple(plans))
 
 
-def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None], pumping: Pumping) -> dict[str, Port]:
+def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None]) -> dict[str, Port]:
     """The ports of a broker whose sockets stay the caller's, by name: frontend, backend, capture.
 
     Raises `DeviceError` for a socket of a type that cannot stand there, and `EngineError` for one that is closed.
@@ -122,7 +121,7 @@ def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None], 
             raise DeviceError(f"{place}: the device {device.name} has no {port}; expected no socket for it")
         else:
             device.check_socket_type(_port_name(port), socket_type_of(socket))
-        ports[port] = Port(port, socket, pumping, owned=False)
+        ports[port] = Port(port, socket, owned=False)
     return ports
 
 

@@ -14,7 +14,7 @@ import zmq
 from pollbroker.endpoint import Endpoint
 from pollbroker.errors import EndpointError, EngineError
 from pollbroker.options import Value, set_options
-from pollbroker.pump import Pumping, Socket
+from pollbroker.pump import Socket
 
 _logger = logging.getLogger("pollbroker")
 
@@ -30,9 +30,9 @@ SPARE_DESCRIPTORS: Final = 16
 class Port:
     """One socket of a broker: `frontend`, `backend` or `capture`."""
 
-    def __init__(
-        self, name: str, socket: Socket, pumping: Pumping, *, owned: bool, endpoints: tuple[str, ...] = ()
-    ) -> None:
+    __slots__ = ("endpoints", "interest", "key", "name", "owned", "plain", "socket")
+
+    def __init__(self, name: str, socket: Socket, *, owned: bool, endpoints: tuple[str, ...] = ()) -> None:
         self.name = name
         self.socket = socket
         """The socket that the engine opened, or that was registered. Only the engine's thread may use it."""
@@ -44,7 +44,6 @@ class Port:
         """The real addresses: what was bound, wildcards resolved, and what was connected."""
         # The classes of zmq.asyncio and zmq.green wait in their own ways: move messages on the plain socket beneath.
         self.plain: Socket = socket if type(socket).recv is zmq.Socket.recv else zmq.Socket(shadow=socket.underlying)
-        self._read_events = pumping.make_event_reader(self.plain)
         self.interest = int(zmq.POLLIN)
         """The events that the waiter was last told to watch for here: at first, what it watches for by default."""
 
@@ -62,11 +61,6 @@ class Port:
         """Raise `zmq.ZMQError` (ENOTSOCK) if the socket was closed under the engine."""
         if self.socket.closed:
             raise zmq.ZMQError(zmq.ENOTSOCK, f"{self.name}: the socket was closed under the engine")
-
-    def read_events(self) -> int:
-        """ZMQ_EVENTS. Reading it processes the socket's pending commands: this is what settles it."""
-        self.check_open()
-        return self._read_events()
 
     def close(self) -> None:
         """Close the socket if the engine opened it; a lent one is left as it is."""
@@ -86,7 +80,6 @@ def socket_type_of(socket: Socket) -> zmq.SocketType:
 
 def open_port(
     context: zmq.Context[Socket],
-    pumping: Pumping,
     *,
     place: str,
     name: str,
@@ -110,7 +103,7 @@ def open_port(
             socket.setsockopt(zmq.IPV6, 1)  # libzmq's default is to know no such device as [::1]
         set_options(place, socket, options)
         addresses = tuple(_attach(place, socket, endpoint) for endpoint in endpoints)
-        return Port(name, socket, pumping, owned=True, endpoints=addresses)
+        return Port(name, socket, owned=True, endpoints=addresses)
     except BaseException:
         socket.close(linger=0)
         raise

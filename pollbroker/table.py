@@ -36,6 +36,8 @@ class Table:
         self._context_ended = context_ended
         self._brokers: dict[str, Broker] = {}
         self._ports: dict[int, tuple[Broker, Port]] = {}
+        self._leaving: set[Broker] = set()
+        self._gone = self._give_back  # one bound method for all of them
 
     def __iter__(self) -> Iterator[Broker]:
         return iter(self._brokers.values())
@@ -53,7 +55,7 @@ class Table:
     def add(self, name: str, device: Device, plan: Plan, prefixes: tuple[bytes, bytes] | None) -> Broker:
         """Open the ports of a plan and start a broker on them."""
         self._check_free(name)
-        return self._enter(name, device, plan.open(self._context, self._pumping, self.released), prefixes)
+        return self._enter(name, device, plan.open(self._context, self.released), prefixes)
 
     def register(
         self,
@@ -67,7 +69,7 @@ class Table:
             numbered = (f"{device.name}-{i}" for i in itertools.count(1))
             name = next(one for one in numbered if one not in self._brokers)
         self._check_free(name)
-        ports = lend_ports(name, device, sockets, self._pumping)
+        ports = lend_ports(name, device, sockets)
         for port in ports.values():
             self._check_new(name, port, ports)
         return self._enter(name, device, ports, prefixes)
@@ -84,17 +86,21 @@ class Table:
             pumping=self._pumping,
             prefixes=prefixes,
             surroundings=self._surroundings,
+            gone=self._gone,
         )
         broker.start()
         for port in broker.ports:
             self._ports[port.key] = (broker, port)
             if port.owned:
                 self.released.forget(port.endpoints)
-        broker.removed.add_done_callback(lambda _: self._give_back(broker))
         self._brokers[name] = broker
         return broker
 
     def _give_back(self, broker: Broker) -> None:
+        """It has ended: its sockets are nobody's now. Unless it was to be removed, it stays in the table to be seen."""
+        if broker in self._leaving:
+            self._leaving.remove(broker)
+            del self._brokers[broker.name]
         for port in broker.ports:
             del self._ports[port.key]
             if port.owned:
@@ -119,9 +125,12 @@ class Table:
         """Take a broker out: at once if it holds nothing, else when it has sent that or the time is over."""
         check_delay(timeout_s)
         broker = self._steerable(name)
-        broker.removed.add_done_callback(lambda _: self._brokers.pop(name, None))
+        if broker.state in FINAL_STATES:
+            del self._brokers[name]
+            return broker
+        self._leaving.add(broker)
         broker.begin_removal()
-        if not broker.removed.done():
+        if broker in self._leaving:
             self._surroundings.call_later(timeout_s, broker.end_removal)
         return broker
 

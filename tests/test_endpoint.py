@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pollbroker.endpoint import Endpoint, parse_endpoints
 from pollbroker.errors import EndpointError
 from pollbroker.port import open_port
-from pollbroker.pump import choose_pumping
 from tests.conftest import Socket
 
 PLACE = "brokers.orders.frontend"
@@ -291,7 +290,6 @@ def test_libzmq_takes_what_is_let_pass_over_tcp(context: zmq.Context[Socket], te
         endpoint = one(text)
         port = open_port(
             context,
-            choose_pumping("python"),
             place=PLACE,
             name="frontend",
             socket_type=zmq.PULL,
@@ -322,7 +320,6 @@ def test_libzmq_takes_what_is_let_pass_over_ipc(
         (endpoint,) = parse_endpoints(PLACE, [f"{'@' if bind else '>'}ipc://{tmp_path}/{name}"])
         port = open_port(
             context,
-            choose_pumping("python"),
             place=PLACE,
             name="frontend",
             socket_type=zmq.PULL,
@@ -351,7 +348,6 @@ def test_what_libzmq_refuses_is_told(context: zmq.Context[Socket], text: str, ex
     def attempt() -> None:
         open_port(
             context,
-            choose_pumping("python"),
             place=PLACE,
             name="frontend",
             socket_type=zmq.PULL,

@@ -28,14 +28,24 @@ def identity(frames: list[bytes]) -> list[bytes]:
     return frames
 
 
-def make_handler_pump(source: Socket, sink: Socket, **options: Any) -> Pump:
-    return HandlerPump(source, sink, identity, **options)
+def make_handler_pump(
+    pumping: Pumping,
+    source: Socket,
+    sink: Socket,
+    *,
+    capture: Socket | None = None,
+    prefix: bytes | None = None,
+    drop_slow_peer: bool = True,
+) -> Pump:
+    sending = pumping.make_sending(sink, capture, prefix, drop_slow_peer)
+    return HandlerPump(pumping.make_receiver(source), identity, sending)
 
 
 MAKERS: dict[str, Callable[..., Pump]] = {
     "native": choose_pumping("native").make_pump,
     "python": choose_pumping("python").make_pump,
-    "handler": make_handler_pump,
+    "native handler": partial(make_handler_pump, choose_pumping("native")),
+    "python handler": partial(make_handler_pump, choose_pumping("python")),
 }
 
 
@@ -281,7 +291,7 @@ class LeavingSink:
             raise zmq.Again
 
 
-@pytest.mark.parametrize("name", ["python", "handler"])
+@pytest.mark.parametrize("name", ["python", "python handler"])
 @pytest.mark.parametrize(
     ("sink_type", "offered"), [(zmq.PUSH, [b"1", b"2", b"3", b"4"]), (zmq.PAIR, [b"1", b"2", b"4"])]
 )

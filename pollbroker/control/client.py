@@ -10,7 +10,7 @@ from pollbroker.control.commands import ERROR, Frames, shown
 from pollbroker.endpoint import parse_endpoints
 from pollbroker.errors import ControlError, EndpointError
 from pollbroker.port import open_port
-from pollbroker.pump import Socket, choose_pumping
+from pollbroker.pump import Socket
 
 
 def request(
@@ -39,7 +39,6 @@ def request(
     end_s = time.monotonic() + timeout_s
     port = open_port(
         context,
-        choose_pumping("python"),
         place="control",
         name="client",
         socket_type=zmq.REQ,

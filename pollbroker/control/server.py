@@ -17,7 +17,7 @@ from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
 from pollbroker.options import parse_options
 from pollbroker.port import Port, open_port
-from pollbroker.pump import Socket, choose_pumping
+from pollbroker.pump import Socket
 
 _logger = logging.getLogger("pollbroker")
 
@@ -109,12 +109,13 @@ def attach(
         # A message without a delimiter, from a peer that has left or does not read, makes libzmq's REP lose its next
         # reply, whoever that is for (rollback() in router.cpp). A ROUTER serves the same clients, and loses none.
         socket_type = zmq.ROUTER
+    if engine.closed:
+        raise EngineError("control: the engine is closed")
     control = Control(engine, socket_type)
     defaults = {"maxmsgsize": _FRAME_MAX_BYTES, **_OPTIONS.get(socket_type, {})}
     given = {str(option).lower(): value for option, value in (options or {}).items()}
     port = open_port(
         engine.context,
-        choose_pumping(engine.statistics().pump),
         place="control",
         name="control",
         socket_type=socket_type,
@@ -136,5 +137,5 @@ def attach_socket(engine: Engine, socket: Socket) -> ControlServer:
     """
     if socket.closed:
         raise EngineError("control: the socket is closed; expected an open REP, PAIR, SUB or ROUTER socket")
-    port = Port("control", socket, choose_pumping(engine.statistics().pump), owned=False)
+    port = Port("control", socket, owned=False)
     return ControlServer(engine, Control(engine, port.type), port)

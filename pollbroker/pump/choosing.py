@@ -6,8 +6,16 @@ from importlib import import_module
 from typing import Final
 
 from pollbroker.errors import ConfigError
-from pollbroker.pump import hub, python
-from pollbroker.pump.contract import CollectorFactory, EventReaderFactory, FlowFactory, HubFactory, PumpFactory
+from pollbroker.pump import hub, python, sending
+from pollbroker.pump.contract import (
+    CollectorFactory,
+    EventReaderFactory,
+    FlowFactory,
+    HubFactory,
+    PumpFactory,
+    ReceiverFactory,
+    SendingFactory,
+)
 
 
 @dataclass(frozen=True)
@@ -16,6 +24,8 @@ class Pumping:
 
     name: str
     make_pump: PumpFactory
+    make_receiver: ReceiverFactory
+    make_sending: SendingFactory
     make_event_reader: EventReaderFactory
     make_flow: FlowFactory
     make_hub: HubFactory
@@ -23,7 +33,15 @@ class Pumping:
     """None: a selector does it."""
 
 
-PYTHON: Final = Pumping("python", python.Pump, python.EventReader, hub.Flow, hub.Hub)
+PYTHON: Final = Pumping(
+    "python",
+    make_pump=python.Pump,
+    make_receiver=sending.receiver,
+    make_sending=sending.Sending,
+    make_event_reader=python.EventReader,
+    make_flow=hub.Flow,
+    make_hub=hub.Hub,
+)
 """The one that is always there; its flows take every pump."""
 
 
@@ -44,4 +62,13 @@ def choose_pumping(name: str | None = None) -> Pumping:
         if name == "native":
             raise ConfigError(f"{place}: the native pump cannot be loaded here: {error}") from error
         return PYTHON
-    return Pumping("native", native.Pump, native.EventReader, native.Flow, native.Hub, native.Collector)
+    return Pumping(
+        "native",
+        make_pump=native.Pump,
+        make_receiver=native.Receiver,
+        make_sending=native.Sending,
+        make_event_reader=native.EventReader,
+        make_flow=native.Flow,
+        make_hub=native.Hub,
+        make_collector=native.Collector,
+    )

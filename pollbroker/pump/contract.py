@@ -74,6 +74,34 @@ class PumpFactory(Protocol):
         `drop_slow_peer`: whether a message for a ROUTER's one full peer is dropped (counted), or held."""
 
 
+class Sending(Protocol):
+    """The sink of a flow with a handler, and its capture socket."""
+
+    @property
+    def sent(self) -> int:
+        """Messages that the sink has accepted so far."""
+
+    def send(self, message: list[bytes], /) -> int:
+        """Offer a whole message: SENT, REFUSED (offer it again later) or DROPPED (counted)."""
+
+    def add_to(self, counters: Counters, /) -> Counters:
+        """`counters` with the sending side filled in."""
+
+
+class SendingFactory(Protocol):
+    """Makes the sending side of a flow; for the arguments see `PumpFactory`."""
+
+    def __call__(
+        self, sink: Socket, capture: Socket | None, prefix: bytes | None, drop_slow_peer: bool, /
+    ) -> Sending: ...
+
+
+class ReceiverFactory(Protocol):
+    """Makes a function that receives one message without waiting, or gives None. It raises `zmq.ZMQError`."""
+
+    def __call__(self, socket: Socket, /) -> Callable[[], list[bytes] | None]: ...
+
+
 class EventReaderFactory(Protocol):
     """Makes a function that reads a socket's ZMQ_EVENTS, and so processes its pending commands."""
 
@@ -183,9 +211,9 @@ class Hub(Protocol):
         Raises as `work`.
         """
 
-    def bell(self, port: int, aside: Callable[[], None], /) -> Callable[[], None]:
-        """What to call when something happens at a port. `aside` calls `wake`, and sees to what comes of that; a native
-        collector can do without it as long as nothing does."""
+    def bell(self, port: int, wake: Callable[[Any, int], None], /) -> Callable[[], None]:
+        """What to call when something happens at a port: it calls `wake(hub, port)`, the loop's way to call the hub's
+        `wake` and to see to what comes of that. A native collector can do without as long as nothing does."""
 
     def interest(self, port: int, /) -> int:
         """The events for which a port has to be watched: a flow that could not move for them is not woken by them."""

@@ -8,13 +8,11 @@ that one message, is counted, and is logged once a second at most.
 import logging
 import reprlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeGuard
 
-import zmq
-
-from pollbroker.pump.contract import EMPTY, FULL, LIMIT, Handler, Message, Socket
-from pollbroker.pump.sending import DONTWAIT, REFUSED, SENT, Sending
+from pollbroker.pump.contract import EMPTY, FULL, LIMIT, Handler, Message, Sending
+from pollbroker.pump.sending import REFUSED
 from pollbroker.statistics import Counters
 
 _logger = logging.getLogger("pollbroker")
@@ -23,22 +21,13 @@ _LOG_INTERVAL_S: Final = 1.0
 
 
 class HandlerPump:
-    """Moves messages from `source` through `handler` to `sink`; see `pollbroker.pump.contract`."""
+    """Moves what `receive` takes through `handler` to where `sending` sends it; see `pollbroker.pump.contract`."""
 
-    def __init__(
-        self,
-        source: Socket,
-        sink: Socket,
-        handler: Handler,
-        *,
-        capture: Socket | None = None,
-        prefix: bytes | None = None,
-        drop_slow_peer: bool = True,
-    ) -> None:
-        self._source = source
+    def __init__(self, receive: Callable[[], list[bytes] | None], handler: Handler, sending: Sending) -> None:
+        self._receive = receive
         self._handler = handler
-        self._sending = Sending(sink, capture, prefix, drop_slow_peer)
-        self._held: Message | None = None
+        self._sending = sending
+        self._held: list[bytes] | None = None
         self._rest: Iterator[Message] | None = None
         self._last_log_s = float("-inf")
         self._received = 0
@@ -74,35 +63,31 @@ class HandlerPump:
         )
 
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:
-        messages = moved_bytes = 0
-        while messages < limit_messages and moved_bytes < limit_bytes:
-            if self._held is None:
+        receive, send = self._receive, self._sending.send
+        messages, begun = 0, self._received_bytes
+        while messages < limit_messages and self._received_bytes - begun < limit_bytes:
+            message = self._held
+            if message is None:
                 if self._rest is not None:
-                    self._held = self._next(self._rest, first=False)
+                    message = self._next(self._rest, first=False)
                 else:
-                    frames = self._receive()
+                    frames = receive()
                     if frames is None:
                         return EMPTY
-                    moved_bytes += sum(map(len, frames))
-                    self._held = self._handle(frames)
-            if self._held is not None:
-                if self._send(self._held) == REFUSED:
+                    self._received += 1
+                    self._received_frames += len(frames)
+                    self._received_bytes += sum(map(len, frames))
+                    message = self._handle(frames)
+                self._held = message
+            if message is not None:
+                if send(message) == REFUSED:
+                    self._held = list(message)  # a handler may use one list again
                     return FULL
                 self._held = None
             messages += 1
         return LIMIT
 
-    def _receive(self) -> list[bytes] | None:
-        try:
-            frames = self._source.recv_multipart(DONTWAIT)
-        except zmq.Again:
-            return None
-        self._received += 1
-        self._received_frames += len(frames)
-        self._received_bytes += sum(map(len, frames))
-        return frames
-
-    def _handle(self, frames: list[bytes]) -> Message | None:
+    def _handle(self, frames: list[bytes]) -> list[bytes] | None:
         """What the handler makes of a message, or None if nothing is to be sent (counted)."""
         try:
             result = self._handler(frames)
@@ -115,12 +100,12 @@ class HandlerPump:
         if result is None:
             self._filtered += 1
             return None
-        if isinstance(result, Iterator):
+        if type(result) is not list and isinstance(result, Iterator):
             self._rest = result
             return self._next(result, first=True)
         return self._checked(result)
 
-    def _next(self, rest: Iterator[Message], *, first: bool) -> Message | None:
+    def _next(self, rest: Iterator[Message], *, first: bool) -> list[bytes] | None:
         """The next message of an iterator, or None (counted, if it is the first, or if the iterator raised)."""
         try:
             message = next(rest)
@@ -142,11 +127,11 @@ class HandlerPump:
         self._added += not first
         return self._checked(message)
 
-    def _checked(self, message: Any) -> Message | None:
-        """The message as a list of its own, since a handler may use one list again; or None (counted) if it is none."""
+    def _checked(self, message: Any) -> list[bytes] | None:
+        """The message as a list, or None (counted) if it is none."""
         try:
             if _is_message(message):
-                return list(message)
+                return message if type(message) is list else list(message)
             found = reprlib.repr(message)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is no message
             found = f"what raised {error!r}"
@@ -161,19 +146,13 @@ class HandlerPump:
             name = getattr(self._handler, "__qualname__", repr(self._handler))
             _logger.error("handler %s: a message was dropped (%d so far)", name, self._failed, exc_info=error)
 
-    def _send(self, message: Message) -> int:
-        last = len(message) - 1
-        outcome = self._sending.offer(message[0], last > 0)
-        if outcome == SENT:
-            for i in range(1, last + 1):
-                self._sending.follow(message[i], i < last)
-        return outcome
-
 
 def _is_message(value: Any) -> TypeGuard[Message]:
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, (bytes, bytearray, memoryview, str))
-        and len(value) > 0
-        and all(isinstance(frame, bytes) for frame in value)
-    )
+    if type(value) is not list and (
+        not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray, memoryview, str))
+    ):
+        return False
+    for frame in value:
+        if not isinstance(frame, bytes):
+            return False
+    return len(value) > 0

@@ -25,6 +25,7 @@ assert (RETRY, DRAINED) == (_RETRY, _DRAINED)
 assert (POLLIN, POLLOUT) == (zmq.POLLIN, zmq.POLLOUT)
 
 
+@cython.final
 cdef class Flow:
     """One direction of a broker; see `pollbroker.pump.contract`."""
 
@@ -46,14 +47,14 @@ cdef class Flow:
     cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes, double now_s) except -1:
         """Let the pump work once, take on the state that its outcome means, and say whether the sink was touched."""
         cdef Pump pump = self.pump
-        cdef uint64_t sent = pump.sent_, received = pump.received_
+        cdef uint64_t sent = pump.sending.sent_, received = pump.received_
         cdef bint held = pump.holding
         cdef int outcome
         with nogil:
             outcome = pump._move(limit_messages, limit_bytes)
         if outcome == ERROR:
             raise _error(pump.code)
-        if pump.sent_ != sent or not pump.holding:
+        if pump.sending.sent_ != sent or not pump.holding:
             if self.stalling:
                 self._end_stall(now_s)
             self.sink_is_trusted = True
@@ -99,6 +100,7 @@ cdef class Flow:
         return self.stalled_before_s + (now_s - self.stalled_since if self.stalling else 0.0)
 
 
+@cython.final
 cdef class Hub:
     """The flows of one broker; see `pollbroker.pump.contract`."""
 
@@ -181,8 +183,8 @@ cdef class Hub:
                 return True
         return False
 
-    def bell(self, int port, aside):
-        return Bell(self, port, aside)
+    def bell(self, int port, wake):
+        return Bell(self, port, wake)
 
     def interest(self, int port):
         return self._interest(port)
@@ -250,24 +252,26 @@ cdef enum:
     MOST_EVENTS = 256  # of one turn: the kernel tells the others first in the next
 
 
+@cython.final
 cdef class Bell:
-    """Wakes a hub for the port at a place. `aside` does the same by way of the loop, which sees to what comes of it."""
+    """Wakes a hub for the port at a place, by way of the loop, which sees to what comes of it: `wake(hub, place)`."""
 
     cdef readonly Hub hub
     cdef readonly int place
-    cdef object aside
+    cdef object wake
 
-    def __init__(self, Hub hub not None, int place, aside):
+    def __init__(self, Hub hub not None, int place, wake):
         self.hub = hub
         self.place = place
-        self.aside = aside
+        self.wake = wake
 
     def __call__(self):
-        self.aside()
+        self.wake(self.hub, self.place)
 
 
+@cython.final
 cdef class Collector:
-    """Reads an epoll set without waiting: rings the bells itself, and returns the other wakes; see the contract."""
+    """Reads an epoll set without waiting: rings the bells that wake a reader, and returns the other wakes; see the contract."""
 
     cdef int epoll
     cdef dict wakes
@@ -288,7 +292,7 @@ cdef class Collector:
             if isinstance(wake, Bell):
                 bell = wake
                 if not bell.hub._have_read(bell.place):
-                    others.append(bell.aside)
+                    others.append(bell)
             elif wake is not None:
                 others.append(wake)
         return others

@@ -9,6 +9,7 @@ need not be settled.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import zmq
@@ -160,8 +161,8 @@ class Hub:
         self._settle(port)
         return self._outcome()
 
-    def bell(self, port: int, aside: Callable[[], None], /) -> Callable[[], None]:
-        return aside
+    def bell(self, port: int, wake: Callable[[Any, int], None], /) -> Callable[[], None]:
+        return partial(wake, self, port)
 
     def interest(self, port: int, /) -> int:
         events = 0

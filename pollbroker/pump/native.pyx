@@ -14,9 +14,12 @@ sockets are open is the caller's to see to, before each call: libzmq cannot tell
 """
 
 import ctypes
+from dataclasses import replace
 
+cimport cython
+from cpython.bytes cimport PyBytes_AsStringAndSize, PyBytes_FromStringAndSize
 from libc.stdint cimport uint64_t, uintptr_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 import zmq
@@ -28,6 +31,9 @@ from pollbroker.pump.contract import FULL as _FULL
 from pollbroker.pump.contract import LIMIT as _LIMIT
 from pollbroker.pump.contract import RETRY as _RETRY
 from pollbroker.pump.contract import FlowState as _FlowState
+from pollbroker.pump.sending import DROPPED as _DROPPED
+from pollbroker.pump.sending import REFUSED as _REFUSED
+from pollbroker.pump.sending import SENT as _SENT
 from pollbroker.statistics import Counters
 
 cdef extern from "errno.h" nogil:
@@ -96,6 +102,16 @@ cdef int _events(void *socket) noexcept nogil:
     return events
 
 
+cdef int _receive(zmq_msg_t *msg, void *socket) noexcept nogil:
+    """zmq_msg_recv without waiting, again after EINTR: 0, or the errno."""
+    cdef int code
+    while zmq_msg_recv(msg, socket, DONTWAIT) < 0:
+        code = zmq_errno()
+        if code != EINTR:
+            return code
+    return 0
+
+
 cdef int _send(zmq_msg_t *msg, void *socket, int flags) noexcept nogil:
     """zmq_msg_send, again after EINTR: 0, or the errno."""
     cdef int code
@@ -117,6 +133,7 @@ cdef int _send_settled(zmq_msg_t *msg, void *socket, int flags) noexcept nogil:
     return code
 
 
+@cython.final
 cdef class EventReader:
     """Reads a socket's ZMQ_EVENTS: `reader() -> int`. Raises `zmq.ZMQError`."""
 
@@ -134,52 +151,30 @@ cdef class EventReader:
         return events
 
 
+include "sending.pxi"
+
+
+@cython.final
 cdef class Pump:
-    """Moves whole messages from `source` to `sink`; see `pollbroker.pump` for the contract."""
+    """Moves whole messages from `source` to `sink`; see `pollbroker.pump.contract`."""
 
-    cdef object sockets  # keeps them alive
+    cdef object socket  # keeps it alive
     cdef void *source
-    cdef void *sink
-    cdef void *capture
-    cdef bint sink_is_router, sink_is_pair, capture_is_pair, drop_slow_peer
-    cdef object prefix
-    cdef const char *prefix_data
-    cdef size_t prefix_size
-
+    cdef Sending sending
     cdef zmq_msg_t msg
-    cdef bint holding
-    cdef zmq_msg_t *copies
-    cdef size_t copies_used, copies_room
-    cdef bint copies_lost
-
-    cdef uint64_t received_, received_frames, received_bytes, sent_, sent_frames, sent_bytes
-    cdef uint64_t unroutable, slow_peer, interrupted, captured, capture_dropped
-    cdef uint64_t message_frames, message_bytes
-    cdef bint more
+    cdef bint holding, more
     cdef int code
+    cdef uint64_t received_, received_frames, received_bytes
 
     def __cinit__(self):
         zmq_msg_init(&self.msg)
 
     def __init__(self, source, sink, *, capture=None, prefix=None, drop_slow_peer=True):
-        self.sockets = (source, sink, capture)
+        self.socket = source
         self.source = <void *> <uintptr_t> source.underlying
-        self.sink = <void *> <uintptr_t> sink.underlying
-        self.capture = <void *> <uintptr_t> capture.underlying if capture is not None else NULL
-        self.sink_is_router = sink.type == zmq.ROUTER
-        self.sink_is_pair = sink.type == zmq.PAIR
-        self.capture_is_pair = capture is not None and capture.type == zmq.PAIR
-        self.drop_slow_peer = drop_slow_peer
-        self.prefix = prefix
-        self.prefix_data = NULL
-        self.prefix_size = 0
-        if prefix is not None:
-            self.prefix_data = prefix
-            self.prefix_size = len(prefix)
+        self.sending = Sending(sink, capture, prefix, drop_slow_peer)
 
     def __dealloc__(self):
-        self._forget_copies()
-        free(self.copies)
         zmq_msg_close(&self.msg)
 
     @property
@@ -188,19 +183,17 @@ cdef class Pump:
 
     @property
     def sent(self):
-        return self.sent_
+        return self.sending.sent_
 
     @property
     def held(self):
         return int(self.holding)
 
     def counters(self):
-        return Counters(
+        return self.sending.add_to(Counters(
             received=self.received_, received_frames=self.received_frames, received_bytes=self.received_bytes,
-            sent=self.sent_, sent_frames=self.sent_frames, sent_bytes=self.sent_bytes,
-            held=self.held, unroutable=self.unroutable, slow_peer=self.slow_peer, interrupted=self.interrupted,
-            captured=self.captured, capture_dropped=self.capture_dropped,
-        )
+            held=self.held,
+        ))
 
     def move(self, uint64_t limit_messages, uint64_t limit_bytes):
         cdef int outcome
@@ -211,182 +204,80 @@ cdef class Pump:
         return outcome
 
     cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes) noexcept nogil:
-        cdef uint64_t messages = 0
-        cdef uint64_t moved_bytes = 0
+        cdef uint64_t messages = 0, moved_bytes = 0, before
         cdef int outcome
         while messages < limit_messages and moved_bytes < limit_bytes:
+            before = self.received_bytes - (zmq_msg_size(&self.msg) if self.holding else 0)
             if not self.holding:
-                outcome = self._receive()
-                if outcome != SENT:
-                    return outcome
+                self.code = _receive(&self.msg, self.source)
+                if self.code != 0:
+                    return EMPTY if self.code == EAGAIN else ERROR
                 self.received_ += 1
+                self._count_received()
                 self.holding = True
-            outcome = self._offer()
+            outcome = self.sending._offer(&self.msg, self.more)
             if outcome == FULL or outcome == ERROR:
+                self.code = self.sending.code
                 return outcome
             self.holding = False
-            if (self._discard() if outcome == DROP else self._finish()) == ERROR:
+            if self.more and self._pass_on(outcome == DROP) == ERROR:
                 return ERROR
             messages += 1
-            moved_bytes += self.message_bytes
+            moved_bytes += self.received_bytes - before
         return LIMIT
 
-    cdef int _receive(self) noexcept nogil:
-        """Take a first frame: SENT (it is in `msg`), EMPTY or ERROR."""
-        while zmq_msg_recv(&self.msg, self.source, DONTWAIT) < 0:
-            self.code = zmq_errno()
-            if self.code == EAGAIN:
-                return EMPTY
-            if self.code != EINTR:
-                return ERROR
-        self.message_frames = self.message_bytes = 0
-        self._count_received()
-        return SENT
-
-    cdef int _receive_next(self) noexcept nogil:
-        """Take a frame that libzmq has announced: it is there, since messages are delivered whole. SENT or ERROR."""
-        while zmq_msg_recv(&self.msg, self.source, DONTWAIT) < 0:
-            self.code = zmq_errno()
-            if self.code != EINTR:
-                self.interrupted += 1
-                return ERROR
-        self._count_received()
-        return SENT
-
     cdef void _count_received(self) noexcept nogil:
-        cdef size_t size = zmq_msg_size(&self.msg)
         self.more = zmq_msg_more(&self.msg) != 0
         self.received_frames += 1
-        self.received_bytes += size
-        self.message_frames += 1
-        self.message_bytes += size
+        self.received_bytes += zmq_msg_size(&self.msg)
 
-    cdef int _offer(self) noexcept nogil:
-        """Offer the held first frame to the sink: SENT, FULL (it is held still), DROP (counted) or ERROR (held still)."""
-        if self.sink_is_router and not self.more:
-            self.unroutable += 1  # libzmq would take it and drop it in silence: there is nothing behind the routing id
-            return DROP
-        if self.capture != NULL:
-            self._keep_copy()
-        cdef int flags = DONTWAIT | SNDMORE if self.more else DONTWAIT
-        if self.sink_is_router and self.drop_slow_peer:
-            self.code = _send_settled(&self.msg, self.sink, flags)
-        else:
-            self.code = _send(&self.msg, self.sink, flags)
-        if self.code == 0:
-            return SENT
-        self._forget_copies()
-        if self.code == EHOSTUNREACH:
-            self.unroutable += 1
-            return DROP
-        if self.code != EAGAIN:
-            return ERROR
-        if self.sink_is_router and self.drop_slow_peer:
-            self.slow_peer += 1
-            return DROP
-        return FULL
+    cdef int _pass_on(self, bint dropped) noexcept nogil:
+        """Send what follows a first frame that was accepted, or read what follows one that was dropped, and no further.
 
-    cdef int _finish(self) noexcept nogil:
-        """Send what follows an accepted first frame: SENT (whole, or counted as interrupted) or ERROR."""
-        cdef bint broken = False
-        cdef int flags
+        libzmq has announced those frames, and delivers messages whole: they are there.
+        """
         while self.more:
-            if self._receive_next() == ERROR:
-                self._forget_copies()
+            self.code = _receive(&self.msg, self.source)
+            if self.code != 0:
+                if not dropped:
+                    self.sending._interrupt()
                 return ERROR
-            if broken and self.sink_is_pair:
-                continue  # the next peer of a PAIR would be given the rest as a message of its own
-            if self.capture != NULL and not broken:
-                self._keep_copy()
-            flags = DONTWAIT | SNDMORE if self.more else DONTWAIT
-            self.code = _send(&self.msg, self.sink, flags)
-            if self.code == EAGAIN:
-                broken = True  # libzmq's lb.cpp: the peer has left; this frame is lost and the rest is swallowed
-            elif self.code != 0:
-                self.interrupted += 1
-                self._forget_copies()
-                return ERROR
-        if broken:
-            self.interrupted += 1
-            self._forget_copies()
-            return SENT
-        self.sent_ += 1
-        self.sent_frames += self.message_frames
-        self.sent_bytes += self.message_bytes
-        if self.capture != NULL:
-            return self._send_copies()
-        return SENT
-
-    cdef int _discard(self) noexcept nogil:
-        """Read the rest of a message that is dropped, and no further: SENT or ERROR."""
-        while self.more:
-            while zmq_msg_recv(&self.msg, self.source, DONTWAIT) < 0:
-                self.code = zmq_errno()
-                if self.code != EINTR:
-                    return ERROR
             self._count_received()
+            if not dropped and self.sending._follow(&self.msg, self.more) == ERROR:
+                self.code = self.sending.code
+                return ERROR
         return SENT
 
-    # -- capture: a message is copied frame by frame, and the copy is sent when the message is through ----------------
 
-    cdef void _keep_copy(self) noexcept nogil:
-        """Keep a copy of the frame in `msg`, behind the prefix if it is the first; large frames are shared, not copied."""
-        if self.copies_used == 0 and self.prefix_data != NULL and self._make_room():
-            if zmq_msg_init_size(&self.copies[0], self.prefix_size) == 0:
-                memcpy(zmq_msg_data(&self.copies[0]), self.prefix_data, self.prefix_size)
-                self.copies_used = 1
-            else:
-                self.copies_lost = True
-        if self._make_room():
-            zmq_msg_init(&self.copies[self.copies_used])
-            zmq_msg_copy(&self.copies[self.copies_used], &self.msg)
-            self.copies_used += 1
+@cython.final
+cdef class Receiver:
+    """Receives from a socket without waiting: `receiver() -> list[bytes] | None`. Raises `zmq.ZMQError`."""
 
-    cdef bint _make_room(self) noexcept nogil:
-        cdef zmq_msg_t *grown
-        cdef size_t room
-        if self.copies_used == self.copies_room:
-            room = self.copies_room * 2 if self.copies_room else 8
-            grown = <zmq_msg_t *> realloc(self.copies, room * sizeof(zmq_msg_t))
-            if grown == NULL:
-                self.copies_lost = True
-                return False
-            self.copies, self.copies_room = grown, room
-        return True
+    cdef object socket
+    cdef void *handle
 
-    cdef void _forget_copies(self) noexcept nogil:
-        cdef size_t i
-        for i in range(self.copies_used):
-            zmq_msg_close(&self.copies[i])
-        self.copies_used = 0
-        self.copies_lost = False
+    def __init__(self, socket):
+        self.socket = socket
+        self.handle = <void *> <uintptr_t> socket.underlying
 
-    cdef int _send_copies(self) noexcept nogil:
-        """Give the copies to the capture socket: SENT, whether it takes them or not (counted), or ERROR."""
-        cdef size_t i
-        cdef int flags, code = 0
-        cdef bint lost = self.copies_lost
-        for i in range(self.copies_used):
-            if lost and (i <= 1 or self.capture_is_pair):
-                break  # the first frame was refused, or a PAIR's next peer would be given the rest as a message
-            flags = DONTWAIT | SNDMORE if i + 1 < self.copies_used else DONTWAIT
-            if i == 0:
-                code = _send_settled(&self.copies[i], self.capture, flags)
-            else:
-                code = _send(&self.copies[i], self.capture, flags)
-            if code != 0:
-                lost = True
-                if code != EAGAIN:
-                    break
-        self._forget_copies()
-        if lost:
-            self.capture_dropped += 1
-        else:
-            self.captured += 1
-        if code != 0 and code != EAGAIN:
-            self.code = code
-            return ERROR
-        return SENT
+    def __call__(self):
+        cdef zmq_msg_t msg
+        cdef int code
+        cdef bint more = True
+        cdef list frames = []
+        zmq_msg_init(&msg)
+        try:
+            while more:
+                code = _receive(&msg, self.handle)
+                if code != 0:
+                    if code == EAGAIN and not frames:
+                        return None
+                    raise _error(code)
+                more = zmq_msg_more(&msg) != 0
+                frames.append(PyBytes_FromStringAndSize(<char *> zmq_msg_data(&msg), zmq_msg_size(&msg)))
+        finally:
+            zmq_msg_close(&msg)
+        return frames
 
 
 include "hub.pxi"

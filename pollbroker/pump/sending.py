@@ -1,9 +1,10 @@
-"""How the Python pumps send one message without waiting: offer its first frame, then send what follows.
+"""How one message is sent without waiting: offer its first frame, then send what follows. `sending.pxi` is the native
+twin.
 
 The rules are those of `native.pyx`; `python.py` and `handler.py` share them through this room.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from errno import EHOSTUNREACH
 from typing import Final, TypeAlias
@@ -38,6 +39,18 @@ def send_settled(socket: Socket, frame: Part, flags: int) -> None:
         socket.send(frame, flags, False)
 
 
+def receiver(socket: Socket) -> Callable[[], list[bytes] | None]:
+    """A function that receives one message without waiting, or gives None. It raises `zmq.ZMQError`."""
+
+    def receive() -> list[bytes] | None:
+        try:
+            return socket.recv_multipart(DONTWAIT)
+        except zmq.Again:
+            return None
+
+    return receive
+
+
 class Sending:
     """The sink of a flow, its capture socket, and the counters of both."""
 
@@ -67,6 +80,15 @@ class Sending:
         self.interrupted = 0
         self.captured = 0
         self.capture_dropped = 0
+
+    def send(self, message: list[bytes]) -> int:
+        """Offer a whole message: SENT, REFUSED (offer it again later) or DROPPED (counted)."""
+        last = len(message) - 1
+        outcome = self.offer(message[0], last > 0)
+        if outcome == SENT:
+            for i in range(1, last + 1):
+                self.follow(message[i], i < last)
+        return outcome
 
     def offer(self, frame: Part, more: bool) -> int:
         """Offer a message's first frame: SENT, REFUSED (offer it again later) or DROPPED (counted)."""

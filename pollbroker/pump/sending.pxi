@@ -1,0 +1,200 @@
+# The native sending side: `sending.py` in C, for one sink and the capture socket beside it.
+#
+# The rules are those of `sending.py`; a change here is a change there. It is a part of `native.pyx`, because the pump
+# calls it for every frame.
+
+
+@cython.final
+cdef class Sending:
+    """The sink of a flow, its capture socket, and the counters of both; see `sending.py`."""
+
+    cdef object sockets  # keeps them alive
+    cdef void *sink
+    cdef void *capture
+    cdef bint sink_is_router, sink_is_pair, capture_is_pair, drop_slow_peer
+    cdef object prefix
+    cdef const char *prefix_data
+    cdef size_t prefix_size
+
+    cdef zmq_msg_t *copies
+    cdef size_t copies_used, copies_room
+    cdef bint copies_lost
+
+    cdef uint64_t sent_, sent_frames, sent_bytes
+    cdef uint64_t unroutable, slow_peer, interrupted, captured, capture_dropped
+    cdef uint64_t message_frames, message_bytes
+    cdef bint broken
+    cdef int code
+
+    def __init__(self, sink, capture, prefix, drop_slow_peer):
+        self.sockets = sink if capture is None else (sink, capture)
+        self.sink = <void *> <uintptr_t> sink.underlying
+        self.capture = <void *> <uintptr_t> capture.underlying if capture is not None else NULL
+        self.sink_is_router = sink.type == zmq.ROUTER
+        self.sink_is_pair = sink.type == zmq.PAIR
+        self.capture_is_pair = capture is not None and capture.type == zmq.PAIR
+        self.drop_slow_peer = drop_slow_peer and self.sink_is_router
+        self.prefix = prefix
+        self.prefix_data = NULL
+        self.prefix_size = 0
+        if prefix is not None:
+            self.prefix_data = prefix
+            self.prefix_size = len(prefix)
+
+    def __dealloc__(self):
+        self._forget_copies()
+        free(self.copies)
+
+    @property
+    def sent(self):
+        return self.sent_
+
+    def add_to(self, counters):
+        """`counters` with the sending side filled in."""
+        return replace(
+            counters,
+            sent=self.sent_, sent_frames=self.sent_frames, sent_bytes=self.sent_bytes,
+            unroutable=self.unroutable, slow_peer=self.slow_peer, interrupted=self.interrupted,
+            captured=self.captured, capture_dropped=self.capture_dropped,
+        )
+
+    def send(self, list message not None):
+        """Offer a whole message of bytes: SENT, REFUSED (offer it again later) or DROPPED (counted)."""
+        cdef zmq_msg_t msg
+        cdef Py_ssize_t i, last = len(message) - 1
+        cdef int outcome = SENT
+        cdef char *data
+        cdef Py_ssize_t size
+        for i in range(last + 1):
+            PyBytes_AsStringAndSize(message[i], &data, &size)
+            if zmq_msg_init_size(&msg, size) != 0:
+                if i > 0:
+                    self._interrupt()
+                raise MemoryError()
+            memcpy(zmq_msg_data(&msg), data, size)
+            outcome = self._offer(&msg, i < last) if i == 0 else self._follow(&msg, i < last)
+            zmq_msg_close(&msg)
+            if outcome == ERROR:
+                raise _error(self.code)
+            if outcome != SENT:
+                break
+        return _REFUSED if outcome == FULL else _DROPPED if outcome == DROP else _SENT
+
+    cdef int _offer(self, zmq_msg_t *msg, bint more) noexcept nogil:
+        """Offer a message's first frame: SENT, FULL (offer it again later), DROP (counted) or ERROR (as FULL)."""
+        cdef int flags = DONTWAIT | SNDMORE if more else DONTWAIT
+        cdef size_t size = zmq_msg_size(msg)
+        if self.sink_is_router and not more:
+            self.unroutable += 1  # libzmq would take it and drop it in silence: there is nothing behind the routing id
+            return DROP
+        if self.capture != NULL:
+            self._keep_copy(msg)
+        self.code = _send_settled(msg, self.sink, flags) if self.drop_slow_peer else _send(msg, self.sink, flags)
+        if self.code == 0:
+            self.broken = False
+            self.message_frames = 1
+            self.message_bytes = size
+            return SENT if more else self._complete()
+        self._forget_copies()
+        if self.code == EHOSTUNREACH:
+            self.unroutable += 1
+            return DROP
+        if self.code != EAGAIN:
+            return ERROR
+        if self.drop_slow_peer:
+            self.slow_peer += 1
+            return DROP
+        return FULL
+
+    cdef int _follow(self, zmq_msg_t *msg, bint more) noexcept nogil:
+        """Send the next frame of a message whose first frame was accepted: SENT or ERROR."""
+        self.message_frames += 1
+        self.message_bytes += zmq_msg_size(msg)
+        # The next peer of a PAIR would be given the rest of a broken message as a message of its own.
+        if not (self.broken and self.sink_is_pair):
+            if self.capture != NULL and not self.broken:
+                self._keep_copy(msg)
+            self.code = _send(msg, self.sink, DONTWAIT | SNDMORE if more else DONTWAIT)
+            if self.code == EAGAIN:
+                # libzmq's lb.cpp: the peer has left; this frame is lost, and the rest is swallowed. To send this frame
+                # again would begin a new message.
+                self.broken = True
+            elif self.code != 0:
+                self._interrupt()
+                return ERROR
+        return SENT if more else self._complete()
+
+    cdef void _interrupt(self) noexcept nogil:
+        """The rest of a message that was begun will never be sent."""
+        self.interrupted += 1
+        self._forget_copies()
+
+    cdef int _complete(self) noexcept nogil:
+        if self.broken:
+            self._interrupt()
+            return SENT
+        self.sent_ += 1
+        self.sent_frames += self.message_frames
+        self.sent_bytes += self.message_bytes
+        return SENT if self.capture == NULL else self._send_copies()
+
+    # -- capture: a message is copied frame by frame, and the copy is sent when the message is through ----------------
+
+    cdef void _keep_copy(self, zmq_msg_t *msg) noexcept nogil:
+        """Keep a copy of the frame, behind the prefix if it is the first; large frames are shared, not copied."""
+        if self.copies_used == 0 and self.prefix_data != NULL and self._make_room():
+            if zmq_msg_init_size(&self.copies[0], self.prefix_size) == 0:
+                memcpy(zmq_msg_data(&self.copies[0]), self.prefix_data, self.prefix_size)
+                self.copies_used = 1
+            else:
+                self.copies_lost = True
+        if self._make_room():
+            zmq_msg_init(&self.copies[self.copies_used])
+            zmq_msg_copy(&self.copies[self.copies_used], msg)
+            self.copies_used += 1
+
+    cdef bint _make_room(self) noexcept nogil:
+        cdef zmq_msg_t *grown
+        cdef size_t room
+        if self.copies_used == self.copies_room:
+            room = self.copies_room * 2 if self.copies_room else 8
+            grown = <zmq_msg_t *> realloc(self.copies, room * sizeof(zmq_msg_t))
+            if grown == NULL:
+                self.copies_lost = True
+                return False
+            self.copies, self.copies_room = grown, room
+        return True
+
+    cdef void _forget_copies(self) noexcept nogil:
+        cdef size_t i
+        for i in range(self.copies_used):
+            zmq_msg_close(&self.copies[i])
+        self.copies_used = 0
+        self.copies_lost = False
+
+    cdef int _send_copies(self) noexcept nogil:
+        """Give the copies to the capture socket: SENT, whether it takes them or not (counted), or ERROR."""
+        cdef size_t i
+        cdef int flags, code = 0
+        cdef bint lost = self.copies_lost
+        for i in range(self.copies_used):
+            if lost and (i <= 1 or self.capture_is_pair):
+                break  # the first frame was refused, or a PAIR's next peer would be given the rest as a message
+            flags = DONTWAIT | SNDMORE if i + 1 < self.copies_used else DONTWAIT
+            if i == 0:
+                code = _send_settled(&self.copies[i], self.capture, flags)
+            else:
+                code = _send(&self.copies[i], self.capture, flags)
+            if code != 0:
+                lost = True
+                if code != EAGAIN:
+                    break
+        self._forget_copies()
+        if lost:
+            self.capture_dropped += 1
+        else:
+            self.captured += 1
+        if code != 0 and code != EAGAIN:
+            self.code = code
+            return ERROR
+        return SENT
