@@ -41,10 +41,11 @@ class Child:
 
     def __init__(self, role: str, assignment: Assignment, environment: Mapping[str, str]) -> None:
         self._role = role
+        self._assignment = json.dumps(dataclasses.asdict(assignment)).encode() + b"\n"
         self._unread = b""
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.host", json.dumps(dataclasses.asdict(assignment))],
+            [sys.executable, "-m", "bench.host"],
             cwd=CHECKOUT,
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
@@ -72,20 +73,26 @@ class Child:
                 process.stdout.close()
             self._stderr.close()
 
+    @property
+    def pid(self) -> int:
+        """The process's id, for what can be seen of it from outside."""
+        return self._process.pid
+
     def started(self) -> Started:
-        """The child's first line, once everything in it is bound."""
+        """Hand the child its assignment, and wait for its first line: everything in it is bound."""
+        self._write(self._assignment)
         told = self._read(START_DEADLINE_S)
-        return Started(tuple(told["frontends"]), tuple(told["backends"]), tuple(tuple(load) for load in told["loads"]))
+        return Started(
+            tuple(told["frontends"]),
+            tuple(told["backends"]),
+            tuple(tuple(load) for load in told["loads"]),
+            tuple(told["added_ms"]),
+            tuple(told["removed_ms"]),
+        )
 
     def ask(self) -> None:
         """Request a sample, to be had from `sample`. Apart, so that several children can be asked at one moment."""
-        if self._process.stdin is None:
-            raise ChildError(f"{self._role}: no standard input")
-        try:
-            self._process.stdin.write(b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._lost("ended") from None
+        self._write(b"\n")
 
     def sample(self) -> ProcessSample:
         """The answer to `ask`. Raises `ChildError` if a load has failed or met a message that was not whole."""
@@ -97,6 +104,14 @@ class Child:
             if load.malformed:
                 raise ChildError(f"{self._role}: {load.malformed} messages arrived with wrong frames")
         return ProcessSample(**told, loads=loads)
+
+    def _write(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._lost("ended") from None
 
     def _read(self, timeout_s: float) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -1,21 +1,28 @@
-"""The command line: chooses the questions, says how long they take, prints the answers."""
+"""The command line: chooses the questions, says how long they take, prints and writes the answers."""
 
 from __future__ import annotations
 
 import datetime
-import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.goals import OVERALL_GOALS
 from bench.load.native import LoadError, library_path
 from bench.machine import describe_machine, describe_versions
-from bench.question import Question
+from bench.plots.write import MatplotlibMissingError, write_plots
 from bench.questions.table import QUESTIONS
-from bench.report import as_json, figures_table, goals_table
-from bench.run import CellResult, ask, duration_s, planned_cells, sample_count
+from bench.report import figures_table, goals_table, spoken, summary_markdown, summary_table, timing
+from bench.results import QuestionResult, Results, write_results
+from bench.run import Asked, ask, judge_overall, plan_run
+
+OUTPUT = Path(__file__).with_name("results")
+# Samples take from one second to ten, and the first ones say little about the rest: the time left is judged by so long.
+SPEED_PERIOD_S = 600.0
 
 
 @click.command()
@@ -29,66 +36,128 @@ from bench.run import CellResult, ask, duration_s, planned_cells, sample_count
 )
 @click.option("--rounds", type=click.IntRange(min=1), help="So many alternations of each cell instead of five.")
 @click.option(
-    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write every sample to this file."
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=OUTPUT,
+    show_default="bench/results",
+    help="The directory for the results.",
 )
-def main(quick: bool, names: tuple[str, ...], rounds: int | None, json_path: Path | None) -> None:
-    """Measure pollbroker beside its peers, and print what was measured and which goals were reached.
+@click.option(
+    "--name",
+    help="The name of the results. Without it the whole bench writes latest.json, and a run that is less than that "
+    "is named after what was asked: quick.json, queue-rate.json, quick-queue-rate.json, 3-rounds.json.",
+)
+def main(quick: bool, names: tuple[str, ...], rounds: int | None, output: Path, name: str | None) -> None:
+    """Measure pollbroker beside its peers, print what was measured and which goals were reached, and write it down.
 
-    Exits with 1 if something could not be measured; a goal that was missed is an answer, not an error.
+    Writes NAME.json with every sample, NAME.md with the summary, and the plots. A run that is broken off leaves
+    NAME.partial.json and does not touch the last whole one. Exits with 1 if something could not be measured; a goal
+    that was missed is an answer, not an error.
     """
-    questions = [
-        (question, planned_cells(question, quick=quick, rounds=rounds))
-        for name, question in QUESTIONS.items()
-        if name in names or not names
-    ]
+    chosen = [question for question in QUESTIONS.values() if question.name in names or not names]
+    plan = plan_run(chosen, quick=quick, rounds=rounds)
     try:
         library_path()  # built here, once, before the clock runs
     except LoadError as error:
         raise click.ClickException(str(error)) from error
+    output.mkdir(parents=True, exist_ok=True)
     # Without a terminal a table must not be folded to the 80 columns that rich assumes.
     console = Console()
     if not console.is_terminal:
-        console = Console(width=140)
-    machine, started = describe_machine(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    told = {**machine, **describe_versions()}
-    console.print(
-        ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items()), highlight=False, soft_wrap=True
+        console = Console(width=160)
+    results = Results(
+        name=name or name_of([one.question.name for one in plan] if names else [], quick=quick, rounds=rounds),
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        machine=describe_machine(),
+        versions=describe_versions(),
+        estimated_s=sum(one.estimated_s for one in plan),
     )
-    samples = sum(sample_count(cells) for _, cells in questions)
-    seconds = sum(duration_s(question, cells) for question, cells in questions)
-    console.print(f"{samples} samples, about {_spoken(seconds)}")
-
-    answers: dict[str, tuple[Question, list[CellResult]]] = {}
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("", total=samples)
-        for question, cells in questions:
-            results = ask(
-                question,
-                cells,
-                begin=lambda description: progress.update(bar, description=description),
-                done=lambda: progress.advance(bar),
-            )
-            answers[question.name] = question, results
-            console.print(figures_table(question, results), goals_table(results), "")
-            if json_path is not None:  # after each question: a long run that is broken off keeps what it has
-                told_json = as_json(machine, started, quick=quick, answers=answers)
-                json_path.write_text(json.dumps(told_json, indent=1) + "\n")
-    _print_failures(console, answers)
-
-
-def _print_failures(console: Console, answers: dict[str, tuple[Question, list[CellResult]]]) -> None:
-    failures = [
-        f"{question.name}: {result.cell.label}: {error.splitlines()[0]}: {error.splitlines()[-1]}"
-        for question, results in answers.values()
-        for result in results
-        for error in result.errors.values()
-    ]
-    for failure in failures:
-        console.print(failure, style="red", markup=False, highlight=False, soft_wrap=True)
-    if failures:
+    _print_head(console, results, plan)
+    partial = output / f"{results.name}.partial.json"
+    try:
+        _ask_all(console, results, plan, partial)
+    except KeyboardInterrupt:
+        write_results(results, partial)
+        _say(console, f"broken off; what was measured is in {partial}: python -m bench.plots draws it")
+        raise click.Abort from None
+    results.complete = True
+    partial.unlink(missing_ok=True)
+    _write(console, results, output)
+    if results.failures():
         raise SystemExit(1)
 
 
-def _spoken(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+def name_of(names: Sequence[str], *, quick: bool, rounds: int | None) -> str:
+    """The name of a run's files: `latest` for the whole bench, else what makes it less, or other, than that."""
+    parts = ["quick"] if quick else []
+    if names:
+        parts.append("+".join(names) if len(names) <= 3 else f"{len(names)}-questions")
+    if rounds is not None:
+        parts.append(f"{rounds}-rounds")
+    return "-".join(parts) or "latest"
+
+
+def _ask_all(console: Console, results: Results, plan: Sequence[Asked], partial: Path) -> None:
+    """Fill `results`, and keep them in `partial` after each cell."""
+    began_s = time.monotonic()
+    samples = sum(one.sample_count for one in plan)
+    columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[taken]} of {task.fields[samples]}"))
+    with Progress(
+        *columns,
+        TextColumn("{task.description}", markup=False),
+        console=console,
+        transient=True,
+        speed_estimate_period=SPEED_PERIOD_S,
+    ) as progress:
+        bar = progress.add_task("", total=results.estimated_s, taken=0, samples=samples)
+
+        def begin(description: str) -> None:
+            progress.update(bar, description=description)
+
+        def done(estimated_s: float) -> None:
+            # The bar is in estimated seconds, so that a question of long samples does not upset the time left.
+            progress.update(bar, advance=estimated_s, taken=progress.tasks[0].fields["taken"] + 1)
+
+        for one in plan:
+            question, question_began_s = one.question, time.monotonic()
+            answer = QuestionResult(
+                question.name, question.title, question.note, list(question.figures), one.estimated_s
+            )
+            results.questions.append(answer)
+            for _ in ask(one, answer.cells, begin=begin, done=done):
+                answer.took_s, results.took_s = time.monotonic() - question_began_s, time.monotonic() - began_s
+                write_results(results, partial)
+            console.print(figures_table(answer))
+            if any(cell.goals for cell in answer.cells):
+                console.print(goals_table(answer.cells))
+            console.print()
+    overall = (judge_overall(goal, results.questions) for goal in OVERALL_GOALS)
+    results.goals = [verdict for verdict in overall if verdict is not None]
+
+
+def _write(console: Console, results: Results, output: Path) -> None:
+    if len(results.questions) > 1:  # of one question, its own table has just said it
+        console.print(summary_table(results))
+    written = [output / f"{results.name}.json", output / f"{results.name}.md"]
+    write_results(results, written[0])
+    written[1].write_text(summary_markdown(results))
+    try:
+        written += write_plots(results, output)
+    except MatplotlibMissingError as error:
+        _say(console, f"{error}; then: python -m bench.plots {written[0]}")
+    for failure in results.failures():
+        _say(console, failure, style="red")
+    _say(console, timing(results))
+    _say(console, f"written to {output}: {', '.join(path.name for path in written)}")
+
+
+def _print_head(console: Console, results: Results, plan: Sequence[Asked]) -> None:
+    told = {**results.machine, **results.versions}
+    _say(console, ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items()))
+    questions = "1 question" if len(plan) == 1 else f"{len(plan)} questions"
+    samples = sum(one.sample_count for one in plan)
+    _say(console, f"{questions}, {samples} samples, about {spoken(results.estimated_s)}; results: {results.name}")
+
+
+def _say(console: Console, line: str, style: str | None = None) -> None:
+    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)

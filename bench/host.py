@@ -1,8 +1,9 @@
 """The program of every child process: it runs brokers, loads, or (inproc) both, and tells what they have done.
 
-`python -m bench.host ASSIGNMENT` takes a `bench.work.Assignment` as JSON. It prints one line of JSON when everything is
-bound (`Started`), and one for each line on its standard input (`ProcessSample`). The end of the input ends it, so it
-never outlives its parent, however that ended.
+`python -m bench.host` reads a `bench.work.Assignment`, one line of JSON, from its standard input: with thousands of
+endpoints it would be too long for an argument. It prints one line of JSON when everything is bound (`Started`), and
+one for each further line of input (`ProcessSample`). The end of the input ends it, so it never outlives its parent,
+however that ended.
 
 Only what the assignment needs is imported: the memory of a broker process is its own, not the bench's.
 """
@@ -32,9 +33,9 @@ SPARE_SOCKETS = 1023
 
 
 def main() -> None:
-    """Run the assignment in argv until the standard input ends."""
+    """Run the assignment that the first line of the standard input names, until that input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends its children by closing the input.
-    assignment = Assignment.from_json(json.loads(sys.argv[1]))
+    assignment = Assignment.from_json(json.loads(sys.stdin.readline()))
     _raise_descriptor_limit()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.set(zmq.MAX_SOCKETS, _sockets(assignment) + SPARE_SOCKETS)
@@ -44,7 +45,8 @@ def main() -> None:
         peer = importlib.import_module(assignment.brokers.module)
         frontends, backends = peer.start(context, assignment.brokers)
     loads = _start_loads(context, assignment)
-    _tell(Started(frontends, backends, tuple(load.endpoints for load in loads)))
+    added_ms, removed_ms = _grow(context, assignment)
+    _tell(Started(frontends, backends, tuple(load.endpoints for load in loads), added_ms, removed_ms))
     for _ in sys.stdin:
         _tell(_sample(loads))
     # A proxy that blocks in a send cannot be asked to end, and nothing here is worth keeping: no orderly end.
@@ -52,11 +54,17 @@ def main() -> None:
 
 
 def _start_loads(context: zmq.Context[zmq.Socket[bytes]], assignment: Assignment) -> list[RunningLoad]:
-    if not assignment.loads:
-        return []
-    from bench.load.role import RunningLoad
+    return [importlib.import_module(load.module).RunningLoad(context, load) for load in assignment.loads]
 
-    return [RunningLoad(context, load) for load in assignment.loads]
+
+def _grow(
+    context: zmq.Context[zmq.Socket[bytes]], assignment: Assignment
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if assignment.brokers is None or not assignment.growth:
+        return (), ()
+    from bench.growth import grow
+
+    return grow(context, assignment.brokers, assignment.growth)
 
 
 def _sample(loads: list[RunningLoad]) -> ProcessSample:
@@ -78,7 +86,7 @@ def _memory_and_threads() -> tuple[int, int]:
 
 def _sockets(assignment: Assignment) -> int:
     brokers = 0 if assignment.brokers is None else 2 * len(assignment.brokers.frontends)
-    return brokers + sum(len(load.endpoints) for load in assignment.loads)
+    return brokers + 2 * assignment.growth + sum(len(load.endpoints) for load in assignment.loads)
 
 
 def _raise_descriptor_limit() -> None:

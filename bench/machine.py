@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import zmq
+
+from bench.child import CHECKOUT
+
+# What a peer may stand on, beside pyzmq: told where it is installed.
+PEER_PACKAGES = ("gevent", "pynng")
+NOT_INSTALLED = "not installed"
+GIT_DEADLINE_S = 10
 
 
 def describe_machine() -> dict[str, str | int | float]:
@@ -24,11 +33,13 @@ def describe_machine() -> dict[str, str | int | float]:
 
 def describe_versions() -> dict[str, str]:
     """Python, libzmq and the packages that are measured."""
+    peers = {package: told for package in PEER_PACKAGES if (told := _version(package)) != NOT_INSTALLED}
     return {
         "python": f"{platform.python_implementation()} {sys.version.split()[0]}",
         "libzmq": zmq.zmq_version(),
         "pyzmq": zmq.pyzmq_version(),
-        "pollbroker": _version("pollbroker"),
+        "pollbroker": f"{_version('pollbroker')}{_commit()}",
+        **peers,
     }
 
 
@@ -36,7 +47,17 @@ def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
+
+
+def _commit() -> str:
+    """The commit of the checkout, in brackets, and whether it has been edited since; nothing where there is no git."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    command = [git, "--no-optional-locks", "-C", str(CHECKOUT), "describe", "--always", "--dirty=, edited"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=GIT_DEADLINE_S, check=False)
+    return f" ({answer.stdout.strip()})" if answer.returncode == 0 else ""
 
 
 def _processor() -> str:

@@ -18,22 +18,44 @@ Sample = dict[str, float]
 
 @dataclass(frozen=True)
 class Figure:
-    """How a number of a sample is printed: `value * scale`, in whole numbers or to about three digits."""
+    """How a number of a sample is printed: `value * scale`, in whole numbers or to about three digits.
+
+    `quantity` is what a ratio of two of it is called, for a ratio has no unit; without it, the heading.
+    """
 
     heading: str
     scale: float = 1.0
     whole: bool = False
+    quantity: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a ratio of it is called."""
+        return self.quantity or self.heading
 
 
 FIGURES: Mapping[str, Figure] = MappingProxyType(
     {
-        "rate_per_s": Figure("thousand/s", 1e-3),
+        "rate_per_s": Figure("thousand/s", 1e-3, quantity="messages/s"),
         "megabytes_per_s": Figure("MB/s"),
-        "cpu_ns": Figure("CPU ns/message", whole=True),
+        "captured_per_s": Figure("copies, thousand/s", 1e-3),
+        "delivered_percent": Figure("delivered %"),
+        "cpu_ns": Figure("CPU ns/message", whole=True, quantity="CPU per message"),
         "cpu_percent": Figure("CPU % of a core"),
-        "p50_us": Figure("p50 us"),
-        "p99_us": Figure("p99 us"),
-        "resident_mib": Figure("memory MiB"),
+        "message_ns": Figure("ns/message", whole=True),
+        "wake_ups_per_s": Figure("wake-ups/s"),
+        "p50_us": Figure("p50 us", quantity="p50"),
+        "p99_us": Figure("p99 us", quantity="p99"),
+        "p999_us": Figure("p99.9 us", quantity="p99.9"),
+        "loop_wake_ups_per_s": Figure("of the loops"),
+        "answered": Figure("answered", whole=True),
+        "p50_ms": Figure("p50 ms", quantity="p50"),
+        "p99_ms": Figure("p99 ms", quantity="p99"),
+        "worst_ms": Figure("worst ms"),
+        "removed_p50_ms": Figure("remove p50 ms"),
+        "removed_worst_ms": Figure("remove worst ms"),
+        "kib_per_pair": Figure("memory KiB/pair", quantity="memory per pair"),
+        "resident_mib": Figure("memory MiB", quantity="memory"),
         "threads": Figure("threads", whole=True),
     }
 )
@@ -41,11 +63,15 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Plan:
-    """How often and how long: `rounds` alternations, each a warm-up and a measured window."""
+    """How often and how long: `rounds` alternations, each a warm-up and a measured window.
+
+    `start_s` is the question's, unless it is given: a cell of thousands of pairs takes longer to bring up.
+    """
 
     rounds: int
     warm_up_s: float
     window_s: float
+    start_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,14 +98,28 @@ class Goal:
     bound: float
     at_least: bool
 
-    def reached_by(self, value: float) -> bool:
-        """Whether a median is within the bound."""
-        return value >= self.bound if self.at_least else value <= self.bound
+    def __str__(self) -> str:
+        figure = FIGURES[self.figure]
+        return f"{figure.name}: {self.of} / {self.to}" if self.to else f"{figure.heading}: {self.of}"
+
+
+@dataclass(frozen=True)
+class OverallGoal:
+    """A bound for the geometric mean of one ratio over every cell of some questions that has both cases.
+
+    A ratio of rates over a grid has no other mean: twice as fast here and half as fast there is even.
+    """
+
+    questions: tuple[str, ...]
+    figure: str
+    of: str
+    to: str
+    bound: float
+    at_least: bool
 
     def __str__(self) -> str:
-        comparison = "at least" if self.at_least else "at most"
-        what = FIGURES[self.figure].heading
-        return f"{what}: {self.of} {f'/ {self.to} ' if self.to else ''}{comparison} {self.bound:g}"
+        what = FIGURES[self.figure].name
+        return f"{what}: {self.of} / {self.to}, geometric mean over {', '.join(self.questions)}"
 
 
 @dataclass(frozen=True)

@@ -1,112 +1,173 @@
-"""What was measured, as tables for the terminal and as JSON with every sample."""
+"""What was measured, as tables for the terminal and as the summary of a run in markdown."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
-from bench.machine import describe_versions
-from bench.question import FIGURES, Question
-from bench.run import CellResult, Spread, Verdict
+from bench.question import FIGURES
+from bench.results import CellResult, QuestionResult, Results, Spread, Verdict
+
+# The terminal's colour for an answer, by its first word.
+COLOURS: Mapping[str, str] = {"yes": "green", "no": "red", "no, but in some rounds": "yellow", "not measured": "red"}
 
 
-def figures_table(question: Question, results: list[CellResult]) -> Table:
+def figures_table(question: QuestionResult) -> Table:
     """One row for each case of each cell: the median of each figure, with the lowest and the highest."""
     table = Table(title=question.title, caption=question.note or None, title_justify="left", caption_justify="left")
     table.add_column("")
     table.add_column("")
     for figure in question.figures:
         table.add_column(FIGURES[figure].heading, justify="right")
-    for result in results:
-        for index, case in enumerate(result.cell.cases):
-            cell = result.cell.label if index == 0 else ""
-            if case.label in result.errors:
-                table.add_row(cell, case.label, "[red]failed")
+    for cell in question.cells:
+        for index, case in enumerate(cell.cases):
+            label = Text(cell.label if index == 0 else "")
+            if case.error is not None and not case.samples:
+                table.add_row(label, Text(case.label), Text("failed", style="red"))
                 continue
-            shown = [_shown(figure, result.spread(case.label, figure)) for figure in question.figures]
-            table.add_row(cell, case.label, *shown)
+            figures = [_dimmed(*shown(figure, case.spread(figure))) for figure in question.figures]
+            table.add_row(label, Text(case.label), *figures)
         table.add_section()
     return table
 
 
-def goals_table(results: list[CellResult]) -> Table:
-    """One row for each goal: the median of the rounds, with the lowest and the highest, and whether it was reached."""
-    table = Table("", "goal", title_justify="left")
-    table.add_column("measured", justify="right")
-    table.add_column("reached")
-    for result in results:
-        for verdict in result.verdicts():
-            measured = _with_spread(verdict.spread)
-            table.add_row(result.cell.label, str(verdict.goal), measured, _reached(verdict))
+def goals_table(cells: list[CellResult]) -> Table:
+    """One row for each goal of some cells: the bound, the median with the lowest and the highest, reached or not."""
+    table = _goals_table("")
+    for cell in cells:
+        for verdict in cell.goals:
+            table.add_row(Text(cell.label), *_goal_row(verdict))
     return table
 
 
-def as_json(
-    machine: Mapping[str, Any], started: str, *, quick: bool, answers: Mapping[str, tuple[Question, list[CellResult]]]
-) -> dict[str, Any]:
-    """Everything that was measured: machine, versions, every sample in the order it was taken, goals."""
-    return {
-        "started": started,
-        "quick": quick,
-        "machine": dict(machine),
-        "versions": describe_versions(),
-        "questions": [
-            {"name": question.name, "title": question.title, "cells": [_cell(result) for result in results]}
-            for question, results in answers.values()
-        ],
-    }
+def summary_table(results: Results) -> Table:
+    """Every goal of the run."""
+    table = _goals_table("question", "cell")
+    table.title, table.title_justify = counted(results), "left"
+    before = ""
+    for question, cell, verdict in results.verdicts():
+        if question != before:
+            table.add_section()
+        table.add_row(question if question != before else "", Text(cell), *_goal_row(verdict))
+        before = question
+    return table
 
 
-def _cell(result: CellResult) -> dict[str, Any]:
-    return {
-        "label": result.cell.label,
-        "plan": dataclasses.asdict(result.cell.plan),
-        "cases": [
-            {
-                "label": case.label,
-                "peer": case.peer.name,
-                "work": dataclasses.asdict(case.work) | {"high_water_mark": case.work.high_water_mark},
-                "samples": result.samples[case.label],
-                "error": result.errors.get(case.label),
-            }
-            for case in result.cell.cases
-        ],
-        "goals": [_goal(verdict) for verdict in result.verdicts()],
-    }
+def summary_markdown(results: Results) -> str:
+    """The summary to commit and to link: the machine, the versions, how long it took, every goal."""
+    told = {**results.machine, **results.versions}
+    lines = [
+        f"# Results of the bench: {results.name}",
+        "",
+        f"Made by `python -m bench` on {results.started}; {timing(results)}.",
+        "Each figure is the median of the rounds, in brackets the lowest and the highest.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        *(f"| {_escaped(name.replace('_', ' '))} | {_escaped(str(value))} |" for name, value in told.items()),
+        "",
+        f"## {counted(results)}",
+        "",
+        "| question | cell | goal | bound | measured | reached |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for question, cell, verdict in results.verdicts():
+        measured = " ".join(part for part in with_spread(verdict.spread) if part)
+        row = (question, cell, verdict.goal, _bound(verdict), measured, _answer(verdict))
+        lines.append(f"| {' | '.join(_escaped(part) for part in row)} |")
+    if failures := results.failures():
+        lines += ["", "## Not measured", "", *(f"- {_escaped(failure)}" for failure in failures)]
+    for question_result in results.questions:
+        lines += ["", *_figures_markdown(question_result)]
+    return "\n".join(lines) + "\n"
 
 
-def _goal(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "goal": str(verdict.goal),
-        **dataclasses.asdict(verdict.goal),
-        "values": verdict.values,
-        "median": verdict.spread.median if verdict.spread else None,
-        "reached": verdict.reached,
-    }
+def counted(results: Results) -> str:
+    """How many goals were reached, in a sentence."""
+    verdicts = [verdict for _, _, verdict in results.verdicts()]
+    reached = sum(verdict.reached for verdict in verdicts)
+    return f"{reached} of {len(verdicts)} goals reached"
 
 
-def _reached(verdict: Verdict) -> str:
-    if verdict.reached:
-        return "[green]yes"
-    if any(verdict.goal.reached_by(value) for value in verdict.values):
-        return "[yellow]no, but in some rounds"
-    return "[red]no"
+def timing(results: Results) -> str:
+    """What was estimated and what it took."""
+    return f"estimated {spoken(results.estimated_s)}, took {spoken(results.took_s)}"
 
 
-def _shown(name: str, spread: Spread | None) -> str:
-    return _with_spread(spread, FIGURES[name].scale, whole=FIGURES[name].whole)
+def spoken(seconds: float) -> str:
+    """A duration for a reader."""
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
-def _with_spread(spread: Spread | None, scale: float = 1.0, *, whole: bool = False) -> str:
+def shown(figure: str, spread: Spread | None) -> tuple[str, str]:
+    """The median of a figure, and in brackets the lowest and the highest, in the unit of its heading."""
+    return with_spread(spread, FIGURES[figure].scale, whole=FIGURES[figure].whole)
+
+
+def with_spread(spread: Spread | None, scale: float = 1.0, *, whole: bool = False) -> tuple[str, str]:
+    """A median, and in brackets the lowest and the highest; the brackets are empty if all are shown alike."""
     if spread is None:
-        return "-"
+        return "-", ""
     median, low, high = (_number(value * scale, whole) for value in (spread.median, spread.low, spread.high))
-    return f"{median} [dim]({low} to {high})"
+    return median, "" if low == high else f"({low} to {high})"
+
+
+def _figures_markdown(question: QuestionResult) -> list[str]:
+    lines = [f"## {question.name}", "", f"{_escaped(question.title)}. {_escaped(question.note)}".rstrip(), ""]
+    headings = [FIGURES[figure].heading for figure in question.figures]
+    lines += [f"| | | {' | '.join(headings)} |", f"| --- | --- |{' ---: |' * len(headings)}"]
+    for cell in question.cells:
+        for index, case in enumerate(cell.cases):
+            figures = [" ".join(shown(figure, case.spread(figure))).rstrip() for figure in question.figures]
+            row = (cell.label if index == 0 else "", case.label, *figures)
+            lines.append(f"| {' | '.join(_escaped(part) for part in row)} |")
+    return lines
+
+
+def _goals_table(*where: str) -> Table:
+    table = Table(*where, "goal")
+    for heading in ("bound", "measured"):
+        table.add_column(heading, justify="right")
+    table.add_column("reached")
+    return table
+
+
+def _goal_row(verdict: Verdict) -> tuple[Text, Text, Text, Text]:
+    answer = _answer(verdict)
+    return (
+        Text(verdict.goal),
+        Text(_bound(verdict), no_wrap=True),
+        _dimmed(*with_spread(verdict.spread)),
+        Text(answer, style=COLOURS[answer]),
+    )
+
+
+def _answer(verdict: Verdict) -> str:
+    if verdict.spread is None:
+        return "not measured"
+    if verdict.reached:
+        return "yes"
+    return "no, but in some rounds" if verdict.reached_sometimes else "no"
+
+
+def _bound(verdict: Verdict) -> str:
+    return f"{'>=' if verdict.at_least else '<='} {verdict.bound:g}"
+
+
+def _dimmed(median: str, brackets: str) -> Text:
+    return Text.assemble(median, (f" {brackets}" if brackets else "", "dim"))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _number(value: float, whole: bool) -> str:
-    decimals = 0 if whole or value >= 100 else 1 if value >= 10 else 2
-    return f"{value:,.{decimals}f}"
+    """Three digits, or two behind zeros: 1,234; 12.3; 1.23; 0.12; 0.012."""
+    size = abs(value)
+    if whole or size >= 100 or size == 0:
+        return f"{value:,.0f}"
+    decimals = 1 if size >= 10 else 2 if size >= 0.1 else 3 if size >= 0.01 else 4
+    return f"{value:.{decimals}f}"

@@ -9,14 +9,14 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from bench.child import Child, ChildError
 from bench.peers.table import Peer
-from bench.work import TRAFFIC, Assignment, LoadSample, ProcessSample, Work
+from bench.work import TRAFFIC, Assignment, LoadSample, ProcessSample, Started, Work
 
 CONDITION_DEADLINE_S = 30.0
 CONDITION_PAUSE_S = 0.01  # between two looks at a counter: waiting must not weigh on the machine
@@ -30,6 +30,10 @@ class Window:
     cpu_share: float
     broker: ProcessSample | None
     counted: LoadSample
+    control: LoadSample | None = None
+    answered: int = 0
+    captured_per_s: float = 0.0
+    missed_per_s: float = 0.0
 
 
 class Rig:
@@ -43,6 +47,7 @@ class Rig:
         self._work = work
         self._stack = ExitStack()
         self._broker: Child | None = None
+        self._control = ""
         self._loads: dict[str, tuple[Child, int]] = {}  # by side: the process, and which of its loads
         self._endpoints: dict[str, tuple[str, ...]] = {}
 
@@ -65,27 +70,39 @@ class Rig:
             self.start_load("frontend")
         self.wait_for_messages(TRAFFIC[self._work.traffic].counter, 1)
 
-    def start_broker(self) -> None:
-        """Start the broker process, if the peer has one, and wait until its ports are bound."""
+    def start_broker(self, growth: int = 0) -> Started:
+        """Start the broker process, if the peer has one, and wait until its ports are bound; what it told.
+
+        `growth` more brokers are added then and removed, one by one and timed.
+        """
         if self._peer.module is None:
-            return
+            return Started()
         work = self._work
-        brokers = work.deployment(self._peer.module, self._directory)
-        self._broker = self._child(self._peer.name, Assignment(brokers))
+        brokers = work.deployment(self._peer.module, self._directory, self._start_witness() if work.captured else ())
+        self._broker = self._child(self._peer.name, Assignment(brokers, growth=growth))
         started = self._broker.started()
         self._endpoints = {"frontend": started.frontends[: work.pairs], "backend": started.backends[: work.pairs]}
+        self._control = brokers.control
+        return started
 
     def start_load(self, side: str) -> None:
         """Start the load at one port. Without a broker the backend's load binds, and must be started first."""
         bind = self._peer.module is None and side == "backend"
         if bind:
             self._endpoints["backend"] = self._work.endpoints("backend", self._work.pairs, self._directory)
-        load = self._work.load(side, self._endpoints[side], bind=bind)
+        load = self._work.load(side, self._endpoints[side], self._directory, bind=bind)
+        load = replace(load, module=self._peer.load_module)
         child = self._child(f"{self._peer.name}: {load.role}", Assignment(None, (load,)))
         self._loads[side] = child, 0
         started = child.started()
         if bind:
             self._endpoints["frontend"] = started.loads[0]
+
+    def start_commander(self) -> None:
+        """Start what asks for statistics at the control socket of the broker, which has one (`Work.controlled`)."""
+        child = self._child(f"{self._peer.name}: control", Assignment(None, (self._work.commander(self._control),)))
+        self._loads["control"] = child, 0
+        child.started()
 
     def wait_for_messages(self, side: str, count: int) -> None:
         """Return once the load at `side` has counted so many messages. Raises `ChildError` at the deadline."""
@@ -107,27 +124,61 @@ class Rig:
         before = self._sample()
         time.sleep(window_s)
         after = self._sample()
-        rate_per_s, counted = 0.0, LoadSample(0, 0, 0)
+        rate_per_s, missed_per_s, counted = 0.0, 0.0, LoadSample(0, 0, 0)
         if (place := self._loads.get(TRAFFIC[self._work.traffic].counter)) is not None:
             child, index = place
-            counted = after[child].loads[index]
-            messages = counted.messages - before[child].loads[index].messages
-            rate_per_s = messages / (after[child].time_s - before[child].time_s)
+            counted, first_counted = after[child].loads[index], before[child].loads[index]
+            counted_s = after[child].time_s - before[child].time_s
+            rate_per_s = (counted.messages - first_counted.messages) / counted_s
+            missed_per_s = (counted.missed - first_counted.missed) / counted_s
         cpu_share, broker = 0.0, None
         if self._broker is not None:
             broker, first = after[self._broker], before[self._broker]
             cpu_share = (broker.cpu_s - first.cpu_s) / (broker.time_s - first.time_s)
-        return Window(rate_per_s, cpu_share, broker, counted)
+        control, answered = None, 0
+        if (place := self._loads.get("control")) is not None:
+            child, index = place
+            control = after[child].loads[index]
+            answered = control.messages - before[child].loads[index].messages
+        captured_per_s = 0.0
+        if (place := self._loads.get("capture")) is not None:
+            child, index = place
+            copies = after[child].loads[index].messages - before[child].loads[index].messages
+            captured_per_s = copies / (after[child].time_s - before[child].time_s)
+        return Window(
+            rate_per_s, cpu_share, broker, counted, control, answered, captured_per_s, missed_per_s=missed_per_s
+        )
+
+    def sample_broker(self) -> ProcessSample:
+        """The process of the broker alone, which must run, at this moment."""
+        assert self._broker is not None
+        self._broker.ask()
+        return self._broker.sample()
+
+    def broker_pid(self) -> int:
+        """The process of the broker, which must run."""
+        assert self._broker is not None
+        return self._broker.pid
+
+    def _start_witness(self) -> tuple[str, ...]:
+        """Start what receives the copies of a captured broker; where it is bound."""
+        child = self._child(f"{self._peer.name}: capture", Assignment(None, (self._work.witness(self._directory),)))
+        self._loads["capture"] = child, 0
+        return child.started().loads[0]
 
     def _start_together(self) -> None:
         work = self._work
+        assert not work.captured, "a witness is a process of its own, which inproc does not reach"
         frontends = work.endpoints("frontend", work.pairs, self._directory)
         backends = work.endpoints("backend", work.pairs, self._directory)
         if self._peer.module is None:
             brokers, frontends = None, backends
         else:
             brokers = work.deployment(self._peer.module, self._directory)
-        loads = (work.load("backend", backends, bind=brokers is None), work.load("frontend", frontends))
+        loads = (
+            work.load("backend", backends, self._directory, bind=brokers is None),
+            work.load("frontend", frontends, self._directory),
+        )
         child = self._child(self._peer.name, Assignment(brokers, loads))
         child.started()
         self._broker = child if brokers else None

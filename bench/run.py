@@ -6,113 +6,153 @@ median of the ratios is the answer, so the noise of a round stands in both its h
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from bench.child import ChildError
-from bench.question import Case, Cell, Goal, Question, Sample
+from bench.question import Case, Cell, Goal, OverallGoal, Plan, Question
+from bench.results import CaseResult, CellResult, QuestionResult, Verdict
+
+# A quick run is to end within a minute, and estimates are missed.
+QUICK_BUDGET_S = 50.0
+# To fit, warm-ups and windows are shortened to no less than this of what their questions say.
+SHORTEST = 0.25
 
 
 @dataclass(frozen=True)
-class Spread:
-    """The median of some values, with the lowest and the highest."""
+class Asked:
+    """A question and the cells of it that are to be measured."""
 
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: list[float]) -> Spread | None:
-        """The spread of the values; None of none."""
-        return cls(statistics.median(values), min(values), max(values)) if values else None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A goal and what was measured: one value a round, their spread, and whether the median reached it."""
-
-    goal: Goal
-    values: list[float]
-    spread: Spread | None
+    question: Question
+    cells: tuple[Cell, ...]
 
     @property
-    def reached(self) -> bool:
-        """Whether the median is within the bound; a goal that could not be measured is not reached."""
-        return self.spread is not None and self.goal.reached_by(self.spread.median)
+    def sample_count(self) -> int:
+        """How many samples the cells take."""
+        return sum(cell.plan.rounds * len(cell.cases) for cell in self.cells)
+
+    @property
+    def estimated_s(self) -> float:
+        """How long the cells take, about."""
+        return sum(cell.plan.rounds * len(cell.cases) * sample_s(self.question, cell.plan) for cell in self.cells)
+
+    def with_rounds(self, rounds: int) -> Asked:
+        """The same with so many rounds of every cell."""
+        return Asked(self.question, tuple(_with_rounds(cell, rounds) for cell in self.cells))
+
+    def with_at_most(self, rounds: int) -> Asked:
+        """The same with no more than so many rounds of any cell."""
+        cells = tuple(_with_rounds(cell, min(rounds, cell.plan.rounds)) for cell in self.cells)
+        return Asked(self.question, cells)
+
+    def shortened(self, share: float) -> Asked:
+        """The same with warm-ups and windows that last so much of theirs."""
+        return Asked(self.question, tuple(_shortened(cell, share) for cell in self.cells))
 
 
-@dataclass
-class CellResult:
-    """The samples of a cell by the label of the case, one a round; a case that failed has an error and stops there."""
+def plan_run(questions: Sequence[Question], *, quick: bool, rounds: int | None) -> list[Asked]:
+    """What is to be measured: so many rounds, or as many as each question thinks right.
 
-    cell: Cell
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
-
-    def spread(self, label: str, figure: str) -> Spread | None:
-        """The spread of one figure of one case."""
-        return Spread.of([sample[figure] for sample in self.samples[label] if figure in sample])
-
-    def verdicts(self) -> list[Verdict]:
-        """What became of the goals."""
-        return [Verdict(goal, values, Spread.of(values)) for goal in self.cell.goals for values in [self._values(goal)]]
-
-    def _values(self, goal: Goal) -> list[float]:
-        measured = self.samples[goal.of]
-        if goal.to is None:
-            return [sample[goal.figure] for sample in measured if goal.figure in sample]
-        return [
-            sample[goal.figure] / baseline[goal.figure]
-            for sample, baseline in zip(measured, self.samples[goal.to], strict=False)  # one of them may have failed
-            if goal.figure in sample and baseline.get(goal.figure)
-        ]
+    A quick run that would take longer than its budget gives up rounds, those of the cells with the most first, down to
+    one of each, and after that the length of its windows: the questions grow in number, and the minute does not.
+    """
+    asked = [Asked(question, question.cells(quick)) for question in questions]
+    if rounds is not None:
+        return [one.with_rounds(rounds) for one in asked]
+    if quick:
+        most = max((cell.plan.rounds for one in asked for cell in one.cells), default=1)
+        while most > 1 and sum(one.estimated_s for one in asked) > QUICK_BUDGET_S:
+            most -= 1
+            asked = [one.with_at_most(most) for one in asked]
+        whole_s = sum(one.estimated_s for one in asked)
+        if whole_s > QUICK_BUDGET_S:
+            starts_s = sum(one.shortened(0).estimated_s for one in asked)
+            share = (QUICK_BUDGET_S - starts_s) / (whole_s - starts_s)
+            asked = [one.shortened(max(SHORTEST, share)) for one in asked]
+    return asked
 
 
-def planned_cells(question: Question, *, quick: bool, rounds: int | None) -> tuple[Cell, ...]:
-    """The cells of a question, with so many rounds each; None: as many as the question thinks right."""
-    cells = question.cells(quick)
-    if rounds is None:
-        return cells
-    return tuple(replace(cell, plan=replace(cell.plan, rounds=rounds)) for cell in cells)
-
-
-def sample_count(cells: tuple[Cell, ...]) -> int:
-    """How many samples the cells take."""
-    return sum(cell.plan.rounds * len(cell.cases) for cell in cells)
-
-
-def duration_s(question: Question, cells: tuple[Cell, ...]) -> float:
-    """How long the cells of a question take, about."""
-    return sum(
-        cell.plan.rounds * len(cell.cases) * (question.start_s + cell.plan.warm_up_s + cell.plan.window_s)
-        for cell in cells
-    )
+def sample_s(question: Question, plan: Plan) -> float:
+    """How long one sample takes, about."""
+    start_s = question.start_s if plan.start_s is None else plan.start_s
+    return start_s + plan.warm_up_s + plan.window_s
 
 
 def ask(
-    question: Question, cells: tuple[Cell, ...], *, begin: Callable[[str], None], done: Callable[[], None]
-) -> list[CellResult]:
-    """Measure cells of a question.
+    asked: Asked, cells: list[CellResult], *, begin: Callable[[str], None], done: Callable[[float], None]
+) -> Iterator[CellResult]:
+    """Measure the cells of a question, one after the other, and yield each when it is whole.
 
-    `begin(description)` and `done()` are called around every sample, for a progress bar. A case that fails is recorded
-    with its error and left out of the remaining rounds, the others go on.
+    A cell is in `cells` from its first sample on: a run that is broken off keeps that, too.
+    `begin(description)` and `done(estimated_s)` are called around every sample, for a progress bar. A case that fails
+    is recorded with its error and left out of the remaining rounds, the others go on.
     """
-    results = []
-    for cell in cells:
-        result = CellResult(cell, {case.label: [] for case in cell.cases})
+    question = asked.question
+    for cell in asked.cells:
+        cases = [_empty(case) for case in cell.cases]
+        measured = CellResult(cell.label, dataclasses.asdict(cell.plan), cases)
+        cells.append(measured)
         for _ in range(cell.plan.rounds):
-            for case in cell.cases:
+            for case, result in zip(cell.cases, cases, strict=True):
                 begin(f"{question.name}: {cell.label}: {case.label}")
-                if case.label not in result.errors:
-                    _take(question, cell, case, result)
-                done()
-        results.append(result)
-    return results
+                if result.error is None:
+                    _take(question, cell.plan, case, result)
+                done(sample_s(question, cell.plan))
+        measured.goals += [judge(goal, measured) for goal in cell.goals]
+        yield measured
 
 
-def _take(question: Question, cell: Cell, case: Case, result: CellResult) -> None:
+def judge(goal: Goal, cell: CellResult) -> Verdict:
+    """What became of a goal of one cell."""
+    if goal.to is None:
+        values = next((case.values(goal.figure) for case in cell.cases if case.label == goal.of), [])
+    else:
+        values = cell.ratios(goal.figure, goal.of, goal.to)
+    return Verdict(str(goal), goal.bound, goal.at_least, values)
+
+
+def judge_overall(goal: OverallGoal, answers: Sequence[QuestionResult]) -> Verdict | None:
+    """What became of a goal over several questions; None if not all of them were asked.
+
+    The mean is taken within each round, over as many rounds as every cell has. One cell without an answer leaves the
+    goal without one: a mean that may leave out what failed can be improved by failing.
+    """
+    concerned = [answer for answer in answers if answer.name in goal.questions]
+    if len(concerned) < len(goal.questions):
+        return None
+    ratios = [
+        cell.ratios(goal.figure, goal.of, goal.to)
+        for answer in concerned
+        for cell in answer.cells
+        if {goal.of, goal.to} <= {case.label for case in cell.cases}
+    ]
+    rounds = min((len(of_cell) for of_cell in ratios), default=0)
+    values = [_geometric_mean([of_cell[index] for of_cell in ratios]) for index in range(rounds)]
+    return Verdict(f"{goal} ({len(ratios)} cells)", goal.bound, goal.at_least, values)
+
+
+def _geometric_mean(ratios: list[float]) -> float:
+    return statistics.geometric_mean(ratios) if all(ratios) else 0.0  # a cell that stood still: no logarithm, no merit
+
+
+def _with_rounds(cell: Cell, rounds: int) -> Cell:
+    return replace(cell, plan=replace(cell.plan, rounds=rounds))
+
+
+def _shortened(cell: Cell, share: float) -> Cell:
+    plan = cell.plan
+    return replace(cell, plan=replace(plan, warm_up_s=plan.warm_up_s * share, window_s=plan.window_s * share))
+
+
+def _empty(case: Case) -> CaseResult:
+    work = dataclasses.asdict(case.work) | {"high_water_mark": case.work.high_water_mark}
+    return CaseResult(case.label, case.peer.name, work)
+
+
+def _take(question: Question, plan: Plan, case: Case, result: CaseResult) -> None:
     try:
-        result.samples[case.label].append(question.measure(case, cell.plan))
+        result.samples.append(question.measure(case, plan))
     except ChildError as error:
-        result.errors[case.label] = str(error)
+        result.error = str(error)

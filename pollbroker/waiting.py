@@ -45,7 +45,7 @@ class Waiter(Protocol):
         """
 
     def watch(self, target: Socket | int, events: int) -> None:
-        """Wake for these events only, of POLLIN and POLLOUT."""
+        """Wake for these events only, of POLLIN, POLLOUT and POLLERR."""
 
     def remove(self, target: Socket | int) -> None:
         """Forget a socket or descriptor, which may be closed already. Does nothing if it is not watched."""

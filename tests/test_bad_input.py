@@ -1012,6 +1012,23 @@ def ended_in_time(call: Callable[[], object]) -> bool:
     return not thread.is_alive()
 
 
+def test_terminated_context_ends_a_paused_broker_at_which_a_message_waits(
+    make_engine: MakeEngine, connect: Connect, waiter: str
+) -> None:
+    context: zmq.Context[Socket] = zmq.Context()
+    engine = make_engine(context)
+    engine.start()
+    broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.pause("a")
+    push = connect(zmq.PUSH, endpoint(broker.frontend))
+    push.send(b"x")
+    if waiter == "flat":
+        wait_until(lambda: broker.frontend.interest == zmq.POLLERR)
+    assert ended_in_time(context.term)
+    assert broker.state == "ended"
+
+
+
 @pytest.mark.parametrize("situation", ["idle", "traffic", "stalled", "paused", "failed"])
 def test_terminated_context_is_an_orderly_end(make_engine: MakeEngine, connect: Connect, situation: str) -> None:
     context: zmq.Context[Socket] = zmq.Context()

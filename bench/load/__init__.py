@@ -1,1 +1,1 @@
-"""The compiled load: `load.c`, how it is built (`native.py`) and one running role of it (`role.py`)."""
+"""The compiled load: C files, how they are built (`native.py`) and one running role of it (`role.py`)."""

@@ -1,8 +1,8 @@
-"""Builds `load.c` once and loads it with ctypes.
+"""Builds the C files of this directory once, into one library, and loads it with ctypes.
 
-The library is kept in the user's cache under a hash of the source, the compiler and the libzmq that it will call, so an
-edit or another environment builds anew and a second run does not. It links nothing: `load_bind` hands it the functions
-of pyzmq's own libzmq.
+The library is kept in the user's cache under a hash of the sources, the compiler and the libzmq that it will call, so
+an edit or another environment builds anew and a second run does not. It links nothing: `load_bind` hands it the
+functions of pyzmq's own libzmq.
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("load.c")
+FILES = ("load.c", "requests.c", "publish.c", "bare.c", "wire.c", "nng.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in FILES)
+HEADER = Path(__file__).with_name("load.h")
 FLAGS = ("-O2", "-std=gnu11", "-shared", "-fPIC")
 COMPILE_DEADLINE_S = 60
 
-# The order of `libzmq_t` in load.c.
+# The order of `libzmq_t` in load.h.
 FUNCTIONS = (
     "zmq_msg_init",
     "zmq_msg_recv",
     "zmq_msg_send",
     "zmq_msg_more",
     "zmq_msg_size",
+    "zmq_msg_data",
     "zmq_msg_close",
     "zmq_send",
     "zmq_poll",
+    "zmq_getsockopt",
     "zmq_errno",
 )
 
@@ -50,8 +54,9 @@ def library_path() -> Path:
     """The compiled load, built now if the cache has none."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        raise LoadError("no C compiler (cc, gcc, clang or $CC) to build bench/load/load.c with")
-    key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), compiler.encode(), libzmq_path().encode()])).hexdigest()[:16]
+        raise LoadError("no C compiler (cc, gcc, clang or $CC) to build bench/load with")
+    made_of = [*(path.read_bytes() for path in (HEADER, *SOURCES)), compiler.encode(), libzmq_path().encode()]
+    key = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pollbroker-bench"
     library = cache / f"load-{key}.so"
     if library.exists():
@@ -60,14 +65,14 @@ def library_path() -> Path:
     with tempfile.TemporaryDirectory(dir=cache) as directory:
         built = Path(directory) / library.name
         result = subprocess.run(
-            [compiler, *FLAGS, str(SOURCE), "-o", str(built)],
+            [compiler, *FLAGS, *map(str, SOURCES), "-o", str(built)],
             capture_output=True,
             text=True,
             timeout=COMPILE_DEADLINE_S,
             check=False,
         )
         if result.returncode:
-            raise LoadError(f"{compiler} could not build {SOURCE}:\n{result.stderr}")
+            raise LoadError(f"{compiler} could not build the load:\n{result.stderr}")
         built.replace(library)  # at once, so that a second bench never loads half a library
     return library
 

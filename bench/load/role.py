@@ -6,35 +6,49 @@ The Python side only reads counters. It never touches a socket once the thread h
 from __future__ import annotations
 
 import ctypes
+import errno
 import math
+import mmap
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import zmq
 
 from bench.load.native import load_library
+from bench.load.wire import ROLES as WIRE_ROLES
+from bench.load.wire import Link
 from bench.work import Load, LoadSample
 
 # Round trips kept for percentiles: 8 MiB, some minutes of lockstep on loopback.
 ROUND_TRIPS = 1 << 20
-PERCENTILES: Mapping[str, float] = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999}
+PERCENTILES: Mapping[str, float] = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999, "worst_us": 1.0}
+TIMED_ROLES = ("lockstep", "commander")
 
 
 class Progress(ctypes.Structure):
-    """`progress_t` of load.c."""
+    """`progress_t` of load.h."""
 
     _fields_ = [
         ("before", ctypes.c_ubyte * 128),
         ("messages", ctypes.c_uint64),
         ("malformed", ctypes.c_uint64),
+        ("missed", ctypes.c_uint64),
         ("after", ctypes.c_ubyte * 128),
     ]
     messages: int
     malformed: int
+    missed: int
+
+
+class Seen(ctypes.Structure):
+    """`seen_t` of load.h."""
+
+    _fields_ = [("number", ctypes.c_uint64), ("after", ctypes.c_ubyte * 56)]
 
 
 class Order(ctypes.Structure):
-    """`order_t` of load.c."""
+    """`order_t` of load.h."""
 
     _fields_ = [
         ("sockets", ctypes.POINTER(ctypes.c_void_p)),
@@ -45,6 +59,10 @@ class Order(ctypes.Structure):
         ("window", ctypes.c_uint64),
         ("times_ns", ctypes.POINTER(ctypes.c_uint64)),
         ("capacity", ctypes.c_uint64),
+        ("seen", ctypes.POINTER(Seen)),
+        ("subscribers", ctypes.c_int32),
+        ("topics", ctypes.c_int32),
+        ("descriptor", ctypes.c_int32),
     ]
 
 
@@ -52,11 +70,14 @@ class RunningLoad:
     """A role at work until the process ends; `endpoints` are the real addresses of its sockets."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], load: Load) -> None:
-        self._sockets = [_open(context, load, endpoint) for endpoint in load.endpoints]
-        self.endpoints = tuple(socket.get_string(zmq.LAST_ENDPOINT) for socket in self._sockets)
+        link = Link(load) if load.role in WIRE_ROLES else None
+        opened = [] if link else _open_all(context, load)
+        self._sockets = [socket for socket, _ in opened]
+        self.endpoints = (link.endpoint,) if link else tuple(real for _, endpoints in opened for real in endpoints)
+        self._seen = _map_seen(load)
         self._progress = Progress()
         self._failure = 0
-        self._times_ns = (ctypes.c_uint64 * (ROUND_TRIPS if load.role == "lockstep" else 1))()
+        self._times_ns = (ctypes.c_uint64 * (ROUND_TRIPS if load.role in TIMED_ROLES else 1))()
         self._sampled = 0
         pointers = (ctypes.c_void_p * len(self._sockets))(*(socket.underlying for socket in self._sockets))
         order = Order(
@@ -68,10 +89,19 @@ class RunningLoad:
             window=load.window,
             times_ns=ctypes.cast(self._times_ns, ctypes.POINTER(ctypes.c_uint64)),
             capacity=len(self._times_ns),
+            seen=ctypes.cast(self._seen, ctypes.POINTER(Seen)) if self._seen else None,
+            subscribers=load.subscribers,
+            topics=load.topics,
         )
         run = getattr(load_library(), f"load_{load.role}")
 
         def loop() -> None:
+            if link:
+                try:
+                    order.descriptor = link.connected()
+                except OSError as error:
+                    self._failure = error.errno or errno.EIO
+                    return
             self._failure = run(ctypes.byref(self._progress), ctypes.byref(order))
 
         threading.Thread(target=loop, name=load.role, daemon=True).start()
@@ -82,7 +112,8 @@ class RunningLoad:
 
     def sample(self, messages: int) -> LoadSample:
         """The load as it stood when `count` gave `messages`."""
-        return LoadSample(messages, self._progress.malformed, self._failure, self._round_trips(messages))
+        told = self._progress
+        return LoadSample(messages, told.malformed, self._failure, self._round_trips(messages), told.missed)
 
     def _round_trips(self, messages: int) -> dict[str, float]:
         kept = len(self._times_ns)
@@ -99,14 +130,45 @@ def _percentile(ordered: Sequence[int], share: float) -> int:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def _open(context: zmq.Context[zmq.Socket[bytes]], load: Load, endpoint: str) -> zmq.Socket[bytes]:
+def _open_all(context: zmq.Context[zmq.Socket[bytes]], load: Load) -> list[tuple[zmq.Socket[bytes], list[str]]]:
+    shares = [load.endpoints] if load.shared else [(endpoint,) for endpoint in load.endpoints]
+    return [_open(context, load, endpoints, _topic(load, index)) for index, endpoints in enumerate(shares)]
+
+
+def _topic(load: Load, index: int) -> bytes:
+    """What a subscriber's socket subscribes to: publish.c gives a publisher's topics to its subscribers in turn."""
+    if load.role != "subscriber" or load.topics == 1:
+        return b""
+    publishers = len(load.endpoints) // load.subscribers
+    return b"%d" % (index // publishers % load.topics)
+
+
+def _map_seen(load: Load) -> ctypes.Array[Seen] | None:
+    """The numbers of all subscribers, in a file that publisher and subscribers map, whoever comes first."""
+    if not load.seen:
+        return None
+    count = len(load.endpoints) * (load.subscribers if load.role == "publisher" else 1)
+    with Path(load.seen).open("a+b") as file:
+        file.truncate(count * ctypes.sizeof(Seen))
+        return (Seen * count).from_buffer(mmap.mmap(file.fileno(), count * ctypes.sizeof(Seen)))
+
+
+def _open(
+    context: zmq.Context[zmq.Socket[bytes]], load: Load, endpoints: tuple[str, ...], topic: bytes
+) -> tuple[zmq.Socket[bytes], list[str]]:
+    """A socket at all of these endpoints, and their real addresses."""
     socket: zmq.Socket[bytes] = context.socket(getattr(zmq, load.socket))
     socket.set_hwm(load.high_water_mark)
     socket.setsockopt(zmq.LINGER, 0)
     if load.socket == "SUB":
-        socket.setsockopt(zmq.SUBSCRIBE, b"")
-    if load.bind:
-        socket.bind(endpoint)
-    else:
-        socket.connect(endpoint)
-    return socket
+        socket.setsockopt(zmq.SUBSCRIBE, topic)
+    if load.socket == "PUB":
+        socket.setsockopt(zmq.XPUB_NODROP, 1)  # at its own high-water mark it waits
+    real = []
+    for endpoint in endpoints:
+        if load.bind:
+            socket.bind(endpoint)
+        else:
+            socket.connect(endpoint)
+        real.append(socket.get_string(zmq.LAST_ENDPOINT))
+    return socket, real

@@ -5,27 +5,42 @@ from __future__ import annotations
 import zmq
 
 from bench.peers.sockets import DEVICES
-from bench.work import Deployment
+from bench.work import CAPTURE_PREFIXES, Deployment
 from pollbroker import DEVICES as POLLBROKER_DEVICES
-from pollbroker import Engine
+from pollbroker import Device, Engine
 
 
 def start(context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Add a broker for every pair to one engine and start it."""
+    return run(context, deployment, POLLBROKER_DEVICES[deployment.device])
+
+
+def run(
+    context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment, device: Device
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Do what `start` does, with this device as the deployment's."""
     ports = DEVICES[deployment.device]
     mark = deployment.high_water_mark
     engine = Engine(context)
+    prefixes = CAPTURE_PREFIXES[0].encode(), CAPTURE_PREFIXES[1].encode()
     brokers = [
         engine.add(
             f"broker-{index}",
-            POLLBROKER_DEVICES[deployment.device],
+            device,
             frontend=frontend,
             backend=backend,
             frontend_options=dict.fromkeys(ports.frontend_marks, mark),
             backend_options=dict.fromkeys(ports.backend_marks, mark),
+            capture=f">{deployment.captures[index]}" if index < len(deployment.captures) else None,
+            capture_options={"sndhwm": mark} if index < len(deployment.captures) else None,
+            capture_prefixes=prefixes if index < len(deployment.captures) else None,
         )
         for index, (frontend, backend) in enumerate(zip(deployment.frontends, deployment.backends, strict=True))
     ]
+    if deployment.control:
+        from pollbroker.control import attach  # only where it is asked for: memory is measured
+
+        attach(engine, deployment.control)
     engine.start()
     return (
         tuple(broker.frontend.endpoints[0] for broker in brokers),

@@ -10,24 +10,78 @@ the real addresses in the order of the deployment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from bench.peers.need import CZMQ, GEVENT, NNG, Need
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One thing to compare. No `module`: no broker at all, the load talks to itself. `environment` is the process's."""
+    """One thing to compare. No `module`: no broker at all, the load talks to itself. `environment` is the process's.
+
+    `needs` is what has to be installed for it; `load_module` runs the load that can talk to it.
+    """
 
     name: str
     module: str | None
     environment: Mapping[str, str] = field(default_factory=dict)
+    needs: Need | None = None
+    load_module: str = "bench.load.role"
 
 
 NONE = Peer("no broker", None)
 PROXY = Peer("zmq.proxy", "bench.peers.zmq_proxy")
 POLLER = Peer("Poller loop", "bench.peers.poller_loop")
+BARE = Peer("bare C loop", "bench.peers.bare_loop")
 NATIVE = Peer("pollbroker", "bench.peers.pollbroker_engine", {"POLLBROKER_PUMP": "native"})
 PYTHON = Peer("pollbroker, Python pump", "bench.peers.pollbroker_engine", {"POLLBROKER_PUMP": "python"})
+STEERABLE = Peer("zmq.proxy_steerable", "bench.peers.steerable_proxy")
+GROWING = Peer("pollbroker", "bench.peers.growing_engine", {"POLLBROKER_PUMP": "native"})
+HANDLER = Peer("pollbroker, Python handler", "bench.peers.pollbroker_handler", {"POLLBROKER_PUMP": "native"})
+THREAD_PROXY = Peer("ThreadProxy", "bench.peers.thread_proxy")
+MONITORED_QUEUE = Peer("MonitoredQueue", "bench.peers.monitored_queue")
+TWO_THREADS = Peer("two-thread relay", "bench.peers.two_threads")
+GREEN = Peer("green.device", "bench.peers.green_device", needs=GEVENT)
+ASYNCIO = Peer("asyncio relay", "bench.peers.asyncio_relay")
+ZPROXY = Peer("czmq zproxy", "bench.peers.czmq_zproxy", needs=CZMQ)
+NNG_DEVICE = Peer("nng_device", "bench.peers.nng_device", needs=NNG, load_module="bench.load.nng")
+NNG_NONE = Peer("no broker, nng", None, needs=NNG, load_module="bench.load.nng")
 
-PEERS: Mapping[str, Peer] = MappingProxyType({peer.name: peer for peer in (NATIVE, PYTHON, PROXY, POLLER, NONE)})
+PEERS: Mapping[str, Peer] = MappingProxyType(
+    {
+        peer.name: peer
+        for peer in (
+            NATIVE,
+            PYTHON,
+            HANDLER,
+            PROXY,
+            BARE,
+            THREAD_PROXY,
+            MONITORED_QUEUE,
+            POLLER,
+            TWO_THREADS,
+            GREEN,
+            ASYNCIO,
+            ZPROXY,
+            NNG_DEVICE,
+            NONE,
+            NNG_NONE,
+        )
+    }
+)
+
+
+def installed(peers: Iterable[Peer]) -> tuple[Peer, ...]:
+    """Those of the peers that can run here."""
+    return tuple(peer for peer in peers if peer.needs is None or peer.needs.met)
+
+
+def left_out(peers: Iterable[Peer]) -> list[str]:
+    """A sentence for each of the peers that cannot run here: what it takes."""
+    return [
+        f"Left out: {peer.name} ({peer.needs.install})."
+        for peer in peers
+        if peer.needs is not None and not peer.needs.met
+    ]

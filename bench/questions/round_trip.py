@@ -1,4 +1,4 @@
-"""How long is a round trip through one QUEUE, and how much longer with a thousand idle queues in the same process?
+"""How long is a round trip through one QUEUE, and how much longer with thousands of idle queues in the same process?
 
 One REQ sends a request, waits for its reply, and sends the next; one REP answers. The idle queues are bound and have no
 peers.
@@ -6,14 +6,16 @@ peers.
 
 from __future__ import annotations
 
-from bench.peers.table import NATIVE, PROXY, Peer
+from bench.peers.table import NATIVE, NONE, POLLER, PROXY, Peer
 from bench.question import Case, Cell, Goal, Plan, Question, Sample
 from bench.rig import Rig
 from bench.work import Work
 
-FEW, MANY = 1, 1000
-FULL = Plan(rounds=5, warm_up_s=0.5, window_s=2.0)
-QUICK = Plan(rounds=2, warm_up_s=0.2, window_s=0.6)
+IDLE, QUICK_IDLE = (0, 1000, 4000), (0, 100)
+FULL = Plan(rounds=5, warm_up_s=0.3, window_s=1.0, start_s=1.6)
+QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.3, start_s=0.6)
+# The loop in Python asks every socket at every wake-up: one number of idle pairs shows what that comes to.
+POLLER_IDLE = 1000
 
 
 def measure(case: Case, plan: Plan) -> Sample:
@@ -30,27 +32,39 @@ def measure(case: Case, plan: Plan) -> Sample:
 
 
 def cells(quick: bool) -> tuple[Cell, ...]:
-    """Few and many idle queues, each of pollbroker and of zmq.proxy."""
-    goals = tuple(
-        Goal(figure, _label(NATIVE, MANY), _label(NATIVE, FEW), 1.1, at_least=False) for figure in ("p50_us", "p99_us")
-    )
-    cases = tuple(
-        Case(peer, Work("round trip", idle_pairs=idle), _label(peer, idle))
-        for peer in (NATIVE, PROXY)
-        for idle in (FEW, MANY)
-    )
-    return (Cell("tcp 64 B", cases, QUICK if quick else FULL, goals),)
+    """One cell, so that every number of idle queues alternates with every other: they are compared with one another."""
+    counts = QUICK_IDLE if quick else IDLE
+    cases = [_case(peer, idle) for idle in counts for peer in (NATIVE, PROXY)]
+    if not quick:
+        cases += [_case(POLLER, idle) for idle in (0, POLLER_IDLE)]
+    cases.append(Case.of(NONE, Work("round trip")))
+    return (Cell("tcp 64 B", tuple(cases), QUICK if quick else FULL, _goals(counts)),)
+
+
+def _goals(counts: tuple[int, ...]) -> tuple[Goal, ...]:
+    alone, *beside = counts
+    goals = [
+        Goal(figure, _label(NATIVE, alone), _label(PROXY, alone), 1.0, at_least=False)
+        for figure in ("p50_us", "p99_us")
+    ]
+    for idle in beside:
+        goals.append(Goal("p50_us", _label(NATIVE, idle), _label(NATIVE, alone), 1.05, at_least=False))
+        goals.append(Goal("p50_us", _label(NATIVE, idle), _label(PROXY, idle), 1.0, at_least=False))
+    return tuple(goals)
+
+
+def _case(peer: Peer, idle: int) -> Case:
+    return Case(peer, Work("round trip", idle_pairs=idle), _label(peer, idle))
 
 
 def _label(peer: Peer, idle: int) -> str:
-    return f"{peer.name}, {idle} idle"
+    return f"{peer.name}, {idle:,} idle" if idle else f"{peer.name}, alone"
 
 
 QUESTION = Question(
     name="round-trip",
     title="REQ through a QUEUE to REP in lockstep, idle queues beside it",
-    figures=("p50_us", "p99_us", "resident_mib", "threads"),
+    figures=("p50_us", "p99_us", "p999_us", "resident_mib", "threads"),
     cells=cells,
     measure=measure,
-    start_s=0.8,
 )

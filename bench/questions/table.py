@@ -6,11 +6,49 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from bench.question import Question
-from bench.questions import consumer_away, python_pump, queue_rate, queue_requests, round_trip, streamer_rate
+from bench.questions import (
+    bare_loop,
+    busy_pairs,
+    capture,
+    cheap_load,
+    consumer_away,
+    control,
+    forwarder_rate,
+    frames,
+    growth,
+    handler_route,
+    idle,
+    other_libraries,
+    python_peers,
+    python_pump,
+    queue_rate,
+    queue_requests,
+    round_trip,
+    streamer_rate,
+)
 
 QUESTIONS: Mapping[str, Question] = MappingProxyType(
     {
         module.QUESTION.name: module.QUESTION
-        for module in (streamer_rate, queue_requests, queue_rate, consumer_away, round_trip, python_pump)
+        for module in (
+            streamer_rate,
+            queue_requests,
+            queue_rate,
+            forwarder_rate,
+            frames,
+            cheap_load,
+            bare_loop,
+            busy_pairs,
+            round_trip,
+            idle,
+            consumer_away,
+            control,
+            growth,
+            python_pump,
+            python_peers,
+            handler_route,
+            capture,
+            other_libraries,
+        )
     }
 )

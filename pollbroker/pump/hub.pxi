@@ -18,11 +18,12 @@ cdef enum:
 cdef enum:
     POLLIN = 1
     POLLOUT = 2
+    POLLERR = 4
     MOST_PORTS = 2
 
 assert (READY, WAITING, STALLED, RETRYING, PAUSED, ENDED) == tuple(_FlowState)
 assert (RETRY, DRAINED) == (_RETRY, _DRAINED)
-assert (POLLIN, POLLOUT) == (zmq.POLLIN, zmq.POLLOUT)
+assert (POLLIN, POLLOUT, POLLERR) == (zmq.POLLIN, zmq.POLLOUT, zmq.POLLERR)
 
 
 @cython.final
@@ -159,7 +160,7 @@ cdef class Hub:
                     flow.end(now_s)
         for port in range(self.ports):
             wanted = self._interest(port)
-            if wanted & POLLOUT or (wanted and not read_dry & (1u << port)):
+            if wanted & POLLOUT or (wanted & POLLIN and not read_dry & (1u << port)):
                 self._settle(port)
         return self._outcome()
 
@@ -197,6 +198,8 @@ cdef class Hub:
                 events |= POLLIN
             if flow.sink == port and flow.state == STALLED:
                 events |= POLLOUT
+            if flow.source == port and flow.state == PAUSED:
+                events |= POLLERR  # never happens; but who watches a socket for anything is told of its context's end
         return events
 
     cdef int _settle(self, int port) except -1:

@@ -20,6 +20,8 @@ _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _POLLOUT: Final = int(zmq.POLLOUT)
 
+_POLLERR: Final = int(zmq.POLLERR)
+
 _READY: Final = FlowState.READY.value
 _WAITING: Final = FlowState.WAITING.value
 _STALLED: Final = FlowState.STALLED.value
@@ -145,7 +147,7 @@ class Hub:
             self.working = False
         for port in range(len(self._sockets)):
             interest = self.interest(port)
-            if interest & _POLLOUT or (interest and port not in read_dry):
+            if interest & _POLLOUT or (interest & _POLLIN and port not in read_dry):
                 self._settle(port)
         return self._outcome()
 
@@ -171,6 +173,8 @@ class Hub:
                 events |= _POLLIN
             if flow.sink == port and flow.state == _STALLED:
                 events |= _POLLOUT
+            if flow.source == port and flow.state == _PAUSED:
+                events |= _POLLERR  # never happens; but who watches a socket for anything is told of its context's end
         return events
 
     def _settle(self, port: int) -> None:

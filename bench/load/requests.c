@@ -1,0 +1,160 @@
+/* The load of a queue: requesters and the workers that answer them; and who asks at a control socket.  load.h tells the
+ * rules.
+ */
+#include "load.h"
+
+#include <stdlib.h>
+
+enum { MAX_FRAMES = 64 };   /* frames that echo can hold of one message */
+enum { COMMAND_PAUSE_NS = 2000000 }; /* between a command's reply and the next: commands must not be the load */
+
+/* DEALER, speaking as a REQ would (an empty frame, then the body), with up to order->window requests on the way. */
+int load_requester(progress_t *progress, const order_t *order)
+{
+    const int flags = order->count == 1 ? 0 : DONTWAIT;
+    void *body = calloc(1, order->size + 1);
+    pollitem_t *items = calloc((size_t) order->count, sizeof *items);
+    uint64_t *waiting = calloc((size_t) order->count, sizeof *waiting);
+    message_t message;
+    uint64_t sent = 0, received = 0, malformed = 0;
+    int good, code = body && items && waiting ? 0 : ENOMEM;
+
+    zmq.msg_init(&message);
+    while (!code) {
+        uint64_t before = received + malformed;
+        for (int i = 0; i < order->count && !code; i++) {
+            void *socket = order->sockets[i];
+            while (waiting[i] < order->window && !(code = send_message(socket, order, body, 1, DONTWAIT))) {
+                waiting[i]++;
+                sent++;
+            }
+            code = code == EAGAIN ? 0 : code;
+            for (uint64_t turn = 0; waiting[i] && !code; turn++) {
+                code = receive_message(socket, order, &message, 1, turn ? DONTWAIT : flags, &good);
+                if (code)
+                    break;
+                waiting[i]--;
+                if (good)
+                    publish(&progress->messages, ++received);
+                else
+                    publish(&progress->malformed, ++malformed);
+            }
+            code = code == EAGAIN ? 0 : code;
+        }
+        if (!code && received + malformed == before)
+            code = wait_any(order, items, sent == before ? POLLOUT_ : POLLIN_);
+    }
+    zmq.msg_close(&message);
+    free(body);
+    free(items);
+    free(waiting);
+    return code;
+}
+
+/* Takes one message and sends the same frames back.  A REP must have all before it may send, so they are held. */
+static int echo_message(void *socket, message_t *held, int flags)
+{
+    int frames = 0, more = 1;
+    while (more) {
+        if (frames == MAX_FRAMES)
+            return EMSGSIZE;
+        int code = receive_frame(socket, &held[frames], frames ? 0 : flags);
+        if (code)
+            return frames && code == EAGAIN ? EPROTO : code;
+        more = zmq.msg_more(&held[frames++]);
+    }
+    for (int frame = 0; frame < frames;) {
+        if (zmq.msg_send(&held[frame], socket, frame + 1 < frames ? SNDMORE : 0) >= 0)
+            frame++;
+        else if (zmq.last_errno() != EAGAIN && zmq.last_errno() != EINTR)
+            return zmq.last_errno();
+    }
+    return 0;
+}
+
+/* REP or DEALER: the worker behind a queue. */
+int load_echo(progress_t *progress, const order_t *order)
+{
+    const int flags = order->count == 1 ? 0 : DONTWAIT;
+    pollitem_t *items = calloc((size_t) order->count, sizeof *items);
+    message_t held[MAX_FRAMES];
+    uint64_t echoed = 0;
+    int code = items ? 0 : ENOMEM;
+
+    for (int frame = 0; frame < MAX_FRAMES; frame++)
+        zmq.msg_init(&held[frame]);
+    while (!code) {
+        uint64_t before = echoed;
+        for (int i = 0; i < order->count && !code; i++) {
+            for (int turn = 0; turn < TURN; turn++) {
+                code = echo_message(order->sockets[i], held, flags);
+                if (code)
+                    break;
+                publish(&progress->messages, ++echoed);
+            }
+            code = code == EAGAIN ? 0 : code;
+        }
+        if (!code && echoed == before)
+            code = wait_any(order, items, POLLIN_);
+    }
+    free(items);
+    return code;
+}
+
+/* REQ: one request, its reply, then the next; each round trip is timed.  Uses the first socket. */
+int load_lockstep(progress_t *progress, const order_t *order)
+{
+    void *socket = order->sockets[0];
+    void *body = calloc(1, order->size + 1);
+    message_t message;
+    uint64_t done = 0, malformed = 0;
+    int good, code = body ? 0 : ENOMEM;
+
+    zmq.msg_init(&message);
+    while (!code) {
+        uint64_t begun_ns = now_ns();
+        code = send_message(socket, order, body, 0, 0);
+        if (!code)
+            code = receive_message(socket, order, &message, 0, 0, &good);
+        if (code)
+            break;
+        order->times_ns[done % order->capacity] = now_ns() - begun_ns;
+        if (good)
+            publish(&progress->messages, ++done);
+        else
+            publish(&progress->malformed, ++malformed);
+    }
+    zmq.msg_close(&message);
+    free(body);
+    return code;
+}
+
+/* REQ at a control socket: asks for the statistics, waits for the reply, pauses; each answer is timed.  The order's
+ * frames and size are those of the reply. */
+int load_commander(progress_t *progress, const order_t *order)
+{
+    static const char command[] = "STATISTICS";
+    const struct timespec pause = { 0, COMMAND_PAUSE_NS };
+    void *socket = order->sockets[0];
+    message_t message;
+    uint64_t done = 0, malformed = 0;
+    int good, code = 0;
+
+    zmq.msg_init(&message);
+    while (!code) {
+        uint64_t begun_ns = now_ns();
+        code = send_frame(socket, command, sizeof command - 1, 0);
+        if (!code)
+            code = receive_message(socket, order, &message, 0, 0, &good);
+        if (code)
+            break;
+        order->times_ns[done % order->capacity] = now_ns() - begun_ns;
+        if (good)
+            publish(&progress->messages, ++done);
+        else
+            publish(&progress->malformed, ++malformed);
+        nanosleep(&pause, NULL);
+    }
+    zmq.msg_close(&message);
+    return code;
+}

@@ -1,0 +1,32 @@
+"""`nng_device`, the broker of nng (nanomsg's successor), by ctypes: a thread a pair, STREAMER only.
+
+As nng_device(3) says: a raw socket of each protocol, here pull0 and push0, and a call that does not return. nng's
+protocols are its own, so its load speaks nng too (`bench/load/nng.py`).
+"""
+
+from __future__ import annotations
+
+import threading
+
+import zmq
+
+from bench.load.nng import Socket, library, listen, opened
+from bench.work import Deployment
+
+
+def start(_context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Bind every pair and hand each to a device."""
+    if deployment.device != "streamer":
+        raise ValueError(f"nng_device: {deployment.device}: only a streamer has a load that speaks nng")
+    frontends, backends = [], []
+    for frontend, backend in zip(deployment.frontends, deployment.backends, strict=True):
+        pull = opened("nng_pull0_open_raw", deployment.high_water_mark)
+        push = opened("nng_push0_open_raw", deployment.high_water_mark)
+        frontends.append(listen(pull, frontend))
+        backends.append(listen(push, backend))
+        threading.Thread(target=_relay, args=(pull, push), daemon=True).start()
+    return tuple(frontends), tuple(backends)
+
+
+def _relay(pull: Socket, push: Socket) -> None:
+    library().nng_device(pull, push)

@@ -1,0 +1,95 @@
+"""Does a message cost more with more pairs beside it, all of them busy?
+
+One source and one sink, each a single socket connected to every pair, drive them all: libzmq takes turns among the
+connections at no cost for those that have nothing, so the load does not grow with the pairs and the broker does. The
+source sends to the pairs in turn, so all are equally busy. Worker and requester likewise; the worker is a REP, which
+sends each reply back to where its request came from.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from bench.peers.table import NATIVE, NONE, PROXY, Peer
+from bench.question import Case, Cell, Goal, Plan, Question, Sample
+from bench.rig import Rig
+from bench.work import TRAFFIC, Work
+
+DEVICES = (("streamer", "streamer"), ("queue", "replies"))  # and the traffic through them
+PAIRS, MOST = (1, 10, 100, 1000), 4000
+# Where goals are set, and the ceiling without a broker is measured.
+GOAL_PAIRS = (100, 1000)
+# In the broker's process: two sockets a pair, each with a mailbox, a listener and a connection. Some are spared for
+# the rest of the process.
+DESCRIPTORS_PER_PAIR, SPARED_DESCRIPTORS = 6, 200
+
+# So many messages a pair must have passed before the warm-up: then every connection stands, and has carried some.
+SETTLED = 10
+
+FULL = Plan(rounds=5, warm_up_s=0.3, window_s=0.9, start_s=0.5)
+THOUSAND = Plan(rounds=5, warm_up_s=0.8, window_s=1.0, start_s=1.4)
+# Thousands of connections take seconds to carry their full rate.
+THOUSANDS = Plan(rounds=3, warm_up_s=2.5, window_s=1.5, start_s=5.0)
+QUICK = Plan(rounds=1, warm_up_s=0.2, window_s=0.4, start_s=0.6)
+QUICK_PAIRS = 100
+
+
+def measure(case: Case, plan: Plan) -> Sample:
+    """Messages per second through all pairs together; CPU time, memory and threads of the broker's process."""
+    with Rig(case.peer, case.work) as rig:
+        rig.start()
+        rig.wait_for_messages(TRAFFIC[case.work.traffic].counter, SETTLED * case.work.pairs)
+        window = rig.window(plan.warm_up_s, plan.window_s)
+    sample = {"rate_per_s": window.rate_per_s}
+    if window.broker is not None:
+        if window.rate_per_s:
+            sample["cpu_ns"] = window.cpu_share / window.rate_per_s * 1e9
+        sample["resident_mib"] = window.broker.resident_kib / 1024
+        if window.broker.threads:
+            sample["threads"] = window.broker.threads
+    return sample
+
+
+def cells(quick: bool) -> tuple[Cell, ...]:
+    """A STREAMER and a QUEUE at each number of pairs; quick: a STREAMER alone."""
+    counts = (QUICK_PAIRS,) if quick else (*PAIRS, _most_pairs())
+    return tuple(
+        Cell(
+            f"{device}, {pairs:,} pair{'s' if pairs > 1 else ''}",
+            tuple(Case.of(peer, Work(traffic, pairs=pairs, shared=True)) for peer in _peers(pairs)),
+            QUICK if quick else FULL if pairs < 1000 else THOUSAND if pairs == 1000 else THOUSANDS,
+            _goals() if pairs in GOAL_PAIRS else (),
+        )
+        for device, traffic in DEVICES[: 1 if quick else None]
+        for pairs in counts
+    )
+
+
+def _peers(pairs: int) -> tuple[Peer, ...]:
+    return (NATIVE, PROXY, NONE) if pairs in GOAL_PAIRS else (NATIVE, PROXY)
+
+
+def _goals() -> tuple[Goal, ...]:
+    return (
+        Goal("rate_per_s", NATIVE.name, PROXY.name, 1.3, at_least=True),
+        Goal("cpu_ns", NATIVE.name, PROXY.name, 0.7, at_least=False),
+    )
+
+
+def _most_pairs() -> int:
+    """As many pairs as the descriptors of one process allow, in whole hundreds."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return MOST
+    return min(MOST, (hard - SPARED_DESCRIPTORS) // DESCRIPTORS_PER_PAIR // 100 * 100)
+
+
+QUESTION = Question(
+    name="busy-pairs",
+    title="Many pairs, all busy, tcp 64 B; of a queue, a message is a request and its reply",
+    figures=("rate_per_s", "cpu_ns", "resident_mib", "threads"),
+    cells=cells,
+    measure=measure,
+    note=f"{MOST:,} pairs take {MOST * DESCRIPTORS_PER_PAIR + SPARED_DESCRIPTORS:,} descriptors in one process "
+    "(ulimit -Hn); where there are fewer, as many pairs as they allow.",
+)

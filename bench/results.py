@@ -1,0 +1,195 @@
+"""What was measured, as plain data: every sample in the order it was taken, and the same again from a file.
+
+Tables, plots and the summary are made from these and from nothing else, so whatever a run shows can be shown again from
+its file, on another machine and without measuring.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.question import Sample
+
+Described = Mapping[str, str | int | float]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some values, with the lowest and the highest."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread | None:
+        """The spread of the values; None of none."""
+        return cls(statistics.median(values), min(values), max(values)) if values else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A goal and what was measured, one value a round. A goal that could not be measured is not reached."""
+
+    goal: str
+    bound: float
+    at_least: bool
+    values: list[float]
+
+    @property
+    def spread(self) -> Spread | None:
+        """The median of the rounds, with the lowest and the highest."""
+        return Spread.of(self.values)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the median is within the bound."""
+        return self.spread is not None and self._within(self.spread.median)
+
+    @property
+    def reached_sometimes(self) -> bool:
+        """Whether any round was within the bound."""
+        return any(self._within(value) for value in self.values)
+
+    def _within(self, value: float) -> bool:
+        return value >= self.bound if self.at_least else value <= self.bound
+
+
+@dataclass
+class CaseResult:
+    """One case of a cell: one sample a round. A case that failed has an error, and no samples after it."""
+
+    label: str
+    peer: str
+    work: Described
+    samples: list[Sample] = field(default_factory=list)
+    error: str | None = None
+
+    def values(self, figure: str) -> list[float]:
+        """One figure of every sample that has it."""
+        return [sample[figure] for sample in self.samples if figure in sample]
+
+    def spread(self, figure: str) -> Spread | None:
+        """The spread of one figure."""
+        return Spread.of(self.values(figure))
+
+
+@dataclass
+class CellResult:
+    """The cases of a cell, how often and how long they were measured, and what became of the goals."""
+
+    label: str
+    plan: Described
+    cases: list[CaseResult]
+    goals: list[Verdict] = field(default_factory=list)
+
+    def ratios(self, figure: str, of: str, to: str) -> list[float]:
+        """One ratio a round of one figure, of one case to another; none where a case is absent or has failed."""
+        by_label = {case.label: case.samples for case in self.cases}
+        return [
+            sample[figure] / baseline[figure]
+            for sample, baseline in zip(by_label.get(of, []), by_label.get(to, []), strict=False)
+            if figure in sample and baseline.get(figure)
+        ]
+
+
+@dataclass
+class QuestionResult:
+    """The answer to one question: the cells measured so far, and the time that was estimated and taken."""
+
+    name: str
+    title: str
+    note: str
+    figures: list[str]
+    estimated_s: float
+    took_s: float = 0.0
+    cells: list[CellResult] = field(default_factory=list)
+
+
+@dataclass
+class Results:
+    """A whole run. `name` says what was asked and names its files; `goals` are those over several questions."""
+
+    name: str
+    started: str
+    machine: Described
+    versions: Described
+    estimated_s: float
+    took_s: float = 0.0
+    complete: bool = False
+    questions: list[QuestionResult] = field(default_factory=list)
+    goals: list[Verdict] = field(default_factory=list)
+
+    def verdicts(self) -> Iterator[tuple[str, str, Verdict]]:
+        """Every goal, those over several questions first: the question, the cell, what became of it."""
+        for verdict in self.goals:
+            yield "overall", "", verdict
+        for question in self.questions:
+            for cell in question.cells:
+                for verdict in cell.goals:
+                    yield question.name, cell.label, verdict
+
+    def failures(self) -> list[str]:
+        """One line for each case that could not be measured: where, and the first and the last line of its error."""
+        return [
+            f"{question.name}: {cell.label}: {case.label}: {_in_one_line(case.error)}"
+            for question in self.questions
+            for cell in question.cells
+            for case in cell.cases
+            if case.error is not None
+        ]
+
+
+def write_results(results: Results, path: Path) -> None:
+    """Write a run as JSON, at once: a run that is killed while it writes leaves the file as it was."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(json.dumps(_as_json(results), indent=1) + "\n")
+    beside.replace(path)
+
+
+def read_results(path: Path) -> Results:
+    """The run that `write_results` wrote."""
+    told = json.loads(path.read_text())
+    return Results(
+        **{
+            **told,
+            "questions": [_question(question) for question in told["questions"]],
+            "goals": [_verdict(goal) for goal in told["goals"]],
+        }
+    )
+
+
+def _in_one_line(error: str) -> str:
+    lines = error.splitlines() or ["?"]
+    return lines[0] if len(lines) == 1 else f"{lines[0]}: {lines[-1]}"
+
+
+def _as_json(results: Results) -> dict[str, Any]:
+    """The fields as they are, and beside each goal what a reader would have to work out."""
+    told = dataclasses.asdict(results)
+    goals: list[dict[str, Any]] = [*told["goals"]]
+    goals += [goal for question in told["questions"] for cell in question["cells"] for goal in cell["goals"]]
+    for goal in goals:
+        verdict = _verdict(goal)
+        goal["spread"] = dataclasses.asdict(verdict.spread) if verdict.spread else None
+        goal["reached"] = verdict.reached
+    return told
+
+
+def _question(told: dict[str, Any]) -> QuestionResult:
+    return QuestionResult(**{**told, "cells": [_cell(cell) for cell in told["cells"]]})
+
+
+def _cell(told: dict[str, Any]) -> CellResult:
+    cases = [CaseResult(**case) for case in told["cases"]]
+    return CellResult(told["label"], told["plan"], cases, [_verdict(goal) for goal in told["goals"]])
+
+
+def _verdict(told: dict[str, Any]) -> Verdict:
+    return Verdict(told["goal"], told["bound"], told["at_least"], told["values"])

@@ -1,0 +1,325 @@
+"""The bench without its speed: the statistics, the goals, the files, the plots, and the table of questions."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import bench.command
+from bench.child import ChildError
+from bench.command import name_of
+from bench.goals import OVERALL_GOALS
+from bench.peers.table import NATIVE, NONE, POLLER, PROXY, Peer
+from bench.plots.panels import bar_panels, line_panels
+from bench.plots.table import IDLE, PAIRS, SIZE
+from bench.plots.write import MatplotlibMissingError, write_plots
+from bench.question import FIGURES, Case, Cell, Goal, OverallGoal, Plan, Question, Sample
+from bench.questions.table import QUESTIONS
+from bench.report import summary_markdown, with_spread
+from bench.results import CaseResult, CellResult, QuestionResult, Results, Spread, Verdict, read_results, write_results
+from bench.run import Asked, ask, judge, judge_overall, plan_run
+from bench.work import Work
+
+PLAN = Plan(rounds=2, warm_up_s=0.1, window_s=0.2)
+FASTER = Goal("rate_per_s", NATIVE.name, PROXY.name, 1.5, at_least=True)
+
+
+def rates(peer: Peer, *per_s: float, work: Work | None = None) -> CaseResult:
+    """A case with so many messages/s, one figure a round."""
+    samples: list[Sample] = [{"rate_per_s": rate} for rate in per_s]
+    return CaseResult(peer.name, peer.name, dataclasses.asdict(work or Work("streamer")), samples)
+
+
+def answer(name: str, *cells: CellResult) -> QuestionResult:
+    return QuestionResult(name, f"About {name}", "A note.", ["rate_per_s", "p50_us"], 10.0, 11.0, list(cells))
+
+
+def grid_answer() -> QuestionResult:
+    """Three sizes of two transports, three peers."""
+    cells = []
+    for transport in ("tcp", "ipc"):
+        for size in (16, 1024, 1 << 20):
+            work = Work("streamer", transport=transport, size=size)
+            cases = [rates(peer, 1e6, 2e6, 3e6, work=work) for peer in (NATIVE, PROXY, NONE)]
+            cells.append(CellResult(f"{transport} {size}", {"rounds": 3}, cases))
+    cells[0].goals.append(judge(FASTER, cells[0]))
+    return answer("grid", *cells)
+
+
+def peers_answer() -> QuestionResult:
+    cases = [rates(peer, rate) for peer, rate in ((NATIVE, 1e6), (PROXY, 7e5), (POLLER, 1e5), (NONE, 2e6))]
+    return answer("peers", CellResult("tcp 64 B", {"rounds": 1}, cases))
+
+
+def run_of(*questions: QuestionResult) -> Results:
+    goals = [Verdict("over all | of it", 1.4, True, [1.3, 1.5, 1.6])]
+    machine: dict[str, str | int | float] = {"processor": "A processor", "cores": 2}
+    return Results("latest", "2030-01-01T00:00:00+00:00", machine, {"libzmq": "4"}, 9.0, 9.5, True, [*questions], goals)
+
+
+def fake_question(measure: Iterator[Sample | BaseException], taken: list[str]) -> Question:
+    """A question of one cell, two peers, two rounds; it takes its samples from an iterator."""
+
+    def next_sample(case: Case, plan: Plan) -> Sample:
+        taken.append(case.label)
+        sample = next(measure)
+        if isinstance(sample, BaseException):
+            raise sample
+        return sample
+
+    cell = Cell("cell", tuple(Case.of(peer, Work("streamer")) for peer in (NATIVE, PROXY)), PLAN, (FASTER,))
+    return Question("fake", "A fake", ("rate_per_s",), lambda quick: (cell,), next_sample, start_s=0.7)
+
+
+def ask_fake(samples: list[Sample | BaseException]) -> tuple[CellResult, list[str]]:
+    taken: list[str] = []
+    asked = plan_run([fake_question(iter(samples), taken)], quick=False, rounds=None)
+    (result,) = ask(asked[0], [], begin=lambda description: None, done=lambda estimated_s: None)
+    return result, taken
+
+
+def test_spread_is_the_median_with_the_lowest_and_the_highest() -> None:
+    assert Spread.of([3.0, 1.0, 2.0, 9.0]) == Spread(2.5, 1.0, 9.0)
+    assert Spread.of([]) is None
+
+
+def test_cases_are_measured_in_alternation() -> None:
+    _, taken = ask_fake([{"rate_per_s": 1.0}] * 4)
+    assert taken == [NATIVE.name, PROXY.name, NATIVE.name, PROXY.name]
+
+
+def test_ratio_is_taken_within_each_round() -> None:
+    result, _ = ask_fake([{"rate_per_s": rate} for rate in (10.0, 5.0, 90.0, 30.0)])
+    (verdict,) = result.goals
+    assert verdict.values == [2.0, 3.0]
+    assert verdict.spread == Spread(2.5, 2.0, 3.0)
+    assert verdict.reached
+
+
+def test_case_that_failed_is_recorded_and_left_out_of_the_remaining_rounds() -> None:
+    result, taken = ask_fake([{"rate_per_s": 1.0}, ChildError("lost\nits head"), {"rate_per_s": 2.0}])
+    assert taken == [NATIVE.name, PROXY.name, NATIVE.name]
+    assert [case.error for case in result.cases] == [None, "lost\nits head"]
+    assert [len(case.samples) for case in result.cases] == [2, 0]
+    assert not result.goals[0].reached
+    assert run_of(answer("fake", result)).failures() == [f"fake: cell: {PROXY.name}: lost: its head"]
+
+
+def test_goal_without_another_case_is_a_bound_for_the_figure_itself() -> None:
+    cell = CellResult("cell", {}, [rates(NATIVE, 4.0, 5.0, 6.0)])
+    assert judge(Goal("rate_per_s", NATIVE.name, None, 5.0, at_least=False), cell).reached
+    assert not judge(Goal("rate_per_s", NATIVE.name, None, 4.9, at_least=False), cell).reached
+
+
+@pytest.mark.parametrize(("bound", "sometimes"), [(2.5, True), (3.5, False)])
+def test_goal_that_some_rounds_reached_is_not_reached_by_them(bound: float, sometimes: bool) -> None:
+    verdict = Verdict("goal", bound, True, [1.0, 2.0, 3.0])
+    assert (verdict.reached, verdict.reached_sometimes) == (False, sometimes)
+
+
+def test_overall_goal_is_the_geometric_mean_over_all_cells_within_each_round() -> None:
+    goal = OverallGoal(("a", "b"), "rate_per_s", NATIVE.name, PROXY.name, 1.4, at_least=True)
+    twice = CellResult("1", {}, [rates(NATIVE, 2.0, 8.0, 5.0), rates(PROXY, 1.0, 1.0, 1.0)])
+    half = CellResult("2", {}, [rates(NATIVE, 1.0, 1.0), rates(PROXY, 2.0, 2.0)])
+    other = CellResult("3", {}, [rates(POLLER, 1.0)])  # without both cases: no part of the grid
+    verdict = judge_overall(goal, [answer("a", twice), answer("b", half, other)])
+    assert verdict is not None
+    assert verdict.values == pytest.approx([1.0, 2.0])
+    assert verdict.reached
+    assert "2 cells" in verdict.goal
+
+
+def test_overall_goal_has_no_answer_where_a_cell_has_none() -> None:
+    goal = OverallGoal(("a",), "rate_per_s", NATIVE.name, PROXY.name, 1.4, at_least=True)
+    good, failed = (CellResult("", {}, [rates(NATIVE, 9.0), rates(PROXY, *per_s)]) for per_s in ([1.0], []))
+    verdict = judge_overall(goal, [answer("a", good, failed)])
+    assert verdict is not None
+    assert (verdict.values, verdict.reached) == ([], False)
+
+
+def test_overall_goal_is_left_out_where_a_question_was_not_asked() -> None:
+    assert judge_overall(OVERALL_GOALS[0], [answer("a")]) is None
+
+
+def test_cell_that_stood_still_makes_the_mean_zero() -> None:
+    goal = OverallGoal(("a",), "rate_per_s", NATIVE.name, PROXY.name, 1.4, at_least=True)
+    cells = [CellResult("", {}, [rates(NATIVE, rate), rates(PROXY, 1.0)]) for rate in (0.0, 9.0)]
+    verdict = judge_overall(goal, [answer("a", *cells)])
+    assert verdict is not None
+    assert verdict.values == [0.0]
+
+
+def test_results_survive_their_file(tmp_path: Path) -> None:
+    results = run_of(grid_answer(), peers_answer())
+    results.questions[0].cells[0].cases[0].error = "lost"
+    write_results(results, tmp_path / "r.json")
+    assert read_results(tmp_path / "r.json") == results
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_summary_names_machine_versions_and_every_goal() -> None:
+    results = run_of(grid_answer())
+    summary = summary_markdown(results)
+    assert "A processor" in summary
+    assert "| libzmq | 4 |" in summary
+    assert "| overall |  | over all \\| of it | >= 1.4 | 1.50 (1.30 to 1.60) | yes |" in summary
+    assert f"| grid | tcp 16 | {FASTER} | >= 1.5 | 1.00 | no |" in summary
+    assert "1 of 2 goals reached" in summary
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0, "0"), (0.0123, "0.012"), (0.98, "0.98"), (12.34, "12.3"), (1234.5, "1,234")]
+)
+def test_figures_are_shown_to_about_three_digits(value: float, shown: str) -> None:
+    assert with_spread(Spread(value, value, value)) == (shown, "")
+
+
+def test_lines_are_drawn_along_the_axis_that_the_work_varies_along() -> None:
+    grid = grid_answer()
+    panels = line_panels(grid, SIZE, "rate_per_s")
+    assert [panel.title for panel in panels] == ["tcp", "ipc"]
+    assert [line.label for line in panels[0].lines] == [NATIVE.name, PROXY.name, NONE.name]
+    assert [point.x for point in panels[0].lines[0].points] == [16, 1024, 1 << 20]
+    assert panels[0].lines[0].points[0].spread == Spread(2e6, 1e6, 3e6)
+    assert line_panels(grid, PAIRS, "rate_per_s") == []
+    assert line_panels(peers_answer(), SIZE, "rate_per_s") == []
+
+
+def test_idle_pairs_are_counted_with_the_busy_ones() -> None:
+    cases = []
+    for idle in (0, 999):
+        sample: Sample = {"p50_us": 100.0 + idle}
+        cases.append(CaseResult(f"p, {idle}", "p", {"size": 64, "pairs": 1, "idle_pairs": idle}, [sample]))
+    (panel,) = line_panels(answer("round-trip", CellResult("", {}, cases)), IDLE, "p50_us")
+    assert [(line.label, [point.x for point in line.points]) for line in panel.lines] == [("p", [1, 1000])]
+
+
+def test_bars_are_drawn_where_enough_brokers_are_compared() -> None:
+    assert [len(panel.lines) for panel in bar_panels(peers_answer(), "rate_per_s", 3)] == [4]
+    assert bar_panels(grid_answer(), "rate_per_s", 3) == []
+
+
+def test_plots_are_written_for_the_data_that_is_there_and_no_other(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    stale = tmp_path / "latest-grid-cpu-by-size.png"
+    stale.touch()
+    written = write_plots(run_of(grid_answer(), peers_answer()), tmp_path)
+    assert {path.name for path in written} == {"latest-grid-rate-by-size.png", "latest-peers-peers.png"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+    assert not stale.exists()
+
+
+def test_run_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    monkeypatch.delitem(sys.modules, "bench.plots.draw", raising=False)
+    with pytest.raises(MatplotlibMissingError, match=r"pip install 'pollbroker\[bench\]'"):
+        write_plots(run_of(grid_answer()), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "quick", "rounds", "name"),
+    [
+        ([], False, None, "latest"),
+        ([], True, None, "quick"),
+        (["a"], False, None, "a"),
+        (["a", "b"], True, 9, "quick-a+b-9-rounds"),
+        (["a", "b", "c", "d"], False, None, "4-questions"),
+        ([], False, 3, "3-rounds"),
+    ],
+)
+def test_only_the_whole_bench_is_called_latest(names: list[str], quick: bool, rounds: int | None, name: str) -> None:
+    assert name_of(names, quick=quick, rounds=rounds) == name
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, output: Path, samples: list[Sample | BaseException]) -> int:
+    monkeypatch.setattr(bench.command, "QUESTIONS", {"fake": fake_question(iter(samples), [])})
+    monkeypatch.setattr(bench.command, "library_path", lambda: None)
+    return CliRunner().invoke(bench.command.main, ["--output", str(output)]).exit_code
+
+
+def test_whole_run_writes_its_samples_and_its_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_command(monkeypatch, tmp_path, [{"rate_per_s": 1.0}] * 4) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"latest.json", "latest.md"}
+    results = read_results(tmp_path / "latest.json")
+    assert results.complete
+    assert results.estimated_s == pytest.approx(4 * (0.7 + 0.1 + 0.2))
+    assert [len(case.samples) for case in results.questions[0].cells[0].cases] == [2, 2]
+
+
+def test_run_that_could_not_measure_something_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_command(monkeypatch, tmp_path, [ChildError("lost"), *([{"rate_per_s": 1.0}] * 2)]) == 1
+    assert (tmp_path / "latest.json").exists()
+
+
+def test_broken_off_run_keeps_what_it_has_and_leaves_the_last_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "latest.json").write_text("the last whole one")
+    question = fake_question(iter([*([{"rate_per_s": 1.0}] * 5), KeyboardInterrupt()]), [])
+    monkeypatch.setattr(bench.command, "QUESTIONS", {"one": question, "two": question})
+    monkeypatch.setattr(bench.command, "library_path", lambda: None)
+    assert CliRunner().invoke(bench.command.main, ["--output", str(tmp_path)]).exit_code == 1
+    assert (tmp_path / "latest.json").read_text() == "the last whole one"
+    kept = read_results(tmp_path / "latest.partial.json")
+    assert not kept.complete
+    assert [len(case.samples) for case in kept.questions[0].cells[0].cases] == [2, 2]
+    assert [len(case.samples) for case in kept.questions[1].cells[0].cases] == [1, 0]
+
+
+def test_quick_run_gives_up_rounds_until_it_fits_and_keeps_one_of_each() -> None:
+    question = fake_question(iter([]), [])
+    long = [question] * 20
+    asked = plan_run(long, quick=True, rounds=None)
+    assert {cell.plan for one in asked for cell in one.cells} == {dataclasses.replace(PLAN, rounds=1)}
+    assert {cell.plan.rounds for one in plan_run(long, quick=False, rounds=None) for cell in one.cells} == {2}
+    assert {cell.plan.rounds for one in plan_run(long, quick=True, rounds=7) for cell in one.cells} == {7}
+
+
+def test_quick_run_of_many_questions_shortens_its_windows() -> None:
+    asked = plan_run([fake_question(iter([]), [])] * 30, quick=True, rounds=None)
+    (plan,) = {cell.plan for one in asked for cell in one.cells}
+    assert sum(one.estimated_s for one in asked) == pytest.approx(50)
+    assert plan.window_s == pytest.approx(2 * plan.warm_up_s)
+    assert plan.window_s < PLAN.window_s
+
+
+def test_time_to_start_is_the_plans_own_where_it_has_one() -> None:
+    case = Case.of(NATIVE, Work("streamer"))
+    cell = Cell("", (case,), Plan(rounds=2, warm_up_s=0.1, window_s=0.2, start_s=5.0))
+    assert Asked(fake_question(iter([]), []), (cell,)).estimated_s == pytest.approx(2 * 5.3)
+
+
+def test_whole_quick_run_takes_less_than_a_minute_by_its_own_estimate() -> None:
+    asked = plan_run([*QUESTIONS.values()], quick=True, rounds=None)
+    assert sum(one.estimated_s for one in asked) < 60
+
+
+@pytest.mark.parametrize("name", [*QUESTIONS])
+@pytest.mark.parametrize("quick", [True, False])
+def test_question_is_well_formed(name: str, quick: bool) -> None:
+    question = QUESTIONS[name]
+    cells = question.cells(quick)
+    assert question.name == name
+    assert cells
+    assert set(question.figures) <= set(FIGURES)
+    assert len({cell.label for cell in cells}) == len(cells), "cells with the same label"
+    for cell in cells:
+        labels = [case.label for case in cell.cases]
+        assert len(set(labels)) == len(labels), f"{cell.label}: cases with the same label"
+        for goal in cell.goals:
+            assert goal.figure in FIGURES
+            assert {goal.of, goal.to or goal.of} <= set(labels), f"{cell.label}: {goal} names a case that is not there"
+
+
+@pytest.mark.parametrize("name", [*QUESTIONS])
+def test_full_question_has_at_least_five_rounds(name: str) -> None:
+    assert all(cell.plan.rounds >= 5 for cell in QUESTIONS[name].cells(False))
+
+
+def test_overall_goals_name_questions_that_exist() -> None:
+    for goal in OVERALL_GOALS:
+        assert goal.figure in FIGURES
+        assert set(goal.questions) <= set(QUESTIONS)
