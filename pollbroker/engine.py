@@ -40,6 +40,8 @@ class Engine(Loop):
         clock: seconds, monotonic; `time.monotonic` by default.
         burst_messages, burst_bytes: the most that one direction of one broker moves in one turn. Larger bursts cost
             less for each message; smaller ones let the other brokers, and control, have their turn sooner.
+        spin_s: how long to look for more, up to 0.01 s, before falling asleep. 0.0001 takes the kernel's wake-ups out
+            of a round trip, and costs CPU time while there is traffic; idle, the engine sleeps all the same.
         pump: "native" or "python"; by default as POLLBROKER_PUMP says, else the native one if it was built.
         waiter: "nested" or "flat"; by default as POLLBROKER_WAITER says, else nested where the platform has it.
 
@@ -58,6 +60,7 @@ class Engine(Loop):
         clock: Callable[[], float] | None = None,
         burst_messages: int = 1000,
         burst_bytes: int = 1 << 20,
+        spin_s: float = 0.0,
         pump: str | None = None,
         waiter: str | None = None,
     ) -> None:
@@ -66,6 +69,7 @@ class Engine(Loop):
             clock=clock,
             burst_messages=burst_messages,
             burst_bytes=burst_bytes,
+            spin_s=spin_s,
             pump=pump,
             waiter=waiter,
         )

@@ -29,6 +29,9 @@ _logger = logging.getLogger("pollbroker")
 _LONGEST_WORK_S: Final = 0.002
 """No broker begins a burst in a turn that has lasted so long: then readers, timers and calls have theirs."""
 
+_LONGEST_SPIN_S: Final = 0.01
+"""Timers and signals wait as long."""
+
 _LONGEST_SLEEP_S: Final = 86_400.0
 """A timer may be set for later than what poll(2) can be told."""
 
@@ -43,14 +46,17 @@ class Loop:
         clock: Callable[[], float] | None,
         burst_messages: int,
         burst_bytes: int,
+        spin_s: float,
         pump: str | None,
         waiter: str | None,
     ) -> None:
         for name, value in (("burst_messages", burst_messages), ("burst_bytes", burst_bytes)):
             if not isinstance(value, int) or not 1 <= value < 1 << 63:
                 raise ConfigError(f"{name}: {value!r}: expected a positive integer")
+        if not isinstance(spin_s, (int, float)) or not 0 <= spin_s <= _LONGEST_SPIN_S:
+            raise ConfigError(f"spin_s: {spin_s!r}: expected 0 to {_LONGEST_SPIN_S} seconds")
         self._pumping = choose_pumping(pump)
-        self._waiter = make_waiter(waiter, poller, self._pumping)
+        self._waiter = make_waiter(waiter, poller, self._pumping, spin_s)
         self._burst_messages = burst_messages
         self._burst_bytes = burst_bytes
         self._clock = clock or time.monotonic

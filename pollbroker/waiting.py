@@ -1,5 +1,8 @@
 """Waiting: the one place where the engine's thread sleeps, in `zmq.Poller.poll`.
 
+Before it sleeps it may be told to look for a while whether something comes: to be woken takes the kernel longer than
+most round trips are given.
+
 Two strategies behind one interface. *Nested*: the ZMQ_FD of every socket is in one epoll or kqueue set, and that set's
 own descriptor is in the `zmq.Poller`; an idle socket costs nothing. *Flat*: every socket is in the `zmq.Poller` itself,
 with the events that matter now; for platforms without a pollable selector, and for pollers that are handed in and need
@@ -8,13 +11,14 @@ it. Both may report a socket that turns out not to be ready; neither misses one 
 
 import os
 import selectors
+import time
 from collections.abc import Callable, Container, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import zmq
 
 from pollbroker.errors import ConfigError, EngineError
-from pollbroker.pump import Pumping, Socket
+from pollbroker.pump import Collector, Pumping, Socket
 
 Wake: TypeAlias = Callable[[], None]
 
@@ -66,16 +70,17 @@ class NestedWaiter:
     name = "nested"
     needs_interest = False
 
-    def __init__(self, poller: Poller, pumping: Pumping) -> None:
+    def __init__(self, poller: Poller, pumping: Pumping, spin_s: float) -> None:
         self._selector: Any = selectors.DefaultSelector()
         self._poller = poller
         self._poller.register(self._selector.fileno(), _POLLIN)
         self._descriptors: dict[Socket | int, int] = {}
         self._wakes: dict[int, Wake] = {}
         self._overtaken: list[Wake] = []
-        self._collect: Callable[[], list[Wake]] = self._select
+        self._spin_s = spin_s
+        self._collector: Collector = _Collector(self._selector, self._wakes)
         if pumping.make_collector is not None and isinstance(self._selector, selectors.EpollSelector):
-            self._collect = pumping.make_collector(self._selector.fileno(), self._wakes)
+            self._collector = pumping.make_collector(self._selector.fileno(), self._wakes)
 
     def add(self, target: Socket | int, wake: Wake) -> None:
         _check_new(target, self._descriptors)
@@ -105,12 +110,11 @@ class NestedWaiter:
         if self._overtaken:
             overtaken, self._overtaken = self._overtaken, []
             return overtaken
-        if timeout_ms != 0 and not self._poller.poll(timeout_ms):
+        if timeout_ms == 0 or (self._spin_s and self._collector.has_events(self._spin_s)):
+            return self._collector()
+        if not self._poller.poll(timeout_ms):
             return []
-        return self._collect()
-
-    def _select(self) -> list[Wake]:
-        return [self._wakes[descriptor] for (_, descriptor, _, _), _ in self._selector.select(0)]
+        return self._collector()
 
     def fileno(self) -> int:
         return int(self._selector.fileno())
@@ -120,14 +124,38 @@ class NestedWaiter:
         self._selector.close()
 
 
+class _Collector:
+    """See `pollbroker.pump.contract`; of any selector."""
+
+    def __init__(self, selector: Any, wakes: dict[int, Wake]) -> None:
+        self._selector = selector
+        self._wakes = wakes
+
+    def __call__(self) -> list[Wake]:
+        return [self._wakes[descriptor] for (_, descriptor, _, _), _ in self._selector.select(0)]
+
+    def has_events(self, spin_s: float, /) -> bool:
+        return _spins_until(lambda: self._selector.select(0), spin_s)
+
+
+def _spins_until(something: Callable[[], object], spin_s: float) -> bool:
+    """Ask again and again, for so many seconds at most; whether there was something."""
+    end_s = time.monotonic() + spin_s
+    while not something():
+        if time.monotonic() >= end_s:
+            return False
+    return True
+
+
 class FlatWaiter:
     """Every socket in the `zmq.Poller` itself."""
 
     name = "flat"
     needs_interest = True
 
-    def __init__(self, poller: Poller) -> None:
+    def __init__(self, poller: Poller, spin_s: float) -> None:
         self._poller = poller
+        self._spin_s = spin_s
         self._wakes: dict[Socket | int, Wake] = {}
         self._watched: dict[Socket | int, int] = {}
 
@@ -153,6 +181,8 @@ class FlatWaiter:
         if closed:
             return closed
         try:
+            if self._spin_s and timeout_ms != 0 and _spins_until(lambda: self._poller.poll(0), self._spin_s):
+                timeout_ms = 0
             ready = self._poller.poll(timeout_ms)
         except zmq.ZMQError:
             return list(self._wakes.values())  # one of them was terminated or closed meanwhile: all look
@@ -171,7 +201,7 @@ def _check_new(target: Socket | int, watched: Container[Socket | int]) -> None:
         raise EngineError(f"{target!r} is watched already: a broker's socket, or a reader's, has no other reader")
 
 
-def make_waiter(name: str | None, poller: Poller | None, pumping: Pumping) -> Waiter:
+def make_waiter(name: str | None, poller: Poller | None, pumping: Pumping, spin_s: float) -> Waiter:
     """The waiter of that name (`"nested"` or `"flat"`); without one, as POLLBROKER_WAITER says; without that, the best.
 
     Raises `ConfigError` for an unknown name, and for `"nested"` where the platform's selector cannot be polled.
@@ -184,4 +214,6 @@ def make_waiter(name: str | None, poller: Poller | None, pumping: Pumping) -> Wa
     if name == "nested" and not pollable:
         raise ConfigError(f"{place}: the selector of this platform cannot be polled; expected 'flat'")
     poller = zmq.Poller() if poller is None else poller
-    return FlatWaiter(poller) if name == "flat" or not pollable else NestedWaiter(poller, pumping)
+    if name == "flat" or not pollable:
+        return FlatWaiter(poller, spin_s)
+    return NestedWaiter(poller, pumping, spin_s)

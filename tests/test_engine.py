@@ -624,3 +624,53 @@ def test_what_was_to_be_done_at_the_end_can_be_taken_back(make_engine: MakeEngin
     first.cancel()
     engine.close()
     assert done == [2]
+
+
+# However many brokers are busy, a turn ends in time, and each has its burst before any has its second.
+def test_many_busy_brokers_take_turns_and_leave_control_its_own(
+    context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect
+) -> None:
+    now_s = [0.0]
+
+    def clock() -> float:
+        now_s[0] += 0.0005  # so long does every burst take
+        return now_s[0]
+
+    engine = make_engine(context, burst_messages=10, clock=clock)
+    names = [f"s{number}" for number in range(20)]
+    for name in names:
+        engine.add(name, STREAMER, frontend=f"inproc://{name}-in", backend=f"inproc://{name}-out")
+        producer, _ = connect(zmq.PUSH, f"inproc://{name}-in"), connect(zmq.PULL, f"inproc://{name}-out")
+        for _ in range(100):
+            producer.send(b"x")
+    sent = [0] * 20
+    for _ in range(50):
+        before = sum(sent)
+        engine.step()
+        sent = [flow_of(engine, name).sent for name in names]
+        assert sum(sent) - before <= 50  # five bursts and no more
+        assert max(sent) - min(sent) <= 10
+    turn_until_idle(engine)
+    assert [flow_of(engine, name).sent for name in names] == [100] * 20
+
+
+@pytest.mark.parametrize("spin_s", [0.0001, 0.01])
+def test_a_spinning_engine_relays_and_falls_asleep(make_engine: MakeEngine, connect: Connect, spin_s: float) -> None:
+    engine = make_engine(spin_s=spin_s)
+    engine.start()
+    broker = engine.add("a", STREAMER, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*")
+    producer = connect(zmq.PUSH, broker.frontend.endpoint)
+    consumer = connect(zmq.PULL, broker.backend.endpoint)
+    for number in range(50):
+        producer.send(b"%d" % number)
+        assert consumer.recv() == b"%d" % number
+    cpu_s = [time.process_time()]
+
+    def fell_asleep() -> bool:
+        """Whether a hundred looks, which take 100 ms or more, cost less than half a core."""
+        cpu_s.append(time.process_time())
+        return len(cpu_s) > 100 and cpu_s[-1] - cpu_s[-100] < 0.05
+
+    wait_until(fell_asleep)
+    engine.stop()
+    wait_until(lambda: not engine.running)

@@ -235,9 +235,18 @@ class HubFactory(Protocol):
         be found closed (those that were handed in, and the capture's); the flows."""
 
 
-class CollectorFactory(Protocol):
-    """Makes a function that tells what has happened in an epoll set, without waiting."""
+class Collector(Protocol):
+    """Tells what has happened in an epoll set, without sleeping."""
 
-    def __call__(self, epoll: int, wakes: dict[int, Callable[[], None]], /) -> Callable[[], list[Callable[[], None]]]:
-        """Arguments: the set's descriptor; what to call for a descriptor in it. The function returns what is to be
-        called, as far as it has not seen to that itself."""
+    def __call__(self) -> list[Callable[[], None]]:
+        """What is to be called, as far as it has not seen to that itself."""
+
+    def has_events(self, spin_s: float, /) -> bool:
+        """Ask again and again, for so many seconds at most, whether something has happened."""
+
+
+class CollectorFactory(Protocol):
+    """Makes a collector of an epoll set."""
+
+    def __call__(self, epoll: int, wakes: dict[int, Callable[[], None]], /) -> Collector:
+        """Arguments: the set's descriptor; what to call for a descriptor in it."""

@@ -251,6 +251,13 @@ cdef extern from *:
     int read_epoll(int set, epoll_event *events, int most) nogil
     int epoll_descriptor(const epoll_event *event) nogil
 
+cdef extern from "time.h" nogil:
+    int CLOCK_MONOTONIC
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *now)
+
 cdef enum:
     MOST_EVENTS = 256  # of one turn: the kernel tells the others first in the next
 
@@ -283,6 +290,19 @@ cdef class Collector:
     def __init__(self, int epoll, dict wakes not None):
         self.epoll = epoll
         self.wakes = wakes
+
+    def has_events(self, double spin_s):
+        """Ask again and again, for so many seconds at most, whether something has happened."""
+        cdef timespec begun, now
+        cdef int count = 0
+        with nogil:
+            clock_gettime(CLOCK_MONOTONIC, &begun)
+            while True:
+                count = read_epoll(self.epoll, self.events, 1)
+                clock_gettime(CLOCK_MONOTONIC, &now)
+                if count != 0 or now.tv_sec - begun.tv_sec + 1e-9 * (now.tv_nsec - begun.tv_nsec) >= spin_s:
+                    break
+        return count > 0
 
     def __call__(self):
         cdef int i, count
