@@ -37,7 +37,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends its children by closing the input.
     assignment = Assignment.from_json(json.loads(sys.stdin.readline()))
     _raise_descriptor_limit()
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    io_threads = 1 if assignment.brokers is None else assignment.brokers.io_threads
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads)
     context.set(zmq.MAX_SOCKETS, _sockets(assignment) + SPARE_SOCKETS)
     frontends: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()

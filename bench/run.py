@@ -147,8 +147,7 @@ def _shortened(cell: Cell, share: float) -> Cell:
 
 
 def _empty(case: Case) -> CaseResult:
-    work = dataclasses.asdict(case.work) | {"high_water_mark": case.work.high_water_mark}
-    return CaseResult(case.label, case.peer.name, work)
+    return CaseResult(case.label, case.peer.name, case.work.described())
 
 
 def _take(question: Question, plan: Plan, case: Case, result: CaseResult) -> None:

@@ -6,6 +6,7 @@ runs the brokers and a `Load` for each that sends or receives. Nothing here impo
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +82,9 @@ class Work:
 
     Of a forwarder: each pair has one publisher, which takes its `topics` in turn, and `subscribers`, each subscribed to
     one of them. `paced`: the publisher keeps a bounded number of messages on the way that a subscriber has not seen.
+
+    What a user may set of a broker, and the load does not follow: `mark`, the high-water mark of its sockets (None:
+    that of the load), `io_threads` of its context, and `engine`, arguments of pollbroker's `Engine`, by name.
     """
 
     traffic: str
@@ -97,10 +101,13 @@ class Work:
     subscribers: int = 1
     topics: int = 1
     paced: bool = True
+    mark: int | None = None
+    io_threads: int = 1
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def high_water_mark(self) -> int:
-        """Messages that each queue of each socket may hold, the same for every peer and for the load."""
+        """Messages that each queue of each socket may hold: of the load, and without `mark` of every peer."""
         wanted = PUBLISHED_HIGH_WATER_MARK if self.traffic == "forwarder" and self.paced else DEFAULT_HIGH_WATER_MARK
         return max(16, min(wanted, QUEUE_BYTES // (self.size * self.frames)))
 
@@ -128,10 +135,18 @@ class Work:
             device=TRAFFIC[self.traffic].device,
             frontends=self.endpoints("frontend", count, directory),
             backends=self.endpoints("backend", count, directory),
-            high_water_mark=self.high_water_mark,
+            high_water_mark=self.high_water_mark if self.mark is None else self.mark,
             control=f"ipc://{directory}/control" if self.controlled else "",
             captures=captures,
+            io_threads=self.io_threads,
+            engine=self.engine,
         )
+
+    def described(self) -> dict[str, str | int | float]:
+        """The work as the results keep it: flat, the high-water mark told, and `mark` only where it is set."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "engine"}
+        named = {name: value for name, value in fields.items() if value is not None}
+        return {**named, "high_water_mark": self.high_water_mark, **self.engine}
 
     def load(self, side: str, endpoints: tuple[str, ...], directory: Path, *, bind: bool = False) -> Load:
         """What the load at the port `side` is told; it connects unless `bind`."""
@@ -197,7 +212,8 @@ class Work:
 class Deployment:
     """What a broker process is told: the peer's module, the device, the endpoints of each pair, and of the control.
 
-    `captures`: to what the capture sockets of the first pairs connect.
+    `captures`: to what the capture sockets of the first pairs connect. `io_threads` are of the process's context,
+    `engine` arguments of pollbroker's engine, which no other peer has.
     """
 
     module: str
@@ -207,6 +223,8 @@ class Deployment:
     high_water_mark: int
     control: str = ""
     captures: tuple[str, ...] = ()
+    io_threads: int = 1
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def run(
     """Do what `start` does, with this device as the deployment's."""
     ports = DEVICES[deployment.device]
     mark = deployment.high_water_mark
-    engine = Engine(context)
+    engine = Engine(context, **deployment.engine)
     prefixes = CAPTURE_PREFIXES[0].encode(), CAPTURE_PREFIXES[1].encode()
     brokers = [
         engine.add(

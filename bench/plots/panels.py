@@ -46,12 +46,12 @@ def line_panels(question: QuestionResult, axis: Axis, figure: str) -> list[Panel
     """The panels of one figure along an axis: those in which a line has two points or more."""
     if figure not in question.figures:  # measured by the way, and not what was asked
         return []
-    cases = [case for cell in question.cells for case in cell.cases if case.samples]
+    cases = [case for cell in question.cells for case in cell.cases if case.samples and axis.varies in case.work]
     groups: dict[tuple[tuple[str, str | int | float], ...], list[CaseResult]] = defaultdict(list)
     for case in cases:
         common = tuple((name, case.work[name]) for name in case.work if name not in NOT_TOLD | {axis.varies})
         groups[common].append(case)
-    shared = {name for name in dict(next(iter(groups), ())) if len({dict(group)[name] for group in groups}) == 1}
+    shared = {name for name in dict(next(iter(groups), ())) if len({dict(group).get(name) for group in groups}) == 1}
     panels = []
     for common, members in groups.items():
         lines = tuple(line for line in _lines(members, axis, figure) if line.points)
@@ -89,7 +89,7 @@ def _lines(cases: list[CaseResult], axis: Axis, figure: str) -> list[Line]:
 
 
 def _place(work: Described, axis: Axis) -> float:
-    return sum(float(work.get(name, 0)) for name in axis.fields)
+    return axis.scale * sum(float(work.get(name, 0)) for name in axis.fields)
 
 
 def _told(common: Described) -> str:

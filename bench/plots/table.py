@@ -9,17 +9,24 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Axis:
-    """What runs along x: the sum of some fields of the work. `varies` is the one that differs within a panel."""
+    """What runs along x: the sum of some fields of the work, times `scale`. `varies` differs within a panel.
+
+    Work that does not name what varies, or leaves it to its default, has no place on the axis.
+    """
 
     label: str
     fields: tuple[str, ...]
     varies: str
     in_bytes: bool = False
+    scale: float = 1.0
 
 
 SIZE = Axis("size of a frame", ("size",), "size", in_bytes=True)
 PAIRS = Axis("pairs", ("pairs",), "pairs")
 IDLE = Axis("pairs, one of them busy", ("pairs", "idle_pairs"), "idle_pairs")
+BURST = Axis("burst_messages of the engine", ("burst_messages",), "burst_messages")
+MARK = Axis("high-water mark of the broker's sockets", ("mark",), "mark")
+SPIN = Axis("spin_s of the engine, us", ("spin_s",), "spin_s", scale=1e6)
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,9 @@ PLOTS: tuple[LinePlot | BarPlot, ...] = (
     LinePlot("memory-by-pairs", PAIRS, ("resident_mib", "kib_per_pair")),
     LinePlot("memory-by-idle-pairs", IDLE, ("resident_mib", "kib_per_pair")),
     LinePlot("time-by-pairs", PAIRS, ("p50_ms", "worst_ms")),
+    LinePlot("rate-and-cpu-by-burst", BURST, ("rate_per_s", "cpu_ns", "p99_ms")),
+    LinePlot("rate-and-cpu-by-mark", MARK, ("rate_per_s", "cpu_ns")),
+    LinePlot("round-trip-by-spin", SPIN, ("p50_us", "cpu_ns")),
     BarPlot("peers", "rate_per_s", peers=3),
 )
 
@@ -60,6 +70,7 @@ AXIS_LABELS: Mapping[str, str] = MappingProxyType(
         "p99_us": "round trip p99, us",
         "resident_mib": "resident memory, MiB",
         "p50_ms": "p50, ms",
+        "p99_ms": "control p99, ms",
         "worst_ms": "worst, ms",
         "kib_per_pair": "resident memory, KiB/pair",
     }

@@ -16,6 +16,8 @@ FULL = Plan(rounds=5, warm_up_s=0.3, window_s=1.0, start_s=1.6)
 QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.3, start_s=0.6)
 # The loop in Python asks every socket at every wake-up: one number of idle pairs shows what that comes to.
 POLLER_IDLE = 1000
+# What `Engine` advises to whom a round trip matters more than CPU time; `knobs` asks what it costs.
+SPIN_US = 100
 
 
 def measure(case: Case, plan: Plan) -> Sample:
@@ -37,6 +39,8 @@ def cells(quick: bool) -> tuple[Cell, ...]:
     cases = [_case(peer, idle) for idle in counts for peer in (NATIVE, PROXY)]
     if not quick:
         cases += [_case(POLLER, idle) for idle in (0, POLLER_IDLE)]
+        spinning = Work("round trip", engine={"spin_s": SPIN_US / 1e6})
+        cases.append(Case(NATIVE, spinning, f"{NATIVE.name} spinning {SPIN_US} us, alone"))
     cases.append(Case.of(NONE, Work("round trip")))
     return (Cell("tcp 64 B", tuple(cases), QUICK if quick else FULL, _goals(counts)),)
 

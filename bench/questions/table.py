@@ -18,6 +18,7 @@ from bench.questions import (
     growth,
     handler_route,
     idle,
+    knobs,
     other_libraries,
     python_peers,
     python_pump,
@@ -48,6 +49,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             python_peers,
             handler_route,
             capture,
+            knobs,
             other_libraries,
         )
     }
