@@ -1032,7 +1032,6 @@ def test_terminated_context_ends_a_paused_broker_at_which_a_message_waits(
     assert broker.state == "ended"
 
 
-
 @pytest.mark.parametrize("situation", ["idle", "traffic", "stalled", "paused", "failed"])
 def test_terminated_context_is_an_orderly_end(make_engine: MakeEngine, connect: Connect, situation: str) -> None:
     context: zmq.Context[Socket] = zmq.Context()
