@@ -16,9 +16,12 @@ def start(context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tu
 
 
 def run(
-    context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment, device: Device
+    context: zmq.Context[zmq.Socket[bytes]],
+    deployment: Deployment,
+    device: Device,
+    control_context: zmq.Context[zmq.Socket[bytes]] | None = None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Do what `start` does, with this device as the deployment's."""
+    """Do what `start` does, with this device as the deployment's; control in this context, if one is given."""
     ports = DEVICES[deployment.device]
     mark = deployment.high_water_mark
     engine = Engine(context, **deployment.engine)
@@ -38,9 +41,14 @@ def run(
         for index, (frontend, backend) in enumerate(zip(deployment.frontends, deployment.backends, strict=True))
     ]
     if deployment.control:
-        from pollbroker.control import attach  # only where it is asked for: memory is measured
+        from pollbroker.control import attach, attach_socket  # only where it is asked for: memory is measured
 
-        attach(engine, deployment.control)
+        if control_context is None:
+            attach(engine, deployment.control)
+        else:
+            socket = control_context.socket(zmq.REP)
+            socket.bind(deployment.control)
+            attach_socket(engine, socket)
     engine.start()
     return (
         tuple(broker.frontend.endpoints[0] for broker in brokers),

@@ -2,12 +2,13 @@
 
 A REQ in a process of its own asks for STATISTICS, waits for the answer, pauses for 2 ms, and asks again. The peer is
 libzmq's steerable proxy, which has the same command; of a hundred pairs it steers one, with an engine it is all.
+"Control apart" is a control socket in a context of its own: it does not share libzmq's I/O thread with the traffic.
 """
 
 from __future__ import annotations
 
 from bench.child import ChildError
-from bench.peers.table import NATIVE, STEERABLE
+from bench.peers.table import NATIVE, OWN_CONTROL, STEERABLE
 from bench.question import Case, Cell, Goal, Plan, Question, Sample
 from bench.rig import Rig
 from bench.work import Work
@@ -45,7 +46,7 @@ def cells(quick: bool) -> tuple[Cell, ...]:
             f"{pairs} busy streamer{'s' if pairs > 1 else ''}",
             tuple(
                 Case.of(peer, Work("streamer", pairs=pairs, shared=True, controlled=True))
-                for peer in (NATIVE, STEERABLE)
+                for peer in (NATIVE, OWN_CONTROL, STEERABLE)
             ),
             QUICK if quick else FULL,
             (goal,),
