@@ -129,13 +129,10 @@ class Broker:
     def _make_hub(self, pumping: Pumping, prefixes: tuple[bytes, bytes] | None) -> Hub:
         routes = self.device.routes
         carrier = pumping if all(route.via is None for route in routes) else PYTHON
-        return carrier.make_hub(
-            self,
-            self._surroundings.ready,
-            tuple(port.plain for port in self.watched_ports),
-            tuple(port.socket for port in self.ports),
-            tuple(self._make_flow(carrier, route, pumping, prefixes) for route in routes),
-        )
+        sockets, guarded = tuple(port.plain for port in self.watched_ports), tuple(port.socket for port in self.ports)
+        flows = tuple(self._make_flow(carrier, route, pumping, prefixes) for route in routes)
+        guarded = sockets if guarded == sockets else guarded  # a thousand brokers need not keep both
+        return carrier.make_hub(self, self._surroundings.ready, sockets, guarded, flows)
 
     def _make_flow(
         self, carrier: Pumping, route: Route, pumping: Pumping, prefixes: tuple[bytes, bytes] | None

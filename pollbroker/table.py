@@ -35,7 +35,7 @@ class Table:
         self._surroundings = surroundings
         self._context_ended = context_ended
         self._brokers: dict[str, Broker] = {}
-        self._ports: dict[int, tuple[Broker, Port]] = {}
+        self._owners: dict[int, Broker] = {}  # by the key of a port
         self._leaving: set[Broker] = set()
         self._gone = self._give_back  # one bound method for all of them
 
@@ -90,7 +90,7 @@ class Table:
         )
         broker.start()
         for port in broker.ports:
-            self._ports[port.key] = (broker, port)
+            self._owners[port.key] = broker
             if port.owned:
                 self.released.forget(port.endpoints)
         self._brokers[name] = broker
@@ -102,7 +102,7 @@ class Table:
             self._leaving.remove(broker)
             del self._brokers[broker.name]
         for port in broker.ports:
-            del self._ports[port.key]
+            del self._owners[port.key]
             if port.owned:
                 self.released.note(port.endpoints)
         if broker.state is BrokerState.ENDED and self._stands_in_own_context(broker):
@@ -156,12 +156,11 @@ class Table:
         for other in ports.values():
             if other is not port and other.key == port.key:
                 raise EngineError(f"{place}: the socket is registered twice here, as {other.name} too")
-        if port.key in self._ports:
-            self._ports[port.key][
-                0
-            ].look_alive()  # it may have been closed under the engine, and its address used again
-        if port.key in self._ports:
-            owner, known = self._ports[port.key]
+        if port.key in self._owners:
+            self._owners[port.key].look_alive()  # it may have been closed under the engine, and its address used again
+        if port.key in self._owners:
+            owner = self._owners[port.key]
+            known = next(one for one in owner.ports if one.key == port.key)
             raise EngineError(f"{place}: the socket is registered already, as brokers.{owner.name}.{known.name}")
 
     def _known(self, name: str) -> Broker:

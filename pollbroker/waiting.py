@@ -10,9 +10,11 @@ it. Both may report a socket that turns out not to be ready; neither misses one 
 """
 
 import os
+import select
 import selectors
 import time
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol, TypeAlias
 
 import zmq
@@ -65,32 +67,31 @@ class Waiter(Protocol):
 
 
 class NestedWaiter:
-    """Every ZMQ_FD in one selector, and the selector's descriptor in the `zmq.Poller`."""
+    """Every ZMQ_FD in one epoll or kqueue set, and the descriptor of that set in the `zmq.Poller`."""
 
     name = "nested"
     needs_interest = False
 
     def __init__(self, poller: Poller, pumping: Pumping, spin_s: float) -> None:
-        self._selector: Any = selectors.DefaultSelector()
-        self._poller = poller
-        self._poller.register(self._selector.fileno(), _POLLIN)
-        self._descriptors: dict[Socket | int, int] = {}
         self._wakes: dict[int, Wake] = {}
+        self._set = _EpollSet(self._wakes) if hasattr(select, "epoll") else _SelectorSet(self._wakes)
+        self._poller = poller
+        self._poller.register(self._set.fileno(), _POLLIN)
+        self._descriptors: dict[Socket | int, int] = {}
         self._overtaken: list[Wake] = []
         self._spin_s = spin_s
-        self._collector: Collector = _Collector(self._selector, self._wakes)
-        if pumping.make_collector is not None and isinstance(self._selector, selectors.EpollSelector):
-            self._collector = pumping.make_collector(self._selector.fileno(), self._wakes)
+        self._collector: Collector = self._set
+        if pumping.make_collector is not None and isinstance(self._set, _EpollSet):
+            self._collector = pumping.make_collector(self._set.fileno(), self._wakes)
 
     def add(self, target: Socket | int, wake: Wake) -> None:
         _check_new(target, self._descriptors)
         descriptor = target if isinstance(target, int) else int(target.getsockopt(zmq.FD))
-        stale = self._wakes.pop(descriptor, None)
-        if stale is not None:
+        if descriptor in self._wakes:
             # Its owner closed it behind our back, and the number was given out again: let the owner find out.
-            self._selector.unregister(descriptor)
-            self._overtaken.append(stale)
-        self._selector.register(descriptor, selectors.EVENT_READ, target)
+            self._overtaken.append(self._wakes[descriptor])
+            self.remove(next(target for target, known in self._descriptors.items() if known == descriptor))
+        self._set.register(descriptor)
         self._descriptors[target] = descriptor
         self._wakes[descriptor] = wake
 
@@ -99,11 +100,8 @@ class NestedWaiter:
 
     def remove(self, target: Socket | int) -> None:
         descriptor = self._descriptors.pop(target, None)
-        if descriptor is None:
-            return
-        key = self._selector.get_map().get(descriptor)
-        if key is not None and key.data is target:  # else somebody else's descriptor has that number now
-            self._selector.unregister(descriptor)
+        if descriptor is not None:  # else somebody else's descriptor may have its number now
+            self._set.unregister(descriptor)
             del self._wakes[descriptor]
 
     def wait(self, timeout_ms: int | None) -> list[Wake]:
@@ -117,22 +115,54 @@ class NestedWaiter:
         return self._collector()
 
     def fileno(self) -> int:
-        return int(self._selector.fileno())
+        return self._set.fileno()
 
     def close(self) -> None:
-        self._poller.unregister(self._selector.fileno())
-        self._selector.close()
+        self._poller.unregister(self._set.fileno())
+        self._set.close()
 
 
-class _Collector:
-    """See `pollbroker.pump.contract`; of any selector."""
+class _EpollSet:
+    """An epoll set, and a collector of it (`pollbroker.pump.contract`); `selectors` would keep 200 bytes a socket."""
 
-    def __init__(self, selector: Any, wakes: dict[int, Wake]) -> None:
-        self._selector = selector
+    def __init__(self, wakes: dict[int, Wake]) -> None:
+        self._epoll = select.epoll()
         self._wakes = wakes
+        self.fileno = self._epoll.fileno
+        self.close = self._epoll.close
+
+    def register(self, descriptor: int) -> None:
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def unregister(self, descriptor: int) -> None:
+        with suppress(OSError):  # the kernel has forgotten it if it is closed
+            self._epoll.unregister(descriptor)
 
     def __call__(self) -> list[Wake]:
-        return [self._wakes[descriptor] for (_, descriptor, _, _), _ in self._selector.select(0)]
+        # A descriptor that is known no longer may show all the same, as long as a fork of this process holds it open.
+        return [self._wakes[descriptor] for descriptor, _ in self._epoll.poll(0) if descriptor in self._wakes]
+
+    def has_events(self, spin_s: float, /) -> bool:
+        return _spins_until(lambda: self._epoll.poll(0, 1), spin_s)
+
+
+class _SelectorSet:
+    """The same with `selectors`, for kqueue."""
+
+    def __init__(self, wakes: dict[int, Wake]) -> None:
+        self._selector: Any = selectors.DefaultSelector()
+        self._wakes = wakes
+        self.fileno: Callable[[], int] = self._selector.fileno
+        self.close: Callable[[], None] = self._selector.close
+
+    def register(self, descriptor: int) -> None:
+        self._selector.register(descriptor, selectors.EVENT_READ)
+
+    def unregister(self, descriptor: int) -> None:
+        self._selector.unregister(descriptor)
+
+    def __call__(self) -> list[Wake]:
+        return [self._wakes[key.fd] for key, _ in self._selector.select(0)]
 
     def has_events(self, spin_s: float, /) -> bool:
         return _spins_until(lambda: self._selector.select(0), spin_s)
