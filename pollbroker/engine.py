@@ -41,7 +41,8 @@ class Engine(Loop):
         burst_messages, burst_bytes: the most that one direction of one broker moves in one turn. Larger bursts cost
             less for each message; smaller ones let the other brokers, and control, have their turn sooner.
         spin_s: how long to look for more, up to 0.01 s, before falling asleep. 0.0001 takes the kernel's wake-ups out
-            of a round trip, and costs CPU time while there is traffic; idle, the engine sleeps all the same.
+            of a round trip, and costs CPU time while there is traffic; idle, the engine sleeps all the same. A `poller`
+            that is handed in to a nested waiter is asked without spinning.
         pump: "native" or "python"; by default as POLLBROKER_PUMP says, else the native one if it was built.
         waiter: "nested" or "flat"; by default as POLLBROKER_WAITER says, else nested where the platform has it.
 

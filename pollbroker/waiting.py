@@ -72,9 +72,10 @@ class NestedWaiter:
     name = "nested"
     needs_interest = False
 
-    def __init__(self, poller: Poller, pumping: Pumping, spin_s: float) -> None:
+    def __init__(self, poller: Poller, pumping: Pumping, spin_s: float, *, always_polls: bool = False) -> None:
         self._wakes: dict[int, Wake] = {}
         self._set = _EpollSet(self._wakes) if hasattr(select, "epoll") else _SelectorSet(self._wakes)
+        self._always_polls = always_polls
         self._poller = poller
         self._poller.register(self._set.fileno(), _POLLIN)
         self._descriptors: dict[Socket | int, int] = {}
@@ -108,11 +109,9 @@ class NestedWaiter:
         if self._overtaken:
             overtaken, self._overtaken = self._overtaken, []
             return overtaken
-        if timeout_ms == 0 or (self._spin_s and self._collector.has_events(self._spin_s)):
+        if not self._always_polls and (timeout_ms == 0 or self._collector.has_events(self._spin_s)):
             return self._collector()
-        if not self._poller.poll(timeout_ms):
-            return []
-        return self._collector()
+        return self._collector() if self._poller.poll(timeout_ms) else []
 
     def fileno(self) -> int:
         return self._set.fileno()
@@ -243,7 +242,9 @@ def make_waiter(name: str | None, poller: Poller | None, pumping: Pumping, spin_
     pollable = hasattr(selectors.DefaultSelector, "fileno")
     if name == "nested" and not pollable:
         raise ConfigError(f"{place}: the selector of this platform cannot be polled; expected 'flat'")
-    poller = zmq.Poller() if poller is None else poller
     if name == "flat" or not pollable:
-        return FlatWaiter(poller, spin_s)
-    return NestedWaiter(poller, pumping, spin_s)
+        return FlatWaiter(zmq.Poller() if poller is None else poller, spin_s)
+    if poller is None:
+        return NestedWaiter(zmq.Poller(), pumping, spin_s)
+    # Whoever hands one in may have others to run while it is asked: it is asked in every turn.
+    return NestedWaiter(poller, pumping, spin_s, always_polls=True)

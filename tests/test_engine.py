@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import pytest
 import zmq
@@ -674,3 +675,28 @@ def test_a_spinning_engine_relays_and_falls_asleep(make_engine: MakeEngine, conn
     wait_until(fell_asleep)
     engine.stop()
     wait_until(lambda: not engine.running)
+
+
+# Under gevent the poller runs the other greenlets: however busy the brokers are, they have their turn.
+def test_a_poller_that_is_handed_in_is_asked_in_every_turn(
+    context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect
+) -> None:
+    asked = 0
+
+    class CountingPoller(zmq.Poller):
+        def poll(self, timeout: int | None = None) -> list[tuple[Any, int]]:
+            nonlocal asked
+            asked += 1
+            return super().poll(timeout)
+
+    engine = make_engine(context, poller=CountingPoller(), burst_messages=1)
+    engine.add("a", STREAMER, frontend="inproc://in", backend="inproc://out")
+    producer, consumer = connect(zmq.PUSH, "inproc://in"), connect(zmq.PULL, "inproc://out")
+    for _ in range(50):
+        producer.send(b"x")
+    turns = 0
+    while flow_of(engine, "a").sent < 50:
+        engine.step()
+        turns += 1
+        assert asked == turns
+    assert sum(consumer.recv() == b"x" for _ in range(50)) == 50

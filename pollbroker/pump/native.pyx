@@ -36,6 +36,9 @@ from pollbroker.pump.sending import REFUSED as _REFUSED
 from pollbroker.pump.sending import SENT as _SENT
 from pollbroker.statistics import Counters
 
+cdef extern from "limits.h" nogil:
+    int INT_MAX
+
 cdef extern from "errno.h" nogil:
     int EAGAIN, EINTR, EHOSTUNREACH
 
@@ -102,14 +105,17 @@ cdef int _events(void *socket) noexcept nogil:
     return events
 
 
-cdef int _receive(zmq_msg_t *msg, void *socket) noexcept nogil:
-    """zmq_msg_recv without waiting, again after EINTR: 0, or the errno."""
-    cdef int code
-    while zmq_msg_recv(msg, socket, DONTWAIT) < 0:
+cdef int _receive(zmq_msg_t *msg, void *socket, size_t *size) noexcept nogil:
+    """zmq_msg_recv without waiting, again after EINTR: 0, with the frame's size, or the errno."""
+    cdef int result, code
+    while True:
+        result = zmq_msg_recv(msg, socket, DONTWAIT)
+        if result >= 0:
+            size[0] = <size_t> result if result < INT_MAX else zmq_msg_size(msg)
+            return 0
         code = zmq_errno()
         if code != EINTR:
             return code
-    return 0
 
 
 cdef int _send(zmq_msg_t *msg, void *socket, int flags) noexcept nogil:
@@ -162,6 +168,7 @@ cdef class Pump:
     cdef void *source
     cdef Sending sending
     cdef zmq_msg_t msg
+    cdef size_t size  # of the frame in `msg`
     cdef bint holding, more
     cdef int code
     cdef uint64_t received_, received_frames, received_bytes
@@ -207,15 +214,15 @@ cdef class Pump:
         cdef uint64_t messages = 0, moved_bytes = 0, before
         cdef int outcome
         while messages < limit_messages and moved_bytes < limit_bytes:
-            before = self.received_bytes - (zmq_msg_size(&self.msg) if self.holding else 0)
+            before = self.received_bytes - (self.size if self.holding else 0)
             if not self.holding:
-                self.code = _receive(&self.msg, self.source)
+                self.code = _receive(&self.msg, self.source, &self.size)
                 if self.code != 0:
                     return EMPTY if self.code == EAGAIN else ERROR
                 self.received_ += 1
                 self._count_received()
                 self.holding = True
-            outcome = self.sending._offer(&self.msg, self.more)
+            outcome = self.sending._offer(&self.msg, self.size, self.more)
             if outcome == FULL or outcome == ERROR:
                 self.code = self.sending.code
                 return outcome
@@ -229,7 +236,7 @@ cdef class Pump:
     cdef void _count_received(self) noexcept nogil:
         self.more = zmq_msg_more(&self.msg) != 0
         self.received_frames += 1
-        self.received_bytes += zmq_msg_size(&self.msg)
+        self.received_bytes += self.size
 
     cdef int _pass_on(self, bint dropped) noexcept nogil:
         """Send what follows a first frame that was accepted, or read what follows one that was dropped, and no further.
@@ -237,13 +244,13 @@ cdef class Pump:
         libzmq has announced those frames, and delivers messages whole: they are there.
         """
         while self.more:
-            self.code = _receive(&self.msg, self.source)
+            self.code = _receive(&self.msg, self.source, &self.size)
             if self.code != 0:
                 if not dropped:
                     self.sending._interrupt()
                 return ERROR
             self._count_received()
-            if not dropped and self.sending._follow(&self.msg, self.more) == ERROR:
+            if not dropped and self.sending._follow(&self.msg, self.size, self.more) == ERROR:
                 self.code = self.sending.code
                 return ERROR
         return SENT
@@ -262,22 +269,26 @@ cdef class Receiver:
 
     def __call__(self):
         cdef zmq_msg_t msg
+        cdef size_t size = 0
         cdef int code
         cdef bint more = True
         cdef list frames = []
         zmq_msg_init(&msg)
         try:
             while more:
-                code = _receive(&msg, self.handle)
+                code = _receive(&msg, self.handle, &size)
                 if code != 0:
                     if code == EAGAIN and not frames:
                         return None
                     raise _error(code)
                 more = zmq_msg_more(&msg) != 0
-                frames.append(PyBytes_FromStringAndSize(<char *> zmq_msg_data(&msg), zmq_msg_size(&msg)))
+                frames.append(PyBytes_FromStringAndSize(<char *> zmq_msg_data(&msg), size))
         finally:
             zmq_msg_close(&msg)
         return frames
 
 
 include "hub.pxi"
+
+
+include "collector.pxi"

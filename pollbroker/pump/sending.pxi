@@ -72,7 +72,7 @@ cdef class Sending:
                     self._interrupt()
                 raise MemoryError()
             memcpy(zmq_msg_data(&msg), data, size)
-            outcome = self._offer(&msg, i < last) if i == 0 else self._follow(&msg, i < last)
+            outcome = self._offer(&msg, size, i < last) if i == 0 else self._follow(&msg, size, i < last)
             zmq_msg_close(&msg)
             if outcome == ERROR:
                 raise _error(self.code)
@@ -80,10 +80,9 @@ cdef class Sending:
                 break
         return _REFUSED if outcome == FULL else _DROPPED if outcome == DROP else _SENT
 
-    cdef int _offer(self, zmq_msg_t *msg, bint more) noexcept nogil:
+    cdef int _offer(self, zmq_msg_t *msg, size_t size, bint more) noexcept nogil:
         """Offer a message's first frame: SENT, FULL (offer it again later), DROP (counted) or ERROR (as FULL)."""
         cdef int flags = DONTWAIT | SNDMORE if more else DONTWAIT
-        cdef size_t size = zmq_msg_size(msg)
         if self.sink_is_router and not more:
             self.unroutable += 1  # libzmq would take it and drop it in silence: there is nothing behind the routing id
             return DROP
@@ -106,10 +105,10 @@ cdef class Sending:
             return DROP
         return FULL
 
-    cdef int _follow(self, zmq_msg_t *msg, bint more) noexcept nogil:
+    cdef int _follow(self, zmq_msg_t *msg, size_t size, bint more) noexcept nogil:
         """Send the next frame of a message whose first frame was accepted: SENT or ERROR."""
         self.message_frames += 1
-        self.message_bytes += zmq_msg_size(msg)
+        self.message_bytes += size
         # The next peer of a PAIR would be given the rest of a broken message as a message of its own.
         if not (self.broken and self.sink_is_pair):
             if self.capture != NULL and not self.broken:

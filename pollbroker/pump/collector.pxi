@@ -1,0 +1,88 @@
+# The native collector: reads an epoll set, and has the hubs woken without a Python call. See `contract.py`.
+#
+# It is a part of `native.pyx`, because it calls the hubs directly.
+
+@cython.final
+cdef class Bell:
+    """Wakes a hub for the port at a place, by way of the loop, which sees to what comes of it: `wake(hub, place)`."""
+
+    cdef readonly Hub hub
+    cdef readonly int place
+    cdef object wake
+
+    def __init__(self, Hub hub not None, int place, wake):
+        self.hub = hub
+        self.place = place
+        self.wake = wake
+
+    def __call__(self):
+        self.wake(self.hub, self.place)
+
+
+cdef extern from *:
+    """
+    #ifdef __linux__
+    #include <sys/epoll.h>
+    static int read_epoll(int set, struct epoll_event *events, int most) { return epoll_wait(set, events, most, 0); }
+    static int epoll_descriptor(const struct epoll_event *event) { return event->data.fd; }
+    #else  /* Never called: the selector of this platform has no epoll set. */
+    struct epoll_event { int none; };
+    static int read_epoll(int set, struct epoll_event *events, int most) { return -1; }
+    static int epoll_descriptor(const struct epoll_event *event) { return -1; }
+    #endif
+    """
+    cdef struct epoll_event:
+        pass
+    int read_epoll(int set, epoll_event *events, int most) nogil
+    int epoll_descriptor(const epoll_event *event) nogil
+
+cdef extern from "time.h" nogil:
+    int CLOCK_MONOTONIC
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *now)
+
+cdef enum:
+    MOST_EVENTS = 256  # of one turn: the kernel tells the others first in the next
+
+
+@cython.final
+cdef class Collector:
+    """Reads an epoll set without sleeping: rings the bells that wake a flow, and returns the other wakes."""
+
+    cdef int epoll
+    cdef dict wakes
+    cdef epoll_event events[MOST_EVENTS]
+
+    def __init__(self, int epoll, dict wakes not None):
+        self.epoll = epoll
+        self.wakes = wakes
+
+    def has_events(self, double spin_s):
+        """Ask again and again, for so many seconds at most, whether something has happened."""
+        cdef timespec begun, now
+        cdef int count = 0
+        with nogil:
+            clock_gettime(CLOCK_MONOTONIC, &begun)
+            while True:
+                count = read_epoll(self.epoll, self.events, 1)
+                clock_gettime(CLOCK_MONOTONIC, &now)
+                if count != 0 or now.tv_sec - begun.tv_sec + 1e-9 * (now.tv_nsec - begun.tv_nsec) >= spin_s:
+                    break
+        return count > 0
+
+    def __call__(self):
+        cdef int i, count
+        cdef list others = []
+        cdef Bell bell
+        count = read_epoll(self.epoll, self.events, MOST_EVENTS)  # with the GIL: nothing waits here
+        for i in range(count):
+            wake = self.wakes.get(epoll_descriptor(&self.events[i]))
+            if isinstance(wake, Bell):
+                bell = wake
+                if not bell.hub._have_read(bell.place):
+                    others.append(bell)
+            elif wake is not None:
+                others.append(wake)
+        return others
