@@ -52,7 +52,8 @@ def measure(case: Case, plan: Plan) -> Sample:
 
 def cells(quick: bool) -> tuple[Cell, ...]:
     """A STREAMER and a QUEUE at each number of pairs, of the most a STREAMER alone; quick: one STREAMER cell."""
-    counts = (QUICK_PAIRS,) if quick else (*PAIRS, _most_pairs())
+    most = _most_pairs()
+    counts = (QUICK_PAIRS,) if quick else (*(pairs for pairs in PAIRS if pairs < most), most)
     return tuple(
         Cell(
             f"{device}, {pairs:,} pair{'s' if pairs > 1 else ''}",
