@@ -304,8 +304,7 @@ class Engine(Loop):
             broker.end_removal()  # added by others meanwhile
         for handle in self._at_close:
             run_handle(handle)
-        for target in list(self._readers):
-            self._remove_reader(target)
+        self._readers.remove_all()
         self._waiter.remove(self._calls.fileno())
         self._waiter.close()
         self._calls.close()

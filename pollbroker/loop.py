@@ -19,7 +19,7 @@ from pollbroker.calls import Calls, run_handle
 from pollbroker.errors import ConfigError, EngineError
 from pollbroker.port import Port
 from pollbroker.pump import Hub, Socket, choose_pumping
-from pollbroker.reader import Reader
+from pollbroker.reader import Readers
 from pollbroker.timers import Handle, Timers
 from pollbroker.waiting import Poller, make_waiter
 
@@ -63,8 +63,7 @@ class Loop:
         self._timers = Timers(self._clock)
         self._calls = Calls(self._work_at_hand)
         self._waiter.add(self._calls.fileno(), self._calls.hush)
-        self._readers: dict[Socket | int, Reader] = {}
-        self._ready_readers: dict[Reader, None] = {}
+        self._readers = Readers(self._waiter, self._pumping)
         self._ready: list[Hub] = []
         self._woken: list[Hub] = []
         self._wake_hub = self._wake  # one bound method for all bells
@@ -133,7 +132,7 @@ class Loop:
             if self._calls.in_turn:
                 raise EngineError("step() was called from within a turn of the loop")
             self._turn(timeout_ms)
-            more = bool(self._ready or self._ready_readers)
+            more = bool(self._ready or self._readers.ready)
             if more:
                 self._calls.wake()
             return more
@@ -149,7 +148,7 @@ class Loop:
     def next_timer_s(self) -> float | None:
         """Seconds until `step()` has something to do for a timer (0.0: at once), or None."""
         self._calls.check_usable()
-        if self._ready or self._ready_readers:
+        if self._ready or self._readers.ready:
             return 0.0
         return self._calls.call(self._timers.next_s)
 
@@ -160,8 +159,8 @@ class Loop:
         try:
             for wake in wakes:
                 wake()
-            if self._ready_readers:
-                self._serve_readers()
+            if self._readers.ready:
+                self._readers.serve()
             worked = self._work() if self._ready else []
             calls = self._calls.pending()  # what timers bring about has its turn in the next
             self._timers.run_due(run_handle)
@@ -209,7 +208,7 @@ class Loop:
         """Whatever else is to be done at the end of each turn."""
 
     def _sleep_ms(self, limit_ms: int | None) -> int | None:
-        if self._ready or self._ready_readers:
+        if self._ready or self._readers.ready:
             return 0
         next_s = self._timers.next_s()
         if next_s is None:
@@ -219,7 +218,7 @@ class Loop:
 
     def _work_at_hand(self) -> object:
         """What there is to do without being woken; it changes when more of it comes."""
-        return bool(self._ready), bool(self._ready_readers), self._timers.first()
+        return bool(self._ready), bool(self._readers.ready), self._timers.first()
 
     # -- brokers in the loop ------------------------------------------------------------------------------------------
 
@@ -263,58 +262,11 @@ class Loop:
 
         Raises `EngineError` for a socket that a broker has.
         """
-        self._calls.call(self._add_reader, target, partial(callback, *args))
-
-    def _add_reader(self, target: Socket | int, callback: Callable[[], Any]) -> None:
-        self._remove_reader(target)
-        reader = Reader(target, callback, self._pumping)
-        self._waiter.add(target, partial(self._notice, reader))
-        self._readers[target] = reader
-        self._notice_input(reader)
+        self._calls.call(self._readers.add, target, partial(callback, *args))
 
     def remove_reader(self, target: Socket | int) -> bool:
         """Call back no longer for it; whether there was a callback."""
-        return self._calls.call(self._remove_reader, target)
-
-    def _remove_reader(self, target: Socket | int) -> bool:
-        reader = self._readers.pop(target, None)
-        if reader is None:
-            return False
-        self._ready_readers.pop(reader, None)
-        self._waiter.remove(target)
-        return True
-
-    def _notice(self, reader: Reader) -> None:
-        if isinstance(reader.target, int):
-            self._ready_readers[reader] = None
-        else:
-            self._notice_input(reader)
-
-    def _notice_input(self, reader: Reader) -> None:
-        try:
-            if reader.has_input():
-                self._ready_readers[reader] = None
-        except zmq.ZMQError as error:
-            _logger.warning("%r is read no longer: %s", reader.target, error)
-            self._remove_reader(reader.target)
-            if error.errno == zmq.ETERM:
-                reader.run()  # its owner finds out, and can close it: the context waits for that
-
-    def _serve_readers(self) -> None:
-        readers, self._ready_readers = self._ready_readers, {}
-        try:
-            for reader in readers:
-                self._serve(reader)
-        except BaseException:
-            # As in `_work`.
-            self._ready_readers |= {reader: None for reader in readers if reader in self._readers.values()}
-            raise
-
-    def _serve(self, reader: Reader) -> None:
-        if self._readers.get(reader.target) is reader:
-            reader.run()
-        if self._readers.get(reader.target) is reader:
-            self._notice_input(reader)
+        return self._calls.call(self._readers.remove, target)
 
     def call_soon_threadsafe(self, fn: Callable[..., Any], *args: Any) -> Handle:
         """Have `fn(*args)` called in the engine's thread, in the next turn; returns at once, with its handle."""

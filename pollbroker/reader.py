@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import zmq
 
 from pollbroker.errors import EngineError
 from pollbroker.pump import Pumping, Socket
+from pollbroker.waiting import Waiter
 
 _logger = logging.getLogger("pollbroker")
 
@@ -38,3 +40,69 @@ class Reader:
             self._callback()
         except Exception:
             _logger.exception("the reader of %r raised", self.target)
+
+
+class Readers:
+    """The readers of a loop: who is watched, and whose callback is due."""
+
+    def __init__(self, waiter: Waiter, pumping: Pumping) -> None:
+        self.ready: dict[Reader, None] = {}
+        """Those whose callbacks are due, in the order in which they became so."""
+        self._waiter = waiter
+        self._pumping = pumping
+        self._readers: dict[Socket | int, Reader] = {}
+
+    def add(self, target: Socket | int, callback: Callable[[], Any]) -> None:
+        """Have a target watched; a second callback for one takes the place of the first."""
+        self.remove(target)
+        reader = Reader(target, callback, self._pumping)
+        self._waiter.add(target, partial(self._notice, reader))
+        self._readers[target] = reader
+        self._notice_input(reader)
+
+    def remove(self, target: Socket | int) -> bool:
+        """Call back no longer for it; whether there was a callback."""
+        reader = self._readers.pop(target, None)
+        if reader is None:
+            return False
+        self.ready.pop(reader, None)
+        self._waiter.remove(target)
+        return True
+
+    def remove_all(self) -> None:
+        """Call nobody back any more."""
+        for target in list(self._readers):
+            self.remove(target)
+
+    def serve(self) -> None:
+        """Call back each of those that are ready, once."""
+        readers, self.ready = self.ready, {}
+        try:
+            for reader in readers:
+                if self._is_known(reader):
+                    reader.run()
+                if self._is_known(reader):
+                    self._notice_input(reader)
+        except BaseException:
+            # Such as KeyboardInterrupt: another run of the loop goes on where this one was.
+            self.ready |= {reader: None for reader in readers if self._is_known(reader)}
+            raise
+
+    def _is_known(self, reader: Reader) -> bool:
+        return self._readers.get(reader.target) is reader
+
+    def _notice(self, reader: Reader) -> None:
+        if isinstance(reader.target, int):
+            self.ready[reader] = None
+        else:
+            self._notice_input(reader)
+
+    def _notice_input(self, reader: Reader) -> None:
+        try:
+            if reader.has_input():
+                self.ready[reader] = None
+        except zmq.ZMQError as error:
+            _logger.warning("%r is read no longer: %s", reader.target, error)
+            self.remove(reader.target)
+            if error.errno == zmq.ETERM:
+                reader.run()  # its owner finds out, and can close it: the context waits for that
