@@ -1199,7 +1199,8 @@ def test_socket_that_is_closed_while_paused_or_stalled_fails_its_broker(
             bystander.check()
 
 
-# Its descriptor's number, and its memory, are given to the next socket: neither may be taken for the other.
+# Its descriptor's number, and its memory, are given to the next socket: neither may be taken for the other. Both happen
+# in the engine's thread: libzmq itself cannot bear that a socket is closed while it polls it in another.
 def test_descriptor_of_a_closed_socket_may_be_used_again(
     engine: Engine, context: zmq.Context[Socket], connect: Connect, bystander: Bystander
 ) -> None:
@@ -1207,9 +1208,15 @@ def test_descriptor_of_a_closed_socket_may_be_used_again(
         sockets = lent_sockets(context)
         old = engine.register(sockets["frontend"], sockets["backend"], STREAMER, name=f"old-{round_}")
         wait_until(lambda o=old: flow_of(engine, o.name).state == "waiting")  # type: ignore[misc]
-        for socket in sockets.values():
-            socket.close()
-        fresh = lent_sockets(context)
+        fresh: dict[str, Socket] = {}
+
+        def replace(closed: dict[str, Socket] = sockets, opened: dict[str, Socket] = fresh) -> None:
+            for socket in closed.values():
+                socket.close()
+            opened |= lent_sockets(context)
+
+        engine.call_soon_threadsafe(replace)
+        wait_until(lambda f=fresh: f)  # type: ignore[misc]
         new = engine.register(fresh["frontend"], fresh["backend"], STREAMER, name=f"new-{round_}")
         push = connect(zmq.PUSH, address_of(fresh["frontend"]))
         pull = connect(zmq.PULL, address_of(fresh["backend"]))
