@@ -20,6 +20,9 @@ RETRY_MOST_S: Final = 0.02
 """A sink that refuses although it says POLLOUT (XPUB_NODROP, one slow peer of a mandatory ROUTER) gives no wake-up:
 it is tried again after half a millisecond, then after twice that, up to 20 ms: 50 times a second."""
 
+_RETRIES_THAT_DOUBLE: Final = 10
+"""More than it takes to reach the most; after a thousand the power of two is no float any more."""
+
 
 _FUTURES: Final = threading.Lock()
 """A broker's future is made when somebody first asks for it, in whatever thread: a thousand brokers have none."""
@@ -170,7 +173,7 @@ class Broker:
                 self.hub.rouse()
 
         flow.armed = True
-        delay_s = min(RETRY_FIRST_S * 2**flow.retries, RETRY_MOST_S)
+        delay_s = min(RETRY_FIRST_S * 2 ** min(flow.retries, _RETRIES_THAT_DOUBLE), RETRY_MOST_S)
         flow.retries += 1
         self._surroundings.call_later(delay_s, retry)
 

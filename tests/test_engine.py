@@ -21,7 +21,7 @@ from pollbroker import (
     Route,
 )
 from pollbroker.broker import RETRY_MOST_S
-from pollbroker.pump import Pumping
+from pollbroker.pump import RETRY, FlowState, Pumping
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
 
 
@@ -700,3 +700,16 @@ def test_a_poller_that_is_handed_in_is_asked_in_every_turn(
         turns += 1
         assert asked == turns
     assert sum(consumer.recv() == b"x" for _ in range(50)) == 50
+
+
+# A sink that refuses for a minute has been tried three thousand times: the delay is the longest, and a number still.
+def test_the_delay_of_a_retry_has_a_bound(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    broker = engine.add("a", STREAMER, frontend="inproc://in", backend="inproc://out")
+    turn_until_idle(engine)
+    flow = broker.hub.flows[0]
+    flow.state, flow.retries = FlowState.RETRYING, 3000
+    broker.follow(RETRY)
+    delay_s = engine.next_timer_s()
+    assert delay_s is not None
+    assert RETRY_MOST_S / 2 < delay_s <= RETRY_MOST_S
