@@ -42,8 +42,7 @@ class Port:
         """Whether the engine opened it, and so closes it."""
         self.endpoints = endpoints
         """The real addresses: what was bound, wildcards resolved, and what was connected."""
-        # The classes of zmq.asyncio and zmq.green wait in their own ways: move messages on the plain socket beneath.
-        self.plain: Socket = socket if type(socket).recv is zmq.Socket.recv else zmq.Socket(shadow=socket.underlying)
+        self.plain: Socket = _plain(socket)
         self.interest = int(zmq.POLLIN)
         """The events that the waiter was last told to watch for here: at first, what it watches for by default."""
 
@@ -69,6 +68,13 @@ class Port:
 
     def __repr__(self) -> str:
         return f"<Port {self.name} {' '.join(self.endpoints) or 'registered'}>"
+
+
+def _plain(socket: Socket) -> Socket:
+    """The socket itself; of the classes of zmq.asyncio and zmq.green, which wait in their own ways, the plain socket
+    beneath. What is no socket of pyzmq's, such as a simulated one, is taken as it is."""
+    waits = isinstance(socket, zmq.Socket) and type(socket).recv is not zmq.Socket.recv
+    return zmq.Socket(shadow=socket.underlying) if waits else socket
 
 
 def socket_type_of(socket: Socket) -> zmq.SocketType:
