@@ -81,6 +81,10 @@ class Sending(Protocol):
     def sent(self) -> int:
         """Messages that the sink has accepted so far."""
 
+    @property
+    def placed(self) -> int:
+        """Messages that are accounted for: sent, or dropped here."""
+
     def send(self, message: list[bytes], /) -> int:
         """Offer a whole message: SENT, REFUSED (offer it again later) or DROPPED (counted)."""
 

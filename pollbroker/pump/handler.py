@@ -80,7 +80,13 @@ class HandlerPump:
                     message = self._handle(frames)
                 self._held = message
             if message is not None:
-                if send(message) == REFUSED:
+                try:
+                    outcome = send(message)
+                except BaseException:
+                    if self._sending.placed + self._filtered + self._failed == self._received + self._added:
+                        self._held = None  # a later frame of it failed, or its copy
+                    raise
+                if outcome == REFUSED:
                     self._held = list(message)  # a handler may use one list again
                     return FULL
                 self._held = None
@@ -130,7 +136,7 @@ class HandlerPump:
     def _checked(self, message: Any) -> list[bytes] | None:
         """The message as a list, or None (counted) if it is none."""
         try:
-            if _is_message(message):
+            if is_message(message):
                 return message if type(message) is list else list(message)
             found = reprlib.repr(message)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is no message
@@ -147,7 +153,7 @@ class HandlerPump:
             _logger.error("handler %s: a message was dropped (%d so far)", name, self._failed, exc_info=error)
 
 
-def _is_message(value: Any) -> TypeGuard[Message]:
+def is_message(value: Any) -> TypeGuard[Message]:
     if type(value) is not list and (
         not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray, memoryview, str))
     ):

@@ -225,6 +225,7 @@ cdef class Pump:
             outcome = self.sending._offer(&self.msg, self.size, self.more)
             if outcome == FULL or outcome == ERROR:
                 self.code = self.sending.code
+                self.holding = self.sending._placed() != self.received_  # else it was the capture socket that failed
                 return outcome
             self.holding = False
             if self.more and self._pass_on(outcome == DROP) == ERROR:

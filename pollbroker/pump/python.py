@@ -81,7 +81,12 @@ class Pump:
                 self._held = frame
                 self._received += 1
                 self._count_received(frame)
-            outcome = offer(frame, frame.more)
+            try:
+                outcome = offer(frame, frame.more)
+            except zmq.ZMQError:
+                if self._sending.placed == self._received:
+                    self._held = None  # it was the copy for the capture socket that failed
+                raise
             if outcome == REFUSED:
                 return FULL
             self._held = None

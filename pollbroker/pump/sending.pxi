@@ -49,6 +49,14 @@ cdef class Sending:
     def sent(self):
         return self.sent_
 
+    @property
+    def placed(self):
+        return self._placed()
+
+    cdef uint64_t _placed(self) noexcept nogil:
+        """Messages that are accounted for: sent, or dropped here."""
+        return self.sent_ + self.unroutable + self.slow_peer + self.interrupted
+
     def add_to(self, counters):
         """`counters` with the sending side filled in."""
         return replace(

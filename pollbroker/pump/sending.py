@@ -149,10 +149,12 @@ class Sending:
         self.sent_frames += self._frames
         self.sent_bytes += self._bytes
         if self._capture is not None and copies is not None:
-            if self._send_copies(self._capture, copies):
-                self.captured += 1
-            else:
-                self.capture_dropped += 1
+            taken = False
+            try:
+                taken = self._send_copies(self._capture, copies)
+            finally:
+                self.captured += taken
+                self.capture_dropped += not taken
 
     @staticmethod
     def _send_copies(capture: Socket, copies: Sequence[Part]) -> bool:
@@ -171,6 +173,11 @@ class Sending:
                 if capture.type == zmq.PAIR:
                     break
         return taken
+
+    @property
+    def placed(self) -> int:
+        """Messages that are accounted for: sent, or dropped here."""
+        return self.sent + self.unroutable + self.slow_peer + self.interrupted
 
     def add_to(self, counters: Counters) -> Counters:
         """`counters` with the sending side filled in."""
