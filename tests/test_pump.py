@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pollbroker.pump import EMPTY, FULL, LIMIT, HandlerPump, Pump, Pumping, choose_pumping
 from pollbroker.statistics import Counters
+from pollbroker.testing.worlds import shut_down
 from tests.conftest import Connect, Socket, wait_until
 
 MANY = 1 << 40
@@ -306,6 +307,46 @@ def test_refused_middle_frame_is_not_sent_again(
     assert sink.offered == offered
     counters = pump.counters()
     assert (counters.received, counters.interrupted, counters.sent, counters.sent_frames) == (2, 1, 1, 1)
+
+
+# What the kit of pollbroker.testing found: the message was counted as interrupted, and as held too.
+def test_message_whose_context_ends_in_the_middle_is_counted_once(line_with: Callable[..., Line]) -> None:
+    line = line_with(MAKERS["python"])
+
+    class EndingSink(LeavingSink):
+        def send(self, frame: Any, flags: int = 0, copy: bool = True) -> None:
+            self.offered.append(bytes(frame))
+            if len(self.offered) == 2:
+                raise zmq.ContextTerminated
+
+    for name in ("python", "python handler"):
+        pump = MAKERS[name](line.source, EndingSink(zmq.PUSH))  # type: ignore[arg-type]
+        line.give([b"1", b"2", b"3"])
+        with pytest.raises(zmq.ContextTerminated):
+            pump.move(MANY, MANY)
+        take_all(line.source)
+        counters = pump.counters()
+        assert balanced(counters)
+        assert (counters.held, counters.interrupted) == (0, 1)
+
+
+# The same for a capture whose context has ended: the message was sent, its copy is lost.
+def test_message_whose_copy_meets_the_end_of_its_context_is_counted_once(lines: Callable[..., Line]) -> None:
+    with zmq.Context() as another:
+        capture = another.socket(zmq.PUSH)
+        shut_down(another)
+        line = lines(capture=capture)
+        consumer = line.consumer()
+        line.give([b"1"], [b"2", b"x"])
+        for _ in range(2):
+            with pytest.raises(zmq.ContextTerminated):
+                line.pump.move(MANY, MANY)
+        assert line.pump.move(MANY, MANY) == EMPTY
+        assert take_all(consumer) == [[b"1"], [b"2", b"x"]]
+        counters = line.pump.counters()
+        assert balanced(counters)
+        assert (counters.sent, counters.held, counters.captured, counters.capture_dropped) == (2, 0, 0, 2)
+        capture.close(linger=0)
 
 
 # The same with real sockets; the handler route receives a message whole before it sends, so its moment cannot be met.

@@ -17,6 +17,7 @@ from pollbroker.cli.ctl import ctl
 from pollbroker.cli.demo import demo
 from pollbroker.cli.devices import device_command
 from pollbroker.cli.doctor import doctor, pollbroker_version
+from pollbroker.cli.fuzz import fuzz
 from pollbroker.device import DEVICES
 from pollbroker.errors import PollbrokerError
 
@@ -63,5 +64,5 @@ def main(context: click.Context) -> None:
 
 for _device in DEVICES.values():
     main.add_command(device_command(_device))
-for _command in (ctl, doctor, demo):
+for _command in (ctl, doctor, demo, fuzz):
     main.add_command(_command)

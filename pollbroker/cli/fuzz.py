@@ -1,0 +1,82 @@
+"""`pollbroker fuzz`: look for a schedule that breaks a promise, for as long as one is told to."""
+
+import os
+import time
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from pollbroker.device import DEVICES
+
+_MOST_SHOWN: Final = 20
+"""Failures that are told one by one; of the rest only how many there are."""
+
+
+@click.command(short_help="Look for a schedule that breaks a promise.")
+@click.option(
+    "--seeds", type=click.IntRange(1), help="How many seeds to try.  [default: 10000, or what --minutes allow]"
+)
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="For how long at most.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
+@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes.  [default: one a core]")
+@click.option("--device", type=click.Choice(sorted(DEVICES)), help="Of which device; by default of all.")
+@click.option("--replay", type=click.IntRange(0), metavar="SEED", help="Run one seed, and show what happens in it.")
+def fuzz(
+    seeds: int | None, minutes: float | None, first: int, jobs: int, device: str | None, replay: int | None
+) -> int:
+    """Run simulated schedules, one for each seed, and hold the engine that ships to what is promised.
+
+    A seed that fails is named, with the command that runs it again. Exits with 1 if there is one.
+    """
+    try:
+        from pollbroker.testing import fuzzing
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{error.name} is not installed; expected it for the test kit: pip install 'pollbroker[testing]'"
+        ) from error
+    if replay is not None:
+        return _replay(replay, device)
+    console = Console(highlight=False, stderr=True)
+    if seeds is None and minutes is None:
+        seeds = 10_000
+    failed: list[fuzzing.Finding] = []
+    tried = 0
+    began_s = time.monotonic()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("seeds", total=seeds)
+        for progress in fuzzing.fuzz(first=first, seeds=seeds, minutes=minutes, jobs=jobs, device=device):
+            tried = progress.seeds
+            bar.update(task, completed=tried, description=f"seeds, {len(failed)} failed")
+            for finding in progress.findings:
+                failed.append(finding)
+                if len(failed) <= _MOST_SHOWN:
+                    bar.console.print(Text(f"seed {finding.seed}: {finding.account}"), soft_wrap=True)
+    taken_s = time.monotonic() - began_s
+    click.echo(
+        f"{tried} seeds in {taken_s:.0f} s ({1000 * taken_s * jobs / max(1, tried):.1f} ms each): {len(failed)} failed"
+    )
+    if failed:
+        option = "" if device is None else f" --device {device}"
+        click.echo(f"run one again: pollbroker fuzz --replay {failed[0].seed}{option}")
+    return 1 if failed else 0
+
+
+def _replay(seed: int, device: str | None) -> int:
+    from pollbroker.testing import fuzzing
+    from pollbroker.testing.checking import check_seed
+
+    account = fuzzing.failure_of(lambda: check_seed(seed, None if device is None else DEVICES[device]))
+    if account is None:
+        click.echo(f"seed {seed}: every promise was kept")
+        return 0
+    click.echo(f"seed {seed}: {account}")
+    scenario = fuzzing.shortest_failing(seed, device)
+    click.echo("the shortest schedule that fails:")
+    click.echo(f"  {scenario.topology}")
+    for step in scenario.steps:
+        click.echo(f"  {step!r}")
+    return 1

@@ -1,0 +1,51 @@
+"""The property-test kit: test a device of your own as hard as the built-in ones are tested. docs/testing.md tells how.
+
+from pollbroker.testing import check_device
+
+def test_my_device():
+    check_device(MY_DEVICE)
+"""
+
+from pollbroker.testing.checking import check_device, check_scenario, check_seed
+from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
+from pollbroker.testing.machine import DeviceMachine, device_machine
+from pollbroker.testing.scenario import Action, LinePlan, Meanwhile, Scenario, Step, Topology
+from pollbroker.testing.simulation import SimNetwork
+from pollbroker.testing.strategies import (
+    faults,
+    high_water_marks,
+    meanwhiles,
+    messages,
+    scenarios,
+    schedules,
+    topologies,
+)
+from pollbroker.testing.trace import Trace
+from pollbroker.testing.violation import InvariantViolation
+
+__all__ = [
+    "INVARIANTS",
+    "Action",
+    "DeviceMachine",
+    "Invariant",
+    "InvariantViolation",
+    "LinePlan",
+    "Meanwhile",
+    "Scenario",
+    "SimNetwork",
+    "Step",
+    "Topology",
+    "Trace",
+    "check_device",
+    "check_scenario",
+    "check_seed",
+    "check_trace",
+    "device_machine",
+    "faults",
+    "high_water_marks",
+    "meanwhiles",
+    "messages",
+    "scenarios",
+    "schedules",
+    "topologies",
+]

@@ -1,0 +1,76 @@
+"""Checking: run scenarios and judge them by the invariants."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from hypothesis import HealthCheck, given, settings
+
+from pollbroker.device import Device
+from pollbroker.pump import choose_pumping
+from pollbroker.testing.drawing import scenario_of_seed
+from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
+from pollbroker.testing.scenario import Scenario
+from pollbroker.testing.stage import run_scenario
+from pollbroker.testing.strategies import scenarios
+from pollbroker.testing.trace import Trace
+from pollbroker.testing.worlds import COLUMNS, MakeWorld, SimulatedWorld
+
+
+def check_scenario(
+    scenario: Scenario, column: str | MakeWorld = "simulation", *, invariants: Iterable[Invariant] = INVARIANTS
+) -> Trace:
+    """Run a scenario in one world and return its trace. Raises `InvariantViolation` if a promise was not kept.
+
+    Arguments:
+        column: "simulation", "python" or "native" (real inproc sockets with that pump), or what makes a world.
+        invariants: what to hold it to.
+    """
+    trace = run_scenario(scenario, COLUMNS[column] if isinstance(column, str) else column)
+    check_trace(trace, invariants)
+    return trace
+
+
+def check_seed(seed: int, device: Device | None = None) -> Trace:
+    """Run the scenario of a seed in simulation, with everything else that is chance there from the same seed.
+
+    Raises as `check_scenario`. The same seed does the same, operation by operation.
+    """
+    return check_scenario(scenario_of_seed(seed, device), partial(SimulatedWorld, seed=seed))
+
+
+def default_columns() -> tuple[str, ...]:
+    """The worlds that there are here: without the native pump two, else three."""
+    pump = choose_pumping().name
+    return ("simulation", "python") if pump == "python" else ("simulation", "python", pump)
+
+
+def check_device(
+    device: Device,
+    *,
+    examples: int = 100,
+    steps: int = 60,
+    columns: Sequence[str] | None = None,
+    invariants: Iterable[Invariant] = (),
+) -> None:
+    """Test a device as hard as the built-in ones are tested: hypothesis looks for a scenario that breaks a promise.
+
+    Arguments:
+        device: yours; with handlers or without. What they are given and give is written down on the way.
+        examples: how many scenarios to try in each column.
+        steps: how long a schedule may be.
+        columns: worlds by name ("simulation", "python", "native"); by default all that there are here.
+        invariants: promises of your own, beside those of every device: functions that are given a `Trace` and raise
+            `InvariantViolation`.
+
+    Raises `InvariantViolation` with the shortest scenario that hypothesis could find in its notes.
+    """
+    everything = (*INVARIANTS, *invariants)
+
+    for column in default_columns() if columns is None else columns:
+
+        @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(scenario=scenarios(device, steps))
+        def keeps_its_promises(scenario: Scenario, column: str = column) -> None:
+            check_scenario(scenario, column, invariants=everything)
+
+        keeps_its_promises()

@@ -1,0 +1,291 @@
+"""What scenarios are drawn from: one description, for hypothesis and for seeds.
+
+Everything here takes a `Draw`, which makes the choices. `RandomDraw` makes them from a seed, fast, by the thousand;
+`strategies.py` has one that asks hypothesis, which then can shrink what it chose. So both explore the same space.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final, Protocol, TypeVar
+
+from zmq import SocketType
+
+from pollbroker.device import DEVICES, QUEUE, Device, Route
+from pollbroker.testing.scenario import Action, LinePlan, Meanwhile, Scenario, Side, Step, Topology
+
+_Value = TypeVar("_Value")
+
+_T = SocketType
+
+INITIATORS: Final[dict[SocketType, tuple[SocketType, ...]]] = {
+    _T.ROUTER: (_T.DEALER, _T.REQ),
+    _T.DEALER: (_T.DEALER,),
+    _T.PULL: (_T.PUSH,),
+    _T.PUSH: (_T.PULL,),
+    _T.SUB: (_T.PUB, _T.XPUB),
+    _T.XSUB: (_T.XPUB, _T.PUB),
+    _T.PUB: (_T.SUB,),
+    _T.XPUB: (_T.SUB,),
+    _T.PAIR: (_T.PAIR,),
+}
+"""What may connect to a port of each type and speak first."""
+
+WORKERS: Final = INITIATORS | {_T.DEALER: (_T.DEALER, _T.REP)}
+"""What may connect to a backend behind a ROUTER."""
+
+LINKS: Final = {
+    (_T.DEALER, _T.ROUTER),
+    (_T.PUSH, _T.PULL),
+    (_T.XPUB, _T.XSUB),
+    (_T.PUB, _T.SUB),
+    (_T.PAIR, _T.PAIR),
+    (_T.DEALER, _T.DEALER),
+}
+"""Which backend can be chained to which frontend."""
+
+PUBLISHERS: Final = frozenset({_T.PUB, _T.XPUB})
+
+ALONE: Final = frozenset({_T.PAIR})
+"""Types that talk to one peer."""
+
+_PEERS: Final = 3
+"""At most so many at each side of a line."""
+
+TUNNEL: Final = Device("tunnel", _T.PAIR, _T.PAIR, (Route("frontend", "backend"), Route("backend", "frontend")))
+DEALERS: Final = Device("dealers", _T.DEALER, _T.DEALER, (Route("frontend", "backend"), Route("backend", "frontend")))
+PATIENT_QUEUE: Final = Device(
+    "patient-queue", QUEUE.frontend, QUEUE.backend, QUEUE.routes, QUEUE.frontend_options, slow_peer="wait"
+)
+
+POOL: Final[tuple[Device, ...]] = (
+    *(device for device in DEVICES.values() for _ in range(2)),
+    QUEUE,
+    PATIENT_QUEUE,
+    DEALERS,
+    TUNNEL,
+)
+"""The devices of scenarios that are about no device in particular."""
+
+
+class Draw(Protocol):
+    """Makes the choices."""
+
+    def integer(self, least: int, most: int) -> int:
+        """A number, both ends included; the least is the simplest."""
+
+    def choice(self, options: Sequence[_Value]) -> _Value:
+        """One of several; the first is the simplest."""
+
+    def several(self, make: "Callable[[Draw], _Value]", least: int, most: int) -> tuple[_Value, ...]:
+        """That many values, each made by `make`."""
+
+    def binary(self, most: int) -> bytes:
+        """Up to that many bytes."""
+
+
+class RandomDraw:
+    """Choices from a seed: the same seed makes the same, on every machine and in every release of Python from 3.11."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def integer(self, least: int, most: int) -> int:
+        return least + int(self._random.random() * (most - least + 1))
+
+    def choice(self, options: Sequence[_Value]) -> _Value:
+        return options[int(self._random.random() * len(options))]
+
+    def several(self, make: Callable[[Draw], _Value], least: int, most: int) -> tuple[_Value, ...]:
+        return tuple(make(self) for _ in range(self.integer(least, most)))
+
+    def binary(self, most: int) -> bytes:
+        return self._random.randbytes(self.integer(0, most))
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+def draw_frame(draw: Draw, most_bytes: int = 40) -> bytes:
+    """A frame: empty, of any bytes, or what looks like an envelope's routing id or like a subscription."""
+    kind = draw.integer(0, 5)
+    if kind == 0:
+        return b""
+    if kind == 1:
+        return b"\0" + draw.binary(3).ljust(4, b"\1")  # libzmq's own routing ids are five bytes, the first of them zero
+    if kind == 2:
+        return draw.choice((b"\1", b"\0", b"\1a"))
+    return draw.binary(most_bytes)
+
+
+def draw_body(draw: Draw, most_bytes: int = 40) -> tuple[bytes, ...]:
+    """The frames of a message behind its mark: up to seven."""
+    return draw.several(lambda draw: draw_frame(draw, most_bytes), 0, 7)
+
+
+# -- topologies --------------------------------------------------------------------------------------------------------
+
+
+def draw_high_water_mark(draw: Draw) -> int:
+    """A high-water mark; 0 is no limit."""
+    return draw.choice((0, 1, 2, 3, 5))
+
+
+_BEHAVIOURS: Final[tuple[int | str, ...]] = (1, "one", 0, 2, 3, "raise", "nonsense")
+"""What a handler can do with a message; see `LinePlan.behaviour`."""
+
+
+def draw_line(draw: Draw, device: Device | None = None) -> LinePlan:
+    """One line of brokers, of a device or of one from the pool."""
+    generic = device is None
+    if device is None:
+        device = draw.choice(POOL)
+    entry = device.types_of("frontend")[0]
+    exit_type = device.types_of("backend")[0] if device.backend is not None else entry
+    has_handler = any(route.via is not None for route in device.routes)
+    behaviour: tuple[int | str, ...] = ()
+    if generic and exit_type not in (_T.XPUB, _T.ROUTER) and draw.integer(0, 4) == 0:
+        behaviour = draw.several(lambda draw: draw.choice(_BEHAVIOURS), 1, 6)
+    hops = 1
+    if device.backend is not None and (exit_type, entry) in LINKS and not has_handler and not behaviour:
+        hops = draw.choice((1, 1, 1, 2, 3))
+    client = draw.choice(INITIATORS[entry])
+    worker = draw.choice((WORKERS if entry is _T.ROUTER else INITIATORS)[exit_type])
+    if has_handler or behaviour or device.backend is None:
+        client, worker = client if client is not _T.REQ else _T.DEALER, worker if worker is not _T.REP else _T.DEALER
+    return LinePlan(
+        device=device,
+        hops=hops,
+        client=client,
+        worker=client if device.backend is None else worker,
+        delimited=worker is _T.REP or draw.integer(0, 2) == 0,
+        high_water_mark=draw_high_water_mark(draw),
+        peers_high_water_mark=draw_high_water_mark(draw),
+        no_drop=exit_type is _T.XPUB and draw.integer(0, 1) == 1,
+        capture=draw.choice(("none", "none", "plain", "prefixed")),
+        capture_high_water_mark=draw_high_water_mark(draw),
+        behaviour=behaviour,
+    )
+
+
+def draw_topology(draw: Draw, device: Device | None = None) -> Topology:
+    """Up to three lines in one engine; of one device, or of whichever."""
+    return Topology(
+        lines=draw.several(lambda draw: draw_line(draw, device), 1, 3),
+        bodies=draw.several(draw_body, 1, 4),
+        waiter=draw.choice(("nested", "flat")),
+        burst_messages=draw.choice((1000, 1, 2, 5)),
+        burst_bytes=draw.choice((1 << 20, 1, 100)),
+        processes_in_send=draw.choice((0.0, 0.5, 1.0)),
+        operation_s=draw.choice((0.0, 0.0, 0.0003)),
+    )
+
+
+# -- schedules ---------------------------------------------------------------------------------------------------------
+
+_Entry = tuple[Action, Side]
+
+_TURN: Final[tuple[_Entry, ...]] = ((Action.TURN, "frontend"),)
+_REST: Final[tuple[_Entry, ...]] = ((Action.REST, "frontend"),)
+_RESUME: Final[tuple[_Entry, ...]] = ((Action.RESUME, "frontend"),)
+_STEERING: Final[tuple[_Entry, ...]] = (
+    *_TURN * 8,
+    *_REST * 4,
+    (Action.PAUSE, "frontend"),
+    *_RESUME * 2,
+    (Action.WAIT, "frontend"),
+)
+
+
+@lru_cache(maxsize=64)
+def _peers_actions(plan: LinePlan) -> tuple[_Entry, ...]:
+    """What the peers of a line may do, each as often as it is to be chosen."""
+    entries: list[_Entry] = []
+    sides: tuple[tuple[Side, SocketType], ...] = (("frontend", plan.client),)
+    if plan.device.backend is not None:
+        sides = (*sides, ("backend", plan.worker))
+    for side, kind in sides:
+        entries += [(Action.JOIN, side)] * 2
+        if kind not in ALONE:
+            entries += [(Action.LEAVE, side), (Action.REJOIN, side)]
+        if kind not in (_T.PULL, _T.SUB, _T.REP):
+            entries += [(Action.SEND, side)] * (6 if side == "frontend" else 2)
+        if kind not in (_T.PUSH, _T.PUB):
+            entries += [(Action.TAKE, side)] * 4
+        if side == "backend" and kind in (_T.DEALER, _T.REP, _T.PAIR):
+            entries += [(Action.ANSWER, side)] * 5
+        if kind is _T.SUB:
+            entries += [(Action.SUBSCRIBE, side), (Action.UNSUBSCRIBE, side)]
+    if plan.capture != "none":
+        entries += [(Action.COPY, "backend")] * 2
+    return tuple(entries)
+
+
+@lru_cache(maxsize=64)
+def _all_actions(plan: LinePlan) -> tuple[_Entry, ...]:
+    actions = _peers_actions(plan)
+    return (*_STEERING, *actions, *actions[::3], (Action.REPLACE, "frontend"))
+
+
+@lru_cache(maxsize=64)
+def _faults(plan: LinePlan) -> tuple[_Entry, ...]:
+    faults = (Action.LEAVE, Action.REJOIN, Action.PAUSE, Action.RESUME, Action.REPLACE)
+    return tuple(entry for entry in _all_actions(plan) if entry[0] in faults)
+
+
+def _draw_acting(draw: Draw, topology: Topology, menu: Callable[[LinePlan], tuple[_Entry, ...]]) -> Step:
+    line = draw.integer(0, len(topology.lines) - 1)
+    action, side = draw.choice(menu(topology.lines[line]))
+    return Step(action, line, side, draw.integer(0, _PEERS - 1), draw.integer(1, 12))
+
+
+def draw_peers_step(draw: Draw, topology: Topology) -> Step:
+    """What a peer does."""
+    return _draw_acting(draw, topology, _peers_actions)
+
+
+def draw_meanwhile(draw: Draw, topology: Topology) -> Meanwhile:
+    """What a peer does while the engine works; now and then the context is terminated."""
+    if draw.integer(0, 99) == 99:
+        return Meanwhile(draw.integer(0, 12), Step(Action.SHUT_DOWN))
+    return Meanwhile(draw.integer(0, 12), draw_peers_step(draw, topology))
+
+
+def draw_fault(draw: Draw, topology: Topology) -> Step:
+    """A fault."""
+    return _draw_acting(draw, topology, _faults)
+
+
+def draw_step(draw: Draw, topology: Topology) -> Step:
+    """Any step but the last."""
+    step = _draw_acting(draw, topology, _all_actions)
+    if step.action is Action.TURN:
+        step = replace(step, count=1 + step.count // 4)
+    if step.action in (Action.TURN, Action.REST):
+        return replace(step, meanwhile=draw.several(lambda draw: draw_meanwhile(draw, topology), 0, 3))
+    return step
+
+
+def draw_schedule(draw: Draw, topology: Topology, most: int = 60) -> tuple[Step, ...]:
+    """Up to so many steps in a topology, faults among them."""
+    steps = draw.several(lambda draw: draw_step(draw, topology), 0, most)
+    return (*steps, Step(Action.SHUT_DOWN)) if draw.integer(0, 24) == 24 else steps
+
+
+def draw_scenario(draw: Draw, device: Device | None = None, most_steps: int = 60) -> Scenario:
+    """A topology and a schedule in it; of one device, or of whichever."""
+    topology = draw_topology(draw, device)
+    subscribing = [
+        Step(Action.JOIN, line, "backend", who)
+        for line, plan in enumerate(topology.lines)
+        if plan.worker is _T.SUB
+        for who in range(draw.integer(1, _PEERS))
+    ]
+    opening = (*subscribing, Step(Action.REST)) if subscribing else ()
+    return Scenario(topology, (*opening, *draw_schedule(draw, topology, most_steps)))
+
+
+def scenario_of_seed(seed: int, device: Device | None = None) -> Scenario:
+    """The scenario of a seed."""
+    return draw_scenario(RandomDraw(seed), device)

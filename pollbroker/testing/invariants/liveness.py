@@ -1,0 +1,107 @@
+"""What is promised of the loop: whatever can move moves, fairly, and nothing moves that is not to."""
+
+from collections import defaultdict
+
+from pollbroker.statistics import FlowStatistics
+from pollbroker.testing.trace import Counted, FlowKey, Sent, Slept, Steered, Trace, Turned
+from pollbroker.testing.violation import InvariantViolation
+
+
+def whatever_can_move_moves(trace: Trace) -> None:
+    """The engine does not fall asleep while a flow can move; and one that can move is not passed over."""
+    waited: dict[FlowKey, int] = defaultdict(int)
+    last: dict[FlowKey, FlowStatistics] = {}
+    since: dict[FlowKey, int] = {}
+    passed_over: set[FlowKey] = set()
+    for at, event in enumerate(trace.events):
+        if type(event) is Slept and event.movable:
+            account = f"the engine fell asleep @{at} although {', '.join(map(str, sorted(event.movable)))} could move"
+            raise InvariantViolation("progress", account)
+        if type(event) is Turned and trace.patience:
+            passed_over = set(event.movable)
+        elif type(event) is Counted:
+            now = event.statistics
+            before = last.get(event.flow)
+            last[event.flow] = now
+            moved = before is None or _position(before) != _position(now)
+            if event.flow not in passed_over or moved or now.state == "retrying":
+                waited[event.flow] = 0
+                continue
+            passed_over.discard(event.flow)
+            since.setdefault(event.flow, at) if waited[event.flow] else since.update({event.flow: at})
+            waited[event.flow] += 1
+            if waited[event.flow] > trace.patience:
+                account = (
+                    f"{event.flow} could move since @{since[event.flow]}, and has not in {waited[event.flow]} turns"
+                )
+                raise InvariantViolation("progress", account)
+
+
+def _position(counters: FlowStatistics) -> tuple[int, int, int]:
+    return counters.received, counters.sent, counters.dropped
+
+
+def bursts_are_bounded(trace: Trace) -> None:
+    """In one turn a flow moves its limit of messages, and of bytes, and no more: that is what fairness rests on."""
+    if not trace.burst_messages:
+        return
+    before: dict[FlowKey, FlowStatistics] = {}
+    largest = max((sum(map(len, sent.frames)) for _, sent in trace.of(Sent)), default=0) + 64  # what routing ids add
+    turns = 0
+    for at, event in enumerate(trace.events):
+        if type(event) is Turned:
+            turns = 1
+        elif type(event) is Counted:
+            now = event.statistics
+            last = before.get(event.flow)
+            before[event.flow] = now
+            if turns != 1 or last is None:
+                continue
+            for name in ("received", "sent"):
+                moved = getattr(now, name) - getattr(last, name)
+                if moved > trace.burst_messages:
+                    account = f"{event.flow} @{at}: {name} {moved} in a turn; the limit is {trace.burst_messages}"
+                    raise InvariantViolation("fairness", account)
+            moved = now.received_bytes - last.received_bytes
+            if moved >= trace.burst_bytes + largest:
+                account = f"{event.flow} @{at}: received {moved} bytes in a turn; the limit is {trace.burst_bytes}"
+                raise InvariantViolation("fairness", account)
+        else:
+            turns = 0
+
+
+def paused_brokers_move_nothing(trace: Trace) -> None:
+    """Between a pause and the resumption no counter of a broker changes."""
+    paused: dict[str, int] = {}
+    last: dict[FlowKey, FlowStatistics] = {}
+    for at, event in enumerate(trace.events):
+        if type(event) is Steered:
+            if event.how == "paused":
+                paused[event.broker] = at
+            else:
+                paused.pop(event.broker, None)
+        elif type(event) is Counted:
+            before = last.get(event.flow)
+            last[event.flow] = event.statistics
+            if event.flow.broker in paused and before is not None and _all(before) != _all(event.statistics):
+                account = f"{event.flow} was paused @{paused[event.flow.broker]}, and had moved something by @{at}"
+                raise InvariantViolation("nothing moves while paused", account)
+
+
+def _all(counters: FlowStatistics) -> tuple[int, ...]:
+    return (*_position(counters), counters.held, counters.captured, counters.capture_dropped)
+
+
+def brokers_stay_alive(trace: Trace) -> None:
+    """Nothing that a peer does ends a broker; the end of its context ends it in an orderly way."""
+    ended = {event.broker for _, event in trace.of(Steered) if event.how == "ended"}
+    last: dict[str, str] = {}
+    for at, event in trace.of(Counted):
+        last[event.flow.broker] = event.state
+        if event.state == "failed" or (event.state == "ended" and event.flow.broker not in ended):
+            account = f"{event.flow.broker} is {event.state} @{at}: {event.error}"
+            raise InvariantViolation("brokers stay alive", account)
+    for broker in ended:
+        if last.get(broker, "ended") != "ended":
+            account = f"{broker} is {last[broker]} although its context was terminated"
+            raise InvariantViolation("brokers stay alive", account)

@@ -1,0 +1,372 @@
+"""A line at work: its brokers in an engine, the peers at its two ends, and what these do.
+
+Everything that a peer does is written down in the trace, in the canonical form (`trace.py`).
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import zmq
+
+from pollbroker.device import Device, Route
+from pollbroker.testing.drawing import ALONE, PUBLISHERS
+from pollbroker.testing.handlers import behaving, recorded
+from pollbroker.testing.peers import Peer, envelope_of, mark_of
+from pollbroker.testing.scenario import LinePlan, Side, Topology
+from pollbroker.testing.trace import (
+    Copied,
+    Event,
+    FlowKey,
+    Frames,
+    Got,
+    Heard,
+    Joined,
+    Left,
+    Path,
+    Sent,
+    Trace,
+    Wanted,
+)
+from pollbroker.testing.worlds import World
+
+TOPICS: Final = (b"a", b"ab", b"b", b"")
+"""What published messages begin with."""
+
+SUBSCRIPTIONS: Final = (b"", b"a", b"b")
+"""What subscribers subscribe to, each its own when it comes."""
+
+_PREFIXES: Final = (b"from frontend", b"from backend")
+"""What precedes copies, where something does."""
+
+_OTHER: Final[dict[Side, Side]] = {"frontend": "backend", "backend": "frontend"}
+
+
+class Line:
+    """One broker, or a chain of several, and its peers."""
+
+    def __init__(self, name: str, plan: LinePlan, topology: Topology, world: World, trace: Trace) -> None:
+        self.name = name
+        self.plan = plan
+        self.brokers = [f"{name}/{hop}" for hop in range(plan.hops)]
+        self.peers: dict[tuple[Side, int], Peer] = {}
+        self.departed: list[Peer] = []
+        """Those that have left, as long as their brokers may not have noticed."""
+        self.routing_ids: set[bytes] = set()
+        """By what ROUTERs know the peers that are there, or have known those that have left."""
+        self._world = world
+        self._trace = trace
+        self._record: Callable[[Event], object] = trace.events.append
+        self._bodies = topology.bodies
+        # A flat waiter leaves alone what nothing is read from: a PUB hears of subscribers when it next sends, or later.
+        self._hears_subscribers = topology.waiter == "nested" or any(r.source == "backend" for r in plan.device.routes)
+        self._lives = itertools.count()
+        self._numbers = itertools.count()
+        self._sent: dict[bytes, tuple[Path, Frames]] = {}
+        self._last_ids: dict[tuple[Side, int], bytes] = {}
+        self._types = {"frontend": plan.device.types_of("frontend")[0]}
+        if plan.device.backend is not None:
+            self._types["backend"] = plan.device.types_of("backend")[0]
+        self.paths: dict[str, Path] = {route.source: self._path(route) for route in plan.device.routes}
+        """By the side at which they begin."""
+        self._ending = {
+            side: [self.paths[route.source] for route in plan.device.routes if route.sink == side]
+            for side in self._types
+        }
+        trace.paths |= {path.name: path for path in self.paths.values()}
+        self._readers = self._open()
+
+    # -- its brokers --------------------------------------------------------------------------------------------------
+
+    def _path(self, route: Route) -> Path:
+        plan = self.plan
+        there = route.source == "frontend"
+        hops = self.brokers if there else self.brokers[::-1]
+        chained = plan.hops > 1 and self._types["frontend"] == zmq.ROUTER
+        sink = self._types[route.sink]
+        marks = (plan.high_water_mark, plan.peers_high_water_mark)
+        publishes = sink in (zmq.PUB, zmq.XPUB)
+        upstream = self._types[route.source] in (zmq.PUB, zmq.XPUB)
+        return Path(
+            name=f"{self.name}{'>' if there else '<'}",
+            line=self.name,
+            sink=route.sink,
+            flows=tuple(FlowKey(hop, route.source) for hop in hops),
+            prefix=tuple(self._hop_id(hop) for hop in range(plan.hops - 2, -1, -1)) if chained else (),
+            prefix_is_added=there,
+            to_router=sink == zmq.ROUTER,
+            to_many=publishes,
+            may_lose=(publishes or upstream) and plan.high_water_mark > 0 and not plan.no_drop,
+            from_publisher=self._types[route.source] in (zmq.SUB, zmq.XSUB),
+            capacity=sum(marks) if all(marks) else 0,
+            handled=route.via is not None or (bool(plan.behaviour) and there),
+            upstream=upstream,
+        )
+
+    @staticmethod
+    def _hop_id(hop: int) -> bytes:
+        return b"hop %d" % hop
+
+    def _open(self) -> list[tuple[str, Peer]]:
+        plan, types = self.plan, self._types
+        readers = []
+        for hop, broker in enumerate(self.brokers):
+            frontend: dict[str, int | bytes] = self._marks(plan.high_water_mark)
+            backend: dict[str, int | bytes] = self._marks(plan.high_water_mark)
+            if types.get("backend") == zmq.DEALER and hop < plan.hops - 1:
+                backend["routing_id"] = self._hop_id(hop)
+            if plan.no_drop:
+                backend["xpub_nodrop"] = 1
+                frontend |= self._marks(0)  # else it is the publishers who drop
+            captured = plan.capture != "none"
+            prefixes = _PREFIXES if plan.capture == "prefixed" else None
+            added = self._world.engine.add(
+                broker,
+                self._recording(broker),
+                frontend=f"@inproc://{broker}/frontend",
+                backend=None if plan.device.backend is None else self._backend_endpoints(hop),
+                frontend_options=frontend,
+                backend_options=backend if plan.device.backend is not None else None,
+                capture=f"@inproc://{broker}/capture" if captured else None,
+                capture_type=zmq.PUSH,
+                capture_options=self._marks(plan.capture_high_water_mark) if captured else None,
+                capture_prefixes=prefixes,
+            )
+            self._world.watch(added)
+            if captured:
+                self._trace.captured.add(broker)
+            if prefixes is not None:
+                self._trace.prefixes |= dict(zip((FlowKey(broker, s) for s in types), prefixes, strict=False))
+            if captured:
+                mark = plan.capture_high_water_mark
+                endpoint = f"inproc://{broker}/capture"
+                readers.append((broker, self._peer(f"{broker}!", zmq.PULL, endpoint, zmq.PUSH, b"", mark)))
+        return readers
+
+    def _backend_endpoints(self, hop: int) -> list[str]:
+        """The last broker's backend is bound; those before it connect to the next one's frontend."""
+        broker = self.brokers[hop]
+        if hop == self.plan.hops - 1:
+            return [f"@inproc://{broker}/backend"]
+        return [f">inproc://{self.brokers[hop + 1]}/frontend"]
+
+    def _recording(self, broker: str) -> Device:
+        """The device, with handlers that write down what they are given and give."""
+        routes = []
+        for route in self.plan.device.routes:
+            via = route.via
+            if self.plan.behaviour and route.source == "frontend":
+                via = behaving(self.plan.behaviour)
+            if via is not None:
+                path = self.paths[route.source]
+                via = recorded(via, self._record, path.name, FlowKey(broker, route.source))
+            routes.append(replace(route, via=via))
+        return replace(self.plan.device, routes=tuple(routes))
+
+    @staticmethod
+    def _marks(mark: int) -> dict[str, int | bytes]:
+        return {"sndhwm": mark, "rcvhwm": mark}
+
+    # -- its peers ----------------------------------------------------------------------------------------------------
+
+    def _peer(self, name: str, kind: int, endpoint: str, port_type: int, routing_id: bytes, mark: int) -> Peer:
+        socket = self._world.socket(kind)
+        socket.setsockopt(zmq.SNDHWM, mark if kind != zmq.REP else 0)  # a REP drops a reply that finds no room
+        socket.setsockopt(zmq.RCVHWM, mark)
+        peer = Peer(name, socket, endpoint, port_type, routing_id)
+        peer.connect()
+        return peer
+
+    def join(self, side: Side, who: int, *, again: bool = False) -> Peer | None:
+        """A peer comes, unless it is there; `again`: with the routing id of its last life. None: it cannot be."""
+        side = side if side in self._types else "frontend"
+        kind = self.plan.client if side == "frontend" else self.plan.worker
+        who = 0 if kind in ALONE else who
+        known = self.peers.get((side, who))
+        if known is not None:
+            return known
+        if kind in ALONE and (side, who) in self._last_ids:
+            return None  # a PAIR lets go of its last peer only when it has read everything of it
+        life = next(self._lives)
+        name = f"{self.name}{side[0]}{who}.{life}"
+        routing_id = self._last_ids.get((side, who)) if again else None
+        routing_id = routing_id or b"%s%d.%d" % (side.encode(), who, life)
+        self._last_ids[side, who] = routing_id
+        port = self.brokers[0] if side == "frontend" else self.brokers[-1]
+        mark = 0 if kind in PUBLISHERS and self.plan.no_drop else self.plan.peers_high_water_mark
+        peer = self._peer(name, kind, f"inproc://{port}/{side}", self._types[side], routing_id, mark)
+        self.peers[side, who] = peer
+        if peer.routing_id is not None:
+            self.routing_ids.add(peer.routing_id)
+        self._record(Joined(name, self.name, side, peer.kind, peer.routing_id))
+        if kind == zmq.SUB:
+            self.subscribe(side, who, who)
+        return peer
+
+    def leave(self, side: Side, who: int) -> None:
+        """A peer goes, if it is there."""
+        peer = self.peers.pop((side, who), None)
+        if peer is not None:
+            peer.leave()
+            self.departed.append(peer)
+            self._record(Left(peer.name))
+
+    def subscribe(self, side: Side, who: int, number: int) -> None:
+        """A subscriber subscribes to the topic of that number."""
+        peer = self.join(side, who)
+        topic = SUBSCRIPTIONS[number % len(SUBSCRIPTIONS)]
+        if peer is not None and topic not in peer.topics:
+            peer.subscribe(topic)
+            self._record(Wanted(peer.name, topic, True))
+
+    def unsubscribe(self, side: Side, who: int, number: int) -> None:
+        """A subscriber unsubscribes from the topic of that number, if it had it."""
+        peer = self.peers.get((side, who))
+        topic = SUBSCRIPTIONS[number % len(SUBSCRIPTIONS)]
+        if peer is not None and topic in peer.topics:
+            peer.unsubscribe(topic)
+            self._record(Wanted(peer.name, topic, False))
+
+    # -- what they do -------------------------------------------------------------------------------------------------
+
+    def send(self, side: Side, who: int, count: int) -> int:
+        """A peer sends that many messages, as far as its socket takes them; how many."""
+        path, peer = self.paths.get(side), self.join(side, who)
+        if path is None or path.upstream or peer is None or peer.kind in (zmq.SUB, zmq.PULL, zmq.REP):
+            return 0
+        if path.to_router and self.plan.client == zmq.REQ:
+            return 0  # it would throw away what it has not asked for
+        for done in range(count):
+            frames, mark = self._compose(path, peer, side)
+            if not self._send(path, peer, frames, mark, peer.canonical(tuple(frames)), None):
+                return done
+        return count
+
+    def _compose(self, path: Path, peer: Peer, side: Side) -> tuple[list[bytes], bytes]:
+        number = next(self._numbers)
+        mark = peer.next_mark()
+        frames = [mark, *self._bodies[number % len(self._bodies)]]
+        delimited = self.plan.delimited or self.plan.client == zmq.REQ
+        if delimited and peer.kind != zmq.REQ:
+            frames.insert(0, b"")
+        if peer.kind in PUBLISHERS:
+            frames.insert(0, TOPICS[number % len(TOPICS)])
+        if path.to_router and self._types[side] != zmq.ROUTER:
+            known = [i for (at, _), i in self._last_ids.items() if at == _OTHER[side]]
+            frames[:0] = [*path.prefix, [*known, b"nobody"][number % (len(known) + 1)]]
+        return frames, mark
+
+    def _send(
+        self, path: Path, peer: Peer, frames: list[bytes], mark: bytes, canonical: Frames, answers: bytes | None
+    ) -> bool:
+        expected_at = None
+        if path.to_many and self._hears_subscribers:
+            expected_at = frozenset(
+                one.name
+                for one in self.peers.values()
+                if peer.settled and any(frames[0].startswith(topic) for topic in one.settled_topics)
+            )
+        if not peer.send(frames):
+            return False
+        self._sent[mark] = path, canonical
+        self._record(Sent(path.name, peer.name, mark, canonical, expected_at, answers))
+        return True
+
+    def take(self, side: Side, who: int, count: int) -> int:
+        """A peer receives up to that many messages; how many."""
+        peer = self.peers.get((side, who))
+        if peer is None or peer.kind in (zmq.PUSH, zmq.PUB):
+            return 0
+        if peer.kind == zmq.REP:
+            return self.answer(side, who, count)  # it can receive nothing more before it has answered
+        for done in range(count):
+            if self._take(side, peer) is None:
+                return done
+        return count
+
+    def _take(self, side: Side, peer: Peer) -> Frames | None:
+        frames = peer.receive()
+        if frames is None:
+            return None
+        canonical = peer.canonical(tuple(frames))
+        if peer.kind == zmq.XPUB:
+            self._record(Heard(peer.name, frames[0][1:], frames[0][:1] == b"\1"))
+        else:
+            path, *others = self._ending[side]
+            if others:
+                path, _ = self._sent.get(mark_of(canonical) or b"", (path, ()))
+            self._record(Got(path.name, peer.name, canonical, peer.kind == zmq.REP))
+        return canonical
+
+    def answer(self, side: Side, who: int, count: int) -> int:
+        """A worker receives up to that many messages and answers each, as far as its socket takes that; how many."""
+        path, peer = self.paths.get(side), self.join(side, who)
+        if path is None or path.upstream or peer is None:
+            return 0
+        done = 0
+        while done < count:
+            if not peer.owed:
+                request = self._take(side, peer)
+                if request is None:
+                    break
+                peer.owed.append(self._answer(path, peer, request))
+            frames, mark, canonical, answers = peer.owed[0]
+            if not self._send(path, peer, frames, mark, canonical, answers):
+                break
+            peer.owed.clear()
+            done += 1
+        return done
+
+    def _answer(self, path: Path, peer: Peer, request: Frames) -> tuple[list[bytes], bytes, Frames, bytes | None]:
+        asked = mark_of(request)
+        mark = peer.next_mark()
+        reply = [mark, b"in reply to", asked or b"?"]
+        if peer.kind == zmq.REP:
+            _, asking = self._sent.get(asked or b"", (path, ()))
+            return reply, mark, path.prefix + envelope_of(asking) + tuple(reply), asked
+        envelope: Frames = ()
+        if path.to_router:
+            envelope = request[: len(path.prefix) + 1]
+            if request[len(envelope) : len(envelope) + 1] == (b"",):
+                envelope = (*envelope, b"")
+        frames = [*envelope, *reply]
+        return frames, mark, peer.canonical(tuple(frames)), asked
+
+    def copy(self, count: int) -> int:
+        """The readers of the capture sockets take up to so many copies each; how many in all."""
+        taken = 0
+        for broker, reader in self._readers:
+            for _ in range(count):
+                frames = reader.receive()
+                if frames is None:
+                    break
+                taken += 1
+                self._record(Copied(broker, tuple(frames)))
+        return taken
+
+    def take_everything(self) -> int:
+        """Everybody receives what there is; how many messages in all."""
+        everything = 1 << 20
+        return sum(self.take(side, who, everything) for side, who in list(self.peers)) + self.copy(everything)
+
+    def staff(self) -> None:
+        """See to it that somebody stands at each end that messages can wait for."""
+        for route in self.plan.device.routes:
+            if self._types[route.sink] in (zmq.PUSH, zmq.DEALER, zmq.PAIR) and not any(
+                side == route.sink for side, _ in self.peers
+            ):
+                self.join(route.sink, 0)
+
+    def settle(self) -> None:
+        """The engine has come to rest: everybody has been told of every subscription, and of who has left."""
+        for peer in self.peers.values():
+            peer.settled = True
+            peer.settled_topics |= peer.topics
+
+    def close(self) -> None:
+        """Close the peers' sockets."""
+        for peer in [*self.peers.values(), *self.departed, *(reader for _, reader in self._readers)]:
+            peer.close()
+        self.peers.clear()
+        self.departed.clear()

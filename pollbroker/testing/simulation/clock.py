@@ -1,0 +1,19 @@
+"""The clock of a simulation: time passes only when somebody says so."""
+
+
+class SimClock:
+    """Call it for the seconds since the simulation began; `advance` is the only thing that moves it."""
+
+    __slots__ = ("_now_s",)
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def __call__(self) -> float:
+        return self._now_s
+
+    def advance(self, seconds: float) -> None:
+        """Let that much time pass. Raises `ValueError` for less than none."""
+        if seconds < 0:
+            raise ValueError(f"{seconds!r}: expected a time of at least 0 s")
+        self._now_s += seconds

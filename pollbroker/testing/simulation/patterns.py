@@ -1,0 +1,161 @@
+"""PUSH, PULL, DEALER and PAIR: the types that pass messages on as they are.
+
+Rules, which are libzmq's (push.cpp, pull.cpp, dealer.cpp, pair.cpp): PUSH sends in turn, PULL receives in turn, DEALER
+does both. A PAIR has one peer; to whoever comes second it closes the pipe at once.
+"""
+
+import zmq
+
+from pollbroker.testing.simulation.context import SimContext
+from pollbroker.testing.simulation.frame import Item
+from pollbroker.testing.simulation.pipe import Pipe
+from pollbroker.testing.simulation.routing import NO_ROOM, TAKEN, Balancer, FairQueue
+from pollbroker.testing.simulation.socket import SimSocket
+from pollbroker.testing.simulation.truth import Outlook
+
+
+class PushSocket(SimSocket):
+    __slots__ = ("_balancer",)
+
+    def __init__(self, context: SimContext, socket_type: zmq.SocketType, number: int) -> None:
+        super().__init__(context, socket_type, number)
+        self._balancer = Balancer(self)
+
+    def _attach(self, pipe: Pipe) -> None:
+        pipe.set_nodelay()
+        self._balancer.attach(pipe)
+
+    def _forget(self, pipe: Pipe) -> None:
+        self._balancer.on_terminated(pipe)
+
+    def on_readable(self, pipe: Pipe) -> None:
+        """A PUSH never reads, so it is told of nothing but the end, which is a command of its own."""
+
+    def on_writable(self, pipe: Pipe) -> None:
+        self._balancer.on_writable(pipe)
+
+    def _send(self, body: bytes, kind: int) -> int:
+        return self._balancer.send(body, kind)
+
+    def _has_out(self) -> bool:
+        return self._balancer.has_out()
+
+    def _would_send(self, outlooks: list[Outlook], first_frame: bytes | None) -> bool:  # noqa: ARG002
+        return self._balancer.in_message or any(outlook.takes for outlook in outlooks)
+
+
+class PullSocket(SimSocket):
+    __slots__ = ("_queue",)
+
+    def __init__(self, context: SimContext, socket_type: zmq.SocketType, number: int) -> None:
+        super().__init__(context, socket_type, number)
+        self._queue = FairQueue()
+
+    def _attach(self, pipe: Pipe) -> None:
+        self._queue.attach(pipe)
+
+    def _forget(self, pipe: Pipe) -> None:
+        self._queue.on_terminated(pipe)
+
+    def on_readable(self, pipe: Pipe) -> None:
+        self._queue.on_readable(pipe)
+
+    def on_writable(self, pipe: Pipe) -> None:
+        """A PULL never writes."""
+
+    def _receive(self) -> Item | None:
+        return self._queue.receive()
+
+    def _has_in(self) -> bool:
+        return self._queue.has_in()
+
+    def _would_receive(self, outlooks: list[Outlook]) -> bool:
+        return self._queue.in_message or super()._would_receive(outlooks)
+
+
+class DealerSocket(SimSocket):
+    __slots__ = ("_balancer", "_queue")
+
+    def __init__(self, context: SimContext, socket_type: zmq.SocketType, number: int) -> None:
+        super().__init__(context, socket_type, number)
+        self._balancer = Balancer(self)
+        self._queue = FairQueue()
+
+    def _attach(self, pipe: Pipe) -> None:
+        self._queue.attach(pipe)
+        self._balancer.attach(pipe)
+
+    def _forget(self, pipe: Pipe) -> None:
+        self._queue.on_terminated(pipe)
+        self._balancer.on_terminated(pipe)
+
+    def on_readable(self, pipe: Pipe) -> None:
+        self._queue.on_readable(pipe)
+
+    def on_writable(self, pipe: Pipe) -> None:
+        self._balancer.on_writable(pipe)
+
+    def _send(self, body: bytes, kind: int) -> int:
+        return self._balancer.send(body, kind)
+
+    def _receive(self) -> Item | None:
+        return self._queue.receive()
+
+    def _has_in(self) -> bool:
+        return self._queue.has_in()
+
+    def _has_out(self) -> bool:
+        return self._balancer.has_out()
+
+    def _would_receive(self, outlooks: list[Outlook]) -> bool:
+        return self._queue.in_message or super()._would_receive(outlooks)
+
+    def _would_send(self, outlooks: list[Outlook], first_frame: bytes | None) -> bool:  # noqa: ARG002
+        return self._balancer.in_message or any(outlook.takes for outlook in outlooks)
+
+
+class PairSocket(SimSocket):
+    __slots__ = ("_pipe",)
+
+    def __init__(self, context: SimContext, socket_type: zmq.SocketType, number: int) -> None:
+        super().__init__(context, socket_type, number)
+        self._pipe: Pipe | None = None
+
+    def _attach(self, pipe: Pipe) -> None:
+        if self._pipe is None:
+            self._pipe = pipe
+        else:
+            pipe.terminate(delays=False)
+
+    def _forget(self, pipe: Pipe) -> None:
+        if pipe is self._pipe:
+            self._pipe = None
+
+    def on_readable(self, pipe: Pipe) -> None:
+        """With one pipe there is no turn to take."""
+
+    def on_writable(self, pipe: Pipe) -> None:
+        """Nor here."""
+
+    def _send(self, body: bytes, kind: int) -> int:
+        return TAKEN if self._pipe is not None and self._pipe.write(body, kind) else NO_ROOM
+
+    def _receive(self) -> Item | None:
+        return None if self._pipe is None else self._pipe.read()
+
+    def _has_in(self) -> bool:
+        return self._pipe is not None and self._pipe.can_read()
+
+    def _has_out(self) -> bool:
+        return self._pipe is not None and self._pipe.can_write()
+
+    def _would_receive(self, outlooks: list[Outlook]) -> bool:
+        return super()._would_receive(self._own(outlooks))
+
+    def _would_send(self, outlooks: list[Outlook], first_frame: bytes | None) -> bool:  # noqa: ARG002
+        return any(outlook.takes for outlook in self._own(outlooks))
+
+    def _own(self, outlooks: list[Outlook]) -> list[Outlook]:
+        """The outlook of its one peer: the present one if it stays, or else the first that comes after it has gone."""
+        own = [outlook for outlook in outlooks if outlook.pipe is self._pipe]
+        return own or outlooks[:1]

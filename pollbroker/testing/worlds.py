@@ -1,0 +1,250 @@
+"""The worlds that a scenario can run in: a simulated one, and real inproc sockets with either pump.
+
+In both the engine is the one that ships; what differs is what it is handed: sockets, poller and clock. Both have one
+thread, and nothing happens in them unless somebody makes it happen, so a run repeats exactly.
+"""
+
+import ctypes
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol, cast
+
+import zmq
+from zmq.backend.cython import _zmq
+
+from pollbroker.broker import Broker, BrokerState
+from pollbroker.engine import Engine
+from pollbroker.pump import FlowState, Socket
+from pollbroker.testing.scenario import Topology
+from pollbroker.testing.simulation import SimClock, SimNetwork, SimSocket
+from pollbroker.testing.trace import FlowKey
+from pollbroker.testing.violation import InvariantViolation
+
+_PATIENCE_S: Final = 0.1
+"""How long a rest goes on for timers alone: a retry that can succeed comes after 20 ms at most."""
+
+_LAST_TURNS: Final = 6
+"""So many more, in which what happened in the last can be noticed, tried, and found in vain."""
+
+_IDLE_TURNS: Final = 100
+"""So many turns in a row in which neither a message nor the clock moved: it spins."""
+
+
+class World(Protocol):
+    """Where a scenario runs."""
+
+    name: str
+    engine: Engine
+    clock: SimClock
+
+    def socket(self, kind: int) -> Socket:
+        """A socket for a peer."""
+
+    def watch(self, broker: Broker) -> None:
+        """A broker has been added."""
+
+    def turn(self, meddle: Callable[[], None] | None) -> None:
+        """Make one turn. `meddle` is called before each operation of the engine on a socket; where that cannot be,
+        after the turn, until it has nothing more to do."""
+
+    def rest(self, meddle: Callable[[], None] | None) -> None:
+        """Make turns until the engine sleeps for good. Raises `InvariantViolation` if it spins."""
+
+    def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:
+        """The flows that could move now, as far as this world can tell. `routing_ids`: of all peers so far."""
+
+    def shut_down(self) -> None:
+        """Terminate the context."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+class _Counting:
+    """Whether anything moves in an engine."""
+
+    def __init__(self, engine: Engine, clock: SimClock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._seen_s = -1.0
+        self._messages = -1
+        self._idle_turns = 0
+
+    def moved(self) -> bool:
+        """Whether messages have moved since it was asked last. Raises `InvariantViolation` for a spin."""
+        messages = sum(
+            flow.pump.received + flow.pump.sent for broker in self._engine.brokers.values() for flow in broker.hub.flows
+        )
+        moved = messages != self._messages
+        self._idle_turns = 0 if moved or self._clock() != self._seen_s else self._idle_turns + 1
+        self._messages, self._seen_s = messages, self._clock()
+        if self._idle_turns > _IDLE_TURNS:
+            raise InvariantViolation("never spins", f"the engine made {_IDLE_TURNS} turns in a row for nothing")
+        return moved
+
+
+class SimulatedWorld:
+    """Simulated sockets, poller and clock, all driven by one seed; and the Python pump."""
+
+    name = "simulation"
+
+    def __init__(self, topology: Topology, seed: int = 0) -> None:
+        self._network = SimNetwork(seed)
+        self._network.processes_in_send = topology.processes_in_send
+        self._operation_s = topology.operation_s
+        self.clock = self._network.clock
+        self._poller = self._network.poller()
+        self._context = self._network.context()
+        self.engine = Engine(
+            cast(zmq.Context[Any], self._context),
+            poller=self._poller,
+            clock=self.clock,
+            burst_messages=topology.burst_messages,
+            burst_bytes=topology.burst_bytes,
+            pump="python",
+            waiter=topology.waiter,
+        )
+
+    def socket(self, kind: int) -> Socket:
+        return cast(Socket, self._context.socket(kind))
+
+    def watch(self, broker: Broker) -> None:
+        for port in broker.ports:
+            cast(SimSocket, port.plain).watched = True
+
+    def turn(self, meddle: Callable[[], None] | None) -> None:
+        self._meddle(meddle)
+        self.engine.step(0)
+        self._meddle(None)
+
+    def rest(self, meddle: Callable[[], None] | None) -> None:
+        self._meddle(meddle)
+        end_s = self.clock() + _PATIENCE_S
+        counting = _Counting(self.engine, self.clock)
+        idle = 0
+        while idle < _LAST_TURNS:
+            self.engine.step(None)
+            if self._poller.asleep:
+                break
+            if counting.moved():
+                end_s = self.clock() + _PATIENCE_S
+            idle = idle + 1 if self.clock() > end_s else 0
+        self._meddle(None)
+
+    def _meddle(self, meddle: Callable[[], None] | None) -> None:
+        advance, operation_s = self.clock.advance, self._operation_s
+
+        def interfere(socket: SimSocket, operation: str) -> None:  # noqa: ARG001 - what the network calls
+            if operation_s:
+                advance(operation_s)
+            if meddle is not None:
+                meddle()
+
+        self._network.meddle = interfere if meddle is not None or operation_s else None
+
+    def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:
+        movable = set()
+        known = tuple(routing_ids)
+        for name, broker in self.engine.brokers.items():
+            if broker.state is not BrokerState.RUNNING:
+                continue
+            for flow in broker.hub.flows:
+                source, sink = (cast(SimSocket, broker.watched_ports[p].plain) for p in (flow.source, flow.sink))
+                if flow.state in (FlowState.PAUSED, FlowState.ENDED):
+                    continue
+                if not flow.pump.held:
+                    can_move = source.can_receive()
+                elif sink.type == zmq.ROUTER:
+                    can_move = all(sink.can_send(routing_id) for routing_id in known)
+                else:
+                    can_move = sink.can_send()
+                if can_move:
+                    movable.add(FlowKey(name, broker.watched_ports[flow.source].name))
+        return frozenset(movable)
+
+    def shut_down(self) -> None:
+        self._context.shutdown()
+
+    def close(self) -> None:
+        try:
+            self.engine.close(timeout_s=0)
+        finally:
+            self._network.close()
+
+
+class InprocWorld:
+    """Real sockets over inproc, and either pump. Only the clock is handed in: time passes when it is told to."""
+
+    def __init__(self, topology: Topology, pump: str) -> None:
+        self.name = f"inproc, {pump} pump"
+        self.clock = SimClock()
+        self._context: zmq.Context[Socket] = zmq.Context()
+        self._sockets: list[Socket] = []
+        self.engine = Engine(
+            self._context,
+            clock=self.clock,
+            burst_messages=topology.burst_messages,
+            burst_bytes=topology.burst_bytes,
+            pump=pump,
+            waiter=topology.waiter,
+        )
+
+    def socket(self, kind: int) -> Socket:
+        socket = self._context.socket(kind)
+        socket.linger = 0
+        self._sockets.append(socket)
+        return socket
+
+    def watch(self, broker: Broker) -> None:
+        """Nothing to do: real sockets tell nobody what is done to them."""
+
+    def turn(self, meddle: Callable[[], None] | None) -> None:
+        self.engine.step(0)
+        _until_done(meddle)
+
+    def rest(self, meddle: Callable[[], None] | None) -> None:
+        _until_done(meddle)
+        end_s = self.clock() + _PATIENCE_S
+        counting = _Counting(self.engine, self.clock)
+        quiet = 0
+        while quiet < 3:  # one to find nothing, one for what brokers gave to each other, one to be sure
+            more = self.engine.step(0)
+            moved = counting.moved()
+            quiet = 0 if more or moved else quiet + 1
+            timer_s = self.engine.next_timer_s()
+            if not more and timer_s is not None:
+                if self.clock() + timer_s > end_s:
+                    break
+                self.clock.advance(timer_s)
+
+    def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:  # noqa: ARG002 - as the other world
+        return frozenset()
+
+    def shut_down(self) -> None:
+        shut_down(self._context)
+
+    def close(self) -> None:
+        self.engine.close(timeout_s=0)
+        for socket in self._sockets:
+            socket.close(linger=0)
+        self._context.term()
+
+
+def shut_down(context: zmq.Context[Any]) -> None:
+    """Terminate a context, and do not wait for its sockets (zmq_ctx_shutdown(3)); `Context.term` would wait."""
+    ctypes.CDLL(_zmq.__file__).zmq_ctx_shutdown(ctypes.c_void_p(context.underlying))
+
+
+def _until_done(meddle: Callable[[], None] | None) -> None:
+    if meddle is not None:
+        for _ in range(64):  # more than the latest step that a turn can have
+            meddle()
+
+
+MakeWorld = Callable[[Topology], World]
+
+COLUMNS: Final[dict[str, MakeWorld]] = {
+    "simulation": SimulatedWorld,
+    "python": lambda topology: InprocWorld(topology, "python"),
+    "native": lambda topology: InprocWorld(topology, "native"),
+}
+"""The worlds by name: simulated with the Python pump, inproc with the Python pump, inproc with the native one."""
