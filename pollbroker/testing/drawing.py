@@ -223,6 +223,14 @@ def _peers_actions(plan: LinePlan) -> tuple[_Entry, ...]:
 
 
 @lru_cache(maxsize=64)
+def _meddling_actions(plan: LinePlan) -> tuple[_Entry, ...]:
+    """What crosses the engine's own work is mostly traffic."""
+    actions = _peers_actions(plan)
+    traffic = tuple(entry for entry in actions if entry[0] in (Action.SEND, Action.TAKE, Action.ANSWER))
+    return (*actions, *traffic, *traffic)
+
+
+@lru_cache(maxsize=64)
 def _all_actions(plan: LinePlan) -> tuple[_Entry, ...]:
     actions = _peers_actions(plan)
     return (*_STEERING, *actions, *actions[::3], (Action.REPLACE, "frontend"))
@@ -249,7 +257,7 @@ def draw_meanwhile(draw: Draw, topology: Topology) -> Meanwhile:
     """What a peer does while the engine works; now and then the context is terminated."""
     if draw.integer(0, 99) == 99:
         return Meanwhile(draw.integer(0, 12), Step(Action.SHUT_DOWN))
-    return Meanwhile(draw.integer(0, 12), draw_peers_step(draw, topology))
+    return Meanwhile(draw.integer(0, 12), _draw_acting(draw, topology, _meddling_actions))
 
 
 def draw_fault(draw: Draw, topology: Topology) -> Step:
@@ -263,7 +271,7 @@ def draw_step(draw: Draw, topology: Topology) -> Step:
     if step.action is Action.TURN:
         step = replace(step, count=1 + step.count // 4)
     if step.action in (Action.TURN, Action.REST):
-        return replace(step, meanwhile=draw.several(lambda draw: draw_meanwhile(draw, topology), 0, 3))
+        return replace(step, meanwhile=draw.several(lambda draw: draw_meanwhile(draw, topology), 0, 6))
     return step
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pollbroker.pump import Handler, Message
 from pollbroker.pump.handler import is_message
-from pollbroker.testing.trace import FlowKey, Frames, Handled, Returned
+from pollbroker.testing.trace import Event, FlowKey, Frames, Handled, Iterated, Returned
 
 
 class DeliberateError(Exception):
@@ -37,7 +37,7 @@ def _copies(frames: list[bytes], count: int) -> Iterator[list[bytes]]:
         yield [*frames, b"copy %d" % number]
 
 
-def recorded(handler: Handler, record: Callable[[Handled | Returned], object], path: str, flow: FlowKey) -> Handler:
+def recorded(handler: Handler, record: Callable[[Event], object], path: str, flow: FlowKey) -> Handler:
     """The same handler, of which a record is made: each message that it is given, each that it gives."""
 
     def note(result: object) -> None:
@@ -45,9 +45,15 @@ def recorded(handler: Handler, record: Callable[[Handled | Returned], object], p
             record(Returned(path, flow, tuple(result)))
 
     def pulled(results: Iterator[Message]) -> Iterator[Message]:
-        for result in results:
-            note(result)
-            yield result
+        record(Iterated(path, False))
+        try:
+            for result in results:
+                note(result)
+                yield result
+        except Exception:
+            record(Iterated(path, True))
+            raise
+        record(Iterated(path, True))
 
     def handle(frames: list[bytes]) -> Message | Iterator[Message] | None:
         given: Frames = tuple(frames)

@@ -190,6 +190,7 @@ class Line:
             return None  # a PAIR lets go of its last peer only when it has read everything of it
         life = next(self._lives)
         name = f"{self.name}{side[0]}{who}.{life}"
+        again = again and kind != zmq.REQ  # which does not look at the reply to a request of its last life
         routing_id = self._last_ids.get((side, who)) if again else None
         routing_id = routing_id or b"%s%d.%d" % (side.encode(), who, life)
         self._last_ids[side, who] = routing_id

@@ -11,7 +11,7 @@ from typing import Final
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.testing.line import Line
 from pollbroker.testing.scenario import Action, Meanwhile, Scenario, Step, Topology
-from pollbroker.testing.trace import Counted, FlowKey, Slept, Steered, Trace, Turned
+from pollbroker.testing.trace import Counted, FlowKey, Lost, Slept, Steered, Trace, Turned
 from pollbroker.testing.worlds import MakeWorld, World
 
 _PATIENCE_TURNS: Final = 2
@@ -230,7 +230,12 @@ class Stage:
             if quiet == 2:
                 break
         self._rest()
-        self.trace.complete |= {path.name for line in self.lines for path in line.paths.values()}
+        for line in self.lines:
+            for path in line.paths.values():
+                self.trace.complete.add(path.name)
+                lost = self.world.lost_with_peers(path.flows[-1])
+                if lost is not None:
+                    self._record(Lost(path.flows[-1], lost))
         return self.trace
 
     def close(self) -> None:

@@ -119,6 +119,20 @@ class Returned(NamedTuple):
     frames: Frames
 
 
+class Iterated(NamedTuple):
+    """A handler has given an iterator of messages; or that iterator was asked until there was nothing more."""
+
+    path: str
+    ended: bool
+
+
+class Lost(NamedTuple):
+    """So many messages that a flow had sent were lost with peers that left: only a simulation can tell."""
+
+    flow: FlowKey
+    messages: int
+
+
 class Copied(NamedTuple):
     """The reader of a broker's capture socket has received a copy, behind the prefix of its direction if it has one."""
 
@@ -174,7 +188,21 @@ class Slept(NamedTuple):
 
 
 Event: TypeAlias = (
-    Joined | Left | Sent | Got | Handled | Returned | Copied | Wanted | Heard | Steered | Counted | Turned | Slept
+    Joined
+    | Left
+    | Sent
+    | Got
+    | Handled
+    | Returned
+    | Iterated
+    | Lost
+    | Copied
+    | Wanted
+    | Heard
+    | Steered
+    | Counted
+    | Turned
+    | Slept
 )
 
 _Kind = TypeVar("_Kind", bound=tuple[object, ...])

@@ -52,6 +52,9 @@ class World(Protocol):
     def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:
         """The flows that could move now, as far as this world can tell. `routing_ids`: of all peers so far."""
 
+    def lost_with_peers(self, flow: FlowKey) -> int | None:
+        """How many messages that a flow had sent peers left unread when they left, if this world can tell."""
+
     def shut_down(self) -> None:
         """Terminate the context."""
 
@@ -161,6 +164,13 @@ class SimulatedWorld:
                     movable.add(FlowKey(name, broker.watched_ports[flow.source].name))
         return frozenset(movable)
 
+    def lost_with_peers(self, flow: FlowKey) -> int | None:
+        broker = self.engine.brokers[flow.broker]
+        sink = next(r.sink for r in broker.device.routes if r.source == flow.source)
+        if sum(route.sink == sink for route in broker.device.routes) > 1:
+            return None
+        return next(cast(SimSocket, port.plain).lost_so_far() for port in broker.ports if port.name == sink)
+
     def shut_down(self) -> None:
         self._context.shutdown()
 
@@ -218,6 +228,9 @@ class InprocWorld:
 
     def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:  # noqa: ARG002 - as the other world
         return frozenset()
+
+    def lost_with_peers(self, flow: FlowKey) -> int | None:  # noqa: ARG002 - as the other world
+        return None
 
     def shut_down(self) -> None:
         shut_down(self._context)

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from pollbroker.statistics import Counters
 from pollbroker.testing.invariants.legs import Leg, legs_of, shown
-from pollbroker.testing.trace import Copied, Counted, FlowKey, Frames, Left, Path, Returned, Trace
+from pollbroker.testing.trace import Copied, Counted, FlowKey, Frames, Iterated, Left, Path, Returned, Trace
 from pollbroker.testing.violation import InvariantViolation
 
 
@@ -73,6 +73,13 @@ def _check_sent(trace: Trace, leg: Leg, counters: Counters, *, exact: bool) -> N
         account = f"{leg.name}: {true} messages, frames and bytes came out of it; it counts {said} as sent"
         raise InvariantViolation("counters are true", account)
     if path.handled:
+        iterators = [event.ended for _, event in trace.of(Iterated) if event.path == path.name]
+        if iterators.count(False) != iterators.count(True):
+            account = (
+                f"{path.name}: its handler gave {iterators.count(False)} iterators of messages; "
+                f"{iterators.count(True)} were asked for all that they had"
+            )
+            raise InvariantViolation("counters are true", account)
         given = sum(1 for _, event in trace.of(Returned) if event.path == path.name)
         placed = counters.sent + counters.held + counters.unroutable + counters.slow_peer + counters.interrupted
         if given != placed:

@@ -6,7 +6,7 @@ from zmq import SocketType
 
 from pollbroker.testing.invariants.legs import Input, Leg, Output, as_it_arrives, legs_of, shown
 from pollbroker.testing.peers import mark_of
-from pollbroker.testing.trace import Counted, FlowKey, Frames, Heard, Joined, Left, Path, Sent, Trace, Wanted
+from pollbroker.testing.trace import Counted, FlowKey, Frames, Heard, Joined, Left, Lost, Path, Sent, Trace, Wanted
 from pollbroker.testing.violation import InvariantViolation
 
 
@@ -129,10 +129,10 @@ def nothing_is_lost_beyond_the_counted(trace: Trace) -> None:
         counted = _counted(path, leg, final)
         if leg.inputs and path.from_publisher and (leg.last != path.handled):
             counted += len(leg.inputs) - final[path.flows[0]].statistics.received  # what nobody had subscribed to
-        spare = _lost_with_leavers(trace, path, left) if leg.last else 0
-        if not counted <= len(missing) <= counted + spare:
+        least, most = _lost_with_leavers(trace, path, left) if leg.last else (0, 0)
+        if not counted + least <= len(missing) <= counted + most:
             example = f"; {_named(missing[0])} was sent by {missing[0].producer} @{missing[0].at}" if missing else ""
-            also = f" and up to {spare} with peers that left" if spare else ""
+            also = f" and {least} to {most} were lost with peers that left" if most else ""
             account = (
                 f"{leg.name}: {len(leg.inputs)} went in, {len(received)} came out, {counted} were held or dropped by "
                 f"the engine's own count{also}{example}"
@@ -152,12 +152,15 @@ def _counted(path: Path, leg: Leg, final: dict[FlowKey, Counted]) -> int:
     return total
 
 
-def _lost_with_leavers(trace: Trace, path: Path, left: dict[str, int]) -> int:
-    """How many messages the consumers that left may have taken with them."""
+def _lost_with_leavers(trace: Trace, path: Path, left: dict[str, int]) -> tuple[int, int]:
+    """How many messages the consumers that left have taken with them: at least and at most, as far as is known."""
+    for _, lost in trace.of(Lost):
+        if lost.flow == path.flows[-1]:
+            return lost.messages, lost.messages
     leavers = sum(
         1 for _, one in trace.of(Joined) if one.line == path.line and one.side == path.sink and one.peer in left
     )
-    return leavers * (path.capacity or 1 << 40)
+    return 0, leavers * (path.capacity or 1 << 40)
 
 
 def _check_every_subscriber_was_served(trace: Trace, leg: Leg, left: dict[str, int]) -> None:

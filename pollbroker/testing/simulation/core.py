@@ -15,7 +15,7 @@ from pollbroker.testing.simulation.frame import Item
 from pollbroker.testing.simulation.mailbox import Mailbox
 from pollbroker.testing.simulation.options import DEFAULTS
 from pollbroker.testing.simulation.pipe import Pipe
-from pollbroker.testing.simulation.truth import Outlook, outlooks
+from pollbroker.testing.simulation.truth import Outlook, outlooks, unread_by_leavers
 
 if TYPE_CHECKING:
     from pollbroker.testing.simulation.context import SimContext
@@ -92,6 +92,10 @@ class SocketCore:
     def can_send(self, first_frame: bytes | None = None) -> bool:
         """Whether a message's first frame would be taken now; for a ROUTER that frame is the routing id."""
         return not self.closed and self._would_send(outlooks(self), first_frame)
+
+    def lost_so_far(self) -> int:
+        """`lost_with_peers`, and what lies unread with peers that have let go, though not all has been said of that."""
+        return self.lost_with_peers + unread_by_leavers(self._pipes)
 
     def unread(self) -> list[list[bytes]]:
         """The whole messages that wait in its pipes, one pipe after the other."""

@@ -8,7 +8,7 @@ have yet to process has not happened.
 from typing import TYPE_CHECKING, NamedTuple
 
 from pollbroker.testing.simulation.frame import DELIMITER, LAST, ROUTING_ID, Item
-from pollbroker.testing.simulation.pipe import ACTIVE, UP_TO_DELIMITER, Pipe
+from pollbroker.testing.simulation.pipe import ACTIVE, LET_GO, LET_GO_BOTH, UP_TO_DELIMITER, Pipe
 
 if TYPE_CHECKING:
     from pollbroker.testing.simulation.core import SocketCore
@@ -39,6 +39,13 @@ class Outlook(NamedTuple):
                     messages.append(frames)
                     frames = []
         return messages
+
+
+def unread_by_leavers(pipes: "list[Pipe]") -> int:
+    """How many messages written to these pipes their other ends will never read: they have let go."""
+    return sum(
+        kind == LAST for pipe in pipes if pipe.peer.state in (LET_GO, LET_GO_BOTH) for _, kind in pipe.outbound.items
+    )
 
 
 def outlooks(socket: "SocketCore") -> list[Outlook]:

@@ -1,0 +1,66 @@
+"""Putting a mutant in place, and looking for it with the kit."""
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from pollbroker.testing import InvariantViolation, check_seed
+from tests.mutants.table import Mutant
+
+
+class Found(NamedTuple):
+    """How a mutant was found."""
+
+    examples: int
+    invariant: str
+
+
+def broken(function: Callable[..., Any], edits: tuple[tuple[str, str], ...], claim: str) -> Any:
+    """A function made of another's source with some lines replaced."""
+    source = textwrap.dedent(inspect.getsource(function))
+    for old, new in edits:
+        old, new = (_dedent(text) for text in (old, new))
+        if source.count(old) != 1:
+            raise ValueError(
+                f"mutant {claim!r}: expected {old!r} once in {function.__qualname__}, not {source.count(old)} times"
+            )
+        source = source.replace(old, new)
+    made: dict[str, Any] = {}
+    exec(compile(source, f"<{claim}>", "exec"), function.__globals__, made)
+    return made[function.__name__]
+
+
+def _dedent(text: str) -> str:
+    """As methods are dedented: one level less."""
+    return "".join(line.removeprefix("    ") for line in text.splitlines(keepends=True))
+
+
+@contextmanager
+def in_place(mutant: Mutant) -> Iterator[None]:
+    """Have the engine run with a mutant."""
+    module, _, name = mutant.target.partition(":")
+    class_name, _, method = name.partition(".")
+    owner = getattr(import_module(module), class_name)
+    original = inspect.getattr_static(owner, method)
+    function = original.__func__ if isinstance(original, staticmethod) else original
+    setattr(owner, method, broken(function, mutant.edits, mutant.claim))
+    try:
+        yield
+    finally:
+        setattr(owner, method, original)
+
+
+def find(mutant: Mutant, most_seeds: int) -> Found | None:
+    """Look for a mutant with one seed after the other; None if so many do not find it."""
+    with in_place(mutant):
+        for seed in range(most_seeds):
+            try:
+                check_seed(seed)
+            except InvariantViolation as violation:
+                return Found(seed + 1, violation.invariant)
+            except Exception as error:  # noqa: BLE001 - a broken engine may raise anything
+                return Found(seed + 1, type(error).__name__)
+    return None

@@ -1,0 +1,303 @@
+"""The table of mutants: what is broken, where, and how.
+
+A mutant replaces some lines of one shipped function. When the function changes and the lines are no longer in it, the
+mutant says so: then it is to be written anew, or struck out.
+"""
+
+from typing import Final, NamedTuple
+
+
+class Mutant(NamedTuple):
+    """A function with some of its lines replaced."""
+
+    claim: str
+    """What it does wrong."""
+    target: str
+    """The function: module, colon, qualified name."""
+    edits: tuple[tuple[str, str], ...]
+    """Lines (or parts of them) that stand in it once, and what stands in their place."""
+
+
+PUMP: Final = "pollbroker.pump.python:Pump"
+SENDING: Final = "pollbroker.pump.sending:Sending"
+HANDLER: Final = "pollbroker.pump.handler:HandlerPump"
+HUB: Final = "pollbroker.pump.hub:Hub"
+FLOW: Final = "pollbroker.pump.hub:Flow"
+BROKER: Final = "pollbroker.broker:Broker"
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    # -- the pump
+    Mutant(
+        "frames swapped",
+        f"{PUMP}._finish",
+        (
+            (
+                "            self._sending.follow(frame, more)\n",
+                "            if more:\n"
+                "                ahead = self._source.recv(DONTWAIT, False)\n"
+                "                self._count_received(ahead)\n"
+                "                more = ahead.more\n"
+                "                self._sending.follow(ahead, True)\n"
+                "                moved_bytes += len(ahead)\n"
+                "            self._sending.follow(frame, more)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "message split at FULL",
+        f"{PUMP}.move",
+        (
+            ("offer(frame, frame.more)", "offer(frame, frame.more and not self.__dict__.pop('_was_held', False))"),
+            ("                return FULL\n", "                self._was_held = True\n                return FULL\n"),
+        ),
+    ),
+    Mutant(
+        "held frame forgotten",
+        f"{PUMP}.move",
+        (("                return FULL\n", "                self._held = None\n                return FULL\n"),),
+    ),
+    Mutant(
+        "held frame overwritten by the next",
+        f"{PUMP}.move",
+        (("            if frame is None:\n", "            if frame is None or frame is self._held:\n"),),
+    ),
+    Mutant(
+        "held frame sent twice",
+        f"{PUMP}.move",
+        (
+            (
+                "            self._held = None\n            messages += 1\n",
+                "            self._held = None if frame.more or self._sending.sent % 7 != 3 else frame\n"
+                "            messages += 1\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "rest not discarded after EHOSTUNREACH",
+        f"{PUMP}.move",
+        (("self._finish() if outcome == SENT else self._discard()", "self._finish() if outcome == SENT else 0"),),
+    ),
+    Mutant(
+        "rest discarded too far",
+        f"{PUMP}._discard",
+        (
+            (
+                "        return read_bytes\n",
+                "        try:\n"
+                "            while self._source.recv(DONTWAIT, False).more:\n"
+                "                pass\n"
+                "        except zmq.Again:\n"
+                "            pass\n"
+                "        return read_bytes\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "budget of messages ignored",
+        f"{PUMP}.move",
+        (("messages < limit_messages and moved_bytes < limit_bytes", "moved_bytes < limit_bytes"),),
+    ),
+    Mutant(
+        "budget of bytes ignored",
+        f"{PUMP}.move",
+        (("messages < limit_messages and moved_bytes < limit_bytes", "messages < limit_messages"),),
+    ),
+    Mutant(
+        "budget spent taken for source empty", f"{PUMP}.move", (("        return LIMIT\n", "        return EMPTY\n"),)
+    ),
+    Mutant(
+        "frames counted as messages",
+        f"{PUMP}._count_received",
+        (("self._received_frames += 1", "self._received_frames += 1; self._received += frame.more"),),
+    ),
+    # -- sending
+    Mutant(
+        "reply to the wrong peer",
+        f"{SENDING}.offer",
+        (
+            (
+                "        flags = MORE_TO_COME if more else DONTWAIT\n",
+                "        flags = MORE_TO_COME if more else DONTWAIT\n"
+                "        if self._is_router:\n"
+                "            frame, self._last_id = self.__dict__.get('_last_id', frame), frame\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a refusal taken for a drop",
+        f"{SENDING}.offer",
+        (("                return REFUSED\n", "                return DROPPED\n"),),
+    ),
+    Mutant(
+        "a drop not counted",
+        f"{SENDING}.offer",
+        (
+            (
+                "                raise\n            self.unroutable += 1\n",
+                "                raise\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a send that waits",
+        f"{SENDING}.offer",
+        (("self._send(frame, flags, False)", "self._send(frame, flags & ~DONTWAIT, False)"),),
+    ),
+    Mutant(
+        "a frame refused in the middle sent again",
+        f"{SENDING}.follow",
+        (
+            (
+                "                self._broken = True\n",
+                "                self._send(frame, MORE_TO_COME if more else DONTWAIT, False)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "an interrupted message counted as sent",
+        f"{SENDING}._complete",
+        (("        if self._broken:\n            self.interrupted += 1\n            return\n", ""),),
+    ),
+    Mutant(
+        "bytes of the last frame alone counted",
+        f"{SENDING}.follow",
+        (("self._bytes += len(frame)", "self._bytes = len(frame)"),),
+    ),
+    Mutant(
+        "capture that blocks",
+        f"{SENDING}._send_copies",
+        (
+            (
+                "MORE_TO_COME if last else DONTWAIT)\n        except",
+                "MORE_TO_COME - DONTWAIT if last else 0)\n        except",
+            ),
+        ),
+    ),
+    Mutant(
+        "capture out of order",
+        f"{SENDING}._complete",
+        (
+            (
+                "                taken = self._send_copies(self._capture, copies)\n",
+                "                late = self.__dict__.setdefault('_late', [])\n"
+                "                late.append(copies)\n"
+                "                taken = True\n"
+                "                if len(late) == 2:\n"
+                "                    self._send_copies(self._capture, late.pop())\n"
+                "                    self._send_copies(self._capture, late.pop())\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a lost copy not counted",
+        f"{SENDING}._complete",
+        (("                self.capture_dropped += not taken\n", ""),),
+    ),
+    Mutant(
+        "capture of a message's first frame alone",
+        f"{SENDING}.follow",
+        (("            if self._copies is not None:\n                self._copies.append(frame)\n", ""),),
+    ),
+    # -- handlers
+    Mutant(
+        "a handler's exception loses the next message",
+        f"{HANDLER}._handle",
+        (
+            (
+                "            self._fail(error)\n            return None\n        except BaseException",
+                "            self._fail(error)\n            self._receive()\n            return None\n"
+                "        except BaseException",
+            ),
+        ),
+    ),
+    Mutant(
+        "a handler's second message lost",
+        f"{HANDLER}._handle",
+        (("            self._rest = result\n", ""),),
+    ),
+    Mutant(
+        "a handler's refused message given to the handler again",
+        f"{HANDLER}.move",
+        (("message = self._held\n", "message, self._held = None if self._rest is None else self._held, None\n"),),
+    ),
+    # -- flows and their hub
+    Mutant(
+        "events not read again before sleeping",
+        f"{HUB}.work",
+        (("                self._settle(port)\n", "                pass\n"),),
+    ),
+    Mutant(
+        "a sink not settled before sleeping",
+        f"{HUB}.work",
+        (
+            (
+                "interest & _POLLOUT or (interest & _POLLIN and port not in read_dry)",
+                "interest & _POLLIN and port not in read_dry",
+            ),
+        ),
+    ),
+    Mutant(
+        "an empty source trusted after a send on its socket",
+        f"{HUB}.work",
+        (("                        read_dry.discard(flow.sink)\n", "                        pass\n"),),
+    ),
+    Mutant("wake-up of the wrong flow", f"{HUB}.wake", (("flow.source == port", "flow.sink == port"),)),
+    Mutant(
+        "a stalled flow that does not watch its sink",
+        f"{HUB}.interest",
+        (("                events |= _POLLOUT\n", "                pass\n"),),
+    ),
+    Mutant(
+        "pause that leaks a burst",
+        f"{FLOW}.pause",
+        (("        self.state = _PAUSED\n", "        self.state = _PAUSED if self.state != _READY else _READY\n"),),
+    ),
+    Mutant(
+        "a sink believed for ever that says POLLOUT and refuses",
+        f"{FLOW}.sink_says",
+        (("            self._sink_is_trusted = False\n", ""),),
+    ),
+    # -- brokers and the loop
+    Mutant("resume that does not rearm", f"{BROKER}.resume", (("            self.hub.rouse()\n", ""),)),
+    Mutant(
+        "a retry's timer never set",
+        f"{BROKER}._retry_later",
+        (("        self._surroundings.call_later(delay_s, retry)\n", ""),),
+    ),
+    Mutant(
+        "a retry's timer set once and never again",
+        f"{BROKER}._retry_later",
+        (("            flow.armed = False\n", ""),),
+    ),
+    Mutant(
+        "a removed broker still polled",
+        f"{BROKER}._finish",
+        (("            self._surroundings.unwatch(port)\n", "            pass\n"),),
+    ),
+    Mutant(
+        "unfair order: the first by name always comes first, and alone",
+        "pollbroker.loop:Loop._work",
+        (
+            (
+                "        ready = self._ready.copy()\n        self._ready.clear()\n",
+                "        ready = sorted(self._ready, key=lambda hub: hub.owner.name)[:1]\n"
+                "        self._ready.remove(ready[0])\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "what a turn had no time for is forgotten",
+        "pollbroker.loop:Loop._work",
+        (("            self._ready[:0] = ready[worked:]\n", "            pass\n"),),
+    ),
+    Mutant(
+        "a timer that is due is not run",
+        "pollbroker.timers:Timers.run_due",
+        (("self._heap[0][0] <= now_s", "self._heap[0][0] < now_s - 1.0"),),
+    ),
+    Mutant(
+        "an error of one socket ends nothing",
+        f"{BROKER}.fail",
+        (("            self._end(error)\n", "            pass\n"),),
+    ),
+)
