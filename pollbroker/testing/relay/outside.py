@@ -1,0 +1,127 @@
+"""What is promised of any relay and can be seen from outside: pure functions over a `RelayTrace`."""
+
+from collections.abc import Callable
+from typing import Final
+
+from pollbroker.testing.invariants import (
+    messages_arrive_whole_and_unchanged,
+    nothing_crosses,
+    nothing_is_doubled,
+    order_is_kept,
+    replies_reach_their_requesters,
+)
+from pollbroker.testing.invariants.legs import Leg, legs_of
+from pollbroker.testing.relay.record import RelayTrace
+from pollbroker.testing.trace import Joined, Left, Sent
+from pollbroker.testing.violation import InvariantViolation
+
+SPINNING_CORES: Final = 0.5
+"""More than that of a core, with nothing to do, is a loop that does not sleep: one that does uses next to nothing."""
+
+
+def relay_survives(trace: RelayTrace) -> None:
+    """Nothing that a peer does ends the relay."""
+    if trace.early_end is not None:
+        at = len(trace.events)
+        raise InvariantViolation("survives", f"the relay {trace.early_end} by @{at}; its context was still there")
+
+
+def relay_serves_who_is_there(trace: RelayTrace) -> None:
+    """A peer that takes what comes is served while another does not, and each direction goes on without the other."""
+    for peer, waited_for, meanwhile in trace.unserved:
+        account = f"{peer} waited {trace.deadline_s:g} s in vain for {waited_for}, while {meanwhile}"
+        raise InvariantViolation("progress", account)
+
+
+def relay_does_not_block_for_ever(trace: RelayTrace) -> None:
+    """When everybody takes what comes, all that waits moves."""
+    for peer, count in trace.unsent.items():
+        account = f"{peer} could not send {count} messages, although nothing moved for {trace.deadline_s:g} s"
+        raise InvariantViolation("does not block for ever", account)
+    for leg in legs_of(trace):
+        missing = _missing(trace, leg)
+        if leg.path.name in trace.complete and missing and leg.path.name not in trace.alive:
+            account = (
+                f"{leg.name}: {len(missing)} messages have not come, {missing[0]} the first, nor has anything that was "
+                f"sent later; nothing moved for {trace.deadline_s:g} s"
+            )
+            if len(missing) > trace.dropped + _spare(trace, leg):
+                raise InvariantViolation("does not block for ever", account)
+
+
+def relay_loses_nothing_in_silence(trace: RelayTrace) -> None:
+    """What the relay's sockets accepted arrives, but for what peers that left had not read, and what it has counted."""
+    for leg in legs_of(trace):
+        missing, spare = _missing(trace, leg), _spare(trace, leg)
+        if leg.path.name in trace.complete and len(missing) > trace.dropped + spare:
+            counted = f"it has counted {trace.dropped}" if trace.dropped else "nobody has counted any"
+            also = f", and up to {spare} went with peers that left" if spare else ""
+            account = (
+                f"{leg.name}: {len(leg.inputs)} went in, {len(missing)} never came out, {missing[0]} the first; "
+                f"{counted}{also}"
+            )
+            raise InvariantViolation("no loss in silence", account)
+
+
+def relay_does_not_spin(trace: RelayTrace) -> None:
+    """While messages wait and nobody takes them the relay sleeps."""
+    if trace.cores is not None and trace.cores > SPINNING_CORES:
+        account = f"it used {trace.cores:.0%} of a core while messages waited and nobody was there to take them"
+        raise InvariantViolation("does not spin", account)
+
+
+def relay_ends_with_its_context(trace: RelayTrace) -> None:
+    """When its context ends the relay returns, or raises `ContextTerminated`."""
+    if trace.late:
+        account = f"it ran on for {trace.deadline_s:g} s after its context had ended"
+        raise InvariantViolation("ends with its context", account)
+    if trace.last_error is not None:
+        raise InvariantViolation("ends with its context", f"its context ended, and it raised {trace.last_error}")
+
+
+OUTSIDE: Final[tuple[Callable[[RelayTrace], None], ...]] = (
+    messages_arrive_whole_and_unchanged,
+    nothing_crosses,
+    replies_reach_their_requesters,
+    nothing_is_doubled,
+    order_is_kept,
+    relay_survives,
+    relay_serves_who_is_there,
+    relay_does_not_block_for_ever,
+    relay_loses_nothing_in_silence,
+    relay_does_not_spin,
+    relay_ends_with_its_context,
+)
+"""All that a relay is judged by, in the order in which it is checked: what explains most comes first."""
+
+
+def _missing(trace: RelayTrace, leg: Leg) -> list[str]:
+    """The messages that should have come out at the end of a leg, and have not; each as it is to be shown."""
+    left = {event.peer for _, event in trace.of(Left)}
+    gone_ids = {joined.routing_id for _, joined in trace.of(Joined) if joined.peer in left}
+    received = {
+        (output.consumer if leg.path.to_many else "", place)
+        for output, place in zip(leg.outputs, leg.matches, strict=True)
+    }
+    missing = []
+    for place, one in enumerate(leg.inputs):
+        sent = trace.events[one.at]
+        assert isinstance(sent, Sent)
+        if one.producer in left or (leg.path.to_router and one.frames[0] in gone_ids):
+            continue
+        for consumer in (sent.expected_at or frozenset()) - left if leg.path.to_many else ("",):
+            if (consumer, place) not in received:
+                missing.append(f"{sent.mark!r}, sent by {sent.peer} @{one.at}")
+    return missing
+
+
+def _spare(trace: RelayTrace, leg: Leg) -> int:
+    """How many messages the consumers that left may have taken with them: those unread, and one half sent.
+
+    At a ROUTER, and where each has a copy, it is known whose a message was; it is not missed then.
+    """
+    if leg.path.to_router or leg.path.to_many:
+        return 0
+    left = {event.peer for _, event in trace.of(Left)}
+    leavers = sum(1 for _, one in trace.of(Joined) if one.side == leg.path.sink and one.peer in left)
+    return leavers * (leg.path.capacity + 1)
