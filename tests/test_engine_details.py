@@ -6,6 +6,7 @@ A clock that stands still, and a poller that tells what it was asked, take the p
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket as net
 import sys
@@ -160,6 +161,122 @@ def test_stopped_engine_makes_one_turn_that_does_not_sleep(make_engine: MakeEngi
     assert (poller.asked, engine.statistics().turns) == ([0], turns + 1)
 
 
+def test_run_sleeps_in_its_first_turn_unless_it_was_stopped(make_engine: MakeEngine) -> None:
+    class Stopping(CountedPoller):
+        def poll(self, timeout: int | None = None) -> list[tuple[Any, int]]:
+            engine.stop()
+            return super().poll(timeout)
+
+    poller = Stopping()
+    engine = make_engine(poller=poller)
+    engine.run()
+    assert poller.asked == [None]
+
+
+# Whoever sleeps on the descriptor is told of work that a call has made, though nothing has happened at any socket.
+def test_descriptor_tells_of_work_that_came_by_a_call(
+    make_engine: MakeEngine, connect: Connect, context: zmq.Context[Socket]
+) -> None:
+    engine = make_engine(waiter="nested")
+    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.pause("a")
+    pull = context.socket(zmq.PULL)
+    pull.bind("inproc://source")
+    connect(zmq.PUSH, "inproc://source").send(b"x")
+    assert pull.poll(DEADLINE_MS)  # settled: its own descriptor is silent from here on
+
+    def quiet() -> bool:
+        rest(engine)
+        return not select.select([engine.fileno()], [], [], 0)[0]
+
+    def told() -> bool:
+        return bool(select.select([engine.fileno()], [], [], 0)[0])
+
+    wait_until(quiet)
+    engine.statistics()
+    assert not told()
+    engine.resume("a")
+    assert told()
+    wait_until(quiet)
+    engine.call_later(1e6, print)
+    assert told()
+    wait_until(quiet)
+    engine.add_reader(pull, pull.recv)
+    assert told()
+    wait_until(quiet)
+    engine.remove_reader(pull)
+
+
+@pytest.mark.parametrize("pump", ["native", "python"])
+def test_statistics_tell_how_the_engine_works(make_engine: MakeEngine, waiter: str, pump: str) -> None:
+    engine = make_engine(pump=pump)
+    statistics = engine.statistics()
+    assert (statistics.pump, statistics.waiter, statistics.turns, statistics.brokers) == (pump, waiter, 0, {})
+    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    for turns in (1, 2):
+        engine.step()
+        assert engine.statistics().turns == turns
+    assert engine.statistics().brokers == {"a": engine.broker_statistics("a")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"burst_messages": 0}, "burst_messages: 0: expected a positive integer"),
+        ({"burst_messages": 1 << 63}, f"burst_messages: {1 << 63}: expected a positive integer"),
+        ({"burst_messages": None}, "burst_messages: None: expected a positive integer"),
+        ({"burst_bytes": 0}, "burst_bytes: 0: expected a positive integer"),
+        ({"burst_bytes": 1.5}, r"burst_bytes: 1\.5: expected a positive integer"),
+        ({"spin_s": -0.001}, r"spin_s: -0\.001: expected 0 to 0\.01 seconds"),
+        ({"spin_s": 0.0101}, r"spin_s: 0\.0101: expected 0 to 0\.01 seconds"),
+        ({"spin_s": "1"}, r"spin_s: '1': expected 0 to 0\.01 seconds"),
+    ],
+)
+def test_unfit_argument_is_told_with_what_was_expected(arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{told}$"):
+        Engine(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"burst_messages": 1, "burst_bytes": 1},
+        {"burst_messages": (1 << 63) - 1, "burst_bytes": (1 << 63) - 1},
+        {"spin_s": 0},
+        {"spin_s": 0.01},
+    ],
+)
+def test_bounds_of_arguments_are_fit(make_engine: MakeEngine, connect: Connect, arguments: dict[str, Any]) -> None:
+    engine = make_engine(**arguments)
+    broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    connect(zmq.PUSH, broker.frontend.endpoint).send(b"passes")
+    pull = connect(zmq.PULL, broker.backend.endpoint)
+    wait_until(lambda: pull.poll(0), engine=engine)
+    assert pull.recv() == b"passes"
+
+
+# A burst, in messages and in bytes, is what one direction of a broker moves in one turn.
+@pytest.mark.parametrize(
+    ("arguments", "burst"), [({"burst_messages": 3}, 3), ({"burst_bytes": 45}, 5), ({}, 1000), ({"burst_bytes": 1}, 1)]
+)
+def test_a_turn_moves_one_burst(
+    make_engine: MakeEngine, connect: Connect, arguments: dict[str, Any], burst: int
+) -> None:
+    engine = make_engine(**arguments)
+    producer, frontend, backend = lent(connect)
+    engine.register(frontend, backend, STREAMER, name="a")
+    connect(zmq.PULL, "inproc://backend", rcvhwm=0)
+    rest(engine)
+    for _ in range(burst * 2):
+        producer.send(b"123456789")
+    engine.step()
+    sent = [flow_of(engine, "a").sent]
+    while engine.step():
+        sent.append(flow_of(engine, "a").sent)
+    assert {later - sooner for sooner, later in zip([0, *sent], sent, strict=False)} <= {0, burst}
+    assert flow_of(engine, "a").sent == burst * 2
+
+
 def test_timer_that_is_set_by_a_timer_has_its_turn_in_the_next(make_engine: MakeEngine) -> None:
     clock = Clock()
     engine = make_engine(clock=clock)
@@ -233,9 +350,11 @@ def test_broker_that_holds_a_message_is_removed_while_nobody_runs_the_engine(
 
 
 def lent(connect: Connect) -> tuple[Socket, Socket, Socket]:
-    """A producer, and the sockets of a streamer, which consumers reach at `inproc://backend`."""
+    """A producer, and the sockets of a streamer, which consumers reach at `inproc://backend`; all without limits."""
     producer = connect(zmq.PUSH, linger=0)
     frontend, backend = producer.context.socket(zmq.PULL), producer.context.socket(zmq.PUSH)
+    for socket in (producer, frontend, backend):
+        socket.set_hwm(0)
     frontend.bind("inproc://frontend")
     backend.bind("inproc://backend")
     producer.connect("inproc://frontend")

@@ -6,6 +6,7 @@ import select
 import selectors
 import socket as net
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -228,6 +229,50 @@ def test_closed_waiter_gives_its_descriptor_back(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(OSError, match="Bad file descriptor") as raised:
             os.fstat(descriptor)
         assert raised.value.errno == errno.EBADF
+
+
+class Recorder:
+    """A collector, and the factory of it, that writes down what it was made of and asked."""
+
+    def __init__(self, events: bool = False) -> None:
+        self.events = events
+        self.made_of: list[Any] = []
+        self.spins_s: list[float] = []
+
+    def make(self, epoll: int, wakes: dict[int, Callable[[], None]], /) -> "Recorder":
+        self.made_of += [epoll, wakes]
+        return self
+
+    def __call__(self) -> list[Any]:
+        return [named("collected")]
+
+    def has_events(self, spin_s: float, /) -> bool:
+        self.spins_s.append(spin_s)
+        return self.events
+
+
+def test_collector_of_the_pump_reads_the_epoll_set(wires: Callable[[], Wire]) -> None:
+    for events in (True, False):
+        recorder, poller = Recorder(events), CountedPoller()
+        waiter, wire = NestedWaiter(poller, replace(PYTHON, make_collector=recorder.make), 0.001), wires()
+        wake = named("wire")
+        waiter.add(wire.number, wake)
+        assert recorder.made_of == [waiter.fileno(), {wire.number: wake}]
+        assert names_of(waiter.wait(0)) == ["collected"]
+        assert (recorder.spins_s, poller.asked) == ([], [])
+        assert names_of(waiter.wait(1)) == (["collected"] if events else [])
+        assert (recorder.spins_s, poller.asked) == ([0.001], [] if events else [1])
+        waiter.remove(wire.number)
+        assert recorder.made_of[1] == {}
+        waiter.close()
+
+
+def test_collector_of_the_pump_is_for_epoll_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(select, "epoll")
+    recorder = Recorder()
+    waiter = NestedWaiter(zmq.Poller(), replace(PYTHON, make_collector=recorder.make), 0.0)
+    assert (waiter.wait(0), recorder.made_of) == ([], [])
+    waiter.close()
 
 
 def test_engine_runs_where_there_is_no_epoll(

@@ -1,0 +1,360 @@
+"""A broker alone, in surroundings that a test makes: what it has watched, when it wants to try again, how it ends."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import zmq
+
+from pollbroker import QUEUE, REFLECTOR, STREAMER, Device, DeviceError, Route
+from pollbroker.broker import Broker, BrokerState, Surroundings
+from pollbroker.port import Port
+from pollbroker.pump import DRAINED, RETRY, FlowState, Hub, Pumping
+from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
+
+
+class Around:
+    """What a loop is to a broker: here it writes down what it is asked for, and its clock stands still."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.ready: list[Hub] = []
+        self.watched: list[tuple[Hub, int, Port]] = []
+        self.unwatched: list[Port] = []
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.gone: list[Broker] = []
+        self.surroundings = Surroundings(self.ready, self.watch, self.unwatched.append, self.later, lambda: self.now_s)
+
+    def watch(self, hub: Hub, place: int, port: Port) -> None:
+        self.watched.append((hub, place, port))
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        self.timers.append((delay_s, call))
+
+    def work(self, broker: Broker, messages: int = 1000) -> None:
+        """What the loop does with a hub that is ready."""
+        self.ready.clear()
+        broker.follow(broker.hub.work(messages, 1 << 30, self.now_s))
+
+
+@pytest.fixture
+def around() -> Around:
+    return Around()
+
+
+@pytest.fixture
+def make(context: zmq.Context[Socket], pumping: Pumping, around: Around) -> Callable[..., Broker]:
+    """Makes brokers on sockets of the test's own, which are bound at `inproc://frontend` and so on."""
+
+    def make(device: Device = STREAMER, *, owned: bool = False, **options: Any) -> Broker:
+        ports: list[Port | None] = []
+        for name, types in (("frontend", device.frontend), ("backend", device.backend)):
+            if types is None:
+                ports.append(None)
+                continue
+            socket = context.socket(device.types_of(name)[0])  # type: ignore[arg-type]
+            socket.linger = 0
+            socket.bind(f"inproc://{name}")
+            ports.append(Port(name, socket, owned=owned))
+        frontend, backend = ports
+        assert frontend is not None
+        given: dict[str, Any] = {
+            "pumping": pumping,
+            "prefixes": None,
+            "surroundings": around.surroundings,
+            "gone": around.gone.append,
+        }
+        return Broker("b", device, frontend, backend, options.pop("capture", None), **{**given, **options})
+
+    return make
+
+
+def stalled(make: Callable[..., Broker], around: Around, connect: Connect) -> Broker:
+    """A streamer that holds a message at a sink that is full; another is in its source."""
+    broker = make()
+    broker.start()
+    producer = connect(zmq.PUSH, "inproc://frontend")
+    producer.send(b"held")
+    producer.send(b"next")
+    around.work(broker)
+    assert broker.hub.flows[0].state == FlowState.STALLED
+    return broker
+
+
+# -- what it is -------------------------------------------------------------------------------------------------------
+
+
+def test_broker_of_one_socket_has_no_backend(make: Callable[..., Broker]) -> None:
+    broker = make(REFLECTOR)
+    assert broker.ports == broker.watched_ports == (broker.frontend,)
+    with pytest.raises(DeviceError, match=r"^brokers\.b: the device reflector has one socket, its frontend$"):
+        _ = broker.backend
+
+
+def test_capture_socket_is_a_port_at_which_nothing_happens(
+    make: Callable[..., Broker], context: zmq.Context[Socket], around: Around
+) -> None:
+    capture = Port("capture", context.socket(zmq.PUB), owned=False)
+    broker = make(capture=capture)
+    assert broker.ports == (broker.frontend, broker.backend, capture)
+    assert broker.watched_ports == (broker.frontend, broker.backend)
+    broker.start()
+    assert around.watched == [(broker.hub, 0, broker.frontend), (broker.hub, 1, broker.backend)]
+    broker.end_removal()
+    assert around.unwatched == [broker.frontend, broker.backend]
+
+
+def test_flows_run_between_the_ports_of_their_routes(make: Callable[..., Broker]) -> None:
+    broker = make(QUEUE)
+    assert [(flow.source, flow.sink) for flow in broker.hub.flows] == [(0, 1), (1, 0)]
+    statistics = broker.statistics()
+    assert {name: (flow.source, flow.sink) for name, flow in statistics.flows.items()} == {
+        "frontend": ("frontend", "backend"),
+        "backend": ("backend", "frontend"),
+    }
+    assert (statistics.name, statistics.device, statistics.state, statistics.error) == ("b", "queue", "running", None)
+
+
+def test_handler_is_called_on_its_own_route_alone(
+    make: Callable[..., Broker], around: Around, connect: Connect
+) -> None:
+    routes = (Route("frontend", "backend", lambda frames: [*frames, b"seen"]), Route("backend", "frontend"))
+    broker = make(Device("half", zmq.DEALER, zmq.DEALER, routes))
+    left, right = connect(zmq.DEALER, "inproc://frontend"), connect(zmq.DEALER, "inproc://backend")
+    left.send(b"there")
+    right.send(b"back")
+    around.work(broker)
+    assert right.recv_multipart() == [b"there", b"seen"]
+    assert left.recv_multipart() == [b"back"]
+
+
+# -- beginning --------------------------------------------------------------------------------------------------------
+
+
+def test_broker_begins_by_trying(make: Callable[..., Broker], around: Around) -> None:
+    broker = make()
+    assert (around.ready, broker.idle) == ([], False)
+    broker.start()
+    assert around.ready == [broker.hub]
+    around.work(broker)
+    assert (around.ready, broker.idle) == ([], True)
+
+
+@pytest.mark.parametrize("owned", [False, True])
+def test_broker_that_cannot_be_watched_is_as_if_it_had_never_been(
+    make: Callable[..., Broker], around: Around, owned: bool
+) -> None:
+    def watch_one(hub: Hub, place: int, port: Port) -> None:
+        around.watch(hub, place, port)
+        if place == 1:
+            raise RuntimeError("no more")
+
+    surroundings = Surroundings(around.ready, watch_one, around.unwatched.append, around.later, lambda: 0.0)
+    broker = make(owned=owned, surroundings=surroundings)
+    with pytest.raises(RuntimeError, match="no more"):
+        broker.start()
+    assert (around.unwatched, around.ready) == ([broker.frontend], [])
+    assert broker.frontend.socket.closed == broker.backend.socket.closed == owned
+
+
+# -- trying again -----------------------------------------------------------------------------------------------------
+
+
+def test_retries_are_twice_as_far_apart_each_time_up_to_a_bound(
+    make: Callable[..., Broker], around: Around, connect: Connect
+) -> None:
+    broker = stalled(make, around, connect)
+    (flow,) = broker.hub.flows
+    for number in range(12):
+        flow.state = FlowState.RETRYING
+        for _ in range(2):  # one timer is enough
+            broker.follow(RETRY)
+        ((delay_s, retry),) = around.timers
+        assert delay_s == min(0.0005 * 2**number, 0.02)
+        assert (flow.armed, flow.retries) == (True, number + 1)
+        around.timers.clear()
+        around.ready.clear()
+        retry()
+        assert (flow.armed, flow.state, around.ready) == (False, FlowState.READY, [broker.hub])
+        around.work(broker)  # in vain: the sink is full
+        assert flow.retries == number + 1
+
+
+def test_only_flows_that_retry_are_retried(make: Callable[..., Broker], around: Around) -> None:
+    broker = make(QUEUE)
+    first, second = broker.hub.flows
+    second.state = FlowState.RETRYING
+    broker.follow(0)
+    assert around.timers == []
+    broker.follow(RETRY)
+    assert (first.armed, second.armed, len(around.timers)) == (False, True, 1)
+
+
+def test_retry_that_comes_too_late_changes_nothing(
+    make: Callable[..., Broker], around: Around, connect: Connect
+) -> None:
+    broker = stalled(make, around, connect)
+    (flow,) = broker.hub.flows
+    flow.state = FlowState.RETRYING
+    broker.follow(RETRY)
+    ((_, retry),) = around.timers
+    broker.pause()
+    around.ready.clear()
+    retry()
+    assert (flow.armed, flow.state, around.ready) == (False, FlowState.PAUSED, [])
+
+
+# -- pausing ----------------------------------------------------------------------------------------------------------
+
+
+def test_pause_ends_a_stall_and_resumption_tries(make: Callable[..., Broker], around: Around, connect: Connect) -> None:
+    broker = stalled(make, around, connect)
+    around.now_s = 3.0
+    broker.pause()
+    assert (broker.state, broker.statistics().flows["frontend"].state) == ("paused", "paused")
+    around.now_s = 10.0
+    broker.pause()
+    assert broker.statistics().flows["frontend"].stalled_s == 3.0
+    assert around.ready == []
+    broker.resume()
+    assert (broker.state, around.ready) == ("running", [broker.hub])
+    around.work(broker)
+    around.now_s = 12.0
+    flow = broker.statistics().flows["frontend"]
+    assert (flow.state, flow.stalls, flow.stalled_s) == ("stalled", 2, 5.0)
+
+
+def test_running_broker_is_not_resumed(make: Callable[..., Broker], around: Around, connect: Connect) -> None:
+    broker = stalled(make, around, connect)
+    broker.resume()
+    assert (around.ready, broker.hub.flows[0].state) == ([], FlowState.STALLED)
+
+
+def test_look_again_is_for_flows_that_wait(make: Callable[..., Broker], around: Around, connect: Connect) -> None:
+    broker = make(QUEUE)
+    broker.look_again()
+    assert around.ready == []
+    around.work(broker)
+    broker.look_again()
+    assert (around.ready, broker.idle) == ([broker.hub], False)
+
+
+# -- ending -----------------------------------------------------------------------------------------------------------
+
+
+def test_broker_that_holds_nothing_is_removed_at_once(make: Callable[..., Broker], around: Around) -> None:
+    broker = make(owned=True)
+    broker.start()
+    removed = broker.removed
+    assert not removed.done()
+    broker.begin_removal()
+    assert (broker.state, around.gone) == (BrokerState.REMOVED, [broker])
+    assert removed.result(0).state == "removed"
+    assert broker.removed is removed
+    assert broker.frontend.socket.closed
+    assert broker.backend.socket.closed
+    for end in (broker.begin_removal, broker.end_removal, broker.look_alive):
+        end()
+    assert around.gone == [broker]
+
+
+def test_future_that_is_asked_for_afterwards_is_resolved(make: Callable[..., Broker]) -> None:
+    broker = make()
+    broker.end_removal()
+    assert broker.removed.result(0) == broker.statistics()
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_what_is_held_is_sent_before_the_end_and_no_more(
+    make: Callable[..., Broker], around: Around, connect: Connect, paused: bool
+) -> None:
+    broker = stalled(make, around, connect)
+    if paused:
+        broker.pause()
+    broker.begin_removal()
+    assert (broker.state, around.ready) == ("removing", [broker.hub])
+    broker.pause()
+    assert broker.state == "removing"
+    consumer = connect(zmq.PULL, "inproc://backend")
+
+    def gone() -> bool:
+        around.work(broker)
+        return bool(around.gone)
+
+    wait_until(gone)
+    flow = broker.removed.result(0).flows["frontend"]
+    assert (flow.received, flow.sent, flow.held, flow.state) == (1, 1, 0, "ended")
+    assert consumer.recv() == b"held"
+    assert not consumer.poll(0)
+
+
+def test_time_that_is_over_leaves_what_is_held(make: Callable[..., Broker], around: Around, connect: Connect) -> None:
+    broker = stalled(make, around, connect)
+    broker.begin_removal()
+    around.now_s = 4.0
+    broker.end_removal()
+    around.now_s = 9.0
+    flow = broker.removed.result(0).flows["frontend"]
+    assert (broker.state, flow.held, flow.sent, flow.state, flow.stalled_s) == ("removed", 1, 0, "ended", 4.0)
+    assert broker.statistics().flows["frontend"].stalled_s == 4.0
+
+
+def test_drained_hub_is_the_brokers_end(make: Callable[..., Broker], around: Around, connect: Connect) -> None:
+    broker = stalled(make, around, connect)
+    broker.follow(DRAINED)
+    assert (broker.state, around.gone) == ("removed", [broker])
+
+
+def test_closed_socket_is_a_failure_that_is_named(make: Callable[..., Broker], around: Around) -> None:
+    broker = make()
+    broker.look_alive()
+    assert broker.state == "running"
+    broker.backend.socket.close()
+    broker.fail(zmq.ZMQError(zmq.ENOTSOCK))
+    assert (broker.state, around.gone) == ("failed", [broker])
+    assert broker.statistics().error == "backend: the socket was closed under the engine"
+    broker.fail(zmq.ZMQError(zmq.EFAULT))
+    assert broker.statistics().error == "backend: the socket was closed under the engine"
+
+
+def test_other_errors_are_failures_too(make: Callable[..., Broker]) -> None:
+    broker = make()
+    error = zmq.ZMQError(zmq.EFAULT)
+    broker.fail(error)
+    assert (broker.state, broker.error, broker.statistics().error) == ("failed", error, "Bad address")
+
+
+def test_end_of_the_context_is_an_orderly_end(pumping: Pumping, around: Around) -> None:
+    context: zmq.Context[Socket] = zmq.Context()
+    producer, frontend, backend = (context.socket(kind) for kind in (zmq.PUSH, zmq.PULL, zmq.PUSH))
+    frontend.bind("inproc://frontend")
+    producer.connect("inproc://frontend")
+    producer.send(b"held")
+    broker = Broker(
+        "b",
+        STREAMER,
+        Port("frontend", frontend, owned=False),
+        Port("backend", backend, owned=False),
+        None,
+        pumping=pumping,
+        prefixes=None,
+        surroundings=around.surroundings,
+        gone=around.gone.append,
+    )
+    around.work(broker)
+    broker.begin_removal()
+    broker.hub.flows[0].resume()
+    ending = threading.Thread(target=context.term, daemon=True)
+    ending.start()
+
+    def ended() -> bool:
+        broker.offer_held()
+        return broker.state == "ended"
+
+    wait_until(ended)
+    assert (broker.error, around.gone) == (None, [broker])
+    for socket in (producer, frontend, backend):
+        socket.close(linger=0)
+    ending.join(DEADLINE_MS / 1000)
+    assert not ending.is_alive()
