@@ -205,6 +205,16 @@ def test_retry_that_comes_too_late_changes_nothing(
     assert (flow.armed, flow.state, around.ready) == (False, FlowState.PAUSED, [])
 
 
+def test_message_that_comes_wakes_its_flow_and_leaves_the_broker_nothing_to_do(
+    make: Callable[..., Broker], around: Around, connect: Connect
+) -> None:
+    broker = make()
+    around.work(broker)
+    connect(zmq.PUSH, "inproc://frontend").send(b"x")
+    assert broker.hub.wake(0) == 0
+    assert (around.ready, broker.hub.flows[0].state) == ([broker.hub], FlowState.READY)
+
+
 # -- pausing ----------------------------------------------------------------------------------------------------------
 
 

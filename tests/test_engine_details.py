@@ -21,6 +21,7 @@ import zmq
 from pollbroker import QUEUE, STREAMER, ConfigError, Device, EndpointError, Engine, EngineError, Route
 from pollbroker.broker import BrokerState
 from pollbroker.calls import Calls
+from pollbroker.opening import RELEASED
 from pollbroker.pump import choose_pumping
 from pollbroker.statistics import FlowStatistics
 from pollbroker.timers import Timers
@@ -498,6 +499,64 @@ def test_captured_copies_tell_where_they_came_from(
     assert client.recv() == b"answer"
     copies = [reader.recv_multipart(), reader.recv_multipart()]
     assert [(copy[0], *copy[2:]) for copy in copies] == [(b"request", b"", b"ask"), (b"reply", b"", b"answer")]
+
+
+def test_each_port_has_the_options_that_are_for_it(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    broker = engine.add(
+        "a",
+        STREAMER,
+        frontend=ANY,
+        backend=ANY,
+        capture=ANY,
+        frontend_options={"rcvhwm": 11},
+        backend_options={"sndhwm": 12},
+        capture_options={"sndhwm": 13},
+    )
+    assert broker.capture is not None
+    assert (broker.frontend.socket.rcvhwm, broker.backend.socket.sndhwm, broker.capture.socket.sndhwm) == (11, 12, 13)
+    assert broker.capture.type == zmq.PUB
+
+
+class Fleeting:
+    """A clock on which an eighth of a second passes with each sleep, however short."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.slept_s: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, duration_s: float) -> None:
+        self.slept_s.append(duration_s)
+        self.now_s += 0.125
+
+
+# libzmq closes a listener some time after its socket: an address that was released here is tried for a second.
+@pytest.mark.parametrize("within", [False, True])
+def test_released_address_is_tried_again_but_never_within_a_turn(
+    make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch, within: bool
+) -> None:
+    engine = make_engine()
+    taken = connect(zmq.PULL)
+    taken.bind(ANY)
+    address = taken.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(address, bytes)
+    clock = Fleeting()
+    monkeypatch.setattr("pollbroker.engine.time", clock)
+
+    def add() -> object:
+        return engine.add("a", STREAMER, frontend=address.decode(), backend=ANY)
+
+    with pytest.raises(EndpointError, match="Address already in use"):
+        add()
+    assert clock.slept_s == []  # another's address is not waited for
+    RELEASED.note([address.decode()])
+    with pytest.raises(EndpointError, match="Address already in use"):
+        within_a_turn(engine, add) if within else add()
+    assert clock.slept_s == ([] if within else [0.001] * 8)
+    RELEASED.forget([address.decode()])
 
 
 # The end of a context stops an engine that has no other: not one whose brokers stand in others.
