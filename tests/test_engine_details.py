@@ -337,6 +337,73 @@ def test_patience_is_what_the_signature_says(
         clock.now_s += 0.2
 
 
+class Passing(Clock):
+    """An eighth of a second passes each time that it is read."""
+
+    def __call__(self) -> float:
+        self.now_s += 0.125
+        return self.now_s
+
+
+def streamers(engine: Engine, connect: Connect, number: int, device: Device = STREAMER) -> list[tuple[Socket, Socket]]:
+    """So many brokers at rest, each with its producer and consumer."""
+    peers = []
+    for i in range(number):
+        producer, consumer = connect(zmq.PUSH), connect(zmq.PULL)
+        frontend, backend = producer.context.socket(zmq.PULL), producer.context.socket(zmq.PUSH)
+        for socket, peer, side in ((frontend, producer, "in"), (backend, consumer, "out")):
+            socket.bind(f"inproc://{side}-{i}")
+            peer.connect(f"inproc://{side}-{i}")
+        engine.register(frontend, backend, device, name=f"s{i}")
+        peers.append((producer, consumer))
+    rest(engine)
+    return peers
+
+
+# After a while of bursts the turn ends, and whoever had none comes first in the next.
+def test_no_burst_begins_in_a_turn_that_has_lasted_long(
+    make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(clock=Passing())
+    peers = streamers(engine, connect, 5)
+    monkeypatch.setattr("pollbroker.loop._LONGEST_WORK_S", 0.25)
+    served: list[list[int]] = []
+    for _ in range(2):
+        for producer, _ in peers:
+            producer.send(b"x")
+        while sum(map(len, served)) < 5:
+            engine.step()
+            served.append([i for i, (_, consumer) in enumerate(peers) if consumer.poll(0) and consumer.recv()])
+        assert [len(turn) for turn in served if turn] == [2, 2, 1]
+        assert sorted(i for turn in served for i in turn) == [0, 1, 2, 3, 4]
+        served.clear()
+        rest(engine)
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2])
+def test_interrupt_in_one_broker_leaves_the_others_their_turn(
+    make_engine: MakeEngine, connect: Connect, victim: int
+) -> None:
+    engine = make_engine()
+    begun: list[int] = []
+
+    def handle(frames: list[bytes]) -> list[bytes]:
+        begun.append(1)
+        if len(begun) == victim + 1:
+            raise KeyboardInterrupt
+        return frames
+
+    device = Device("handled", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", handle),))
+    peers = streamers(engine, connect, 3, device)
+    for producer, _ in peers:
+        producer.send(b"x")
+    with pytest.raises(KeyboardInterrupt):
+        wait_until(lambda: False, engine=engine)
+    rest(engine)
+    assert sum(bool(consumer.poll(0)) for _, consumer in peers) == 2
+    assert [engine.statistics().brokers[f"s{i}"].flows["frontend"].received for i in range(3)] == [1, 1, 1]
+
+
 # -- brokers ----------------------------------------------------------------------------------------------------------
 
 
