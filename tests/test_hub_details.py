@@ -1,12 +1,14 @@
 """Hubs, closer up: what is settled, and what is not, when two flows cross at a socket. See `test_hub.py`."""
 
+from typing import Any
+
 import pytest
 import zmq
 
-from pollbroker.pump import Pumping
-from pollbroker.pump.contract import FlowState
+from pollbroker.pump import Pumping, choose_pumping
+from pollbroker.pump.contract import DRAINED, FlowState
 from tests.conftest import Socket
-from tests.test_hub import Pipe, Stand, received
+from tests.test_hub import MANY, Pipe, Stand, received
 
 
 # Flow 0 has read port 0 dry; flow 1 then sends there what it has held since before, and finds nothing new to receive.
@@ -61,3 +63,69 @@ def test_a_paused_flow_is_not_woken(context: zmq.Context[Socket], pumping: Pumpi
     assert (stand.states, stand.ready) == ([FlowState.PAUSED], [])
     assert stand.work() == 0
     assert stand.flow.pump.received == 0
+
+
+def test_a_flow_that_moved_and_is_refused_again_begins_a_new_stall(
+    context: zmq.Context[Socket], pumping: Pumping
+) -> None:
+    stand = Stand(context, pumping)
+    narrow = Pipe(context, hwm=1)
+    flow = pumping.make_flow(pumping.make_pump(stand.inputs[0].open(), narrow.push), 0, 1)
+    hub = pumping.make_hub(stand, stand.ready, (stand.inputs[0].open(), narrow.push), (), (flow,))
+    for _ in range(9):
+        stand.inputs[0].give(b"1")
+    hub.work(MANY, MANY, 10.0)
+    assert (flow.state, flow.stalls) == (FlowState.STALLED, 1)
+    narrow.open()
+    flow.retries = 3
+    flow.resume()
+    hub.work(MANY, MANY, 12.0)
+    assert (flow.state, flow.pump.held, flow.retries, flow.stalls) == (FlowState.STALLED, 1, 0, 2)
+    assert 0 < flow.pump.sent < 8
+    assert flow.stalled_s(15.0) == 2.0 + 3.0
+
+
+# An empty message spends nothing of a limit in bytes.
+def test_a_draining_flow_takes_no_more_after_an_empty_message(context: zmq.Context[Socket], pumping: Pumping) -> None:
+    stand = Stand(context, pumping)
+    stand.inputs[0].give(b"")
+    stand.inputs[0].give(b"left in the source")
+    stand.work()
+    stand.hub.draining = True
+    stand.outputs[0].open()
+    stand.flow.resume()
+    assert stand.work() == DRAINED
+    assert (stand.flow.pump.received, stand.flow.pump.sent) == (1, 1)
+
+
+class Asked:
+    """A socket at which nothing happens, and which counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def getsockopt(self, option: int) -> int:
+        assert option == zmq.EVENTS
+        self.times += 1
+        return 0
+
+
+# ZMQ_EVENTS costs a system call or two: the Python hub, like its native twin, asks only where somebody waits.
+def test_only_what_somebody_waits_for_is_settled(context: zmq.Context[Socket]) -> None:
+    source, sink = Asked(), Asked()
+    places: Any = {"port_0": source, "port_1": sink}
+    stand = Stand(context, choose_pumping("python"), **places)
+    for _ in range(3):
+        stand.inputs[0].give(b"1")
+    stand.work(0.0, 1)  # refused: it waits for the sink
+    assert (source.times, sink.times) == (0, 1)
+    stand.outputs[0].open()
+    stand.flow.resume()
+    stand.work(0.0, 1)  # the limit is spent: it waits for nothing
+    assert (stand.states, source.times, sink.times) == ([FlowState.READY], 0, 1)
+    stand.work()  # the source was read dry, which settles it
+    assert (stand.states, source.times, sink.times) == ([FlowState.WAITING], 0, 1)
+    stand.work()  # for the sake of another flow
+    assert (source.times, sink.times) == (1, 1)
+    stand.hub.wake(1)
+    assert (source.times, sink.times) == (1, 2)
