@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import zmq
 from pollbroker import QUEUE, REFLECTOR, STREAMER, Device, DeviceError, Route
 from pollbroker.broker import Broker, BrokerState, Surroundings
 from pollbroker.port import Port
-from pollbroker.pump import DRAINED, RETRY, FlowState, Hub, Pumping
+from pollbroker.pump import DRAINED, PYTHON, RETRY, FlowState, Hub, Pump, Pumping
 from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
 
 
@@ -127,6 +128,76 @@ def test_handler_is_called_on_its_own_route_alone(
     around.work(broker)
     assert right.recv_multipart() == [b"there", b"seen"]
     assert left.recv_multipart() == [b"back"]
+
+
+class Recorded:
+    """A pumping that is the Python one under another name, and writes down what it is asked to make."""
+
+    def __init__(self) -> None:
+        self.hubs: list[tuple[Any, ...]] = []
+        self.pumps: list[dict[str, Any]] = []
+        self.sendings: list[tuple[Any, ...]] = []
+        self.pumping = replace(
+            PYTHON,
+            name="recorded",
+            make_hub=self.make_hub,
+            make_pump=self.make_pump,
+            make_sending=self.make_sending,
+        )
+
+    def make_hub(self, *arguments: Any) -> Hub:
+        self.hubs.append(arguments)
+        return PYTHON.make_hub(*arguments)
+
+    def make_pump(self, source: Socket, sink: Socket, /, **options: Any) -> Pump:
+        self.pumps.append({"source": source, "sink": sink, **options})
+        return PYTHON.make_pump(source, sink, **options)
+
+    def make_sending(self, *arguments: Any) -> Any:
+        self.sendings.append(arguments)
+        return PYTHON.make_sending(*arguments)
+
+
+# The hub of a broker with a handler is the Python one, whichever pump moves the messages of its other routes.
+def test_hub_is_the_pumps_unless_a_handler_is_called(make: Callable[..., Broker], around: Around) -> None:
+    recorded = Recorded()
+    broker = make(QUEUE, pumping=recorded.pumping)
+    ((owner, ready, sockets, guarded, flows),) = recorded.hubs
+    assert (owner, ready, flows) == (broker, around.ready, broker.hub.flows)
+    assert sockets == (broker.frontend.plain, broker.backend.plain)
+    assert guarded is sockets  # a thousand brokers need not keep both
+    assert len(recorded.pumps) == 2
+
+
+def test_hub_of_a_handler_is_the_python_one(make: Callable[..., Broker]) -> None:
+    recorded = Recorded()
+    routes = (Route("frontend", "backend", lambda frames: frames), Route("backend", "frontend"))
+    broker = make(Device("half", zmq.DEALER, zmq.DEALER, routes), pumping=recorded.pumping)
+    assert (recorded.hubs, len(recorded.pumps), len(recorded.sendings)) == ([], 1, 1)
+    assert recorded.sendings[0] == (broker.backend.plain, None, None, True)
+
+
+def test_capture_socket_is_guarded_too(make: Callable[..., Broker], context: zmq.Context[Socket]) -> None:
+    recorded = Recorded()
+    capture = Port("capture", context.socket(zmq.PUB), owned=False)
+    broker = make(QUEUE, pumping=recorded.pumping, capture=capture, prefixes=(b"there", b"back"))
+    ((_, _, sockets, guarded, _),) = recorded.hubs
+    assert sockets == (broker.frontend.plain, broker.backend.plain)
+    assert guarded == (broker.frontend.socket, broker.backend.socket, capture.socket)
+    assert [(pump["capture"], pump["prefix"]) for pump in recorded.pumps] == [
+        (capture.plain, b"there"),
+        (capture.plain, b"back"),
+    ]
+
+
+@pytest.mark.parametrize(("policy", "drop"), [("drop", True), ("wait", False)])
+def test_slow_peers_fare_as_the_device_says(make: Callable[..., Broker], policy: Any, drop: bool) -> None:
+    recorded = Recorded()
+    make(
+        Device("slow", zmq.PULL, zmq.ROUTER, (Route("frontend", "backend"),), slow_peer=policy),
+        pumping=recorded.pumping,
+    )
+    assert [pump["drop_slow_peer"] for pump in recorded.pumps] == [drop]
 
 
 # -- beginning --------------------------------------------------------------------------------------------------------

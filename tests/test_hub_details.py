@@ -129,3 +129,21 @@ def test_only_what_somebody_waits_for_is_settled(context: zmq.Context[Socket]) -
     assert (source.times, sink.times) == (1, 1)
     stand.hub.wake(1)
     assert (source.times, sink.times) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("states", "interests"),
+    [
+        ((FlowState.STALLED, FlowState.PAUSED), (0, zmq.POLLOUT | zmq.POLLERR)),
+        ((FlowState.PAUSED, FlowState.STALLED), (zmq.POLLOUT | zmq.POLLERR, 0)),
+        ((FlowState.STALLED, FlowState.WAITING), (0, zmq.POLLOUT | zmq.POLLIN)),
+        ((FlowState.WAITING, FlowState.STALLED), (zmq.POLLIN | zmq.POLLOUT, 0)),
+    ],
+)
+def test_a_port_is_watched_for_both_of_its_flows(
+    context: zmq.Context[Socket], pumping: Pumping, states: tuple[int, int], interests: tuple[int, int]
+) -> None:
+    stand = Stand(context, pumping, 2)
+    for flow, state in zip(stand.hub.flows, states, strict=True):
+        flow.state = state
+    assert (stand.hub.interest(0), stand.hub.interest(1)) == interests
