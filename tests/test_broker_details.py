@@ -169,12 +169,17 @@ def test_hub_is_the_pumps_unless_a_handler_is_called(make: Callable[..., Broker]
     assert len(recorded.pumps) == 2
 
 
-def test_hub_of_a_handler_is_the_python_one(make: Callable[..., Broker]) -> None:
+@pytest.mark.parametrize(("policy", "drop"), [("drop", True), ("wait", False)])
+def test_hub_of_a_handler_is_the_python_one_and_its_sending_the_pumps(
+    make: Callable[..., Broker], context: zmq.Context[Socket], policy: Any, drop: bool
+) -> None:
     recorded = Recorded()
+    capture = Port("capture", context.socket(zmq.PUB), owned=False)
     routes = (Route("frontend", "backend", lambda frames: frames), Route("backend", "frontend"))
-    broker = make(Device("half", zmq.DEALER, zmq.DEALER, routes), pumping=recorded.pumping)
-    assert (recorded.hubs, len(recorded.pumps), len(recorded.sendings)) == ([], 1, 1)
-    assert recorded.sendings[0] == (broker.backend.plain, None, None, True)
+    device = Device("half", zmq.DEALER, zmq.DEALER, routes, slow_peer=policy)
+    broker = make(device, pumping=recorded.pumping, capture=capture, prefixes=(b"there", b"back"))
+    assert (recorded.hubs, len(recorded.pumps)) == ([], 1)
+    assert recorded.sendings == [(broker.backend.plain, capture.plain, b"there", drop)]
 
 
 def test_capture_socket_is_guarded_too(make: Callable[..., Broker], context: zmq.Context[Socket]) -> None:

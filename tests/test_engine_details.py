@@ -6,6 +6,7 @@ A clock that stands still, and a poller that tells what it was asked, take the p
 import contextlib
 import logging
 import os
+import re
 import select
 import signal
 import socket as net
@@ -504,6 +505,44 @@ def test_what_cannot_be_steered_says_why(make_engine: MakeEngine, connect: Conne
         wait_until(lambda: engine.brokers.get("leaving") is None or engine.brokers["leaving"].state == "removing")
         with pytest.raises(EngineError, match=r"^brokers\.leaving: it is removing$"):
             engine.pause("leaving")
+
+
+def test_unknown_broker_is_told_with_those_that_there_are(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    for name, known in (("a", "none"), ("b", "a"), ("c", "a, b")):
+        for call in (engine.remove, engine.pause, engine.resume, engine.broker_statistics):
+            with pytest.raises(EngineError, match=rf"^no broker is named 'x'; there are: {known}$"):
+                call("x")
+        engine.add(name, STREAMER, frontend=ANY, backend=ANY)
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", None, 7])
+def test_unfit_name_is_told(make_engine: MakeEngine, name: Any) -> None:
+    engine = make_engine()
+    expected = rf"^{re.escape(repr(name))} cannot name a broker; expected a non-empty, printable string$"
+    with pytest.raises(EngineError, match=expected):
+        engine.add(name, STREAMER, frontend=ANY, backend=ANY)
+    assert not engine.brokers
+
+
+def test_what_is_taken_is_told_in_full(make_engine: MakeEngine, context: zmq.Context[Socket]) -> None:
+    engine = make_engine(context)
+    pull, push, other = context.socket(zmq.PULL), context.socket(zmq.PUSH), context.socket(zmq.PULL)
+    engine.register(pull, push, STREAMER, name="a")
+    expected = r"^brokers\.a: the name is taken; expected one that no broker of this engine has$"
+    with pytest.raises(EngineError, match=expected):
+        engine.register(other, context.socket(zmq.PUSH), STREAMER, name="a")
+    with pytest.raises(
+        EngineError, match=r"^brokers\.b\.backend: the socket is registered already, as brokers\.a\.backend$"
+    ):
+        engine.register(other, push, STREAMER, name="b")
+    both = Device("both", zmq.DEALER, zmq.DEALER, (Route("frontend", "backend"),))
+    twice = context.socket(zmq.DEALER)
+    with pytest.raises(
+        EngineError, match=r"^brokers\.c\.frontend: the socket is registered twice here, as backend too$"
+    ):
+        engine.register(twice, twice, both, name="c")
+    assert list(engine.brokers) == ["a"]
 
 
 def test_drained_engine_is_drained_once(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
