@@ -299,6 +299,20 @@ def test_timer_that_is_set_by_a_timer_has_its_turn_in_the_next(make_engine: Make
     assert called == ["first", "second", "third"]
 
 
+def test_call_that_a_timer_brings_about_has_its_turn_in_the_next(make_engine: MakeEngine) -> None:
+    clock = Clock()
+    engine = make_engine(clock=clock)
+    called: list[str] = []
+    engine.call_later(1.0, engine.call_soon_threadsafe, called.append, "third")
+    engine.call_later(1.0, called.append, "first")
+    engine.call_soon_threadsafe(called.append, "second")
+    clock.now_s += 1.0
+    engine.step()
+    assert called == ["first", "second"]
+    engine.step()
+    assert called == ["first", "second", "third"]
+
+
 def test_timer_that_interrupts_leaves_those_that_others_have_set() -> None:
     clock = Clock()
     timers = Timers(clock)
@@ -720,6 +734,16 @@ def test_engine_runs_in_a_thread_of_that_name_which_ends_no_process(make_engine:
     assert (thread.name, thread.daemon) == ("pollbroker", True)
     engine.close()
     assert not thread.is_alive()
+
+
+def test_close_ends_a_run_in_the_callers_own_thread(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    with apart(engine.run) as thread:
+        wait_until(lambda: engine.running)
+        engine.close()
+        assert engine.closed
+        thread.join(DEADLINE_S)
+    assert not engine.running
 
 
 def test_broker_that_is_added_while_the_engine_closes_is_removed(make_engine: MakeEngine, connect: Connect) -> None:
