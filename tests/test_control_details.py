@@ -261,6 +261,29 @@ def test_opened_socket_that_fails_is_named_by_its_endpoint(
     ]
 
 
+def test_lent_socket_that_fails_is_named_and_stays_open(
+    context: zmq.Context[Socket],
+    make_engine: MakeEngine,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(control: Control, frames: list[bytes]) -> None:
+        raise zmq.ZMQError(zmq.EFAULT)
+
+    monkeypatch.setattr(Control, "handle", fail)
+    engine = make_engine(context)
+    router = context.socket(zmq.ROUTER)
+    router.bind("inproc://control")
+    server = attach_socket(engine, router)
+    connect(zmq.DEALER, "inproc://control").send(b"LIST")
+    wait_until(lambda: server.closed, engine=engine)
+    assert not router.closed
+    assert [record.message for record in caplog.records] == [
+        "control: <Port control registered> takes commands no longer: Bad address"
+    ]
+
+
 def test_dropped_reply_is_told_with_its_reason(
     context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:

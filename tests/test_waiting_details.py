@@ -231,6 +231,25 @@ def test_closed_waiter_gives_its_descriptor_back(monkeypatch: pytest.MonkeyPatch
         assert raised.value.errno == errno.EBADF
 
 
+def test_selector_is_asked_without_sleeping(monkeypatch: pytest.MonkeyPatch, wires: Callable[[], Wire]) -> None:
+    asked: list[float | None] = []
+
+    class Counted(selectors.DefaultSelector):
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            asked.append(timeout)
+            return super().select(0)
+
+    monkeypatch.setattr(selectors, "DefaultSelector", Counted)
+    monkeypatch.delattr(select, "epoll")
+    waiter, wire = NestedWaiter(zmq.Poller(), PYTHON, 0.0), wires()
+    waiter.add(wire.number, named("wire"))
+    assert (waiter.wait(0), waiter.wait(1)) == ([], [])
+    wire.ring()
+    assert names_of(waiter.wait(None)) == ["wire"]
+    assert set(asked) == {0}
+    waiter.close()
+
+
 class Recorder:
     """A collector, and the factory of it, that writes down what it was made of and asked."""
 
