@@ -256,9 +256,13 @@ class Broker:
             self.hub.rouse()
 
     def offer_held(self) -> None:
-        """Offer what is held once more, now."""
+        """Offer what is held once more, now, whatever its flows wait for."""
+        for flow in self.hub.flows:
+            if flow.pump.held and flow.state != FlowState.ENDED:
+                flow.resume()
         try:
-            self.follow(self.hub.work(1, 1, self._surroundings.clock()))
+            for _ in range(2):  # a first refusal may be stale; then the sink is asked, and tried again if it says so
+                self.follow(self.hub.work(1, 1, self._surroundings.clock()))
         except zmq.ZMQError as error:
             self.fail(error)
 

@@ -280,7 +280,10 @@ class Engine(Loop):
         with self._beginning_or_end:
             if not self._ending:
                 self._ending = True
-                self._end(timeout_s)
+                try:
+                    self._end(timeout_s)
+                finally:
+                    self._ending = self._calls.closed  # if something such as Ctrl-C came between, it can be called again
 
     def _end(self, timeout_s: float) -> None:
         removals = self._calls.call(self._table.begin_removing_all, timeout_s)
@@ -298,8 +301,6 @@ class Engine(Loop):
                 _logger.warning("brokers.%s: closed with %d messages undelivered", broker.name, lost)
 
     def _close(self) -> None:
-        if self._calls.closed:
-            return
         for broker in self._table.begin_removing_all(0.0):
             broker.end_removal()  # added by others meanwhile
         for handle in self._at_close:

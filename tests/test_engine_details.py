@@ -475,6 +475,66 @@ def test_message_is_offered_once_more_by_a_removal_within_a_turn(make_engine: Ma
     there.close()
 
 
+# The room comes in the very turn of the removal, so the flow has not been told of it.
+@pytest.mark.parametrize("no_drop", [False, True])
+def test_removal_within_a_turn_offers_what_is_stalled(
+    make_engine: MakeEngine, connect: Connect, no_drop: bool
+) -> None:
+    engine = make_engine()
+    kinds = (zmq.SUB, zmq.XPUB) if no_drop else (zmq.PULL, zmq.PUSH)
+    producer = connect(zmq.PUB if no_drop else zmq.PUSH, linger=0)
+    frontend, backend = (producer.context.socket(kind) for kind in kinds)
+    consumer = producer.context.socket(zmq.SUB if no_drop else zmq.PULL)
+    if no_drop:
+        backend.xpub_nodrop = 1
+        frontend.subscribe(b"")
+        consumer.subscribe(b"")
+    for socket in (backend, consumer):
+        socket.set_hwm(1)
+    frontend.bind("inproc://frontend")
+    backend.bind("inproc://backend")
+    producer.connect("inproc://frontend")
+    consumer.connect("inproc://backend")
+    device = Device("d", *kinds, (Route("frontend", "backend"),))
+    for socket in (frontend, backend, producer, backend):
+        socket.getsockopt(zmq.EVENTS)  # who is connected, and what is subscribed to
+    engine.register(frontend, backend, device, name="a")
+    for number in range(5):
+        producer.send(b"%d" % number)
+    wait_until(lambda: flow_of(engine, "a").state in ("stalled", "retrying"), engine=engine)
+    held = flow_of(engine, "a").sent
+    received: list[bytes] = []
+
+    def remove() -> Any:
+        while consumer.poll(0):
+            received.append(consumer.recv())
+        return engine.remove("a")
+
+    final = within_a_turn(engine, remove).flows["frontend"]
+    assert (final.held, final.sent) == (0, held + 1)
+    while consumer.poll(0):
+        received.append(consumer.recv())
+    assert received == [b"%d" % number for number in range(held + 1)]
+
+
+# Ctrl-C may come while it waits for a message that is held.
+def test_a_close_that_was_interrupted_can_be_made_again(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    holding(engine, connect)
+    wait = engine._calls.wait
+
+    def interrupted(*args: Any) -> None:
+        engine._calls.wait = wait  # type: ignore[method-assign]
+        raise KeyboardInterrupt
+
+    engine._calls.wait = interrupted  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        engine.close(timeout_s=0.01)
+    assert not engine.closed
+    engine.close(timeout_s=0.01)
+    assert engine.closed
+
+
 def test_removal_within_a_turn_finds_a_socket_closed(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     producer, frontend, backend = lent(connect)
