@@ -283,7 +283,9 @@ class Engine(Loop):
                 try:
                     self._end(timeout_s)
                 finally:
-                    self._ending = self._calls.closed  # if something such as Ctrl-C came between, it can be called again
+                    self._ending = (
+                        self._calls.closed
+                    )  # if something such as Ctrl-C came between, it can be called again
 
     def _end(self, timeout_s: float) -> None:
         removals = self._calls.call(self._table.begin_removing_all, timeout_s)

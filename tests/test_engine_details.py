@@ -477,9 +477,7 @@ def test_message_is_offered_once_more_by_a_removal_within_a_turn(make_engine: Ma
 
 # The room comes in the very turn of the removal, so the flow has not been told of it.
 @pytest.mark.parametrize("no_drop", [False, True])
-def test_removal_within_a_turn_offers_what_is_stalled(
-    make_engine: MakeEngine, connect: Connect, no_drop: bool
-) -> None:
+def test_removal_within_a_turn_offers_what_is_stalled(make_engine: MakeEngine, connect: Connect, no_drop: bool) -> None:
     engine = make_engine()
     kinds = (zmq.SUB, zmq.XPUB) if no_drop else (zmq.PULL, zmq.PUSH)
     producer = connect(zmq.PUB if no_drop else zmq.PUSH, linger=0)

@@ -172,7 +172,7 @@ class Line:
 
     def _peer(self, name: str, kind: int, endpoint: str, port_type: int, routing_id: bytes, mark: int) -> Peer:
         socket = self._world.socket(kind)
-        socket.setsockopt(zmq.SNDHWM, mark if kind != zmq.REP else 0)  # a REP drops a reply that finds no room
+        socket.setsockopt(zmq.SNDHWM, 0 if kind in (zmq.REP, zmq.SUB) else mark)  # else they drop what finds no room
         socket.setsockopt(zmq.RCVHWM, mark)
         peer = Peer(name, socket, endpoint, port_type, routing_id)
         peer.connect()

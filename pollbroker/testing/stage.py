@@ -164,6 +164,8 @@ class Stage:
         if self._shut_down:
             self._end()
             return
+        if step is not None and step.meanwhile:
+            self.world.rest(None)  # what somebody did in its last moment has its time too
         departed = [peer for line in self.lines for peer in line.departed]
         if departed:
             for _ in range(2):  # the broker's socket lets go of them, is told so, and lets go for good

@@ -124,8 +124,9 @@ class SimulatedWorld:
         end_s = self.clock() + _PATIENCE_S
         counting = _Counting(self.engine, self.clock)
         idle = 0
-        while idle < _LAST_TURNS:
-            self.engine.step(None)
+        more = True
+        while more or idle < _LAST_TURNS:
+            more = self.engine.step(None)
             if self._poller.asleep:
                 break
             if counting.moved():

@@ -59,8 +59,8 @@ class Balancer:
     def on_terminated(self, pipe: Pipe) -> None:
         place = self._pipes.index(pipe)
         if place == self._current and self.in_message:
+            self._socket.lost_with_peers += not self._swallows  # the next pipe in its place may end before the message
             self._swallows = True
-            self._socket.lost_with_peers += 1
         if place < self._active:
             self._retire(place)
         forget(self._pipes, pipe)
