@@ -152,7 +152,9 @@ class Broker:
         else:
             sending = pumping.make_sending(sockets[1], capture, prefix, drop)
             pump = HandlerPump(pumping.make_receiver(sockets[0]), route.via, sending)
-        return carrier.make_flow(pump, source, sink)
+        flow = carrier.make_flow(pump, source, sink)
+        flow.patient = not drop and self.watched_ports[sink].type == zmq.ROUTER
+        return flow
 
     # -- what its hub leaves to it ------------------------------------------------------------------------------------
 
@@ -160,7 +162,9 @@ class Broker:
         """Do what the hub has left to do: `RETRY`, `DRAINED`."""
         if flags & RETRY:
             for flow in self.hub.flows:
-                if flow.state == FlowState.RETRYING and not flow.armed:
+                if not flow.armed and (
+                    flow.state == FlowState.RETRYING or (flow.patient and flow.state == FlowState.STALLED)
+                ):
                     self._retry_later(flow)
         if flags & DRAINED:
             self.end_removal()
@@ -168,7 +172,7 @@ class Broker:
     def _retry_later(self, flow: Flow) -> None:
         def retry() -> None:
             flow.armed = False
-            if flow.state == FlowState.RETRYING:
+            if flow.state in (FlowState.RETRYING, FlowState.STALLED):
                 flow.state = FlowState.READY
                 self.hub.rouse()
 

@@ -243,7 +243,7 @@ class Loop:
 
     def _tell_interest(self, worked: list[Hub]) -> None:
         """Have the waiter watch for what can wake the flows that may have changed, and for nothing else."""
-        changed = {*self._woken, *worked, *self._ready}
+        changed = dict.fromkeys((*self._woken, *worked, *self._ready))  # in an order that a run can repeat
         self._woken.clear()
         for hub in changed:
             for place, port in enumerate(hub.owner.watched_ports):

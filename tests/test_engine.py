@@ -713,3 +713,35 @@ def test_the_delay_of_a_retry_has_a_bound(make_engine: MakeEngine) -> None:
     delay_s = engine.next_timer_s()
     assert delay_s is not None
     assert RETRY_MOST_S / 2 < delay_s <= RETRY_MOST_S
+
+
+# What the kit of pollbroker.testing found: a mandatory ROUTER that has no peer left never says POLLOUT, so that a reply
+# held for the last one was held for ever.
+def test_reply_that_waits_for_a_client_is_dropped_when_the_last_client_leaves(
+    make_engine: MakeEngine, connect: Connect
+) -> None:
+    engine = make_engine()
+    patient = Device("patient", QUEUE.frontend, QUEUE.backend, QUEUE.routes, QUEUE.frontend_options, slow_peer="wait")
+    client, worker = connect(zmq.DEALER, rcvhwm=1, routing_id=b"client"), connect(zmq.DEALER, sndhwm=0)
+    frontend, backend = client.context.socket(zmq.ROUTER), client.context.socket(zmq.DEALER)
+    frontend.router_mandatory = 1
+    frontend.sndhwm = 1
+    frontend.bind("inproc://frontend")
+    backend.bind("inproc://backend")
+    client.connect("inproc://frontend")
+    worker.connect("inproc://backend")
+    engine.register(frontend, backend, patient, name="q")
+    turn_until_idle(engine)
+    for _ in range(5):
+        worker.send_multipart([b"client", b"reply"])
+    wait_until(lambda: flow_of(engine, "q", "backend").held, engine=engine)
+    client.disconnect("inproc://frontend")
+
+    def all_dropped() -> bool:
+        client.getsockopt(zmq.EVENTS)  # the client's part of leaving
+        flow = flow_of(engine, "q", "backend")
+        return (flow.received, flow.held) == (5, 0)
+
+    wait_until(all_dropped, engine=engine)
+    flow = flow_of(engine, "q", "backend")
+    assert flow.unroutable == 5 - flow.sent > 0

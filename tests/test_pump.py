@@ -320,7 +320,7 @@ def test_message_whose_context_ends_in_the_middle_is_counted_once(line_with: Cal
                 raise zmq.ContextTerminated
 
     for name in ("python", "python handler"):
-        pump = MAKERS[name](line.source, EndingSink(zmq.PUSH))  # type: ignore[arg-type]
+        pump = MAKERS[name](line.source, EndingSink(zmq.PUSH))
         line.give([b"1", b"2", b"3"])
         with pytest.raises(zmq.ContextTerminated):
             pump.move(MANY, MANY)

@@ -101,6 +101,7 @@ def worlds(types: Sequence[SocketType]) -> Iterator[tuple[World, World]]:
     try:
         with SimNetwork() as network:
             network.processes_in_send = 0.0
+            network.tears_messages = True
             simulated = network.context()
             yield World(sockets), World([simulated.socket(socket_type) for socket_type in types])
     finally:

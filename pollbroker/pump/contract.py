@@ -148,6 +148,9 @@ class Flow(Protocol):
     """How many timers in a row were set to retry it, as its broker counts; 0 again when a message has moved."""
     armed: bool
     """Whether such a timer is set, as its broker notes."""
+    patient: bool
+    """Whether its sink is to be tried now and then even while it says that it is full, as its broker knows: a mandatory
+    ROUTER says so of all its peers, and the one for whom a message is held may have left."""
 
     @property
     def pump(self) -> Pump:
@@ -174,7 +177,7 @@ class FlowFactory(Protocol):
 
 # What `Hub.work` and `Hub.wake` leave for its owner to do: flags.
 RETRY: Final = 1
-"""A flow is RETRYING, and its `armed` may tell that no timer is set for it yet."""
+"""A flow is RETRYING, or STALLED and `patient`; its `armed` may tell that no timer is set for it yet."""
 DRAINED: Final = 2
 """It is draining, and every flow has ended."""
 

@@ -34,7 +34,7 @@ cdef class Flow:
     cdef public int source, sink, state
     cdef public uint64_t stalls
     cdef public int retries
-    cdef public bint armed
+    cdef public bint armed, patient
     cdef bint stalling, sink_is_trusted
     cdef double stalled_before_s, stalled_since
 
@@ -222,7 +222,7 @@ cdef class Hub:
         for flow in self.flows:
             if flow.state == READY:
                 self.rouse()
-            if flow.state == RETRYING:
+            if flow.state == RETRYING or (flow.patient and flow.state == STALLED):
                 flags |= RETRY
             ended = ended and flow.state == ENDED
         return flags | DRAINED if ended else flags

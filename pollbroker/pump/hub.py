@@ -41,6 +41,7 @@ class Flow:
         self.stalls = 0
         self.retries = 0
         self.armed = False
+        self.patient = False
         self._stalled_s = 0.0
         self._stalled_since: float | None = None
         self._sink_is_trusted = True
@@ -193,7 +194,7 @@ class Hub:
         for flow in self.flows:
             if flow.state == _READY:
                 self.rouse()
-            if flow.state == _RETRYING:
+            if flow.state == _RETRYING or (flow.patient and flow.state == _STALLED):
                 flags |= RETRY
             ended = ended and flow.state == _ENDED
         return flags | DRAINED if ended else flags

@@ -9,6 +9,7 @@ def test_my_device():
 from pollbroker.testing.checking import check_device, check_scenario, check_seed
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
 from pollbroker.testing.machine import DeviceMachine, device_machine
+from pollbroker.testing.relay import check_relay, examine_relay
 from pollbroker.testing.scenario import Action, LinePlan, Meanwhile, Scenario, Step, Topology
 from pollbroker.testing.simulation import SimNetwork
 from pollbroker.testing.strategies import (
@@ -37,10 +38,12 @@ __all__ = [
     "Topology",
     "Trace",
     "check_device",
+    "check_relay",
     "check_scenario",
     "check_seed",
     "check_trace",
     "device_machine",
+    "examine_relay",
     "faults",
     "high_water_marks",
     "meanwhiles",

@@ -1,6 +1,6 @@
 """Checking: run scenarios and judge them by the invariants."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from hypothesis import HealthCheck, given, settings
@@ -64,13 +64,15 @@ def check_device(
 
     Raises `InvariantViolation` with the shortest scenario that hypothesis could find in its notes.
     """
-    everything = (*INVARIANTS, *invariants)
-
     for column in default_columns() if columns is None else columns:
+        check = partial(check_scenario, column=column, invariants=(*INVARIANTS, *invariants))
+        _look_for_a_violation(device, examples, steps, check)
 
-        @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(scenario=scenarios(device, steps))
-        def keeps_its_promises(scenario: Scenario, column: str = column) -> None:
-            check_scenario(scenario, column, invariants=everything)
 
-        keeps_its_promises()
+def _look_for_a_violation(device: Device, examples: int, steps: int, check: Callable[[Scenario], object]) -> None:
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(scenario=scenarios(device, steps))
+    def keeps_its_promises(scenario: Scenario) -> None:
+        check(scenario)
+
+    keeps_its_promises()

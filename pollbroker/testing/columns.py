@@ -36,7 +36,7 @@ def outcome_of(trace: Trace) -> Outcome:
         accepted[sent.path].append(sent.mark)
     for _, got in trace.of(Got):
         arrived[got.path][got.frames] += 1
-    counted = {}
+    counted: dict[FlowKey, tuple[int, ...]] = {}
     for flow, last in trace.last_counted().items():
         s = last.statistics
         counted[flow] = (
@@ -46,8 +46,7 @@ def outcome_of(trace: Trace) -> Outcome:
 
 
 def settled(scenario: Scenario) -> Scenario:
-    """The same scenario with nothing left to chance: nobody acts in the middle of a turn, and after each step the engine
-    rests."""
+    """The same scenario with nothing left to chance: nobody acts within a turn, and each step ends in a rest."""
     steps: list[Step] = []
     for step in scenario.steps:
         if step.action in (Action.TURN, Action.REST):
@@ -55,8 +54,8 @@ def settled(scenario: Scenario) -> Scenario:
         steps += [replace(step, meanwhile=()), Step(Action.REST)]
     topology = scenario.topology
     if any(len(line.device.routes) == 1 and line.device.backend is not None for line in topology.lines):
-        # A flat waiter leaves alone a sink that nothing is read from: it looks who has come and gone when it next sends,
-        # or up to a millisecond later, as libzmq's clock has it.
+        # A flat waiter leaves alone a sink that nothing is read from: that looks who has come and gone when it next
+        # sends, or up to a millisecond later, as libzmq's clock has it.
         topology = replace(topology, waiter="nested")
     return Scenario(topology, tuple(steps))
 

@@ -104,11 +104,11 @@ def captures_are_faithful(trace: Trace) -> None:
             if came_from is None:
                 account = f"{broker}: its capture gave {shown(frames)} @{at}, of which nothing like it was sent on"
                 raise InvariantViolation("capture fidelity", account)
-            flow, message = came_from
-            if message in came[flow] and message >= 0:
+            flow, alike = came_from
+            if not alike:
                 account = f"{broker}: its capture gave {shown(frames)} @{at} twice"
                 raise InvariantViolation("capture fidelity", account)
-            came[flow].append(message)
+            came[flow].append(alike[0] if flows[flow][0].upstream else alike.pop(0))
         for (path, place), order in zip(flows, came, strict=True):
             if not path.upstream:
                 _check_order_of_copies(trace, path, place, order)
@@ -122,20 +122,23 @@ def captures_are_faithful(trace: Trace) -> None:
                     raise InvariantViolation("capture fidelity", account)
 
 
-def _passing(trace: Trace, path: Path, place: int) -> dict[Frames, int]:
-    """The messages as the flow at a place of a path passes them on, each with its number."""
+def _passing(trace: Trace, path: Path, place: int) -> dict[Frames, list[int]]:
+    """The messages as the flow at a place of a path passes them on, with the numbers of those that look so."""
     messages = next((leg.inputs for leg in legs_of(trace) if leg.path is path and leg.last), [])
     if path.prefix_is_added:
-        added = path.prefix[len(path.prefix) - place :]
-        return {added + one.frames: number for number, one in enumerate(messages)}
-    cut = place if path.prefix else 0
-    return {one.frames[cut:]: number for number, one in enumerate(messages)}
+        added, cut = path.prefix[len(path.prefix) - place :], 0
+    else:
+        added, cut = (), place if path.prefix else 0
+    passing: dict[Frames, list[int]] = defaultdict(list)
+    for number, one in enumerate(messages):
+        passing[added + one.frames[cut:]].append(number)
+    return passing
 
 
 def _source_of(
-    trace: Trace, frames: Frames, flows: list[tuple[Path, int]], known: list[dict[Frames, int]]
-) -> tuple[int, int] | None:
-    """Which flow a copy is of, and which of its messages (-1: a subscription); None if of none."""
+    trace: Trace, frames: Frames, flows: list[tuple[Path, int]], known: list[dict[Frames, list[int]]]
+) -> tuple[int, list[int]] | None:
+    """Which flow a copy is of, and of which of its messages it may be (-1: a subscription); None if of none."""
     for number, (path, place) in enumerate(flows):
         prefix = trace.prefixes.get(path.flows[place])
         rest = frames
@@ -145,7 +148,7 @@ def _source_of(
             rest = frames[1:]
         if path.upstream:
             if len(rest) == 1 and rest[0][:1] in (b"\0", b"\1"):
-                return number, -1
+                return number, [-1]
         elif rest in known[number]:
             return number, known[number][rest]
     return None
@@ -159,6 +162,8 @@ def _check_order_of_copies(trace: Trace, path: Path, place: int, order: list[int
             continue
         latest: dict[str, int] = {}
         for message in order:
+            if message in leg.alike:
+                continue
             producer = leg.inputs[message].producer
             if message < latest.get(producer, -1):
                 account = f"{path.flows[place]}: copies of what {producer} sent came in another order"
@@ -167,7 +172,7 @@ def _check_order_of_copies(trace: Trace, path: Path, place: int, order: list[int
         if place == len(path.flows) - 1:
             seen: dict[str, int] = {}
             for output, matched in zip(leg.outputs, leg.matches, strict=True):
-                rank = -1 if matched is None else ranks.get(matched, -1)
+                rank = -1 if matched is None or matched in leg.alike else ranks.get(matched, -1)
                 if 0 <= rank < seen.get(output.consumer, -1):
                     account = (
                         f"{path.flows[place]}: copies came in another order than {output.consumer} got the originals"

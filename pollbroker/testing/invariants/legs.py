@@ -39,6 +39,9 @@ class Leg:
     outputs: list[Output] = field(default_factory=list)
     matches: list[int | None] = field(default_factory=list)
     """For each output the place of its input, or None if there is none."""
+    alike: set[int] = field(default_factory=set)
+    """The places of inputs that look like others: a handler may give the same message again. Of these nobody can tell
+    which came first."""
     last: bool = True
     """Whether it ends at peers."""
 
@@ -50,6 +53,7 @@ class Leg:
             expected = as_it_arrives(self.path, one.frames)
             whole[expected].append(place)
             tails[expected[len(envelope_of(expected)) :]].append(place)
+        self.alike = {place for places in whole.values() if len(places) > 1 for place in places}
         seen: dict[tuple[str, Frames], int] = defaultdict(int)
         for output in self.outputs:
             alike = (tails if output.tail else whole).get(output.frames)

@@ -37,8 +37,8 @@ def whatever_can_move_moves(trace: Trace) -> None:
                 raise InvariantViolation("progress", account)
 
 
-def _position(counters: FlowStatistics) -> tuple[int, int, int]:
-    return counters.received, counters.sent, counters.dropped
+def _position(counters: FlowStatistics) -> tuple[int, int, int, int]:
+    return counters.received, counters.sent, counters.dropped, counters.added
 
 
 def bursts_are_bounded(trace: Trace) -> None:

@@ -83,6 +83,11 @@ class SocketCore:
         """Those that it has now."""
         return self._pipes
 
+    @property
+    def tears_messages(self) -> bool:
+        """See `SimNetwork`."""
+        return self._network.tears_messages
+
     # The truth
 
     def can_receive(self) -> bool:

@@ -43,6 +43,9 @@ class SimNetwork:
         self.clock = SimClock()
         self.processes_in_send = 0.5
         """How likely it is that a send processes the commands that are pending."""
+        self.tears_messages = False
+        """Whether a PUSH or a DEALER with three peers or more does what libzmq 4.3.5 does when one of the others leaves
+        between two frames of a message: go on with the wrong peer. No caller can help it, so no promise covers it."""
         self.meddle: Callable[[SimSocket, str], None] | None = None
         """Called before each "send", "recv" and reading of "events" on a watched socket: what others do meanwhile."""
         self.operations = 0

@@ -61,9 +61,12 @@ class Balancer:
         if place == self._current and self.in_message:
             self._socket.lost_with_peers += not self._swallows  # the next pipe in its place may end before the message
             self._swallows = True
+        current = self._pipes[self._current] if self._current < len(self._pipes) else pipe
         if place < self._active:
             self._retire(place)
         forget(self._pipes, pipe)
+        if self.in_message and current is not pipe and not self._socket.tears_messages:
+            self._current = self._pipes.index(current)
 
     def send(self, body: bytes, kind: int) -> int:
         """TAKEN, NO_ROOM or BROKEN."""
