@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from pollbroker.statistics import FlowStatistics
-from pollbroker.testing.trace import Counted, FlowKey, Sent, Slept, Steered, Trace, Turned
+from pollbroker.testing.trace import Counted, FlowKey, Joined, Left, Sent, Slept, Steered, Trace, Turned
 from pollbroker.testing.violation import InvariantViolation
 
 
@@ -17,7 +17,9 @@ def whatever_can_move_moves(trace: Trace) -> None:
         if type(event) is Slept and event.movable:
             account = f"the engine fell asleep @{at} although {', '.join(map(str, sorted(event.movable)))} could move"
             raise InvariantViolation("progress", account)
-        if type(event) is Turned and trace.patience:
+        if type(event) in (Joined, Left):
+            waited.clear()  # what could move may not any more, and then again
+        elif type(event) is Turned and trace.patience:
             passed_over = set(event.movable)
         elif type(event) is Counted:
             now = event.statistics
