@@ -1,24 +1,20 @@
-"""A line at work: its brokers in an engine, the peers at its two ends, and what these do.
+"""A line at work: the peers at the two ends of its brokers (`wiring.py`), and what these do.
 
 Everything that a peer does is written down in the trace, in the canonical form (`trace.py`).
 """
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import zmq
 
-from pollbroker.device import Device, Route
 from pollbroker.testing.drawing import ALONE, PUBLISHERS
-from pollbroker.testing.handlers import behaving, recorded
 from pollbroker.testing.peers import Peer, envelope_of, mark_of
 from pollbroker.testing.scenario import LinePlan, Side, Topology
 from pollbroker.testing.trace import (
     Copied,
     Event,
-    FlowKey,
     Frames,
     Got,
     Heard,
@@ -29,6 +25,7 @@ from pollbroker.testing.trace import (
     Trace,
     Wanted,
 )
+from pollbroker.testing.wiring import Wiring
 from pollbroker.testing.worlds import World
 
 TOPICS: Final = (b"a", b"ab", b"b", b"")
@@ -36,9 +33,6 @@ TOPICS: Final = (b"a", b"ab", b"b", b"")
 
 SUBSCRIPTIONS: Final = (b"", b"a", b"b")
 """What subscribers subscribe to, each its own when it comes."""
-
-_PREFIXES: Final = (b"from frontend", b"from backend")
-"""What precedes copies, where something does."""
 
 _OTHER: Final[dict[Side, Side]] = {"frontend": "backend", "backend": "frontend"}
 
@@ -49,14 +43,15 @@ class Line:
     def __init__(self, name: str, plan: LinePlan, topology: Topology, world: World, trace: Trace) -> None:
         self.name = name
         self.plan = plan
-        self.brokers = [f"{name}/{hop}" for hop in range(plan.hops)]
+        wiring = Wiring(name, plan, world, trace)
+        self.brokers = wiring.brokers
+        self.paths = wiring.paths
         self.peers: dict[tuple[Side, int], Peer] = {}
         self.departed: list[Peer] = []
         """Those that have left, as long as their brokers may not have noticed."""
         self.routing_ids: set[bytes] = set()
         """By what ROUTERs know the peers that are there, or have known those that have left."""
         self._world = world
-        self._trace = trace
         self._record: Callable[[Event], object] = trace.events.append
         self._bodies = topology.bodies
         # A flat waiter leaves alone what nothing is read from: a PUB hears of subscribers when it next sends, or later.
@@ -65,108 +60,18 @@ class Line:
         self._numbers = itertools.count()
         self._sent: dict[bytes, tuple[Path, Frames]] = {}
         self._last_ids: dict[tuple[Side, int], bytes] = {}
-        self._types = {"frontend": plan.device.types_of("frontend")[0]}
-        if plan.device.backend is not None:
-            self._types["backend"] = plan.device.types_of("backend")[0]
-        self.paths: dict[str, Path] = {route.source: self._path(route) for route in plan.device.routes}
-        """By the side at which they begin."""
+        self._types = wiring.types
         self._ending = {
             side: [self.paths[route.source] for route in plan.device.routes if route.sink == side]
             for side in self._types
         }
-        trace.paths |= {path.name: path for path in self.paths.values()}
-        self._readers = self._open()
-
-    # -- its brokers --------------------------------------------------------------------------------------------------
-
-    def _path(self, route: Route) -> Path:
-        plan = self.plan
-        there = route.source == "frontend"
-        hops = self.brokers if there else self.brokers[::-1]
-        chained = plan.hops > 1 and self._types["frontend"] == zmq.ROUTER
-        sink = self._types[route.sink]
-        marks = (plan.high_water_mark, plan.peers_high_water_mark)
-        publishes = sink in (zmq.PUB, zmq.XPUB)
-        upstream = self._types[route.source] in (zmq.PUB, zmq.XPUB)
-        return Path(
-            name=f"{self.name}{'>' if there else '<'}",
-            line=self.name,
-            sink=route.sink,
-            flows=tuple(FlowKey(hop, route.source) for hop in hops),
-            prefix=tuple(self._hop_id(hop) for hop in range(plan.hops - 2, -1, -1)) if chained else (),
-            prefix_is_added=there,
-            to_router=sink == zmq.ROUTER,
-            to_many=publishes,
-            may_lose=(publishes or upstream) and plan.high_water_mark > 0 and not plan.no_drop,
-            from_publisher=self._types[route.source] in (zmq.SUB, zmq.XSUB),
-            capacity=sum(marks) if all(marks) else 0,
-            handled=route.via is not None or (bool(plan.behaviour) and there),
-            upstream=upstream,
-        )
-
-    @staticmethod
-    def _hop_id(hop: int) -> bytes:
-        return b"hop %d" % hop
-
-    def _open(self) -> list[tuple[str, Peer]]:
-        plan, types = self.plan, self._types
-        readers = []
-        for hop, broker in enumerate(self.brokers):
-            frontend: dict[str, int | bytes] = self._marks(plan.high_water_mark)
-            backend: dict[str, int | bytes] = self._marks(plan.high_water_mark)
-            if types.get("backend") == zmq.DEALER and hop < plan.hops - 1:
-                backend["routing_id"] = self._hop_id(hop)
-            if plan.no_drop:
-                backend["xpub_nodrop"] = 1
-                frontend |= self._marks(0)  # else it is the publishers who drop
-            captured = plan.capture != "none"
-            prefixes = _PREFIXES if plan.capture == "prefixed" else None
-            added = self._world.engine.add(
-                broker,
-                self._recording(broker),
-                frontend=f"@inproc://{broker}/frontend",
-                backend=None if plan.device.backend is None else self._backend_endpoints(hop),
-                frontend_options=frontend,
-                backend_options=backend if plan.device.backend is not None else None,
-                capture=f"@inproc://{broker}/capture" if captured else None,
-                capture_type=zmq.PUSH,
-                capture_options=self._marks(plan.capture_high_water_mark) if captured else None,
-                capture_prefixes=prefixes,
-            )
-            self._world.watch(added)
-            if captured:
-                self._trace.captured.add(broker)
-            if prefixes is not None:
-                self._trace.prefixes |= dict(zip((FlowKey(broker, s) for s in types), prefixes, strict=False))
-            if captured:
-                mark = plan.capture_high_water_mark
-                endpoint = f"inproc://{broker}/capture"
-                readers.append((broker, self._peer(f"{broker}!", zmq.PULL, endpoint, zmq.PUSH, b"", mark)))
-        return readers
-
-    def _backend_endpoints(self, hop: int) -> list[str]:
-        """The last broker's backend is bound; those before it connect to the next one's frontend."""
-        broker = self.brokers[hop]
-        if hop == self.plan.hops - 1:
-            return [f"@inproc://{broker}/backend"]
-        return [f">inproc://{self.brokers[hop + 1]}/frontend"]
-
-    def _recording(self, broker: str) -> Device:
-        """The device, with handlers that write down what they are given and give."""
-        routes = []
-        for route in self.plan.device.routes:
-            via = route.via
-            if self.plan.behaviour and route.source == "frontend":
-                via = behaving(self.plan.behaviour)
-            if via is not None:
-                path = self.paths[route.source]
-                via = recorded(via, self._record, path.name, FlowKey(broker, route.source))
-            routes.append(replace(route, via=via))
-        return replace(self.plan.device, routes=tuple(routes))
-
-    @staticmethod
-    def _marks(mark: int) -> dict[str, int | bytes]:
-        return {"sndhwm": mark, "rcvhwm": mark}
+        wiring.open()
+        mark = plan.capture_high_water_mark
+        self._readers = [
+            (broker, self._peer(f"{broker}!", zmq.PULL, f"inproc://{broker}/capture", zmq.PUSH, b"", mark))
+            for broker in self.brokers
+            if plan.capture != "none"
+        ]
 
     # -- its peers ----------------------------------------------------------------------------------------------------
 

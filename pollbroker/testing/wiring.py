@@ -1,0 +1,117 @@
+"""The brokers of a line: what stands where, how they are chained, and which paths lead through them."""
+
+from dataclasses import replace
+from typing import Final
+
+import zmq
+
+from pollbroker.device import Device, Route
+from pollbroker.testing.handlers import behaving, recorded
+from pollbroker.testing.scenario import LinePlan
+from pollbroker.testing.trace import FlowKey, Path, Trace
+from pollbroker.testing.worlds import World
+
+_PREFIXES: Final = (b"from frontend", b"from backend")
+"""What precedes copies, where something does."""
+
+
+class Wiring:
+    """One broker, or a chain of several, by a plan."""
+
+    def __init__(self, name: str, plan: LinePlan, world: World, trace: Trace) -> None:
+        self.brokers = [f"{name}/{hop}" for hop in range(plan.hops)]
+        """Their names, in order."""
+        self.types = {"frontend": plan.device.types_of("frontend")[0]}
+        """The socket type of each side."""
+        if plan.device.backend is not None:
+            self.types["backend"] = plan.device.types_of("backend")[0]
+        self._name = name
+        self._plan = plan
+        self._world = world
+        self._trace = trace
+        self.paths: dict[str, Path] = {route.source: self._path(route) for route in plan.device.routes}
+        """By the side at which they begin."""
+        trace.paths |= {path.name: path for path in self.paths.values()}
+
+    def _path(self, route: Route) -> Path:
+        plan = self._plan
+        there = route.source == "frontend"
+        hops = self.brokers if there else self.brokers[::-1]
+        chained = plan.hops > 1 and self.types["frontend"] == zmq.ROUTER
+        sink = self.types[route.sink]
+        marks = (plan.high_water_mark, plan.peers_high_water_mark)
+        publishes = sink in (zmq.PUB, zmq.XPUB)
+        upstream = self.types[route.source] in (zmq.PUB, zmq.XPUB)
+        return Path(
+            name=f"{self._name}{'>' if there else '<'}",
+            line=self._name,
+            sink=route.sink,
+            flows=tuple(FlowKey(hop, route.source) for hop in hops),
+            prefix=tuple(self._hop_id(hop) for hop in range(plan.hops - 2, -1, -1)) if chained else (),
+            prefix_is_added=there,
+            to_router=sink == zmq.ROUTER,
+            to_many=publishes,
+            may_lose=(publishes or upstream) and plan.high_water_mark > 0 and not plan.no_drop,
+            from_publisher=self.types[route.source] in (zmq.SUB, zmq.XSUB),
+            capacity=sum(marks) if all(marks) else 0,
+            handled=route.via is not None or (bool(plan.behaviour) and there),
+            upstream=upstream,
+        )
+
+    @staticmethod
+    def _hop_id(hop: int) -> bytes:
+        return b"hop %d" % hop
+
+    def open(self) -> None:
+        """Add the brokers to the engine, the last one's backend bound, those of the others connected to the next."""
+        plan, types = self._plan, self.types
+        for hop, broker in enumerate(self.brokers):
+            frontend: dict[str, int | bytes] = self._marks(plan.high_water_mark)
+            backend: dict[str, int | bytes] = self._marks(plan.high_water_mark)
+            if types.get("backend") == zmq.DEALER and hop < plan.hops - 1:
+                backend["routing_id"] = self._hop_id(hop)
+            if plan.no_drop:
+                backend["xpub_nodrop"] = 1
+                frontend |= self._marks(0)  # else it is the publishers who drop
+            captured = plan.capture != "none"
+            prefixes = _PREFIXES if plan.capture == "prefixed" else None
+            added = self._world.engine.add(
+                broker,
+                self._recording(broker),
+                frontend=f"@inproc://{broker}/frontend",
+                backend=None if plan.device.backend is None else self._backend_endpoints(hop),
+                frontend_options=frontend,
+                backend_options=backend if plan.device.backend is not None else None,
+                capture=f"@inproc://{broker}/capture" if captured else None,
+                capture_type=zmq.PUSH,
+                capture_options=self._marks(plan.capture_high_water_mark) if captured else None,
+                capture_prefixes=prefixes,
+            )
+            self._world.watch(added)
+            if captured:
+                self._trace.captured.add(broker)
+            if prefixes is not None:
+                self._trace.prefixes |= dict(zip((FlowKey(broker, s) for s in types), prefixes, strict=False))
+
+    def _backend_endpoints(self, hop: int) -> list[str]:
+        broker = self.brokers[hop]
+        if hop == self._plan.hops - 1:
+            return [f"@inproc://{broker}/backend"]
+        return [f">inproc://{self.brokers[hop + 1]}/frontend"]
+
+    def _recording(self, broker: str) -> Device:
+        """The device, with handlers that write down what they are given and give."""
+        routes = []
+        for route in self._plan.device.routes:
+            via = route.via
+            if self._plan.behaviour and route.source == "frontend":
+                via = behaving(self._plan.behaviour)
+            if via is not None:
+                path = self.paths[route.source]
+                via = recorded(via, self._trace.events.append, path.name, FlowKey(broker, route.source))
+            routes.append(replace(route, via=via))
+        return replace(self._plan.device, routes=tuple(routes))
+
+    @staticmethod
+    def _marks(mark: int) -> dict[str, int | bytes]:
+        return {"sndhwm": mark, "rcvhwm": mark}
