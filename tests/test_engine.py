@@ -745,3 +745,31 @@ def test_reply_that_waits_for_a_client_is_dropped_when_the_last_client_leaves(
     wait_until(all_dropped, engine=engine)
     flow = flow_of(engine, "q", "backend")
     assert flow.unroutable == 5 - flow.sent > 0
+
+
+# Who waits for a DEALER's room is told of it: a timer would only wake an idle engine.
+def test_only_what_waits_for_a_client_is_tried_by_a_timer(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    patient = Device("patient", QUEUE.frontend, QUEUE.backend, QUEUE.routes, QUEUE.frontend_options, slow_peer="wait")
+    client, worker = connect(zmq.DEALER, rcvhwm=1, routing_id=b"client"), connect(zmq.DEALER, sndhwm=0)
+    frontend, backend = client.context.socket(zmq.ROUTER), client.context.socket(zmq.DEALER)
+    frontend.router_mandatory = 1
+    frontend.sndhwm = 1
+    frontend.bind("inproc://frontend")
+    backend.bind("inproc://backend")
+    client.connect("inproc://frontend")
+    broker = engine.register(frontend, backend, patient, name="q")
+    turn_until_idle(engine)
+    client.send(b"request")
+    wait_until(lambda: flow_of(engine, "q").state == "stalled", engine=engine)
+    assert engine.next_timer_s() is None
+    engine.pause("q")  # so that the request stays where it is when a worker comes
+    worker.connect("inproc://backend")
+    for _ in range(5):
+        worker.send_multipart([b"client", b"reply"])
+    worker.disconnect("inproc://backend")
+    engine.resume("q")
+    wait_until(lambda: flow_of(engine, "q", "backend").held, engine=engine)
+    there, back = broker.hub.flows
+    wait_until(lambda: back.armed, engine=engine)
+    assert not there.armed
