@@ -148,10 +148,12 @@ class Broker:
         drop = self.device.slow_peer == "drop"
         pump: Pump
         if route.via is None:
-            pump = pumping.make_pump(*sockets, capture=capture, prefix=prefix, drop_slow_peer=drop)
+            pump = pumping.make_pump(
+                *sockets, capture=capture, prefix=prefix, drop_slow_peer=drop, maxframes=self.device.maxframes
+            )
         else:
             sending = pumping.make_sending(sockets[1], capture, prefix, drop)
-            pump = HandlerPump(pumping.make_receiver(sockets[0]), route.via, sending)
+            pump = HandlerPump(pumping.make_receiver(sockets[0], self.device.maxframes), route.via, sending)
         flow = carrier.make_flow(pump, source, sink)
         flow.patient = not drop and self.watched_ports[sink].type == zmq.ROUTER
         return flow

@@ -5,16 +5,17 @@ A `Device` is a definition, immutable, and can be used by any number of brokers.
 with a handler, `dataclasses.replace(QUEUE, name=..., routes=...)` keeps what it knows: its socket options among them.
 """
 
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 import zmq
 from zmq import SocketType
 
 from pollbroker.errors import DeviceError
-from pollbroker.pump import Handler
+from pollbroker.frozen import FrozenDict
+from pollbroker.pump import MAXFRAMES, SUBSCRIPTION_MAX_BYTES, Handler
 
 PortName: TypeAlias = Literal["frontend", "backend"]
 SocketTypes: TypeAlias = SocketType | Iterable[SocketType]
@@ -54,6 +55,9 @@ class Device:
         frontend_options, backend_options: socket options by name that `Engine.add` sets unless told otherwise.
         slow_peer: what happens to a message whose one receiver, at a ROUTER sink, is full while others are not:
             "drop" it (counted), or "wait" (and let those behind it wait too).
+        maxframes: the most frames of a message. One that has more is dropped (counted as `too_many_frames`), so that no
+            message of a peer holds up the other brokers and control. How large a frame may be, the socket option
+            `maxmsgsize` says.
 
     Raises `DeviceError` if the definition is unsound.
     """
@@ -61,10 +65,11 @@ class Device:
     name: str
     frontend: SocketTypes
     backend: SocketTypes | None
-    routes: tuple[Route, ...]
+    routes: Sequence[Route]
     frontend_options: Options = field(default_factory=dict, hash=False)
     backend_options: Options = field(default_factory=dict, hash=False)
     slow_peer: Literal["drop", "wait"] = "drop"
+    maxframes: int = MAXFRAMES
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -78,6 +83,8 @@ class Device:
         put(self, "backend_options", self._as_options("backend_options", self.backend_options))
         if self.slow_peer not in ("drop", "wait"):
             raise DeviceError(f"device {self.name}: slow_peer is {self.slow_peer!r}: expected 'drop' or 'wait'")
+        if isinstance(self.maxframes, bool) or not isinstance(self.maxframes, int) or not 1 <= self.maxframes < 1 << 63:
+            raise DeviceError(f"device {self.name}: maxframes is {self.maxframes!r}: expected a positive integer")
         if not self.routes:
             raise DeviceError(f"device {self.name}: it has no route; expected one or two")
         for route in self.routes:
@@ -130,7 +137,7 @@ class Device:
     def _as_options(self, which: str, options: object) -> Options:
         if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
             raise DeviceError(f"device {self.name}: {which}: {options!r}: expected a mapping by option name")
-        return MappingProxyType(dict(options))
+        return FrozenDict(options)
 
     def _check_route(self, route: Route) -> None:
         where = f"device {self.name}: route {route.source} -> {route.sink}"
@@ -167,12 +174,13 @@ FORWARDER: Final = Device(
     zmq.XSUB,
     zmq.XPUB,
     (_THERE, _AND_BACK),
-    # What comes in there is subscriptions, and libzmq's XSUB removes one by a recursion for each of its bytes: a long
-    # one from any peer would overflow the stack and end the process.
-    backend_options={"maxmsgsize": 4096},
+    # What comes in there is subscriptions. One that is too long would be dropped before it reaches the XSUB; with this
+    # limit libzmq closes the connection of whoever sends one, and keeps it in none of its tables.
+    backend_options={"maxmsgsize": SUBSCRIPTION_MAX_BYTES},
 )
-"""Publishers to subscribers; subscriptions travel upstream, so only what somebody wants crosses (XSUB, XPUB). On an
-XPUB that you register yourself, set `maxmsgsize` as it is set here."""
+"""Publishers to subscribers; subscriptions travel upstream, so only what somebody wants crosses (XSUB, XPUB). A
+subscription of more than 4,096 bytes is not passed on: the connection that it came by is closed at once, and at an XPUB
+that you register yourself it is dropped (counted as `long_subscription`)."""
 
 FILTER: Final = Device("filter", zmq.SUB, zmq.PUB, (_THERE,), frontend_options={"subscribe": b""})
 """Publishers to subscribers, by a fixed list of topic prefixes: `frontend_options={"subscribe": [b"a", b"b"]}`."""
@@ -201,4 +209,6 @@ def find_device(device: Device | str) -> Device:
         return DEVICES[device.lower()]
     except (KeyError, AttributeError):
         known = ", ".join(sorted(DEVICES))
-        raise DeviceError(f"{device!r} is no device; expected a Device or one of: {known}") from None
+        near = difflib.get_close_matches(device.lower(), DEVICES, n=1) if isinstance(device, str) else ()
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise DeviceError(f"{device!r} is not a device; expected a Device or one of: {known}{hint}") from None

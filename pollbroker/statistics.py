@@ -10,6 +10,18 @@ of the frames, without framing. All are counted from the start of the broker and
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+
+DROPS: Final = (
+    "unroutable",
+    "slow_peer",
+    "interrupted",
+    "too_many_frames",
+    "long_subscription",
+    "filtered",
+    "failed",
+)
+"""The rules by which a flow may drop a message. `Counters` has a counter of each name, which says when it applies."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,12 @@ class Counters:
     slow_peer: int = 0
     """Dropped: the one peer of a ROUTER sink that it was for was full, and the device says `slow_peer="drop"`."""
     interrupted: int = 0
-    """Dropped: the sink's peer left, or the context was terminated, between the frames of the message."""
+    """Dropped: the sink's peer left, the context was terminated, or memory ran out, between the frames of the
+    message."""
+    too_many_frames: int = 0
+    """Dropped: the message had more frames than the device's `maxframes`."""
+    long_subscription: int = 0
+    """Dropped: the sink is an XSUB, and the message had a subscription too long for libzmq to remove again."""
     filtered: int = 0
     """Dropped: the handler returned None, or yielded nothing."""
     failed: int = 0
@@ -46,7 +63,7 @@ class Counters:
     @property
     def dropped(self) -> int:
         """Messages dropped by any rule; copies for a capture socket are not among them."""
-        return self.unroutable + self.slow_peer + self.interrupted + self.filtered + self.failed
+        return sum(getattr(self, name) for name in DROPS)
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,9 @@ class FlowStatistics(Counters):
     """How often the sink refused a message that could have moved."""
     stalled_s: float = 0.0
     """Seconds spent so, up to now."""
+    unread: int = 0
+    """In the statistics of a removed broker: messages that had arrived at the source, were not read, and are lost,
+    since the engine closed the socket. They are counted up to 10,000, and are not part of `received`."""
 
 
 @dataclass(frozen=True)

@@ -1005,6 +1005,54 @@ def test_long_subscription_never_ends_the_process(end: str) -> None:
     assert run_apart(script, end) == "lived\n"
 
 
+# The same where libzmq's own limit does not help: at a device of the user's own, and at the caller's sockets.
+@pytest.mark.parametrize("pump", ["native", "python"])
+@pytest.mark.parametrize("whose", ["device", "registered"])
+def test_long_subscription_never_ends_the_process_whoever_opened_the_sockets(whose: str, pump: str) -> None:
+    script = '''
+        import subprocess, sys, time, zmq
+        from pollbroker import Device, Engine, Route
+
+        OWN = Device("own", zmq.XSUB, zmq.XPUB, [Route("frontend", "backend"), Route("backend", "frontend")])
+        context = zmq.Context()
+        engine = Engine(pump=sys.argv[2])
+        if sys.argv[1] == "device":
+            broker = engine.add("news", OWN, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*")
+            address = broker.backend.endpoints[0]
+        else:
+            xsub, xpub = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
+            address = "tcp://127.0.0.1:%d" % xpub.bind_to_random_port("tcp://127.0.0.1")
+            broker = engine.register(xsub, xpub, OWN, name="news")
+        engine.start()
+        flow = lambda: engine.broker_statistics("news").flows["backend"]
+
+        def wait_for(condition):
+            end_s = time.monotonic() + 20
+            while not condition():
+                assert time.monotonic() < end_s, flow()
+                time.sleep(0.001)
+
+        # In a process of its own: closing such an XSUB overflows the stack there too.
+        PEER = """if True:
+            import os, sys, zmq
+            peer = zmq.Context().socket(zmq.XSUB)
+            peer.connect(sys.argv[1])
+            peer.send(bytes([1]) + b"a" * 1_000_000)
+            peer.send(bytes([1]) + b"short")
+            sys.stdin.readline()
+            os._exit(0)
+        """
+        leaver = subprocess.Popen([sys.executable, "-c", PEER, address], stdin=subprocess.PIPE)
+        wait_for(lambda: flow().long_subscription == 1 and flow().sent == 1)
+        leaver.communicate(b"\\n")
+        wait_for(lambda: flow().long_subscription == 2 and flow().sent == 2)
+        engine.close()
+        context.destroy(linger=0)
+        print("lived")
+    '''
+    assert run_apart(script, whose, pump) == "lived\n"
+
+
 # -- what happens under the engine ------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,9 @@
 """Device definitions: what is sound, and what is refused with a reason."""
 
-from dataclasses import FrozenInstanceError
+import copy
+import json
+import pickle
+from dataclasses import FrozenInstanceError, asdict, replace
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from pollbroker import (
     Route,
 )
 from pollbroker.device import find_device
+from pollbroker.frozen import FrozenDict
 from tests.conftest import Connect, Socket
 
 THERE = Route("frontend", "backend")
@@ -49,7 +53,7 @@ def test_device_of_ones_own_may_join_the_table(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("wrong", ["queues", "", None, 5, Device, b"queue", ["queue"], zmq.ROUTER])
 def test_what_is_no_device_is_refused(wrong: Any, engine: Engine) -> None:
-    expected = "is no device; expected a Device or one of: filter, forwarder, queue, reflector, streamer"
+    expected = "is not a device; expected a Device or one of: filter, forwarder, queue, reflector, streamer"
     with pytest.raises(DeviceError, match=expected):
         find_device(wrong)
     with pytest.raises(DeviceError, match=expected):
@@ -63,10 +67,50 @@ def test_device_is_immutable() -> None:
         QUEUE.frontend_options["router_mandatory"] = 0  # type: ignore[index]
     options = {"sndhwm": 1}
     routes = [THERE]
-    device = Device("mine", zmq.PULL, zmq.PUSH, routes, backend_options=options)  # type: ignore[arg-type]
+    device = Device("mine", zmq.PULL, zmq.PUSH, routes, backend_options=options)
     options["sndhwm"] = 2
     routes.append(BACK)
     assert (device.backend_options["sndhwm"], device.routes) == (1, (THERE,))
+
+
+@pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES)
+def test_device_can_be_pickled_and_copied(device: Device) -> None:
+    for other in (pickle.loads(pickle.dumps(device)), copy.copy(device), copy.deepcopy(device)):
+        assert other == device
+        with pytest.raises(TypeError, match="cannot be changed"):
+            other.frontend_options["sndhwm"] = 1  # type: ignore[index]
+
+
+def test_device_can_be_used_with_asdict_and_replace() -> None:
+    fields = asdict(FORWARDER)
+    assert fields["backend_options"] == {"maxmsgsize": 4096}
+    assert fields["name"] == "forwarder"
+    assert json.loads(json.dumps(fields))["maxframes"] == 4096
+    assert replace(FORWARDER, name="other").backend_options == FORWARDER.backend_options
+
+
+@pytest.mark.parametrize("call", ["clear()", "pop('a')", "popitem()", "setdefault('b', 1)", "update(b=1)"])
+def test_frozen_dictionary_refuses_every_change(call: str) -> None:
+    frozen = FrozenDict(a=1)
+    with pytest.raises(TypeError, match="this mapping cannot be changed; make a dict of it"):
+        eval(f"frozen.{call}", {"frozen": frozen})
+    with pytest.raises(TypeError, match="cannot be changed"):
+        frozen |= {"b": 2}
+    with pytest.raises(TypeError, match="cannot be changed"):
+        del frozen["a"]
+    assert frozen == {"a": 1}
+
+
+@pytest.mark.parametrize("maxframes", [0, -1, 1.5, None, True, "10", 1 << 63])
+def test_maxframes_must_be_a_positive_integer(maxframes: Any) -> None:
+    with pytest.raises(DeviceError, match=r"^device mine: maxframes is .*: expected a positive integer"):
+        Device("mine", zmq.PULL, zmq.PUSH, (THERE,), maxframes=maxframes)
+
+
+@pytest.mark.parametrize("name", ["quue", "Forwader", "steamer"])
+def test_misspelt_device_is_told_the_nearest_one(name: str) -> None:
+    with pytest.raises(DeviceError, match=r"did you mean '(queue|forwarder|streamer)'\?$"):
+        find_device(name)
 
 
 @pytest.mark.parametrize("name", ["", None, 5, b"mine"])

@@ -404,7 +404,7 @@ def test_a_violation_travels_between_processes() -> None:
 
 # -- the command -------------------------------------------------------------------------------------------------------
 
-FORGETFUL = next(mutant for mutant in MUTANTS if mutant.claim == "held frame forgotten")
+FORGETFUL = next(mutant for mutant in MUTANTS if mutant.claim == "held message forgotten")
 
 
 def test_fuzz_tries_seeds_and_says_so() -> None:

@@ -11,7 +11,8 @@ import zmq
 
 from pollbroker.pump import EMPTY, FULL, LIMIT, HandlerPump, Pump, choose_pumping
 from pollbroker.pump.python import EventReader
-from pollbroker.pump.sending import DROPPED, REFUSED, SENT, Sending, receiver
+from pollbroker.pump.receiving import Receiver
+from pollbroker.pump.sending import DROPPED, REFUSED, SENT, Sending
 from tests.conftest import Connect, Socket
 from tests.test_pump import MAKERS, Line
 
@@ -260,7 +261,7 @@ def test_receiver_gives_a_message_or_none(context: zmq.Context[Socket], connect:
     pull = context.socket(zmq.PULL)
     pull.bind("inproc://source")
     push = connect(zmq.PUSH, "inproc://source")
-    receive = receiver(pull)
+    receive = Receiver(pull)
     assert receive() is None
     push.send_multipart([b"1", b""])
     assert receive() == [b"1", b""]

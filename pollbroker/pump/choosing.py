@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Final
 
 from pollbroker.errors import ConfigError
-from pollbroker.pump import hub, python, sending
+from pollbroker.pump import hub, python, receiving, sending
 from pollbroker.pump.contract import (
     CollectorFactory,
     EventReaderFactory,
@@ -36,7 +36,7 @@ class Pumping:
 PYTHON: Final = Pumping(
     "python",
     make_pump=python.Pump,
-    make_receiver=sending.receiver,
+    make_receiver=receiving.Receiver,
     make_sending=sending.Sending,
     make_event_reader=python.EventReader,
     make_flow=hub.Flow,

@@ -10,7 +10,7 @@ cdef class Bell:
     cdef readonly int place
     cdef object wake
 
-    def __init__(self, Hub hub not None, int place, wake):
+    def __cinit__(self, Hub hub not None, int place, wake):
         self.hub = hub
         self.place = place
         self.wake = wake
@@ -55,7 +55,7 @@ cdef class Collector:
     cdef dict wakes
     cdef epoll_event events[MOST_EVENTS]
 
-    def __init__(self, int epoll, dict wakes not None):
+    def __cinit__(self, int epoll, dict wakes not None):
         self.epoll = epoll
         self.wakes = wakes
 

@@ -27,9 +27,23 @@ FULL: Final = 1
 LIMIT: Final = 2
 """The budget is spent; there may be more."""
 
+MAXFRAMES: Final = 4096
+"""The most frames that a message may have, unless the device says otherwise. A message is read whole before it is sent,
+so this bounds how long a single message of any peer can keep the loop: to about a millisecond (4 in Python)."""
+
+BURST_FRAMES: Final = 4096
+"""A pump that has moved, or discarded, so many frames comes back with LIMIT after the message that it is at."""
+
+SUBSCRIPTION_MAX_BYTES: Final = 4096
+"""The longest subscription that is sent to an XSUB. libzmq 4.3.5 removes one by a recursion for each of its bytes
+(`trie_t::rm_helper` in trie.cpp), so that a long one from any peer would overflow the stack and end the process."""
+
 
 class Pump(Protocol):
-    """Moves whole messages from a source to a sink: until the source is empty, the sink full, or the budget spent."""
+    """Moves whole messages from a source to a sink: until the source is empty, the sink full, or the budget spent.
+
+    A message is read whole before its first frame is offered, and is held whole while the sink refuses it.
+    """
 
     @property
     def received(self) -> int:
@@ -52,9 +66,17 @@ class Pump(Protocol):
         A dropped message counts against the limits like one that was sent. The message that exceeds `limit_bytes` is
         still moved whole.
 
-        Raises `zmq.ZMQError` for what neither EAGAIN, EINTR nor EHOSTUNREACH explains; a first frame that could not be
-        offered for that reason is still held.
+        Raises `zmq.ZMQError` for what neither EAGAIN, EINTR nor EHOSTUNREACH explains; a message whose first frame
+        could not be offered for that reason is still held.
         """
+
+    def discard_rest(self) -> None:
+        """Read and drop what is left of a message that has too many frames, and of which a part was discarded, so
+        that whoever reads the source next begins with a message. Raises `zmq.ZMQError`."""
+
+    def count_unread(self, limit_messages: int, /) -> int:
+        """How many messages the source has to give, up to the limit. They are read and lost: for a source that is
+        about to be closed. Raises `zmq.ZMQError`."""
 
 
 class PumpFactory(Protocol):
@@ -69,9 +91,11 @@ class PumpFactory(Protocol):
         capture: Socket | None = None,
         prefix: bytes | None = None,
         drop_slow_peer: bool = True,
+        maxframes: int = MAXFRAMES,
     ) -> Pump:
         """Arguments: a `capture` socket for copies of what was sent, which a `prefix` frame precedes if there is one;
-        `drop_slow_peer`: whether a message for a ROUTER's one full peer is dropped (counted), or held."""
+        `drop_slow_peer`: whether a message for a ROUTER's one full peer is dropped (counted), or held; `maxframes`: a
+        message of more frames is dropped (counted)."""
 
 
 class Sending(Protocol):
@@ -89,7 +113,7 @@ class Sending(Protocol):
         """Offer a whole message: SENT, REFUSED (offer it again later) or DROPPED (counted)."""
 
     def add_to(self, counters: Counters, /) -> Counters:
-        """`counters` with the sending side filled in."""
+        """`counters` with the sending side added."""
 
 
 class SendingFactory(Protocol):
@@ -100,10 +124,49 @@ class SendingFactory(Protocol):
     ) -> Sending: ...
 
 
-class ReceiverFactory(Protocol):
-    """Makes a function that receives one message without waiting, or gives None. It raises `zmq.ZMQError`."""
+class Receiver(Protocol):
+    """The source of a flow, and the counters of what came from it."""
 
-    def __call__(self, socket: Socket, /) -> Callable[[], list[bytes] | None]: ...
+    @property
+    def received(self) -> int:
+        """Messages taken from the source so far."""
+
+    @property
+    def received_bytes(self) -> int:
+        """The bytes of their frames."""
+
+    @property
+    def dropped(self) -> int:
+        """Messages that were dropped while they were read."""
+
+    @property
+    def burst_frames(self) -> int:
+        """Frames read since this was last set to 0."""
+
+    @burst_frames.setter
+    def burst_frames(self, value: int, /) -> None: ...
+
+    def __call__(self) -> list[bytes] | None:
+        """The next message, without waiting; None if there is none. An empty list: a message, or a part of one that
+        has too many frames, was read and dropped (counted); there may be more.
+
+        Raises `zmq.ZMQError` (a message that was begun is counted as interrupted) and `MemoryError` (likewise).
+        """
+
+    def discard_rest(self) -> None:
+        """See `Pump`."""
+
+    def count_unread(self, limit_messages: int, /) -> int:
+        """See `Pump`."""
+
+    def add_to(self, counters: Counters, /) -> Counters:
+        """`counters` with the receiving side added."""
+
+
+class ReceiverFactory(Protocol):
+    """Makes the receiving side of a flow."""
+
+    def __call__(self, source: Socket, maxframes: int = MAXFRAMES, /) -> Receiver: ...
 
 
 class EventReaderFactory(Protocol):

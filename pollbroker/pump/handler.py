@@ -8,10 +8,10 @@ that one message, is counted, and is logged once a second at most.
 import logging
 import reprlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeGuard
 
-from pollbroker.pump.contract import EMPTY, FULL, LIMIT, Handler, Message, Sending
+from pollbroker.pump.contract import BURST_FRAMES, EMPTY, FULL, LIMIT, Handler, Message, Receiver, Sending
 from pollbroker.pump.sending import REFUSED
 from pollbroker.statistics import Counters
 
@@ -21,25 +21,24 @@ _LOG_INTERVAL_S: Final = 1.0
 
 
 class HandlerPump:
-    """Moves what `receive` takes through `handler` to where `sending` sends it; see `pollbroker.pump.contract`."""
+    """Moves what `receiver` takes through `handler` to where `sending` sends it; see `pollbroker.pump.contract`."""
 
-    def __init__(self, receive: Callable[[], list[bytes] | None], handler: Handler, sending: Sending) -> None:
-        self._receive = receive
+    def __init__(self, receiver: Receiver, handler: Handler, sending: Sending) -> None:
+        self._receiver = receiver
         self._handler = handler
         self._sending = sending
         self._held: list[bytes] | None = None
         self._rest: Iterator[Message] | None = None
         self._last_log_s = float("-inf")
-        self._received = 0
-        self._received_frames = 0
-        self._received_bytes = 0
         self._added = 0
         self._filtered = 0
         self._failed = 0
+        self.discard_rest = receiver.discard_rest
+        self.count_unread = receiver.count_unread
 
     @property
     def received(self) -> int:
-        return self._received
+        return self._receiver.received
 
     @property
     def sent(self) -> int:
@@ -51,39 +50,36 @@ class HandlerPump:
 
     def counters(self) -> Counters:
         return self._sending.add_to(
-            Counters(
-                received=self._received,
-                received_frames=self._received_frames,
-                received_bytes=self._received_bytes,
-                held=self.held,
-                added=self._added,
-                filtered=self._filtered,
-                failed=self._failed,
+            self._receiver.add_to(
+                Counters(held=self.held, added=self._added, filtered=self._filtered, failed=self._failed)
             )
         )
 
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:
-        receive, send = self._receive, self._sending.send
-        messages, begun = 0, self._received_bytes
-        while messages < limit_messages and self._received_bytes - begun < limit_bytes:
+        receiver, send = self._receiver, self._sending.send
+        messages, begun = 0, receiver.received_bytes
+        receiver.burst_frames = 0
+        while (
+            messages < limit_messages
+            and receiver.received_bytes - begun < limit_bytes
+            and receiver.burst_frames < BURST_FRAMES
+        ):
             message = self._held
             if message is None:
                 if self._rest is not None:
                     message = self._next(self._rest, first=False)
                 else:
-                    frames = receive()
+                    frames = receiver()
                     if frames is None:
                         return EMPTY
-                    self._received += 1
-                    self._received_frames += len(frames)
-                    self._received_bytes += sum(map(len, frames))
-                    message = self._handle(frames)
+                    message = self._handle(frames) if frames else None
                 self._held = message
             if message is not None:
                 try:
                     outcome = send(message)
                 except BaseException:
-                    if self._sending.placed + self._filtered + self._failed == self._received + self._added:
+                    gone = receiver.dropped + self._sending.placed + self._filtered + self._failed
+                    if gone == receiver.received + self._added:
                         self._held = None  # a later frame of it failed, or its copy
                     raise
                 if outcome == REFUSED:

@@ -38,7 +38,7 @@ cdef class Flow:
     cdef bint stalling, sink_is_trusted
     cdef double stalled_before_s, stalled_since
 
-    def __init__(self, Pump pump not None, int source, int sink):
+    def __cinit__(self, Pump pump not None, int source, int sink):
         self.pump = pump
         self.source = source
         self.sink = sink
@@ -48,13 +48,9 @@ cdef class Flow:
     cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes, double now_s) except -1:
         """Let the pump work once, take on the state that its outcome means, and say whether the sink was touched."""
         cdef Pump pump = self.pump
-        cdef uint64_t sent = pump.sending.sent_, received = pump.received_
+        cdef uint64_t sent = pump.sending.sent_, received = pump.receiver.received_
         cdef bint held = pump.holding
-        cdef int outcome
-        with nogil:
-            outcome = pump._move(limit_messages, limit_bytes)
-        if outcome == ERROR:
-            raise _error(pump.code)
+        cdef int outcome = pump._move(limit_messages, limit_bytes)
         if pump.sending.sent_ != sent or not pump.holding:
             if self.stalling:
                 self._end_stall(now_s)
@@ -68,7 +64,7 @@ cdef class Flow:
                 self.stalls += 1
                 self.stalling = True
                 self.stalled_since = now_s
-        return held or pump.received_ != received
+        return held or pump.receiver.received_ != received
 
     cdef void _sink_says(self, bint room) noexcept:
         """This stalled flow's sink says whether it has room. If it said so before and refused, only time can tell."""
@@ -114,7 +110,7 @@ cdef class Hub:
     cdef int ports
     cdef bint roused, ended
 
-    def __init__(self, owner, list ready not None, tuple sockets not None, tuple guarded not None, tuple flows not None):
+    def __cinit__(self, owner, list ready not None, tuple sockets not None, tuple guarded not None, tuple flows not None):
         self.owner = owner
         self.ready = ready
         self.sockets = sockets

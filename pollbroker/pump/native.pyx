@@ -3,8 +3,8 @@
 
 Rules that hold here, and in `python.py`, its twin:
 
-1. Nothing is asked per message. Receive without waiting; offer the first frame without waiting.
-2. A first frame that the sink refuses is held. Nothing is lost: the rest of the message is still in the source.
+1. Nothing is asked per message. Receive a message without waiting; offer its first frame without waiting.
+2. A message whose first frame the sink refuses is held whole, and offered again later.
 3. Once a first frame is accepted, the rest of the message follows before anything else does.
 4. A frame that was refused in the middle of a message is never sent again: it would begin a new message.
 
@@ -25,11 +25,14 @@ from libc.string cimport memcpy
 import zmq
 from zmq.backend.cython import _zmq
 
+from pollbroker.pump.contract import BURST_FRAMES as _BURST_FRAMES
 from pollbroker.pump.contract import DRAINED as _DRAINED
 from pollbroker.pump.contract import EMPTY as _EMPTY
 from pollbroker.pump.contract import FULL as _FULL
 from pollbroker.pump.contract import LIMIT as _LIMIT
+from pollbroker.pump.contract import MAXFRAMES as _MAXFRAMES
 from pollbroker.pump.contract import RETRY as _RETRY
+from pollbroker.pump.contract import SUBSCRIPTION_MAX_BYTES as _SUBSCRIPTION_MAX_BYTES
 from pollbroker.pump.contract import FlowState as _FlowState
 from pollbroker.pump.sending import DROPPED as _DROPPED
 from pollbroker.pump.sending import REFUSED as _REFUSED
@@ -40,7 +43,7 @@ cdef extern from "limits.h" nogil:
     int INT_MAX
 
 cdef extern from "errno.h" nogil:
-    int EAGAIN, EINTR, EHOSTUNREACH
+    int EAGAIN, EINTR, EHOSTUNREACH, ENOMEM
 
 cdef struct zmq_msg_t:
     uint64_t opaque[8]
@@ -54,10 +57,16 @@ ctypedef void *(*data_function)(zmq_msg_t *) noexcept nogil
 ctypedef int (*errno_function)() noexcept nogil
 ctypedef int (*getsockopt_function)(void *, int, void *, size_t *) noexcept nogil
 
-_libzmq = ctypes.CDLL(_zmq.__file__)
+try:
+    _libzmq = ctypes.CDLL(_zmq.__file__)
+except OSError as error:
+    raise ImportError(f"pyzmq's own module cannot be opened to find libzmq in it: {error}") from error
 
 cdef uintptr_t _address(str name) except 0:
-    return ctypes.cast(getattr(_libzmq, name), ctypes.c_void_p).value
+    try:
+        return ctypes.cast(getattr(_libzmq, name), ctypes.c_void_p).value
+    except AttributeError:
+        raise ImportError(f"{_zmq.__file__} has no symbol {name}: this build of pyzmq hides its libzmq") from None
 
 cdef msg_function zmq_msg_init = <msg_function> _address("zmq_msg_init")
 cdef msg_function zmq_msg_close = <msg_function> _address("zmq_msg_close")
@@ -76,7 +85,11 @@ cdef enum:
     SNDMORE = 2
     ZMQ_EVENTS = 15
 
-# What became of a first frame that was offered to the sink, and of the call as a whole.
+cdef enum:
+    BURST_FRAMES = 4096
+    SUBSCRIPTION_MAX_BYTES = 4096
+
+# What became of a message that was read or offered to the sink, and of the call as a whole.
 cdef enum:
     EMPTY = 0
     FULL = 1
@@ -84,8 +97,10 @@ cdef enum:
     ERROR = 3
     SENT = 4
     DROP = 5
+    KEPT = 6
 
 assert (EMPTY, FULL, LIMIT) == (_EMPTY, _FULL, _LIMIT)
+assert (BURST_FRAMES, SUBSCRIPTION_MAX_BYTES) == (_BURST_FRAMES, _SUBSCRIPTION_MAX_BYTES)
 
 
 cdef object _error(int code):
@@ -105,7 +120,7 @@ cdef int _events(void *socket) noexcept nogil:
     return events
 
 
-cdef int _receive(zmq_msg_t *msg, void *socket, size_t *size) noexcept nogil:
+cdef inline int _receive(zmq_msg_t *msg, void *socket, size_t *size) noexcept nogil:
     """zmq_msg_recv without waiting, again after EINTR: 0, with the frame's size, or the errno."""
     cdef int result, code
     while True:
@@ -118,7 +133,7 @@ cdef int _receive(zmq_msg_t *msg, void *socket, size_t *size) noexcept nogil:
             return code
 
 
-cdef int _send(zmq_msg_t *msg, void *socket, int flags) noexcept nogil:
+cdef inline int _send(zmq_msg_t *msg, void *socket, int flags) noexcept nogil:
     """zmq_msg_send, again after EINTR: 0, or the errno."""
     cdef int code
     while zmq_msg_send(msg, socket, flags) < 0:
@@ -143,10 +158,10 @@ cdef int _send_settled(zmq_msg_t *msg, void *socket, int flags) noexcept nogil:
 cdef class EventReader:
     """Reads a socket's ZMQ_EVENTS: `reader() -> int`. Raises `zmq.ZMQError`."""
 
-    cdef object socket
+    cdef object socket  # keeps it alive
     cdef void *handle
 
-    def __init__(self, socket):
+    def __cinit__(self, socket):
         self.socket = socket
         self.handle = <void *> <uintptr_t> socket.underlying
 
@@ -157,6 +172,9 @@ cdef class EventReader:
         return events
 
 
+include "receiving.pxi"
+
+
 include "sending.pxi"
 
 
@@ -164,29 +182,18 @@ include "sending.pxi"
 cdef class Pump:
     """Moves whole messages from `source` to `sink`; see `pollbroker.pump.contract`."""
 
-    cdef object socket  # keeps it alive
-    cdef void *source
+    cdef Receiver receiver
     cdef Sending sending
-    cdef zmq_msg_t msg
-    cdef size_t size  # of the frame in `msg`
-    cdef bint holding, more
+    cdef bint holding
     cdef int code
-    cdef uint64_t received_, received_frames, received_bytes
 
-    def __cinit__(self):
-        zmq_msg_init(&self.msg)
-
-    def __init__(self, source, sink, *, capture=None, prefix=None, drop_slow_peer=True):
-        self.socket = source
-        self.source = <void *> <uintptr_t> source.underlying
+    def __cinit__(self, source, sink, *, capture=None, prefix=None, drop_slow_peer=True, maxframes=_MAXFRAMES):
+        self.receiver = Receiver(source, maxframes)
         self.sending = Sending(sink, capture, prefix, drop_slow_peer)
-
-    def __dealloc__(self):
-        zmq_msg_close(&self.msg)
 
     @property
     def received(self):
-        return self.received_
+        return self.receiver.received_
 
     @property
     def sent(self):
@@ -197,96 +204,59 @@ cdef class Pump:
         return int(self.holding)
 
     def counters(self):
-        return self.sending.add_to(Counters(
-            received=self.received_, received_frames=self.received_frames, received_bytes=self.received_bytes,
-            held=self.held,
-        ))
+        return self.sending.add_to(self.receiver.add_to(Counters(held=self.held)))
+
+    def discard_rest(self):
+        self.receiver.discard_rest()
+
+    def count_unread(self, uint64_t limit_messages):
+        return self.receiver.count_unread(limit_messages)
 
     def move(self, uint64_t limit_messages, uint64_t limit_bytes):
+        return self._move(limit_messages, limit_bytes)
+
+    cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes) except -1:
+        cdef Receiver receiver = self.receiver
+        cdef Sending sending = self.sending
         cdef int outcome
         with nogil:
-            outcome = self._move(limit_messages, limit_bytes)
+            outcome = self._move_without_gil(receiver, sending, limit_messages, limit_bytes)
         if outcome == ERROR:
             raise _error(self.code)
         return outcome
 
-    cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes) noexcept nogil:
-        cdef uint64_t messages = 0, moved_bytes = 0, before
-        cdef int outcome
-        while messages < limit_messages and moved_bytes < limit_bytes:
-            before = self.received_bytes - (self.size if self.holding else 0)
+    cdef int _move_without_gil(
+        self, Receiver receiver, Sending sending, uint64_t limit_messages, uint64_t limit_bytes
+    ) noexcept nogil:
+        cdef uint64_t messages = 0, moved_bytes = 0
+        cdef int outcome = KEPT
+        receiver.burst_frames = 0
+        while messages < limit_messages and moved_bytes < limit_bytes and receiver.burst_frames < BURST_FRAMES:
             if not self.holding:
-                self.code = _receive(&self.msg, self.source, &self.size)
-                if self.code != 0:
-                    return EMPTY if self.code == EAGAIN else ERROR
-                self.received_ += 1
-                self._count_received()
-                self.holding = True
-            outcome = self.sending._offer(&self.msg, self.size, self.more)
-            if outcome == FULL or outcome == ERROR:
-                self.code = self.sending.code
-                self.holding = self.sending._placed() != self.received_  # else it was the capture socket that failed
-                return outcome
-            self.holding = False
-            if self.more and self._pass_on(outcome == DROP) == ERROR:
-                return ERROR
+                outcome = receiver._read()
+                if outcome == EMPTY or outcome == ERROR:
+                    self.code = receiver.code
+                    return outcome
+                self.holding = outcome == KEPT
+            if self.holding:
+                outcome = sending._send_message(receiver)
+                if outcome == SENT:
+                    self.holding = False
+                    receiver.used = 0
+                else:
+                    if outcome == FULL or outcome == ERROR:
+                        self.code = sending.code
+                        # On an error it is held, unless it was a later frame that failed, or the copy for the capture.
+                        self.holding = receiver._dropped() + sending._placed() != receiver.received_
+                    else:
+                        self.holding = False
+                    if not self.holding:
+                        receiver._forget()
+                    if outcome != DROP:
+                        return outcome
             messages += 1
-            moved_bytes += self.received_bytes - before
+            moved_bytes += receiver.message_bytes
         return LIMIT
-
-    cdef void _count_received(self) noexcept nogil:
-        self.more = zmq_msg_more(&self.msg) != 0
-        self.received_frames += 1
-        self.received_bytes += self.size
-
-    cdef int _pass_on(self, bint dropped) noexcept nogil:
-        """Send what follows a first frame that was accepted, or read what follows one that was dropped, and no further.
-
-        libzmq has announced those frames, and delivers messages whole: they are there.
-        """
-        while self.more:
-            self.code = _receive(&self.msg, self.source, &self.size)
-            if self.code != 0:
-                if not dropped:
-                    self.sending._interrupt()
-                return ERROR
-            self._count_received()
-            if not dropped and self.sending._follow(&self.msg, self.size, self.more) == ERROR:
-                self.code = self.sending.code
-                return ERROR
-        return SENT
-
-
-@cython.final
-cdef class Receiver:
-    """Receives from a socket without waiting: `receiver() -> list[bytes] | None`. Raises `zmq.ZMQError`."""
-
-    cdef object socket
-    cdef void *handle
-
-    def __init__(self, socket):
-        self.socket = socket
-        self.handle = <void *> <uintptr_t> socket.underlying
-
-    def __call__(self):
-        cdef zmq_msg_t msg
-        cdef size_t size = 0
-        cdef int code
-        cdef bint more = True
-        cdef list frames = []
-        zmq_msg_init(&msg)
-        try:
-            while more:
-                code = _receive(&msg, self.handle, &size)
-                if code != 0:
-                    if code == EAGAIN and not frames:
-                        return None
-                    raise _error(code)
-                more = zmq_msg_more(&msg) != 0
-                frames.append(PyBytes_FromStringAndSize(<char *> zmq_msg_data(&msg), size))
-        finally:
-            zmq_msg_close(&msg)
-        return frames
 
 
 include "hub.pxi"

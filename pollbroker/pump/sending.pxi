@@ -4,6 +4,11 @@
 # calls it for every frame.
 
 
+cdef inline bint _is_long_subscription(const char *data, size_t size) noexcept nogil:
+    """Return True if an XSUB would take the frame for a subscription, or the end of one, and it is too long."""
+    return size > SUBSCRIPTION_MAX_BYTES and (data[0] == 0 or data[0] == 1)
+
+
 @cython.final
 cdef class Sending:
     """The sink of a flow, its capture socket, and the counters of both; see `sending.py`."""
@@ -11,7 +16,7 @@ cdef class Sending:
     cdef object sockets  # keeps them alive
     cdef void *sink
     cdef void *capture
-    cdef bint sink_is_router, sink_is_pair, capture_is_pair, drop_slow_peer
+    cdef bint sink_is_router, sink_is_pair, sink_is_xsub, capture_is_pair, drop_slow_peer
     cdef object prefix
     cdef const char *prefix_data
     cdef size_t prefix_size
@@ -21,17 +26,18 @@ cdef class Sending:
     cdef bint copies_lost
 
     cdef uint64_t sent_, sent_frames, sent_bytes
-    cdef uint64_t unroutable, slow_peer, interrupted, captured, capture_dropped
+    cdef uint64_t unroutable, slow_peer, interrupted, long_subscription, captured, capture_dropped
     cdef uint64_t message_frames, message_bytes
     cdef bint broken
     cdef int code
 
-    def __init__(self, sink, capture, prefix, drop_slow_peer):
+    def __cinit__(self, sink, capture, prefix, drop_slow_peer):
         self.sockets = sink if capture is None else (sink, capture)
         self.sink = <void *> <uintptr_t> sink.underlying
         self.capture = <void *> <uintptr_t> capture.underlying if capture is not None else NULL
         self.sink_is_router = sink.type == zmq.ROUTER
         self.sink_is_pair = sink.type == zmq.PAIR
+        self.sink_is_xsub = sink.type == zmq.XSUB
         self.capture_is_pair = capture is not None and capture.type == zmq.PAIR
         self.drop_slow_peer = drop_slow_peer and self.sink_is_router
         self.prefix = prefix
@@ -55,14 +61,15 @@ cdef class Sending:
 
     cdef uint64_t _placed(self) noexcept nogil:
         """Messages that are accounted for: sent, or dropped here."""
-        return self.sent_ + self.unroutable + self.slow_peer + self.interrupted
+        return self.sent_ + self.unroutable + self.slow_peer + self.interrupted + self.long_subscription
 
     def add_to(self, counters):
-        """`counters` with the sending side filled in."""
+        """`counters` with the sending side added."""
         return replace(
             counters,
             sent=self.sent_, sent_frames=self.sent_frames, sent_bytes=self.sent_bytes,
-            unroutable=self.unroutable, slow_peer=self.slow_peer, interrupted=self.interrupted,
+            unroutable=self.unroutable, slow_peer=self.slow_peer, long_subscription=self.long_subscription,
+            interrupted=counters.interrupted + self.interrupted,
             captured=self.captured, capture_dropped=self.capture_dropped,
         )
 
@@ -73,6 +80,14 @@ cdef class Sending:
         cdef int outcome = SENT
         cdef char *data
         cdef Py_ssize_t size
+        if self.sink_is_xsub:
+            for frame in message:
+                PyBytes_AsStringAndSize(frame, &data, &size)
+                if _is_long_subscription(data, size):
+                    self.long_subscription += 1
+                    return _DROPPED
+        self.message_frames = last + 1
+        self.message_bytes = 0
         for i in range(last + 1):
             PyBytes_AsStringAndSize(message[i], &data, &size)
             if zmq_msg_init_size(&msg, size) != 0:
@@ -80,7 +95,8 @@ cdef class Sending:
                     self._interrupt()
                 raise MemoryError()
             memcpy(zmq_msg_data(&msg), data, size)
-            outcome = self._offer(&msg, size, i < last) if i == 0 else self._follow(&msg, size, i < last)
+            self.message_bytes += size
+            outcome = self._offer(&msg, i < last) if i == 0 else self._follow(&msg, i < last)
             zmq_msg_close(&msg)
             if outcome == ERROR:
                 raise _error(self.code)
@@ -88,7 +104,31 @@ cdef class Sending:
                 break
         return _REFUSED if outcome == FULL else _DROPPED if outcome == DROP else _SENT
 
-    cdef int _offer(self, zmq_msg_t *msg, size_t size, bint more) noexcept nogil:
+    cdef int _send_message(self, Receiver read) noexcept nogil:
+        """Offer the message that a receiver has read: SENT, FULL (offer it again later), DROP (counted) or ERROR.
+
+        Unless it is to be offered again, the receiver has to forget it: what was not sent is in there still.
+        """
+        cdef size_t i, last = read.used - 1
+        cdef zmq_msg_t *frame
+        cdef int outcome
+        if self.sink_is_xsub:
+            for i in range(read.used):
+                frame = read._frame(i)
+                if _is_long_subscription(<const char *> zmq_msg_data(frame), zmq_msg_size(frame)):
+                    self.long_subscription += 1
+                    return DROP
+        self.message_frames = read.used
+        self.message_bytes = read.message_bytes
+        outcome = self._offer(&read.first, last > 0)
+        if outcome != SENT:
+            return outcome
+        for i in range(last):
+            if self._follow(&read.rest[i], i + 1 < last) == ERROR:
+                return ERROR
+        return SENT
+
+    cdef int _offer(self, zmq_msg_t *msg, bint more) noexcept nogil:
         """Offer a message's first frame: SENT, FULL (offer it again later), DROP (counted) or ERROR (as FULL)."""
         cdef int flags = DONTWAIT | SNDMORE if more else DONTWAIT
         if self.sink_is_router and not more:
@@ -99,8 +139,6 @@ cdef class Sending:
         self.code = _send_settled(msg, self.sink, flags) if self.drop_slow_peer else _send(msg, self.sink, flags)
         if self.code == 0:
             self.broken = False
-            self.message_frames = 1
-            self.message_bytes = size
             return SENT if more else self._complete()
         self._forget_copies()
         if self.code == EHOSTUNREACH:
@@ -113,10 +151,8 @@ cdef class Sending:
             return DROP
         return FULL
 
-    cdef int _follow(self, zmq_msg_t *msg, size_t size, bint more) noexcept nogil:
+    cdef int _follow(self, zmq_msg_t *msg, bint more) noexcept nogil:
         """Send the next frame of a message whose first frame was accepted: SENT or ERROR."""
-        self.message_frames += 1
-        self.message_bytes += size
         # The next peer of a PAIR would be given the rest of a broken message as a message of its own.
         if not (self.broken and self.sink_is_pair):
             if self.capture != NULL and not self.broken:

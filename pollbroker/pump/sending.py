@@ -4,14 +4,14 @@ twin.
 The rules are those of `native.pyx`; `python.py` and `handler.py` share them through this room.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from errno import EHOSTUNREACH
 from typing import Final, TypeAlias
 
 import zmq
 
-from pollbroker.pump.contract import Socket
+from pollbroker.pump.contract import SUBSCRIPTION_MAX_BYTES, Socket
 from pollbroker.statistics import Counters
 
 SENT: Final = 0
@@ -39,16 +39,14 @@ def send_settled(socket: Socket, frame: Part, flags: int) -> None:
         socket.send(frame, flags, False)
 
 
-def receiver(socket: Socket) -> Callable[[], list[bytes] | None]:
-    """A function that receives one message without waiting, or gives None. It raises `zmq.ZMQError`."""
+def has_long_subscription(message: Sequence[Part]) -> bool:
+    """Return True if an XSUB would take a frame of this message for a subscription, or the end of one, and that is
+    longer than libzmq can remove again. An XSUB looks at every frame, not only at the first (xsub.cpp)."""
+    return any(len(frame) > SUBSCRIPTION_MAX_BYTES and _body(frame)[0] <= 1 for frame in message)
 
-    def receive() -> list[bytes] | None:
-        try:
-            return socket.recv_multipart(DONTWAIT)
-        except zmq.Again:
-            return None
 
-    return receive
+def _body(frame: Part) -> bytes:
+    return frame if isinstance(frame, bytes) else frame.bytes
 
 
 class Sending:
@@ -65,6 +63,7 @@ class Sending:
         self._send = sink.send
         self._is_router = sink.type == zmq.ROUTER
         self._is_pair = sink.type == zmq.PAIR
+        self._is_xsub = sink.type == zmq.XSUB
         self._drop_slow_peer = drop_slow_peer and self._is_router
         self._capture = capture
         self._prefix = [] if prefix is None else [prefix]
@@ -78,11 +77,15 @@ class Sending:
         self.unroutable = 0
         self.slow_peer = 0
         self.interrupted = 0
+        self.long_subscription = 0
         self.captured = 0
         self.capture_dropped = 0
 
-    def send(self, message: list[bytes]) -> int:
+    def send(self, message: Sequence[Part]) -> int:
         """Offer a whole message: SENT, REFUSED (offer it again later) or DROPPED (counted)."""
+        if self._is_xsub and has_long_subscription(message):
+            self.long_subscription += 1
+            return DROPPED
         last = len(message) - 1
         outcome = self.offer(message[0], last > 0)
         if outcome == SENT:
@@ -177,10 +180,10 @@ class Sending:
     @property
     def placed(self) -> int:
         """Messages that are accounted for: sent, or dropped here."""
-        return self.sent + self.unroutable + self.slow_peer + self.interrupted
+        return self.sent + self.unroutable + self.slow_peer + self.interrupted + self.long_subscription
 
     def add_to(self, counters: Counters) -> Counters:
-        """`counters` with the sending side filled in."""
+        """`counters` with the sending side added."""
         return replace(
             counters,
             sent=self.sent,
@@ -188,7 +191,8 @@ class Sending:
             sent_bytes=self.sent_bytes,
             unroutable=self.unroutable,
             slow_peer=self.slow_peer,
-            interrupted=self.interrupted,
+            interrupted=counters.interrupted + self.interrupted,
+            long_subscription=self.long_subscription,
             captured=self.captured,
             capture_dropped=self.capture_dropped,
         )

@@ -19,6 +19,7 @@ class Mutant(NamedTuple):
 
 
 PUMP: Final = "pollbroker.pump.python:Pump"
+RECEIVER: Final = "pollbroker.pump.receiving:Receiver"
 SENDING: Final = "pollbroker.pump.sending:Sending"
 HANDLER: Final = "pollbroker.pump.handler:HandlerPump"
 HUB: Final = "pollbroker.pump.hub:Hub"
@@ -29,86 +30,102 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     # -- the pump
     Mutant(
         "frames swapped",
-        f"{PUMP}._finish",
-        (
-            (
-                "            self._sending.follow(frame, more)\n",
-                "            if more:\n"
-                "                ahead = self._source.recv(DONTWAIT, False)\n"
-                "                self._count_received(ahead)\n"
-                "                more = ahead.more\n"
-                "                self._sending.follow(ahead, True)\n"
-                "                moved_bytes += len(ahead)\n"
-                "            self._sending.follow(frame, more)\n",
-            ),
-        ),
+        f"{RECEIVER}.read",
+        (("            message.append(frame)\n", "            message.insert(max(1, len(message) - 1), frame)\n"),),
     ),
     Mutant(
         "message split at FULL",
         f"{PUMP}.move",
         (
-            ("offer(frame, frame.more)", "offer(frame, frame.more and not self.__dict__.pop('_was_held', False))"),
-            ("                return FULL\n", "                self._was_held = True\n                return FULL\n"),
+            (
+                "                    outcome = send(message)\n",
+                "                    outcome = send(message[:1] if self.__dict__.pop('_was_held', False) else message)\n",
+            ),
+            (
+                "                    return FULL\n",
+                "                    self._was_held = True\n                    return FULL\n",
+            ),
         ),
     ),
     Mutant(
-        "held frame forgotten",
-        f"{PUMP}.move",
-        (("                return FULL\n", "                self._held = None\n                return FULL\n"),),
-    ),
-    Mutant(
-        "held frame overwritten by the next",
-        f"{PUMP}.move",
-        (("            if frame is None:\n", "            if frame is None or frame is self._held:\n"),),
-    ),
-    Mutant(
-        "held frame sent twice",
+        "held message forgotten",
         f"{PUMP}.move",
         (
             (
-                "            self._held = None\n            messages += 1\n",
-                "            self._held = None if frame.more or self._sending.sent % 7 != 3 else frame\n"
+                "                    return FULL\n",
+                "                    self._held = None\n                    return FULL\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "held message overwritten by the next",
+        f"{PUMP}.move",
+        (
+            (
+                "            if message is None:\n                message = read()\n",
+                "            if True:\n                message = read()\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "held message sent twice",
+        f"{PUMP}.move",
+        (
+            (
+                "                self._held = None\n            messages += 1\n",
+                "                self._held = None if len(message) > 1 or sending.sent % 7 != 3 else message\n"
                 "            messages += 1\n",
             ),
         ),
     ),
     Mutant(
-        "rest not discarded after EHOSTUNREACH",
+        "rest of a message left in the source after EHOSTUNREACH",
         f"{PUMP}.move",
-        (("self._finish() if outcome == SENT else self._discard()", "self._finish() if outcome == SENT else 0"),),
-    ),
-    Mutant(
-        "rest discarded too far",
-        f"{PUMP}._discard",
         (
             (
-                "        return read_bytes\n",
-                "        try:\n"
-                "            while self._source.recv(DONTWAIT, False).more:\n"
-                "                pass\n"
-                "        except zmq.Again:\n"
-                "            pass\n"
-                "        return read_bytes\n",
+                "                self._held = None\n            messages += 1\n",
+                "                self._held = message[1:] or None if outcome == 2 else None\n            messages += 1\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "the message behind one that is dropped is dropped with it",
+        f"{PUMP}.move",
+        (
+            (
+                "                self._held = None\n            messages += 1\n",
+                "                self._held = None\n                if outcome == 2:\n                    read()\n"
+                "            messages += 1\n",
             ),
         ),
     ),
     Mutant(
         "budget of messages ignored",
         f"{PUMP}.move",
-        (("messages < limit_messages and moved_bytes < limit_bytes", "moved_bytes < limit_bytes"),),
+        (("messages < limit_messages and moved_bytes < limit_bytes and", "moved_bytes < limit_bytes and"),),
     ),
     Mutant(
         "budget of bytes ignored",
         f"{PUMP}.move",
-        (("messages < limit_messages and moved_bytes < limit_bytes", "messages < limit_messages"),),
+        (("messages < limit_messages and moved_bytes < limit_bytes and", "messages < limit_messages and"),),
     ),
     Mutant(
         "budget spent taken for source empty", f"{PUMP}.move", (("        return LIMIT\n", "        return EMPTY\n"),)
     ),
     Mutant(
         "frames counted as messages",
-        f"{PUMP}._count_received",
-        (("self._received_frames += 1", "self._received_frames += 1; self._received += frame.more"),),
+        f"{RECEIVER}._count",
+        (("self.received_frames += 1", "self.received_frames += 1; self.received += frame.more"),),
+    ),
+    Mutant(
+        "last frame of a long message cut off",
+        f"{RECEIVER}.read",
+        (
+            (
+                "            message.append(frame)\n",
+                "            if len(message) < 4:\n                message.append(frame)\n",
+            ),
+        ),
     ),
     # -- sending
     Mutant(

@@ -1,0 +1,127 @@
+"""How one message is received without waiting: its first frame, then the rest, before anything is done with it.
+
+`receiving.pxi` is the native twin; `python.py` and `handler.py` share the rules through this room:
+
+1. A message is read whole before it is handed on. libzmq announces a message when all of its frames are there.
+2. A message of more than `maxframes` frames is dropped. It is discarded a part at a time, so that no peer can keep the
+   loop busy with one message; the counters count it when the first part is discarded.
+3. What ends in the middle of a message (the context is terminated, memory runs out) counts it as interrupted.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+import zmq
+
+from pollbroker.pump.contract import BURST_FRAMES, MAXFRAMES, Socket
+from pollbroker.statistics import Counters
+
+DONTWAIT: Final = int(zmq.DONTWAIT)
+
+
+class Receiver:
+    """The source of a flow, and the counters of what came from it; see `pollbroker.pump.contract`."""
+
+    def __init__(self, source: Socket, maxframes: int = MAXFRAMES) -> None:
+        self._recv = source.recv
+        self._maxframes = maxframes
+        self._discarding = False
+        self.received = 0
+        self.received_frames = 0
+        self.received_bytes = 0
+        self.too_many_frames = 0
+        self.interrupted = 0
+        self.burst_frames = 0
+        self.message_bytes = 0
+        """Bytes of the message, or the part of one, that was read last."""
+
+    def __call__(self) -> list[bytes] | None:
+        frames = self.read()
+        if not frames:
+            return None if frames is None else []
+        try:
+            return [frame.bytes for frame in frames]
+        except MemoryError:
+            self.interrupted += 1
+            raise
+
+    def read(self) -> list[zmq.Frame] | None:
+        """As a call, but with the frames as libzmq has them, so that nothing is copied."""
+        self.message_bytes = 0
+        if self._discarding:
+            self._discard(BURST_FRAMES)
+            return []
+        try:
+            frame = self._recv(DONTWAIT, False)
+        except zmq.Again:
+            return None
+        self.received += 1
+        self._count(frame)
+        message = [frame]
+        while frame.more:
+            if len(message) >= self._maxframes:
+                self.too_many_frames += 1
+                self._discarding = True
+                return []
+            try:
+                frame = self._recv(DONTWAIT, False)
+            except zmq.Again:
+                self.interrupted += 1  # the connection was taken down with the rest of the message
+                return []
+            except BaseException as error:
+                self.interrupted += 1
+                self._discarding = not isinstance(error, zmq.ZMQError)  # such as KeyboardInterrupt: the rest is there
+                raise
+            self._count(frame)
+            message.append(frame)
+        return message
+
+    def discard_rest(self) -> None:
+        while self._discarding:
+            self._discard(BURST_FRAMES)
+
+    def count_unread(self, limit_messages: int, /) -> int:
+        self.discard_rest()
+        messages = 0
+        while messages < limit_messages:
+            try:
+                messages += not self._recv(DONTWAIT, False).more
+            except zmq.Again:
+                break
+        return messages
+
+    def _discard(self, most_frames: int) -> None:
+        """Read and drop at most so many of the frames that are left of a message."""
+        for _ in range(most_frames):
+            try:
+                frame = self._recv(DONTWAIT, False)
+            except zmq.Again:
+                self._discarding = False
+                return
+            self._count(frame)
+            if not frame.more:
+                self._discarding = False
+                return
+
+    def _count(self, frame: zmq.Frame) -> None:
+        size = len(frame)
+        self.received_frames += 1
+        self.received_bytes += size
+        self.message_bytes += size
+        self.burst_frames += 1
+
+    @property
+    def dropped(self) -> int:
+        """Messages that were dropped while they were read."""
+        return self.too_many_frames + self.interrupted
+
+    def add_to(self, counters: Counters) -> Counters:
+        """`counters` with the receiving side added."""
+        return replace(
+            counters,
+            received=self.received,
+            received_frames=self.received_frames,
+            received_bytes=self.received_bytes,
+            too_many_frames=self.too_many_frames,
+            interrupted=counters.interrupted + self.interrupted,
+        )
