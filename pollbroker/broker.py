@@ -1,7 +1,8 @@
 """Brokers: a device at work. Its ports, its flows with the hub that lets them move, and its life from start to end."""
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,14 +12,21 @@ import zmq
 
 from pollbroker.device import Device, Route
 from pollbroker.errors import DeviceError
+from pollbroker.frozen import FrozenDict
 from pollbroker.port import Port
 from pollbroker.pump import DRAINED, PYTHON, RETRY, Flow, FlowState, HandlerPump, Hub, Pump, Pumping
 from pollbroker.statistics import BrokerStatistics, FlowStatistics
+from pollbroker.timers import Handle
+
+_logger = logging.getLogger("pollbroker")
 
 RETRY_FIRST_S: Final = 0.0005
 RETRY_MOST_S: Final = 0.02
 """A sink that refuses although it says POLLOUT (XPUB_NODROP, one slow peer of a mandatory ROUTER) gives no wake-up:
 it is tried again after half a millisecond, then after twice that, up to 20 ms: 50 times a second."""
+
+UNREAD_MOST: Final = 10_000
+"""How many unread messages a removal counts at each source: more would keep the other brokers waiting."""
 
 _RETRIES_THAT_DOUBLE: Final = 10
 """More than it takes to reach the most; after a thousand the power of two is no float any more."""
@@ -40,6 +48,13 @@ class BrokerState(StrEnum):
     """See `Broker.error`."""
 
 
+def describe_error(error: BaseException) -> str:
+    """The error's own words, behind its type unless it is libzmq's; some errors, such as MemoryError, have none."""
+    if isinstance(error, zmq.ZMQError):
+        return str(error)
+    return ": ".join(filter(None, (type(error).__name__, str(error))))
+
+
 FINAL_STATES: Final = frozenset({BrokerState.REMOVED, BrokerState.ENDED, BrokerState.FAILED})
 
 
@@ -53,7 +68,7 @@ class Surroundings:
     """Have a hub's `wake` called with this place when something happens at this port."""
     unwatch: Callable[[Port], None]
     """No longer: the port is about to be closed, or the caller's again."""
-    call_later: Callable[[float, Callable[[], None]], object]
+    call_later: Callable[[float, Callable[[], None]], Handle]
     clock: Callable[[], float]
 
 
@@ -183,8 +198,8 @@ class Broker:
         flow.retries += 1
         self._surroundings.call_later(delay_s, retry)
 
-    def fail(self, error: zmq.ZMQError) -> None:
-        """End for an error of one of the sockets: the context's end is an orderly one, anything else a failure."""
+    def fail(self, error: Exception) -> None:
+        """End for an error: the end of the sockets' context is an orderly one, anything else a failure."""
         self.look_alive()
         if self.state not in FINAL_STATES:
             self._end(error)
@@ -199,11 +214,14 @@ class Broker:
                     self._end(error)
                     return
 
-    def _end(self, error: zmq.ZMQError) -> None:
-        if error.errno == zmq.ETERM:
+    def _end(self, error: Exception) -> None:
+        if isinstance(error, zmq.ZMQError) and error.errno == zmq.ETERM:
             self._finish(BrokerState.ENDED)
         else:
             self.error = error
+            # An error of a socket says all that there is to say; of any other the place where it was raised matters.
+            trace = None if isinstance(error, zmq.ZMQError) else error
+            _logger.error("brokers.%s: failed: %s", self.name, describe_error(error), exc_info=trace)
             self._finish(BrokerState.FAILED)
 
     # -- what the engine is told to do --------------------------------------------------------------------------------
@@ -269,7 +287,7 @@ class Broker:
         try:
             for _ in range(2):  # a first refusal may be stale; then the sink is asked, and tried again if it says so
                 self.follow(self.hub.work(1, 1, self._surroundings.clock()))
-        except zmq.ZMQError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this broker alone
             self.fail(error)
 
     def end_removal(self) -> None:
@@ -277,14 +295,29 @@ class Broker:
         if self.state not in FINAL_STATES:
             self._finish(BrokerState.REMOVED)
 
+    def _count_unread(self) -> dict[int, int]:
+        """Leave no message half read: by the source of each flow, how many messages are lost with a socket that the
+        engine closes. At a socket of the caller's the next message is the caller's."""
+        unread: dict[int, int] = {}
+        try:
+            for flow in self.hub.flows:
+                if self.watched_ports[flow.source].owned:
+                    unread[flow.source] = flow.pump.count_unread(UNREAD_MOST)
+                else:
+                    flow.pump.discard_rest()
+        except zmq.ZMQError as error:
+            _logger.warning("brokers.%s: what was left unread cannot be counted: %s", self.name, error)
+        return unread
+
     def _finish(self, state: BrokerState) -> None:
+        unread = self._count_unread() if state is BrokerState.REMOVED else {}
         self.state = state
         self.hub.end(self._surroundings.clock())
         for port in self.watched_ports:
             self._surroundings.unwatch(port)
         for port in self.ports:
             port.close()
-        final = self.statistics()
+        final = self.statistics(unread)
         self._gone(self)
         with _FUTURES:
             self._final = final
@@ -295,21 +328,36 @@ class Broker:
     # -- what it tells ------------------------------------------------------------------------------------------------
 
     @property
+    def home(self) -> object:
+        """See `pollbroker.claims`."""
+        return self._surroundings.ready
+
+    def used_as(self, key: int) -> str | None:
+        """See `pollbroker.claims`."""
+        known = next((port for port in self.ports if port.key == key), None)
+        return None if known is None or known.socket.closed else f"brokers.{self.name}.{known.name}"
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is held and nothing was left to read when its sockets were last settled."""
         return all(flow.state in (FlowState.WAITING, FlowState.ENDED) for flow in self.hub.flows)
 
-    def statistics(self) -> BrokerStatistics:
-        """A snapshot."""
+    def statistics(self, unread: Mapping[int, int] = FrozenDict()) -> BrokerStatistics:
+        """A snapshot; `unread` by the source of each flow."""
         return BrokerStatistics(
             name=self.name,
             device=self.device.name,
             state=self.state,
-            error=None if self.error is None else str(self.error),
-            flows={self.watched_ports[flow.source].name: self._flow_statistics(flow) for flow in self.hub.flows},
+            error=None if self.error is None else describe_error(self.error),
+            flows=FrozenDict(
+                {
+                    self.watched_ports[flow.source].name: self._flow_statistics(flow, unread.get(flow.source, 0))
+                    for flow in self.hub.flows
+                }
+            ),
         )
 
-    def _flow_statistics(self, flow: Flow) -> FlowStatistics:
+    def _flow_statistics(self, flow: Flow, unread: int) -> FlowStatistics:
         return FlowStatistics(
             **vars(flow.pump.counters()),
             source=self.watched_ports[flow.source].name,
@@ -317,6 +365,7 @@ class Broker:
             state=FlowState(flow.state).name.lower(),
             stalls=flow.stalls,
             stalled_s=flow.stalled_s(self._surroundings.clock()),
+            unread=unread,
         )
 
     def __repr__(self) -> str:

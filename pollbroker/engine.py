@@ -11,11 +11,12 @@ from typing import Any, Final, Self
 
 import zmq
 
-from pollbroker.broker import Broker
+from pollbroker.broker import Broker, describe_error
 from pollbroker.calls import run_handle
 from pollbroker.device import Device, Options, find_device
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError, EngineError
+from pollbroker.frozen import FrozenDict
 from pollbroker.loop import Loop
 from pollbroker.opening import SETTLING_DOWN_S, check_prefixes, make_plan, roomy_context
 from pollbroker.pump import Socket
@@ -77,10 +78,12 @@ class Engine(Loop):
         self.context: zmq.Context[Any] = roomy_context() if context is None else context
         """Where `add` opens sockets."""
         self._owns_context = context is None
-        self._table = Table(self.context, self._pumping, self._surroundings, self.stop)
+        self._table = Table(self.context, self._pumping, self._surroundings)
         self._drains: dict[Future[tuple[str, ...]], None] = {}
         self._at_close: list[Handle] = []
         self._thread: threading.Thread | None = None
+        self._ended_by: BaseException | None = None
+        """What ended the engine's own thread, if it was not told to end."""
         self._beginning_or_end = threading.RLock()
         self._ending = False
 
@@ -126,7 +129,9 @@ class Engine(Loop):
         give_up_s = time.monotonic() + SETTLING_DOWN_S
         while True:
             try:
-                return self._calls.call(self._table.add, name, found, plan, capture_prefixes)
+                broker = self._calls.call(self._table.add, name, found, plan, capture_prefixes)
+                self._go_on()
+                return broker
             except EndpointError as error:
                 patient = not self._calls.in_own_turn() and time.monotonic() < give_up_s
                 if not (patient and self._table.released.explain(error)):
@@ -157,7 +162,9 @@ class Engine(Loop):
         if backend is frontend and found.backend is None:
             backend = None
         sockets = {"frontend": frontend, "backend": backend, "capture": capture}
-        return self._calls.call(self._table.register, name, found, sockets, capture_prefixes)
+        broker = self._calls.call(self._table.register, name, found, sockets, capture_prefixes)
+        self._go_on()
+        return broker
 
     def remove(self, name: str, *, timeout_s: float = 1.0) -> BrokerStatistics:
         """End a broker, and return its final statistics: what a flow still held is a message that was not delivered.
@@ -237,22 +244,50 @@ class Engine(Loop):
             pump=self._pumping.name,
             waiter=self._waiter.name,
             turns=self._turns,
-            brokers={name: self._table.statistics(name) for name in self._table.snapshot()},
+            brokers=FrozenDict({name: self._table.statistics(name) for name in self._table.snapshot()}),
         )
 
     # -- beginning and end --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Run in a thread of its own, until `stop()` or `close()`. Raises `EngineError` if it runs already."""
+        """Run in a thread of its own, until `stop()` or `close()`, or until nothing is left to do (see `run`).
+
+        If it returned since nothing was left to do, it runs again as soon as a broker is added. A `SystemExit` or
+        `KeyboardInterrupt` that a handler, a timer, a reader or a call raises ends the thread: that is logged, and
+        `close` raises `EngineError` from it.
+
+        Raises `EngineError` if it runs already.
+        """
         self._calls.check_usable()
         with self._beginning_or_end:
             self._check_not_running()
-            if self._thread is not None and self._thread.is_alive() and not self._stopping:
+            if self._thread is not None and self._thread.is_alive() and not self._stopping and not self._ran_out:
                 raise EngineError("the engine is running already")
-            if self._thread is not None:
-                self._thread.join()
-            self._thread = threading.Thread(target=self.run, name="pollbroker", daemon=True)
-            self._thread.start()
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        self._ended_by = None
+        self._thread = threading.Thread(target=self._run_in_thread, name="pollbroker", daemon=True)
+        self._thread.start()
+
+    def _run_in_thread(self) -> None:
+        try:
+            self.run()
+        except BaseException as error:  # nobody is above this thread: the log tells, and `close`
+            self._ended_by = error
+            _logger.critical("the engine's thread was ended by %s", describe_error(error), exc_info=error)
+
+    def _go_on(self) -> None:
+        """After a broker was added: a thread that returned since nothing was left to do runs again."""
+        if self._ran_out and self._thread is not None and not self._calls.in_own_turn():
+            with self._beginning_or_end:
+                if self._ran_out and not (self._calls.running or self._calls.closed or self._ending):
+                    self._start_thread()
+
+    def _is_over(self) -> bool:
+        return self._table.is_dead and super()._is_over()
 
     def on_close(self, callback: Callable[[], Any]) -> Handle:
         """Have it called when the engine closes: whoever attached a socket closes it there. Returns its handle."""
@@ -270,7 +305,8 @@ class Engine(Loop):
         their `linger`. If sockets that others opened in it are open still, that is left behind with a warning, and ends
         when they are closed. Closing again does nothing.
 
-        Raises `EngineError` if called from within a turn of the loop.
+        Raises `EngineError` if called from within a turn of the loop; and, when everything is closed, if the engine's
+        own thread was ended by a `SystemExit` or `KeyboardInterrupt` of a handler, a timer, a reader or a call.
         """
         if self._calls.closed:
             return
@@ -283,9 +319,10 @@ class Engine(Loop):
                 try:
                     self._end(timeout_s)
                 finally:
-                    self._ending = (
-                        self._calls.closed
-                    )  # if something such as Ctrl-C came between, it can be called again
+                    self._ending = self._calls.closed  # if Ctrl-C came between, it can be called again
+            ended_by, self._ended_by = self._ended_by, None
+        if ended_by is not None:
+            raise EngineError(f"the engine's thread was ended by {describe_error(ended_by)}") from ended_by
 
     def _end(self, timeout_s: float) -> None:
         removals = self._calls.call(self._table.begin_removing_all, timeout_s)
@@ -298,7 +335,7 @@ class Engine(Loop):
         with self._calls.lock:
             self._close()
         for broker in removals:
-            lost = sum(flow.held for flow in broker.removed.result().flows.values())
+            lost = sum(flow.held + flow.unread for flow in broker.removed.result().flows.values())
             if lost:
                 _logger.warning("brokers.%s: closed with %d messages undelivered", broker.name, lost)
 
@@ -327,4 +364,14 @@ class Engine(Loop):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except EngineError:
+            if error is None or not self.closed:
+                raise  # else the block has an error of its own to tell, and this one is in the log
+
+    def __repr__(self) -> str:
+        doing = "closed" if self.closed else "running" if self.running else "not running"
+        count = len(self._table)
+        brokers = f"{count} broker{'' if count == 1 else 's'}"
+        return f"<Engine {doing}, {brokers}, {self._pumping.name} pump, {self._waiter.name} waiter>"

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-import zmq
-
 from pollbroker.broker import Surroundings
 from pollbroker.calls import Calls, run_handle
 from pollbroker.errors import ConfigError, EngineError
@@ -63,30 +61,41 @@ class Loop:
         self._timers = Timers(self._clock)
         self._calls = Calls(self._work_at_hand)
         self._waiter.add(self._calls.fileno(), self._calls.hush)
-        self._readers = Readers(self._waiter, self._pumping)
         self._ready: list[Hub] = []
+        self._readers = Readers(self._waiter, self._pumping, home=self._ready)
         self._woken: list[Hub] = []
         self._wake_hub = self._wake  # one bound method for all bells
         self._turns = 0
         self._surroundings = Surroundings(self._ready, self._watch, self._unwatch, self._timers.add, self._clock)
         self._stopping = False
+        self._ran_out = False
+        """Whether the last `run` returned because nothing was left to do."""
 
     # -- driving it ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Run in this thread until `stop()`, or until the engine's context is terminated.
+        """Run in this thread until `stop()`, or until nothing is left to do: every broker has ended or failed by
+        itself, and there is no reader, timer or call to serve.
+
+        A broker ends by itself when the context of its sockets is terminated. An engine that was given no broker yet,
+        or whose last one was removed, goes on: it waits for the next.
 
         In the main thread Ctrl-C ends it between two turns, so that nothing is lost, and raises `KeyboardInterrupt`.
+        `SystemExit` and `KeyboardInterrupt` that a handler, a timer, a reader or a call raises end it too, and are
+        raised here; any other exception of theirs is logged, and it goes on. An exception that comes from nowhere of
+        the user's (such as a `MemoryError` while a message is received) ends the one broker that it concerns.
 
         Raises `EngineError` if it runs already.
         """
         self._calls.check_usable()
         with self._calls.claimed():
+            self._ran_out = False
             try:
                 with self._calls.hearing_signals(self.stop):
-                    self._turn(0 if self._stopping else None)
-                    while not self._stopping:
+                    self._turn(0 if self._stopping or self._is_over() else None)
+                    while not (self._stopping or self._is_over()):
                         self._turn(None)
+                self._ran_out = not self._stopping
             finally:
                 self._stopping = False
 
@@ -109,8 +118,9 @@ class Loop:
 
     @property
     def stopping(self) -> bool:
-        """Whether `stop` was called and no `run` has ended for it yet: whoever drives it by `step` may want to end."""
-        return self._stopping
+        """Whether `run` would return: `stop` was called and no `run` has ended for it yet, or nothing is left to do
+        (see `run`). Whoever drives the engine by `step` may want to end."""
+        return self._stopping or self._is_over()
 
     @property
     def closed(self) -> bool:
@@ -189,11 +199,10 @@ class Loop:
                 worked += 1
                 try:
                     flags = hub.work(messages, size, now_s)
-                except zmq.ZMQError as error:
-                    hub.owner.fail(error)
-                else:
                     if flags:
                         hub.owner.follow(flags)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this one broker
+                    hub.owner.fail(error)
                 now_s = self._clock()
                 if now_s >= end_s:
                     break
@@ -203,6 +212,10 @@ class Loop:
         finally:
             self._ready[:0] = ready[worked:]
         return ready
+
+    def _is_over(self) -> bool:
+        """Return True if nothing is left to do, and nothing can come."""
+        return not (self._ready or self._readers or self._calls.pending() or self._timers.first())
 
     def _end_turn(self) -> None:
         """Whatever else is to be done at the end of each turn."""
@@ -235,11 +248,10 @@ class Loop:
             self._woken.append(hub)
         try:
             flags = hub.wake(place)
-        except zmq.ZMQError as error:
-            hub.owner.fail(error)
-        else:
             if flags:
                 hub.owner.follow(flags)
+        except Exception as error:  # noqa: BLE001 - as above
+            hub.owner.fail(error)
 
     def _tell_interest(self, worked: list[Hub]) -> None:
         """Have the waiter watch for what can wake the flows that may have changed, and for nothing else."""

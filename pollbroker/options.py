@@ -26,6 +26,55 @@ _ENGINE_OWNS: Final = frozenset({"SNDTIMEO", "RCVTIMEO"})
 _CUTS_MESSAGES: Final = "CONFLATE"
 """It keeps the last frame of the last message, so it splits messages (zmq_setsockopt(3))."""
 
+_SWITCH: Final = (0, 1)
+_NOT_NEGATIVE: Final = (0, None)
+_OR_DEFAULT: Final = (-1, None)
+"""-1 stands for the system's default, for no limit, or for never."""
+
+RANGES: Final[Mapping[str, tuple[int, int | None]]] = {
+    "AFFINITY": _NOT_NEGATIVE,
+    "BACKLOG": _NOT_NEGATIVE,
+    "CONNECT_TIMEOUT": _NOT_NEGATIVE,
+    "CURVE_SERVER": _SWITCH,
+    "HANDSHAKE_IVL": _NOT_NEGATIVE,
+    "HEARTBEAT_IVL": _NOT_NEGATIVE,
+    "HEARTBEAT_TIMEOUT": _NOT_NEGATIVE,
+    "HEARTBEAT_TTL": (0, 6_553_599),
+    "IMMEDIATE": _SWITCH,
+    "INVERT_MATCHING": _SWITCH,
+    "IPV6": _SWITCH,
+    "LINGER": _OR_DEFAULT,
+    "MAXMSGSIZE": _OR_DEFAULT,
+    "MULTICAST_HOPS": (1, None),
+    "MULTICAST_MAXTPDU": (1, None),
+    "PLAIN_SERVER": _SWITCH,
+    "PROBE_ROUTER": _SWITCH,
+    "RATE": (1, None),
+    "RCVBUF": _OR_DEFAULT,
+    "RCVHWM": _NOT_NEGATIVE,
+    "RECONNECT_IVL": _OR_DEFAULT,
+    "RECONNECT_IVL_MAX": _NOT_NEGATIVE,
+    "RECOVERY_IVL": _NOT_NEGATIVE,
+    "ROUTER_HANDOVER": _SWITCH,
+    "ROUTER_MANDATORY": _SWITCH,
+    "ROUTER_RAW": _SWITCH,
+    "SNDBUF": _OR_DEFAULT,
+    "SNDHWM": _NOT_NEGATIVE,
+    "TCP_KEEPALIVE": (-1, 1),
+    "TCP_KEEPALIVE_CNT": _OR_DEFAULT,
+    "TCP_KEEPALIVE_IDLE": _OR_DEFAULT,
+    "TCP_KEEPALIVE_INTVL": _OR_DEFAULT,
+    "TCP_MAXRT": _NOT_NEGATIVE,
+    "TOS": _NOT_NEGATIVE,
+    "XPUB_MANUAL": _SWITCH,
+    "XPUB_NODROP": _SWITCH,
+    "XPUB_VERBOSE": _SWITCH,
+    "XPUB_VERBOSER": _SWITCH,
+    "ZAP_ENFORCE_DOMAIN": _SWITCH,
+}
+"""The least and the greatest value of an option (None: no bound), by zmq_setsockopt(3). libzmq says no more than
+"Invalid argument" of most, and takes some that it cannot use."""
+
 _REPEATABLE: Final = frozenset({"SUBSCRIBE", "UNSUBSCRIBE", "TCP_ACCEPT_FILTER"})
 
 
@@ -63,9 +112,11 @@ def set_options(place: str, socket: zmq.Socket[Any], options: Iterable[tuple[Soc
 def _find(place: str, name: str) -> SocketOption:
     option = SocketOption.__members__.get(name.upper()) if isinstance(name, str) else None
     if option is None:
-        near = difflib.get_close_matches(str(name).lower(), [o.name.lower() for o in SocketOption], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{place}: {name!r} is no socket option{hint}")
+        refused = {*_NOT_FOR_USERS, *_ENGINE_OWNS, _CUTS_MESSAGES}
+        settable = [one.lower() for one in SocketOption.__members__ if one not in refused]
+        near = difflib.get_close_matches(str(name).lower(), settable, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{place}: {name!r} is not a socket option{hint}")
     if option.name in _NOT_FOR_USERS:
         raise ConfigError(f"{place}: option {name}: it can only be read")
     if option.name in _ENGINE_OWNS:
@@ -98,6 +149,12 @@ def _checked(where: str, option: SocketOption, value: object) -> Value:
     bits = 63 if option._opt_type is _OptType.int64 else 31
     if not -(2**bits) <= value < 2**bits:
         raise ConfigError(f"{where}: {value!r}: expected an integer of {bits + 1} bits")
+    least, most = RANGES.get(option.name, (value, None))
+    if value < least or (most is not None and value > most):
+        expected = (
+            f"{least} or more" if most is None else "0 or 1" if (least, most) == _SWITCH else f"{least} to {most}"
+        )
+        raise ConfigError(f"{where}: {value!r}: expected {expected}")
     if option is SocketOption.USE_FD and value != -1 and not _is_socket(value):
         raise ConfigError(f"{where}: {value!r}: expected the descriptor of an open socket")  # else libzmq aborts
     return value

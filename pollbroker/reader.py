@@ -7,6 +7,7 @@ from typing import Any
 
 import zmq
 
+from pollbroker.claims import CLAIMS
 from pollbroker.errors import EngineError
 from pollbroker.pump import Pumping, Socket
 from pollbroker.waiting import Waiter
@@ -17,14 +18,24 @@ _logger = logging.getLogger("pollbroker")
 class Reader:
     """A callback that is called, once a turn, as long as its socket or descriptor has something to read."""
 
-    def __init__(self, target: Socket | int, callback: Callable[[], Any], pumping: Pumping) -> None:
+    def __init__(
+        self, target: Socket | int, callback: Callable[[], Any], pumping: Pumping, *, home: object = None
+    ) -> None:
         if not isinstance(target, int) and not hasattr(target, "getsockopt"):
             raise EngineError(f"{target!r} cannot be read; expected a ZeroMQ socket or a descriptor")
         if not isinstance(target, int) and target.closed:
             raise EngineError(f"{target!r} cannot be read; expected an open socket")
         self.target = target
+        self.key = None if isinstance(target, int) else int(target.underlying)
+        """What identifies a socket while it is open; None for a descriptor."""
+        self.home = home
+        """See `pollbroker.claims`."""
         self._callback = callback
         self._read_events = None if isinstance(target, int) else pumping.make_event_reader(target)
+
+    def used_as(self, key: int) -> str | None:
+        """See `pollbroker.claims`."""
+        return None if key != self.key or isinstance(self.target, int) or self.target.closed else "a reader's"
 
     def has_input(self) -> bool:
         """Settle the socket, and say whether the callback is due. A descriptor is asked by the waiter alone."""
@@ -45,18 +56,25 @@ class Reader:
 class Readers:
     """The readers of a loop: who is watched, and whose callback is due."""
 
-    def __init__(self, waiter: Waiter, pumping: Pumping) -> None:
+    def __init__(self, waiter: Waiter, pumping: Pumping, *, home: object) -> None:
         self.ready: dict[Reader, None] = {}
         """Those whose callbacks are due, in the order in which they became so."""
         self._waiter = waiter
         self._pumping = pumping
+        self._home = home
         self._readers: dict[Socket | int, Reader] = {}
 
     def add(self, target: Socket | int, callback: Callable[[], Any]) -> None:
         """Have a target watched; a second callback for one takes the place of the first."""
         self.remove(target)
-        reader = Reader(target, callback, self._pumping)
-        self._waiter.add(target, partial(self._notice, reader))
+        reader = Reader(target, callback, self._pumping, home=self._home)
+        if reader.key is not None:
+            CLAIMS.take(reader.key, reader, "add_reader")
+        try:
+            self._waiter.add(target, partial(self._notice, reader))
+        except BaseException:
+            self._give_back(reader)
+            raise
         self._readers[target] = reader
         self._notice_input(reader)
 
@@ -67,7 +85,16 @@ class Readers:
             return False
         self.ready.pop(reader, None)
         self._waiter.remove(target)
+        self._give_back(reader)
         return True
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    @staticmethod
+    def _give_back(reader: Reader) -> None:
+        if reader.key is not None:
+            CLAIMS.give_back(reader.key, reader)
 
     def remove_all(self) -> None:
         """Call nobody back any more."""

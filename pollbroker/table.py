@@ -4,12 +4,13 @@ Everything here happens in the engine's thread; `Engine` carries the calls over.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import zmq
 
 from pollbroker.broker import FINAL_STATES, Broker, BrokerState, Surroundings
+from pollbroker.claims import CLAIMS
 from pollbroker.device import Device
 from pollbroker.errors import EngineError
 from pollbroker.opening import RELEASED, Plan, lend_ports
@@ -27,20 +28,26 @@ class Table:
         context: zmq.Context[Any],
         pumping: Pumping,
         surroundings: Surroundings,
-        context_ended: Callable[[], None],
     ) -> None:
         self.released = RELEASED
         self._context = context
         self._pumping = pumping
         self._surroundings = surroundings
-        self._context_ended = context_ended
         self._brokers: dict[str, Broker] = {}
-        self._owners: dict[int, Broker] = {}  # by the key of a port
+        self._living = 0
         self._leaving: set[Broker] = set()
         self._gone = self._give_back  # one bound method for all of them
 
     def __iter__(self) -> Iterator[Broker]:
         return iter(self._brokers.values())
+
+    def __len__(self) -> int:
+        return len(self._brokers)
+
+    @property
+    def is_dead(self) -> bool:
+        """Return True if there are brokers, and every one of them has ended or failed by itself."""
+        return bool(self._brokers) and not self._living
 
     def statistics(self, name: str) -> BrokerStatistics:
         """A snapshot of one broker."""
@@ -71,7 +78,7 @@ class Table:
         self._check_free(name)
         ports = lend_ports(name, device, sockets)
         for port in ports.values():
-            self._check_new(name, port, ports)
+            self._check_different(name, port, ports)
         return self._enter(name, device, ports, prefixes)
 
     def _enter(
@@ -88,30 +95,41 @@ class Table:
             surroundings=self._surroundings,
             gone=self._gone,
         )
-        broker.start()
+        try:
+            for port in broker.ports:
+                self._claim(broker, port)
+            broker.start()
+        except BaseException:
+            self._give_claims_back(broker)
+            raise
         for port in broker.ports:
-            self._owners[port.key] = broker
             if port.owned:
                 self.released.forget(port.endpoints)
         self._brokers[name] = broker
+        self._living += 1
         return broker
+
+    def _claim(self, broker: Broker, port: Port) -> None:
+        other = CLAIMS.owner(port.key)
+        if isinstance(other, Broker) and other.home is broker.home:
+            other.look_alive()  # its socket may have been closed under the engine, and the address used again
+        CLAIMS.take(port.key, broker, f"brokers.{broker.name}.{port.name}")
+
+    @staticmethod
+    def _give_claims_back(broker: Broker) -> None:
+        for port in broker.ports:
+            CLAIMS.give_back(port.key, broker)
 
     def _give_back(self, broker: Broker) -> None:
         """It has ended: its sockets are nobody's now. Unless it was to be removed, it stays in the table to be seen."""
         if broker in self._leaving:
             self._leaving.remove(broker)
             del self._brokers[broker.name]
+        self._living -= 1
+        self._give_claims_back(broker)
         for port in broker.ports:
-            del self._owners[port.key]
             if port.owned:
                 self.released.note(port.endpoints)
-        if broker.state is BrokerState.ENDED and self._stands_in_own_context(broker):
-            others = filter(self._stands_in_own_context, self._brokers.values())
-            if all(other.state in FINAL_STATES for other in others):
-                self._context_ended()
-
-    def _stands_in_own_context(self, broker: Broker) -> bool:
-        return broker.frontend.owned or broker.frontend.socket.context is self._context
 
     def pause(self, name: str) -> None:
         """Pause a broker."""
@@ -131,7 +149,8 @@ class Table:
         self._leaving.add(broker)
         broker.begin_removal()
         if broker in self._leaving:
-            self._surroundings.call_later(timeout_s, broker.end_removal)
+            time_out = self._surroundings.call_later(timeout_s, broker.end_removal)
+            broker.removed.add_done_callback(lambda _: time_out.cancel())
         return broker
 
     def begin_removing_all(self, timeout_s: float) -> list[Broker]:
@@ -151,17 +170,12 @@ class Table:
         if name in self._brokers:
             raise EngineError(f"brokers.{name}: the name is taken; expected one that no broker of this engine has")
 
-    def _check_new(self, name: str, port: Port, ports: Mapping[str, Port]) -> None:
-        place = f"brokers.{name}.{port.name}"
+    @staticmethod
+    def _check_different(name: str, port: Port, ports: Mapping[str, Port]) -> None:
         for other in ports.values():
             if other is not port and other.key == port.key:
-                raise EngineError(f"{place}: the socket is registered twice here, as {other.name} too")
-        if port.key in self._owners:
-            self._owners[port.key].look_alive()  # it may have been closed under the engine, and its address used again
-        if port.key in self._owners:
-            owner = self._owners[port.key]
-            known = next(one for one in owner.ports if one.key == port.key)
-            raise EngineError(f"{place}: the socket is registered already, as brokers.{owner.name}.{known.name}")
+                where = f"brokers.{name}.{port.name}"
+                raise EngineError(f"{where}: the socket is registered twice here, as {other.name} too")
 
     def _known(self, name: str) -> Broker:
         broker = self._brokers.get(name)

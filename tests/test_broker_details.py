@@ -12,6 +12,7 @@ from pollbroker import QUEUE, REFLECTOR, STREAMER, Device, DeviceError, Route
 from pollbroker.broker import Broker, BrokerState, Surroundings
 from pollbroker.port import Port
 from pollbroker.pump import DRAINED, PYTHON, RETRY, FlowState, Hub, Pump, Pumping
+from pollbroker.timers import Handle
 from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
 
 
@@ -30,8 +31,9 @@ class Around:
     def watch(self, hub: Hub, place: int, port: Port) -> None:
         self.watched.append((hub, place, port))
 
-    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+    def later(self, delay_s: float, call: Callable[[], None]) -> Handle:
         self.timers.append((delay_s, call))
+        return Handle(delay_s, call)
 
     def work(self, broker: Broker, messages: int = 1000) -> None:
         """What the loop does with a hub that is ready."""

@@ -737,30 +737,6 @@ def test_released_address_is_tried_again_but_never_within_a_turn(
     RELEASED.forget([address.decode()])
 
 
-# The end of a context stops an engine that has no other: not one whose brokers stand in others.
-@pytest.mark.parametrize("own", [True, False])
-def test_engine_stops_for_the_end_of_its_own_context(make_engine: MakeEngine, own: bool) -> None:
-    ending: zmq.Context[Socket] = zmq.Context()
-    staying: zmq.Context[Socket] = zmq.Context()
-    engine = make_engine(ending if own else staying)
-    sockets: list[Socket] = []
-    for name, context in (("ending", ending), ("staying", staying)):
-        pair = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-        engine.register(*pair, STREAMER, name=name)
-        sockets += pair
-    rest(engine)
-    with apart(ending.term):
-        wait_until(lambda: engine.brokers["ending"].state == "ended", engine=engine)
-        assert engine.brokers["staying"].state == "running"
-        assert engine.stopping == own
-        for socket in sockets[:2]:
-            socket.close()
-    engine.close()
-    for socket in sockets[2:]:
-        socket.close()
-    staying.term()
-
-
 # -- beginning and end ------------------------------------------------------------------------------------------------
 
 

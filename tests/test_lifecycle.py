@@ -503,7 +503,7 @@ def test_results_and_exceptions_come_back_to_the_caller(engine: Engine, connect:
             engine.call_later(0, called.append, number)
             with pytest.raises(EngineError, match=r"^no broker is named 'nobody'"):
                 engine.remove("nobody")
-            with pytest.raises(DeviceError, match="is no device"):
+            with pytest.raises(DeviceError, match="is not a device"):
                 engine.add(name + "-", "nothing", frontend="inproc://f")
             with pytest.raises(EndpointError, match=rf"^brokers.{name}-.backend: "):
                 engine.add(name + "-", STREAMER, frontend=f"inproc://{name}-f3", backend="tcp://192.0.2.1:1")

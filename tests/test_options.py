@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pollbroker import FILTER, QUEUE, STREAMER, Engine
 from pollbroker.errors import ConfigError
-from pollbroker.options import parse_options, set_options
-from tests.conftest import Connect, wait_until
+from pollbroker.options import RANGES, parse_options, set_options
+from tests.conftest import Connect, Socket, wait_until
 
 PLACE = "brokers.orders.frontend"
 
@@ -65,18 +65,18 @@ def test_repeatable_option_may_have_one_value() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("sendhwm", "did you mean sndhwm?"),
-        ("max_msg_size", "did you mean maxmsgsize?"),
-        ("ZMQ_SNDHWM", "did you mean sndhwm?"),
-        ("no such thing at all", "is no socket option"),
-        ("", "is no socket option"),
-        (5, "5 is no socket option"),
-        (None, "is no socket option"),
+        ("sendhwm", "did you mean 'sndhwm'?"),
+        ("max_msg_size", "did you mean 'maxmsgsize'?"),
+        ("ZMQ_SNDHWM", "did you mean 'sndhwm'?"),
+        ("no such thing at all", "is not a socket option"),
+        ("", "is not a socket option"),
+        (5, "5 is not a socket option"),
+        (None, "is not a socket option"),
     ],
 )
 def test_unknown_option_is_refused(name: object, hint: str) -> None:
     message = refusal({name: 1})
-    assert "is no socket option" in message
+    assert "is not a socket option" in message
     assert hint in message
 
 
@@ -108,6 +108,33 @@ def test_each_of_several_values_is_checked() -> None:
 @pytest.mark.parametrize("value", [1 << 31, -(1 << 31) - 1, 1 << 200])
 def test_integer_out_of_range_is_refused(value: int) -> None:
     assert "expected an integer of 32 bits" in refusal({"sndhwm": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("sndhwm", -5, "0 or more"),
+        ("linger", -2, "-1 or more"),
+        ("maxmsgsize", -2, "-1 or more"),
+        ("immediate", 2, "0 or 1"),
+        ("router_mandatory", -1, "0 or 1"),
+        ("tcp_keepalive", 2, "-1 to 1"),
+        ("heartbeat_ttl", 6_553_600, "0 to 6553599"),
+        ("multicast_hops", 0, "1 or more"),
+    ],
+)
+def test_value_out_of_an_options_range_is_refused(name: str, value: int, expected: str) -> None:
+    assert refusal({name: value}).endswith(f"option {name}: {value}: expected {expected}")
+
+
+# What the table of ranges takes, libzmq takes too, at a socket that has the option.
+@pytest.mark.parametrize("name", RANGES)
+def test_bounds_of_a_range_are_taken_by_libzmq(context: zmq.Context[Socket], name: str) -> None:
+    kind = zmq.XPUB if name.startswith("XPUB") else zmq.ROUTER
+    for value in RANGES[name]:
+        if value is not None:
+            options = {name: value, "zap_domain": b"here"} if name == "ZAP_ENFORCE_DOMAIN" else {name: value}
+            set_options(PLACE, context.socket(kind), parse_options(PLACE, options))
 
 
 @pytest.mark.parametrize("value", [1 << 64, -(1 << 63) - 1])
@@ -204,8 +231,9 @@ def test_options_of_the_device_give_way_to_the_callers(engine: Engine, connect: 
     [
         ("frontend", {"subscribe": b""}, "option subscribe: libzmq refuses b'' for a PULL socket: Invalid argument"),
         ("frontend", {"router_mandatory": 1}, "option router_mandatory: libzmq refuses 1 for a PULL socket"),
-        ("backend", {"sndhwm": -5}, "option sndhwm: libzmq refuses -5 for a PUSH socket"),
-        ("capture", {"sndhvm": 5}, "'sndhvm' is no socket option; did you mean sndhwm?"),
+        ("backend", {"sndhwm": -5}, "option sndhwm: -5: expected 0 or more"),
+        ("backend", {"xpub_nodrop": 1}, "option xpub_nodrop: libzmq refuses 1 for a PUSH socket"),
+        ("capture", {"sndhvm": 5}, "'sndhvm' is not a socket option; did you mean 'sndhwm'?"),
         ("backend", {"curve_secretkey": "too short"}, "option curve_secretkey: libzmq refuses"),
     ],
 )
