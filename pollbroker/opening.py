@@ -55,7 +55,7 @@ class Plan:
                 )
         except BaseException:
             for port in opened.values():
-                port.socket.close(linger=0)
+                port.close(linger=0)
                 released.note(port.endpoints)
             raise
         return opened

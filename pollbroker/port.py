@@ -5,8 +5,12 @@ import logging
 import os
 import resource
 import socket as net
+import tempfile
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import zmq
@@ -27,12 +31,45 @@ SPARE_DESCRIPTORS: Final = 16
 """libzmq 4.3.5 needs up to a dozen at once: for a context's threads, a socket's mailbox, a listener, a name look-up."""
 
 
+@dataclass(frozen=True)
+class SocketFile:
+    """The file of an `ipc://` path that was bound here. libzmq 4.3.5 leaves it behind when the socket is closed."""
+
+    path: Path
+    """Absolute, since the program may change its directory."""
+    identity: tuple[int, int]
+    """The device and the inode, which tell it from a file that somebody else has bound at the path since."""
+    directory: Path | None = None
+    """The directory that was made for it alone."""
+
+    def remove(self) -> None:
+        """Remove the file, if it is still the one that was bound here, and its directory."""
+        with suppress(OSError):  # it is gone already, or the directory may no longer be written
+            if _identify(self.path) == self.identity:
+                self.path.unlink()
+            if self.directory is not None:
+                self.directory.rmdir()
+
+
+def _identify(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
 class Port:
     """One socket of a broker: `frontend`, `backend` or `capture`."""
 
-    __slots__ = ("endpoints", "interest", "key", "name", "owned", "plain", "socket")
+    __slots__ = ("endpoints", "files", "interest", "key", "name", "owned", "plain", "socket")
 
-    def __init__(self, name: str, socket: Socket, *, owned: bool, endpoints: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        socket: Socket,
+        *,
+        owned: bool,
+        endpoints: tuple[str, ...] = (),
+        files: tuple[SocketFile, ...] = (),
+    ) -> None:
         self.name = name
         self.socket = socket
         """The socket that the engine opened, or that was registered. Only the engine's thread may use it."""
@@ -42,6 +79,8 @@ class Port:
         """Whether the engine opened it, and so closes it."""
         self.endpoints = endpoints
         """The real addresses: what was bound, wildcards resolved, and what was connected."""
+        self.files = files
+        """The files of the `ipc://` paths among them that were bound."""
         self.plain: Socket = _plain(socket)
         self.interest = int(zmq.POLLIN)
         """The events that the waiter was last told to watch for here: at first, what it watches for by default."""
@@ -61,10 +100,16 @@ class Port:
         if self.socket.closed:
             raise zmq.ZMQError(zmq.ENOTSOCK, f"{self.name}: the socket was closed under the engine")
 
-    def close(self) -> None:
-        """Close the socket if the engine opened it; a lent one is left as it is."""
+    def close(self, *, linger: int | None = None) -> None:
+        """Close the socket if the engine opened it; a lent one is left as it is. `linger`: milliseconds, if not as set.
+
+        Its files are removed first. As long as the socket is open no other file can have the inode of one of them, so
+        that a file of somebody else's is never taken for it.
+        """
         if self.owned and not self.socket.closed:
-            self.socket.close()
+            for file in self.files:
+                file.remove()
+            self.socket.close(linger)
 
     def __repr__(self) -> str:
         return f"<Port {self.name} {' '.join(self.endpoints) or 'registered'}>"
@@ -102,15 +147,20 @@ def open_port(
         socket = context.socket(socket_type)
     except (zmq.ZMQError, OSError) as error:
         raise EngineError(f"{place}: cannot open a socket: {error.strerror}{_limits(context, error)}") from error
+    files: list[SocketFile] = []
     try:
         socket.setsockopt(zmq.LINGER, LINGER_MS)
-        endpoints = tuple(endpoints)
+        endpoints, options = tuple(endpoints), tuple(options)
         if any("://[" in endpoint.address for endpoint in endpoints):
             socket.setsockopt(zmq.IPV6, 1)  # libzmq's default is to know no such device as [::1]
         set_options(place, socket, options)
-        addresses = tuple(_attach(place, socket, endpoint) for endpoint in endpoints)
-        return Port(name, socket, owned=True, endpoints=addresses)
+        # A listener that was handed in as a descriptor is at its path already, and the file is not ours.
+        makes_files = dict(options).get(zmq.SocketOption.USE_FD, -1) == -1
+        addresses = tuple(_attach(place, socket, endpoint, files if makes_files else None) for endpoint in endpoints)
+        return Port(name, socket, owned=True, endpoints=addresses, files=tuple(files))
     except BaseException:
+        for file in files:
+            file.remove()
         socket.close(linger=0)
         raise
 
@@ -126,15 +176,14 @@ def _check_descriptors() -> None:
             os.close(descriptor)
 
 
-def _attach(place: str, socket: Socket, endpoint: Endpoint) -> str:
+def _attach(place: str, socket: Socket, endpoint: Endpoint, files: list[SocketFile] | None) -> str:
+    """Bind or connect; the real address. The file of an `ipc://` path that is bound is added to `files`.
+
+    `files` is None if the path is not bound here but by whoever handed in the descriptor of the listener.
+    """
     try:
         if endpoint.bind:
-            if _is_taken_path(endpoint.address):
-                raise zmq.ZMQError(errno.EADDRINUSE)
-            socket.bind(endpoint.address)
-            bound = socket.getsockopt(zmq.LAST_ENDPOINT)
-            assert isinstance(bound, bytes)
-            return bound.rstrip(b"\0").decode()
+            return _bind(place, socket, endpoint.address, files)
         socket.connect(endpoint.address)
     except zmq.ZMQError as error:
         verb = "bind" if endpoint.bind else "connect"
@@ -148,6 +197,45 @@ def _attach(place: str, socket: Socket, endpoint: Endpoint) -> str:
             target=_warn_unless_resolved, args=(place, endpoint), name="pollbroker-resolve", daemon=True
         ).start()
     return endpoint.address
+
+
+def _bind(place: str, socket: Socket, address: str, files: list[SocketFile] | None) -> str:
+    directory: Path | None = None
+    if files is not None:
+        if _is_taken_path(address):
+            raise zmq.ZMQError(errno.EADDRINUSE)
+        if address == "ipc://*":
+            # Without TMPDIR libzmq 4.3.5 would make its directory in the working directory, and give a relative path.
+            directory = _make_directory(place)
+            address = f"ipc://{directory}/socket"
+    try:
+        socket.bind(address)
+    except BaseException:
+        if directory is not None:
+            directory.rmdir()
+        raise
+    path = _path_of(address)
+    if files is not None and path is not None:
+        with suppress(OSError):  # somebody has removed the file at once
+            files.append(SocketFile(path, _identify(path), directory))
+    bound = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(bound, bytes)
+    return bound.rstrip(b"\0").decode()
+
+
+def _make_directory(place: str) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="pollbroker-")).absolute()
+    except OSError as error:
+        raise EndpointError(f"{place}: @ipc://*: cannot make a directory for the socket: {error}") from error
+
+
+def _path_of(address: str) -> Path | None:
+    """Where the file of an `ipc://` address is; None where there is none: an abstract name, or another transport."""
+    path = address.removeprefix("ipc://")
+    if path == address or path.startswith("@"):
+        return None
+    return Path(os.fsdecode(path.encode())).absolute()  # UTF-8 to libzmq, whatever the encoding of file names here
 
 
 _HINTS: Final = {

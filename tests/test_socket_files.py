@@ -1,0 +1,231 @@
+"""Files of `ipc://` sockets: they have absolute paths, they go with their sockets, and nobody else's goes with them."""
+
+import os
+import socket as net
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from pollbroker import EndpointError, Engine
+from pollbroker.control import attach, request
+from pollbroker.endpoint import parse_endpoints
+from pollbroker.options import parse_options
+from pollbroker.port import Port, open_port
+from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """One engine in a thread: the pumps and the waiters have nothing to do with files."""
+    with Engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, which is empty, and nothing in the environment says where temporary files go."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    for name in ("TMPDIR", "TEMPDIR", "TMP", "TEMP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return work
+
+
+def path_of(endpoint: str) -> Path:
+    assert endpoint.startswith("ipc://")
+    return Path(endpoint.removeprefix("ipc://"))
+
+
+def open_pull(context: zmq.Context[Socket], endpoints: str, **options: object) -> Port:
+    return open_port(
+        context,
+        place="test",
+        name="frontend",
+        socket_type=zmq.PULL,
+        endpoints=parse_endpoints("test", endpoints),
+        options=parse_options("test", options),
+    )
+
+
+def test_wildcard_has_an_absolute_path_outside_of_the_working_directory(
+    engine: Engine, connect: Connect, work: Path
+) -> None:
+    broker = engine.add("a", "streamer", frontend="ipc://*", backend="ipc://*")
+    paths = [path_of(port.endpoint) for port in broker.ports]
+    assert all(path.is_absolute() and path.is_socket() for path in paths)
+    assert paths[0] != paths[1]
+    assert list(work.iterdir()) == []
+    push, pull = connect(zmq.PUSH, broker.frontend.endpoint), connect(zmq.PULL, broker.backend.endpoint)
+    push.send(b"through")
+    assert pull.recv() == b"through"
+    engine.remove("a")
+    assert not any(path.exists() or path.parent.exists() for path in paths)
+
+
+def test_wildcard_follows_tmpdir(engine: Engine, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(work))
+    broker = engine.add("a", "streamer", frontend="ipc://*", backend="inproc://b")
+    assert path_of(broker.frontend.endpoint).parents[1] == work
+    engine.remove("a")
+    assert list(work.iterdir()) == []
+
+
+def test_wildcard_without_a_directory_for_temporary_files_is_told(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(EndpointError, match=r"^brokers\.a\.frontend: @ipc://\*: cannot make a directory .*missing"):
+        engine.add("a", "streamer", frontend="ipc://*", backend="inproc://b")
+
+
+def test_wildcard_that_cannot_be_bound_leaves_no_directory(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    deep = tmp_path / ("d" * 100)  # the path of a socket has 107 bytes
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with pytest.raises(EndpointError, match=r"^brokers\.a\.frontend: @ipc://\*: cannot bind: .*longer than 107"):
+        engine.add("a", "streamer", frontend="ipc://*", backend="inproc://b")
+    assert list(deep.iterdir()) == []
+
+
+def end_by_removal(engine: Engine) -> None:
+    engine.remove("a")
+
+
+def end_by_close(engine: Engine) -> None:
+    engine.close()
+
+
+def end_by_the_contexts_end(engine: Engine) -> None:
+    broker = engine.brokers["a"]
+    engine.context.term()
+    wait_until(lambda: broker.state == "ended")
+
+
+@pytest.mark.parametrize("end", [end_by_removal, end_by_close, end_by_the_contexts_end])
+def test_files_go_with_their_broker(engine: Engine, tmp_path: Path, end: Callable[[Engine], None]) -> None:
+    names = "frontend", "backend", "capture"
+    files = [tmp_path / name for name in (*names, "second")]
+    endpoints: dict[str, str] = {name: f"ipc://{tmp_path}/{name}" for name in names}
+    endpoints["backend"] += f",ipc://{tmp_path}/second"
+    engine.add("a", "streamer", **endpoints)  # type: ignore[arg-type]
+    assert all(file.is_socket() for file in files)
+    end(engine)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("with_engine", [True, False])
+def test_file_goes_with_its_control_socket(engine: Engine, tmp_path: Path, with_engine: bool) -> None:
+    server = attach(engine, f"ipc://{tmp_path}/control")
+    assert (tmp_path / "control").is_socket()
+    if with_engine:
+        engine.close()
+    else:
+        engine.call_soon_threadsafe(server.close)
+        wait_until(lambda: server.closed)
+    wait_until(lambda: not list(tmp_path.iterdir()))
+
+
+def test_file_goes_with_a_client_that_is_bound(engine: Engine, tmp_path: Path) -> None:
+    attach(engine, f">ipc://{tmp_path}/client")
+    assert request(f"@ipc://{tmp_path}/client", "LIST") == [b"OK"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("backend", ["ipc:///no/such/directory/socket", "ipc://{}/second,ipc:///no/such/directory/s"])
+def test_failed_add_leaves_no_file(engine: Engine, tmp_path: Path, backend: str) -> None:
+    with pytest.raises(EndpointError, match="cannot bind"):
+        engine.add("a", "streamer", frontend=f"ipc://{tmp_path}/first", backend=backend.format(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_path_is_free_at_once_after_removal(engine: Engine, connect: Connect, tmp_path: Path) -> None:
+    for number in range(20):
+        broker = engine.add("a", "reflector", frontend=f"ipc://{tmp_path}/again")
+        client = connect(zmq.REQ, broker.frontend.endpoint)
+        client.send(b"%d" % number)
+        assert client.recv() == b"%d" % number
+        client.close()
+        engine.remove("a")
+
+
+def test_relative_path_is_removed_from_another_directory(
+    engine: Engine, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.add("a", "streamer", frontend="ipc://in", backend="ipc://./out")
+    assert {path.name for path in work.iterdir()} == {"in", "out"}
+    monkeypatch.chdir(tmp_path)
+    engine.remove("a")
+    assert list(work.iterdir()) == []
+
+
+def test_file_that_somebody_else_has_bound_since_stays(context: zmq.Context[Socket], tmp_path: Path) -> None:
+    port = open_pull(context, f"ipc://{tmp_path}/shared")
+    (tmp_path / "shared").unlink()
+    with net.socket(net.AF_UNIX) as other:
+        other.bind(str(tmp_path / "shared"))
+        other.listen()
+        port.close()
+        with net.socket(net.AF_UNIX) as client:
+            client.connect(str(tmp_path / "shared"))
+
+
+def test_another_file_at_the_path_stays(context: zmq.Context[Socket], tmp_path: Path) -> None:
+    port = open_pull(context, f"ipc://{tmp_path}/shared")
+    (tmp_path / "shared").unlink()
+    (tmp_path / "shared").write_text("precious")
+    port.close()
+    assert (tmp_path / "shared").read_text() == "precious"
+
+
+def test_file_that_is_gone_already_is_no_error(context: zmq.Context[Socket], tmp_path: Path) -> None:
+    port = open_pull(context, f"ipc://{tmp_path}/gone")
+    (tmp_path / "gone").unlink()
+    port.close()
+    assert port.socket.closed
+
+
+def test_wildcard_directory_that_holds_something_else_stays(context: zmq.Context[Socket], work: Path) -> None:
+    port = open_pull(context, "ipc://*")
+    directory = path_of(port.endpoint).parent
+    (directory / "precious").write_text("kept")
+    port.close()
+    assert [path.name for path in directory.iterdir()] == ["precious"]
+    (directory / "precious").unlink()
+    directory.rmdir()
+
+
+def test_files_of_registered_sockets_stay(
+    engine: Engine, context: zmq.Context[Socket], connect: Connect, tmp_path: Path
+) -> None:
+    pull, push = connect(zmq.PULL), connect(zmq.PUSH)
+    pull.bind(f"ipc://{tmp_path}/mine")
+    engine.register(pull, push, "streamer", name="lent")
+    engine.remove("lent")
+    assert (tmp_path / "mine").is_socket()
+
+
+def test_listener_that_is_handed_in_keeps_its_file(
+    context: zmq.Context[Socket], connect: Connect, tmp_path: Path
+) -> None:
+    with net.socket(net.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "systemd"))
+        listener.listen()
+        port = open_pull(context, f"ipc://{tmp_path}/systemd", use_fd=os.dup(listener.fileno()))
+        connect(zmq.PUSH, f"ipc://{tmp_path}/systemd").send(b"through")
+        assert port.socket.poll(DEADLINE_MS)
+        port.close(linger=0)
+        assert (tmp_path / "systemd").is_socket()
+
+
+def test_abstract_name_has_no_file(context: zmq.Context[Socket], work: Path) -> None:
+    port = open_pull(context, f"ipc://@{work}/abstract")
+    assert port.files == ()
+    port.close()
+    assert list(work.iterdir()) == []
