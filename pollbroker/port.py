@@ -137,8 +137,11 @@ def open_port(
     socket_type: int,
     endpoints: Iterable[Endpoint],
     options: Iterable[tuple[zmq.SocketOption, Value]],
+    when_ended: str = "the engine's context was terminated; make a new Engine",
 ) -> Port:
     """A fresh socket with its options set and its endpoints bound and connected; on an error nothing is left open.
+
+    `when_ended` is what the error says if the context has ended.
 
     Raises `EndpointError`, `ConfigError` (an option that libzmq refuses), or `EngineError` if no socket can be had.
     """
@@ -146,7 +149,8 @@ def open_port(
         _check_descriptors()
         socket = context.socket(socket_type)
     except (zmq.ZMQError, OSError) as error:
-        raise EngineError(f"{place}: cannot open a socket: {error.strerror}{_limits(context, error)}") from error
+        why = when_ended if error.errno in _CONTEXT_ENDED else _why_no_socket(context, socket_type, error)
+        raise EngineError(f"{place}: cannot open a socket: {why}") from error
     files: list[SocketFile] = []
     try:
         socket.setsockopt(zmq.LINGER, LINGER_MS)
@@ -163,6 +167,27 @@ def open_port(
             file.remove()
         socket.close(linger=0)
         raise
+
+
+_CONTEXT_ENDED: Final = (zmq.ETERM, zmq.ENOTSUP, errno.EFAULT)
+"""What opening a socket fails with when the context is being terminated (libzmq), was terminated by the same object
+(pyzmq), or by another one that shares it (libzmq)."""
+
+
+def _why_no_socket(context: zmq.Context[Socket], socket_type: int, error: OSError | zmq.ZMQError) -> str:
+    if not isinstance(error, zmq.ZMQError):  # _check_descriptors
+        return (
+            f"{error.strerror}: fewer than {SPARE_DESCRIPTORS} descriptors are left; expected a higher limit "
+            f"(ulimit -n){_limits(context, error)}"
+        )
+    if error.errno == errno.EMFILE:
+        return (
+            f"too many are open; close some, or set MAX_SOCKETS on the context before its first socket, or raise the "
+            f"limit of descriptors (ulimit -n){_limits(context, error)}"
+        )
+    if error.errno == errno.EINVAL:
+        return f"this libzmq ({zmq.zmq_version()}) has no sockets of the type {socket_type!r}"
+    return error.strerror or str(error)
 
 
 def _check_descriptors() -> None:

@@ -44,6 +44,7 @@ def request(
         socket_type=zmq.REQ,
         endpoints=parsed,
         options=[(zmq.LINGER, 0)],
+        when_ended="the context was terminated; expected an open one, or none",
     )
     with port.plain as socket:
         try:
