@@ -7,7 +7,7 @@ import resource
 import socket as net
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,11 +137,13 @@ def open_port(
     socket_type: int,
     endpoints: Iterable[Endpoint],
     options: Iterable[tuple[zmq.SocketOption, Value]],
+    prepare: Callable[[Socket], None] | None = None,
     when_ended: str = "the engine's context was terminated; make a new Engine",
 ) -> Port:
     """A fresh socket with its options set and its endpoints bound and connected; on an error nothing is left open.
 
-    `when_ended` is what the error says if the context has ended.
+    `prepare` is called with the socket before anything is bound or connected. `when_ended` is what the error says if
+    the context has ended.
 
     Raises `EndpointError`, `ConfigError` (an option that libzmq refuses), or `EngineError` if no socket can be had.
     """
@@ -158,6 +160,8 @@ def open_port(
         if any("://[" in endpoint.address for endpoint in endpoints):
             socket.setsockopt(zmq.IPV6, 1)  # libzmq's default is to know no such device as [::1]
         set_options(place, socket, options)
+        if prepare is not None:
+            prepare(socket)
         # A listener that was handed in as a descriptor is at its path already, and the file is not ours.
         makes_files = dict(options).get(zmq.SocketOption.USE_FD, -1) == -1
         addresses = tuple(_attach(place, socket, endpoint, files if makes_files else None) for endpoint in endpoints)

@@ -174,9 +174,12 @@ def test_a_refused_pump_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPa
 
 
 def test_ctl_of_nobody_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    result = invoke("ctl", f"ipc://{tmp_path}/nobody", "LIST", "--timeout", "0.05")
+    result = invoke("ctl", f"ipc://{tmp_path}/nobody", "LIST", "--timeout", "1000")
     assert result.exit_code == 2
-    assert result.stderr.endswith("no answer to 'LIST' within 0.05 s\n")
+    assert result.stderr == (
+        f"pollbroker: ipc://{tmp_path}/nobody: nobody listens there: there is no such file; "
+        "expected the control socket of an engine\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["queue", "--help"], ["ctl", "--help"], ["demo", "--help"]])

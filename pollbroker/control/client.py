@@ -1,16 +1,24 @@
-"""One command to a running engine, and its reply: what `pollbroker ctl` sends."""
+"""One command to a running engine, and its reply: what `pollbroker ctl` sends.
+
+libzmq goes on trying to connect for ever and says nothing. Its socket monitor (zmq_socket_monitor(3)) tells of each
+attempt that failed, so that "nobody is there" is told at once, and apart from "somebody is there and does not answer".
+"""
 
 import math
+import socket as net
 import time
-from typing import Any
+from typing import Any, Final
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from pollbroker.control.commands import ERROR, Frames, shown
-from pollbroker.endpoint import parse_endpoints
+from pollbroker.endpoint import Endpoint, parse_endpoints
 from pollbroker.errors import ControlError, EndpointError
 from pollbroker.port import open_port
 from pollbroker.pump import Socket
+
+_MONITOR: Final = "inproc://pollbroker.control.client.{}"
 
 
 def request(
@@ -25,8 +33,8 @@ def request(
 
     It is connected to, unless marked with `@`. `context` is needed for `inproc://` only.
 
-    Raises `ControlError` if no answer comes within `timeout_s` seconds, or if the command is refused (with the reason),
-    `EndpointError`, or `EngineError` (no socket can be had).
+    Raises `ControlError` if nobody listens there (at once), if no answer comes within `timeout_s` seconds, or if the
+    command is refused (with the reason), `EndpointError`, or `EngineError` (no socket can be had).
     """
     if context is None:
         with zmq.Context[Socket]() as own:
@@ -36,30 +44,99 @@ def request(
     if len(parsed) > 1:
         raise EndpointError(f"control: {endpoint}: expected one endpoint")
     message = [part.encode() if isinstance(part, str) else part for part in (command, broker) if part is not None]
-    end_s = time.monotonic() + timeout_s
-    port = open_port(
-        context,
-        place="control",
-        name="client",
-        socket_type=zmq.REQ,
-        endpoints=parsed,
-        options=[(zmq.LINGER, 0)],
-        when_ended="the context was terminated; expected an open one, or none",
-    )
-    with port.plain as socket:
-        try:
-            _await(socket, zmq.POLLOUT, end_s)
-            socket.send_multipart(message, zmq.DONTWAIT)
-            _await(socket, zmq.POLLIN, end_s)
-            reply = socket.recv_multipart(zmq.DONTWAIT)
-        except zmq.Again:
-            raise ControlError(f"{endpoint}: no answer to {shown(message[0])} within {timeout_s:g} s") from None
-        except zmq.ZMQError as error:
-            raise ControlError(f"{endpoint}: {shown(message[0])}: {error.strerror}") from error
+    reply = _ask(context, parsed[0], endpoint, message, timeout_s)
     if reply[0] == ERROR:
         raise ControlError(b" ".join(reply[1:]).decode(errors="backslashreplace"))
     return reply
 
 
-def _await(socket: Socket, event: int, end_s: float) -> None:
-    socket.poll(max(0, math.ceil((end_s - time.monotonic()) * 1000)), event)
+def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Frames, timeout_s: float) -> Frames:
+    """Send a message and return the reply. `given` is the endpoint as the caller wrote it, for the errors."""
+    end_s = time.monotonic() + timeout_s
+    what = shown(message[0])
+    when_ended = "the context was terminated; expected an open one, or none"
+    attempts = open_port(
+        context,
+        place="control",
+        name="attempts",
+        socket_type=zmq.PAIR,
+        endpoints=(),
+        options=[(zmq.LINGER, 0)],
+        when_ended=when_ended,
+    )
+
+    def watch_attempts(socket: Socket) -> None:
+        address = _MONITOR.format(attempts.key)
+        socket.monitor(address, zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED)
+        attempts.plain.connect(address)
+
+    try:
+        client = open_port(
+            context,
+            place="control",
+            name="client",
+            socket_type=zmq.REQ,
+            endpoints=[endpoint],
+            options=[(zmq.LINGER, 0)],
+            prepare=watch_attempts,
+            when_ended=when_ended,
+        )
+        try:
+            client.plain.poll(_until_ms(end_s), zmq.POLLOUT)
+            client.plain.send_multipart(message, zmq.DONTWAIT)
+            connected = _await_reply(client.plain, attempts.plain, endpoint, given, end_s)
+            try:
+                return client.plain.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                but = "; somebody listens there, but does not answer" if connected else ""
+                raise ControlError(f"{given}: no answer to {what} within {timeout_s:g} s{but}") from None
+        except zmq.Again:
+            raise ControlError(f"{given}: nobody connected within {timeout_s:g} s to be sent {what}") from None
+        except zmq.ZMQError as error:
+            raise ControlError(f"{given}: {what}: {error.strerror}") from error
+        finally:
+            client.close()
+    finally:
+        attempts.close()
+
+
+def _await_reply(client: Socket, attempts: Socket, endpoint: Endpoint, given: str, end_s: float) -> bool:
+    """Wait for the reply, but not if nobody is there, which raises `ControlError`; whether a connection was made."""
+    poller = zmq.Poller()
+    poller.register(client, zmq.POLLIN)
+    poller.register(attempts, zmq.POLLIN)
+    connected = False
+    while True:
+        ready = dict(poller.poll(_until_ms(end_s)))
+        if client in ready or not ready:
+            return connected
+        if recv_monitor_message(attempts)["event"] == zmq.EVENT_CONNECTED:
+            connected = True
+        elif not connected:
+            why = _why_nobody(endpoint)
+            if why is not None:
+                raise ControlError(f"{given}: nobody listens there{why}; expected the control socket of an engine")
+
+
+def _why_nobody(endpoint: Endpoint) -> str | None:
+    """What is known of a connection that failed; None: somebody listens after all, with a queue that is full."""
+    path = endpoint.address.removeprefix("ipc://")
+    if path == endpoint.address:
+        return "" if endpoint.host_name is None else ", or the name does not resolve"
+    with net.socket(net.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect("\0" + path[1:] if path.startswith("@") else path)
+        except BlockingIOError:
+            return None
+        except FileNotFoundError:
+            return ": there is no such file"
+        except ConnectionRefusedError:
+            return "" if path.startswith("@") else " any more: whoever made the file has ended"
+        except OSError as error:
+            return f", or not for this user: {error.strerror}"
+    return None
+
+
+def _until_ms(end_s: float) -> int:
+    return max(0, math.ceil((end_s - time.monotonic()) * 1000))
