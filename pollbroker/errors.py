@@ -3,6 +3,25 @@
 Each message says what is wrong, where, and what was expected. What a peer sends is never an error: it is counted.
 """
 
+import difflib
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+
+_LONGEST_WORD: Final = 60
+_MOST_COMPARED: Final = 100
+"""What a peer sends may be of any length, and an engine may have any number of brokers: within these limits comparing
+takes a millisecond."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """The end of an error's line about a word that is not known: the nearest one that is; None if none is near."""
+    if len(word) > _LONGEST_WORD:
+        return None
+    names = {name.casefold(): name for name in islice(known, _MOST_COMPARED)}
+    near = difflib.get_close_matches(word.casefold(), names, n=1)
+    return f"; did you mean {names[near[0]]!r}?" if near else None
+
 
 class PollbrokerError(Exception):
     """The base of every error that pollbroker raises of its own."""

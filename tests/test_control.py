@@ -362,7 +362,11 @@ def test_any_command_is_carried_out_or_refused(commands: list[list[bytes]], sock
     ("command", "expected"),
     [
         ([], "an empty message; expected PAUSE, RESUME, TERMINATE, STATISTICS, LIST, STATS"),
-        ([b"KILL"], "unknown command 'KILL'; expected PAUSE, RESUME, TERMINATE, STATISTICS, LIST, STATS"),
+        ([b"KILL"], "'KILL' is not a command; expected PAUSE, RESUME, TERMINATE, STATISTICS, LIST, STATS"),
+        ([b"STATISTIC"], "'STATISTIC' is not a command; did you mean 'STATISTICS'?"),
+        ([b"pause"], "'pause' is not a command; did you mean 'PAUSE'?"),
+        ([b"PAUSE\0"], "'PAUSE\\x00' is not a command; did you mean 'PAUSE'?"),
+        ([b"PAUSE", b"dad"], "PAUSE: no broker is named 'dad'; did you mean 'dead'?"),
         ([b"PAUSE", b"c"], "PAUSE: no broker is named 'c'; there are: a, b, ü, dead"),
         ([b"PAUSE", b"\xff"], "PAUSE: '\\\\xff': expected a broker's name in UTF-8"),
         ([b"PAUSE", b"a", b"b"], "PAUSE: 3 frames; expected the command and a broker's name"),

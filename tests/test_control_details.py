@@ -53,7 +53,7 @@ def test_unknown_broker_is_told_with_ten_of_those_that_there_are(idle: Engine) -
     [(b"x" * 60, f"'{'x' * 60}'"), (b"x" * 61, f"'{'x' * 60}'... (61 bytes)"), (b"\n\xff", r"'\n\\xff'")],
 )
 def test_long_frame_is_shown_as_far_as_it_goes(idle: Engine, command: bytes, shown: str) -> None:
-    assert refusal_of(Control(idle).handle([command])).startswith(f"unknown command {shown}; expected PAUSE, ")
+    assert refusal_of(Control(idle).handle([command])).startswith(f"{shown} is not a command; expected PAUSE, ")
 
 
 def test_unfit_text_is_refused_in_one_line_of_utf8() -> None:

@@ -1,12 +1,13 @@
 """What the arguments of the commands may look like."""
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
 import click
 
 from pollbroker.device import OptionValue
-from pollbroker.errors import ConfigError
+from pollbroker.errors import ConfigError, did_you_mean
 from pollbroker.options import parse_options
 
 _LONGEST_S: Final = 1e6
@@ -22,6 +23,25 @@ def seconds(text: str) -> float:
     if not 0 <= number <= _LONGEST_S:  # nor is nan
         raise click.BadParameter(f"{text!r}: expected seconds, 0 to {_LONGEST_S:.0f}")
     return number
+
+
+def one_of(words: Iterable[str], kind: str) -> Callable[[str], str]:
+    """What to give click as the `type` of an argument that is one of these words, in any case.
+
+    `kind` is what the error says that the words are, such as "a command".
+    """
+    known = tuple(words)
+    by_folded = {word.casefold(): word for word in known}
+
+    def word_of(text: str) -> str:
+        """Raises `click.BadParameter`."""
+        word = by_folded.get(text.casefold())
+        if word is None:
+            near = did_you_mean(text, known) or f"; expected {', '.join(known)}"
+            raise click.BadParameter(f"{text!r} is not {kind}{near}")
+        return word
+
+    return word_of
 
 
 def socket_option(text: str) -> tuple[str, OptionValue]:

@@ -19,7 +19,7 @@ from pollbroker.cli.devices import device_command
 from pollbroker.cli.doctor import doctor, pollbroker_version
 from pollbroker.cli.fuzz import fuzz
 from pollbroker.device import DEVICES
-from pollbroker.errors import PollbrokerError
+from pollbroker.errors import PollbrokerError, did_you_mean
 
 EXIT_MISUSED = 2
 EXIT_INTERRUPTED = 130
@@ -40,12 +40,31 @@ class OneLineErrors(click.Group):
             sys.exit(EXIT_INTERRUPTED)
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
-            _fail(error.exit_code, error.format_message(), "pollbroker" if context is None else context.command_path)
+            where = "pollbroker" if context is None else context.command_path
+            _fail(error.exit_code, _describe(error, context), where)
         except (PollbrokerError, zmq.ZMQError, OSError) as error:
             _fail(EXIT_MISUSED, str(error))
         except UnicodeEncodeError as error:
             _fail(EXIT_MISUSED, f"{error.object!a}: expected text in UTF-8")
         sys.exit(code or 0)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named first. Raises `click.UsageError`, with the nearest one."""
+        known = self.list_commands(ctx)
+        if args[0] not in known and not ctx.resilient_parsing:
+            near = did_you_mean(args[0], known) or f"; expected {', '.join(known)}"
+            ctx.fail(f"{args[0]!r} is not a command{near}")
+        return super().resolve_command(ctx, args)
+
+
+def _describe(error: click.ClickException, context: click.Context | None) -> str:
+    if not isinstance(error, click.NoSuchOption) or context is None:
+        return error.format_message()
+    known = [name for parameter in context.command.get_params(context) for name in parameter.opts if name[:1] == "-"]
+    near = did_you_mean(error.option_name, known) or f"; expected one that {context.command_path} --help names"
+    return f"{error.option_name!r} is not an option{near}"
 
 
 def _fail(code: int, message: str, where: str = "pollbroker") -> NoReturn:

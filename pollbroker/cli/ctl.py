@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from pollbroker.cli.arguments import seconds
+from pollbroker.cli.arguments import one_of, seconds
 from pollbroker.control import request
 from pollbroker.errors import ControlError
 
@@ -52,7 +52,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Sequence[bytes]], list[str]]]] = {
 
 @click.command(short_help="Steer a running engine, or ask it.")
 @click.argument("endpoint")
-@click.argument("command", metavar="COMMAND", type=click.Choice(list(_COMMANDS), case_sensitive=False))
+@click.argument("command", metavar="COMMAND", type=one_of(_COMMANDS, "a command"))
 @click.argument("broker", required=False)
 @click.option(
     "--timeout",

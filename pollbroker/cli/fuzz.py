@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from pollbroker.cli.arguments import one_of
 from pollbroker.device import DEVICES
 
 _MOST_SHOWN: Final = 20
@@ -22,7 +23,12 @@ _MOST_SHOWN: Final = 20
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="For how long at most.")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes.  [default: one a core]")
-@click.option("--device", type=click.Choice(sorted(DEVICES)), help="Of which device; by default of all.")
+@click.option(
+    "--device",
+    type=one_of(DEVICES, "a device"),
+    metavar="DEVICE",
+    help=f"Of which device ({', '.join(DEVICES)}); by default of all.",
+)
 @click.option("--replay", type=click.IntRange(0), metavar="SEED", help="Run one seed, and show what happens in it.")
 def fuzz(
     seeds: int | None, minutes: float | None, first: int, jobs: int, device: str | None, replay: int | None

@@ -20,7 +20,7 @@ import zmq
 
 from pollbroker.broker import BrokerState
 from pollbroker.engine import Engine
-from pollbroker.errors import ConfigError, ControlError, EngineError, PollbrokerError
+from pollbroker.errors import ConfigError, ControlError, EngineError, PollbrokerError, did_you_mean
 
 _logger = logging.getLogger("pollbroker")
 
@@ -93,7 +93,8 @@ def _carry_out(engine: Engine, command: Frames) -> Frames:
     verb, *names = command
     carry_out = _COMMANDS.get(verb)
     if carry_out is None:
-        raise ControlError(f"unknown command {shown(verb)}; expected {_EXPECTED}")
+        near = did_you_mean(verb.decode(errors="backslashreplace"), (known.decode() for known in _COMMANDS))
+        raise ControlError(f"{shown(verb)} is not a command{near or f'; expected {_EXPECTED}'}")
     most = 0 if carry_out is _list else 1
     if len(names) > most:
         expected = "the command and a broker's name" if most else "the command alone"
@@ -109,7 +110,8 @@ def _find(engine: Engine, verb: bytes, frame: bytes) -> str:
     known = engine.brokers
     if name not in known:
         some = ", ".join(list(known)[:10]) + (", ..." if len(known) > 10 else "")
-        raise ControlError(f"{verb.decode()}: no broker is named {shown(frame)}; there are: {some or 'none'}")
+        near = did_you_mean(name, known) or f"; there are: {some or 'none'}"
+        raise ControlError(f"{verb.decode()}: no broker is named {shown(frame)}{near}")
     return name
 
 
