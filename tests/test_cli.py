@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,16 +34,33 @@ DEADLINE_S = DEADLINE_MS / 1000
 ANY_PORT = "tcp://127.0.0.1:*"
 
 
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def dispositions(ignored: Collection[signal.Signals]) -> Iterator[None]:
+    """What is started here ignores these of the ending signals and no other, whoever runs the tests (`nohup`, `&`)."""
+    before = {one: signal.getsignal(one) for one in ENDING_SIGNALS}
+    try:
+        for one in ENDING_SIGNALS:
+            signal.signal(one, signal.SIG_IGN if one in ignored else signal.SIG_DFL)
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
 class Command:
     """`pollbroker ...` in a process of its own, with its lines read as they come."""
 
-    def __init__(self, *arguments: str | bytes) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "pollbroker", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-        )
+    def __init__(self, *arguments: str | bytes, ignored: Collection[signal.Signals] = ()) -> None:
+        with dispositions(ignored):
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pollbroker", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+            )
         self.lines: list[str] = []
         self._unread = b""
 
@@ -84,8 +103,8 @@ def run() -> Iterator[Run]:
     """Starts commands; those that still run at the end of the test are killed."""
     commands: list[Command] = []
 
-    def start(*arguments: str | bytes) -> Command:
-        commands.append(Command(*arguments))
+    def start(*arguments: str | bytes, ignored: Collection[signal.Signals] = ()) -> Command:
+        commands.append(Command(*arguments, ignored=ignored))
         return commands[-1]
 
     yield start
@@ -210,7 +229,7 @@ def test_version_names_the_installed_version(run: Run) -> None:
 # -- running a broker -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("ending", ENDING_SIGNALS)
 def test_a_queue_carries_requests_until_a_signal_ends_it_in_order(
     run: Run, connect: Connect, ending: signal.Signals
 ) -> None:
@@ -364,7 +383,78 @@ def test_the_end_says_what_was_not_delivered(run: Run, connect: Connect) -> None
     ]
 
 
-@pytest.mark.parametrize(("first", "second"), [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM)])
+def test_the_end_counts_what_no_consumer_was_there_for(run: Run, connect: Connect) -> None:
+    command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "0.1")
+    pusher = connect(zmq.PUSH, command.addresses()["frontend"], linger=DEADLINE_MS)
+    for number in range(50):
+        pusher.send(b"%d" % number)
+    pusher.close()
+    pusher.context.term()  # when it has sent all of them
+    command.process.send_signal(signal.SIGINT)
+    code, lines, stderr = command.end()
+    assert code == 1
+    assert lines[-1].startswith("frontend -> backend  1 received, 0 sent, 0 bytes, 1 held, 49 unread, stalled once")
+    assert stderr == (
+        "pollbroker: brokers.streamer: 50 messages lost: "
+        "no consumer connected within the 0.1 s that draining may take\n"
+    )
+
+
+def test_a_paused_broker_says_what_is_lost_with_it(run: Run, connect: Connect) -> None:
+    command = run("streamer", ANY_PORT, ANY_PORT, "--control", ANY_PORT, "--drain", "0.1")
+    addresses = command.addresses()
+    connect(zmq.PUSH, addresses["frontend"]).send(b"for later")
+    wait_until(lambda: "1 frame," in invoke("ctl", addresses["control"], "STATISTICS").stdout)
+    assert invoke("ctl", addresses["control"], "PAUSE").exit_code == 0
+    command.process.terminate()
+    code, _, stderr = command.end()
+    assert code == 1
+    assert stderr == (
+        "pollbroker: brokers.streamer: 1 message lost: the broker was paused, and so it was not drained\n"
+    )
+
+
+LOST_FLOW = FlowStatistics(source="frontend", sink="backend", held=1, unread=49, state="ended")
+
+
+@pytest.mark.parametrize(
+    ("before", "final", "state", "expected"),
+    [
+        ("stalled", {}, "removed", "50 messages lost: no consumer connected within the 2.0 s that draining may take"),
+        (
+            "retrying",
+            {"sent": 1},
+            "removed",
+            "50 messages lost: the consumers did not take them within the 2.0 s that ",
+        ),
+        ("ready", {"sent": 1}, "removed", "50 messages lost: more came than could be moved within the 2.0 s that "),
+        ("waiting", {"held": 0, "unread": 1}, "removed", "1 message lost: more came than could be moved within the 2"),
+        (None, {"unread": 0}, "removed", "1 message lost: the broker was removed without draining"),
+        (None, {"unread": 0}, "failed", "1 message lost: the broker is failed"),
+        ("stalled", {"unread": 10_000}, "removed", "at least 10001 messages lost: no consumer connected within"),
+    ],
+)
+def test_a_loss_is_told_with_its_reason(before: str | None, final: dict[str, int], state: str, expected: str) -> None:
+    def broker(state: str, flow: FlowStatistics) -> BrokerStatistics:
+        back = FlowStatistics(source="backend", sink="frontend", state="waiting")
+        return BrokerStatistics("b", "queue", state, None, {"frontend": flow, "backend": back})
+
+    then = None if before is None else broker("running", replace(LOST_FLOW, unread=0, state=before))
+    loss = describe_loss(then, broker(state, replace(LOST_FLOW, **final)), 2.0)  # type: ignore[arg-type]
+    assert loss is not None
+    assert loss.startswith(f"brokers.b: {expected}")
+
+
+def test_nothing_lost_is_not_told() -> None:
+    flow = replace(LOST_FLOW, held=0, unread=0, unroutable=3)
+    statistics = BrokerStatistics("b", "streamer", "removed", None, {"frontend": flow})
+    assert describe_loss(statistics, statistics, 2.0) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM), (signal.SIGHUP, signal.SIGHUP)],
+)
 def test_a_second_signal_ends_it_at_once(
     run: Run, connect: Connect, first: signal.Signals, second: signal.Signals
 ) -> None:
@@ -381,6 +471,17 @@ def test_a_second_signal_ends_it_at_once(
 
     wait_until(has_ended)
     assert command.process.returncode == -second
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
+def test_an_ignored_signal_stays_ignored_and_sigterm_ends_it(run: Run, ignored: signal.Signals) -> None:
+    command = run("queue", ANY_PORT, ANY_PORT, ignored=ENDING_SIGNALS)  # even SIGTERM
+    command.read_until("ready")
+    command.process.send_signal(ignored)
+    command.process.terminate()
+    code, lines, stderr = command.end()
+    assert (code, stderr) == (0, "")
+    assert "ending  SIGTERM" in lines
 
 
 def test_a_signal_that_comes_twice_at_once_is_one_signal() -> None:

@@ -42,8 +42,9 @@ _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 _NOTATION: Final = (
     "An endpoint is bound, or connected if it begins with > (quote it): tcp://127.0.0.1:5559, tcp://*:*, ipc://path, "
-    "'>tcp://host:5559'. Several are separated by commas. Ctrl-C and SIGTERM end it in order, with exit code 0: what "
-    "it still has is delivered first, for as long as --drain allows. A second one ends it at once (130, 143)."
+    "'>tcp://host:5559'. Several are separated by commas. Ctrl-C, SIGTERM and SIGHUP end it in order: what it still "
+    "has is delivered first, for as long as --drain allows. A second signal ends it at once. Exit codes: 0 everything "
+    "was delivered; 1 messages were lost, or the broker failed; 2 it could not begin; 130, 143, 129 ended at once."
 )
 
 

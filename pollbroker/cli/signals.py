@@ -1,10 +1,13 @@
-"""Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends the process at once.
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks for an orderly end, the second ends the process at once.
 
 - The first stops the engine, and the program goes on to its orderly end: exit code 0.
 - The second is given back to the system, which ends the process by that very signal, whatever it is doing: a shell
-  reports 130 for SIGINT, 143 for SIGTERM.
+  reports 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP.
 - One that comes within a moment of the first is the same one: `timeout` (coreutils) sends its signal to the process and
-  to its group, so that it comes twice.
+  to its group, so that it comes twice. A terminal that is closed may send its SIGHUP twice too.
+- A SIGHUP or SIGINT that was ignored when the program began stays so: `nohup` wants it to outlive its terminal, and a
+  shell without job control wants Ctrl-C to end what is in its foreground, and not its background jobs. SIGTERM ends it
+  whatever was ignored.
 """
 
 import signal
@@ -17,11 +20,11 @@ from pollbroker.engine import Engine
 SAME_SIGNAL_S = 0.2
 """Longer than a signal takes to come twice, shorter than it takes to press Ctrl-C twice."""
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class EndingSignals:
-    """As a context, in the main thread: SIGINT and SIGTERM stop the engine, and end nothing else."""
+    """As a context, in the main thread: SIGINT, SIGTERM and SIGHUP stop the engine, and end nothing else."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -32,7 +35,8 @@ class EndingSignals:
 
     def __enter__(self) -> Self:
         for one in _ENDING:
-            self._previous[one] = signal.signal(one, self._handle)
+            if one is signal.SIGTERM or signal.getsignal(one) is not signal.SIG_IGN:
+                self._previous[one] = signal.signal(one, self._handle)
         return self
 
     def __exit__(
