@@ -4,9 +4,10 @@ Each line that it prints is one fact: a word, what it is about, two spaces, and 
 when the broker's sockets are open, so a script that has read it knows every address.
 """
 
+import ipaddress
 import os
 import socket as net
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal
@@ -150,6 +151,8 @@ def run_device(
                 backend_options=shared | gathered(backend_option),
             )
             endpoints = () if control is None else attach(engine, control).endpoints
+            for warning in warn_of_strangers(endpoints):
+                click.echo(warning, err=True)
             statistics = engine.statistics()
             click.echo(f"broker {name}  {device.name}, {statistics.pump} pump, {statistics.waiter} waiter")
             for line in _describe_ports(broker, {"frontend": frontend, "backend": backend, "capture": capture}):
@@ -160,6 +163,25 @@ def run_device(
             return serve(engine, broker, signals, drain_s=drain_s)
         finally:
             engine.close(timeout_s=0)
+
+
+def warn_of_strangers(addresses: Iterable[str]) -> Iterator[str]:
+    """A line for each address of a control socket that other machines may reach, or that is reached on one."""
+    for address in addresses:
+        if address.startswith("tcp://") and not _is_loopback(address):
+            yield (
+                f"pollbroker: warning: control: whoever reaches {address} can stop the broker; "
+                "use ipc://path or tcp://127.0.0.1:port instead"
+            )
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].removeprefix("tcp://").rpartition(";")[2].strip("[]")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    return ((ip.version == 6 and ip.ipv4_mapped) or ip).is_loopback
 
 
 def _describe_ports(broker: Broker, given: dict[str, Any]) -> Iterator[str]:
