@@ -2,11 +2,15 @@
 
 - An error is one line on stderr: what, where, and what was expected. Never a traceback, never a block of usage.
 - Exit codes: 0 all went well; 1 what was run failed (a broker, a check, an old libzmq); 2 it was called wrongly, or
-  could not begin; 130 Ctrl-C where it does not mean an orderly end.
+  could not begin; 130 Ctrl-C where it does not mean an orderly end (143 SIGTERM, 129 SIGHUP); 141 whoever read its
+  output has gone, which is no error and is not told.
 - A command returns its exit code, or None for 0.
 """
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NoReturn
 
@@ -24,6 +28,8 @@ from pollbroker.errors import PollbrokerError, did_you_mean
 EXIT_MISUSED = 2
 EXIT_INTERRUPTED = 130
 """What shells report for a process that SIGINT has ended: 128 + 2."""
+EXIT_CUT_OFF = 141
+"""What they report for one that SIGPIPE has ended, as most commands whose output is piped into `head`: 128 + 13."""
 
 
 class OneLineErrors(click.Group):
@@ -35,18 +41,31 @@ class OneLineErrors(click.Group):
         if not standalone_mode:
             return run()
         try:
-            code: int | None = run()
+            code: Any = run()
         except click.Abort:
-            sys.exit(EXIT_INTERRUPTED)
+            code = EXIT_INTERRUPTED
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
             where = "pollbroker" if context is None else context.command_path
             _fail(error.exit_code, _describe(error, context), where)
+        except SystemExit as exit_:
+            code = exit_.code
         except (PollbrokerError, zmq.ZMQError, OSError) as error:
             _fail(EXIT_MISUSED, str(error))
         except UnicodeEncodeError as error:
             _fail(EXIT_MISUSED, f"{error.object!a}: expected text in UTF-8")
+        _settle_output()
         sys.exit(code or 0)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the arguments, which prints help or the version if they ask for it."""
+        with _quiet_when_cut_off():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _quiet_when_cut_off():
+            return super().invoke(ctx)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -67,9 +86,36 @@ def _describe(error: click.ClickException, context: click.Context | None) -> str
     return f"{error.option_name!r} is not an option{near}"
 
 
+@contextmanager
+def _quiet_when_cut_off() -> Iterator[None]:
+    """Exit in silence when nobody reads the output any more. (For click it is exit code 1, as a check that failed.)"""
+    try:
+        yield
+    except BrokenPipeError:
+        sys.exit(EXIT_CUT_OFF)
+    except SystemExit as exit_:
+        if isinstance(exit_.__context__, BrokenPipeError):  # rich exits by itself
+            sys.exit(EXIT_CUT_OFF)
+        raise
+
+
 def _fail(code: int, message: str, where: str = "pollbroker") -> NoReturn:
-    click.echo(f"{where}: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # nobody is there to be told
+        click.echo(f"{where}: {' '.join(message.split())}", err=True)
+    _settle_output()
     sys.exit(code)
+
+
+def _settle_output() -> None:
+    """Give up what was printed and cannot be written: Python would try again at its end, and exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 @click.group("pollbroker", cls=OneLineErrors, invoke_without_command=True)
