@@ -24,7 +24,7 @@ from pollbroker import DEVICES, STREAMER, Broker, Engine
 from pollbroker.cli import devices, doctor, main
 from pollbroker.cli.arguments import gathered, socket_option
 from pollbroker.cli.ctl import describe_statistics
-from pollbroker.cli.serving import describe_end, serve
+from pollbroker.cli.serving import describe_flow, describe_loss, serve
 from pollbroker.cli.signals import EndingSignals
 from pollbroker.errors import ControlError
 from pollbroker.statistics import BrokerStatistics, FlowStatistics
@@ -86,6 +86,7 @@ class Command:
     def end(self) -> tuple[int, list[str], str]:
         """Its exit code, its remaining lines and its stderr, once it has ended."""
         stdout, stderr = self.process.communicate(timeout=DEADLINE_S)
+        stdout = stdout or b""  # it was closed here
         self.lines += (self._unread + stdout).decode().splitlines()
         return self.process.returncode, self.lines, stderr.decode()
 
@@ -374,13 +375,12 @@ def test_the_end_says_what_was_not_delivered(run: Run, connect: Connect) -> None
         lambda: "frontend received  1 frame, 10 bytes" in invoke("ctl", addresses["control"], "STATISTICS").stdout
     )
     command.process.terminate()
-    code, lines, _ = command.end()
-    assert code == 0
-    assert lines[-3].startswith("frontend -> backend  1 received, 0 sent, 0 bytes, 1 held, stalled once, for ")
-    assert lines[-2:] == [
-        "undelivered  1 message held for a peer that took nothing",
-        "unread  it was still busy when the time was over: what it had not read is lost",
-    ]
+    code, lines, stderr = command.end()
+    assert code == 1
+    assert lines[-1].startswith("frontend -> backend  1 received, 0 sent, 0 bytes, 1 held, stalled once, for ")
+    assert stderr == (
+        "pollbroker: brokers.streamer: 1 message lost: no consumer connected within the 0.1 s that draining may take\n"
+    )
 
 
 def test_the_end_counts_what_no_consumer_was_there_for(run: Run, connect: Connect) -> None:
@@ -547,11 +547,10 @@ def test_sums_name_what_was_dropped_and_captured() -> None:
     )  # fmt: skip
     back = FlowStatistics(source="backend", sink="frontend")
     statistics = BrokerStatistics("b", "queue", "removed", None, {"frontend": there, "backend": back})
-    assert describe_end(statistics, unread=False) == [
+    assert [describe_flow(flow) for flow in statistics.flows.values()] == [
         "frontend -> backend  9 received, 5 sent, 50 bytes, 1 added, 1 held, "
         "4 dropped (3 unroutable, 1 filtered), 4 captured, 2 copies dropped",
         "backend -> frontend  0 received, 0 sent, 0 bytes",
-        "undelivered  1 message held for a peer that took nothing",
     ]
 
 
@@ -616,6 +615,108 @@ def test_a_strange_reply_to_statistics_is_refused(frames: list[bytes]) -> None:
 def test_statistics_are_eight_numbers_of_64_bits() -> None:
     frames = [struct.pack("=Q", number) for number in (1, 2**64 - 1, 0, 0, 0, 0, 0, 0)]
     assert describe_statistics(frames)[0] == "frontend received  1 frame, 18446744073709551615 bytes"
+
+
+# -- output that nobody reads -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", ["doctor", "--help", "queue --help", "--version", f"queue {ANY_PORT} {ANY_PORT}"])
+def test_output_that_is_cut_off_ends_the_command_in_silence(run: Run, arguments: str) -> None:
+    command = run(*arguments.split())
+    assert command.process.stdout is not None
+    command.process.stdout.close()
+    code, _, stderr = command.end()
+    assert (code, stderr) == (141, "")
+
+
+def test_ctl_whose_output_is_cut_off_has_been_carried_out(run: Run) -> None:
+    broker = run("queue", ANY_PORT, ANY_PORT, "--control", ANY_PORT)
+    command = run("ctl", broker.addresses()["control"], "TERMINATE")
+    assert command.process.stdout is not None
+    command.process.stdout.close()
+    code, _, stderr = command.end()
+    assert (code, stderr) == (141, "")
+    assert broker.end()[0] == 0
+
+
+def test_a_broker_whose_output_is_closed_goes_on_and_ends_in_order(run: Run, connect: Connect) -> None:
+    command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "60")
+    addresses = command.addresses()
+    pusher = connect(zmq.PUSH, addresses["frontend"], linger=DEADLINE_MS)
+    pusher.send(b"through")
+    pusher.close()
+    pusher.context.term()
+    assert command.process.stdout is not None
+    command.process.stdout.close()
+    command.process.send_signal(signal.SIGHUP)
+    with zmq.Context() as context, context.socket(zmq.PULL) as puller:
+        puller.connect(addresses["backend"])
+        assert puller.poll(DEADLINE_MS)
+        assert puller.recv() == b"through"
+    code, _, stderr = command.end()
+    assert (code, stderr) == (0, "")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_full_disk_is_one_line_or_none_and_exit_code_2(stream: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pollbroker", *(["doctor"] if stream == "stdout" else ["frobnicate"])],
+            stdout=full if stream == "stdout" else subprocess.PIPE,
+            stderr=full if stream == "stderr" else subprocess.PIPE,
+            timeout=DEADLINE_S,
+        )
+    assert done.returncode == 2
+    assert done.stderr == (b"pollbroker: [Errno 28] No space left on device\n" if stream == "stdout" else None)
+
+
+# -- a control socket that strangers reach ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [
+        ("tcp://0.0.0.0:5561", True),
+        ("tcp://[::]:5561", True),
+        ("tcp://192.0.2.7:5561", True),
+        ("tcp://eth0;host.example:5561", True),
+        ("tcp://127.0.0.1:5561", False),
+        ("tcp://127.9.9.9:5561", False),
+        ("tcp://[::1]:5561", False),
+        ("tcp://[::ffff:127.0.0.1]:5561", False),
+        ("tcp://localhost:5561", False),
+        ("tcp://*:*;localhost:5561", False),
+        ("ipc:///tmp/control", False),
+        ("ipc://@tcp://0.0.0.0:1", False),
+        ("inproc://control", False),
+    ],
+)
+def test_a_control_socket_off_loopback_is_warned_of(address: str, warned: bool) -> None:
+    lines = list(devices.warn_of_strangers([address]))
+    assert lines == warned * [
+        f"pollbroker: warning: control: whoever reaches {address} can stop the broker; "
+        "use ipc://path or tcp://127.0.0.1:port instead"
+    ]
+
+
+def test_the_warning_of_a_control_socket_is_one_line_on_stderr(run: Run, tmp_path: Path) -> None:
+    command = run("queue", ANY_PORT, ANY_PORT, "--control", f"tcp://0.0.0.0:*,{ANY_PORT},ipc://{tmp_path}/control")
+    address = command.addresses()
+    command.process.terminate()
+    code, lines, stderr = command.end()
+    everywhere = next(line.split(" ")[1] for line in lines if line.startswith("control tcp://0.0.0.0:"))
+    assert code == 0, address
+    assert stderr == "".join(f"{line}\n" for line in devices.warn_of_strangers([everywhere]))
+
+
+def test_socket_files_of_a_command_go_with_it(run: Run, tmp_path: Path) -> None:
+    command = run("queue", "ipc://*", f"ipc://{tmp_path}/backend", "--control", "ipc://*", "--capture", "ipc://*")
+    paths = [Path(address.removeprefix("ipc://")) for address in command.addresses().values() if "ipc://" in address]
+    assert len(paths) == 4
+    assert all(path.is_absolute() and path.is_socket() for path in paths)
+    command.process.terminate()
+    assert command.end()[0] == 0
+    assert not any(path.exists() for path in paths)
 
 
 # -- doctor -----------------------------------------------------------------------------------------------------------

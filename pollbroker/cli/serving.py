@@ -5,30 +5,42 @@ nothing more, and what it holds is offered for the rest of the time. What is lef
 """
 
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from signal import Signals
 
 import click
 
-from pollbroker.broker import Broker, BrokerState
+from pollbroker.broker import UNREAD_MOST, Broker, BrokerState
 from pollbroker.cli.signals import EndingSignals
 from pollbroker.engine import Engine
-from pollbroker.statistics import BrokerStatistics, FlowStatistics
-
-_DROPS = ("unroutable", "slow_peer", "interrupted", "filtered", "failed")
+from pollbroker.statistics import DROPS, BrokerStatistics, FlowStatistics
 
 
 def serve(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: float) -> int:
-    """Run the engine until a signal, a TERMINATE, or the broker's own end; returns the exit code: 1 if it failed."""
+    """Run the engine until a signal, a TERMINATE, or the broker's own end.
+
+    Returns the exit code: 1 if the broker failed, or if messages were lost.
+    """
     broker.removed.add_done_callback(lambda _: engine.stop())
     engine.run()
-    click.echo(f"ending  {_reason(broker, signals.first)}")
-    unread, statistics = _end(engine, broker, drain_s)
-    for line in describe_end(statistics, unread=unread):
-        click.echo(line)
-    if statistics.state == BrokerState.FAILED:
-        click.echo(f"pollbroker: brokers.{broker.name}: failed: {statistics.error}", err=True)
-        return 1
-    return 0
+    _say(f"ending  {_reason(broker, signals.first)}")
+    before, statistics = _end(engine, broker, drain_s)
+    for flow in statistics.flows.values():
+        _say(describe_flow(flow))
+    failed = statistics.state == BrokerState.FAILED
+    if failed:
+        _say(f"pollbroker: brokers.{broker.name}: failed: {statistics.error}", err=True)
+    loss = describe_loss(before, statistics, drain_s)
+    if loss is not None:
+        _say(f"pollbroker: {loss}", err=True)
+    return 1 if failed or loss is not None else 0
+
+
+def _say(line: str, *, err: bool = False) -> None:
+    """Print a line, if it can be: the end is carried out even if whoever read the output, or the terminal, has gone."""
+    with suppress(OSError):
+        click.echo(line, err=err)
 
 
 def _reason(broker: Broker, signal: Signals | None) -> str:
@@ -37,26 +49,45 @@ def _reason(broker: Broker, signal: Signals | None) -> str:
     return f"the broker is {broker.state}" if broker.removed.done() else "TERMINATE"
 
 
-def _end(engine: Engine, broker: Broker, drain_s: float) -> tuple[bool, BrokerStatistics]:
-    """Whether something was left unread, and the final statistics."""
+def _end(engine: Engine, broker: Broker, drain_s: float) -> tuple[BrokerStatistics | None, BrokerStatistics]:
+    """The statistics before the removal, unless it was removed already or has ended by itself, and the final ones."""
     give_up_s = time.monotonic() + drain_s
-    unread = False
     if not broker.removed.done() and broker.state is not BrokerState.PAUSED:  # a paused one cannot be drained
-        unread = bool(engine.drain(timeout_s=drain_s))
+        engine.drain(timeout_s=drain_s)
+    before: BrokerStatistics | None = None
     if not broker.removed.done():
+        before = engine.broker_statistics(broker.name)
         engine.remove(broker.name, timeout_s=max(0.0, give_up_s - time.monotonic()))
-    return unread, broker.removed.result()
+    return before, broker.removed.result()
 
 
-def describe_end(statistics: BrokerStatistics, *, unread: bool) -> list[str]:
-    """One line of sums for each direction, and one for what was left undone, if anything was."""
-    lines = [describe_flow(flow) for flow in statistics.flows.values()]
-    held = sum(flow.held for flow in statistics.flows.values())
-    if held:
-        lines.append(f"undelivered  {held} {'message' if held == 1 else 'messages'} held for a peer that took nothing")
-    if unread:
-        lines.append("unread  it was still busy when the time was over: what it had not read is lost")
-    return lines
+def describe_loss(before: BrokerStatistics | None, final: BrokerStatistics, drain_s: float) -> str | None:
+    """How many messages were lost and why, or None if none were.
+
+    `before`: the statistics when draining was over; None if the broker had ended before it could be drained.
+    """
+    losing = {source: flow for source, flow in final.flows.items() if flow.unread + flow.held}
+    if not losing:
+        return None
+    lost = sum(flow.unread + flow.held for flow in losing.values())
+    at_least = "at least " if any(flow.unread >= UNREAD_MOST for flow in losing.values()) else ""
+    number = f"{at_least}{lost} {'message' if lost == 1 else 'messages'} lost"
+    return f"brokers.{final.name}: {number}: {_explain_loss(before, losing, final.state, drain_s)}"
+
+
+def _explain_loss(
+    before: BrokerStatistics | None, losing: Mapping[str, FlowStatistics], state: str, drain_s: float
+) -> str:
+    if before is None:
+        return "the broker was removed without draining" if state == BrokerState.REMOVED else f"the broker is {state}"
+    if before.state == BrokerState.PAUSED:
+        return "the broker was paused, and so it was not drained"
+    time_limit = f"within the {drain_s:.1f} s that draining may take"
+    if not all(before.flows[source].state in ("stalled", "retrying") for source in losing):
+        return f"more came than could be moved {time_limit}"
+    if not any(flow.sent for flow in losing.values()):
+        return f"no consumer connected {time_limit}"
+    return f"the consumers did not take them {time_limit}"
 
 
 def describe_flow(flow: FlowStatistics) -> str:
@@ -66,8 +97,10 @@ def describe_flow(flow: FlowStatistics) -> str:
         parts.append(f"{flow.added} added")
     if flow.held:
         parts.append(f"{flow.held} held")
+    if flow.unread:
+        parts.append(f"{flow.unread} unread")
     if flow.dropped:
-        named = ", ".join(f"{getattr(flow, name)} {name}" for name in _DROPS if getattr(flow, name))
+        named = ", ".join(f"{getattr(flow, name)} {name}" for name in DROPS if getattr(flow, name))
         parts.append(f"{flow.dropped} dropped ({named})")
     if flow.captured or flow.capture_dropped:
         parts.append(f"{flow.captured} captured")
