@@ -173,6 +173,7 @@ def bind(socket: Socket) -> str:
         ("ctl tcp://127.0.0.1:9 statistic", "'statistic' is not a command; did you mean 'STATISTICS'?"),
         ("fuzz --device queu", "'queu' is not a device; did you mean 'queue'?"),
         ("ctl tcp://127.0.0.1:9 LIST --timeout -1", "'-1': expected seconds"),
+        ("demo --seconds 0", "'--seconds': '0': expected more than 0 seconds"),
         ("demo --seconds soon", "'soon': expected seconds"),
         ("doctor now", "unexpected extra argument"),
     ],

@@ -147,6 +147,19 @@ def sound_brokers() -> dict[str, BrokerStatistics]:
     return {one.name: one for one in brokers}
 
 
+def test_a_check_of_no_message_does_not_hold() -> None:
+    reports = [replace(report, tallies={}, replies=0) for report in sound_reports().values()]
+    flows = {"frontend": FlowStatistics(source="frontend"), "backend": FlowStatistics(source="backend")}
+    brokers = {name: replace(broker, flows=flows) for name, broker in sound_brokers().items()}
+    probed = {
+        "frontend": replace(flows["frontend"], received=8, sent=8),
+        "backend": replace(flows["backend"], received=2, sent=2),
+    }
+    brokers["forwarder"] = replace(brokers["forwarder"], flows=probed)
+    checks = check_all(reports, brokers, WANTED)
+    assert [(check.holds, check.messages, check.wrong) for check in checks] == [(False, 0, ())] * 5
+
+
 def failed(reports: Mapping[tuple[str, int], Report], brokers: Mapping[str, BrokerStatistics]) -> list[Check]:
     """The checks that do not hold."""
     return [check for check in check_all(list(reports.values()), brokers, WANTED) if not check.holds]
@@ -248,6 +261,15 @@ def test_the_screen_shows_rates_in_place_on_a_terminal_and_in_lines_elsewhere(is
     assert ("\x1b[" in text) is is_terminal
     if not is_terminal:
         assert len(text.splitlines()) == 2
+
+
+def test_the_screen_shows_a_check_of_no_message_as_no_success() -> None:
+    shown = io.StringIO()
+    Screen(Console(file=shown, width=100)).show_checks([Check("a: it works", 1), Check("b: it works", 0)])
+    assert shown.getvalue().splitlines() == [
+        "ok      a: it works",
+        "FAILED  b: it works: nothing to check, no message was sent",
+    ]
 
 
 # -- the roles --------------------------------------------------------------------------------------------------------
@@ -423,6 +445,15 @@ def test_the_demo_exits_with_1_if_a_broker_spoils_its_messages(
     assert verdict in result.stdout
 
 
+def has_ended(group: int) -> bool:
+    """Whether no process of a group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 def test_ctrl_c_ends_the_demo_and_its_peers_without_a_traceback() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "pollbroker", "demo", "--seconds", "1000"],
@@ -438,14 +469,43 @@ def test_ctrl_c_ends_the_demo_and_its_peers_without_a_traceback() -> None:
         _, stderr = process.communicate(timeout=DEADLINE_S)
         assert (process.returncode, stderr.strip()) == (130, "")
 
-        def all_have_ended() -> bool:
-            try:
-                os.killpg(process.pid, 0)
-            except ProcessLookupError:
-                return True
-            return False
+        wait_until(lambda: has_ended(process.pid))
+    finally:
+        process.kill()
+        process.communicate()
 
-        wait_until(all_have_ended)
+
+def test_a_demo_in_which_nothing_was_sent_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    tell = Crew.tell
+    monkeypatch.setattr(Crew, "tell", lambda few, word, roles: None if word == "go" else tell(few, word, roles))
+    result = CliRunner().invoke(main, ["demo", "--seconds", "0.01"])
+    assert (result.exit_code, result.stderr) == (1, "")
+    verdicts = [line.split(":") for line in result.stdout.splitlines() if line.startswith(("ok ", "FAILED "))]
+    # Each client has had one reply before the start.
+    assert [(verdict[0].split(), verdict[2:]) for verdict in verdicts] == [
+        (["ok", "queue"], []),
+        (["ok", "queue"], []),
+        (["FAILED", "forwarder"], [" nothing to check, no message was sent"]),
+        (["FAILED", "streamer"], [" nothing to check, no message was sent"]),
+        (["ok", "engine"], []),
+    ]
+
+
+def test_a_demo_whose_output_is_cut_off_ends_in_silence_and_so_do_its_peers() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pollbroker", "demo", "--seconds", "1000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    )
+    try:
+        assert process.stdout is not None
+        assert b"peers in other processes" in process.stdout.readline()
+        process.stdout.close()  # as `head -1` does
+        process.stdout = None
+        _, stderr = process.communicate(timeout=crew.READY_S)
+        assert (process.returncode, stderr) == (141, b"")
+        wait_until(lambda: has_ended(process.pid))
     finally:
         process.kill()
         process.communicate()

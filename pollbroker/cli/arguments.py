@@ -25,6 +25,14 @@ def seconds(text: str) -> float:
     return number
 
 
+def some_seconds(text: str) -> float:
+    """A duration that is not 0. Raises `click.BadParameter`."""
+    number = seconds(text)
+    if not number:
+        raise click.BadParameter(f"{text!r}: expected more than 0 seconds")
+    return number
+
+
 def one_of(words: Iterable[str], kind: str) -> Callable[[str], str]:
     """What to give click as the `type` of an argument that is one of these words, in any case.
 

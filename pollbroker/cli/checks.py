@@ -21,13 +21,15 @@ class Check:
     """One claim, and whether it held."""
 
     claim: str
+    messages: int
+    """How many it is about."""
     wrong: tuple[str, ...] = ()
     """What was found instead, if it did not hold."""
 
     @property
     def holds(self) -> bool:
-        """Whether nothing was wrong."""
-        return not self.wrong
+        """Whether nothing was wrong. A claim about no message says nothing, so it does not hold."""
+        return self.messages > 0 and not self.wrong
 
 
 @dataclass(frozen=True)
@@ -84,25 +86,30 @@ def check_all(
         by_role.setdefault(report.role, []).append(report)
     clients, workers, publishers = by_role["client"], by_role["worker"], by_role["publisher"]
     pushers, pullers, subscribers = by_role["pusher"], by_role["puller"], by_role["subscriber"]
-    sums = {one.broker: one.sent for one in sum_up(reports, brokers, wanted)}
+    totals = {one.broker: one for one in sum_up(reports, brokers, wanted)}
+    sums = {broker: one.sent for broker, one in totals.items()}
     probes = sum(report.probes for report in publishers)
     topics = {stream[0] for streams in wanted.values() for stream in streams}
     return [
-        Check("queue: every request was answered, by its own reply", tuple(_wrong_replies(clients))),
+        Check("queue: every request was answered, by its own reply", sums["queue"], tuple(_wrong_replies(clients))),
         Check(
             "queue: every request was worked on once, and in order",
+            sums["queue"],
             (*_differences(_merged(clients), _merged(workers)), *_disorder(workers)),
         ),
         Check(
             "forwarder: every subscriber got all of its topics and nothing else, once and in order",
+            totals["forwarder"].expected,
             (*_wrong_deliveries(publishers, subscribers, wanted), *_disorder(subscribers)),
         ),
         Check(
             "streamer: everything pushed was pulled, once and in order",
+            sums["streamer"],
             (*_differences(_merged(pushers), _merged(pullers)), *_disorder(pullers)),
         ),
         Check(
             "engine: it counted what the peers counted, and dropped nothing",
+            sum(sums.values()),
             (
                 *_miscounts(brokers["queue"], {"frontend": sums["queue"], "backend": sums["queue"]}),
                 # What nobody subscribed to does not cross; each topic that somebody did is subscribed to once.

@@ -105,7 +105,8 @@ class Screen:
         """Each check in a line, and what was wrong with it in a line each."""
         for check in checks:
             verdict = Text("ok      ", "green") if check.holds else Text("FAILED  ", "bold red")
-            self._console.print(verdict + Text(check.claim), soft_wrap=True)
+            nothing = "" if check.messages else ": nothing to check, no message was sent"
+            self._console.print(verdict + Text(check.claim + nothing), soft_wrap=True)
             for wrong in check.wrong:
                 self.say(f"          {wrong}")
 
