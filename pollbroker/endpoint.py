@@ -124,6 +124,9 @@ def _check_inproc(where: str, rest: str, bind: bool) -> None:  # noqa: ARG001 - 
 
 _CHECKS: Final = {"tcp": _check_tcp, "ipc": _check_ipc, "inproc": _check_inproc}
 
+TRANSPORTS: Final = tuple(_CHECKS)
+"""What an endpoint may begin with."""
+
 
 def _is_ip(host: str) -> bool:
     """Whether it is an IPv4 address, or an IPv6 address in brackets."""

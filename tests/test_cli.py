@@ -1,12 +1,15 @@
 """The command line: what it prints, how it ends, and how it says what was wrong."""
 
 import json
+import os
+import re
 import resource
 import select
 import signal
 import struct
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -26,7 +29,8 @@ from pollbroker.cli.arguments import gathered, socket_option
 from pollbroker.cli.ctl import describe_statistics
 from pollbroker.cli.serving import describe_flow, describe_loss, serve
 from pollbroker.cli.signals import EndingSignals
-from pollbroker.errors import ControlError
+from pollbroker.endpoint import parse_endpoints
+from pollbroker.errors import ControlError, EndpointError
 from pollbroker.statistics import BrokerStatistics, FlowStatistics
 from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
 
@@ -728,14 +732,16 @@ def test_doctor_tells_versions_and_tests_itself(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("POLLBROKER_WAITER", raising=False)
     result = invoke("doctor")
     assert (result.exit_code, result.stderr) == (0, "")
-    facts = dict(line.split(maxsplit=1) for line in result.stdout.replace("not able", "not-able").splitlines())
+    facts = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
     assert facts["pollbroker"] == doctor.pollbroker_version()
     assert facts["libzmq"] == zmq.zmq_version()
     assert facts["pyzmq"] == zmq.__version__
     assert facts["pump"].startswith("native")
     assert facts["waiter"].startswith("nested")
     assert str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]) in facts["descriptors"]
-    assert "ipc" in facts["able"]
+    assert facts["transports"] == ", ".join(["tcp", *["ipc"] * zmq.has("ipc"), "inproc"])
+    assert facts["mechanisms"].startswith("null, plain")
+    assert ("curve" in facts["mechanisms"]) is zmq.has("curve") is ("curve" not in facts["missing"])
     assert facts["self-test"].startswith("one message")
 
 
@@ -762,6 +768,51 @@ def test_doctor_explains_the_pump() -> None:
     assert doctor.explain_pump("python", "python", None) == "python, as POLLBROKER_PUMP says"
     assert "no working C compiler at install" in doctor.explain_pump("python", None, not_built)
     assert doctor.explain_pump("python", None, broken).endswith("cannot be loaded: undefined symbol: zmq_msg_recv")
+
+
+def test_doctor_names_the_transports_that_endpoints_take_and_no_other() -> None:
+    result = invoke("doctor")
+    facts = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    for transport in facts["transports"].split(", "):
+        parse_endpoints("here", f"{transport}://127.0.0.1:5559")
+    for transport in ("tipc", "pgm", "epgm", "norm", "vmci", "ws", "wss", "udp"):
+        with pytest.raises(EndpointError, match=f"transport {transport!r} is not known"):
+            parse_endpoints("here", f"{transport}://127.0.0.1:5559")
+
+
+def test_doctor_says_what_this_libzmq_was_built_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zmq, "has", lambda ability: ability != "ipc" and ability != "gssapi")
+    facts = dict(line.split(maxsplit=1) for line in invoke("doctor").stdout.splitlines())
+    assert facts["transports"] == "tcp, inproc"
+    assert facts["mechanisms"] == "null, plain, curve"
+    assert facts["missing"] == "ipc, gssapi"
+
+
+def test_doctor_says_why_the_native_pump_cannot_be_loaded() -> None:
+    script = """
+        import ctypes
+        from pollbroker.cli import main
+
+        class Hidden(ctypes.CDLL):
+            def __getattr__(self, name):
+                if name.startswith("zmq_"):
+                    raise AttributeError(name)
+                return super().__getattr__(name)
+
+        ctypes.CDLL = Hidden
+        main(["doctor"])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        env={name: value for name, value in os.environ.items() if name != "POLLBROKER_PUMP"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (pump,) = (line for line in done.stdout.splitlines() if line.startswith("pump "))
+    assert pump.startswith("pump        python: the native one cannot be loaded: ")
+    assert re.search(r"has no symbol zmq_\w+: this build of pyzmq hides its libzmq$", pump)
 
 
 def test_doctor_explains_the_waiter() -> None:

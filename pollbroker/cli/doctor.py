@@ -4,7 +4,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module, metadata
 from pathlib import Path
 from selectors import DefaultSelector
@@ -14,14 +14,19 @@ import click
 import zmq
 
 from pollbroker.device import STREAMER
+from pollbroker.endpoint import TRANSPORTS
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
 
 OLDEST_LIBZMQ: Final = (4, 3, 3)
 """Before it, whoever can connect can stop a server, without finishing the handshake (CVE-2020-15166)."""
 
-_ABILITIES: Final = ("ipc", "curve", "gssapi", "pgm", "norm", "tipc", "vmci", "ws", "wss", "draft")
-"""What `zmq.has` can be asked (zmq_has(3))."""
+_OPTIONAL: Final = ("ipc", "curve", "gssapi")
+"""What a libzmq may have been built without (zmq_has(3)), of what pollbroker can use. Its other transports (pgm, norm,
+tipc, vmci, ws, wss) no endpoint of pollbroker's takes, and no socket type that is a draft fits a device."""
+
+_MECHANISMS: Final = ("null", "plain", "curve", "gssapi")
+"""How peers may prove who they are, by the socket options (zmq_null(7) and its neighbours)."""
 
 _DESCRIPTORS_A_BROKER: Final = 4
 """Two bound sockets, and for each its mailbox and its listener. Each connected peer is one more."""
@@ -45,6 +50,11 @@ def refuse_libzmq(version: tuple[int, ...]) -> str | None:
         return None
     found, oldest = (".".join(map(str, numbers)) for numbers in (version, OLDEST_LIBZMQ))
     return f"libzmq {found} is too old: expected {oldest} or newer; install a current pyzmq, whose wheels bring one"
+
+
+def usable(names: Iterable[str]) -> list[str]:
+    """Those of these transports or mechanisms that this libzmq has."""
+    return [name for name in names if name not in _OPTIONAL or zmq.has(name)]
 
 
 def explain_pump(chosen: str, asked: str | None, failure: ImportError | None) -> str:
@@ -110,8 +120,9 @@ def _facts() -> Iterator[tuple[str, str]]:
     brokers = count_brokers(soft, _used_descriptors(), sockets)
     limits = [f"{'no' if limit == resource.RLIM_INFINITY else limit} limit" for limit in (soft, hard)]
     yield "descriptors", f"{limits[0]} ({limits[1]} at most): about {brokers} brokers, less one for every 4 peers"
-    yield "able", ", ".join(ability for ability in _ABILITIES if zmq.has(ability)) or "none"
-    yield "not able", ", ".join(ability for ability in _ABILITIES if not zmq.has(ability)) or "none"
+    yield "transports", ", ".join(usable(TRANSPORTS))
+    yield "mechanisms", ", ".join(usable(_MECHANISMS))
+    yield "missing", ", ".join(name for name in _OPTIONAL if not zmq.has(name)) or "nothing that pollbroker can use"
 
 
 def _native_failure() -> ImportError | None:
