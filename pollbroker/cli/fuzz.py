@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import closing
 from typing import Final
 
 import click
@@ -10,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from pollbroker.cli.arguments import one_of
+from pollbroker.cli.signals import exit_at_signals
 from pollbroker.device import DEVICES
 
 _MOST_SHOWN: Final = 20
@@ -52,9 +54,13 @@ def fuzz(
     tried = 0
     began_s = time.monotonic()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with (
+        exit_at_signals(),
+        Progress(*columns, console=console, disable=not console.is_terminal) as bar,
+        closing(fuzzing.fuzz(first=first, seeds=seeds, minutes=minutes, jobs=jobs, device=device)) as rounds,
+    ):
         task = bar.add_task("seeds", total=seeds)
-        for progress in fuzzing.fuzz(first=first, seeds=seeds, minutes=minutes, jobs=jobs, device=device):
+        for progress in rounds:
             tried = progress.seeds
             bar.update(task, completed=tried, description=f"seeds, {len(failed)} failed")
             for finding in progress.findings:

@@ -11,7 +11,10 @@
 """
 
 import signal
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -21,6 +24,27 @@ SAME_SIGNAL_S = 0.2
 """Longer than a signal takes to come twice, shorter than it takes to press Ctrl-C twice."""
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def exit_at_signals() -> Iterator[None]:
+    """As a context, in the main thread: SIGTERM and SIGHUP exit as Ctrl-C does, through everything that cleans up.
+
+    The exit code is what a shell reports for a process that the signal has ended: 143 or 129.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what the signal module calls
+        sys.exit(128 + number)
+
+    previous: dict[signal.Signals, Any] = {}
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        if one is signal.SIGTERM or signal.getsignal(one) is not signal.SIG_IGN:
+            previous[one] = signal.signal(one, leave)
+    try:
+        yield
+    finally:
+        for one, handler in previous.items():
+            signal.signal(one, handler)
 
 
 class EndingSignals:

@@ -1,15 +1,23 @@
 """Fuzzing: seeds by the thousand, in several processes; for one that fails the shortest schedule that still does.
 
 A seed decides everything in its simulation, so a failure is told by its number alone.
+
+A process that tries seeds never outlives the one that started it, however that ends: each holds the reading end of a
+pipe whose writing end the starter alone has, and ends when that is closed.
 """
 
 import multiprocessing
+import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from multiprocessing.connection import Connection
 from typing import Final
 
 from pollbroker.device import DEVICES, Device
@@ -68,8 +76,8 @@ def _device(name: str | None) -> Device | None:
 
 def fuzz(
     *, first: int = 0, seeds: int | None = None, minutes: float | None = None, jobs: int = 1, device: str | None = None
-) -> Iterator[Progress]:
-    """Try seeds from the first on, and say after every batch how far it is.
+) -> Generator[Progress, None, None]:
+    """Try seeds from the first on, and say after every batch how far it is. Closing the iterator ends its processes.
 
     Arguments:
         seeds: how many; None: as many as there is time for.
@@ -81,14 +89,14 @@ def fuzz(
     last = _LAST_SEED if seeds is None else first + seeds
     batches = iter(range(first, last, _BATCH))
     done = 0
-    # Fresh processes: a fork would take the threads' locks along, and descriptors of sockets.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with _worker_processes(jobs) as pool:
         running: dict[Future[list[Finding]], int] = {}
         while True:
             if end_s is None or time.monotonic() < end_s:
                 for start in islice(batches, 2 * jobs - len(running)):
                     count = min(_BATCH, last - start)
-                    running[pool.submit(check_seeds, start, count, device)] = count
+                    with _inherited_deafness():  # the first starts the processes
+                        running[pool.submit(check_seeds, start, count, device)] = count
             if not running:
                 return
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -97,6 +105,45 @@ def fuzz(
                 done += running.pop(future)
                 findings += future.result()
             yield Progress(done, tuple(sorted(findings, key=lambda finding: finding.seed)))
+
+
+@contextmanager
+def _worker_processes(number: int) -> Iterator[ProcessPoolExecutor]:
+    """As a context: so many processes, none of which is left at its end, whatever they are at."""
+    # Fresh processes: a fork would take the threads' locks along, and descriptors of sockets.
+    fresh = multiprocessing.get_context("spawn")
+    reader, writer = fresh.Pipe(duplex=False)
+    with _inherited_deafness():  # of multiprocessing's resource tracker, which complains if it has to be started again
+        pool = ProcessPoolExecutor(number, mp_context=fresh, initializer=_end_with_starter, initargs=(reader,))
+    try:
+        yield pool
+    finally:
+        writer.close()
+        pool.shutdown(cancel_futures=True)
+        reader.close()
+
+
+def _end_with_starter(reader: Connection) -> None:
+    """In a process that tries seeds: end at once when the pipe is closed."""
+
+    def wait_for_the_end() -> None:
+        reader.poll(None)  # nothing is ever written to it
+        os._exit(0)
+
+    threading.Thread(target=wait_for_the_end, name="end-with-starter", daemon=True).start()
+
+
+@contextmanager
+def _inherited_deafness() -> Iterator[None]:
+    """Processes that are started here do not hear what a terminal sends to all of its processes: their starter does.
+
+    A blocked signal stays blocked in a process that is started meanwhile; here it comes when it is unblocked again.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def shortest_failing(seed: int, device: str | None = None) -> Scenario:
