@@ -157,7 +157,7 @@ def bind(socket: Socket) -> str:
         (f"queue {ANY_PORT} {ANY_PORT} --name 7\n7", "cannot name a broker"),
         (f"queue {ANY_PORT} {ANY_PORT} --control tcp://127.0.0.1:-1", "control: tcp://127.0.0.1:-1: port must be"),
         (f"queue {ANY_PORT} {ANY_PORT} --capture tcp://*", "brokers.queue.capture: tcp://*: expected tcp://host:port"),
-        (f"queue {ANY_PORT} {ANY_PORT} --frontend-option sndhwn=4", "did you mean sndhwm?"),
+        (f"queue {ANY_PORT} {ANY_PORT} --frontend-option sndhwn=4", "did you mean 'sndhwm'?"),
         (f"queue {ANY_PORT} {ANY_PORT} --frontend-option sndhwm=many", "option sndhwm: 'many': expected an integer"),
         (f"queue {ANY_PORT} {ANY_PORT} --backend-option sndhwm", "'sndhwm': expected NAME=VALUE"),
         (f"queue {ANY_PORT} {ANY_PORT} --backend-option =4", "'=4': expected NAME=VALUE"),

@@ -614,7 +614,7 @@ def test_terminated_context_closes_control_in_order(make_engine: MakeEngine, cap
         ("nonsense", {}, EndpointError, "control: nonsense"),
         (LOOPBACK, {"socket_type": zmq.PUSH}, ConfigError, "PUSH socket .* expected REP, PAIR, SUB or ROUTER"),
         (LOOPBACK, {"socket_type": 99}, ConfigError, "99 socket"),
-        (LOOPBACK, {"options": {"sndhmw": 1}}, ConfigError, "control: 'sndhmw' .* did you mean sndhwm"),
+        (LOOPBACK, {"options": {"sndhmw": 1}}, ConfigError, "control: 'sndhmw' .* did you mean 'sndhwm'"),
         (LOOPBACK, {"options": {"subscribe": b""}}, ConfigError, "control: option subscribe"),
     ],
 )
