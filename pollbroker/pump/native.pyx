@@ -242,6 +242,8 @@ cdef class Pump:
                 outcome = sending._send_message(receiver)
                 if outcome == SENT:
                     self.holding = False
+                    if sending.broken:
+                        receiver._forget()  # the frame that was refused in its middle, and at a PAIR what follows it
                     receiver.used = 0
                 else:
                     if outcome == FULL or outcome == ERROR:
