@@ -1,11 +1,12 @@
 """Hubs, closer up: what is settled, and what is not, when two flows cross at a socket. See `test_hub.py`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import zmq
 
-from pollbroker.pump import Pumping, choose_pumping
+from pollbroker.pump import Hub, Pumping, choose_pumping
 from pollbroker.pump.contract import DRAINED, FlowState
 from tests.conftest import Socket
 from tests.test_hub import MANY, Pipe, Stand, received
@@ -147,3 +148,21 @@ def test_a_port_is_watched_for_both_of_its_flows(
     for flow, state in zip(stand.hub.flows, states, strict=True):
         flow.state = state
     assert (stand.hub.interest(0), stand.hub.interest(1)) == interests
+
+
+# Each of them, not the first alone: of a broker with registered sockets every one may be closed under the engine.
+@pytest.mark.parametrize("closed", [0, 1, 2])
+@pytest.mark.parametrize("touch", [lambda hub: hub.work(MANY, MANY, 0.0), lambda hub: hub.wake(0)])
+def test_every_guarded_socket_is_looked_at(
+    context: zmq.Context[Socket], pumping: Pumping, closed: int, touch: Callable[[Hub], int]
+) -> None:
+    stand = Stand(context, pumping)
+    guarded = tuple(context.socket(zmq.PAIR) for _ in range(3))
+    sockets = (stand.inputs[0].open(), stand.outputs[0].push)
+    hub = pumping.make_hub(stand, stand.ready, sockets, guarded, tuple(stand.hub.flows))
+    stand.inputs[0].give(b"1")
+    guarded[closed].close()
+    with pytest.raises(zmq.ZMQError) as raised:
+        touch(hub)
+    assert raised.value.errno == zmq.ENOTSOCK
+    assert (stand.flow.pump.received, stand.ready) == (0, [])

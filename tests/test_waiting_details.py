@@ -129,6 +129,26 @@ def test_readable_descriptors_are_reported_until_they_are_removed(
     assert names_of(waiter.wait(None)) == ["again"]
 
 
+# The native collector has room for 256 events of one turn; the kernel tells the others first in the next.
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 1000])
+def test_more_descriptors_at_once_than_there_is_room_for_are_all_told(pumping: Pumping, count: int) -> None:
+    waiter = NestedWaiter(zmq.Poller(), pumping, 0.0)
+    descriptors = [os.eventfd(1) for _ in range(count)]
+    try:
+        for number, descriptor in enumerate(descriptors):
+            waiter.add(descriptor, named(str(number)))
+        told: set[str] = set()
+        for _ in range(4 if count > 256 else 1):
+            wakes = waiter.wait(0)
+            assert len(wakes) <= (256 if pumping.name == "native" else count)
+            told.update(names_of(wakes))
+        assert told == {str(number) for number in range(count)}
+    finally:
+        waiter.close()
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
 def test_watched_descriptor_cannot_be_added_again(
     nested: Callable[..., NestedWaiter], wires: Callable[[], Wire]
 ) -> None:
