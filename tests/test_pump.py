@@ -452,42 +452,6 @@ def test_message_whose_copy_meets_the_end_of_its_context_is_counted_once(lines: 
         capture.close(linger=0)
 
 
-# The same with real sockets; the handler route receives a message whole before it sends, so its moment cannot be met.
-@pytest.mark.parametrize("name", ["native", "python"])
-@pytest.mark.parametrize(
-    ("sink_type", "consumer_type"), [(zmq.PUSH, zmq.PULL), (zmq.DEALER, zmq.DEALER), (zmq.PAIR, zmq.PAIR)]
-)
-def test_message_whose_peer_leaves_in_the_middle_is_dropped_whole(
-    line_with: Callable[..., Line], name: str, sink_type: int, consumer_type: int
-) -> None:
-    # libzmq, while it is sending, looks about once a millisecond who has left. The message is interrupted if that time
-    # comes between its first frame and its last: so try several lengths, until it does.
-    for frames in [500, 1000, 2000, 5000, 10_000, 20_000] * 100:
-        line = line_with(MAKERS[name], sink_type=sink_type, consumer_type=consumer_type, maxframes=MANY)
-        pump = line.pump
-        leaving = line.consumer()
-        line.give([b"before"], [b"begin", *[b"middle"] * frames, b"end"], [b"whole", b"message"])
-        pump.move(1, MANY)
-        leaving.close()
-        pump.move(1, MANY)
-        if pump.counters().interrupted:
-            break
-        line.close()
-    counters = pump.counters()
-    assert (counters.received, counters.sent, counters.interrupted, counters.held) == (2, 1, 1, 0)
-    staying: list[Socket] = []
-
-    def moved() -> bool:
-        if sink_type == zmq.PAIR:
-            take_all(line.sink)  # a PAIR lets go of the peer that left, and takes another, only when it is read
-        if sink_type == zmq.PAIR or not staying:
-            staying.append(line.consumer())
-        return pump.move(MANY, MANY) == EMPTY
-
-    wait_until(moved)
-    assert [message for consumer in staying for message in take_all(consumer)] == [[b"whole", b"message"]]
-
-
 @pytest.mark.parametrize("prefix", [None, b"in"])
 @pytest.mark.parametrize("capture_type", [zmq.PUSH, zmq.DEALER, zmq.PAIR])
 def test_capture_is_what_was_sent(

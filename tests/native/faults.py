@@ -36,12 +36,11 @@ _EXCEPTIONS: Final[dict[int, type[zmq.ZMQError]]] = {zmq.EAGAIN: zmq.Again, zmq.
 
 
 class Faults:
-    """Which operations are to fail, and what was done so far."""
+    """Which operations are to fail, and how many were tried so far."""
 
     def __init__(self) -> None:
-        self.done: list[tuple[str, int]] = []
-        """Every operation that was tried: its name, and the address of the socket."""
         self._planned: dict[tuple[str, int], dict[int, int]] = defaultdict(dict)
+        self._actions: dict[tuple[str, int], dict[int, Callable[[], None]]] = defaultdict(dict)
         self._tried: dict[tuple[str, int], int] = defaultdict(int)
 
     def plan(self, operation: str, socket: Socket | None, *places: int, code: int) -> None:
@@ -51,11 +50,18 @@ class Faults:
         for place in places:
             self._planned[key][self._tried[key] + place] = code
 
+    def meanwhile(self, operation: str, socket: Socket, place: int, action: Callable[[], None]) -> None:
+        """Have something done just before an operation, which is then tried as ever."""
+        key = (operation, _address(socket))
+        self._actions[key][self._tried[key] + place] = action
+
     def next(self, operation: str, address: int) -> int:
         """The errno with which this operation is to fail, or 0."""
         key = (operation, address)
         self._tried[key] += 1
-        self.done.append(key)
+        action = self._actions[key].pop(self._tried[key], None)
+        if action is not None:
+            action()
         return self._planned[key].pop(self._tried[key], 0)
 
     def times(self, operation: str, socket: Socket | None) -> int:
@@ -65,7 +71,7 @@ class Faults:
     @property
     def all_met(self) -> bool:
         """Whether everything that was planned has happened: else the test shows nothing."""
-        return not any(self._planned.values())
+        return not any(self._planned.values()) and not any(self._actions.values())
 
 
 def _address(socket: Socket | None) -> int:

@@ -1,6 +1,7 @@
 """What becomes of a message, and of what is kept of it, when an operation fails in its middle."""
 
 import gc
+import select
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import zmq
 from pollbroker.pump import EMPTY, FULL, LIMIT, HandlerPump
 from pollbroker.pump.contract import FlowState
 from pollbroker.pump.sending import DROPPED, REFUSED, SENT
-from tests.conftest import Connect, Socket
+from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
 from tests.native.faults import HUGE, Implementation
 from tests.test_hub import Pipe, received
 from tests.test_pump import balanced
@@ -99,6 +100,50 @@ def test_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_forgotten
     counters = line.pump.counters()
     assert (counters.sent, counters.sent_frames, counters.sent_bytes, counters.captured) == (1, 2, 12, 1)
     assert balanced(counters)
+
+
+# With what libzmq itself does then. The handler route sends by the same code (`Sending`).
+@pytest.mark.parametrize("place", [2, 3, 4])
+@pytest.mark.parametrize(
+    ("sink_type", "consumer_type"), [(zmq.PUSH, zmq.PULL), (zmq.DEALER, zmq.DEALER), (zmq.PAIR, zmq.PAIR)]
+)
+def test_message_whose_peer_leaves_in_the_middle_is_dropped_whole(
+    context: zmq.Context[Socket], connect: Connect, twin: Implementation, sink_type: int, consumer_type: int, place: int
+) -> None:
+    source, sink = Pipe(context), context.socket(sink_type)
+    endpoint = f"inproc://{id(sink)}"
+    sink.bind(endpoint)
+    consumers = [connect(consumer_type, endpoint)]
+    sink.getsockopt(zmq.EVENTS)
+
+    def leave() -> None:
+        sink.getsockopt(zmq.EVENTS)
+        consumers.pop().close(linger=0)
+        assert select.select([sink.FD], [], [], DEADLINE_MS / 1000)[0], "the sink was not told"
+        sink.getsockopt(zmq.EVENTS)  # while it is sending, libzmq looks about once a millisecond who has left
+
+    pump = twin.pump(source.open(), sink)
+    source.give(b"before")
+    source.give(b"begin", b"middle", b"middle", b"end")
+    source.give(b"whole", b"message")
+    twin.faults.meanwhile("send", sink, 1 + place, leave)
+    assert pump.move(2, MANY) == LIMIT
+    counters = pump.counters()
+    assert (counters.received, counters.held) == (2, 0)
+    # A PUSH or DEALER whose peer is gone already swallows the rest and says nothing: then the message counts as sent.
+    silent = sink_type != zmq.PAIR and counters.sent == 2
+    assert (counters.sent, counters.interrupted) == ((2, 0) if silent else (1, 1))
+    assert twin.live == 0
+
+    def moved() -> bool:
+        if sink_type == zmq.PAIR:
+            received(sink)  # a PAIR lets go of the peer that left, and takes another, only when it is read
+        if sink_type == zmq.PAIR or not consumers:
+            consumers.append(connect(consumer_type, endpoint))
+        return bool(pump.move(MANY, MANY) == EMPTY)
+
+    wait_until(moved)
+    assert [message for consumer in consumers for message in received(consumer)] == [[b"whole", b"message"]]
 
 
 # The rest is offered, for libzmq to swallow; but the next peer of a PAIR would be given it as a message of its own.
