@@ -1,5 +1,6 @@
 """What the tests share: both pumps, both waiters, sockets that are closed, and waiting with a deadline."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,17 @@ DEADLINE_MS = 10_000
 Socket: TypeAlias = zmq.Socket[Any]
 MakeEngine: TypeAlias = Callable[..., Engine]
 Connect: TypeAlias = Callable[..., Socket]
+
+
+@pytest.fixture(autouse=True)
+def interrupts_are_heeded() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, in the test and in the processes that it starts.
+
+    Under `nohup` and in a shell's background jobs it is ignored, and whatever is started from there inherits that.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(params=["native", "python"])

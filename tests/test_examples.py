@@ -27,8 +27,6 @@ Serve: TypeAlias = Callable[[str], None]
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts a Python process: `start(*arguments)`, of which the first is a file in examples/ or an option."""
-    # Where the tests run with SIGINT ignored, as background jobs do, their children would ignore it as well.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     processes: list[Process] = []
 
     def start(*arguments: str) -> Process:
@@ -39,7 +37,6 @@ def start() -> Iterator[Start]:
         return process
 
     yield start
-    signal.signal(signal.SIGINT, before)
     for process in processes:
         process.kill()
         process.communicate(timeout=DEADLINE_MS / 1000)
