@@ -3,6 +3,7 @@
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
@@ -12,6 +13,7 @@ import zmq
 
 from pollbroker import QUEUE, REFLECTOR, DeviceError
 from pollbroker.testing.relay import SITUATIONS, Relay, check_relay, examine_relay, situations_of
+from pollbroker.testing.relay.checking import judge, play
 from pollbroker.testing.violation import InvariantViolation
 from tests import relays
 from tests.conftest import DEADLINE_MS, Socket, wait_until
@@ -145,6 +147,25 @@ def test_relay_that_does_not_sleep_is_noticed() -> None:
                     sink.send_multipart(source.recv_multipart())
 
     assert broken(relay, "queue", "consumer away") == "does not spin"
+
+
+# On a busy machine a thread that wants a core waits for most of the time, whether it spins or has just woken up.
+@pytest.mark.parametrize(("ran", "verdict"), [(0.001, "kept"), (0.05, "does not spin")])
+def test_waiting_for_a_core_is_neither_spinning_nor_sleep(
+    monkeypatch: pytest.MonkeyPatch, ran: float, verdict: str
+) -> None:
+    def read_threads() -> dict[str, tuple[float, float]]:
+        now_s = time.monotonic()
+        return {"relay": (ran * now_s, 0.95 * now_s)}
+
+    monkeypatch.setattr("pollbroker.testing.relay.stand._read_threads", read_threads)
+    trace = play(relays.poller_loop, QUEUE, "consumer away", deadline_s=DEADLINE_MS / 1000)
+    try:
+        judge(trace)
+        found = "kept"
+    except InvariantViolation as violation:
+        found = violation.invariant
+    assert found == verdict
 
 
 def test_relay_that_does_not_end_is_noticed(released: threading.Event) -> None:

@@ -37,5 +37,6 @@ class RelayTrace(Trace):
     """Whether it ran on by the deadline after its context had ended."""
     last_error: str | None = None
     """What it raised when its context ended, if not that."""
-    cores: float | None = None
-    """What it used of a core while messages waited and nobody took any; None: not measured."""
+    activity: float | None = None
+    """Which share of its own time, which is what it did not wait for a core, its busiest thread ran while messages
+    waited and nobody took any; None: not measured."""

@@ -31,10 +31,14 @@ _QUIET_S: Final = 0.25
 """When what was sent later has come, and nothing in so long, what is missing was lost."""
 
 _WINDOW_S: Final = 0.2
-"""For how long CPU time is measured: long beside the few wake-ups in which a relay takes what waits."""
+"""For how long it is measured: long beside the few wake-ups in which a relay takes what waits."""
+
+_LONGEST_WINDOW_S: Final = 1.0
+"""As long as another thread runs or wants a core it goes on, up to so long: how long a thread has waited for a core is
+told when it has got one, which on a busy machine may be later than a window."""
 
 _WINDOWS: Final = 2
-"""The busiest counts: others may need the machine's cores, too."""
+"""The quietest counts: in the first the relay takes what has just been sent. One that spins does so in each."""
 
 
 class Relay(Protocol):
@@ -208,16 +212,27 @@ class Stand(Company):
         return self.trace.dropped
 
     def measure(self) -> None:
-        """Measure what the relay uses of a core while nobody does anything.
+        """Measure how busy the relay is while nobody does anything.
 
-        It may have several threads, so it is the whole process's time; the kit's own thread sleeps in a poll.
+        It may have several threads: the busiest of the process counts, and the kit's own thread sleeps in a poll. What
+        a thread waits for a core is no time of its own. So on a busy machine a relay that spins shows, although it gets
+        little of a core; and one that sleeps is not blamed for having to wait at each of its few wake-ups.
         """
         for _ in range(_WINDOWS):
-            began_s, busy_s = time.monotonic(), _busy_s()
-            while (left_s := began_s + _WINDOW_S - time.monotonic()) > 0:
-                self.turn(int(left_s * 1000) + 1)
-            cores = (_busy_s() - busy_s) / (time.monotonic() - began_s)
-            self.trace.cores = max(self.trace.cores or 0.0, cores)
+            began_s, before = time.monotonic(), _read_threads()
+            self._pass_time(began_s + _WINDOW_S)
+            while _is_another_runnable() and time.monotonic() < began_s + _LONGEST_WINDOW_S:
+                self._pass_time(time.monotonic() + _WINDOW_S / 4)
+            window_s, after = time.monotonic() - began_s, _read_threads()
+            activity = max(
+                _activity(after[one][0] - before[one][0], after[one][1] - before[one][1], window_s)
+                for one in before.keys() & after.keys()
+            )
+            self.trace.activity = activity if self.trace.activity is None else min(self.trace.activity, activity)
+
+    def _pass_time(self, until_s: float) -> None:
+        while (left_s := until_s - time.monotonic()) > 0:
+            self.turn(int(left_s * 1000) + 1)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -246,16 +261,33 @@ class Stand(Company):
         self.context.term()
 
 
-def _busy_s() -> float:
-    """For how long threads of this process have run, or (where Linux tells) have waited for a core to run on.
+def _read_threads() -> dict[str, tuple[float, float]]:
+    """For how many seconds each thread of this process has run, and waited for a core to run on.
 
-    A relay that spins on a machine that is busy with other things does not get a whole core, but it wants one.
+    Where the system does not tell (Linux does), there is one entry, for the process as a whole.
     """
-    waited_ns = 0
+    told: dict[str, tuple[float, float]] = {}
     for file in Path("/proc/self/task").glob("*/schedstat"):  # proc_pid_schedstat(5): ran, waited, how often
         with contextlib.suppress(OSError, ValueError, IndexError):  # the thread has ended meanwhile
-            waited_ns += int(file.read_text().split()[1])
-    return time.process_time() + waited_ns / 1e9
+            ran, waited, *_ = file.read_text().split()
+            told[file.parent.name] = int(ran) / 1e9, int(waited) / 1e9
+    return told or {"all": (time.process_time(), 0.0)}
+
+
+def _is_another_runnable() -> bool:
+    """Whether a thread of this process, other than this one, runs or wants a core at this moment."""
+    this = str(threading.get_native_id())
+    for file in Path("/proc/self/task").glob("*/stat"):  # proc_pid_stat(5): number, (name), state
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            if file.parent.name != this and file.read_text().rpartition(")")[2].split()[0] == "R":
+                return True
+    return False
+
+
+def _activity(ran_s: float, waited_s: float, window_s: float) -> float:
+    """The share of its own time, which is what it did not spend waiting for a core, that a thread ran: 0 to 1."""
+    own_s = max(window_s - waited_s, ran_s)
+    return ran_s / own_s if own_s > 0 else 0.0
 
 
 def _is_end(error: BaseException | None) -> bool:
