@@ -87,8 +87,5 @@ def _replay(seed: int, device: str | None) -> int:
         return 0
     click.echo(f"seed {seed}: {account}")
     scenario = fuzzing.shortest_failing(seed, device)
-    click.echo("the shortest schedule that fails:")
-    click.echo(f"  {scenario.topology}")
-    for step in scenario.steps:
-        click.echo(f"  {step!r}")
+    click.echo(f"the shortest schedule that fails:\n{scenario}")
     return 1

@@ -6,7 +6,12 @@ def test_my_device():
     check_device(MY_DEVICE)
 """
 
+from zmq import SocketType
+
+from pollbroker.device import DEVICES, Device, Route
 from pollbroker.testing.checking import check_device, check_scenario, check_seed
+from pollbroker.testing.columns import check_columns
+from pollbroker.testing.devices import DEALERS, PATIENT_QUEUE, TUNNEL, named
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
 from pollbroker.testing.machine import DeviceMachine, device_machine
 from pollbroker.testing.relay import check_relay, examine_relay
@@ -25,18 +30,26 @@ from pollbroker.testing.trace import Trace
 from pollbroker.testing.violation import InvariantViolation
 
 __all__ = [
+    "DEALERS",
+    "DEVICES",
     "INVARIANTS",
+    "PATIENT_QUEUE",
+    "TUNNEL",
     "Action",
+    "Device",
     "DeviceMachine",
     "Invariant",
     "InvariantViolation",
     "LinePlan",
     "Meanwhile",
+    "Route",
     "Scenario",
     "SimNetwork",
+    "SocketType",
     "Step",
     "Topology",
     "Trace",
+    "check_columns",
     "check_device",
     "check_relay",
     "check_scenario",
@@ -48,6 +61,7 @@ __all__ = [
     "high_water_marks",
     "meanwhiles",
     "messages",
+    "named",
     "scenarios",
     "schedules",
     "topologies",

@@ -13,6 +13,7 @@ from pollbroker.testing.scenario import Scenario
 from pollbroker.testing.stage import run_scenario
 from pollbroker.testing.strategies import scenarios
 from pollbroker.testing.trace import Trace
+from pollbroker.testing.violation import InvariantViolation
 from pollbroker.testing.worlds import COLUMNS, MakeWorld, SimulatedWorld
 
 
@@ -33,9 +34,14 @@ def check_scenario(
 def check_seed(seed: int, device: Device | None = None) -> Trace:
     """Run the scenario of a seed in simulation, with everything else that is chance there from the same seed.
 
-    Raises as `check_scenario`. The same seed does the same, operation by operation.
+    Raises as `check_scenario`, with the scenario in the notes. The same seed does the same, operation by operation.
     """
-    return check_scenario(scenario_of_seed(seed, device), partial(SimulatedWorld, seed=seed))
+    scenario = scenario_of_seed(seed, device)
+    try:
+        return check_scenario(scenario, partial(SimulatedWorld, seed=seed))
+    except InvariantViolation as violation:
+        violation.add_note(f"in the scenario of seed {seed}:\n{scenario}")
+        raise
 
 
 def default_columns() -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from typing import Final, Protocol, TypeVar
 
 from zmq import SocketType
 
-from pollbroker.device import DEVICES, QUEUE, Device, Route
+from pollbroker.device import DEVICES, QUEUE, Device
+from pollbroker.testing.devices import DEALERS, PATIENT_QUEUE, TUNNEL
 from pollbroker.testing.scenario import Action, LinePlan, Meanwhile, Scenario, Side, Step, Topology
 
 _Value = TypeVar("_Value")
@@ -52,12 +53,6 @@ ALONE: Final = frozenset({_T.PAIR})
 
 _PEERS: Final = 3
 """At most so many at each side of a line."""
-
-TUNNEL: Final = Device("tunnel", _T.PAIR, _T.PAIR, (Route("frontend", "backend"), Route("backend", "frontend")))
-DEALERS: Final = Device("dealers", _T.DEALER, _T.DEALER, (Route("frontend", "backend"), Route("backend", "frontend")))
-PATIENT_QUEUE: Final = Device(
-    "patient-queue", QUEUE.frontend, QUEUE.backend, QUEUE.routes, QUEUE.frontend_options, slow_peer="wait"
-)
 
 POOL: Final[tuple[Device, ...]] = (
     *(device for device in DEVICES.values() for _ in range(2)),

@@ -4,15 +4,30 @@ A scenario is a topology (which devices stand where, with which limits) and a sc
 says nothing of the world that it runs in: simulated or real sockets, one pump or the other.
 """
 
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 
 from zmq import SocketType
 
 from pollbroker.device import Device
+from pollbroker.testing.devices import written
 
 Side = Literal["frontend", "backend"]
+
+
+class Written:
+    """Whatever is printed as the Python expression that makes it."""
+
+    def __repr__(self) -> str:
+        return written(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - what hypothesis and IPython call
+        """hypothesis would print a dataclass field by field, and enums as what is no Python."""
+        for number, line in enumerate(str(self).splitlines()):
+            if number:
+                printer.break_()
+            printer.text(line)
 
 
 class Action(StrEnum):
@@ -50,7 +65,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, repr=False)
-class Step:
+class Step(Written):
     """One step of a schedule. What a field means depends on the action; what is not asked for is left out."""
 
     action: Action
@@ -60,24 +75,17 @@ class Step:
     count: int = 1
     meanwhile: "tuple[Meanwhile, ...]" = ()
 
-    def __repr__(self) -> str:
-        changed = [f"{one.name}={getattr(self, one.name)!r}" for one in fields(self)[1:] if self._is_set(one)]
-        return f"Step({', '.join([f'Action.{self.action.name}', *changed])})"
 
-    def _is_set(self, one: "Field[Any]") -> bool:
-        return bool(getattr(self, one.name) != one.default)
-
-
-@dataclass(frozen=True)
-class Meanwhile:
+@dataclass(frozen=True, repr=False)
+class Meanwhile(Written):
     """A step that another takes while the engine is at work: at the engine's next operation but so many on a socket."""
 
     after: int
     step: Step
 
 
-@dataclass(frozen=True)
-class LinePlan:
+@dataclass(frozen=True, repr=False)
+class LinePlan(Written):
     """One broker, or a chain of several of one device, and who stands at its ends."""
 
     device: Device
@@ -100,8 +108,8 @@ class LinePlan:
     returned rather than yielded), or "raise", or "nonsense". Empty: no handler, or the device's own."""
 
 
-@dataclass(frozen=True)
-class Topology:
+@dataclass(frozen=True, repr=False)
+class Topology(Written):
     """Several lines in one engine."""
 
     lines: tuple[LinePlan, ...]
@@ -116,9 +124,16 @@ class Topology:
     """In a simulation: how long one operation on a socket takes."""
 
 
-@dataclass(frozen=True)
-class Scenario:
+@dataclass(frozen=True, repr=False)
+class Scenario(Written):
     """A topology, and what happens in it."""
 
     topology: Topology
     steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        """The same expression with a line for each line of brokers and each step."""
+        lines = "".join(f"            {line!r},\n" for line in self.topology.lines)
+        topology = repr(replace(self.topology, lines=())).replace("(()", f"(\n        (\n{lines}        )", 1)
+        steps = "".join(f"        {step!r},\n" for step in self.steps)
+        return f"Scenario(\n    {topology},\n    (\n{steps}    ),\n)"

@@ -1,6 +1,5 @@
 """Checking relays: in this process, or each situation in a process of its own, for relays that may hang or abort."""
 
-import importlib
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, cast
 
 from pollbroker.device import Device, find_device
+from pollbroker.testing.devices import named
 from pollbroker.testing.relay.outside import OUTSIDE
 from pollbroker.testing.relay.record import RelayTrace
 from pollbroker.testing.relay.situations import SITUATIONS, situations_of
@@ -140,20 +140,9 @@ def _examine(start: str, device: str, situation: str, seed: int, deadline_s: flo
 
 def find_relay(where: str) -> Relay:
     """The relay at "module:function". Raises `ValueError` if there is none."""
-    return cast(Relay, _find(where))
+    return cast(Relay, named(where))
 
 
 def resolve_device(where: str) -> Device:
     """The device of that name in `DEVICES`, or at "module:name"."""
-    return find_device(cast(Device, _find(where)) if ":" in where else where)
-
-
-def _find(where: str) -> object:
-    module, colon, name = where.partition(":")
-    if not colon:
-        raise ValueError(f"{where!r}: expected 'module:name'")
-    try:
-        found: object = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{where!r} cannot be had: {error}") from error
-    return found
+    return find_device(cast(Device, named(where)) if ":" in where else where)
