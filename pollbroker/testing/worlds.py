@@ -5,6 +5,7 @@ thread, and nothing happens in them unless somebody makes it happen, so a run re
 """
 
 import ctypes
+import select
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, cast
 
@@ -228,7 +229,27 @@ class InprocWorld:
                 self.clock.advance(timer_s)
 
     def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:  # noqa: ARG002 - as the other world
-        return frozenset()
+        """As ZMQ_EVENTS tells, for sockets that nothing can happen to behind this thread's back.
+
+        To ask a socket that has commands waiting would take the wake-up away that they are; and it need not be asked,
+        for they wake the engine. What only libzmq's own thread can bring about, when a peer leaves, is left out: it may
+        come in the very moment after that. That is the end of a subscription, room at a publisher, and the news at a
+        ROUTER that a client is gone.
+        """
+        movable = set()
+        for name, broker in self.engine.brokers.items():
+            if broker.state is not BrokerState.RUNNING:
+                continue
+            for flow in broker.hub.flows:
+                if flow.state in (FlowState.PAUSED, FlowState.ENDED, FlowState.RETRYING):
+                    continue
+                place, event = (flow.sink, zmq.POLLOUT) if flow.pump.held else (flow.source, zmq.POLLIN)
+                socket = broker.watched_ports[place].plain
+                if socket.type in _TOLD_BY_LIBZMQ_ALONE[event] or _has_commands(socket):
+                    continue
+                if int(socket.getsockopt(zmq.EVENTS)) & event:
+                    movable.add(FlowKey(name, broker.watched_ports[flow.source].name))
+        return frozenset(movable)
 
     def lost_with_peers(self, flow: FlowKey) -> int | None:  # noqa: ARG002 - as the other world
         return None
@@ -241,6 +262,17 @@ class InprocWorld:
         for socket in self._sockets:
             socket.close(linger=0)
         self._context.term()
+
+
+_TOLD_BY_LIBZMQ_ALONE: Final = {
+    zmq.POLLIN: frozenset({zmq.XPUB}),
+    zmq.POLLOUT: frozenset({zmq.PUB, zmq.XPUB, zmq.ROUTER}),
+}
+"""Where input, or room, may come about in libzmq's own thread."""
+
+
+def _has_commands(socket: Socket) -> bool:
+    return bool(select.select([int(socket.getsockopt(zmq.FD))], [], [], 0)[0])
 
 
 def shut_down(context: zmq.Context[Any]) -> None:
