@@ -20,6 +20,13 @@ MakeEngine: TypeAlias = Callable[..., Engine]
 Connect: TypeAlias = Callable[..., Socket]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how a random order can be repeated; `-q` leaves out the header in which the plugin says so."""
+    if config.getoption("random_order_enabled", False):
+        seed = str(config.getoption("random_order_seed")).removeprefix("default:")
+        terminalreporter.write_line(f"in random order: --random-order --random-order-seed={seed}")
+
+
 @pytest.fixture(autouse=True)
 def interrupts_are_heeded() -> Iterator[None]:
     """SIGINT raises KeyboardInterrupt, in the test and in the processes that it starts.
