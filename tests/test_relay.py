@@ -21,8 +21,9 @@ from tests.conftest import DEADLINE_MS, Socket, wait_until
 Change = Callable[[int, list[bytes]], list[list[bytes]]]
 """What a toy makes of its how manieth message."""
 
-SOON_S = 0.5
-"""The deadline where it is known to pass: in vain is waited for what never comes."""
+SOON_S = 2.0
+"""The deadline where it is known to pass: what is waited for never comes. On a busy machine a relay may have to wait
+for a core for a second."""
 
 
 @pytest.fixture(autouse=True)
@@ -234,7 +235,7 @@ def test_verdicts_of_a_process_are_those_of_the_invariants() -> None:
     verdicts = examine_relay("tests.relays:poller_loop", situations=chosen, deadline_s=SOON_S)
     assert list(verdicts) == chosen
     assert verdicts["slow consumer"] == "kept"
-    assert verdicts["stalled direction"].startswith("progress: frontend-0 waited 0.5 s in vain")
+    assert verdicts["stalled direction"].startswith("progress: frontend-0 waited 2 s in vain")
 
 
 # zmq.proxy and monitored_queue
