@@ -190,10 +190,12 @@ class Calls:
         try:
             yield
         finally:
-            if handles_interrupt:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-            if others == -1:
-                signal.set_wakeup_fd(-1)
+            try:
+                if handles_interrupt:
+                    signal.signal(signal.SIGINT, signal.default_int_handler)
+            finally:  # the second Ctrl-C may come just here
+                if others == -1:
+                    signal.set_wakeup_fd(-1)
         if interrupts:
             raise KeyboardInterrupt
 

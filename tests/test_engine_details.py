@@ -866,6 +866,28 @@ def test_first_ctrl_c_ends_the_run_and_the_second_the_turn(make_engine: MakeEngi
         signal.signal(signal.SIGINT, before)
 
 
+# What the engine has asked of the process is taken back, even if the second Ctrl-C comes while that is done.
+def test_second_ctrl_c_leaves_no_wakeup_descriptor_behind(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    engine.call_later(0, lambda: signal.raise_signal(signal.SIGINT))
+    set_handler = signal.signal
+
+    def interrupted(number: int, handler: Any) -> Any:
+        before = set_handler(number, handler)
+        if handler is signal.default_int_handler:
+            signal.raise_signal(signal.SIGINT)
+        return before
+
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "signal", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.run()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.set_wakeup_fd(-1) == -1
+
+
 def test_signal_handling_of_others_is_left_alone(make_engine: MakeEngine) -> None:
     engine = make_engine()
     here, there = net.socketpair()
