@@ -767,6 +767,7 @@ def test_doctor_explains_the_pump() -> None:
     assert doctor.explain_pump("native", None, None) == "native, the faster of the two"
     assert doctor.explain_pump("python", "python", None) == "python, as POLLBROKER_PUMP says"
     assert "no working C compiler at install" in doctor.explain_pump("python", None, not_built)
+    assert "free-threaded Python" in doctor.explain_pump("python", None, not_built, free_threaded=True)
     assert doctor.explain_pump("python", None, broken).endswith("cannot be loaded: undefined symbol: zmq_msg_recv")
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import resource
+import sysconfig
 import time
 from collections.abc import Iterable, Iterator
 from importlib import import_module, metadata
@@ -57,13 +58,15 @@ def usable(names: Iterable[str]) -> list[str]:
     return [name for name in names if name not in _OPTIONAL or zmq.has(name)]
 
 
-def explain_pump(chosen: str, asked: str | None, failure: ImportError | None) -> str:
+def explain_pump(chosen: str, asked: str | None, failure: ImportError | None, *, free_threaded: bool = False) -> str:
     """Which pump serves and why: `asked` is what POLLBROKER_PUMP says, `failure` why the native one does not load."""
     if asked:
         return f"{chosen}, as POLLBROKER_PUMP says"
     if failure is None:
         return f"{chosen}, the faster of the two"
-    if isinstance(failure, ModuleNotFoundError) and failure.name == "pollbroker.pump.native":
+    if isinstance(failure, ModuleNotFoundError) and failure.name == "pollbroker.pump.native" and free_threaded:
+        why = "the native one is not built for a free-threaded Python, which lacks the limited API that it needs"
+    elif isinstance(failure, ModuleNotFoundError) and failure.name == "pollbroker.pump.native":
         why = "the native one was not built: there was no working C compiler at install; get one and install again"
     else:
         why = f"the native one cannot be loaded: {' '.join(str(failure).split())}"
@@ -113,7 +116,9 @@ def _facts() -> Iterator[tuple[str, str]]:
     with Engine() as engine:
         statistics = engine.statistics()
         sockets = engine.context.get(zmq.SOCKET_LIMIT)
-    yield "pump", explain_pump(statistics.pump, os.environ.get("POLLBROKER_PUMP"), _native_failure())
+    free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    asked = os.environ.get("POLLBROKER_PUMP")
+    yield "pump", explain_pump(statistics.pump, asked, _native_failure(), free_threaded=free_threaded)
     selector = DefaultSelector.__name__.removesuffix("Selector").lower()
     yield "waiter", explain_waiter(statistics.waiter, os.environ.get("POLLBROKER_WAITER"), selector)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,0 +1,90 @@
+"""What is built for others: the sdist, the wheels with the native pump and without it, and what they say."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).parent.parent
+DIRECTORIES = ("bench", "docs", "examples", "pollbroker", "tests")
+FILES = ("ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py")
+"""Beside these, git keeps what only a clone needs: `.ci` and `.gitignore`."""
+
+MADE = ("__pycache__", "*.py[co]", "*.so", "native.c", ".gitignore")
+"""What .gitignore names, where it lies in `DIRECTORIES`."""
+
+DEADLINE_S = 100
+
+FREE_THREADED = "import sysconfig; sysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1"
+"""What setuptools asks to know a free-threaded Python."""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A fresh copy of the tree, without what was built or measured in it."""
+    copy = tmp_path / "tree"
+    copy.mkdir()
+    for name in DIRECTORIES:
+        shutil.copytree(TREE / name, copy / name, ignore=shutil.ignore_patterns(*MADE))
+    for path in (copy / "bench/results").iterdir():
+        if not path.name.startswith(("latest.", "latest-")) or path.name.startswith("latest.partial"):
+            path.unlink()
+    for name in FILES:
+        shutil.copy(TREE / name, copy / name)
+    return copy
+
+
+def build(tree: Path, hook: str, before: str = "", environment: Mapping[str, str] | None = None) -> Path:
+    """What the build backend makes of the tree in a process of its own: `hook` is build_sdist or build_wheel."""
+    output = tree.parent / "dist"
+    code = f"{before}\nfrom setuptools import build_meta\nbuild_meta.{hook}({str(output)!r})"
+    # Warnings are not errors here: those of setuptools are about setuptools.
+    told = {**os.environ, "PYTHONWARNINGS": "default", **(environment or {})}
+    command = [sys.executable, "-c", code]
+    made = subprocess.run(command, cwd=tree, env=told, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    (path,) = output.iterdir()
+    return path
+
+
+def tags_of(wheel: Path) -> list[str]:
+    """What the wheel itself says that it can be installed on."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/WHEEL"))
+        lines = archive.read(name).decode().splitlines()
+    return [line.removeprefix("Tag: ") for line in lines if line.startswith("Tag: ")]
+
+
+def files_of(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def python_files() -> set[str]:
+    """What every wheel holds, whatever could be built."""
+    package = TREE / "pollbroker"
+    return {str(path.relative_to(TREE)) for path in (*package.rglob("*.py"), package / "py.typed")}
+
+
+def test_wheel_of_a_free_threaded_python_is_pure(tree: Path) -> None:
+    wheel = build(tree, "build_wheel", before=FREE_THREADED)
+    assert tags_of(wheel) == ["py3-none-any"]
+    assert files_of(wheel) == python_files()
+
+
+def test_wheel_without_a_compiler_is_pure(tree: Path) -> None:
+    wheel = build(tree, "build_wheel", environment={"CC": "false"})
+    assert tags_of(wheel) == ["py3-none-any"]
+    assert files_of(wheel) == python_files()
+
+
+def test_wheel_with_a_compiler_serves_every_cpython_from_3_11_on(tree: Path) -> None:
+    wheel = build(tree, "build_wheel", environment={"CFLAGS": "-O0"})  # what is asked here is not how fast it is
+    assert all(tag.startswith("cp311-abi3-") for tag in tags_of(wheel))
+    (native,) = files_of(wheel) - python_files()
+    assert native.startswith("pollbroker/pump/native.")
