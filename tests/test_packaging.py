@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,6 +70,17 @@ def python_files() -> set[str]:
     """What every wheel holds, whatever could be built."""
     package = TREE / "pollbroker"
     return {str(path.relative_to(TREE)) for path in (*package.rglob("*.py"), package / "py.typed")}
+
+
+def test_sdist_holds_every_file_of_the_tree(tree: Path) -> None:
+    expected = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
+    with tarfile.open(build(tree, "build_sdist")) as archive:
+        held = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+    assert "pollbroker/pump/hub.pxi" in expected
+    assert "tests/conftest.py" in expected
+    assert expected <= held, f"missing: {sorted(expected - held)}"
+    made = {name for name in held - expected if not name.startswith("pollbroker.egg-info/")}
+    assert made <= {"PKG-INFO", "setup.cfg"}
 
 
 def test_wheel_of_a_free_threaded_python_is_pure(tree: Path) -> None:
