@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,3 +101,11 @@ def test_wheel_with_a_compiler_serves_every_cpython_from_3_11_on(tree: Path) -> 
     assert all(tag.startswith("cp311-abi3-") for tag in tags_of(wheel))
     (native,) = files_of(wheel) - python_files()
     assert native.startswith("pollbroker/pump/native.")
+
+
+def test_project_says_where_to_find_its_pages() -> None:
+    project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
+    assert {"Homepage", "Repository", "Documentation", "Changelog", "Issues"} <= set(project["urls"])
+    repository = project["urls"]["Repository"]
+    assert all(address.startswith(repository) for address in project["urls"].values())
+    assert project["urls"]["Changelog"] == f"{repository}/blob/main/CHANGELOG.md"
