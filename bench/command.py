@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.goals import OVERALL_GOALS
 from bench.load.native import LoadError, library_path
-from bench.machine import describe_machine, describe_versions
+from bench.machine import origin_now
 from bench.plots.write import MatplotlibMissingError, write_plots
 from bench.questions.table import QUESTIONS
 from bench.report import figures_table, goals_table, spoken, summary_markdown, summary_table, timing
-from bench.results import QuestionResult, Results, write_results
+from bench.results import Origin, QuestionResult, Results, write_results
 from bench.run import Asked, ask, judge_overall, plan_run
 
 OUTPUT = Path(__file__).with_name("results")
@@ -67,12 +66,9 @@ def main(quick: bool, names: tuple[str, ...], rounds: int | None, output: Path, 
         console = Console(width=160)
     results = Results(
         name=name or name_of([one.question.name for one in plan] if names else [], quick=quick, rounds=rounds),
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        machine=describe_machine(),
-        versions=describe_versions(),
         estimated_s=sum(one.estimated_s for one in plan),
     )
-    _print_head(console, results, plan)
+    _print_head(console, origin_now(), results, plan)
     partial = output / f"{results.name}.partial.json"
     try:
         _ask_all(console, results, plan, partial)
@@ -121,7 +117,7 @@ def _ask_all(console: Console, results: Results, plan: Sequence[Asked], partial:
         for one in plan:
             question, question_began_s = one.question, time.monotonic()
             answer = QuestionResult(
-                question.name, question.title, question.note, list(question.figures), one.estimated_s
+                question.name, question.title, question.note, list(question.figures), origin_now(), one.estimated_s
             )
             results.questions.append(answer)
             for _ in ask(one, answer.cells, begin=begin, done=done):
@@ -151,8 +147,8 @@ def _write(console: Console, results: Results, output: Path) -> None:
     _say(console, f"written to {output}: {', '.join(path.name for path in written)}")
 
 
-def _print_head(console: Console, results: Results, plan: Sequence[Asked]) -> None:
-    told = {**results.machine, **results.versions}
+def _print_head(console: Console, origin: Origin, results: Results, plan: Sequence[Asked]) -> None:
+    told = {**origin.machine, **origin.versions}
     _say(console, ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items()))
     questions = "1 question" if len(plan) == 1 else f"{len(plan)} questions"
     samples = sum(one.sample_count for one in plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import shutil
@@ -13,11 +14,20 @@ from pathlib import Path
 import zmq
 
 from bench.child import CHECKOUT
+from bench.results import LOAD, Origin
 
 # What a peer may stand on, beside pyzmq: told where it is installed.
 PEER_PACKAGES = ("gevent", "pynng")
 NOT_INSTALLED = "not installed"
 GIT_DEADLINE_S = 10
+# What a figure depends on, as git names it.
+MEASURED = ("pollbroker", "bench", "setup.py", ":!bench/results", ":!bench/pages", ":!bench/*.md")
+
+
+def origin_now() -> Origin:
+    """What a question that is asked now, here, comes from."""
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Origin(started, describe_machine(), describe_versions())
 
 
 def describe_machine() -> dict[str, str | int | float]:
@@ -27,7 +37,7 @@ def describe_machine() -> dict[str, str | int | float]:
         "cores": os.cpu_count() or 0,
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "load_average_1min": round(os.getloadavg()[0], 2),
+        LOAD: round(os.getloadavg()[0], 2),
     }
 
 
@@ -51,13 +61,25 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """The commit of the checkout, in brackets, and whether it has been edited since; nothing where there is no git."""
+    """The commit of the checkout, in brackets, and whether what is measured has been edited since.
+
+    Results that were just written, and pages made from them, are no edit. Nothing where there is no git.
+    """
+    commit = _git("rev-parse", "--short", "HEAD")
+    if commit is None:
+        return ""
+    edited = _git("status", "--porcelain", "--untracked-files=no", "--", *MEASURED)
+    return f" ({commit}{', edited' if edited else ''})"
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the checkout; None if there is no git, or no checkout."""
     git = shutil.which("git")
     if git is None:
-        return ""
-    command = [git, "--no-optional-locks", "-C", str(CHECKOUT), "describe", "--always", "--dirty=, edited"]
+        return None
+    command = [git, "--no-optional-locks", "-C", str(CHECKOUT), *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=GIT_DEADLINE_S, check=False)
-    return f" ({answer.stdout.strip()})" if answer.returncode == 0 else ""
+    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def _processor() -> str:

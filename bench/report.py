@@ -57,17 +57,13 @@ def summary_table(results: Results) -> Table:
 
 def summary_markdown(results: Results) -> str:
     """The summary to commit and to link: the machine, the versions, how long it took, every goal."""
-    told = {**results.machine, **results.versions}
     lines = [
         f"# Results of the bench: {results.name}",
         "",
-        f"Made by `python -m bench` on {results.started}; {timing(results)}.",
+        f"Made by `python -m bench`; {timing(results)}.",
         "Each figure is the median of the rounds, in brackets the lowest and the highest.",
         "",
-        "| | |",
-        "| --- | --- |",
-        *(f"| {_escaped(name.replace('_', ' '))} | {_escaped(str(value))} |" for name, value in told.items()),
-        "",
+        *_origins_markdown(results),
         f"## {counted(results)}",
         "",
         "| question | cell | goal | bound | measured | reached |",
@@ -112,6 +108,19 @@ def with_spread(spread: Spread | None, scale: float = 1.0, *, whole: bool = Fals
         return "-", ""
     median, low, high = (_number(value * scale, whole) for value in (spread.median, spread.low, spread.high))
     return median, "" if low == high else f"({low} to {high})"
+
+
+def _origins_markdown(results: Results) -> list[str]:
+    """Machine and versions, once for the questions that share them."""
+    origins = results.origins()
+    lines = []
+    for origin, names in origins:
+        which = "all questions" if len(origins) == 1 else ", ".join(names)
+        told = {"questions": which, "began": origin.started, **origin.machine, **origin.versions}
+        lines += ["| | |", "| --- | --- |"]
+        lines += [f"| {_escaped(name.replace('_', ' '))} | {_escaped(str(value))} |" for name, value in told.items()]
+        lines.append("")
+    return lines
 
 
 def _figures_markdown(question: QuestionResult) -> list[str]:

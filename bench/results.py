@@ -18,6 +18,9 @@ from bench.question import Sample
 
 Described = Mapping[str, str | int | float]
 
+LOAD = "load_average_1min"
+"""The name of the load average in `Origin.machine`: the one thing there that changes by the minute."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -99,6 +102,15 @@ class CellResult:
         ]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """When, on what and with which versions a question was asked. `versions` has the commit of the checkout."""
+
+    started: str
+    machine: Described
+    versions: Described
+
+
 @dataclass
 class QuestionResult:
     """The answer to one question: the cells measured so far, and the time that was estimated and taken."""
@@ -107,6 +119,7 @@ class QuestionResult:
     title: str
     note: str
     figures: list[str]
+    origin: Origin
     estimated_s: float
     took_s: float = 0.0
     cells: list[CellResult] = field(default_factory=list)
@@ -114,12 +127,12 @@ class QuestionResult:
 
 @dataclass
 class Results:
-    """A whole run. `name` says what was asked and names its files; `goals` are those over several questions."""
+    """Answers. `name` says what was asked and names the files; `goals` are those over several questions.
+
+    They need not be of one run (`merge.py`), so each answer has its own origin.
+    """
 
     name: str
-    started: str
-    machine: Described
-    versions: Described
     estimated_s: float
     took_s: float = 0.0
     complete: bool = False
@@ -134,6 +147,22 @@ class Results:
             for cell in question.cells:
                 for verdict in cell.goals:
                     yield question.name, cell.label, verdict
+
+    def origins(self) -> list[tuple[Origin, list[str]]]:
+        """Where the answers come from, in the order of the questions: each origin with the names of its questions.
+
+        The hour and the load of the machine are not the same for any two questions, even of one run: both are those
+        of the first one.
+        """
+        found: list[tuple[Origin, list[str]]] = []
+        for question in self.questions:
+            same = (names for origin, names in found if _lasting(origin) == _lasting(question.origin))
+            names = next(same, None)
+            if names is None:
+                found.append((question.origin, [question.name]))
+            else:
+                names.append(question.name)
+        return found
 
     def failures(self) -> list[str]:
         """One line for each case that could not be measured: where, and the first and the last line of its error."""
@@ -165,6 +194,12 @@ def read_results(path: Path) -> Results:
     )
 
 
+def _lasting(origin: Origin) -> tuple[str, Described, Described]:
+    """What does not change from one question of a run to the next."""
+    machine = {name: value for name, value in origin.machine.items() if name != LOAD}
+    return origin.started[:10], machine, origin.versions
+
+
 def _in_one_line(error: str) -> str:
     lines = error.splitlines() or ["?"]
     return lines[0] if len(lines) == 1 else f"{lines[0]}: {lines[-1]}"
@@ -183,7 +218,8 @@ def _as_json(results: Results) -> dict[str, Any]:
 
 
 def _question(told: dict[str, Any]) -> QuestionResult:
-    return QuestionResult(**{**told, "cells": [_cell(cell) for cell in told["cells"]]})
+    cells = [_cell(cell) for cell in told["cells"]]
+    return QuestionResult(**{**told, "origin": Origin(**told["origin"]), "cells": cells})
 
 
 def _cell(told: dict[str, Any]) -> CellResult:

@@ -20,11 +20,23 @@ from bench.plots.write import MatplotlibMissingError, write_plots
 from bench.question import FIGURES, Case, Cell, Goal, OverallGoal, Plan, Question, Sample
 from bench.questions.table import QUESTIONS
 from bench.report import summary_markdown, with_spread
-from bench.results import CaseResult, CellResult, QuestionResult, Results, Spread, Verdict, read_results, write_results
+from bench.results import (
+    LOAD,
+    CaseResult,
+    CellResult,
+    Origin,
+    QuestionResult,
+    Results,
+    Spread,
+    Verdict,
+    read_results,
+    write_results,
+)
 from bench.run import Asked, ask, judge, judge_overall, plan_run
 from bench.work import Assignment, Work
 
 PLAN = Plan(rounds=2, warm_up_s=0.1, window_s=0.2)
+ORIGIN = Origin("2030-01-01T00:00:00+00:00", {"processor": "A processor", "cores": 2}, {"libzmq": "4"})
 FASTER = Goal("rate_per_s", NATIVE.name, PROXY.name, 1.5, at_least=True)
 
 
@@ -35,7 +47,7 @@ def rates(peer: Peer, *per_s: float, work: Work | None = None) -> CaseResult:
 
 
 def answer(name: str, *cells: CellResult) -> QuestionResult:
-    return QuestionResult(name, f"About {name}", "A note.", ["rate_per_s", "p50_us"], 10.0, 11.0, list(cells))
+    return QuestionResult(name, f"About {name}", "A note.", ["rate_per_s", "p50_us"], ORIGIN, 10.0, 11.0, list(cells))
 
 
 def grid_answer() -> QuestionResult:
@@ -57,8 +69,7 @@ def peers_answer() -> QuestionResult:
 
 def run_of(*questions: QuestionResult) -> Results:
     goals = [Verdict("over all | of it", 1.4, True, [1.3, 1.5, 1.6])]
-    machine: dict[str, str | int | float] = {"processor": "A processor", "cores": 2}
-    return Results("latest", "2030-01-01T00:00:00+00:00", machine, {"libzmq": "4"}, 9.0, 9.5, True, [*questions], goals)
+    return Results("latest", 9.0, 9.5, True, [*questions], goals)
 
 
 def fake_question(measure: Iterator[Sample | BaseException], taken: list[str]) -> Question:
@@ -171,6 +182,18 @@ def test_summary_names_machine_versions_and_every_goal() -> None:
     assert "1 of 2 goals reached" in summary
 
 
+def test_summary_names_every_machine_and_commit_with_the_questions_that_are_its_own() -> None:
+    results = run_of(answer("a"), answer("b"), answer("c"))
+    later = Origin("2030-02-02T02:02:02+00:00", {"processor": "Another", "cores": 8}, {"libzmq": "4"})
+    results.questions[1].origin = later
+    # The load of the machine is another with each question of one run.
+    results.questions[2].origin = dataclasses.replace(ORIGIN, machine={**ORIGIN.machine, LOAD: 3.5})
+    assert results.origins() == [(ORIGIN, ["a", "c"]), (later, ["b"])]
+    summary = summary_markdown(results)
+    assert "| questions | a, c |\n| began | 2030-01-01T00:00:00+00:00 |\n| processor | A processor |" in summary
+    assert "| questions | b |\n| began | 2030-02-02T02:02:02+00:00 |\n| processor | Another |" in summary
+
+
 @pytest.mark.parametrize(
     ("value", "shown"), [(0, "0"), (0.0123, "0.012"), (0.98, "0.98"), (12.34, "12.3"), (1234.5, "1,234")]
 )
@@ -268,6 +291,8 @@ def test_whole_run_writes_its_samples_and_its_summary(tmp_path: Path, monkeypatc
     assert results.complete
     assert results.estimated_s == pytest.approx(4 * (0.7 + 0.1 + 0.2))
     assert [len(case.samples) for case in results.questions[0].cells[0].cases] == [2, 2]
+    assert results.questions[0].origin.machine["cores"]
+    assert "pollbroker" in results.questions[0].origin.versions
 
 
 def test_run_that_could_not_measure_something_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

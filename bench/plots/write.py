@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.plots.panels import bar_panels, line_panels
 from bench.plots.table import PLOTS, BarPlot, LinePlot
-from bench.results import QuestionResult, Results
+from bench.results import Origin, QuestionResult, Results
 
 
 class MatplotlibMissingError(Exception):
@@ -29,7 +29,7 @@ def write_plots(results: Results, directory: Path) -> list[Path]:
     for plot, question in questions:
         path = directory / f"{results.name}-{question.name}-{plot.name}.png"
         path.unlink(missing_ok=True)  # a picture of another run beside the figures of this one would lie
-        drawn = _draw(path, plot, question, _where(results))
+        drawn = _draw(path, plot, question, _where(question.origin))
         written += [path] if drawn else []
     return written
 
@@ -49,9 +49,9 @@ def _draw(path: Path, plot: LinePlot | BarPlot, question: QuestionResult, where:
     return bool(rows)
 
 
-def _where(results: Results) -> str:
+def _where(origin: Origin) -> str:
     """The machine and the versions in one line: what a picture must say to be passed around alone."""
-    machine, versions = results.machine, results.versions
+    machine, versions = origin.machine, origin.versions
     parts = [str(machine.get("processor", "")), f"{machine.get('cores', '?')} cores"]
-    parts += [f"libzmq {versions.get('libzmq', '?')}", str(versions.get("python", "")), results.started[:10]]
+    parts += [f"libzmq {versions.get('libzmq', '?')}", str(versions.get("python", "")), origin.started[:10]]
     return ", ".join(part for part in parts if part)
