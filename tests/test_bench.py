@@ -3,16 +3,20 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import zmq
 from click.testing import CliRunner
 
 import bench.command
 from bench.child import ChildError
 from bench.command import name_of
 from bench.goals import OVERALL_GOALS
+from bench.peers.poller_loop import BURST_MESSAGES, drain
+from bench.peers.poller_loop_single import move_one
 from bench.peers.table import NATIVE, NONE, POLLER, PROXY, Peer
 from bench.plots.panels import bar_panels, line_panels
 from bench.plots.table import IDLE, MARK, PAIRS, SIZE, SPIN
@@ -341,6 +345,34 @@ def test_time_to_start_is_the_plans_own_where_it_has_one() -> None:
 def test_whole_quick_run_takes_less_than_a_minute_by_its_own_estimate() -> None:
     asked = plan_run([*QUESTIONS.values()], quick=True, rounds=None)
     assert sum(one.estimated_s for one in asked) < 60
+
+
+class FakeSocket:
+    """A socket with so many messages in it, which keeps what is sent to it."""
+
+    def __init__(self, messages: int = 0) -> None:
+        self.messages = [[b"%d" % number] for number in range(messages)]
+
+    def recv_multipart(self, flags: int = 0) -> list[bytes]:
+        if not self.messages:
+            raise zmq.Again
+        return self.messages.pop(0)
+
+    def send_multipart(self, message: list[bytes]) -> None:
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize(
+    ("move", "waiting", "moved"),
+    [(drain, 3, 3), (drain, BURST_MESSAGES + 1, BURST_MESSAGES), (move_one, 3, 1)],
+)
+def test_poller_loop_drains_its_socket_and_the_single_one_takes_one_message(
+    move: Callable[[Any, Any], None], waiting: int, moved: int
+) -> None:
+    source, sink = FakeSocket(waiting), FakeSocket()
+    move(source, sink)
+    assert sink.messages == FakeSocket(waiting).messages[:moved]
+    assert len(source.messages) == waiting - moved
 
 
 @pytest.mark.parametrize("name", [*QUESTIONS])

@@ -34,6 +34,7 @@ class Peer:
 NONE = Peer("no broker", None)
 PROXY = Peer("zmq.proxy", "bench.peers.zmq_proxy")
 POLLER = Peer("Poller loop", "bench.peers.poller_loop")
+POLLER_SINGLE = Peer("Poller loop, one message a poll", "bench.peers.poller_loop_single")
 BARE = Peer("bare C loop", "bench.peers.bare_loop")
 NATIVE = Peer("pollbroker", "bench.peers.pollbroker_engine", {"POLLBROKER_PUMP": "native"})
 PYTHON = Peer("pollbroker, Python pump", "bench.peers.pollbroker_engine", {"POLLBROKER_PUMP": "python"})
@@ -62,6 +63,7 @@ PEERS: Mapping[str, Peer] = MappingProxyType(
             THREAD_PROXY,
             MONITORED_QUEUE,
             POLLER,
+            POLLER_SINGLE,
             TWO_THREADS,
             GREEN,
             ASYNCIO,

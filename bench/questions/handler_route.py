@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.peers.table import HANDLER, NATIVE, POLLER
+from bench.peers.table import HANDLER, NATIVE, POLLER, POLLER_SINGLE
 from bench.question import Case, Cell, Goal, Plan, Question
 from bench.questions import rates
 from bench.work import Work
@@ -14,7 +14,7 @@ TRAFFICS = ("streamer", "queue")
 
 def cells(quick: bool) -> tuple[Cell, ...]:
     """A STREAMER and a QUEUE over tcp; the handler gives back what it is given. Quick: the STREAMER."""
-    peers = (HANDLER, POLLER) if quick else (HANDLER, POLLER, NATIVE)
+    peers = (HANDLER, POLLER) if quick else (HANDLER, POLLER, POLLER_SINGLE, NATIVE)
     goal = Goal("rate_per_s", HANDLER.name, POLLER.name, 1.3, at_least=True)
     return tuple(
         Cell(
@@ -29,7 +29,7 @@ def cells(quick: bool) -> tuple[Cell, ...]:
 
 QUESTION = Question(
     name="handler-route",
-    title="A Python handler on every route, and the plain Poller loop",
+    title="A Python handler on every route, and a plain Poller loop",
     figures=rates.FIGURES,
     cells=cells,
     measure=rates.measure,

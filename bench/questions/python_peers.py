@@ -14,6 +14,7 @@ from bench.peers.table import (
     MONITORED_QUEUE,
     NATIVE,
     POLLER,
+    POLLER_SINGLE,
     PYTHON,
     THREAD_PROXY,
     TWO_THREADS,
@@ -27,7 +28,7 @@ from bench.work import Work
 
 FULL = Plan(rounds=5, warm_up_s=0.3, window_s=0.7)
 QUICK = Plan(rounds=1, warm_up_s=0.2, window_s=0.3)
-IN_PYTHON = (POLLER, TWO_THREADS, GREEN, ASYNCIO)
+IN_PYTHON = (POLLER, POLLER_SINGLE, TWO_THREADS, GREEN, ASYNCIO)
 IN_C = (THREAD_PROXY, MONITORED_QUEUE)
 TRAFFICS = ("streamer", "queue")
 GOAL = 8.0

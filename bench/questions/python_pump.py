@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.peers.table import POLLER, PYTHON
+from bench.peers.table import POLLER, POLLER_SINGLE, PYTHON
 from bench.question import Case, Cell, Goal, Question
 from bench.questions import rates
 from bench.work import Work
@@ -14,7 +14,7 @@ def cells(quick: bool) -> tuple[Cell, ...]:
     return tuple(
         Cell(
             f"{traffic}, tcp 64 B",
-            tuple(Case.of(peer, Work(traffic)) for peer in (PYTHON, POLLER)),
+            tuple(Case.of(peer, Work(traffic)) for peer in (PYTHON, POLLER, POLLER_SINGLE)),
             rates.QUICK if quick else rates.HEADLINE,
             (goal,),
         )
@@ -24,7 +24,7 @@ def cells(quick: bool) -> tuple[Cell, ...]:
 
 QUESTION = Question(
     name="python-pump",
-    title="The Python pump and the plain Poller loop",
+    title="The Python pump and a plain Poller loop",
     figures=rates.FIGURES,
     cells=cells,
     measure=rates.measure,
