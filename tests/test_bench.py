@@ -251,7 +251,6 @@ def test_bars_are_drawn_where_enough_brokers_are_compared() -> None:
 
 
 def test_plots_are_written_for_the_data_that_is_there_and_no_other(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     stale = tmp_path / "latest-grid-cpu-by-size.png"
     stale.touch()
     written = write_plots(run_of(grid_answer(), peers_answer()), tmp_path)
