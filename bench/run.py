@@ -128,9 +128,13 @@ def judge_overall(goal: OverallGoal, answers: Sequence[QuestionResult]) -> Verdi
         for cell in answer.cells
         if {goal.of, goal.to} <= {case.label for case in cell.cases}
     ]
+    return Verdict(f"{goal} ({len(ratios)} cells)", goal.bound, goal.at_least, mean_within_rounds(ratios))
+
+
+def mean_within_rounds(ratios: Sequence[list[float]]) -> list[float]:
+    """The geometric mean over cells of each round, for as many rounds as every cell has."""
     rounds = min((len(of_cell) for of_cell in ratios), default=0)
-    values = [_geometric_mean([of_cell[index] for of_cell in ratios]) for index in range(rounds)]
-    return Verdict(f"{goal} ({len(ratios)} cells)", goal.bound, goal.at_least, values)
+    return [_geometric_mean([of_cell[index] for of_cell in ratios]) for index in range(rounds)]
 
 
 def _geometric_mean(ratios: list[float]) -> float:
