@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +15,11 @@ import zmq
 from click.testing import CliRunner
 
 import bench.command
+import bench.machine
 from bench.child import ChildError
 from bench.command import name_of
 from bench.goals import OVERALL_GOALS
+from bench.machine import describe_versions
 from bench.peers.poller_loop import BURST_MESSAGES, drain
 from bench.peers.poller_loop_single import move_one
 from bench.peers.table import NATIVE, NONE, POLLER, PROXY, Peer
@@ -344,6 +349,29 @@ def test_time_to_start_is_the_plans_own_where_it_has_one() -> None:
 def test_whole_quick_run_takes_less_than_a_minute_by_its_own_estimate() -> None:
     asked = plan_run([*QUESTIONS.values()], quick=True, rounds=None)
     assert sum(one.estimated_s for one in asked) < 60
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git, as .ci/run does")
+def test_commit_is_called_edited_when_what_is_measured_was_and_not_for_its_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        author = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
+        subprocess.run(["git", "-C", str(tmp_path), *author, *arguments], check=True, capture_output=True, timeout=60)
+
+    files = ("pollbroker/engine.py", "bench/results/latest.json", "bench/pages/speed.md", "README.md")
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "before")
+    monkeypatch.setattr(bench.machine, "CHECKOUT", tmp_path)
+    for name in files[1:]:
+        (tmp_path / name).write_text("after\n")
+    assert re.fullmatch(r".* \([0-9a-f]{7,}\)", describe_versions()["pollbroker"])
+    (tmp_path / files[0]).write_text("after\n")
+    assert re.fullmatch(r".* \([0-9a-f]{7,}, edited\)", describe_versions()["pollbroker"])
 
 
 class FakeSocket:
