@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -74,7 +73,8 @@ def make_copy(directory: Path, mutant: Mutant | None = None) -> None:
     """Copy what the tests need into a directory, with a mutant's lines replaced."""
     for name in ("pollbroker", "tests", "bench"):
         shutil.copytree(TOP / name, directory / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "native.c"))
-    shutil.copy(TOP / "pyproject.toml", directory)
+    for name in ("pyproject.toml", "setup.py"):
+        shutil.copy(TOP / name, directory)
     if mutant is not None:
         path = directory / "pollbroker" / mutant.path
         path.write_text(changed(path.read_text(), mutant))
@@ -83,13 +83,12 @@ def make_copy(directory: Path, mutant: Mutant | None = None) -> None:
 def build(directory: Path, *flags: str) -> None:
     """Build the native code of a copy, as `pip install` does but for the flags, which are the compiler's."""
     pump = directory / "pollbroker" / "pump"
-    project = tomllib.loads((directory / "pyproject.toml").read_text())
-    macros = project["tool"]["setuptools"]["ext-modules"][0]["define-macros"]
+    limited_api = re.search('LIMITED_API = "(.+)"', (directory / "setup.py").read_text())
+    assert limited_api is not None
     compiler = os.environ.get("CC", "gcc").split()
     include = sysconfig.get_path("include")
-    defines = [f"-D{name}={value}" for name, value in macros]
     _run(sys.executable, "-m", "cython", "-3", str(pump / "native.pyx"), "-o", str(pump / "native.c"))
-    _run(*compiler, "-shared", "-fPIC", "-pthread", *flags, *defines, f"-I{include}", str(pump / "native.c"),
+    _run(*compiler, "-shared", "-fPIC", "-pthread", *flags, f"-DPy_LIMITED_API={limited_api[1]}", f"-I{include}", str(pump / "native.c"),
          "-o", str(pump / "native.abi3.so"))  # fmt: skip
 
 
