@@ -5,7 +5,6 @@ A `Device` is a definition, immutable, and can be used by any number of brokers.
 with a handler, `dataclasses.replace(QUEUE, name=..., routes=...)` keeps what it knows: its socket options among them.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
@@ -13,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 import zmq
 from zmq import SocketType
 
-from pollbroker.errors import DeviceError
+from pollbroker.errors import DeviceError, did_you_mean
 from pollbroker.frozen import FrozenDict
 from pollbroker.pump import MAXFRAMES, SUBSCRIPTION_MAX_BYTES, Handler
 
@@ -209,6 +208,5 @@ def find_device(device: Device | str) -> Device:
         return DEVICES[device.lower()]
     except (KeyError, AttributeError):
         known = ", ".join(sorted(DEVICES))
-        near = difflib.get_close_matches(device.lower(), DEVICES, n=1) if isinstance(device, str) else ()
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DeviceError(f"{device!r} is not a device; expected a Device or one of: {known}{hint}") from None
+        near = did_you_mean(device, DEVICES) if isinstance(device, str) else None
+        raise DeviceError(f"{device!r} is not a device; expected a Device or one of: {known}{near or ''}") from None

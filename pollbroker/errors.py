@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 _LONGEST_WORD: Final = 60
-_MOST_COMPARED: Final = 100
+_MOST_COMPARED: Final = 200
 """What a peer sends may be of any length, and an engine may have any number of brokers: within these limits comparing
 takes a millisecond."""
 

@@ -3,7 +3,6 @@
 The names are those of zmq_setsockopt(3) without `ZMQ_`, in any case; pyzmq's `zmq.SocketOption` is the list.
 """
 
-import difflib
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ import zmq
 from zmq import SocketOption
 from zmq.constants import _OptType
 
-from pollbroker.errors import ConfigError
+from pollbroker.errors import ConfigError, did_you_mean
 
 Value: TypeAlias = int | bytes
 
@@ -114,9 +113,7 @@ def _find(place: str, name: str) -> SocketOption:
     if option is None:
         refused = {*_NOT_FOR_USERS, *_ENGINE_OWNS, _CUTS_MESSAGES}
         settable = [one.lower() for one in SocketOption.__members__ if one not in refused]
-        near = difflib.get_close_matches(str(name).lower(), settable, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{place}: {name!r} is not a socket option{hint}")
+        raise ConfigError(f"{place}: {name!r} is not a socket option{did_you_mean(str(name), settable) or ''}")
     if option.name in _NOT_FOR_USERS:
         raise ConfigError(f"{place}: option {name}: it can only be read")
     if option.name in _ENGINE_OWNS:
