@@ -523,7 +523,7 @@ def test_a_signal_ends_the_sleep_of_the_loop_whichever_thread_it_comes_in() -> N
 
 def test_a_signal_for_a_closed_engine_is_no_error() -> None:
     engine = Engine()
-    with EndingSignals(engine) as signals:
+    with dispositions(()), EndingSignals(engine) as signals:
         engine.close()
         signal.raise_signal(signal.SIGINT)
     assert signals.first is signal.SIGINT

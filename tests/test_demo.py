@@ -39,6 +39,7 @@ from pollbroker.cli.workload import (
 from pollbroker.pump import Handler
 from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics
 from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
+from tests.test_cli import dispositions
 
 DEADLINE_S = DEADLINE_MS / 1000
 WANTED = {0: ("a0", "a1"), 1: ("a0", "a1", "b0", "b1")}
@@ -455,13 +456,14 @@ def has_ended(group: int) -> bool:
 
 
 def test_ctrl_c_ends_the_demo_and_its_peers_without_a_traceback() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pollbroker", "demo", "--seconds", "1000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    )
+    with dispositions(()):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pollbroker", "demo", "--seconds", "1000"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
     try:
         assert process.stdout is not None
         assert "peers in other processes" in process.stdout.readline()
