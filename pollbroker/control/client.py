@@ -134,7 +134,7 @@ def _why_nobody(endpoint: Endpoint) -> str | None:
         except ConnectionRefusedError:
             return "" if path.startswith("@") else " any more: whoever made the file has ended"
         except OSError as error:
-            return f", or not for this user: {error.strerror}"
+            return f", or not for this process: {error.strerror}"
     return None
 
 
