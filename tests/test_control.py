@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import select
 import socket as net
 import struct
