@@ -20,14 +20,15 @@ from tests.mutants.native import Mutant
 TOP: Final = Path(__file__).parents[2]
 
 PARTS: Final = (
-    "tests/native",
+    "tests/native/test_faults.py",
     "tests/test_hub.py",
     "tests/test_hub_details.py",
+    "tests/test_waiting_details.py",
     "tests/test_pump.py",
     "tests/test_sending_details.py",
-    "tests/test_waiting_details.py",
+    "tests/native",
 )
-"""The tests of the pump and of what carries it: those that call the native code directly."""
+"""The tests of the pump and of what carries it: those that call the native code directly, the fastest first."""
 
 LIMIT_S: Final = 900
 """How long one run of the tests may take. Each test has a shorter limit of its own."""
