@@ -9,10 +9,10 @@ from tests.native.faults import Implementation
 
 @pytest.fixture(params=["native", "python"])
 def twin(request: pytest.FixtureRequest) -> Iterator[Implementation]:
-    """Both, one after the other. What a test plans must happen."""
+    """Both, one after the other."""
     implementation = Implementation(request.param)
     yield implementation
-    assert implementation.faults.all_met, "a fault was planned and did not happen: the test has shown nothing"
+    check(implementation)
 
 
 @pytest.fixture
@@ -20,4 +20,10 @@ def native() -> Iterator[Implementation]:
     """The native one, for what pyzmq does for the Python one: EINTR, sizes, the frames that are alive."""
     implementation = Implementation("native")
     yield implementation
+    check(implementation)
+
+
+def check(implementation: Implementation) -> None:
+    """What holds at the end of every test."""
     assert implementation.faults.all_met, "a fault was planned and did not happen: the test has shown nothing"
+    assert implementation.faults.waiting == [], "nothing may ever wait"

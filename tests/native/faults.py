@@ -39,6 +39,8 @@ class Faults:
     """Which operations are to fail, and how many were tried so far."""
 
     def __init__(self) -> None:
+        self.waiting: list[str] = []
+        """The calls that would have waited, which none may."""
         self._planned: dict[tuple[str, int], dict[int, int]] = defaultdict(dict)
         self._actions: dict[tuple[str, int], dict[int, Callable[[], None]]] = defaultdict(dict)
         self._tried: dict[tuple[str, int], int] = defaultdict(int)
@@ -126,6 +128,11 @@ class CountingLibzmq:
         self._errno = code or self._errno
         return code > 0
 
+    def _without_waiting(self, name: str, flags: int) -> int:
+        if not flags & zmq.DONTWAIT:
+            self.faults.waiting.append(name)
+        return flags | int(zmq.DONTWAIT)
+
     def _close(self, msg: int) -> int:
         self.live -= self._has_content(msg)
         return self._call("zmq_msg_close", msg)
@@ -141,7 +148,7 @@ class CountingLibzmq:
         return self._call("zmq_msg_copy", target, source)
 
     def _recv(self, msg: int, socket: int, flags: int) -> int:
-        assert flags == zmq.DONTWAIT
+        flags = self._without_waiting("zmq_msg_recv", flags)
         code = self.faults.next("recv", socket)
         if code > 0:
             self._errno = code
@@ -153,7 +160,7 @@ class CountingLibzmq:
         return INT_MAX if code == HUGE else result
 
     def _send(self, msg: int, socket: int, flags: int) -> int:
-        assert flags & zmq.DONTWAIT
+        flags = self._without_waiting("zmq_msg_send", flags)
         if self._fails("send", socket):
             return -1
         had_content = self._has_content(msg)
@@ -192,19 +199,21 @@ def _faulty(socket: Socket, faults: Faults) -> Socket:
     """Another object for a socket, whose operations fail when it is their turn."""
     address = _address(socket)
 
-    def check(operation: str) -> None:
+    def check(operation: str, flags: int = int(zmq.DONTWAIT)) -> None:
+        if not flags & zmq.DONTWAIT:
+            faults.waiting.append(operation)
         code = faults.next(operation, address)
         if code > 0:
             raise _EXCEPTIONS.get(code, zmq.ZMQError)(code)
 
     class FaultySocket(zmq.Socket[Any]):
-        def send(self, *args: Any, **kwargs: Any) -> Any:
-            check("send")
-            return super().send(*args, **kwargs)
+        def send(self, data: Any, flags: int = 0, *args: Any, **kwargs: Any) -> Any:
+            check("send", flags)
+            return super().send(data, flags | zmq.DONTWAIT, *args, **kwargs)
 
-        def recv(self, *args: Any, **kwargs: Any) -> Any:
-            check("recv")
-            return super().recv(*args, **kwargs)
+        def recv(self, flags: int = 0, *args: Any, **kwargs: Any) -> Any:
+            check("recv", flags)
+            return super().recv(flags | zmq.DONTWAIT, *args, **kwargs)
 
         def getsockopt(self, option: int) -> Any:
             if option == zmq.EVENTS:
