@@ -5,6 +5,7 @@ import os
 import select
 import selectors
 import socket as net
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -147,6 +148,32 @@ def test_more_descriptors_at_once_than_there_is_room_for_are_all_told(pumping: P
         waiter.close()
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+# As long as another process, or another number, holds the file open, the kernel goes on telling of it.
+def test_closed_descriptor_that_is_open_elsewhere_is_not_told_of(pumping: Pumping, wires: Callable[[], Wire]) -> None:
+    waiter, wire = NestedWaiter(zmq.Poller(), pumping, 0.0), wires()
+    number = os.dup(wire.number)
+    waiter.add(number, named("closed"))
+    wire.ring()
+    assert names_of(waiter.wait(0)) == ["closed"]
+    os.close(number)
+    waiter.remove(number)
+    assert waiter.wait(0) == []
+    waiter.close()
+
+
+def test_what_comes_while_the_waiter_spins_is_told_without_sleep(
+    nested: Callable[..., NestedWaiter], wires: Callable[[], Wire]
+) -> None:
+    poller = CountedPoller()
+    waiter, wire = nested(poller, 10.0), wires()
+    waiter.add(wire.number, named("wire"))
+    ringing = threading.Timer(0.02, wire.ring)
+    ringing.start()
+    assert names_of(waiter.wait(None)) == ["wire"]
+    assert poller.asked == []
+    ringing.join()
 
 
 def test_watched_descriptor_cannot_be_added_again(

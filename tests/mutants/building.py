@@ -65,7 +65,9 @@ def changed(text: str, mutant: Mutant) -> str:
     """The text with the mutant's lines replaced. Raises `BuildError` unless each of them stands in it once."""
     for old, new in mutant.edits:
         if text.count(old) != 1:
-            raise BuildError(f"mutant {mutant.claim!r}: expected {old!r} once in {mutant.path}, not {text.count(old)} times")
+            raise BuildError(
+                f"mutant {mutant.claim!r}: expected {old!r} once in {mutant.path}, not {text.count(old)} times"
+            )
         text = text.replace(old, new)
     return text
 
@@ -129,7 +131,9 @@ def _verdict(code: int, output: str) -> Verdict:
         return Verdict(False, "", output)
     if code < 0:
         return Verdict(True, signal.Signals(-code).name, output)
-    if report := re.search(r"==\d+==ERROR: (\w+Sanitizer: .*?)(?: on| \(|$)|(runtime error: .*)$", output, re.MULTILINE):
+    if report := re.search(
+        r"==\d+==ERROR: (\w+Sanitizer: .*?)(?: on| \(|$)|(runtime error: .*)$", output, re.MULTILINE
+    ):
         return Verdict(True, report[1] or report[2], output)
     if "+ Timeout +" in output:
         return Verdict(True, "a test that never ended", output)

@@ -370,7 +370,12 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a handler's message without memory in its middle is not counted",
         SENDING,
-        (("                if i > 0:\n                    self._interrupt()\n                raise MemoryError", "                raise MemoryError"),),
+        (
+            (
+                "                if i > 0:\n                    self._interrupt()\n                raise MemoryError",
+                "                raise MemoryError",
+            ),
+        ),
     ),
     Mutant(
         "a long subscription reaches an XSUB",
@@ -401,7 +406,12 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "copies are never closed",
         SENDING,
-        (("            zmq_msg_close(&self.copies[i])\n        self.copies_used = 0", "            pass\n        self.copies_used = 0"),),
+        (
+            (
+                "            zmq_msg_close(&self.copies[i])\n        self.copies_used = 0",
+                "            pass\n        self.copies_used = 0",
+            ),
+        ),
     ),
     Mutant(
         "a copy for the capture shares its content without libzmq's knowing, and both are closed",
@@ -441,7 +451,12 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a full capture is believed before its commands are processed",
         SENDING,
-        (("code = _send_settled(&self.copies[i], self.capture, flags)", "code = _send(&self.copies[i], self.capture, flags)"),),
+        (
+            (
+                "code = _send_settled(&self.copies[i], self.capture, flags)",
+                "code = _send(&self.copies[i], self.capture, flags)",
+            ),
+        ),
     ),
     Mutant(
         "the rest of a refused copy is a copy for the next reader of a PAIR",
@@ -451,12 +466,22 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "the rest of a refused copy is sent as a copy",
         SENDING,
-        (("            if lost and (i <= 1 or self.capture_is_pair):\n", "            if lost and self.capture_is_pair:\n"),),
+        (
+            (
+                "            if lost and (i <= 1 or self.capture_is_pair):\n",
+                "            if lost and self.capture_is_pair:\n",
+            ),
+        ),
     ),
     Mutant(
         "a lost copy is counted as taken",
         SENDING,
-        (("                lost = True\n                if code != EAGAIN:\n", "                if code != EAGAIN:\n"),),
+        (
+            (
+                "                lost = True\n                if code != EAGAIN:\n",
+                "                if code != EAGAIN:\n",
+            ),
+        ),
     ),
     Mutant(
         "the end of the capture's context is not told",
@@ -552,7 +577,12 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a hub stands on the list twice",
         HUB,
-        (("            self.roused = True\n            self.ready.append(self)", "            self.ready.append(self)"),),
+        (
+            (
+                "            self.roused = True\n            self.ready.append(self)",
+                "            self.ready.append(self)",
+            ),
+        ),
     ),
     Mutant(
         "only the first guarded socket is looked at",
@@ -574,7 +604,12 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "of many ready sockets the last is left out",
         COLLECTOR,
-        (("        for i in range(count):\n", "        for i in range(count - 1 if count == MOST_EVENTS else count):\n"),),
+        (
+            (
+                "        for i in range(count):\n",
+                "        for i in range(count - 1 if count == MOST_EVENTS else count):\n",
+            ),
+        ),
     ),
     Mutant(
         "a bell rings at the wrong port",

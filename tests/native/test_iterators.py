@@ -30,6 +30,8 @@ class Asked:
         self.questions += 1
         if self.questions == self._failing:
             raise self._error
+        if self.questions > self._failing + 3:
+            raise StopIteration
         return [b"%d" % self.questions]
 
 
