@@ -107,6 +107,8 @@ cdef object _error(int code):
     """The exception that pyzmq itself would raise for this errno."""
     if code == zmq.ETERM:
         return zmq.ContextTerminated()
+    if code == ENOMEM:
+        return MemoryError()
     return zmq.ZMQError(code)
 
 
@@ -242,7 +244,7 @@ cdef class Pump:
                 outcome = sending._send_message(receiver)
                 if outcome == SENT:
                     self.holding = False
-                    if sending.broken:
+                    if sending.broken or receiver.room > ROOM_KEPT:
                         receiver._forget()  # the frame that was refused in its middle, and at a PAIR what follows it
                     receiver.used = 0
                 else:

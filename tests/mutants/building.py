@@ -91,8 +91,8 @@ def build(directory: Path, *flags: str) -> None:
     compiler = os.environ.get("CC", "gcc").split()
     include = sysconfig.get_path("include")
     _run(sys.executable, "-m", "cython", "-3", str(pump / "native.pyx"), "-o", str(pump / "native.c"))
-    _run(*compiler, "-shared", "-fPIC", "-pthread", *flags, f"-DPy_LIMITED_API={limited_api[1]}", f"-I{include}", str(pump / "native.c"),
-         "-o", str(pump / "native.abi3.so"))  # fmt: skip
+    flags = ("-shared", "-fPIC", "-pthread", *flags, f"-DPy_LIMITED_API={limited_api[1]}", f"-I{include}")
+    _run(*compiler, *flags, str(pump / "native.c"), "-o", str(pump / "native.abi3.so"))
 
 
 def _run(*command: str) -> None:

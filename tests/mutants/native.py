@@ -77,7 +77,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         NATIVE,
         (
             (
-                "            return 0\n        code = zmq_errno()\n        if code != EINTR:\n            return code\n",
+                "            return 0\n"
+                "        code = zmq_errno()\n        if code != EINTR:\n            return code\n",
                 "            return 0\n        return zmq_errno()\n",
             ),
         ),

@@ -39,7 +39,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         (
             (
                 "                    outcome = send(message)\n",
-                "                    outcome = send(message[:1] if self.__dict__.pop('_was_held', False) else message)\n",
+                "                    was_held = self.__dict__.pop('_was_held', False)\n"
+                "                    outcome = send(message[:1] if was_held else message)\n",
             ),
             (
                 "                    return FULL\n",
@@ -84,7 +85,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         (
             (
                 "                self._held = None\n            messages += 1\n",
-                "                self._held = message[1:] or None if outcome == 2 else None\n            messages += 1\n",
+                "                self._held = message[1:] or None if outcome == 2 else None\n"
+                "            messages += 1\n",
             ),
         ),
     ),
