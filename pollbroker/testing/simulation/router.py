@@ -222,9 +222,10 @@ class RouterSocket(SimSocket):
             if self._named.get(outlook.pipe.routing_id) is outlook.pipe
         }
         named = list(by_name.values())
-        for place, outlook in enumerate(outlooks):
-            if outlook not in named and outlook.is_told_of and outlook.items:
-                name = outlook.items[0][0] or b"\0unnamed%d" % place
+        # Of two that go by one name the first whose command is processed has it.
+        for outlook in sorted(filter(lambda one: one.is_told_of, outlooks), key=lambda one: one.told_at or 0):
+            if outlook not in named and outlook.items:
+                name = outlook.items[0][0] or b"\0unnamed%d" % len(by_name)
                 if self._handover or name not in by_name:
                     by_name[name] = outlook._replace(items=outlook.items[1:])
         return by_name

@@ -20,12 +20,17 @@ class Outlook(NamedTuple):
     pipe: Pipe
     takes: bool
     """Whether it would take a message's first frame."""
-    is_told_of: bool
-    """Whether the socket would be given it, or be told that there is something to read."""
+    told_at: int | None
+    """Which of the commands, counted from 0, first gives it to the socket, or tells that there is something to read."""
     room: bool
     """Whether the high-water mark allows one, be it that the pipe is being ended."""
     items: list[Item]
     """What could be read from it."""
+
+    @property
+    def is_told_of(self) -> bool:
+        """Whether the socket would be given it, or be told that there is something to read."""
+        return self.told_at is not None
 
     @property
     def messages(self) -> list[list[bytes]]:
@@ -54,9 +59,9 @@ def outlooks(socket: "SocketCore") -> list[Outlook]:
     leaving: set[Pipe] = set()
     has_read: dict[Pipe, int] = {}
     water_marks: dict[Pipe, int] = {}
-    told_of: set[Pipe] = set()
+    told_at: dict[Pipe, int] = {}
     pipes = list(socket.pipes)
-    for function, target, number in socket.mailbox.commands:
+    for place, (function, target, number) in enumerate(socket.mailbox.commands):
         if function is Pipe.on_acknowledged:
             gone.add(target)
         elif function is Pipe.on_terminate:
@@ -67,14 +72,14 @@ def outlooks(socket: "SocketCore") -> list[Outlook]:
             water_marks[target] = number
         elif function is on_bind:
             pipes.append(target)
-            told_of.add(target)
+            told_at.setdefault(target, place)
         elif function is Pipe.on_readable:
-            told_of.add(target)
+            told_at.setdefault(target, place)
     return [
         Outlook(
             pipe,
             takes=pipe.state == ACTIVE and pipe not in leaving and (pipe.writable or pipe in has_read) and room,
-            is_told_of=pipe in told_of,
+            told_at=told_at.get(pipe),
             room=room,
             items=_readable_items(pipe),
         )
