@@ -81,7 +81,11 @@ def test_closing_the_iterator_ends_its_processes() -> None:
 def children() -> list[str]:
     """This process's children that live, each with its number and its command."""
     listed = subprocess.run(
-        ["ps", "-A", "-ww", "-o", "ppid=,stat=,pid=,args="], capture_output=True, text=True, check=True, timeout=DEADLINE_S
+        ["ps", "-A", "-ww", "-o", "ppid=,stat=,pid=,args="],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE_S,
     )
     lines = [line.split(None, 2) for line in listed.stdout.splitlines()]
     return [line[2] for line in lines if len(line) == 3 and line[0] == str(os.getpid()) and line[1][:1] != "Z"]
