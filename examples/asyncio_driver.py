@@ -56,7 +56,7 @@ async def main(count: int = 10) -> None:
     with closing(Engine(waiter="nested")) as engine, zmq.asyncio.Context() as context:
         frontend, backend = engine.add(
             "questions", QUEUE, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*"
-        ).ports
+        ).ports.values()
         driver = Driver(engine)
         worker = asyncio.create_task(work(context, backend.endpoints[0]))
         await asyncio.gather(*(ask(context, frontend.endpoints[0], name, count) for name in ("Ada", "Ben")))

@@ -38,7 +38,7 @@ SPLITTER = Device("splitter", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", 
 
 
 def ask(context: zmq.Context[zmq.Socket[bytes]], broker: Broker) -> None:
-    frontend, backend = broker.ports
+    frontend, backend = broker.frontend, broker.backend
     with context.socket(zmq.REQ) as client, context.socket(zmq.REP) as worker:
         client.connect(frontend.endpoints[0])
         worker.connect(backend.endpoints[0])
@@ -49,7 +49,7 @@ def ask(context: zmq.Context[zmq.Socket[bytes]], broker: Broker) -> None:
 
 
 def push(context: zmq.Context[zmq.Socket[bytes]], broker: Broker, messages: list[bytes], expected: int) -> None:
-    frontend, backend = broker.ports
+    frontend, backend = broker.frontend, broker.backend
     with context.socket(zmq.PUSH) as pusher, context.socket(zmq.PULL) as puller:
         pusher.connect(frontend.endpoints[0])
         puller.connect(backend.endpoints[0])

@@ -35,7 +35,7 @@ def main(messages: int = 100) -> None:
         pairs = []
         for broker in engine.brokers.values():
             sender, receiver = map(context.socket, PEERS[broker.device.name])
-            for socket, port in zip((sender, receiver), broker.ports, strict=True):
+            for socket, port in zip((sender, receiver), broker.ports.values(), strict=True):
                 socket.connect(port.endpoints[0])
             if receiver.type == zmq.SUB:
                 receiver.subscribe(b"")

@@ -18,7 +18,7 @@ def main(device: str, frontend: str, backend: str) -> None:
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signal_number, lambda *_: engine.stop())
         broker = engine.add(device, device, frontend=frontend, backend=backend)
-        for port in broker.ports:
+        for port in broker.ports.values():
             print(f"{broker.name} {port.name}: {' '.join(port.endpoints)}", flush=True)
         engine.run()  # in this thread, until stop()
         for flow in engine.statistics().brokers[device].flows.values():

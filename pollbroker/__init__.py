@@ -6,7 +6,7 @@ with Engine() as engine:
     engine.add("orders", QUEUE, frontend="tcp://*:5559", backend="tcp://*:5560")
 """
 
-from pollbroker.broker import Broker, BrokerState
+from pollbroker.broker import Broker, Port
 from pollbroker.device import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER, Device, Route
 from pollbroker.engine import Engine
 from pollbroker.errors import (
@@ -18,6 +18,7 @@ from pollbroker.errors import (
     PollbrokerError,
 )
 from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics
+from pollbroker.working import BrokerState
 
 __all__ = [
     "DEVICES",
@@ -39,5 +40,6 @@ __all__ = [
     "EngineStatistics",
     "FlowStatistics",
     "PollbrokerError",
+    "Port",
     "Route",
 ]

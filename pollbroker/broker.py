@@ -1,372 +1,158 @@
-"""Brokers: a device at work. Its ports, its flows with the hub that lets them move, and its life from start to end."""
+"""What `Engine.add` and `Engine.register` return: a handle to a broker.
 
-import logging
-import threading
-from collections.abc import Callable, Mapping
+The broker itself (`working.py`) belongs to the engine's thread. Every method of the handle may be called from any
+thread, since it goes the way of the engine's own methods; what can be read without a method is a snapshot of a moment.
+"""
+
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
+from typing import Protocol
 
 import zmq
 
-from pollbroker.device import Device, Route
-from pollbroker.errors import DeviceError
+from pollbroker.device import Device
+from pollbroker.errors import DeviceError, EngineError
 from pollbroker.frozen import FrozenDict
-from pollbroker.port import Port
-from pollbroker.pump import DRAINED, PYTHON, RETRY, Flow, FlowState, HandlerPump, Hub, Pump, Pumping
-from pollbroker.statistics import BrokerStatistics, FlowStatistics
-from pollbroker.timers import Handle
-
-_logger = logging.getLogger("pollbroker")
-
-RETRY_FIRST_S: Final = 0.0005
-RETRY_MOST_S: Final = 0.02
-"""A sink that refuses although it says POLLOUT (XPUB_NODROP, one slow peer of a mandatory ROUTER) gives no wake-up:
-it is tried again after half a millisecond, then after twice that, up to 20 ms: 50 times a second."""
-
-UNREAD_MOST: Final = 10_000
-"""How many unread messages a removal counts at each source: more would keep the other brokers waiting."""
-
-_RETRIES_THAT_DOUBLE: Final = 10
-"""More than it takes to reach the most; after a thousand the power of two is no float any more."""
-
-
-_FUTURES: Final = threading.Lock()
-"""A broker's future is made when somebody first asks for it, in whatever thread: a thousand brokers have none."""
-
-
-class BrokerState(StrEnum):
-    RUNNING = "running"
-    PAUSED = "paused"
-    REMOVING = "removing"
-    """Only what it holds is still sent."""
-    REMOVED = "removed"
-    ENDED = "ended"
-    """Its context was terminated: an orderly end."""
-    FAILED = "failed"
-    """See `Broker.error`."""
-
-
-def describe_error(error: BaseException) -> str:
-    """The error's own words, behind its type unless it is libzmq's; some errors, such as MemoryError, have none."""
-    if isinstance(error, zmq.ZMQError):
-        return str(error)
-    return ": ".join(filter(None, (type(error).__name__, str(error))))
-
-
-FINAL_STATES: Final = frozenset({BrokerState.REMOVED, BrokerState.ENDED, BrokerState.FAILED})
+from pollbroker.statistics import BrokerStatistics
+from pollbroker.working import BrokerState, WorkingBroker
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a broker needs of the loop that it works in."""
+class Port:
+    """One socket of a broker, as others see it."""
 
-    ready: list[Hub]
-    """The hubs that have work in the next turn."""
-    watch: Callable[[Hub, int, Port], None]
-    """Have a hub's `wake` called with this place when something happens at this port."""
-    unwatch: Callable[[Port], None]
-    """No longer: the port is about to be closed, or the caller's again."""
-    call_later: Callable[[float, Callable[[], None]], Handle]
-    clock: Callable[[], float]
+    name: str
+    """`frontend`, `backend` or `capture`."""
+    type: zmq.SocketType
+    endpoints: tuple[str, ...]
+    """The real addresses: what was bound, wildcards resolved, and what was connected. A registered socket's are not
+    known here."""
+
+    @property
+    def endpoint(self) -> str:
+        """The first of them: the only one, as a rule. Raises `IndexError` for a registered socket."""
+        return self.endpoints[0]
+
+
+class Steering(Protocol):
+    """What a handle needs of its engine; see `Engine` for what the methods do and raise."""
+
+    def pause(self, broker: "str | Broker", /) -> None: ...
+
+    def resume(self, broker: "str | Broker", /) -> None: ...
+
+    def remove(self, broker: "str | Broker", /, *, timeout_s: float) -> BrokerStatistics: ...
+
+    def drain(self, timeout_s: float, *, broker: "str | Broker | None") -> tuple[str, ...]: ...
+
+    def broker_statistics(self, broker: "str | Broker", /) -> BrokerStatistics: ...
 
 
 class Broker:
-    """A device at work. Attributes may be read from any thread; methods are the engine's.
+    """A device at work. Every method and attribute may be used from any thread.
 
-    `frontend`, `backend` and `capture` are its ports; a port's `endpoints` are the real addresses.
+    A handle stays with its broker: when that was removed, the name may be another broker's, and this one says so.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_backend",
-        "_final",
-        "_gone",
-        "_removed",
-        "_surroundings",
-        "capture",
-        "device",
-        "error",
-        "frontend",
-        "hub",
-        "name",
-        "ports",
-        "state",
-        "watched_ports",
-    )
+    __slots__ = ("__weakref__", "_engine", "_working")
 
-    def __init__(
-        self,
-        name: str,
-        device: Device,
-        frontend: Port,
-        backend: Port | None,
-        capture: Port | None,
-        *,
-        pumping: Pumping,
-        prefixes: tuple[bytes, bytes] | None,
-        surroundings: Surroundings,
-        gone: Callable[["Broker"], None],
-    ) -> None:
-        self.name = name
-        self.device = device
-        self.frontend = frontend
-        self._backend = backend
-        self.capture = capture
-        self.state = BrokerState.RUNNING
-        self.error: BaseException | None = None
-        """Why it failed."""
-        self._surroundings = surroundings
-        self._gone = gone
-        self._final: BrokerStatistics | None = None
-        self._removed: Future[BrokerStatistics] | None = None
-        self.ports = tuple(port for port in (frontend, backend, capture) if port is not None)
-        """Its sockets: frontend, backend and capture, as far as it has them."""
-        self.watched_ports = self.ports if capture is None else self.ports[:-1]
-        """Those of them that something can happen at, by their place in the hub; nothing waits for a capture socket."""
-        self.hub = self._make_hub(pumping, prefixes)
+    def __init__(self, engine: Steering, working: WorkingBroker) -> None:
+        self._engine = engine
+        self._working = working
+
+    def __eq__(self, other: object) -> bool:
+        """Return True for another handle to the same broker."""
+        return isinstance(other, Broker) and other._working is self._working
+
+    def __hash__(self) -> int:
+        return hash(self._working)
+
+    @property
+    def name(self) -> str:
+        """Its name, which no other broker of the engine has at the same time."""
+        return self._working.name
+
+    @property
+    def device(self) -> Device:
+        """The definition that it works by."""
+        return self._working.device
+
+    @property
+    def state(self) -> BrokerState:
+        """What it does at this moment; see `BrokerState`."""
+        return self._working.state
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it failed; None unless it has."""
+        return self._working.error
+
+    @property
+    def ports(self) -> Mapping[str, Port]:
+        """Its sockets by name: `frontend`, `backend` and `capture`, as far as it has them."""
+        return FrozenDict({port.name: Port(port.name, port.type, port.endpoints) for port in self._working.ports})
+
+    @property
+    def frontend(self) -> Port:
+        """The port of that name."""
+        return self._port("frontend")
 
     @property
     def backend(self) -> Port:
-        """The backend. Raises `DeviceError` if the device has none."""
-        if self._backend is None:
-            raise DeviceError(f"brokers.{self.name}: the device {self.device.name} has one socket, its frontend")
-        return self._backend
+        """The port of that name. Raises `DeviceError` if the device has one socket."""
+        return self._port("backend")
+
+    @property
+    def capture(self) -> Port:
+        """The port of that name. Raises `DeviceError` if it was given no capture socket."""
+        return self._port("capture")
+
+    def _port(self, name: str) -> Port:
+        ports = self.ports
+        if name not in ports:
+            raise DeviceError(f"brokers.{self.name}: it has no {name}; its ports are: {', '.join(ports)}")
+        return ports[name]
 
     @property
     def removed(self) -> "Future[BrokerStatistics]":
         """Resolved, with its last statistics, when it is removed or has ended by itself."""
-        with _FUTURES:
-            if self._removed is None:
-                self._removed = Future()
-                if self._final is not None:
-                    self._removed.set_result(self._final)
-            return self._removed
-
-    def _make_hub(self, pumping: Pumping, prefixes: tuple[bytes, bytes] | None) -> Hub:
-        routes = self.device.routes
-        carrier = pumping if all(route.via is None for route in routes) else PYTHON
-        sockets, guarded = tuple(port.plain for port in self.watched_ports), tuple(port.socket for port in self.ports)
-        flows = tuple(self._make_flow(carrier, route, pumping, prefixes) for route in routes)
-        guarded = sockets if guarded == sockets else guarded  # a thousand brokers need not keep both
-        return carrier.make_hub(self, self._surroundings.ready, sockets, guarded, flows)
-
-    def _make_flow(
-        self, carrier: Pumping, route: Route, pumping: Pumping, prefixes: tuple[bytes, bytes] | None
-    ) -> Flow:
-        places = {port.name: place for place, port in enumerate(self.watched_ports)}
-        source, sink = places[route.source], places[route.sink]
-        sockets = self.watched_ports[source].plain, self.watched_ports[sink].plain
-        capture = None if self.capture is None else self.capture.plain
-        prefix = None if prefixes is None else prefixes[source]
-        drop = self.device.slow_peer == "drop"
-        pump: Pump
-        if route.via is None:
-            pump = pumping.make_pump(
-                *sockets, capture=capture, prefix=prefix, drop_slow_peer=drop, maxframes=self.device.maxframes
-            )
-        else:
-            sending = pumping.make_sending(sockets[1], capture, prefix, drop)
-            pump = HandlerPump(pumping.make_receiver(sockets[0], self.device.maxframes), route.via, sending)
-        flow = carrier.make_flow(pump, source, sink)
-        flow.patient = not drop and self.watched_ports[sink].type == zmq.ROUTER
-        return flow
-
-    # -- what its hub leaves to it ------------------------------------------------------------------------------------
-
-    def follow(self, flags: int) -> None:
-        """Do what the hub has left to do: `RETRY`, `DRAINED`."""
-        if flags & RETRY:
-            for flow in self.hub.flows:
-                if not flow.armed and (
-                    flow.state == FlowState.RETRYING or (flow.patient and flow.state == FlowState.STALLED)
-                ):
-                    self._retry_later(flow)
-        if flags & DRAINED:
-            self.end_removal()
-
-    def _retry_later(self, flow: Flow) -> None:
-        def retry() -> None:
-            flow.armed = False
-            if flow.state in (FlowState.RETRYING, FlowState.STALLED):
-                flow.state = FlowState.READY
-                self.hub.rouse()
-
-        flow.armed = True
-        delay_s = min(RETRY_FIRST_S * 2 ** min(flow.retries, _RETRIES_THAT_DOUBLE), RETRY_MOST_S)
-        flow.retries += 1
-        self._surroundings.call_later(delay_s, retry)
-
-    def fail(self, error: Exception) -> None:
-        """End for an error: the end of the sockets' context is an orderly one, anything else a failure."""
-        self.look_alive()
-        if self.state not in FINAL_STATES:
-            self._end(error)
-
-    def look_alive(self) -> None:
-        """Find out if a socket was closed under the engine, which nothing announces."""
-        if self.state not in FINAL_STATES:
-            for port in self.ports:
-                try:
-                    port.check_open()
-                except zmq.ZMQError as error:
-                    self._end(error)
-                    return
-
-    def _end(self, error: Exception) -> None:
-        if isinstance(error, zmq.ZMQError) and error.errno == zmq.ETERM:
-            self._finish(BrokerState.ENDED)
-        else:
-            self.error = error
-            # An error of a socket says all that there is to say; of any other the place where it was raised matters.
-            trace = None if isinstance(error, zmq.ZMQError) else error
-            _logger.error("brokers.%s: failed: %s", self.name, describe_error(error), exc_info=trace)
-            self._finish(BrokerState.FAILED)
-
-    # -- what the engine is told to do --------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Begin: have the ports watched, and every flow try. If a port cannot be watched, it is as if nothing was."""
-        watched: list[Port] = []
-        try:
-            for place, port in enumerate(self.watched_ports):
-                self._surroundings.watch(self.hub, place, port)
-                watched.append(port)
-        except BaseException:
-            for port in watched:
-                self._surroundings.unwatch(port)
-            for port in self.ports:
-                port.close()
-            raise
-        self.hub.rouse()
+        return self._working.removed
 
     def pause(self) -> None:
-        """Move nothing until `resume`."""
-        if self.state is BrokerState.RUNNING:
-            self.state = BrokerState.PAUSED
-            for flow in self.hub.flows:
-                flow.pause(self._surroundings.clock())
+        """As `Engine.pause`."""
+        self._engine.pause(self)
 
     def resume(self) -> None:
-        """Move again: every flow tries, and what it finds tells what to wait for."""
-        if self.state is BrokerState.PAUSED:
-            self.state = BrokerState.RUNNING
-            for flow in self.hub.flows:
-                flow.resume()
-            self.hub.rouse()
+        """As `Engine.resume`."""
+        self._engine.resume(self)
 
-    def look_again(self) -> None:
-        """Have every flow that waits look at its source in the next turn."""
-        for flow in self.hub.flows:
-            if flow.state == FlowState.WAITING:
-                flow.resume()
-                self.hub.rouse()
-
-    def begin_removal(self) -> None:
-        """Take nothing more; go on sending what is held. `removed` is resolved when nothing is."""
-        if self.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
-            return
-        self.state = BrokerState.REMOVING
-        self.hub.draining = True
-        for flow in self.hub.flows:
-            if not flow.pump.held:
-                flow.end(self._surroundings.clock())
-            elif flow.state == FlowState.PAUSED:
-                flow.resume()
-        if all(flow.state == FlowState.ENDED for flow in self.hub.flows):
-            self.end_removal()
-        else:
-            self.hub.rouse()
-
-    def offer_held(self) -> None:
-        """Offer what is held once more, now, whatever its flows wait for."""
-        for flow in self.hub.flows:
-            if flow.pump.held and flow.state != FlowState.ENDED:
-                flow.resume()
+    def remove(self, *, timeout_s: float = 1.0) -> BrokerStatistics:
+        """As `Engine.remove`. Of a broker that was removed already: its last statistics, once more."""
         try:
-            for _ in range(2):  # a first refusal may be stale; then the sink is asked, and tried again if it says so
-                self.follow(self.hub.work(1, 1, self._surroundings.clock()))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this broker alone
-            self.fail(error)
+            return self._engine.remove(self, timeout_s=timeout_s)
+        except EngineError:
+            if self._working.final is None:
+                raise
+            return self._working.final
 
-    def end_removal(self) -> None:
-        """Be removed now, whatever is held still; the final statistics say what that is."""
-        if self.state not in FINAL_STATES:
-            self._finish(BrokerState.REMOVED)
+    def drain(self, timeout_s: float = 5.0) -> bool:
+        """As `Engine.drain`, for this broker alone. Return True if nothing is left, and False if the time is over."""
+        return not self._engine.drain(timeout_s, broker=self)
 
-    def _count_unread(self) -> dict[int, int]:
-        """Leave no message half read: by the source of each flow, how many messages are lost with a socket that the
-        engine closes. At a socket of the caller's the next message is the caller's."""
-        unread: dict[int, int] = {}
+    def statistics(self) -> BrokerStatistics:
+        """A frozen snapshot. Of a broker that was removed: its last statistics."""
         try:
-            for flow in self.hub.flows:
-                if self.watched_ports[flow.source].owned:
-                    unread[flow.source] = flow.pump.count_unread(UNREAD_MOST)
-                else:
-                    flow.pump.discard_rest()
-        except zmq.ZMQError as error:
-            _logger.warning("brokers.%s: what was left unread cannot be counted: %s", self.name, error)
-        return unread
-
-    def _finish(self, state: BrokerState) -> None:
-        unread = self._count_unread() if state is BrokerState.REMOVED else {}
-        self.state = state
-        self.hub.end(self._surroundings.clock())
-        for port in self.watched_ports:
-            self._surroundings.unwatch(port)
-        for port in self.ports:
-            port.close()
-        final = self.statistics(unread)
-        self._gone(self)
-        with _FUTURES:
-            self._final = final
-            removed = self._removed
-        if removed is not None:
-            removed.set_result(final)
-
-    # -- what it tells ------------------------------------------------------------------------------------------------
-
-    @property
-    def home(self) -> object:
-        """See `pollbroker.claims`."""
-        return self._surroundings.ready
-
-    def used_as(self, key: int) -> str | None:
-        """See `pollbroker.claims`."""
-        known = next((port for port in self.ports if port.key == key), None)
-        return None if known is None or known.socket.closed else f"brokers.{self.name}.{known.name}"
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is held and nothing was left to read when its sockets were last settled."""
-        return all(flow.state in (FlowState.WAITING, FlowState.ENDED) for flow in self.hub.flows)
-
-    def statistics(self, unread: Mapping[int, int] = FrozenDict()) -> BrokerStatistics:
-        """A snapshot; `unread` by the source of each flow."""
-        return BrokerStatistics(
-            name=self.name,
-            device=self.device.name,
-            state=self.state,
-            error=None if self.error is None else describe_error(self.error),
-            flows=FrozenDict(
-                {
-                    self.watched_ports[flow.source].name: self._flow_statistics(flow, unread.get(flow.source, 0))
-                    for flow in self.hub.flows
-                }
-            ),
-        )
-
-    def _flow_statistics(self, flow: Flow, unread: int) -> FlowStatistics:
-        return FlowStatistics(
-            **vars(flow.pump.counters()),
-            source=self.watched_ports[flow.source].name,
-            sink=self.watched_ports[flow.sink].name,
-            state=FlowState(flow.state).name.lower(),
-            stalls=flow.stalls,
-            stalled_s=flow.stalled_s(self._surroundings.clock()),
-            unread=unread,
-        )
+            return self._engine.broker_statistics(self)
+        except EngineError:
+            if self._working.final is None:
+                raise
+            return self._working.final
 
     def __repr__(self) -> str:
         return f"<Broker {self.name} {self.device.name} {self.state}>"
+
+
+def working_broker(broker: Broker) -> WorkingBroker:
+    """What is behind a handle: for the test kit, which looks at what the engine's thread alone may touch."""
+    return broker._working

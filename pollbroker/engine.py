@@ -3,15 +3,15 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Final, Self
 
 import zmq
 
-from pollbroker.broker import Broker, describe_error
+from pollbroker.broker import Broker
 from pollbroker.calls import run_handle
 from pollbroker.device import Device, Options, find_device
 from pollbroker.endpoint import Endpoints
@@ -24,6 +24,7 @@ from pollbroker.statistics import BrokerStatistics, EngineStatistics
 from pollbroker.table import Table
 from pollbroker.timers import Handle, check_delay
 from pollbroker.waiting import Poller
+from pollbroker.working import WorkingBroker, describe_error
 
 _logger = logging.getLogger("pollbroker")
 
@@ -79,7 +80,7 @@ class Engine(Loop):
         """Where `add` opens sockets."""
         self._owns_context = context is None
         self._table = Table(self.context, self._pumping, self._surroundings)
-        self._drains: dict[Future[tuple[str, ...]], None] = {}
+        self._drains: dict[Future[tuple[str, ...]], WorkingBroker | None] = {}
         self._at_close: list[Handle] = []
         self._thread: threading.Thread | None = None
         self._ended_by: BaseException | None = None
@@ -129,9 +130,9 @@ class Engine(Loop):
         give_up_s = time.monotonic() + SETTLING_DOWN_S
         while True:
             try:
-                broker = self._calls.call(self._table.add, name, found, plan, capture_prefixes)
+                working = self._calls.call(self._table.add, name, found, plan, capture_prefixes)
                 self._go_on()
-                return broker
+                return Broker(self, working)
             except EndpointError as error:
                 patient = not self._calls.in_own_turn() and time.monotonic() < give_up_s
                 if not (patient and self._table.released.explain(error)):
@@ -162,11 +163,11 @@ class Engine(Loop):
         if backend is frontend and found.backend is None:
             backend = None
         sockets = {"frontend": frontend, "backend": backend, "capture": capture}
-        broker = self._calls.call(self._table.register, name, found, sockets, capture_prefixes)
+        working = self._calls.call(self._table.register, name, found, sockets, capture_prefixes)
         self._go_on()
-        return broker
+        return Broker(self, working)
 
-    def remove(self, name: str, *, timeout_s: float = 1.0) -> BrokerStatistics:
+    def remove(self, broker: str | Broker, *, timeout_s: float = 1.0) -> BrokerStatistics:
         """End a broker, and return its final statistics: what a flow still held is a message that was not delivered.
 
         It takes nothing more, and for up to `timeout_s` goes on offering what it holds. Then the sockets that the
@@ -178,66 +179,73 @@ class Engine(Loop):
         Raises `EngineError` if there is no such broker, or if its own handler calls this.
         """
         if self._calls.in_own_turn():
-            return self._calls.call(self._table.remove_at_once, name).removed.result()
-        broker = self._calls.call(self._table.begin_removal, name, timeout_s)
-        self._calls.wait(broker.removed, partial(self._turn, 10))
-        return broker.removed.result()
+            return self._calls.call(self._table.remove_at_once, broker).removed.result()
+        removed = self._calls.call(self._table.begin_removal, broker, timeout_s).removed
+        self._calls.wait(removed, partial(self._turn, 10))
+        return removed.result()
 
-    def pause(self, name: str) -> None:
+    def pause(self, broker: str | Broker) -> None:
         """Move nothing in this broker, in either direction, until `resume`; a message that it holds stays held.
 
         Raises `EngineError` if there is no such broker, if it has ended, or if its own handler calls this.
         """
-        self._calls.call(self._table.pause, name)
+        self._calls.call(self._table.pause, broker)
 
-    def resume(self, name: str) -> None:
+    def resume(self, broker: str | Broker) -> None:
         """Move again. Raises as `pause`."""
-        self._calls.call(self._table.resume, name)
+        self._calls.call(self._table.resume, broker)
 
-    def drain(self, timeout_s: float = 5.0) -> tuple[str, ...]:
-        """Wait until no broker holds a message or has one to read; the names of those that still had after `timeout_s`.
+    def drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> tuple[str, ...]:
+        """Wait until no broker, or not this one, holds a message or has one to read; the names of those that still had
+        after `timeout_s`.
 
         What is still on its way in the network does not show: stop the producers first. A paused broker cannot be
         drained, so it is among the names.
 
-        Raises `EngineError` if called from within a turn of the loop.
+        Raises `EngineError` if there is no such broker, or if called from within a turn of the loop.
         """
         if self._calls.in_own_turn():
             raise EngineError("drain() was called from within a turn of the loop, which it would wait for")
-        drained = self._calls.call(self._begin_drain, timeout_s)
+        drained = self._calls.call(self._begin_drain, timeout_s, broker)
         self._calls.wait(drained, partial(self._turn, 10))
         return drained.result()
 
-    def _begin_drain(self, timeout_s: float) -> Future[tuple[str, ...]]:
+    def _begin_drain(self, timeout_s: float, which: str | Broker | None) -> Future[tuple[str, ...]]:
         check_delay(timeout_s)
+        one = None if which is None else self._table.known(which)
         drained: Future[tuple[str, ...]] = Future()
-        self._drains[drained] = None
-        for broker in self._table:
+        self._drains[drained] = one
+        for broker in self._drained_by(one):
             broker.look_again()
         self._timers.add(timeout_s, partial(self._end_drain, drained))
         return drained
 
+    def _drained_by(self, one: WorkingBroker | None) -> Iterable[WorkingBroker]:
+        return self._table if one is None else (one,)
+
     def _end_drain(self, drained: Future[tuple[str, ...]]) -> None:
-        if self._drains.pop(drained, False) is None:
-            drained.set_result(tuple(broker.name for broker in self._table if not broker.idle))
+        if drained in self._drains:
+            brokers = self._drained_by(self._drains.pop(drained))
+            drained.set_result(tuple(broker.name for broker in brokers if not broker.idle))
 
     def _end_turn(self) -> None:
-        if self._drains and not self._ready and all(broker.idle for broker in self._table):
-            for drained in list(self._drains):
-                self._end_drain(drained)
+        if self._drains and not self._ready:
+            for drained, one in list(self._drains.items()):
+                if all(broker.idle for broker in self._drained_by(one)):
+                    self._end_drain(drained)
 
     @property
     def brokers(self) -> Mapping[str, Broker]:
         """The brokers by name, as they are now; those that have failed or ended too, until they are removed."""
-        return MappingProxyType(self._table.snapshot())
+        return FrozenDict({name: Broker(self, working) for name, working in self._table.snapshot().items()})
 
     def statistics(self) -> EngineStatistics:
         """A frozen snapshot of every broker, each direction."""
         return self._calls.call(self._statistics)
 
-    def broker_statistics(self, name: str) -> BrokerStatistics:
+    def broker_statistics(self, broker: str | Broker) -> BrokerStatistics:
         """A frozen snapshot of one broker. Raises `EngineError` if there is no such broker."""
-        return self._calls.call(self._table.statistics, name)
+        return self._calls.call(self._table.statistics, broker)
 
     def _statistics(self) -> EngineStatistics:
         return EngineStatistics(

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from pollbroker.broker import Surroundings
 from pollbroker.calls import Calls, run_handle
 from pollbroker.errors import ConfigError, EngineError
-from pollbroker.port import Port
+from pollbroker.port import WorkingPort
 from pollbroker.pump import Hub, Socket, choose_pumping
 from pollbroker.reader import Readers
 from pollbroker.timers import Handle, Timers
 from pollbroker.waiting import Poller, make_waiter
+from pollbroker.working import Surroundings
 
 _logger = logging.getLogger("pollbroker")
 
@@ -235,11 +235,11 @@ class Loop:
 
     # -- brokers in the loop ------------------------------------------------------------------------------------------
 
-    def _watch(self, hub: Hub, place: int, port: Port) -> None:
+    def _watch(self, hub: Hub, place: int, port: WorkingPort) -> None:
         """Tell it when something happens at a port."""
         self._waiter.add(port.plain, hub.bell(place, self._wake_hub))
 
-    def _unwatch(self, port: Port) -> None:
+    def _unwatch(self, port: WorkingPort) -> None:
         self._waiter.remove(port.plain)
 
     def _wake(self, hub: Hub, place: int) -> None:

@@ -16,7 +16,7 @@ from pollbroker.device import CAPTURE_TYPES, Device, PortName
 from pollbroker.endpoint import Endpoint, Endpoints, parse_endpoints
 from pollbroker.errors import ConfigError, DeviceError, EndpointError, EngineError
 from pollbroker.options import Value, parse_options
-from pollbroker.port import Port, open_port, socket_type_of
+from pollbroker.port import WorkingPort, open_port, socket_type_of
 from pollbroker.pump import Socket
 
 SETTLING_DOWN_S: Final = 1.0
@@ -40,9 +40,9 @@ class Plan:
 
     ports: tuple[PortPlan, ...]
 
-    def open(self, context: zmq.Context[Socket], released: "ReleasedAddresses") -> dict[str, Port]:
+    def open(self, context: zmq.Context[Socket], released: "ReleasedAddresses") -> dict[str, WorkingPort]:
         """Open all of them, by name; on an error those that were opened are closed again, and noted as released."""
-        opened: dict[str, Port] = {}
+        opened: dict[str, WorkingPort] = {}
         try:
             for plan in self.ports:
                 opened[plan.name] = open_port(
@@ -98,12 +98,12 @@ def make_plan(
     return Plan(tuple(plans))
 
 
-def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None]) -> dict[str, Port]:
+def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None]) -> dict[str, WorkingPort]:
     """The ports of a broker whose sockets stay the caller's, by name: frontend, backend, capture.
 
     Raises `DeviceError` for a socket of a type that cannot stand there, and `EngineError` for one that is closed.
     """
-    ports: dict[str, Port] = {}
+    ports: dict[str, WorkingPort] = {}
     for port, socket in sockets.items():
         place = f"brokers.{name}.{port}"
         if socket is None:
@@ -121,7 +121,7 @@ def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None]) 
             raise DeviceError(f"{place}: the device {device.name} has no {port}; expected no socket for it")
         else:
             device.check_socket_type(_port_name(port), socket_type_of(socket))
-        ports[port] = Port(port, socket, owned=False)
+        ports[port] = WorkingPort(port, socket, owned=False)
     return ports
 
 

@@ -56,10 +56,10 @@ def _identify(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-class Port:
+class WorkingPort:
     """One socket of a broker: `frontend`, `backend` or `capture`."""
 
-    __slots__ = ("endpoints", "files", "interest", "key", "name", "owned", "plain", "socket")
+    __slots__ = ("endpoints", "files", "interest", "key", "name", "owned", "plain", "socket", "type")
 
     def __init__(
         self,
@@ -82,18 +82,9 @@ class Port:
         self.files = files
         """The files of the `ipc://` paths among them that were bound."""
         self.plain: Socket = _plain(socket)
+        self.type = socket_type_of(self.plain)
         self.interest = int(zmq.POLLIN)
         """The events that the waiter was last told to watch for here: at first, what it watches for by default."""
-
-    @property
-    def type(self) -> zmq.SocketType:
-        """The socket's type."""
-        return socket_type_of(self.plain)
-
-    @property
-    def endpoint(self) -> str:
-        """The first of them: the only one, as a rule. A registered socket's are not known here: IndexError."""
-        return self.endpoints[0]
 
     def check_open(self) -> None:
         """Raise `zmq.ZMQError` (ENOTSOCK) if the socket was closed under the engine."""
@@ -112,7 +103,7 @@ class Port:
             self.socket.close(linger)
 
     def __repr__(self) -> str:
-        return f"<Port {self.name} {' '.join(self.endpoints) or 'registered'}>"
+        return f"<WorkingPort {self.name} {' '.join(self.endpoints) or 'registered'}>"
 
 
 def _plain(socket: Socket) -> Socket:
@@ -139,7 +130,7 @@ def open_port(
     options: Iterable[tuple[zmq.SocketOption, Value]],
     prepare: Callable[[Socket], None] | None = None,
     when_ended: str = "the engine's context was terminated; make a new Engine",
-) -> Port:
+) -> WorkingPort:
     """A fresh socket with its options set and its endpoints bound and connected; on an error nothing is left open.
 
     `prepare` is called with the socket before anything is bound or connected. `when_ended` is what the error says if
@@ -165,7 +156,7 @@ def open_port(
         # A listener that was handed in as a descriptor is at its path already, and the file is not ours.
         makes_files = dict(options).get(zmq.SocketOption.USE_FD, -1) == -1
         addresses = tuple(_attach(place, socket, endpoint, files if makes_files else None) for endpoint in endpoints)
-        return Port(name, socket, owned=True, endpoints=addresses, files=tuple(files))
+        return WorkingPort(name, socket, owned=True, endpoints=addresses, files=tuple(files))
     except BaseException:
         for file in files:
             file.remove()

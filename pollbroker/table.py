@@ -9,15 +9,16 @@ from typing import Any
 
 import zmq
 
-from pollbroker.broker import FINAL_STATES, Broker, BrokerState, Surroundings
+from pollbroker.broker import Broker, working_broker
 from pollbroker.claims import CLAIMS
 from pollbroker.device import Device
 from pollbroker.errors import EngineError
 from pollbroker.opening import RELEASED, Plan, lend_ports
-from pollbroker.port import Port
+from pollbroker.port import WorkingPort
 from pollbroker.pump import Pumping, Socket
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.timers import check_delay
+from pollbroker.working import FINAL_STATES, BrokerState, Surroundings, WorkingBroker
 
 
 class Table:
@@ -33,12 +34,12 @@ class Table:
         self._context = context
         self._pumping = pumping
         self._surroundings = surroundings
-        self._brokers: dict[str, Broker] = {}
+        self._brokers: dict[str, WorkingBroker] = {}
         self._living = 0
-        self._leaving: set[Broker] = set()
+        self._leaving: set[WorkingBroker] = set()
         self._gone = self._give_back  # one bound method for all of them
 
-    def __iter__(self) -> Iterator[Broker]:
+    def __iter__(self) -> Iterator[WorkingBroker]:
         return iter(self._brokers.values())
 
     def __len__(self) -> int:
@@ -49,17 +50,17 @@ class Table:
         """Return True if there are brokers, and every one of them has ended or failed by itself."""
         return bool(self._brokers) and not self._living
 
-    def statistics(self, name: str) -> BrokerStatistics:
+    def statistics(self, which: str | Broker) -> BrokerStatistics:
         """A snapshot of one broker."""
-        broker = self._known(name)
+        broker = self.known(which)
         broker.look_alive()
         return broker.statistics()
 
-    def snapshot(self) -> dict[str, Broker]:
+    def snapshot(self) -> dict[str, WorkingBroker]:
         """A copy. May be taken from any thread."""
         return dict(self._brokers)
 
-    def add(self, name: str, device: Device, plan: Plan, prefixes: tuple[bytes, bytes] | None) -> Broker:
+    def add(self, name: str, device: Device, plan: Plan, prefixes: tuple[bytes, bytes] | None) -> WorkingBroker:
         """Open the ports of a plan and start a broker on them."""
         self._check_free(name)
         return self._enter(name, device, plan.open(self._context, self.released), prefixes)
@@ -70,7 +71,7 @@ class Table:
         device: Device,
         sockets: Mapping[str, Socket | None],
         prefixes: tuple[bytes, bytes] | None,
-    ) -> Broker:
+    ) -> WorkingBroker:
         """Start a broker on sockets of the caller's."""
         if name is None:
             numbered = (f"{device.name}-{i}" for i in itertools.count(1))
@@ -82,9 +83,9 @@ class Table:
         return self._enter(name, device, ports, prefixes)
 
     def _enter(
-        self, name: str, device: Device, ports: Mapping[str, Port], prefixes: tuple[bytes, bytes] | None
-    ) -> Broker:
-        broker = Broker(
+        self, name: str, device: Device, ports: Mapping[str, WorkingPort], prefixes: tuple[bytes, bytes] | None
+    ) -> WorkingBroker:
+        broker = WorkingBroker(
             name,
             device,
             ports["frontend"],
@@ -109,18 +110,18 @@ class Table:
         self._living += 1
         return broker
 
-    def _claim(self, broker: Broker, port: Port) -> None:
+    def _claim(self, broker: WorkingBroker, port: WorkingPort) -> None:
         other = CLAIMS.owner(port.key)
-        if isinstance(other, Broker) and other.home is broker.home:
+        if isinstance(other, WorkingBroker) and other.home is broker.home:
             other.look_alive()  # its socket may have been closed under the engine, and the address used again
         CLAIMS.take(port.key, broker, f"brokers.{broker.name}.{port.name}")
 
     @staticmethod
-    def _give_claims_back(broker: Broker) -> None:
+    def _give_claims_back(broker: WorkingBroker) -> None:
         for port in broker.ports:
             CLAIMS.give_back(port.key, broker)
 
-    def _give_back(self, broker: Broker) -> None:
+    def _give_back(self, broker: WorkingBroker) -> None:
         """It has ended: its sockets are nobody's now. Unless it was to be removed, it stays in the table to be seen."""
         if broker in self._leaving:
             self._leaving.remove(broker)
@@ -131,20 +132,20 @@ class Table:
             if port.owned:
                 self.released.note(port.endpoints)
 
-    def pause(self, name: str) -> None:
+    def pause(self, which: str | Broker) -> None:
         """Pause a broker."""
-        self._alive(name).pause()
+        self._alive(which).pause()
 
-    def resume(self, name: str) -> None:
+    def resume(self, which: str | Broker) -> None:
         """Resume a broker."""
-        self._alive(name).resume()
+        self._alive(which).resume()
 
-    def begin_removal(self, name: str, timeout_s: float) -> Broker:
+    def begin_removal(self, which: str | Broker, timeout_s: float) -> WorkingBroker:
         """Take a broker out: at once if it holds nothing, else when it has sent that or the time is over."""
         check_delay(timeout_s)
-        broker = self._steerable(name)
+        broker = self._steerable(which)
         if broker.state in FINAL_STATES:
-            del self._brokers[name]
+            del self._brokers[broker.name]
             return broker
         self._leaving.add(broker)
         broker.begin_removal()
@@ -153,13 +154,13 @@ class Table:
             broker.removed.add_done_callback(lambda _: time_out.cancel())
         return broker
 
-    def begin_removing_all(self, timeout_s: float) -> list[Broker]:
+    def begin_removing_all(self, timeout_s: float) -> list[WorkingBroker]:
         """Take every broker out, as `begin_removal`."""
         return [self.begin_removal(name, timeout_s) for name in self.snapshot()]
 
-    def remove_at_once(self, name: str) -> Broker:
+    def remove_at_once(self, which: str | Broker) -> WorkingBroker:
         """Take a broker out without waiting: what it holds is offered once."""
-        broker = self.begin_removal(name, 0.0)
+        broker = self.begin_removal(which, 0.0)
         broker.offer_held()
         broker.end_removal()
         return broker
@@ -171,27 +172,35 @@ class Table:
             raise EngineError(f"brokers.{name}: the name is taken; expected one that no broker of this engine has")
 
     @staticmethod
-    def _check_different(name: str, port: Port, ports: Mapping[str, Port]) -> None:
+    def _check_different(name: str, port: WorkingPort, ports: Mapping[str, WorkingPort]) -> None:
         for other in ports.values():
             if other is not port and other.key == port.key:
                 where = f"brokers.{name}.{port.name}"
                 raise EngineError(f"{where}: the socket is registered twice here, as {other.name} too")
 
-    def _known(self, name: str) -> Broker:
-        broker = self._brokers.get(name)
+    def known(self, which: str | Broker) -> WorkingBroker:
+        """The broker of a name or a handle. Raises `EngineError` if there is none, or if it was removed."""
+        if isinstance(which, Broker):
+            broker = self._brokers.get(which.name)
+            if broker is None or broker is not working_broker(which):
+                raise EngineError(f"brokers.{which.name}: it is {which.state}, or another engine's")
+            return broker
+        broker = self._brokers.get(which)
         if broker is None:
             known = ", ".join(self._brokers) or "none"
-            raise EngineError(f"no broker is named {name!r}; there are: {known}")
+            raise EngineError(f"no broker is named {which!r}; there are: {known}")
         return broker
 
-    def _steerable(self, name: str) -> Broker:
-        broker = self._known(name)
+    def _steerable(self, which: str | Broker) -> WorkingBroker:
+        broker = self.known(which)
         if broker.hub.working:
-            raise EngineError(f"brokers.{name}: its own handler cannot steer it; use engine.call_soon_threadsafe")
+            raise EngineError(
+                f"brokers.{broker.name}: its own handler cannot steer it; use engine.call_soon_threadsafe"
+            )
         return broker
 
-    def _alive(self, name: str) -> Broker:
-        broker = self._steerable(name)
+    def _alive(self, which: str | Broker) -> WorkingBroker:
+        broker = self._steerable(which)
         if broker.state in FINAL_STATES or broker.state is BrokerState.REMOVING:
             why = "" if broker.error is None else f": {broker.error}"
             raise EngineError(f"brokers.{broker.name}: it is {broker.state}{why}")

@@ -31,6 +31,7 @@ from pollbroker import (
     EngineError,
     Route,
 )
+from pollbroker.broker import working_broker
 from pollbroker.statistics import FlowStatistics
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
 
@@ -154,7 +155,7 @@ def test_socket_that_the_engine_opened_cannot_be_registered(
 ) -> None:
     own = engine.add("own", STREAMER, frontend=ANY, backend=ANY)
     with pytest.raises(EngineError, match=r"^brokers\.a\.frontend: .*registered already, as brokers\.own\.frontend"):
-        engine.register(own.frontend.socket, connect(zmq.PUSH), STREAMER, name="a")
+        engine.register(working_broker(own).frontend.socket, connect(zmq.PUSH), STREAMER, name="a")
     push, pull = connect(zmq.PUSH, endpoint(own.frontend)), connect(zmq.PULL, endpoint(own.backend))
     push.send(b"passes")
     assert pull.recv() == b"passes"
@@ -1081,7 +1082,7 @@ def test_terminated_context_ends_a_paused_broker_at_which_a_message_waits(
     push = connect(zmq.PUSH, endpoint(broker.frontend))
     push.send(b"x")
     if waiter == "flat":
-        wait_until(lambda: broker.frontend.interest == zmq.POLLERR)
+        wait_until(lambda: working_broker(broker).frontend.interest == zmq.POLLERR)
     assert ended_in_time(context.term)
     assert broker.state == "ended"
 
@@ -1112,7 +1113,7 @@ def test_terminated_context_is_an_orderly_end(make_engine: MakeEngine, connect: 
             engine.pause(broker.name)
         engine.statistics()
     if situation == "failed":
-        brokers[1].frontend.socket.close()
+        working_broker(brokers[1]).frontend.socket.close()
         push.send(b"x")
         wait_until(lambda: engine.statistics().brokers["streamer"].state == "failed")
         brokers.pop(1)
@@ -1290,9 +1291,9 @@ def test_closed_own_socket_fails_its_broker_and_the_rest_is_closed(
     engine: Engine, connect: Connect, bystander: Bystander
 ) -> None:
     broker: Broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
-    engine.call_soon_threadsafe(broker.frontend.socket.close)
+    engine.call_soon_threadsafe(working_broker(broker).frontend.socket.close)
     wait_until(lambda: engine.statistics().brokers["a"].state == "failed")
     assert broker.backend is not None
-    assert broker.backend.socket.closed
+    assert working_broker(broker).backend.socket.closed
     engine.remove("a")
     engine.add("a", STREAMER, frontend=ANY, backend=ANY)

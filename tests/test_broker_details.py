@@ -9,10 +9,10 @@ import pytest
 import zmq
 
 from pollbroker import QUEUE, REFLECTOR, STREAMER, Device, DeviceError, Route
-from pollbroker.broker import Broker, BrokerState, Surroundings
-from pollbroker.port import Port
+from pollbroker.port import WorkingPort
 from pollbroker.pump import DRAINED, PYTHON, RETRY, FlowState, Hub, Pump, Pumping
 from pollbroker.timers import Handle
+from pollbroker.working import BrokerState, Surroundings, WorkingBroker
 from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
 
 
@@ -22,20 +22,20 @@ class Around:
     def __init__(self) -> None:
         self.now_s = 0.0
         self.ready: list[Hub] = []
-        self.watched: list[tuple[Hub, int, Port]] = []
-        self.unwatched: list[Port] = []
+        self.watched: list[tuple[Hub, int, WorkingPort]] = []
+        self.unwatched: list[WorkingPort] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
-        self.gone: list[Broker] = []
+        self.gone: list[WorkingBroker] = []
         self.surroundings = Surroundings(self.ready, self.watch, self.unwatched.append, self.later, lambda: self.now_s)
 
-    def watch(self, hub: Hub, place: int, port: Port) -> None:
+    def watch(self, hub: Hub, place: int, port: WorkingPort) -> None:
         self.watched.append((hub, place, port))
 
     def later(self, delay_s: float, call: Callable[[], None]) -> Handle:
         self.timers.append((delay_s, call))
         return Handle(delay_s, call)
 
-    def work(self, broker: Broker, messages: int = 1000) -> None:
+    def work(self, broker: WorkingBroker, messages: int = 1000) -> None:
         """What the loop does with a hub that is ready."""
         self.ready.clear()
         broker.follow(broker.hub.work(messages, 1 << 30, self.now_s))
@@ -47,11 +47,11 @@ def around() -> Around:
 
 
 @pytest.fixture
-def make(context: zmq.Context[Socket], pumping: Pumping, around: Around) -> Callable[..., Broker]:
+def make(context: zmq.Context[Socket], pumping: Pumping, around: Around) -> Callable[..., WorkingBroker]:
     """Makes brokers on sockets of the test's own, which are bound at `inproc://frontend` and so on."""
 
-    def make(device: Device = STREAMER, *, owned: bool = False, **options: Any) -> Broker:
-        ports: list[Port | None] = []
+    def make(device: Device = STREAMER, *, owned: bool = False, **options: Any) -> WorkingBroker:
+        ports: list[WorkingPort | None] = []
         for name, types in (("frontend", device.frontend), ("backend", device.backend)):
             if types is None:
                 ports.append(None)
@@ -59,7 +59,7 @@ def make(context: zmq.Context[Socket], pumping: Pumping, around: Around) -> Call
             socket = context.socket(device.types_of(name)[0])  # type: ignore[arg-type]
             socket.linger = 0
             socket.bind(f"inproc://{name}")
-            ports.append(Port(name, socket, owned=owned))
+            ports.append(WorkingPort(name, socket, owned=owned))
         frontend, backend = ports
         assert frontend is not None
         given: dict[str, Any] = {
@@ -68,12 +68,12 @@ def make(context: zmq.Context[Socket], pumping: Pumping, around: Around) -> Call
             "surroundings": around.surroundings,
             "gone": around.gone.append,
         }
-        return Broker("b", device, frontend, backend, options.pop("capture", None), **{**given, **options})
+        return WorkingBroker("b", device, frontend, backend, options.pop("capture", None), **{**given, **options})
 
     return make
 
 
-def stalled(make: Callable[..., Broker], around: Around, connect: Connect) -> Broker:
+def stalled(make: Callable[..., WorkingBroker], around: Around, connect: Connect) -> WorkingBroker:
     """A streamer that holds a message at a sink that is full; another is in its source."""
     broker = make()
     broker.start()
@@ -88,7 +88,7 @@ def stalled(make: Callable[..., Broker], around: Around, connect: Connect) -> Br
 # -- what it is -------------------------------------------------------------------------------------------------------
 
 
-def test_broker_of_one_socket_has_no_backend(make: Callable[..., Broker]) -> None:
+def test_broker_of_one_socket_has_no_backend(make: Callable[..., WorkingBroker]) -> None:
     broker = make(REFLECTOR)
     assert broker.ports == broker.watched_ports == (broker.frontend,)
     with pytest.raises(DeviceError, match=r"^brokers\.b: the device reflector has one socket, its frontend$"):
@@ -96,9 +96,9 @@ def test_broker_of_one_socket_has_no_backend(make: Callable[..., Broker]) -> Non
 
 
 def test_capture_socket_is_a_port_at_which_nothing_happens(
-    make: Callable[..., Broker], context: zmq.Context[Socket], around: Around
+    make: Callable[..., WorkingBroker], context: zmq.Context[Socket], around: Around
 ) -> None:
-    capture = Port("capture", context.socket(zmq.PUB), owned=False)
+    capture = WorkingPort("capture", context.socket(zmq.PUB), owned=False)
     broker = make(capture=capture)
     assert broker.ports == (broker.frontend, broker.backend, capture)
     assert broker.watched_ports == (broker.frontend, broker.backend)
@@ -108,7 +108,7 @@ def test_capture_socket_is_a_port_at_which_nothing_happens(
     assert around.unwatched == [broker.frontend, broker.backend]
 
 
-def test_flows_run_between_the_ports_of_their_routes(make: Callable[..., Broker]) -> None:
+def test_flows_run_between_the_ports_of_their_routes(make: Callable[..., WorkingBroker]) -> None:
     broker = make(QUEUE)
     assert [(flow.source, flow.sink) for flow in broker.hub.flows] == [(0, 1), (1, 0)]
     statistics = broker.statistics()
@@ -120,7 +120,7 @@ def test_flows_run_between_the_ports_of_their_routes(make: Callable[..., Broker]
 
 
 def test_handler_is_called_on_its_own_route_alone(
-    make: Callable[..., Broker], around: Around, connect: Connect
+    make: Callable[..., WorkingBroker], around: Around, connect: Connect
 ) -> None:
     routes = (Route("frontend", "backend", lambda frames: [*frames, b"seen"]), Route("backend", "frontend"))
     broker = make(Device("half", zmq.DEALER, zmq.DEALER, routes))
@@ -161,7 +161,7 @@ class Recorded:
 
 
 # The hub of a broker with a handler is the Python one, whichever pump moves the messages of its other routes.
-def test_hub_is_the_pumps_unless_a_handler_is_called(make: Callable[..., Broker], around: Around) -> None:
+def test_hub_is_the_pumps_unless_a_handler_is_called(make: Callable[..., WorkingBroker], around: Around) -> None:
     recorded = Recorded()
     broker = make(QUEUE, pumping=recorded.pumping)
     ((owner, ready, sockets, guarded, flows),) = recorded.hubs
@@ -173,10 +173,10 @@ def test_hub_is_the_pumps_unless_a_handler_is_called(make: Callable[..., Broker]
 
 @pytest.mark.parametrize(("policy", "drop"), [("drop", True), ("wait", False)])
 def test_hub_of_a_handler_is_the_python_one_and_its_sending_the_pumps(
-    make: Callable[..., Broker], context: zmq.Context[Socket], policy: Any, drop: bool
+    make: Callable[..., WorkingBroker], context: zmq.Context[Socket], policy: Any, drop: bool
 ) -> None:
     recorded = Recorded()
-    capture = Port("capture", context.socket(zmq.PUB), owned=False)
+    capture = WorkingPort("capture", context.socket(zmq.PUB), owned=False)
     routes = (Route("frontend", "backend", lambda frames: frames), Route("backend", "frontend"))
     device = Device("half", zmq.DEALER, zmq.DEALER, routes, slow_peer=policy)
     broker = make(device, pumping=recorded.pumping, capture=capture, prefixes=(b"there", b"back"))
@@ -184,9 +184,9 @@ def test_hub_of_a_handler_is_the_python_one_and_its_sending_the_pumps(
     assert recorded.sendings == [(broker.backend.plain, capture.plain, b"there", drop)]
 
 
-def test_capture_socket_is_guarded_too(make: Callable[..., Broker], context: zmq.Context[Socket]) -> None:
+def test_capture_socket_is_guarded_too(make: Callable[..., WorkingBroker], context: zmq.Context[Socket]) -> None:
     recorded = Recorded()
-    capture = Port("capture", context.socket(zmq.PUB), owned=False)
+    capture = WorkingPort("capture", context.socket(zmq.PUB), owned=False)
     broker = make(QUEUE, pumping=recorded.pumping, capture=capture, prefixes=(b"there", b"back"))
     ((_, _, sockets, guarded, _),) = recorded.hubs
     assert sockets == (broker.frontend.plain, broker.backend.plain)
@@ -198,7 +198,7 @@ def test_capture_socket_is_guarded_too(make: Callable[..., Broker], context: zmq
 
 
 @pytest.mark.parametrize(("policy", "drop"), [("drop", True), ("wait", False)])
-def test_slow_peers_fare_as_the_device_says(make: Callable[..., Broker], policy: Any, drop: bool) -> None:
+def test_slow_peers_fare_as_the_device_says(make: Callable[..., WorkingBroker], policy: Any, drop: bool) -> None:
     recorded = Recorded()
     make(
         Device("slow", zmq.PULL, zmq.ROUTER, (Route("frontend", "backend"),), slow_peer=policy),
@@ -210,7 +210,7 @@ def test_slow_peers_fare_as_the_device_says(make: Callable[..., Broker], policy:
 # -- beginning --------------------------------------------------------------------------------------------------------
 
 
-def test_broker_begins_by_trying(make: Callable[..., Broker], around: Around) -> None:
+def test_broker_begins_by_trying(make: Callable[..., WorkingBroker], around: Around) -> None:
     broker = make()
     assert (around.ready, broker.idle) == ([], False)
     broker.start()
@@ -221,9 +221,9 @@ def test_broker_begins_by_trying(make: Callable[..., Broker], around: Around) ->
 
 @pytest.mark.parametrize("owned", [False, True])
 def test_broker_that_cannot_be_watched_is_as_if_it_had_never_been(
-    make: Callable[..., Broker], around: Around, owned: bool
+    make: Callable[..., WorkingBroker], around: Around, owned: bool
 ) -> None:
-    def watch_one(hub: Hub, place: int, port: Port) -> None:
+    def watch_one(hub: Hub, place: int, port: WorkingPort) -> None:
         around.watch(hub, place, port)
         if place == 1:
             raise RuntimeError("no more")
@@ -240,7 +240,7 @@ def test_broker_that_cannot_be_watched_is_as_if_it_had_never_been(
 
 
 def test_retries_are_twice_as_far_apart_each_time_up_to_a_bound(
-    make: Callable[..., Broker], around: Around, connect: Connect
+    make: Callable[..., WorkingBroker], around: Around, connect: Connect
 ) -> None:
     broker = stalled(make, around, connect)
     (flow,) = broker.hub.flows
@@ -259,7 +259,7 @@ def test_retries_are_twice_as_far_apart_each_time_up_to_a_bound(
         assert flow.retries == number + 1
 
 
-def test_only_flows_that_retry_are_retried(make: Callable[..., Broker], around: Around) -> None:
+def test_only_flows_that_retry_are_retried(make: Callable[..., WorkingBroker], around: Around) -> None:
     broker = make(QUEUE)
     first, second = broker.hub.flows
     second.state = FlowState.RETRYING
@@ -270,7 +270,7 @@ def test_only_flows_that_retry_are_retried(make: Callable[..., Broker], around: 
 
 
 def test_retry_that_comes_too_late_changes_nothing(
-    make: Callable[..., Broker], around: Around, connect: Connect
+    make: Callable[..., WorkingBroker], around: Around, connect: Connect
 ) -> None:
     broker = stalled(make, around, connect)
     (flow,) = broker.hub.flows
@@ -284,7 +284,7 @@ def test_retry_that_comes_too_late_changes_nothing(
 
 
 def test_message_that_comes_wakes_its_flow_and_leaves_the_broker_nothing_to_do(
-    make: Callable[..., Broker], around: Around, connect: Connect
+    make: Callable[..., WorkingBroker], around: Around, connect: Connect
 ) -> None:
     broker = make()
     around.work(broker)
@@ -296,7 +296,9 @@ def test_message_that_comes_wakes_its_flow_and_leaves_the_broker_nothing_to_do(
 # -- pausing ----------------------------------------------------------------------------------------------------------
 
 
-def test_pause_ends_a_stall_and_resumption_tries(make: Callable[..., Broker], around: Around, connect: Connect) -> None:
+def test_pause_ends_a_stall_and_resumption_tries(
+    make: Callable[..., WorkingBroker], around: Around, connect: Connect
+) -> None:
     broker = stalled(make, around, connect)
     around.now_s = 3.0
     broker.pause()
@@ -313,13 +315,15 @@ def test_pause_ends_a_stall_and_resumption_tries(make: Callable[..., Broker], ar
     assert (flow.state, flow.stalls, flow.stalled_s) == ("stalled", 2, 5.0)
 
 
-def test_running_broker_is_not_resumed(make: Callable[..., Broker], around: Around, connect: Connect) -> None:
+def test_running_broker_is_not_resumed(make: Callable[..., WorkingBroker], around: Around, connect: Connect) -> None:
     broker = stalled(make, around, connect)
     broker.resume()
     assert (around.ready, broker.hub.flows[0].state) == ([], FlowState.STALLED)
 
 
-def test_look_again_is_for_flows_that_wait(make: Callable[..., Broker], around: Around, connect: Connect) -> None:
+def test_look_again_is_for_flows_that_wait(
+    make: Callable[..., WorkingBroker], around: Around, connect: Connect
+) -> None:
     broker = make(QUEUE)
     broker.look_again()
     assert around.ready == []
@@ -331,7 +335,7 @@ def test_look_again_is_for_flows_that_wait(make: Callable[..., Broker], around: 
 # -- ending -----------------------------------------------------------------------------------------------------------
 
 
-def test_broker_that_holds_nothing_is_removed_at_once(make: Callable[..., Broker], around: Around) -> None:
+def test_broker_that_holds_nothing_is_removed_at_once(make: Callable[..., WorkingBroker], around: Around) -> None:
     broker = make(owned=True)
     broker.start()
     removed = broker.removed
@@ -347,7 +351,7 @@ def test_broker_that_holds_nothing_is_removed_at_once(make: Callable[..., Broker
     assert around.gone == [broker]
 
 
-def test_future_that_is_asked_for_afterwards_is_resolved(make: Callable[..., Broker]) -> None:
+def test_future_that_is_asked_for_afterwards_is_resolved(make: Callable[..., WorkingBroker]) -> None:
     broker = make()
     broker.end_removal()
     assert broker.removed.result(0) == broker.statistics()
@@ -355,7 +359,7 @@ def test_future_that_is_asked_for_afterwards_is_resolved(make: Callable[..., Bro
 
 @pytest.mark.parametrize("paused", [False, True])
 def test_what_is_held_is_sent_before_the_end_and_no_more(
-    make: Callable[..., Broker], around: Around, connect: Connect, paused: bool
+    make: Callable[..., WorkingBroker], around: Around, connect: Connect, paused: bool
 ) -> None:
     broker = stalled(make, around, connect)
     if paused:
@@ -377,7 +381,9 @@ def test_what_is_held_is_sent_before_the_end_and_no_more(
     assert not consumer.poll(0)
 
 
-def test_time_that_is_over_leaves_what_is_held(make: Callable[..., Broker], around: Around, connect: Connect) -> None:
+def test_time_that_is_over_leaves_what_is_held(
+    make: Callable[..., WorkingBroker], around: Around, connect: Connect
+) -> None:
     broker = stalled(make, around, connect)
     broker.begin_removal()
     around.now_s = 4.0
@@ -388,13 +394,13 @@ def test_time_that_is_over_leaves_what_is_held(make: Callable[..., Broker], arou
     assert broker.statistics().flows["frontend"].stalled_s == 4.0
 
 
-def test_drained_hub_is_the_brokers_end(make: Callable[..., Broker], around: Around, connect: Connect) -> None:
+def test_drained_hub_is_the_brokers_end(make: Callable[..., WorkingBroker], around: Around, connect: Connect) -> None:
     broker = stalled(make, around, connect)
     broker.follow(DRAINED)
     assert (broker.state, around.gone) == ("removed", [broker])
 
 
-def test_closed_socket_is_a_failure_that_is_named(make: Callable[..., Broker], around: Around) -> None:
+def test_closed_socket_is_a_failure_that_is_named(make: Callable[..., WorkingBroker], around: Around) -> None:
     broker = make()
     broker.look_alive()
     assert broker.state == "running"
@@ -406,7 +412,7 @@ def test_closed_socket_is_a_failure_that_is_named(make: Callable[..., Broker], a
     assert broker.statistics().error == "backend: the socket was closed under the engine"
 
 
-def test_other_errors_are_failures_too(make: Callable[..., Broker]) -> None:
+def test_other_errors_are_failures_too(make: Callable[..., WorkingBroker]) -> None:
     broker = make()
     error = zmq.ZMQError(zmq.EFAULT)
     broker.fail(error)
@@ -419,11 +425,11 @@ def test_end_of_the_context_is_an_orderly_end(pumping: Pumping, around: Around) 
     frontend.bind("inproc://frontend")
     producer.connect("inproc://frontend")
     producer.send(b"held")
-    broker = Broker(
+    broker = WorkingBroker(
         "b",
         STREAMER,
-        Port("frontend", frontend, owned=False),
-        Port("backend", backend, owned=False),
+        WorkingPort("frontend", frontend, owned=False),
+        WorkingPort("backend", backend, owned=False),
         None,
         pumping=pumping,
         prefixes=None,

@@ -24,6 +24,7 @@ import zmq
 from click.testing import CliRunner, Result
 
 from pollbroker import DEVICES, STREAMER, Broker, Engine
+from pollbroker.broker import working_broker
 from pollbroker.cli import devices, doctor, main
 from pollbroker.cli.arguments import gathered, socket_option
 from pollbroker.cli.ctl import describe_statistics
@@ -325,8 +326,7 @@ def test_options_reach_the_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, object] = {}
 
     def look(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: float) -> int:
-        assert broker.backend is not None
-        for port in (broker.frontend, broker.backend):
+        for port in working_broker(broker).ports:
             found[port.name] = (port.socket.sndhwm, port.socket.rcvhwm, port.socket.linger)
         found["policy"] = broker.device.slow_peer
         found["drain"] = drain_s
@@ -534,7 +534,7 @@ def test_a_broker_that_fails_ends_the_command_with_exit_code_1(capsys: pytest.Ca
     try:
         broker = engine.add("doomed", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
         assert broker.backend is not None
-        broker.backend.socket.close()
+        working_broker(broker).backend.socket.close()
         engine.call_later(DEADLINE_S, engine.stop)
         with EndingSignals(engine) as signals:
             assert serve(engine, broker, signals, drain_s=0.1) == 1

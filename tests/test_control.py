@@ -163,7 +163,7 @@ def our_proxy(engine: Engine, device: str) -> Iterator[list[str]]:
     backend = None if device == "reflector" else LOOPBACK
     broker = engine.add("it", device, frontend=LOOPBACK, backend=backend)
     server = attach(engine, LOOPBACK)
-    yield [*broker.frontend.endpoints, *broker.ports[-1].endpoints, *server.endpoints]
+    yield [*broker.frontend.endpoints, *list(broker.ports.values())[-1].endpoints, *server.endpoints]
     wait_until(lambda: not engine.running)
 
 

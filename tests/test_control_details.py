@@ -13,7 +13,7 @@ import zmq
 from pollbroker import ControlError, Device, EndpointError, Engine, EngineError, FlowStatistics, Route
 from pollbroker.control import Control, ControlServer, attach, attach_socket, request
 from pollbroker.control.commands import make_seldom_warning
-from pollbroker.port import Port
+from pollbroker.port import WorkingPort
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
 
@@ -206,7 +206,7 @@ def test_a_burst_ends_at_its_time(
 
     router = context.socket(zmq.ROUTER)
     router.bind("inproc://control")
-    ControlServer(engine, Slow(engine, zmq.ROUTER), Port("control", router, owned=False))
+    ControlServer(engine, Slow(engine, zmq.ROUTER), WorkingPort("control", router, owned=False))
     client = connect(zmq.DEALER, "inproc://control")
     lists(client, 7)
     wait_until(lambda: client.poll(0), engine=engine)
@@ -232,13 +232,15 @@ def test_socket_that_fails_in_a_command_takes_no_more(
     control = Closing(engine, zmq.ROUTER)
     control.socket = context.socket(zmq.ROUTER)
     control.socket.bind("inproc://control")
-    server = ControlServer(engine, control, Port("control", control.socket, owned=False))
+    server = ControlServer(engine, control, WorkingPort("control", control.socket, owned=False))
     assert server.closed is False
     connect(zmq.DEALER, "inproc://control").send(b"LIST")
     wait_until(lambda: server.closed, engine=engine)
     assert server.dropped_replies == 1
     messages = [record.message for record in caplog.records if record.message.startswith("control: ")]
-    assert messages == ["control: <Port control registered> takes commands no longer: Socket operation on non-socket"]
+    assert messages == [
+        "control: <WorkingPort control registered> takes commands no longer: Socket operation on non-socket"
+    ]
 
 
 def test_opened_socket_that_fails_is_named_by_its_endpoint(
@@ -257,7 +259,7 @@ def test_opened_socket_that_fails_is_named_by_its_endpoint(
     connect(zmq.DEALER, "inproc://control").send(b"LIST")
     wait_until(lambda: server.closed, engine=engine)
     assert [record.message for record in caplog.records] == [
-        "control: <Port control inproc://control> takes commands no longer: Bad address"
+        "control: <WorkingPort control inproc://control> takes commands no longer: Bad address"
     ]
 
 
@@ -280,7 +282,7 @@ def test_lent_socket_that_fails_is_named_and_stays_open(
     wait_until(lambda: server.closed, engine=engine)
     assert not router.closed
     assert [record.message for record in caplog.records] == [
-        "control: <Port control registered> takes commands no longer: Bad address"
+        "control: <WorkingPort control registered> takes commands no longer: Bad address"
     ]
 
 

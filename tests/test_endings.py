@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from pollbroker import QUEUE, STREAMER, Device, Engine, EngineError, Route
-from pollbroker.broker import Broker
+from pollbroker.broker import Broker, working_broker
 from pollbroker.pump import HandlerPump
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
 
@@ -158,7 +158,7 @@ def test_memory_error_while_a_message_is_received_ends_that_broker_alone(
     engine = make_engine()
     broker, pusher = add_handled(engine, connect, lambda frames: frames)
     other = engine.add("other", STREAMER, frontend=ANY, backend=ANY)
-    pump = broker.hub.flows[0].pump
+    pump = working_broker(broker).hub.flows[0].pump
     assert isinstance(pump, HandlerPump)
 
     class ShortOfMemory:
@@ -394,11 +394,11 @@ def test_removed_broker_tells_how_many_messages_it_left_unread(make_engine: Make
 
     def all_came() -> bool:
         nonlocal unread
-        unread += broker.hub.flows[0].pump.count_unread(1)
+        unread += working_broker(broker).hub.flows[0].pump.count_unread(1)
         return unread == 40
 
     wait_until(all_came)  # forty were read, so that nine are left
-    wait_until(lambda: broker.frontend.socket.poll(0))
+    wait_until(lambda: working_broker(broker).frontend.socket.poll(0))
     flow = engine.remove("s", timeout_s=0).flows["frontend"]
     assert (flow.received, flow.held) == (1, 1)
     assert 1 <= flow.unread <= 9

@@ -20,8 +20,9 @@ from pollbroker import (
     FlowStatistics,
     Route,
 )
-from pollbroker.broker import RETRY_MOST_S
+from pollbroker.broker import working_broker
 from pollbroker.pump import RETRY, FlowState, Pumping
+from pollbroker.working import RETRY_MOST_S
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
 
 
@@ -707,9 +708,9 @@ def test_the_delay_of_a_retry_has_a_bound(make_engine: MakeEngine) -> None:
     engine = make_engine()
     broker = engine.add("a", STREAMER, frontend="inproc://in", backend="inproc://out")
     turn_until_idle(engine)
-    flow = broker.hub.flows[0]
+    flow = working_broker(broker).hub.flows[0]
     flow.state, flow.retries = FlowState.RETRYING, 3000
-    broker.follow(RETRY)
+    working_broker(broker).follow(RETRY)
     delay_s = engine.next_timer_s()
     assert delay_s is not None
     assert RETRY_MOST_S / 2 < delay_s <= RETRY_MOST_S
@@ -770,6 +771,6 @@ def test_only_what_waits_for_a_client_is_tried_by_a_timer(make_engine: MakeEngin
     worker.disconnect("inproc://backend")
     engine.resume("q")
     wait_until(lambda: flow_of(engine, "q", "backend").held, engine=engine)
-    there, back = broker.hub.flows
+    there, back = working_broker(broker).hub.flows
     wait_until(lambda: back.armed, engine=engine)
     assert not there.armed

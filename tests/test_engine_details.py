@@ -20,12 +20,13 @@ import pytest
 import zmq
 
 from pollbroker import QUEUE, STREAMER, ConfigError, Device, EndpointError, Engine, EngineError, Route
-from pollbroker.broker import BrokerState
+from pollbroker.broker import working_broker
 from pollbroker.calls import Calls
 from pollbroker.opening import ReleasedAddresses
 from pollbroker.pump import choose_pumping
 from pollbroker.statistics import FlowStatistics
 from pollbroker.timers import Timers
+from pollbroker.working import BrokerState
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
 
 DEADLINE_S = DEADLINE_MS / 1000
@@ -691,8 +692,8 @@ def test_each_port_has_the_options_that_are_for_it(make_engine: MakeEngine) -> N
         backend_options={"sndhwm": 12},
         capture_options={"sndhwm": 13},
     )
-    assert broker.capture is not None
-    assert (broker.frontend.socket.rcvhwm, broker.backend.socket.sndhwm, broker.capture.socket.sndhwm) == (11, 12, 13)
+    frontend, backend, capture = (port.socket for port in working_broker(broker).ports)
+    assert (frontend.rcvhwm, backend.sndhwm, capture.sndhwm) == (11, 12, 13)
     assert broker.capture.type == zmq.PUB
 
 
@@ -790,7 +791,7 @@ def test_broker_that_is_added_while_the_engine_closes_is_removed(make_engine: Ma
     engine.close(timeout_s=0.2)
     (broker,) = late
     assert broker.state == BrokerState.REMOVED
-    assert broker.frontend.socket.closed
+    assert working_broker(broker).frontend.socket.closed
 
 
 def test_undelivered_messages_are_told_at_the_end(

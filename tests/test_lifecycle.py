@@ -33,6 +33,7 @@ from pollbroker import (
     EngineError,
     Route,
 )
+from pollbroker.broker import working_broker
 from pollbroker.statistics import FlowStatistics
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
 
@@ -379,8 +380,8 @@ def test_own_context_is_terminated_and_anothers_is_not(make_engine: MakeEngine) 
         broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
         engine.close()
         assert not context.closed
-        assert broker.frontend.socket.closed
-        assert broker.backend.socket.closed
+        assert working_broker(broker).frontend.socket.closed
+        assert working_broker(broker).backend.socket.closed
     engine = make_engine()
     engine.add("a", STREAMER, frontend=ANY, backend=ANY)
     engine.close()
@@ -1113,7 +1114,7 @@ def test_socket_of_a_broker_cannot_be_read(engine: Engine, connect: Connect) -> 
     broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
     peers = Peers(connect, broker)
     with pytest.raises(EngineError):
-        engine.add_reader(broker.frontend.socket, print)
+        engine.add_reader(working_broker(broker).frontend.socket, print)
     peers.check()
 
 

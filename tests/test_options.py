@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pollbroker import FILTER, QUEUE, STREAMER, Engine
+from pollbroker.broker import working_broker
 from pollbroker.errors import ConfigError
 from pollbroker.options import RANGES, parse_options, set_options
 from tests.conftest import Connect, Socket, wait_until
@@ -189,11 +190,11 @@ def test_options_reach_the_sockets(engine: Engine) -> None:
     read: dict[str, object] = {}
     engine.call_soon_threadsafe(
         lambda: read.update(
-            rcvhwm=broker.frontend.socket.get(zmq.RCVHWM),
-            maxmsgsize=broker.frontend.socket.get(zmq.MAXMSGSIZE),
-            sndhwm=broker.backend.socket.get(zmq.SNDHWM) if broker.backend else None,
-            linger=broker.backend.socket.get(zmq.LINGER) if broker.backend else None,
-            capture=broker.capture.socket.get(zmq.SNDHWM) if broker.capture else None,
+            rcvhwm=working_broker(broker).frontend.socket.get(zmq.RCVHWM),
+            maxmsgsize=working_broker(broker).frontend.socket.get(zmq.MAXMSGSIZE),
+            sndhwm=working_broker(broker).backend.socket.get(zmq.SNDHWM),
+            linger=working_broker(broker).backend.socket.get(zmq.LINGER),
+            capture=working_broker(broker).ports[2].socket.get(zmq.SNDHWM),
             done=True,
         )
     )

@@ -13,7 +13,7 @@ from pollbroker import EndpointError, Engine
 from pollbroker.control import attach, request
 from pollbroker.endpoint import parse_endpoints
 from pollbroker.options import parse_options
-from pollbroker.port import Port, open_port
+from pollbroker.port import WorkingPort, open_port
 from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
 
 
@@ -41,7 +41,7 @@ def path_of(endpoint: str) -> Path:
     return Path(endpoint.removeprefix("ipc://"))
 
 
-def open_pull(context: zmq.Context[Socket], endpoints: str, **options: object) -> Port:
+def open_pull(context: zmq.Context[Socket], endpoints: str, **options: object) -> WorkingPort:
     return open_port(
         context,
         place="test",
@@ -56,7 +56,7 @@ def test_wildcard_has_an_absolute_path_outside_of_the_working_directory(
     engine: Engine, connect: Connect, work: Path
 ) -> None:
     broker = engine.add("a", "streamer", frontend="ipc://*", backend="ipc://*")
-    paths = [path_of(port.endpoint) for port in broker.ports]
+    paths = [path_of(port.endpoint) for port in broker.ports.values()]
     assert all(path.is_absolute() and path.is_socket() for path in paths)
     assert paths[0] != paths[1]
     assert list(work.iterdir()) == []
@@ -193,7 +193,7 @@ def test_file_that_is_gone_already_is_no_error(context: zmq.Context[Socket], tmp
 
 def test_wildcard_directory_that_holds_something_else_stays(context: zmq.Context[Socket], work: Path) -> None:
     port = open_pull(context, "ipc://*")
-    directory = path_of(port.endpoint).parent
+    directory = path_of(port.endpoints[0]).parent
     (directory / "precious").write_text("kept")
     port.close()
     assert [path.name for path in directory.iterdir()] == ["precious"]

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import click
 import zmq
 
-from pollbroker.broker import Broker
+from pollbroker.broker import Broker, Port
 from pollbroker.cli.arguments import gathered, seconds, socket_option
 from pollbroker.cli.serving import serve
 from pollbroker.cli.signals import EndingSignals
@@ -23,7 +23,6 @@ from pollbroker.control import attach
 from pollbroker.device import Device, OptionValue, PortName
 from pollbroker.endpoint import parse_endpoints
 from pollbroker.engine import Engine
-from pollbroker.port import Port
 
 PEERS: Final = {
     zmq.ROUTER: "REQ or DEALER clients",
@@ -185,7 +184,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def _describe_ports(broker: Broker, given: dict[str, Any]) -> Iterator[str]:
-    for port in broker.ports:
+    for port in broker.ports.values():
         for address, endpoint in zip(port.endpoints, parse_endpoints(port.name, given[port.name]), strict=True):
             yield f"{port.name} {address}  {_describe_port(port, address, bound=endpoint.bind)}"
 

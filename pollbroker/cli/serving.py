@@ -11,10 +11,11 @@ from signal import Signals
 
 import click
 
-from pollbroker.broker import UNREAD_MOST, Broker, BrokerState
+from pollbroker.broker import Broker
 from pollbroker.cli.signals import EndingSignals
 from pollbroker.engine import Engine
 from pollbroker.statistics import DROPS, BrokerStatistics, FlowStatistics
+from pollbroker.working import UNREAD_MOST, BrokerState
 
 
 def serve(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: float) -> int:

@@ -18,9 +18,9 @@ from typing import Final, TypeAlias
 
 import zmq
 
-from pollbroker.broker import BrokerState
 from pollbroker.engine import Engine
 from pollbroker.errors import ConfigError, ControlError, EngineError, PollbrokerError, did_you_mean
+from pollbroker.working import BrokerState
 
 _logger = logging.getLogger("pollbroker")
 

@@ -16,7 +16,7 @@ from pollbroker.endpoint import Endpoints, parse_endpoints
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
 from pollbroker.options import parse_options
-from pollbroker.port import Port, open_port
+from pollbroker.port import WorkingPort, open_port
 from pollbroker.pump import Socket
 
 _logger = logging.getLogger("pollbroker")
@@ -38,7 +38,7 @@ may take: with a thousand brokers, a single STATS takes ten milliseconds."""
 class ControlServer:
     """A control socket in an engine's loop; `attach` and `attach_socket` make it. It ends with the engine."""
 
-    def __init__(self, engine: Engine, control: Control, port: Port) -> None:
+    def __init__(self, engine: Engine, control: Control, port: WorkingPort) -> None:
         self.endpoints = port.endpoints
         """The real addresses; none for a socket of the caller's own."""
         self.dropped_replies = 0
@@ -137,5 +137,5 @@ def attach_socket(engine: Engine, socket: Socket) -> ControlServer:
     """
     if socket.closed:
         raise EngineError("control: the socket is closed; expected an open REP, PAIR, SUB or ROUTER socket")
-    port = Port("control", socket, owned=False)
+    port = WorkingPort("control", socket, owned=False)
     return ControlServer(engine, Control(engine, port.type), port)

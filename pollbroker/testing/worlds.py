@@ -12,13 +12,14 @@ from typing import Any, Final, Protocol, cast
 import zmq
 from zmq.backend.cython import _zmq
 
-from pollbroker.broker import Broker, BrokerState
+from pollbroker.broker import Broker, working_broker
 from pollbroker.engine import Engine
 from pollbroker.pump import FlowState, Socket
 from pollbroker.testing.scenario import Topology
 from pollbroker.testing.simulation import SimClock, SimNetwork, SimSocket
 from pollbroker.testing.trace import FlowKey
 from pollbroker.testing.violation import InvariantViolation
+from pollbroker.working import BrokerState, WorkingBroker
 
 _PATIENCE_S: Final = 0.1
 """How long a rest goes on for timers alone: a retry that can succeed comes after 20 ms at most."""
@@ -63,6 +64,11 @@ class World(Protocol):
         """Give everything back."""
 
 
+def _at_work(engine: Engine) -> Iterable[WorkingBroker]:
+    """The brokers behind the handles, whose flows and sockets the engine's thread alone may touch: this one."""
+    return map(working_broker, engine.brokers.values())
+
+
 class _Counting:
     """Whether anything moves in an engine."""
 
@@ -76,7 +82,7 @@ class _Counting:
     def moved(self) -> bool:
         """Whether messages have moved since it was asked last. Raises `InvariantViolation` for a spin."""
         messages = sum(
-            flow.pump.received + flow.pump.sent for broker in self._engine.brokers.values() for flow in broker.hub.flows
+            flow.pump.received + flow.pump.sent for broker in _at_work(self._engine) for flow in broker.hub.flows
         )
         moved = messages != self._messages
         self._idle_turns = 0 if moved or self._clock() != self._seen_s else self._idle_turns + 1
@@ -112,7 +118,7 @@ class SimulatedWorld:
         return cast(Socket, self._context.socket(kind))
 
     def watch(self, broker: Broker) -> None:
-        for port in broker.ports:
+        for port in working_broker(broker).ports:
             cast(SimSocket, port.plain).watched = True
 
     def turn(self, meddle: Callable[[], None] | None) -> None:
@@ -149,7 +155,7 @@ class SimulatedWorld:
     def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:
         movable = set()
         known = tuple(routing_ids)
-        for name, broker in self.engine.brokers.items():
+        for broker in _at_work(self.engine):
             if broker.state is not BrokerState.RUNNING:
                 continue
             for flow in broker.hub.flows:
@@ -163,11 +169,11 @@ class SimulatedWorld:
                 else:
                     can_move = sink.can_send()
                 if can_move:
-                    movable.add(FlowKey(name, broker.watched_ports[flow.source].name))
+                    movable.add(FlowKey(broker.name, broker.watched_ports[flow.source].name))
         return frozenset(movable)
 
     def lost_with_peers(self, flow: FlowKey) -> int | None:
-        broker = self.engine.brokers[flow.broker]
+        broker = working_broker(self.engine.brokers[flow.broker])
         sink = next(r.sink for r in broker.device.routes if r.source == flow.source)
         if sum(route.sink == sink for route in broker.device.routes) > 1:
             return None
@@ -237,7 +243,7 @@ class InprocWorld:
         ROUTER that a client is gone.
         """
         movable = set()
-        for name, broker in self.engine.brokers.items():
+        for broker in _at_work(self.engine):
             if broker.state is not BrokerState.RUNNING:
                 continue
             for flow in broker.hub.flows:
@@ -248,7 +254,7 @@ class InprocWorld:
                 if socket.type in _TOLD_BY_LIBZMQ_ALONE[event] or _has_commands(socket):
                     continue
                 if int(socket.getsockopt(zmq.EVENTS)) & event:
-                    movable.add(FlowKey(name, broker.watched_ports[flow.source].name))
+                    movable.add(FlowKey(broker.name, broker.watched_ports[flow.source].name))
         return frozenset(movable)
 
     def lost_with_peers(self, flow: FlowKey) -> int | None:  # noqa: ARG002 - as the other world

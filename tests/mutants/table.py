@@ -24,7 +24,7 @@ SENDING: Final = "pollbroker.pump.sending:Sending"
 HANDLER: Final = "pollbroker.pump.handler:HandlerPump"
 HUB: Final = "pollbroker.pump.hub:Hub"
 FLOW: Final = "pollbroker.pump.hub:Flow"
-BROKER: Final = "pollbroker.broker:Broker"
+BROKER: Final = "pollbroker.working:WorkingBroker"
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     # -- the pump
