@@ -34,6 +34,9 @@ class Port:
         """The first of them: the only one, as a rule. Raises `IndexError` for a registered socket."""
         return self.endpoints[0]
 
+    def __repr__(self) -> str:
+        return f"<Port {self.name} {self.type.name} {' '.join(self.endpoints) or 'registered'}>"
+
 
 class Steering(Protocol):
     """What a handle needs of its engine; see `Engine` for what the methods do and raise."""

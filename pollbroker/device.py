@@ -21,8 +21,9 @@ SocketTypes: TypeAlias = SocketType | Iterable[SocketType]
 OptionValue: TypeAlias = int | bytes | str | Iterable[bytes | str]
 Options: TypeAlias = Mapping[str, OptionValue]
 
-_RECEIVES: Final = frozenset({zmq.ROUTER, zmq.DEALER, zmq.PULL, zmq.SUB, zmq.XSUB, zmq.XPUB, zmq.PAIR})
-_SENDS: Final = frozenset({zmq.ROUTER, zmq.DEALER, zmq.PUSH, zmq.PUB, zmq.XPUB, zmq.XSUB, zmq.PAIR})
+_BOTH_WAYS: Final = frozenset({zmq.ROUTER, zmq.DEALER, zmq.REQ, zmq.REP, zmq.XSUB, zmq.XPUB, zmq.PAIR})
+_RECEIVES: Final = _BOTH_WAYS | {zmq.PULL, zmq.SUB}
+_SENDS: Final = _BOTH_WAYS | {zmq.PUSH, zmq.PUB}
 
 CAPTURE_TYPES: Final = (zmq.PUB, zmq.PUSH, zmq.DEALER, zmq.PAIR)
 """What may stand at a capture port, as for libzmq's own proxy (zmq_proxy(3))."""
@@ -189,7 +190,7 @@ STREAMER: Final = Device("streamer", zmq.PULL, zmq.PUSH, (_THERE,))
 
 REFLECTOR: Final = Device(
     "reflector",
-    (zmq.ROUTER, zmq.DEALER, zmq.PAIR),
+    (zmq.ROUTER, zmq.DEALER, zmq.PAIR, zmq.REP),
     None,
     (Route("frontend", "frontend"),),
     frontend_options={"router_mandatory": 1},
@@ -210,3 +211,34 @@ def find_device(device: Device | str) -> Device:
         known = ", ".join(sorted(DEVICES))
         near = did_you_mean(device, DEVICES) if isinstance(device, str) else None
         raise DeviceError(f"{device!r} is not a device; expected a Device or one of: {known}{near or ''}") from None
+
+
+def guess_device(name: str | None, frontend: SocketType, backend: SocketType | None) -> Device:
+    """The device that libzmq's proxy would be between two sockets of these types: whatever either can receive goes to
+    the other, if that can send. It is one of `DEVICES` if one is just that, and else one of the name `proxy`. A backend
+    of None: the frontend alone, which gets back what it gives.
+
+    A REQ or REP is in step as ever: it takes its next request when it has had its reply, or has given it.
+
+    Raises `DeviceError`, which names the broker `name`, if nothing could pass.
+    """
+    there = Route("frontend", "frontend" if backend is None else "backend")
+    ends = ((frontend, frontend),) if backend is None else ((frontend, backend), (backend, frontend))
+    routes = tuple(
+        route
+        for route, (source, sink) in zip((there, _AND_BACK), ends, strict=False)
+        if source in _RECEIVES and sink in _SENDS
+    )
+    if not routes:
+        types = frontend.name if backend is None else f"{frontend.name} and {backend.name}"
+        raise DeviceError(
+            f"brokers.{name}: nothing can pass between sockets of the types {types}; expected one that receives and "
+            f"one that sends, such as ROUTER and DEALER, or PULL and PUSH"
+        )
+    for device in DEVICES.values():
+        fits = frontend in device.types_of("frontend") and (
+            device.backend is None if backend is None else backend in device.types_of("backend")
+        )
+        if fits and tuple(device.routes) == routes:
+            return device
+    return Device("proxy", frontend, backend, routes)

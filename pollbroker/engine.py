@@ -18,7 +18,7 @@ from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError, EngineError
 from pollbroker.frozen import FrozenDict
 from pollbroker.loop import Loop
-from pollbroker.opening import SETTLING_DOWN_S, check_prefixes, make_plan, roomy_context
+from pollbroker.opening import SETTLING_DOWN_S, check_prefixes, device_between, make_plan, roomy_context
 from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
 from pollbroker.table import Table
@@ -142,8 +142,8 @@ class Engine(Loop):
     def register(
         self,
         frontend: Socket,
-        backend: Socket | None,
-        device: Device | str,
+        backend: Socket | None = None,
+        device: Device | str | None = None,
         *,
         name: str | None = None,
         capture: Socket | None = None,
@@ -151,17 +151,21 @@ class Engine(Loop):
     ) -> Broker:
         """Start a broker on the caller's sockets, which stay the caller's: never closed, no option touched.
 
-        Until the broker is removed only the engine may use them. Without a `name` it is called after its device, with
-        a number. A device with one socket takes it as `frontend`, with None as `backend`. For `capture` and
-        `capture_prefixes` see `add`.
+        Until the broker is removed only the engine may use them. Without a `device` it is what `zmq.proxy` would be
+        between these sockets: whatever either can receive goes to the other, if that can send. A device with one socket
+        takes it as `frontend`, with None, or the same socket, as `backend`. Without a `name` the broker is called after
+        its device, with a number. For `capture` and `capture_prefixes` see `add`.
 
-        Raises `DeviceError` (a socket of the wrong type) or `EngineError` (the name is taken, a socket is closed or
-        registered already).
+        Raises `DeviceError` (a socket of the wrong type, or two between which nothing can pass) or `EngineError` (the
+        name is taken, a socket is closed or registered already).
         """
-        found = find_device(device)
+        if device is None:
+            backend = None if backend is frontend else backend
+            found = device_between(name, frontend, backend)
+        else:
+            found = find_device(device)
+            backend = None if backend is frontend and found.backend is None else backend
         check_prefixes(name, capture_prefixes)
-        if backend is frontend and found.backend is None:
-            backend = None
         sockets = {"frontend": frontend, "backend": backend, "capture": capture}
         working = self._calls.call(self._table.register, name, found, sockets, capture_prefixes)
         self._go_on()

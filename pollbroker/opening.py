@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import zmq
 
-from pollbroker.device import CAPTURE_TYPES, Device, PortName
+from pollbroker.device import CAPTURE_TYPES, Device, PortName, guess_device
 from pollbroker.endpoint import Endpoint, Endpoints, parse_endpoints
 from pollbroker.errors import ConfigError, DeviceError, EndpointError, EngineError
 from pollbroker.options import Value, parse_options
@@ -110,10 +110,7 @@ def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None]) 
             if port != "capture" and device.types_of(_port_name(port)):
                 raise DeviceError(f"{place}: no socket is given; the device {device.name} has a {port}")
             continue
-        if not hasattr(socket, "getsockopt"):
-            raise DeviceError(f"{place}: {socket!r} is no ZeroMQ socket")
-        if socket.closed:
-            raise EngineError(f"{place}: the socket is closed; expected an open one")
+        _check_socket(place, socket)
         if port == "capture":
             if socket_type_of(socket) not in CAPTURE_TYPES:
                 _refuse_capture(name, socket_type_of(socket))
@@ -123,6 +120,26 @@ def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None]) 
             device.check_socket_type(_port_name(port), socket_type_of(socket))
         ports[port] = WorkingPort(port, socket, owned=False)
     return ports
+
+
+def device_between(name: str | None, frontend: Socket, backend: Socket | None) -> Device:
+    """The device that goes with the types of two sockets, as for `zmq.proxy`; see `guess_device`.
+
+    Raises `DeviceError`, or `EngineError` for a socket that is closed.
+    """
+    types = []
+    for port, socket in (("frontend", frontend), ("backend", backend)):
+        if socket is not None:
+            _check_socket(f"brokers.{name}.{port}", socket)
+            types.append(socket_type_of(socket))
+    return guess_device(name, types[0], types[1] if len(types) > 1 else None)
+
+
+def _check_socket(place: str, socket: Socket) -> None:
+    if not hasattr(socket, "getsockopt"):
+        raise DeviceError(f"{place}: {socket!r} is no ZeroMQ socket")
+    if socket.closed:
+        raise EngineError(f"{place}: the socket is closed; expected an open one")
 
 
 def _port_name(port: str) -> PortName:

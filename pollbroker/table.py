@@ -183,7 +183,8 @@ class Table:
         if isinstance(which, Broker):
             broker = self._brokers.get(which.name)
             if broker is None or broker is not working_broker(which):
-                raise EngineError(f"brokers.{which.name}: it is {which.state}, or another engine's")
+                whose = ", and another engine's" if which.state not in FINAL_STATES else ""
+                raise EngineError(f"brokers.{which.name}: it is {which.state}{whose}")
             return broker
         broker = self._brokers.get(which)
         if broker is None:

@@ -987,9 +987,12 @@ def test_brokers_and_ports_show_what_they_are(make_engine: MakeEngine, context: 
     engine = make_engine(context)
     broker = engine.add("a", STREAMER, frontend="inproc://in", backend=["inproc://out", "inproc://too"])
     assert repr(broker) == "<Broker a streamer running>"
-    assert repr(broker.backend) == "<Port backend inproc://out inproc://too>"
+    assert repr(broker.backend) == "<Port backend PUSH inproc://out inproc://too>"
     lent = engine.register(context.socket(zmq.PULL), context.socket(zmq.PUSH), STREAMER)
-    assert (repr(lent), repr(lent.frontend)) == ("<Broker streamer-1 streamer running>", "<Port frontend registered>")
+    assert (repr(lent), repr(lent.frontend)) == (
+        "<Broker streamer-1 streamer running>",
+        "<Port frontend PULL registered>",
+    )
 
 
 def test_missing_native_pump_is_told_if_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,7 @@ cdef enum:
     DONTWAIT = 1
     SNDMORE = 2
     ZMQ_EVENTS = 15
+    EFSM = 156384763  # libzmq's own, in zmq.h
 
 cdef enum:
     BURST_FRAMES = 4096
@@ -99,6 +100,7 @@ cdef enum:
     DROP = 5
     KEPT = 6
 
+assert EFSM == zmq.EFSM
 assert (EMPTY, FULL, LIMIT) == (_EMPTY, _FULL, _LIMIT)
 assert (BURST_FRAMES, SUBSCRIPTION_MAX_BYTES) == (_BURST_FRAMES, _SUBSCRIPTION_MAX_BYTES)
 

@@ -69,7 +69,8 @@ cdef class Receiver:
         self.code = _receive(&self.first, self.source, &size)
         if self.code != 0:
             self.message_bytes = 0
-            return EMPTY if self.code == EAGAIN else ERROR
+            # EFSM: a REP has to reply, or a REQ to ask, before it can receive.
+            return EMPTY if self.code == EAGAIN or self.code == EFSM else ERROR
         self.received_ += 1
         self.used = 1
         if zmq_msg_more(&self.first) == 0:

@@ -55,6 +55,10 @@ class Receiver:
             frame = self._recv(DONTWAIT, False)
         except zmq.Again:
             return None
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EFSM:
+                return None  # a REP has to reply, or a REQ to ask, before it can receive
+            raise
         self.received += 1
         self._count(frame)
         message = [frame]

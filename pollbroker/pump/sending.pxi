@@ -16,7 +16,7 @@ cdef class Sending:
     cdef object sockets  # keeps them alive
     cdef void *sink
     cdef void *capture
-    cdef bint sink_is_router, sink_is_pair, sink_is_xsub, capture_is_pair, drop_slow_peer
+    cdef bint sink_is_router, sink_is_pair, sink_is_rep, sink_is_xsub, capture_is_pair, drop_slow_peer
     cdef object prefix
     cdef const char *prefix_data
     cdef size_t prefix_size
@@ -37,6 +37,7 @@ cdef class Sending:
         self.capture = <void *> <uintptr_t> capture.underlying if capture is not None else NULL
         self.sink_is_router = sink.type == zmq.ROUTER
         self.sink_is_pair = sink.type == zmq.PAIR
+        self.sink_is_rep = sink.type == zmq.REP
         self.sink_is_xsub = sink.type == zmq.XSUB
         self.capture_is_pair = capture is not None and capture.type == zmq.PAIR
         self.drop_slow_peer = drop_slow_peer and self.sink_is_router
@@ -141,9 +142,11 @@ cdef class Sending:
             self.broken = False
             return SENT if more else self._complete()
         self._forget_copies()
-        if self.code == EHOSTUNREACH:
-            self.unroutable += 1
+        if self.code == EHOSTUNREACH or (self.code == EFSM and self.sink_is_rep):
+            self.unroutable += 1  # the peer is gone, or, at a REP, nobody has asked
             return DROP
+        if self.code == EFSM:
+            return FULL  # a REQ has to have its reply before it can ask again
         if self.code != EAGAIN:
             return ERROR
         if self.drop_slow_peer:

@@ -63,6 +63,7 @@ class Sending:
         self._send = sink.send
         self._is_router = sink.type == zmq.ROUTER
         self._is_pair = sink.type == zmq.PAIR
+        self._is_rep = sink.type == zmq.REP
         self._is_xsub = sink.type == zmq.XSUB
         self._drop_slow_peer = drop_slow_peer and self._is_router
         self._capture = capture
@@ -110,9 +111,11 @@ class Sending:
             self.slow_peer += 1
             return DROPPED
         except zmq.ZMQError as error:
-            if error.errno != EHOSTUNREACH:
+            if error.errno == zmq.EFSM and not self._is_rep:
+                return REFUSED  # a REQ has to have its reply before it can ask again
+            if error.errno not in (EHOSTUNREACH, zmq.EFSM):
                 raise
-            self.unroutable += 1
+            self.unroutable += 1  # the peer is gone, or, at a REP, nobody has asked
             return DROPPED
         self._broken = False
         self._frames = 1
