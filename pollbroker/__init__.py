@@ -7,7 +7,8 @@ with Engine() as engine:
 """
 
 from pollbroker.broker import Broker, Port
-from pollbroker.device import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER, Device, Route
+from pollbroker.device import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER, Device, Options, Route
+from pollbroker.endpoint import Endpoints
 from pollbroker.engine import Engine
 from pollbroker.errors import (
     ConfigError,
@@ -17,7 +18,10 @@ from pollbroker.errors import (
     EngineError,
     PollbrokerError,
 )
+from pollbroker.pump import Handler, Message
 from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics
+from pollbroker.timers import Handle
+from pollbroker.version import __version__
 from pollbroker.working import BrokerState
 
 __all__ = [
@@ -35,11 +39,17 @@ __all__ = [
     "Device",
     "DeviceError",
     "EndpointError",
+    "Endpoints",
     "Engine",
     "EngineError",
     "EngineStatistics",
     "FlowStatistics",
+    "Handle",
+    "Handler",
+    "Message",
+    "Options",
     "PollbrokerError",
     "Port",
     "Route",
+    "__version__",
 ]

@@ -5,6 +5,7 @@ A `Device` is a definition, immutable, and can be used by any number of brokers.
 with a handler, `dataclasses.replace(QUEUE, name=..., routes=...)` keeps what it knows: its socket options among them.
 """
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
@@ -154,6 +155,13 @@ class Device:
                     raise DeviceError(f"{where}: a {socket_type.name} socket cannot {verb}")
         if route.via is not None and not callable(route.via):
             raise DeviceError(f"{where}: via must be callable, not {route.via!r}")
+        call = getattr(route.via, "__call__", None)  # noqa: B004 - an object may be called through an async method
+        for function in (route.via, call):
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                raise DeviceError(
+                    f"{where}: via is {route.via!r}, a coroutine function: nobody would await it; expected a function "
+                    "that returns the message, or a generator function that yields messages"
+                )
 
 
 _THERE: Final = Route("frontend", "backend")

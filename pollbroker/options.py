@@ -10,7 +10,6 @@ from typing import Any, Final, TypeAlias
 
 import zmq
 from zmq import SocketOption
-from zmq.constants import _OptType
 
 from pollbroker.errors import ConfigError, did_you_mean
 
@@ -74,6 +73,18 @@ RANGES: Final[Mapping[str, tuple[int, int | None]]] = {
 """The least and the greatest value of an option (None: no bound), by zmq_setsockopt(3). libzmq says no more than
 "Invalid argument" of most, and takes some that it cannot use."""
 
+_BYTES: Final = frozenset(
+    {
+        "BINDTODEVICE", "CONNECT_ROUTING_ID", "CURVE_PUBLICKEY", "CURVE_SECRETKEY", "CURVE_SERVERKEY", "DISCONNECT_MSG",
+        "GSSAPI_PRINCIPAL", "GSSAPI_SERVICE_PRINCIPAL", "HELLO_MSG", "HICCUP_MSG", "LAST_ENDPOINT", "METADATA",
+        "PLAIN_PASSWORD", "PLAIN_USERNAME", "ROUTING_ID", "SOCKS_PASSWORD", "SOCKS_PROXY", "SOCKS_USERNAME",
+        "SUBSCRIBE", "TCP_ACCEPT_FILTER", "UNSUBSCRIBE", "WSS_CERT_PEM", "WSS_HOSTNAME", "WSS_KEY_PEM",
+        "WSS_TRUST_PEM", "XPUB_WELCOME_MSG", "ZAP_DOMAIN",
+    }
+)  # fmt: skip
+_LONG: Final = frozenset({"AFFINITY", "MAXMSGSIZE", "VMCI_BUFFER_MAX_SIZE", "VMCI_BUFFER_MIN_SIZE", "VMCI_BUFFER_SIZE"})
+"""Options whose values are bytes, and integers of 64 bits (zmq_setsockopt(3)); those of all others have 32."""
+
 _REPEATABLE: Final = frozenset({"SUBSCRIBE", "UNSUBSCRIBE", "TCP_ACCEPT_FILTER"})
 
 
@@ -130,7 +141,7 @@ def _values(option: SocketOption, given: object) -> list[object]:
 
 
 def _checked(where: str, option: SocketOption, value: object) -> Value:
-    if option._opt_type is _OptType.bytes:
+    if option.name in _BYTES:
         if isinstance(value, str):
             try:
                 return value.encode()
@@ -143,7 +154,7 @@ def _checked(where: str, option: SocketOption, value: object) -> Value:
         return int(value)
     if not isinstance(value, int):
         raise ConfigError(f"{where}: {value!r}: expected an integer")
-    bits = 63 if option._opt_type is _OptType.int64 else 31
+    bits = 63 if option.name in _LONG else 31
     if not -(2**bits) <= value < 2**bits:
         raise ConfigError(f"{where}: {value!r}: expected an integer of {bits + 1} bits")
     least, most = RANGES.get(option.name, (value, None))

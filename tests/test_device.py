@@ -108,6 +108,28 @@ def test_maxframes_must_be_a_positive_integer(maxframes: Any) -> None:
         Device("mine", zmq.PULL, zmq.PUSH, (THERE,), maxframes=maxframes)
 
 
+async def coroutine(frames: list[bytes]) -> list[bytes]:
+    return frames
+
+
+async def asynchronous_generator(frames: list[bytes]):  # type: ignore[no-untyped-def]
+    yield frames
+
+
+class Awaited:
+    async def __call__(self, frames: list[bytes]) -> list[bytes]:
+        return frames
+
+
+@pytest.mark.parametrize("via", [coroutine, asynchronous_generator, Awaited(), Awaited().__call__])
+def test_handler_that_would_have_to_be_awaited_is_refused(via: Any) -> None:
+    expected = (
+        r"^device mine: route frontend -> backend: via is .*, a coroutine function: nobody would await it; expected"
+    )
+    with pytest.raises(DeviceError, match=expected):
+        Device("mine", zmq.PULL, zmq.PUSH, [Route("frontend", "backend", via=via)])
+
+
 @pytest.mark.parametrize("name", ["quue", "Forwader", "steamer"])
 def test_misspelt_device_is_told_the_nearest_one(name: str) -> None:
     with pytest.raises(DeviceError, match=r"did you mean '(queue|forwarder|streamer)'\?$"):

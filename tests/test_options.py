@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pollbroker import FILTER, QUEUE, STREAMER, Engine
 from pollbroker.broker import working_broker
 from pollbroker.errors import ConfigError
-from pollbroker.options import RANGES, parse_options, set_options
+from pollbroker.options import _BYTES, _LONG, RANGES, parse_options, set_options
 from tests.conftest import Connect, Socket, wait_until
 
 PLACE = "brokers.orders.frontend"
@@ -333,3 +333,10 @@ with Engine() as engine, zmq.Context() as context:
             push.disable_monitor()
 print("lived")
 """)
+
+
+# pyzmq knows the kind of each option too, but does not say it in public.
+def test_kinds_of_options_are_those_that_pyzmq_knows() -> None:
+    for option in zmq.SocketOption:
+        kind = option._opt_type.name
+        assert ((option.name in _BYTES), (option.name in _LONG)) == (kind == "bytes", kind == "int64"), option.name

@@ -8,9 +8,12 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+import pollbroker
 
 TREE = Path(__file__).parent.parent
 DIRECTORIES = ("bench", "docs", "examples", "pollbroker", "tests")
@@ -110,6 +113,10 @@ def test_wheel_with_a_compiler_serves_every_cpython_from_3_11_on(tree: Path) -> 
     assert all(tag.startswith("cp311-abi3-") for tag in tags_of(wheel))
     (native,) = files_of(wheel) - python_files()
     assert native.startswith("pollbroker/pump/native.")
+
+
+def test_version_is_the_installed_one() -> None:
+    assert metadata.version("pollbroker") == pollbroker.__version__
 
 
 def test_project_says_where_to_find_its_pages() -> None:

@@ -318,6 +318,56 @@ def test_long_subscription_is_dropped_and_counted(lines: Callable[..., Line], ki
     assert balanced(counters)
 
 
+# -- REQ and REP, which are in step: they answer EFSM when it is not their turn ----------------------------------------
+
+
+def test_rep_is_read_again_when_it_has_replied(
+    context: zmq.Context[Socket], connect: Connect, make_pump: Callable[..., Pump]
+) -> None:
+    rep, sink = context.socket(zmq.REP), context.socket(zmq.PUSH)
+    rep.bind("inproc://rep")
+    sink.bind("inproc://sink")
+    consumer = connect(zmq.PULL, "inproc://sink")
+    for number in range(2):
+        connect(zmq.REQ, "inproc://rep").send(b"%d" % number)
+    pump = make_pump(rep, sink)
+    for received in (1, 2):
+        for _ in range(2):
+            assert pump.move(MANY, MANY) == EMPTY
+            assert pump.counters().received == received
+        rep.send(b"reply")
+    assert take_all(consumer) == [[b"0"], [b"1"]]
+
+
+def test_req_takes_the_next_when_it_has_its_reply(
+    context: zmq.Context[Socket], lines: Callable[..., Line], connect: Connect
+) -> None:
+    line = lines(sink_type=zmq.REQ, consumer_type=zmq.REP)
+    worker = line.consumer()
+    line.give([b"1", b"a"], [b"2", b"b"])
+    assert line.pump.move(MANY, MANY) == FULL
+    assert (line.pump.sent, line.pump.held) == (1, 1)
+    assert worker.recv_multipart() == [b"1", b"a"]
+    worker.send(b"reply")
+    assert line.sink.recv() == b"reply"
+    assert line.pump.move(MANY, MANY) == EMPTY
+    assert worker.recv_multipart() == [b"2", b"b"]
+
+
+def test_what_nobody_has_asked_a_rep_for_is_dropped_and_counted(lines: Callable[..., Line]) -> None:
+    line = lines(sink_type=zmq.REP, consumer_type=zmq.REQ)
+    client = line.consumer()
+    line.give([b"unasked", b"x"])
+    assert line.pump.move(MANY, MANY) == EMPTY
+    assert (line.pump.counters().unroutable, line.pump.held) == (1, 0)
+    client.send(b"?")
+    assert line.sink.recv() == b"?"
+    line.give([b"asked", b"y"])
+    assert line.pump.move(MANY, MANY) == EMPTY
+    assert client.recv_multipart() == [b"asked", b"y"]
+    assert balanced(line.pump.counters())
+
+
 def test_other_sinks_take_what_looks_like_a_long_subscription(lines: Callable[..., Line]) -> None:
     line = lines()
     consumer = line.consumer()

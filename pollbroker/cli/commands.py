@@ -20,10 +20,11 @@ import zmq
 from pollbroker.cli.ctl import ctl
 from pollbroker.cli.demo import demo
 from pollbroker.cli.devices import device_command
-from pollbroker.cli.doctor import doctor, pollbroker_version
+from pollbroker.cli.doctor import doctor
 from pollbroker.cli.fuzz import fuzz
 from pollbroker.device import DEVICES
 from pollbroker.errors import PollbrokerError, did_you_mean
+from pollbroker.version import __version__
 
 EXIT_MISUSED = 2
 EXIT_INTERRUPTED = 130
@@ -119,7 +120,7 @@ def _settle_output() -> None:
 
 
 @click.group("pollbroker", cls=OneLineErrors, invoke_without_command=True)
-@click.version_option(pollbroker_version(), prog_name="pollbroker")
+@click.version_option(__version__, prog_name="pollbroker")
 @click.pass_context
 def main(context: click.Context) -> None:
     """Run ZeroMQ brokers, steer them, and see how they do."""

@@ -6,7 +6,7 @@ import resource
 import sysconfig
 import time
 from collections.abc import Iterable, Iterator
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from selectors import DefaultSelector
 from typing import Final
@@ -18,6 +18,7 @@ from pollbroker.device import STREAMER
 from pollbroker.endpoint import TRANSPORTS
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
+from pollbroker.version import __version__
 
 OLDEST_LIBZMQ: Final = (4, 3, 3)
 """Before it, whoever can connect can stop a server, without finishing the handshake (CVE-2020-15166)."""
@@ -35,14 +36,6 @@ _DESCRIPTORS_A_BROKER: Final = 4
 _SOCKETS_A_BROKER: Final = 2
 
 _SELF_TEST_MS: Final = 5000
-
-
-def pollbroker_version() -> str:
-    """The version that is installed."""
-    try:
-        return metadata.version("pollbroker")
-    except metadata.PackageNotFoundError:
-        return "unknown (not installed)"
 
 
 def refuse_libzmq(version: tuple[int, ...]) -> str | None:
@@ -109,7 +102,7 @@ def self_test() -> float:
 
 
 def _facts() -> Iterator[tuple[str, str]]:
-    yield "pollbroker", pollbroker_version()
+    yield "pollbroker", __version__
     yield "Python", f"{platform.python_version()}, {platform.python_implementation()}, {platform.platform()}"
     yield "pyzmq", zmq.__version__
     yield "libzmq", zmq.zmq_version()

@@ -296,7 +296,32 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "an unroutable message ends the flow",
         SENDING,
-        (("        if self.code == EHOSTUNREACH:\n", "        if self.code == EAGAIN + EHOSTUNREACH:\n"),),
+        (("        if self.code == EHOSTUNREACH or (", "        if self.code == EAGAIN + EHOSTUNREACH or ("),),
+    ),
+    Mutant(
+        "what nobody has asked a REP for is held",
+        SENDING,
+        ((" or (self.code == EFSM and self.sink_is_rep):", ":"),),
+    ),
+    Mutant(
+        "a REQ that waits for its reply ends the flow",
+        SENDING,
+        (
+            (
+                "        if self.code == EFSM:\n            return FULL",
+                "        if self.code == EFSM:\n            return ERROR",
+            ),
+        ),
+    ),
+    Mutant(
+        "a REP that has to reply ends the flow",
+        RECEIVING,
+        (
+            (
+                "return EMPTY if self.code == EAGAIN or self.code == EFSM else ERROR",
+                "return EMPTY if self.code == EAGAIN else ERROR",
+            ),
+        ),
     ),
     Mutant(
         "a refusal taken for a drop",
@@ -399,8 +424,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         SENDING,
         (
             (
-                "        self._forget_copies()\n        if self.code == EHOSTUNREACH:\n",
-                "        if self.code == EHOSTUNREACH:\n",
+                "        self._forget_copies()\n        if self.code == EHOSTUNREACH or",
+                "        if self.code == EHOSTUNREACH or",
             ),
         ),
     ),

@@ -152,8 +152,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         f"{SENDING}.offer",
         (
             (
-                "                raise\n            self.unroutable += 1\n",
-                "                raise\n",
+                "            self.unroutable += 1  # the peer is gone, or, at a REP, nobody has asked\n",
+                "",
             ),
         ),
     ),
