@@ -47,7 +47,7 @@ class Calls:
         self._writer.setblocking(False)
 
     def fileno(self) -> int:
-        """Readable after `wake`, until `hush`."""
+        """Readable after `wake`, until `drain_waker`."""
         return self._reader.fileno()
 
     def check_usable(self) -> None:
@@ -199,7 +199,7 @@ class Calls:
         if interrupts:
             raise KeyboardInterrupt
 
-    def hush(self) -> None:
+    def drain_waker(self) -> None:
         """Forget the wake-ups so far."""
         try:
             while len(self._reader.recv(4096)) == 4096:

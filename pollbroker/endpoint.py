@@ -44,82 +44,84 @@ class Endpoint:
         return None if _is_ip(host) else host
 
 
-def parse_endpoints(place: str, endpoints: Endpoints) -> tuple[Endpoint, ...]:
+def parse_endpoints(where: str, endpoints: Endpoints) -> tuple[Endpoint, ...]:
     """The endpoints of a port, from a string (commas between several) or from several strings.
 
-    Raises `EndpointError`, which names the `place`, the endpoint and what was expected.
+    Raises `EndpointError`, which names the place `where`, the endpoint and what was expected.
     """
     if isinstance(endpoints, str):
         endpoints = endpoints.split(",")
     try:
         texts = list(endpoints)
     except TypeError:
-        raise EndpointError(f"{place}: {endpoints!r}: expected an endpoint or several, as strings") from None
-    parsed = tuple(_parse(place, text) for text in texts)
+        raise EndpointError(f"{where}: {endpoints!r}: expected an endpoint or several, as strings") from None
+    parsed = tuple(_parse(where, text) for text in texts)
     if not parsed:
-        raise EndpointError(f"{place}: no endpoint is given; expected one such as tcp://127.0.0.1:5559")
+        raise EndpointError(f"{where}: no endpoint is given; expected one such as tcp://127.0.0.1:5559")
     return parsed
 
 
-def _parse(place: str, text: str) -> Endpoint:
+def _parse(where: str, text: str) -> Endpoint:
     if not isinstance(text, str):
-        raise EndpointError(f"{place}: {text!r}: expected an endpoint as a string, such as tcp://127.0.0.1:5559")
+        raise EndpointError(f"{where}: {text!r}: expected an endpoint as a string, such as tcp://127.0.0.1:5559")
     text = text.strip()
     bind = not text.startswith(">")
     address = text[1:] if text[:1] in ("@", ">") else text
-    where = f"{place}: {text}"
+    endpoint_where = f"{where}: {text}"
     if "\0" in address:
-        raise EndpointError(f"{place}: {text!r}: an endpoint cannot hold a NUL")
+        raise EndpointError(f"{where}: {text!r}: an endpoint cannot hold a NUL")
     try:
         address.encode()
     except UnicodeEncodeError:
-        raise EndpointError(f"{place}: {text!a}: expected text in UTF-8") from None
+        raise EndpointError(f"{where}: {text!a}: expected text in UTF-8") from None
     transport, separator, rest = address.partition("://")
     if not separator:
-        raise EndpointError(f"{where}: expected transport://address, such as tcp://127.0.0.1:5559")
+        raise EndpointError(f"{endpoint_where}: expected transport://address, such as tcp://127.0.0.1:5559")
     check = _CHECKS.get(transport)
     if check is None:
-        raise EndpointError(f"{where}: transport {transport!r} is not known; expected {', '.join(_CHECKS)}")
-    check(where, rest, bind)
+        raise EndpointError(f"{endpoint_where}: transport {transport!r} is not known; expected {', '.join(_CHECKS)}")
+    check(endpoint_where, rest, bind)
     return Endpoint(address, bind)
 
 
-def _check_tcp(where: str, rest: str, bind: bool) -> None:
+def _check_tcp(endpoint_where: str, rest: str, bind: bool) -> None:
     source, semicolon, rest = rest.rpartition(";")
     if semicolon:
         if bind:
-            raise EndpointError(f"{where}: a source address (before the semicolon) goes with connecting (>) only")
-        _check_host_and_port(where, source, local=True)
-    _check_host_and_port(where, rest, local=bind)
+            raise EndpointError(
+                f"{endpoint_where}: a source address (before the semicolon) goes with connecting (>) only"
+            )
+        _check_host_and_port(endpoint_where, source, local=True)
+    _check_host_and_port(endpoint_where, rest, local=bind)
 
 
-def _check_host_and_port(where: str, text: str, *, local: bool) -> None:
+def _check_host_and_port(endpoint_where: str, text: str, *, local: bool) -> None:
     host, colon, port = text.rpartition(":")
     if not colon or not host:
-        raise EndpointError(f"{where}: expected tcp://host:port")
+        raise EndpointError(f"{endpoint_where}: expected tcp://host:port")
     if local and port == "*":
         pass
     elif not (re.fullmatch("[0-9]{1,5}", port) and (0 if local else 1) <= int(port) <= 65535):
-        raise EndpointError(f"{where}: port must be {'0 to 65535 or *' if local else '1 to 65535'}")
+        raise EndpointError(f"{endpoint_where}: port must be {'0 to 65535 or *' if local else '1 to 65535'}")
     if host == "*":
         if not local:
-            raise EndpointError(f"{where}: a host to connect to is needed; * can only be bound")
+            raise EndpointError(f"{endpoint_where}: a host to connect to is needed; * can only be bound")
     elif not (_is_ip(host) or _HOST_NAME.match(host)):
-        raise EndpointError(f"{where}: {host!r} is neither an address nor a name; write IPv6 as [::1]")
+        raise EndpointError(f"{endpoint_where}: {host!r} is neither an address nor a name; write IPv6 as [::1]")
 
 
-def _check_ipc(where: str, rest: str, bind: bool) -> None:
+def _check_ipc(endpoint_where: str, rest: str, bind: bool) -> None:
     if not rest:
-        raise EndpointError(f"{where}: expected ipc://path")
+        raise EndpointError(f"{endpoint_where}: expected ipc://path")
     if rest == "*" and not bind:
-        raise EndpointError(f"{where}: a path to connect to is needed; * can only be bound")
+        raise EndpointError(f"{endpoint_where}: a path to connect to is needed; * can only be bound")
     if len(rest.encode()) > _IPC_PATH_MAX_BYTES:
-        raise EndpointError(f"{where}: the path is longer than {_IPC_PATH_MAX_BYTES} bytes")
+        raise EndpointError(f"{endpoint_where}: the path is longer than {_IPC_PATH_MAX_BYTES} bytes")
 
 
-def _check_inproc(where: str, rest: str, bind: bool) -> None:  # noqa: ARG001 - as the other two
+def _check_inproc(endpoint_where: str, rest: str, bind: bool) -> None:  # noqa: ARG001 - as the other two
     if not 1 <= len(rest.encode()) <= _INPROC_NAME_MAX_BYTES:
-        raise EndpointError(f"{where}: expected inproc://name, the name 1 to {_INPROC_NAME_MAX_BYTES} bytes")
+        raise EndpointError(f"{endpoint_where}: expected inproc://name, the name 1 to {_INPROC_NAME_MAX_BYTES} bytes")
 
 
 _CHECKS: Final = {"tcp": _check_tcp, "ipc": _check_ipc, "inproc": _check_inproc}

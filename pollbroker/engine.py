@@ -18,7 +18,7 @@ from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError, EngineError
 from pollbroker.frozen import FrozenDict
 from pollbroker.loop import Loop
-from pollbroker.opening import SETTLING_DOWN_S, check_prefixes, device_between, make_plan, roomy_context
+from pollbroker.opening import ADDRESS_RELEASE_S, check_prefixes, device_between, make_plan, roomy_context
 from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
 from pollbroker.table import Table
@@ -79,7 +79,7 @@ class Engine(Loop):
         self.context: zmq.Context[Any] = roomy_context() if context is None else context
         """Where `add` opens sockets."""
         self._owns_context = context is None
-        self._table = Table(self.context, self._pumping, self._surroundings)
+        self._table = Table(self.context, self._implementation, self._loop_access)
         self._drains: dict[Future[tuple[str, ...]], WorkingBroker | None] = {}
         self._at_close: list[Handle] = []
         self._thread: threading.Thread | None = None
@@ -127,15 +127,15 @@ class Engine(Loop):
             {"frontend": frontend_options, "backend": backend_options, "capture": capture_options},
             capture_type,
         )
-        give_up_s = time.monotonic() + SETTLING_DOWN_S
+        give_up_s = time.monotonic() + ADDRESS_RELEASE_S
         while True:
             try:
                 working = self._calls.call(self._table.add, name, found, plan, capture_prefixes)
                 self._go_on()
                 return Broker(self, working)
             except EndpointError as error:
-                patient = not self._calls.in_own_turn() and time.monotonic() < give_up_s
-                if not (patient and self._table.released.explain(error)):
+                may_wait = not self._calls.in_own_turn() and time.monotonic() < give_up_s
+                if not (may_wait and self._table.released.explain(error)):
                     raise
             time.sleep(0.001)
 
@@ -253,7 +253,7 @@ class Engine(Loop):
 
     def _statistics(self) -> EngineStatistics:
         return EngineStatistics(
-            pump=self._pumping.name,
+            pump=self._implementation.name,
             waiter=self._waiter.name,
             turns=self._turns,
             brokers=FrozenDict({name: self._table.statistics(name) for name in self._table.snapshot()}),
@@ -386,4 +386,4 @@ class Engine(Loop):
         doing = "closed" if self.closed else "running" if self.running else "not running"
         count = len(self._table)
         brokers = f"{count} broker{'' if count == 1 else 's'}"
-        return f"<Engine {doing}, {brokers}, {self._pumping.name} pump, {self._waiter.name} waiter>"
+        return f"<Engine {doing}, {brokers}, {self._implementation.name} pump, {self._waiter.name} waiter>"

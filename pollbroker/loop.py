@@ -15,11 +15,11 @@ from typing import Any, Final
 from pollbroker.calls import Calls, run_handle
 from pollbroker.errors import ConfigError, EngineError
 from pollbroker.port import WorkingPort
-from pollbroker.pump import Hub, Socket, choose_pumping
+from pollbroker.pump import Hub, Socket, choose_implementation
 from pollbroker.reader import Readers
-from pollbroker.timers import Handle, Timers
+from pollbroker.timers import Handle, Timers, check_delay
 from pollbroker.waiting import Poller, make_waiter
-from pollbroker.working import Surroundings
+from pollbroker.working import LoopAccess
 
 _logger = logging.getLogger("pollbroker")
 
@@ -53,20 +53,20 @@ class Loop:
                 raise ConfigError(f"{name}: {value!r}: expected a positive integer")
         if not isinstance(spin_s, (int, float)) or not 0 <= spin_s <= _LONGEST_SPIN_S:
             raise ConfigError(f"spin_s: {spin_s!r}: expected 0 to {_LONGEST_SPIN_S} seconds")
-        self._pumping = choose_pumping(pump)
-        self._waiter = make_waiter(waiter, poller, self._pumping, spin_s)
+        self._implementation = choose_implementation(pump)
+        self._waiter = make_waiter(waiter, poller, self._implementation, spin_s)
         self._burst_messages = burst_messages
         self._burst_bytes = burst_bytes
         self._clock = clock or time.monotonic
         self._timers = Timers(self._clock)
         self._calls = Calls(self._work_at_hand)
-        self._waiter.add(self._calls.fileno(), self._calls.hush)
+        self._waiter.add(self._calls.fileno(), self._calls.drain_waker)
         self._ready: list[Hub] = []
-        self._readers = Readers(self._waiter, self._pumping, home=self._ready)
+        self._readers = Readers(self._waiter, self._implementation, home=self._ready)
         self._woken: list[Hub] = []
         self._wake_hub = self._wake  # one bound method for all bells
         self._turns = 0
-        self._surroundings = Surroundings(self._ready, self._watch, self._unwatch, self._timers.add, self._clock)
+        self._loop_access = LoopAccess(self._ready, self._watch, self._unwatch, self._timers.add, self._clock)
         self._stopping = False
         self._ran_out = False
         """Whether the last `run` returned because nothing was left to do."""
@@ -127,21 +127,23 @@ class Loop:
         """Whether it was closed: nothing can be done with it any more."""
         return self._calls.closed
 
-    def step(self, timeout_ms: int | None = 0) -> bool:
-        """Make one turn, sleeping at most that many milliseconds (None: without end) for something to do.
+    def step(self, timeout_s: float | None = 0.0) -> bool:
+        """Make one turn, sleeping at most that many seconds (None: without end) for something to do.
 
         For programs with a loop of their own: call it when `fileno()` is readable, and when `next_timer_s()` is over.
         Returns whether there is more to do at once; `fileno()` is readable then.
 
         Raises `EngineError` if `run` is at it already, or if called from within a turn.
         """
+        if timeout_s is not None:
+            check_delay(timeout_s)
         self._calls.check_usable()
         self._check_not_running()
         with self._calls.lock:
             self._calls.check_usable()
             if self._calls.in_turn:
                 raise EngineError("step() was called from within a turn of the loop")
-            self._turn(timeout_ms)
+            self._turn(None if timeout_s is None else math.ceil(timeout_s * 1000))
             more = bool(self._ready or self._readers.ready)
             if more:
                 self._calls.wake()
@@ -200,7 +202,7 @@ class Loop:
                 try:
                     flags = hub.work(messages, size, now_s)
                     if flags:
-                        hub.owner.follow(flags)
+                        hub.owner.carry_out(flags)
                 except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this one broker
                     hub.owner.fail(error)
                 now_s = self._clock()
@@ -235,21 +237,21 @@ class Loop:
 
     # -- brokers in the loop ------------------------------------------------------------------------------------------
 
-    def _watch(self, hub: Hub, place: int, port: WorkingPort) -> None:
+    def _watch(self, hub: Hub, port_index: int, port: WorkingPort) -> None:
         """Tell it when something happens at a port."""
-        self._waiter.add(port.plain, hub.bell(place, self._wake_hub))
+        self._waiter.add(port.sync_socket, hub.on_ready(port_index, self._wake_hub))
 
     def _unwatch(self, port: WorkingPort) -> None:
-        self._waiter.remove(port.plain)
+        self._waiter.remove(port.sync_socket)
 
-    def _wake(self, hub: Hub, place: int) -> None:
+    def _wake(self, hub: Hub, port_index: int) -> None:
         """Something happened at a port of it."""
         if self._waiter.needs_interest:
             self._woken.append(hub)
         try:
-            flags = hub.wake(place)
+            flags = hub.wake(port_index)
             if flags:
-                hub.owner.follow(flags)
+                hub.owner.carry_out(flags)
         except Exception as error:  # noqa: BLE001 - as above
             hub.owner.fail(error)
 
@@ -258,11 +260,11 @@ class Loop:
         changed = dict.fromkeys((*self._woken, *worked, *self._ready))  # in an order that a run can repeat
         self._woken.clear()
         for hub in changed:
-            for place, port in enumerate(hub.owner.watched_ports):
-                events = hub.interest(place)
+            for port_index, port in enumerate(hub.owner.watched_ports):
+                events = hub.interest(port_index)
                 if events != port.interest:
                     port.interest = events
-                    self._waiter.watch(port.plain, events)
+                    self._waiter.watch(port.sync_socket, events)
 
     # -- readers, timers and calls ------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from pollbroker.options import Value, parse_options
 from pollbroker.port import WorkingPort, open_port, socket_type_of
 from pollbroker.pump import Socket
 
-SETTLING_DOWN_S: Final = 1.0
+ADDRESS_RELEASE_S: Final = 1.0
 """How long a closed socket's address may still be in use: libzmq closes its listeners in another thread."""
 
 
@@ -27,7 +27,7 @@ SETTLING_DOWN_S: Final = 1.0
 class PortPlan:
     """A port to open."""
 
-    place: str
+    where: str
     name: str
     socket_type: zmq.SocketType
     endpoints: tuple[Endpoint, ...]
@@ -47,7 +47,7 @@ class Plan:
             for plan in self.ports:
                 opened[plan.name] = open_port(
                     context,
-                    place=plan.place,
+                    where=plan.where,
                     name=plan.name,
                     socket_type=plan.socket_type,
                     endpoints=plan.endpoints,
@@ -76,24 +76,24 @@ def make_plan(
         _refuse_capture(name, capture_type)
     plans = []
     for port, given in endpoints.items():
-        place = f"brokers.{name}.{port}"
+        where = f"brokers.{name}.{port}"
         is_capture = port == "capture"
         types = (zmq.SocketType(capture_type),) if is_capture else device.types_of(_port_name(port))
         if given is None:
             if types and not is_capture:
-                raise EndpointError(f"{place}: no endpoint is given; the device {device.name} has a {port}")
+                raise EndpointError(f"{where}: no endpoint is given; the device {device.name} has a {port}")
             continue
         if not types:
-            raise DeviceError(f"{place}: the device {device.name} has no {port}; expected no endpoint for it")
+            raise DeviceError(f"{where}: the device {device.name} has no {port}; expected no endpoint for it")
         merged: dict[str, object] = {}
         if not is_capture:
             merged |= {k.lower(): v for k, v in device.options_of(_port_name(port)).items()}
         asked = options.get(port)
         if asked is not None and not isinstance(asked, Mapping):
-            raise ConfigError(f"{place}: {asked!r}: expected a mapping of socket options by name")
+            raise ConfigError(f"{where}: {asked!r}: expected a mapping of socket options by name")
         merged |= {str(k).lower(): v for k, v in (asked or {}).items()}
         plans.append(
-            PortPlan(place, port, types[0], parse_endpoints(place, given), tuple(parse_options(place, merged)))
+            PortPlan(where, port, types[0], parse_endpoints(where, given), tuple(parse_options(where, merged)))
         )
     return Plan(tuple(plans))
 
@@ -105,17 +105,17 @@ def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None]) 
     """
     ports: dict[str, WorkingPort] = {}
     for port, socket in sockets.items():
-        place = f"brokers.{name}.{port}"
+        where = f"brokers.{name}.{port}"
         if socket is None:
             if port != "capture" and device.types_of(_port_name(port)):
-                raise DeviceError(f"{place}: no socket is given; the device {device.name} has a {port}")
+                raise DeviceError(f"{where}: no socket is given; the device {device.name} has a {port}")
             continue
-        _check_socket(place, socket)
+        _check_socket(where, socket)
         if port == "capture":
             if socket_type_of(socket) not in CAPTURE_TYPES:
                 _refuse_capture(name, socket_type_of(socket))
         elif not device.types_of(_port_name(port)):
-            raise DeviceError(f"{place}: the device {device.name} has no {port}; expected no socket for it")
+            raise DeviceError(f"{where}: the device {device.name} has no {port}; expected no socket for it")
         else:
             device.check_socket_type(_port_name(port), socket_type_of(socket))
         ports[port] = WorkingPort(port, socket, owned=False)
@@ -135,11 +135,11 @@ def device_between(name: str | None, frontend: Socket, backend: Socket | None) -
     return guess_device(name, types[0], types[1] if len(types) > 1 else None)
 
 
-def _check_socket(place: str, socket: Socket) -> None:
+def _check_socket(where: str, socket: Socket) -> None:
     if not hasattr(socket, "getsockopt"):
-        raise DeviceError(f"{place}: {socket!r} is no ZeroMQ socket")
+        raise DeviceError(f"{where}: {socket!r} is no ZeroMQ socket")
     if socket.closed:
-        raise EngineError(f"{place}: the socket is closed; expected an open one")
+        raise EngineError(f"{where}: the socket is closed; expected an open one")
 
 
 def _port_name(port: str) -> PortName:
@@ -181,7 +181,7 @@ class ReleasedAddresses:
     def note(self, addresses: Iterable[str]) -> None:
         """What was bound there is being closed."""
         now_s = time.monotonic()
-        self._released_s = {a: s for a, s in self._released_s.items() if now_s - s < SETTLING_DOWN_S}
+        self._released_s = {a: s for a, s in self._released_s.items() if now_s - s < ADDRESS_RELEASE_S}
         self._released_s |= dict.fromkeys(map(_place_of, addresses), now_s)
 
     def forget(self, addresses: Iterable[str]) -> None:
@@ -197,7 +197,7 @@ class ReleasedAddresses:
 
     def _is_recent(self, address: str) -> bool:
         released_s = self._released_s.get(_place_of(address))
-        return released_s is not None and time.monotonic() - released_s < SETTLING_DOWN_S
+        return released_s is not None and time.monotonic() - released_s < ADDRESS_RELEASE_S
 
 
 RELEASED: Final = ReleasedAddresses()

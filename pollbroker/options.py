@@ -88,26 +88,26 @@ _LONG: Final = frozenset({"AFFINITY", "MAXMSGSIZE", "VMCI_BUFFER_MAX_SIZE", "VMC
 _REPEATABLE: Final = frozenset({"SUBSCRIBE", "UNSUBSCRIBE", "TCP_ACCEPT_FILTER"})
 
 
-def parse_options(place: str, options: Mapping[str, object]) -> list[tuple[SocketOption, Value]]:
+def parse_options(where: str, options: Mapping[str, object]) -> list[tuple[SocketOption, Value]]:
     """Options by name as pairs to set, in the order given; a repeatable one (`subscribe`) may have a list of values.
 
-    Raises `ConfigError`, which names the `place`, the option and what was expected.
+    Raises `ConfigError`, which names the place `where`, the option and what was expected.
     """
     if not isinstance(options, Mapping):
-        raise ConfigError(f"{place}: {options!r}: expected a mapping of socket options by name")
+        raise ConfigError(f"{where}: {options!r}: expected a mapping of socket options by name")
     parsed = [
-        (option, _checked(f"{place}: option {name}", option, value))
+        (option, _checked(f"{where}: option {name}", option, value))
         for name, given in options.items()
-        for option in [_find(place, name)]
+        for option in [_find(where, name)]
         for value in _values(option, given)
     ]
     if dict(parsed).get(SocketOption.ZAP_ENFORCE_DOMAIN) and not dict(parsed).get(SocketOption.ZAP_DOMAIN):
         # libzmq 4.3.5 aborts the whole process at the first client (assertion in plain_server.cpp).
-        raise ConfigError(f"{place}: option zap_enforce_domain: expected a zap_domain beside it")
+        raise ConfigError(f"{where}: option zap_enforce_domain: expected a zap_domain beside it")
     return parsed
 
 
-def set_options(place: str, socket: zmq.Socket[Any], options: Iterable[tuple[SocketOption, Value]]) -> None:
+def set_options(where: str, socket: zmq.Socket[Any], options: Iterable[tuple[SocketOption, Value]]) -> None:
     """Set parsed options on a fresh socket. Raises `ConfigError` for one that libzmq refuses for this socket type."""
     for option, value in options:
         try:
@@ -115,22 +115,22 @@ def set_options(place: str, socket: zmq.Socket[Any], options: Iterable[tuple[Soc
         except zmq.ZMQError as error:
             kind = zmq.SocketType(int(socket.getsockopt(zmq.TYPE))).name
             raise ConfigError(
-                f"{place}: option {option.name.lower()}: libzmq refuses {value!r} for a {kind} socket: {error.strerror}"
+                f"{where}: option {option.name.lower()}: libzmq refuses {value!r} for a {kind} socket: {error.strerror}"
             ) from error
 
 
-def _find(place: str, name: str) -> SocketOption:
+def _find(where: str, name: str) -> SocketOption:
     option = SocketOption.__members__.get(name.upper()) if isinstance(name, str) else None
     if option is None:
         refused = {*_NOT_FOR_USERS, *_ENGINE_OWNS, _CUTS_MESSAGES}
         settable = [one.lower() for one in SocketOption.__members__ if one not in refused]
-        raise ConfigError(f"{place}: {name!r} is not a socket option{did_you_mean(str(name), settable) or ''}")
+        raise ConfigError(f"{where}: {name!r} is not a socket option{did_you_mean(str(name), settable) or ''}")
     if option.name in _NOT_FOR_USERS:
-        raise ConfigError(f"{place}: option {name}: it can only be read")
+        raise ConfigError(f"{where}: option {name}: it can only be read")
     if option.name in _ENGINE_OWNS:
-        raise ConfigError(f"{place}: option {name}: the engine never waits in a send or a receive")
+        raise ConfigError(f"{where}: option {name}: the engine never waits in a send or a receive")
     if option.name == _CUTS_MESSAGES:
-        raise ConfigError(f"{place}: option {name}: it cuts messages to their last frame; expected a high-water mark")
+        raise ConfigError(f"{where}: option {name}: it cuts messages to their last frame; expected a high-water mark")
     return option
 
 

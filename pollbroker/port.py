@@ -59,7 +59,7 @@ def _identify(path: Path) -> tuple[int, int]:
 class WorkingPort:
     """One socket of a broker: `frontend`, `backend` or `capture`."""
 
-    __slots__ = ("endpoints", "files", "interest", "key", "name", "owned", "plain", "socket", "type")
+    __slots__ = ("endpoints", "files", "interest", "key", "name", "owned", "socket", "sync_socket", "type")
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class WorkingPort:
         """The real addresses: what was bound, wildcards resolved, and what was connected."""
         self.files = files
         """The files of the `ipc://` paths among them that were bound."""
-        self.plain: Socket = _plain(socket)
-        self.type = socket_type_of(self.plain)
+        self.sync_socket: Socket = _sync_socket(socket)
+        self.type = socket_type_of(self.sync_socket)
         self.interest = int(zmq.POLLIN)
         """The events that the waiter was last told to watch for here: at first, what it watches for by default."""
 
@@ -106,7 +106,7 @@ class WorkingPort:
         return f"<WorkingPort {self.name} {' '.join(self.endpoints) or 'registered'}>"
 
 
-def _plain(socket: Socket) -> Socket:
+def _sync_socket(socket: Socket) -> Socket:
     """The socket itself; of the classes of zmq.asyncio and zmq.green, which wait in their own ways, the plain socket
     beneath. What is no socket of pyzmq's, such as a simulated one, is taken as it is."""
     waits = isinstance(socket, zmq.Socket) and type(socket).recv is not zmq.Socket.recv
@@ -123,7 +123,7 @@ def socket_type_of(socket: Socket) -> zmq.SocketType:
 def open_port(
     context: zmq.Context[Socket],
     *,
-    place: str,
+    where: str,
     name: str,
     socket_type: int,
     endpoints: Iterable[Endpoint],
@@ -143,19 +143,19 @@ def open_port(
         socket = context.socket(socket_type)
     except (zmq.ZMQError, OSError) as error:
         why = when_ended if error.errno in _CONTEXT_ENDED else _why_no_socket(context, socket_type, error)
-        raise EngineError(f"{place}: cannot open a socket: {why}") from error
+        raise EngineError(f"{where}: cannot open a socket: {why}") from error
     files: list[SocketFile] = []
     try:
         socket.setsockopt(zmq.LINGER, LINGER_MS)
         endpoints, options = tuple(endpoints), tuple(options)
         if any("://[" in endpoint.address for endpoint in endpoints):
             socket.setsockopt(zmq.IPV6, 1)  # libzmq's default is to know no such device as [::1]
-        set_options(place, socket, options)
+        set_options(where, socket, options)
         if prepare is not None:
             prepare(socket)
         # A listener that was handed in as a descriptor is at its path already, and the file is not ours.
         makes_files = dict(options).get(zmq.SocketOption.USE_FD, -1) == -1
-        addresses = tuple(_attach(place, socket, endpoint, files if makes_files else None) for endpoint in endpoints)
+        addresses = tuple(_attach(where, socket, endpoint, files if makes_files else None) for endpoint in endpoints)
         return WorkingPort(name, socket, owned=True, endpoints=addresses, files=tuple(files))
     except BaseException:
         for file in files:
@@ -196,37 +196,37 @@ def _check_descriptors() -> None:
             os.close(descriptor)
 
 
-def _attach(place: str, socket: Socket, endpoint: Endpoint, files: list[SocketFile] | None) -> str:
+def _attach(where: str, socket: Socket, endpoint: Endpoint, files: list[SocketFile] | None) -> str:
     """Bind or connect; the real address. The file of an `ipc://` path that is bound is added to `files`.
 
     `files` is None if the path is not bound here but by whoever handed in the descriptor of the listener.
     """
     try:
         if endpoint.bind:
-            return _bind(place, socket, endpoint.address, files)
+            return _bind(where, socket, endpoint.address, files)
         socket.connect(endpoint.address)
     except zmq.ZMQError as error:
         verb = "bind" if endpoint.bind else "connect"
         hint = _HINTS.get(error.errno or 0, "")
         limits = _limits(socket.context, error)
-        failure = EndpointError(f"{place}: {endpoint}: cannot {verb}: {_reason(error)}{hint}{limits}")
+        failure = EndpointError(f"{where}: {endpoint}: cannot {verb}: {_reason(error)}{hint}{limits}")
         failure.address = endpoint.address
         raise failure from error
     if endpoint.host_name is not None:
         threading.Thread(
-            target=_warn_unless_resolved, args=(place, endpoint), name="pollbroker-resolve", daemon=True
+            target=_warn_unless_resolved, args=(where, endpoint), name="pollbroker-resolve", daemon=True
         ).start()
     return endpoint.address
 
 
-def _bind(place: str, socket: Socket, address: str, files: list[SocketFile] | None) -> str:
+def _bind(where: str, socket: Socket, address: str, files: list[SocketFile] | None) -> str:
     directory: Path | None = None
     if files is not None:
         if _is_taken_path(address):
             raise zmq.ZMQError(errno.EADDRINUSE)
         if address == "ipc://*":
             # Without TMPDIR libzmq 4.3.5 would make its directory in the working directory, and give a relative path.
-            directory = _make_directory(place)
+            directory = _make_directory(where)
             address = f"ipc://{directory}/socket"
     try:
         socket.bind(address)
@@ -243,11 +243,11 @@ def _bind(place: str, socket: Socket, address: str, files: list[SocketFile] | No
     return bound.rstrip(b"\0").decode()
 
 
-def _make_directory(place: str) -> Path:
+def _make_directory(where: str) -> Path:
     try:
         return Path(tempfile.mkdtemp(prefix="pollbroker-")).absolute()
     except OSError as error:
-        raise EndpointError(f"{place}: @ipc://*: cannot make a directory for the socket: {error}") from error
+        raise EndpointError(f"{where}: @ipc://*: cannot make a directory for the socket: {error}") from error
 
 
 def _path_of(address: str) -> Path | None:
@@ -293,7 +293,7 @@ def _limits(context: zmq.Context[Socket], error: OSError | zmq.ZMQError) -> str:
     return f" (this process may open {descriptors} descriptors, this context {context.get(zmq.MAX_SOCKETS)} sockets)"
 
 
-def _warn_unless_resolved(place: str, endpoint: Endpoint) -> None:
+def _warn_unless_resolved(where: str, endpoint: Endpoint) -> None:
     """libzmq says nothing of a name that does not resolve: it tries again at each reconnect interval, for ever."""
     assert endpoint.host_name is not None
     try:
@@ -301,5 +301,5 @@ def _warn_unless_resolved(place: str, endpoint: Endpoint) -> None:
     except (OSError, UnicodeError) as error:
         _logger.warning(
             "%s: %s: %s does not resolve (%s); the connection is made once it does",
-            place, endpoint, endpoint.host_name, getattr(error, "strerror", None) or error,
+            where, endpoint, endpoint.host_name, getattr(error, "strerror", None) or error,
         )  # fmt: skip

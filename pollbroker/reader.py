@@ -9,7 +9,7 @@ import zmq
 
 from pollbroker.claims import CLAIMS
 from pollbroker.errors import EngineError
-from pollbroker.pump import Pumping, Socket
+from pollbroker.pump import Implementation, Socket
 from pollbroker.waiting import Waiter
 
 _logger = logging.getLogger("pollbroker")
@@ -19,7 +19,7 @@ class Reader:
     """A callback that is called, once a turn, as long as its socket or descriptor has something to read."""
 
     def __init__(
-        self, target: Socket | int, callback: Callable[[], Any], pumping: Pumping, *, home: object = None
+        self, target: Socket | int, callback: Callable[[], Any], implementation: Implementation, *, home: object = None
     ) -> None:
         if not isinstance(target, int) and not hasattr(target, "getsockopt"):
             raise EngineError(f"{target!r} cannot be read; expected a ZeroMQ socket or a descriptor")
@@ -31,7 +31,7 @@ class Reader:
         self.home = home
         """See `pollbroker.claims`."""
         self._callback = callback
-        self._read_events = None if isinstance(target, int) else pumping.make_event_reader(target)
+        self._read_events = None if isinstance(target, int) else implementation.make_event_reader(target)
 
     def used_as(self, key: int) -> str | None:
         """See `pollbroker.claims`."""
@@ -56,18 +56,18 @@ class Reader:
 class Readers:
     """The readers of a loop: who is watched, and whose callback is due."""
 
-    def __init__(self, waiter: Waiter, pumping: Pumping, *, home: object) -> None:
+    def __init__(self, waiter: Waiter, implementation: Implementation, *, home: object) -> None:
         self.ready: dict[Reader, None] = {}
         """Those whose callbacks are due, in the order in which they became so."""
         self._waiter = waiter
-        self._pumping = pumping
+        self._implementation = implementation
         self._home = home
         self._readers: dict[Socket | int, Reader] = {}
 
     def add(self, target: Socket | int, callback: Callable[[], Any]) -> None:
         """Have a target watched; a second callback for one takes the place of the first."""
         self.remove(target)
-        reader = Reader(target, callback, self._pumping, home=self._home)
+        reader = Reader(target, callback, self._implementation, home=self._home)
         if reader.key is not None:
             CLAIMS.take(reader.key, reader, "add_reader")
         try:

@@ -15,10 +15,10 @@ from pollbroker.device import Device
 from pollbroker.errors import EngineError
 from pollbroker.opening import RELEASED, Plan, lend_ports
 from pollbroker.port import WorkingPort
-from pollbroker.pump import Pumping, Socket
+from pollbroker.pump import Implementation, Socket
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.timers import check_delay
-from pollbroker.working import FINAL_STATES, BrokerState, Surroundings, WorkingBroker
+from pollbroker.working import FINAL_STATES, BrokerState, LoopAccess, WorkingBroker
 
 
 class Table:
@@ -27,13 +27,13 @@ class Table:
     def __init__(
         self,
         context: zmq.Context[Any],
-        pumping: Pumping,
-        surroundings: Surroundings,
+        implementation: Implementation,
+        loop_access: LoopAccess,
     ) -> None:
         self.released = RELEASED
         self._context = context
-        self._pumping = pumping
-        self._surroundings = surroundings
+        self._implementation = implementation
+        self._loop_access = loop_access
         self._brokers: dict[str, WorkingBroker] = {}
         self._living = 0
         self._leaving: set[WorkingBroker] = set()
@@ -53,7 +53,7 @@ class Table:
     def statistics(self, which: str | Broker) -> BrokerStatistics:
         """A snapshot of one broker."""
         broker = self.known(which)
-        broker.look_alive()
+        broker.check_alive()
         return broker.statistics()
 
     def snapshot(self) -> dict[str, WorkingBroker]:
@@ -91,9 +91,9 @@ class Table:
             ports["frontend"],
             ports.get("backend"),
             ports.get("capture"),
-            pumping=self._pumping,
+            implementation=self._implementation,
             prefixes=prefixes,
-            surroundings=self._surroundings,
+            loop_access=self._loop_access,
             gone=self._gone,
         )
         try:
@@ -113,7 +113,7 @@ class Table:
     def _claim(self, broker: WorkingBroker, port: WorkingPort) -> None:
         other = CLAIMS.owner(port.key)
         if isinstance(other, WorkingBroker) and other.home is broker.home:
-            other.look_alive()  # its socket may have been closed under the engine, and the address used again
+            other.check_alive()  # its socket may have been closed under the engine, and the address used again
         CLAIMS.take(port.key, broker, f"brokers.{broker.name}.{port.name}")
 
     @staticmethod
@@ -150,7 +150,7 @@ class Table:
         self._leaving.add(broker)
         broker.begin_removal()
         if broker in self._leaving:
-            time_out = self._surroundings.call_later(timeout_s, broker.end_removal)
+            time_out = self._loop_access.call_later(timeout_s, broker.end_removal)
             broker.removed.add_done_callback(lambda _: time_out.cancel())
         return broker
 

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import zmq
 
 from pollbroker.errors import ConfigError, EngineError
-from pollbroker.pump import Collector, Pumping, Socket
+from pollbroker.pump import Collector, Implementation, Socket
 
 Wake: TypeAlias = Callable[[], None]
 
@@ -72,7 +72,9 @@ class NestedWaiter:
     name = "nested"
     needs_interest = False
 
-    def __init__(self, poller: Poller, pumping: Pumping, spin_s: float, *, always_polls: bool = False) -> None:
+    def __init__(
+        self, poller: Poller, implementation: Implementation, spin_s: float, *, always_polls: bool = False
+    ) -> None:
         self._wakes: dict[int, Wake] = {}
         self._set = _EpollSet(self._wakes) if hasattr(select, "epoll") else _SelectorSet(self._wakes)
         self._always_polls = always_polls
@@ -82,8 +84,8 @@ class NestedWaiter:
         self._overtaken: list[Wake] = []
         self._spin_s = spin_s
         self._collector: Collector = self._set
-        if pumping.make_collector is not None and isinstance(self._set, _EpollSet):
-            self._collector = pumping.make_collector(self._set.fileno(), self._wakes)
+        if implementation.make_collector is not None and isinstance(self._set, _EpollSet):
+            self._collector = implementation.make_collector(self._set.fileno(), self._wakes)
 
     def add(self, target: Socket | int, wake: Wake) -> None:
         _check_new(target, self._descriptors)
@@ -230,21 +232,21 @@ def _check_new(target: Socket | int, watched: Container[Socket | int]) -> None:
         raise EngineError(f"{target!r} is watched already: a broker's socket, or a reader's, has no other reader")
 
 
-def make_waiter(name: str | None, poller: Poller | None, pumping: Pumping, spin_s: float) -> Waiter:
+def make_waiter(name: str | None, poller: Poller | None, implementation: Implementation, spin_s: float) -> Waiter:
     """The waiter of that name (`"nested"` or `"flat"`); without one, as POLLBROKER_WAITER says; without that, the best.
 
     Raises `ConfigError` for an unknown name, and for `"nested"` where the platform's selector cannot be polled.
     """
-    place = "waiter" if name else "POLLBROKER_WAITER"
+    where = "waiter" if name else "POLLBROKER_WAITER"
     name = name or os.environ.get("POLLBROKER_WAITER") or None
     if name not in (None, "nested", "flat"):
-        raise ConfigError(f"{place}: {name!r}: expected 'nested' or 'flat'")
+        raise ConfigError(f"{where}: {name!r}: expected 'nested' or 'flat'")
     pollable = hasattr(selectors.DefaultSelector, "fileno")
     if name == "nested" and not pollable:
-        raise ConfigError(f"{place}: the selector of this platform cannot be polled; expected 'flat'")
+        raise ConfigError(f"{where}: the selector of this platform cannot be polled; expected 'flat'")
     if name == "flat" or not pollable:
         return FlatWaiter(zmq.Poller() if poller is None else poller, spin_s)
     if poller is None:
-        return NestedWaiter(zmq.Poller(), pumping, spin_s)
+        return NestedWaiter(zmq.Poller(), implementation, spin_s)
     # Whoever hands one in may have others to run while it is asked: it is asked in every turn.
-    return NestedWaiter(poller, pumping, spin_s, always_polls=True)
+    return NestedWaiter(poller, implementation, spin_s, always_polls=True)

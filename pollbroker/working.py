@@ -17,7 +17,7 @@ from pollbroker.device import Device, Route
 from pollbroker.errors import DeviceError
 from pollbroker.frozen import FrozenDict
 from pollbroker.port import WorkingPort
-from pollbroker.pump import DRAINED, PYTHON, RETRY, Flow, FlowState, HandlerPump, Hub, Pump, Pumping
+from pollbroker.pump import FLUSHED, PYTHON, RETRY, Flow, FlowState, HandlerPump, Hub, Implementation, Pump
 from pollbroker.statistics import BrokerStatistics, FlowStatistics
 from pollbroker.timers import Handle
 
@@ -62,13 +62,13 @@ FINAL_STATES: Final = frozenset({BrokerState.REMOVED, BrokerState.ENDED, BrokerS
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class LoopAccess:
     """What a broker needs of the loop that it works in."""
 
     ready: list[Hub]
     """The hubs that have work in the next turn."""
     watch: Callable[[Hub, int, WorkingPort], None]
-    """Have a hub's `wake` called with this place when something happens at this port."""
+    """Have a hub's `wake` called with this index when something happens at this port."""
     unwatch: Callable[[WorkingPort], None]
     """No longer: the port is about to be closed, or the caller's again."""
     call_later: Callable[[float, Callable[[], None]], Handle]
@@ -82,8 +82,8 @@ class WorkingBroker:
         "__weakref__",
         "_backend",
         "_gone",
+        "_loop_access",
         "_removed",
-        "_surroundings",
         "capture",
         "device",
         "error",
@@ -104,9 +104,9 @@ class WorkingBroker:
         backend: WorkingPort | None,
         capture: WorkingPort | None,
         *,
-        pumping: Pumping,
+        implementation: Implementation,
         prefixes: tuple[bytes, bytes] | None,
-        surroundings: Surroundings,
+        loop_access: LoopAccess,
         gone: Callable[["WorkingBroker"], None],
     ) -> None:
         self.name = name
@@ -117,7 +117,7 @@ class WorkingBroker:
         self.state = BrokerState.RUNNING
         self.error: BaseException | None = None
         """Why it failed."""
-        self._surroundings = surroundings
+        self._loop_access = loop_access
         self._gone = gone
         self.final: BrokerStatistics | None = None
         """Its last statistics, once it is removed or has ended by itself."""
@@ -125,8 +125,8 @@ class WorkingBroker:
         self.ports = tuple(port for port in (frontend, backend, capture) if port is not None)
         """Its sockets: frontend, backend and capture, as far as it has them."""
         self.watched_ports = self.ports if capture is None else self.ports[:-1]
-        """Those of them that something can happen at, by their place in the hub; nothing waits for a capture socket."""
-        self.hub = self._make_hub(pumping, prefixes)
+        """Those of them that something can happen at, by their index in the hub; nothing waits for a capture socket."""
+        self.hub = self._make_hub(implementation, prefixes)
 
     @property
     def backend(self) -> WorkingPort:
@@ -145,46 +145,53 @@ class WorkingBroker:
                     self._removed.set_result(self.final)
             return self._removed
 
-    def _make_hub(self, pumping: Pumping, prefixes: tuple[bytes, bytes] | None) -> Hub:
+    def _make_hub(self, implementation: Implementation, prefixes: tuple[bytes, bytes] | None) -> Hub:
         routes = self.device.routes
-        carrier = pumping if all(route.via is None for route in routes) else PYTHON
-        sockets, guarded = tuple(port.plain for port in self.watched_ports), tuple(port.socket for port in self.ports)
-        flows = tuple(self._make_flow(carrier, route, pumping, prefixes) for route in routes)
+        carrier = implementation if all(route.via is None for route in routes) else PYTHON
+        sockets, guarded = (
+            tuple(port.sync_socket for port in self.watched_ports),
+            tuple(port.socket for port in self.ports),
+        )
+        flows = tuple(self._make_flow(carrier, route, implementation, prefixes) for route in routes)
         guarded = sockets if guarded == sockets else guarded  # a thousand brokers need not keep both
-        return carrier.make_hub(self, self._surroundings.ready, sockets, guarded, flows)
+        return carrier.make_hub(self, self._loop_access.ready, sockets, guarded, flows)
 
     def _make_flow(
-        self, carrier: Pumping, route: Route, pumping: Pumping, prefixes: tuple[bytes, bytes] | None
+        self,
+        carrier: Implementation,
+        route: Route,
+        implementation: Implementation,
+        prefixes: tuple[bytes, bytes] | None,
     ) -> Flow:
-        places = {port.name: place for place, port in enumerate(self.watched_ports)}
-        source, sink = places[route.source], places[route.sink]
-        sockets = self.watched_ports[source].plain, self.watched_ports[sink].plain
-        capture = None if self.capture is None else self.capture.plain
+        indices = {port.name: index for index, port in enumerate(self.watched_ports)}
+        source, sink = indices[route.source], indices[route.sink]
+        sockets = self.watched_ports[source].sync_socket, self.watched_ports[sink].sync_socket
+        capture = None if self.capture is None else self.capture.sync_socket
         prefix = None if prefixes is None else prefixes[source]
         drop = self.device.slow_peer == "drop"
         pump: Pump
         if route.via is None:
-            pump = pumping.make_pump(
+            pump = implementation.make_pump(
                 *sockets, capture=capture, prefix=prefix, drop_slow_peer=drop, maxframes=self.device.maxframes
             )
         else:
-            sending = pumping.make_sending(sockets[1], capture, prefix, drop)
-            pump = HandlerPump(pumping.make_receiver(sockets[0], self.device.maxframes), route.via, sending)
+            sender = implementation.make_sender(sockets[1], capture, prefix, drop)
+            pump = HandlerPump(implementation.make_receiver(sockets[0], self.device.maxframes), route.via, sender)
         flow = carrier.make_flow(pump, source, sink)
-        flow.patient = not drop and self.watched_ports[sink].type == zmq.ROUTER
+        flow.probe_when_full = not drop and self.watched_ports[sink].type == zmq.ROUTER
         return flow
 
     # -- what its hub leaves to it ------------------------------------------------------------------------------------
 
-    def follow(self, flags: int) -> None:
-        """Do what the hub has left to do: `RETRY`, `DRAINED`."""
+    def carry_out(self, flags: int) -> None:
+        """Do what the hub has left to do: `RETRY`, `FLUSHED`."""
         if flags & RETRY:
             for flow in self.hub.flows:
                 if not flow.armed and (
-                    flow.state == FlowState.RETRYING or (flow.patient and flow.state == FlowState.STALLED)
+                    flow.state == FlowState.RETRYING or (flow.probe_when_full and flow.state == FlowState.STALLED)
                 ):
                     self._retry_later(flow)
-        if flags & DRAINED:
+        if flags & FLUSHED:
             self.end_removal()
 
     def _retry_later(self, flow: Flow) -> None:
@@ -192,20 +199,20 @@ class WorkingBroker:
             flow.armed = False
             if flow.state in (FlowState.RETRYING, FlowState.STALLED):
                 flow.state = FlowState.READY
-                self.hub.rouse()
+                self.hub.schedule()
 
         flow.armed = True
         delay_s = min(RETRY_FIRST_S * 2 ** min(flow.retries, _RETRIES_THAT_DOUBLE), RETRY_MOST_S)
         flow.retries += 1
-        self._surroundings.call_later(delay_s, retry)
+        self._loop_access.call_later(delay_s, retry)
 
     def fail(self, error: Exception) -> None:
         """End for an error: the end of the sockets' context is an orderly one, anything else a failure."""
-        self.look_alive()
+        self.check_alive()
         if self.state not in FINAL_STATES:
             self._end(error)
 
-    def look_alive(self) -> None:
+    def check_alive(self) -> None:
         """Find out if a socket was closed under the engine, which nothing announces."""
         if self.state not in FINAL_STATES:
             for port in self.ports:
@@ -231,23 +238,23 @@ class WorkingBroker:
         """Begin: have the ports watched, and every flow try. If a port cannot be watched, it is as if nothing was."""
         watched: list[WorkingPort] = []
         try:
-            for place, port in enumerate(self.watched_ports):
-                self._surroundings.watch(self.hub, place, port)
+            for port_index, port in enumerate(self.watched_ports):
+                self._loop_access.watch(self.hub, port_index, port)
                 watched.append(port)
         except BaseException:
             for port in watched:
-                self._surroundings.unwatch(port)
+                self._loop_access.unwatch(port)
             for port in self.ports:
                 port.close()
             raise
-        self.hub.rouse()
+        self.hub.schedule()
 
     def pause(self) -> None:
         """Move nothing until `resume`."""
         if self.state is BrokerState.RUNNING:
             self.state = BrokerState.PAUSED
             for flow in self.hub.flows:
-                flow.pause(self._surroundings.clock())
+                flow.pause(self._loop_access.clock())
 
     def resume(self) -> None:
         """Move again: every flow tries, and what it finds tells what to wait for."""
@@ -255,30 +262,30 @@ class WorkingBroker:
             self.state = BrokerState.RUNNING
             for flow in self.hub.flows:
                 flow.resume()
-            self.hub.rouse()
+            self.hub.schedule()
 
     def look_again(self) -> None:
         """Have every flow that waits look at its source in the next turn."""
         for flow in self.hub.flows:
             if flow.state == FlowState.WAITING:
                 flow.resume()
-                self.hub.rouse()
+                self.hub.schedule()
 
     def begin_removal(self) -> None:
         """Take nothing more; go on sending what is held. `removed` is resolved when nothing is."""
         if self.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
             return
         self.state = BrokerState.REMOVING
-        self.hub.draining = True
+        self.hub.flushing = True
         for flow in self.hub.flows:
             if not flow.pump.held:
-                flow.end(self._surroundings.clock())
+                flow.end(self._loop_access.clock())
             elif flow.state == FlowState.PAUSED:
                 flow.resume()
         if all(flow.state == FlowState.ENDED for flow in self.hub.flows):
             self.end_removal()
         else:
-            self.hub.rouse()
+            self.hub.schedule()
 
     def offer_held(self) -> None:
         """Offer what is held once more, now, whatever its flows wait for."""
@@ -287,7 +294,7 @@ class WorkingBroker:
                 flow.resume()
         try:
             for _ in range(2):  # a first refusal may be stale; then the sink is asked, and tried again if it says so
-                self.follow(self.hub.work(1, 1, self._surroundings.clock()))
+                self.carry_out(self.hub.work(1, 1, self._loop_access.clock()))
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this broker alone
             self.fail(error)
 
@@ -313,9 +320,9 @@ class WorkingBroker:
     def _finish(self, state: BrokerState) -> None:
         unread = self._count_unread() if state is BrokerState.REMOVED else {}
         self.state = state
-        self.hub.end(self._surroundings.clock())
+        self.hub.end(self._loop_access.clock())
         for port in self.watched_ports:
-            self._surroundings.unwatch(port)
+            self._loop_access.unwatch(port)
         for port in self.ports:
             port.close()
         final = self.statistics(unread)
@@ -331,7 +338,7 @@ class WorkingBroker:
     @property
     def home(self) -> object:
         """See `pollbroker.claims`."""
-        return self._surroundings.ready
+        return self._loop_access.ready
 
     def used_as(self, key: int) -> str | None:
         """See `pollbroker.claims`."""
@@ -365,7 +372,7 @@ class WorkingBroker:
             sink=self.watched_ports[flow.sink].name,
             state=FlowState(flow.state).name.lower(),
             stalls=flow.stalls,
-            stalled_s=flow.stalled_s(self._surroundings.clock()),
+            stalled_s=flow.stalled_s(self._loop_access.clock()),
             unread=unread,
         )
 

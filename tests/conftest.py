@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from pollbroker import Engine
-from pollbroker.pump import Pumping, choose_pumping
+from pollbroker.pump import Implementation, choose_implementation
 
 DEADLINE_MS = 10_000
 """How long a test waits for what has to happen before it fails. Nothing is expected to take as long."""
@@ -39,9 +39,9 @@ def interrupts_are_heeded() -> Iterator[None]:
 
 
 @pytest.fixture(params=["native", "python"])
-def pumping(request: pytest.FixtureRequest) -> Pumping:
+def implementation(request: pytest.FixtureRequest) -> Implementation:
     """Each pump in turn. A missing native pump is a failure: the test installation builds it."""
-    return choose_pumping(request.param)
+    return choose_implementation(request.param)
 
 
 @pytest.fixture(params=["nested", "flat"])
@@ -86,12 +86,12 @@ def connect(context: zmq.Context[Socket]) -> Connect:
 
 
 @pytest.fixture
-def make_engine(pumping: Pumping, waiter: str) -> Iterator[MakeEngine]:
+def make_engine(implementation: Implementation, waiter: str) -> Iterator[MakeEngine]:
     """Makes engines with each pump and each waiter; they are closed at the end of the test."""
     engines: list[Engine] = []
 
     def make(*args: Any, **kwargs: Any) -> Engine:
-        engine = Engine(*args, **({"pump": pumping.name, "waiter": waiter} | kwargs))
+        engine = Engine(*args, **({"pump": implementation.name, "waiter": waiter} | kwargs))
         engines.append(engine)
         return engine
 
@@ -115,6 +115,6 @@ def wait_until(condition: Callable[[], object], *, engine: Engine | None = None)
     while not condition():
         assert time.monotonic() < end_s, "the condition did not come true before the deadline"
         if engine is not None:
-            engine.step(1)
+            engine.step(0.001)
         else:
             pause.wait(0.001)

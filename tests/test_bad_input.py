@@ -383,7 +383,7 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 @pytest.mark.skipif(
     not shutil.which("cc") or not sys.platform.startswith("linux"), reason="needs a C compiler, and Linux"
 )
-def test_connection_is_made_once_the_name_resolves(tmp_path: Path, pumping: Any) -> None:
+def test_connection_is_made_once_the_name_resolves(tmp_path: Path, implementation: Any) -> None:
     library, source, resolves = tmp_path / "resolver.so", tmp_path / "resolver.c", tmp_path / "resolves"
     source.write_text(_RESOLVER)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
@@ -412,7 +412,7 @@ def test_connection_is_made_once_the_name_resolves(tmp_path: Path, pumping: Any)
         print("connected")
     """
     lines = run_apart(
-        script, pumping.name, env={"LD_PRELOAD": str(library), "LATE_NAME_FILE": str(resolves)}
+        script, implementation.name, env={"LD_PRELOAD": str(library), "LATE_NAME_FILE": str(resolves)}
     ).splitlines()
     assert len(lines) == 2
     assert re.match(r"brokers\.a\.backend: >tcp://late\.invalid:\d+: late\.invalid does not resolve \(", lines[0])
@@ -655,7 +655,7 @@ def test_handler_may_remove_another_broker_in_traffic(engine: Engine, connect: C
 
 
 @pytest.mark.parametrize("transport", ["tcp://127.0.0.1:*", "ipc://*", "inproc://#"])
-def test_descriptor_limit_is_told_and_the_engine_lives(pumping: Any, waiter: str, transport: str) -> None:
+def test_descriptor_limit_is_told_and_the_engine_lives(implementation: Any, waiter: str, transport: str) -> None:
     script = """
         import resource, sys, time, zmq
         from pollbroker import Engine, EngineError, EndpointError, STREAMER
@@ -721,7 +721,7 @@ def test_descriptor_limit_is_told_and_the_engine_lives(pumping: Any, waiter: str
         engine.close()
         print("lived")
     """
-    assert run_apart(script, pumping.name, waiter, transport) == "lived\n"
+    assert run_apart(script, implementation.name, waiter, transport) == "lived\n"
 
 
 def test_socket_limit_of_a_context_is_told(make_engine: MakeEngine, connect: Connect) -> None:
@@ -748,7 +748,7 @@ def test_socket_limit_of_a_context_is_told(make_engine: MakeEngine, connect: Con
 
 @pytest.mark.slow
 @pytest.mark.parametrize("transport", ["tcp", "ipc", "inproc"])
-def test_message_of_256_megabytes_passes(transport: str, pumping: Any, tmp_path: Path) -> None:
+def test_message_of_256_megabytes_passes(transport: str, implementation: Any, tmp_path: Path) -> None:
     # In a process of its own, whose memory can be measured. The body is told by what stands at its ends.
     script = """
         import resource, sys, zmq
@@ -784,7 +784,7 @@ def test_message_of_256_megabytes_passes(transport: str, pumping: Any, tmp_path:
         context.term()
         print(grown)
     """
-    grown = float(run_apart(script, transport, pumping.name, str(tmp_path)))
+    grown = float(run_apart(script, transport, implementation.name, str(tmp_path)))
     # The body that is sent, what the broker received, and what the consumer received.
     assert grown < (1.5 if transport == "inproc" else 3.5)
 

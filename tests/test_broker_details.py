@@ -1,4 +1,4 @@
-"""A broker alone, in surroundings that a test makes: what it has watched, when it wants to try again, how it ends."""
+"""A broker alone, in loop_access that a test makes: what it has watched, when it wants to try again, how it ends."""
 
 import threading
 from collections.abc import Callable
@@ -10,9 +10,9 @@ import zmq
 
 from pollbroker import QUEUE, REFLECTOR, STREAMER, Device, DeviceError, Route
 from pollbroker.port import WorkingPort
-from pollbroker.pump import DRAINED, PYTHON, RETRY, FlowState, Hub, Pump, Pumping
+from pollbroker.pump import FLUSHED, PYTHON, RETRY, FlowState, Hub, Implementation, Pump
 from pollbroker.timers import Handle
-from pollbroker.working import BrokerState, Surroundings, WorkingBroker
+from pollbroker.working import BrokerState, LoopAccess, WorkingBroker
 from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
 
 
@@ -26,7 +26,7 @@ class Around:
         self.unwatched: list[WorkingPort] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.gone: list[WorkingBroker] = []
-        self.surroundings = Surroundings(self.ready, self.watch, self.unwatched.append, self.later, lambda: self.now_s)
+        self.loop_access = LoopAccess(self.ready, self.watch, self.unwatched.append, self.later, lambda: self.now_s)
 
     def watch(self, hub: Hub, place: int, port: WorkingPort) -> None:
         self.watched.append((hub, place, port))
@@ -38,7 +38,7 @@ class Around:
     def work(self, broker: WorkingBroker, messages: int = 1000) -> None:
         """What the loop does with a hub that is ready."""
         self.ready.clear()
-        broker.follow(broker.hub.work(messages, 1 << 30, self.now_s))
+        broker.carry_out(broker.hub.work(messages, 1 << 30, self.now_s))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def around() -> Around:
 
 
 @pytest.fixture
-def make(context: zmq.Context[Socket], pumping: Pumping, around: Around) -> Callable[..., WorkingBroker]:
+def make(context: zmq.Context[Socket], implementation: Implementation, around: Around) -> Callable[..., WorkingBroker]:
     """Makes brokers on sockets of the test's own, which are bound at `inproc://frontend` and so on."""
 
     def make(device: Device = STREAMER, *, owned: bool = False, **options: Any) -> WorkingBroker:
@@ -63,9 +63,9 @@ def make(context: zmq.Context[Socket], pumping: Pumping, around: Around) -> Call
         frontend, backend = ports
         assert frontend is not None
         given: dict[str, Any] = {
-            "pumping": pumping,
+            "implementation": implementation,
             "prefixes": None,
-            "surroundings": around.surroundings,
+            "loop_access": around.loop_access,
             "gone": around.gone.append,
         }
         return WorkingBroker("b", device, frontend, backend, options.pop("capture", None), **{**given, **options})
@@ -133,18 +133,18 @@ def test_handler_is_called_on_its_own_route_alone(
 
 
 class Recorded:
-    """A pumping that is the Python one under another name, and writes down what it is asked to make."""
+    """A implementation that is the Python one under another name, and writes down what it is asked to make."""
 
     def __init__(self) -> None:
         self.hubs: list[tuple[Any, ...]] = []
         self.pumps: list[dict[str, Any]] = []
         self.sendings: list[tuple[Any, ...]] = []
-        self.pumping = replace(
+        self.implementation = replace(
             PYTHON,
             name="recorded",
             make_hub=self.make_hub,
             make_pump=self.make_pump,
-            make_sending=self.make_sending,
+            make_sender=self.make_sender,
         )
 
     def make_hub(self, *arguments: Any) -> Hub:
@@ -155,18 +155,18 @@ class Recorded:
         self.pumps.append({"source": source, "sink": sink, **options})
         return PYTHON.make_pump(source, sink, **options)
 
-    def make_sending(self, *arguments: Any) -> Any:
+    def make_sender(self, *arguments: Any) -> Any:
         self.sendings.append(arguments)
-        return PYTHON.make_sending(*arguments)
+        return PYTHON.make_sender(*arguments)
 
 
 # The hub of a broker with a handler is the Python one, whichever pump moves the messages of its other routes.
 def test_hub_is_the_pumps_unless_a_handler_is_called(make: Callable[..., WorkingBroker], around: Around) -> None:
     recorded = Recorded()
-    broker = make(QUEUE, pumping=recorded.pumping)
+    broker = make(QUEUE, implementation=recorded.implementation)
     ((owner, ready, sockets, guarded, flows),) = recorded.hubs
     assert (owner, ready, flows) == (broker, around.ready, broker.hub.flows)
-    assert sockets == (broker.frontend.plain, broker.backend.plain)
+    assert sockets == (broker.frontend.sync_socket, broker.backend.sync_socket)
     assert guarded is sockets  # a thousand brokers need not keep both
     assert len(recorded.pumps) == 2
 
@@ -179,21 +179,21 @@ def test_hub_of_a_handler_is_the_python_one_and_its_sending_the_pumps(
     capture = WorkingPort("capture", context.socket(zmq.PUB), owned=False)
     routes = (Route("frontend", "backend", lambda frames: frames), Route("backend", "frontend"))
     device = Device("half", zmq.DEALER, zmq.DEALER, routes, slow_peer=policy)
-    broker = make(device, pumping=recorded.pumping, capture=capture, prefixes=(b"there", b"back"))
+    broker = make(device, implementation=recorded.implementation, capture=capture, prefixes=(b"there", b"back"))
     assert (recorded.hubs, len(recorded.pumps)) == ([], 1)
-    assert recorded.sendings == [(broker.backend.plain, capture.plain, b"there", drop)]
+    assert recorded.sendings == [(broker.backend.sync_socket, capture.sync_socket, b"there", drop)]
 
 
 def test_capture_socket_is_guarded_too(make: Callable[..., WorkingBroker], context: zmq.Context[Socket]) -> None:
     recorded = Recorded()
     capture = WorkingPort("capture", context.socket(zmq.PUB), owned=False)
-    broker = make(QUEUE, pumping=recorded.pumping, capture=capture, prefixes=(b"there", b"back"))
+    broker = make(QUEUE, implementation=recorded.implementation, capture=capture, prefixes=(b"there", b"back"))
     ((_, _, sockets, guarded, _),) = recorded.hubs
-    assert sockets == (broker.frontend.plain, broker.backend.plain)
+    assert sockets == (broker.frontend.sync_socket, broker.backend.sync_socket)
     assert guarded == (broker.frontend.socket, broker.backend.socket, capture.socket)
     assert [(pump["capture"], pump["prefix"]) for pump in recorded.pumps] == [
-        (capture.plain, b"there"),
-        (capture.plain, b"back"),
+        (capture.sync_socket, b"there"),
+        (capture.sync_socket, b"back"),
     ]
 
 
@@ -202,7 +202,7 @@ def test_slow_peers_fare_as_the_device_says(make: Callable[..., WorkingBroker], 
     recorded = Recorded()
     make(
         Device("slow", zmq.PULL, zmq.ROUTER, (Route("frontend", "backend"),), slow_peer=policy),
-        pumping=recorded.pumping,
+        implementation=recorded.implementation,
     )
     assert [pump["drop_slow_peer"] for pump in recorded.pumps] == [drop]
 
@@ -228,8 +228,8 @@ def test_broker_that_cannot_be_watched_is_as_if_it_had_never_been(
         if place == 1:
             raise RuntimeError("no more")
 
-    surroundings = Surroundings(around.ready, watch_one, around.unwatched.append, around.later, lambda: 0.0)
-    broker = make(owned=owned, surroundings=surroundings)
+    loop_access = LoopAccess(around.ready, watch_one, around.unwatched.append, around.later, lambda: 0.0)
+    broker = make(owned=owned, loop_access=loop_access)
     with pytest.raises(RuntimeError, match="no more"):
         broker.start()
     assert (around.unwatched, around.ready) == ([broker.frontend], [])
@@ -247,7 +247,7 @@ def test_retries_are_twice_as_far_apart_each_time_up_to_a_bound(
     for number in range(12):
         flow.state = FlowState.RETRYING
         for _ in range(2):  # one timer is enough
-            broker.follow(RETRY)
+            broker.carry_out(RETRY)
         ((delay_s, retry),) = around.timers
         assert delay_s == min(0.0005 * 2**number, 0.02)
         assert (flow.armed, flow.retries) == (True, number + 1)
@@ -263,9 +263,9 @@ def test_only_flows_that_retry_are_retried(make: Callable[..., WorkingBroker], a
     broker = make(QUEUE)
     first, second = broker.hub.flows
     second.state = FlowState.RETRYING
-    broker.follow(0)
+    broker.carry_out(0)
     assert around.timers == []
-    broker.follow(RETRY)
+    broker.carry_out(RETRY)
     assert (first.armed, second.armed, len(around.timers)) == (False, True, 1)
 
 
@@ -275,7 +275,7 @@ def test_retry_that_comes_too_late_changes_nothing(
     broker = stalled(make, around, connect)
     (flow,) = broker.hub.flows
     flow.state = FlowState.RETRYING
-    broker.follow(RETRY)
+    broker.carry_out(RETRY)
     ((_, retry),) = around.timers
     broker.pause()
     around.ready.clear()
@@ -346,7 +346,7 @@ def test_broker_that_holds_nothing_is_removed_at_once(make: Callable[..., Workin
     assert broker.removed is removed
     assert broker.frontend.socket.closed
     assert broker.backend.socket.closed
-    for end in (broker.begin_removal, broker.end_removal, broker.look_alive):
+    for end in (broker.begin_removal, broker.end_removal, broker.check_alive):
         end()
     assert around.gone == [broker]
 
@@ -396,13 +396,13 @@ def test_time_that_is_over_leaves_what_is_held(
 
 def test_drained_hub_is_the_brokers_end(make: Callable[..., WorkingBroker], around: Around, connect: Connect) -> None:
     broker = stalled(make, around, connect)
-    broker.follow(DRAINED)
+    broker.carry_out(FLUSHED)
     assert (broker.state, around.gone) == ("removed", [broker])
 
 
 def test_closed_socket_is_a_failure_that_is_named(make: Callable[..., WorkingBroker], around: Around) -> None:
     broker = make()
-    broker.look_alive()
+    broker.check_alive()
     assert broker.state == "running"
     broker.backend.socket.close()
     broker.fail(zmq.ZMQError(zmq.ENOTSOCK))
@@ -419,7 +419,7 @@ def test_other_errors_are_failures_too(make: Callable[..., WorkingBroker]) -> No
     assert (broker.state, broker.error, broker.statistics().error) == ("failed", error, "Bad address")
 
 
-def test_end_of_the_context_is_an_orderly_end(pumping: Pumping, around: Around) -> None:
+def test_end_of_the_context_is_an_orderly_end(implementation: Implementation, around: Around) -> None:
     context: zmq.Context[Socket] = zmq.Context()
     producer, frontend, backend = (context.socket(kind) for kind in (zmq.PUSH, zmq.PULL, zmq.PUSH))
     frontend.bind("inproc://frontend")
@@ -431,9 +431,9 @@ def test_end_of_the_context_is_an_orderly_end(pumping: Pumping, around: Around) 
         WorkingPort("frontend", frontend, owned=False),
         WorkingPort("backend", backend, owned=False),
         None,
-        pumping=pumping,
+        implementation=implementation,
         prefixes=None,
-        surroundings=around.surroundings,
+        loop_access=around.loop_access,
         gone=around.gone.append,
     )
     around.work(broker)

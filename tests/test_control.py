@@ -668,7 +668,7 @@ def test_request_reaches_inproc_and_engines_that_connect(
     engine: Engine, tmp_path: Path, attached: str, asked: str
 ) -> None:
     server = attach(engine, attached.replace("#", f"{tmp_path}/control"))
-    socket = server._port.plain
+    socket = server._port.sync_socket
     descriptor = engine._calls.call(lambda: int(socket.getsockopt(zmq.FD)))
     try:
         context = engine.context if asked.startswith("inproc") else None

@@ -290,7 +290,7 @@ def test_libzmq_takes_what_is_let_pass_over_tcp(context: zmq.Context[Socket], te
         endpoint = one(text)
         port = open_port(
             context,
-            place=PLACE,
+            where=PLACE,
             name="frontend",
             socket_type=zmq.PULL,
             endpoints=[endpoint],
@@ -320,7 +320,7 @@ def test_libzmq_takes_what_is_let_pass_over_ipc(
         (endpoint,) = parse_endpoints(PLACE, [f"{'@' if bind else '>'}ipc://{tmp_path}/{name}"])
         port = open_port(
             context,
-            place=PLACE,
+            where=PLACE,
             name="frontend",
             socket_type=zmq.PULL,
             endpoints=[endpoint],
@@ -348,7 +348,7 @@ def test_what_libzmq_refuses_is_told(context: zmq.Context[Socket], text: str, ex
     def attempt() -> None:
         open_port(
             context,
-            place=PLACE,
+            where=PLACE,
             name="frontend",
             socket_type=zmq.PULL,
             endpoints=[endpoint],

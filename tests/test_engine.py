@@ -21,7 +21,7 @@ from pollbroker import (
     Route,
 )
 from pollbroker.broker import working_broker
-from pollbroker.pump import RETRY, FlowState, Pumping
+from pollbroker.pump import RETRY, FlowState, Implementation
 from pollbroker.working import RETRY_MOST_S
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
 
@@ -67,7 +67,7 @@ def test_reply_announced_during_a_send_is_not_slept_over(make_engine: MakeEngine
         client.send(b"request %d" % number)
         deadline = time.monotonic() + DEADLINE_MS / 1000
         while not client.poll(0):
-            asleep = not engine.step(20)
+            asleep = not engine.step(0.02)
             if asleep and worker.poll(0):
                 turn_until_idle(engine)  # the request is through; the reply must be, without any further event
                 assert client.poll(0), "the loop slept although a reply was there to read"
@@ -137,7 +137,7 @@ def test_room_announced_during_a_receive_is_not_slept_over(make_engine: MakeEngi
     while len(received) < 20:
         before = len(received)
         client.send(b"request")
-        engine.step(DEADLINE_MS)
+        engine.step(DEADLINE_MS / 1000)
         turn_until_idle(engine)
         assert worker.recv(zmq.DONTWAIT) == b"request"
         assert len(received) > before
@@ -272,7 +272,7 @@ def test_a_stalled_flow_sleeps(make_engine: MakeEngine, connect: Connect) -> Non
     assert engine.next_timer_s() is None
     turn_until_idle(engine)
     before = engine.statistics().turns
-    engine.step(200)  # asleep for all of it, though 99 messages wait at the source
+    engine.step(0.2)  # asleep for all of it, though 99 messages wait at the source
     assert engine.statistics().turns == before + 1
     assert (flow_of(engine, "s").received, flow_of(engine, "s").held) == (1, 1)
 
@@ -316,14 +316,14 @@ def test_xpub_nodrop_is_retried_by_a_timer_that_backs_off(make_engine: MakeEngin
             assert delay is not None, "nothing will ever wake this flow"
             delays.append(delay)
             turns = engine.statistics().turns
-            wait_until(lambda: engine.step(50) or flow_of(engine, "f").state != "retrying", engine=engine)
+            wait_until(lambda: engine.step(0.05) or flow_of(engine, "f").state != "retrying", engine=engine)
             wait_until(lambda: flow_of(engine, "f").state == "retrying", engine=engine)
             assert engine.statistics().turns - turns < 10
         assert max(delays) <= RETRY_MOST_S
         assert delays[-1] > RETRY_MOST_S / 2 > delays[0]
         received: list[bytes] = []
         while len(received) < 50:
-            engine.step(1)
+            engine.step(0.001)
             while subscriber.poll(0):
                 received.append(subscriber.recv())
         assert received == [b"%d" % number for number in range(50)]
@@ -349,7 +349,7 @@ def test_a_mandatory_router_with_one_slow_peer_waits_when_told_to(make_engine: M
     deadline = time.monotonic() + DEADLINE_MS / 1000
     while min(map(len, seen.values())) < 20:
         assert time.monotonic() < deadline
-        engine.step(1)
+        engine.step(0.001)
         for peer, messages in seen.items():
             while peer.poll(0):
                 messages.append(peer.recv())
@@ -457,7 +457,7 @@ def test_a_paused_broker_moves_nothing(make_engine: MakeEngine, connect: Connect
     assert not consumer.poll(0)
     assert (flow_of(engine, "s").received, flow_of(engine, "s").state) == (1, "paused")
     turns = engine.statistics().turns
-    engine.step(50)  # nor does it spin
+    engine.step(0.05)  # nor does it spin
     assert engine.statistics().turns == turns + 1
     engine.resume("s")
     turn_until_idle(engine)
@@ -472,7 +472,7 @@ def test_a_broker_paused_while_it_holds_a_message_keeps_it(make_engine: MakeEngi
     engine.pause("s")
     consumer = connect(zmq.PULL, backend)
     turn_until_idle(engine)
-    engine.step(20)
+    engine.step(0.02)
     assert not consumer.poll(0)
     assert flow_of(engine, "s").held == 1
     engine.resume("s")
@@ -544,7 +544,7 @@ def test_several_endpoints_bound_and_connected(engine: Engine, connect: Connect)
         assert consumer.recv() == b"%d" % number
 
 
-def test_the_end_of_its_own_context_ends_run(make_engine: MakeEngine, pumping: Pumping) -> None:
+def test_the_end_of_its_own_context_ends_run(make_engine: MakeEngine, implementation: Implementation) -> None:
     context: zmq.Context[Socket] = zmq.Context()
     engine = make_engine(context)
     broker = engine.add("q", QUEUE, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*")
@@ -563,7 +563,7 @@ def test_an_engine_that_is_stepped_can_be_stopped_and_still_sleeps(make_engine: 
     assert engine.stopping
     engine.step(0)  # hears the waker
     began_s = time.monotonic()
-    engine.step(50)
+    engine.step(0.05)
     assert time.monotonic() - began_s > 0.04
     engine.run()  # ends after its first turn
     assert not engine.stopping
@@ -710,7 +710,7 @@ def test_the_delay_of_a_retry_has_a_bound(make_engine: MakeEngine) -> None:
     turn_until_idle(engine)
     flow = working_broker(broker).hub.flows[0]
     flow.state, flow.retries = FlowState.RETRYING, 3000
-    working_broker(broker).follow(RETRY)
+    working_broker(broker).carry_out(RETRY)
     delay_s = engine.next_timer_s()
     assert delay_s is not None
     assert RETRY_MOST_S / 2 < delay_s <= RETRY_MOST_S
@@ -722,7 +722,7 @@ def test_reply_that_waits_for_a_client_is_dropped_when_the_last_client_leaves(
     make_engine: MakeEngine, connect: Connect
 ) -> None:
     engine = make_engine()
-    patient = Device("patient", QUEUE.frontend, QUEUE.backend, QUEUE.routes, QUEUE.frontend_options, slow_peer="wait")
+    waiting = Device("waiting", QUEUE.frontend, QUEUE.backend, QUEUE.routes, QUEUE.frontend_options, slow_peer="wait")
     client, worker = connect(zmq.DEALER, rcvhwm=1, routing_id=b"client"), connect(zmq.DEALER, sndhwm=0)
     frontend, backend = client.context.socket(zmq.ROUTER), client.context.socket(zmq.DEALER)
     frontend.router_mandatory = 1
@@ -731,7 +731,7 @@ def test_reply_that_waits_for_a_client_is_dropped_when_the_last_client_leaves(
     backend.bind("inproc://backend")
     client.connect("inproc://frontend")
     worker.connect("inproc://backend")
-    engine.register(frontend, backend, patient, name="q")
+    engine.register(frontend, backend, waiting, name="q")
     turn_until_idle(engine)
     for _ in range(5):
         worker.send_multipart([b"client", b"reply"])
@@ -751,7 +751,7 @@ def test_reply_that_waits_for_a_client_is_dropped_when_the_last_client_leaves(
 # Who waits for a DEALER's room is told of it: a timer would only wake an idle engine.
 def test_only_what_waits_for_a_client_is_tried_by_a_timer(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
-    patient = Device("patient", QUEUE.frontend, QUEUE.backend, QUEUE.routes, QUEUE.frontend_options, slow_peer="wait")
+    waiting = Device("waiting", QUEUE.frontend, QUEUE.backend, QUEUE.routes, QUEUE.frontend_options, slow_peer="wait")
     client, worker = connect(zmq.DEALER, rcvhwm=1, routing_id=b"client"), connect(zmq.DEALER, sndhwm=0)
     frontend, backend = client.context.socket(zmq.ROUTER), client.context.socket(zmq.DEALER)
     frontend.router_mandatory = 1
@@ -759,7 +759,7 @@ def test_only_what_waits_for_a_client_is_tried_by_a_timer(make_engine: MakeEngin
     frontend.bind("inproc://frontend")
     backend.bind("inproc://backend")
     client.connect("inproc://frontend")
-    broker = engine.register(frontend, backend, patient, name="q")
+    broker = engine.register(frontend, backend, waiting, name="q")
     turn_until_idle(engine)
     client.send(b"request")
     wait_until(lambda: flow_of(engine, "q").state == "stalled", engine=engine)

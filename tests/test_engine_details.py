@@ -23,7 +23,7 @@ from pollbroker import QUEUE, STREAMER, ConfigError, Device, EndpointError, Engi
 from pollbroker.broker import working_broker
 from pollbroker.calls import Calls
 from pollbroker.opening import ReleasedAddresses
-from pollbroker.pump import choose_pumping
+from pollbroker.pump import choose_implementation
 from pollbroker.statistics import FlowStatistics
 from pollbroker.timers import Timers
 from pollbroker.working import BrokerState
@@ -111,7 +111,7 @@ def test_step_sleeps_as_long_as_it_is_told_and_no_timer_is_due(make_engine: Make
 
     def asked(*timeout_ms: int | None) -> int | None:
         poller.asked.clear()
-        engine.step(*timeout_ms)
+        engine.step(*(None if one is None else one / 1000 for one in timeout_ms))
         (sleep_ms,) = poller.asked
         return sleep_ms
 
@@ -134,7 +134,7 @@ def test_step_does_not_sleep_with_work_left(make_engine: MakeEngine) -> None:
     engine.add("a", STREAMER, frontend="inproc://in", backend="inproc://out")
     assert engine.next_timer_s() == 0.0
     poller.asked.clear()
-    engine.step(1000)
+    engine.step(1.0)
     assert poller.asked == [0]
     rest(engine)
     assert engine.next_timer_s() is None
@@ -953,9 +953,9 @@ def test_wake_ups_without_number_are_one() -> None:
     calls = Calls(lambda: None)
     for _ in range(20_000):  # more than a socket's buffer holds
         calls.wake()
-    calls.hush()
+    calls.drain_waker()
     calls.wake()
-    calls.hush()
+    calls.drain_waker()
     calls.close()
 
 
@@ -998,12 +998,12 @@ def test_brokers_and_ports_show_what_they_are(make_engine: MakeEngine, context: 
 def test_missing_native_pump_is_told_if_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POLLBROKER_PUMP", raising=False)
     monkeypatch.setitem(sys.modules, "pollbroker.pump.native", None)
-    assert choose_pumping().name == "python"
+    assert choose_implementation().name == "python"
     with pytest.raises(ConfigError, match=r"^pump: the native pump cannot be loaded here: "):
-        choose_pumping("native")
+        choose_implementation("native")
     monkeypatch.setenv("POLLBROKER_PUMP", "native")
     with pytest.raises(ConfigError, match=r"^POLLBROKER_PUMP: the native pump cannot be loaded here: "):
-        choose_pumping()
+        choose_implementation()
 
 
 def test_own_handler_cannot_steer_and_is_told_what_can(make_engine: MakeEngine, connect: Connect) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker.pump import EMPTY, FULL, LIMIT, Hub, Pumping
-from pollbroker.pump.contract import DRAINED, RETRY, FlowState
+from pollbroker.pump import EMPTY, FULL, LIMIT, Hub, Implementation
+from pollbroker.pump.contract import FLUSHED, RETRY, FlowState
 from pollbroker.pump.sending import DROPPED, REFUSED, SENT
 from pollbroker.waiting import NestedWaiter
 from tests.conftest import MakeEngine, Socket, wait_until
@@ -58,18 +58,20 @@ class Stand:
     of flow 0.
     """
 
-    def __init__(self, context: zmq.Context[Socket], pumping: Pumping, flows: int = 1, **places: Socket) -> None:
+    def __init__(
+        self, context: zmq.Context[Socket], implementation: Implementation, flows: int = 1, **places: Socket
+    ) -> None:
         self.inputs = [Pipe(context) for _ in range(flows)]
         self.outputs = [Pipe(context) for _ in range(flows)]
         self.ready: list[Any] = []
         self.guard = context.socket(zmq.PAIR)
         made = [
-            pumping.make_flow(pumping.make_pump(taken.open(), given.push), i, 1 - i)
+            implementation.make_flow(implementation.make_pump(taken.open(), given.push), i, 1 - i)
             for i, (taken, given) in enumerate(zip(self.inputs, self.outputs, strict=True))
         ]
         self.flow = made[0]
         sockets = (places.get("port_0", self.inputs[0].open()), places.get("port_1", self.outputs[0].push))
-        self.hub = pumping.make_hub(self, self.ready, sockets, (self.guard,), tuple(made))
+        self.hub = implementation.make_hub(self, self.ready, sockets, (self.guard,), tuple(made))
 
     def work(self, now_s: float = 0.0, messages: int = MANY, size: int = MANY) -> int:
         """What the loop does: take it from the list, and let it work."""
@@ -88,8 +90,10 @@ def received(socket: Socket) -> list[list[bytes]]:
     return taken
 
 
-def test_a_source_at_which_a_flow_waits_is_settled_by_work(context: zmq.Context[Socket], pumping: Pumping) -> None:
-    stand = Stand(context, pumping)
+def test_a_source_at_which_a_flow_waits_is_settled_by_work(
+    context: zmq.Context[Socket], implementation: Implementation
+) -> None:
+    stand = Stand(context, implementation)
     assert stand.work() == 0
     assert (stand.states, stand.ready) == ([FlowState.WAITING], [])
     stand.inputs[0].give(b"come meanwhile")
@@ -99,11 +103,11 @@ def test_a_source_at_which_a_flow_waits_is_settled_by_work(context: zmq.Context[
 
 @pytest.mark.parametrize("touched", [False, True])
 def test_a_source_that_was_read_dry_is_settled_if_something_was_sent_on_it_since(
-    context: zmq.Context[Socket], pumping: Pumping, touched: bool
+    context: zmq.Context[Socket], implementation: Implementation, touched: bool
 ) -> None:
     said = Pipe(context)
     said.give(b"announced during the send")
-    stand = Stand(context, pumping, 2, port_0=said.open())
+    stand = Stand(context, implementation, 2, port_0=said.open())
     back = stand.outputs[1].open()
     if touched:
         stand.inputs[1].give(b"back")
@@ -112,8 +116,10 @@ def test_a_source_that_was_read_dry_is_settled_if_something_was_sent_on_it_since
     assert stand.flow.state == (FlowState.READY if touched else FlowState.WAITING)
 
 
-def test_a_sink_at_which_a_flow_is_stalled_is_settled_by_work(context: zmq.Context[Socket], pumping: Pumping) -> None:
-    stand = Stand(context, pumping)
+def test_a_sink_at_which_a_flow_is_stalled_is_settled_by_work(
+    context: zmq.Context[Socket], implementation: Implementation
+) -> None:
+    stand = Stand(context, implementation)
     stand.inputs[0].give(b"held")
     assert stand.work() == 0
     assert (stand.states, stand.ready) == ([FlowState.STALLED], [])
@@ -124,16 +130,16 @@ def test_a_sink_at_which_a_flow_is_stalled_is_settled_by_work(context: zmq.Conte
 
 @pytest.mark.parametrize("limit", [1, MANY])
 def test_a_draining_flow_sends_what_it_holds_and_ends(
-    context: zmq.Context[Socket], pumping: Pumping, limit: int
+    context: zmq.Context[Socket], implementation: Implementation, limit: int
 ) -> None:
-    stand = Stand(context, pumping)
+    stand = Stand(context, implementation)
     stand.inputs[0].give(b"held")
     stand.inputs[0].give(b"left in the source")
     assert stand.work() == 0
-    stand.hub.draining = True
+    stand.hub.flushing = True
     sink = stand.outputs[0].open()
     assert stand.work() == 0  # there is room
-    assert stand.work(0.0, limit, limit) == DRAINED
+    assert stand.work(0.0, limit, limit) == FLUSHED
     assert (stand.states, stand.ready, stand.flow.pump.received) == ([FlowState.ENDED], [], 1)
     assert received(sink) == [[b"held"]]
 
@@ -141,14 +147,16 @@ def test_a_draining_flow_sends_what_it_holds_and_ends(
 class Refusing(Stand):
     """A flow that holds a message, whose sink says what the test wants and refuses all the same."""
 
-    def __init__(self, context: zmq.Context[Socket], pumping: Pumping) -> None:
+    def __init__(self, context: zmq.Context[Socket], implementation: Implementation) -> None:
         self.said = Pipe(context, hwm=1)
-        super().__init__(context, pumping, port_1=self.said.push)
+        super().__init__(context, implementation, port_1=self.said.push)
         self.inputs[0].give(b"held")
 
 
-def test_a_sink_that_says_room_and_refuses_is_believed_once(context: zmq.Context[Socket], pumping: Pumping) -> None:
-    stand = Refusing(context, pumping)
+def test_a_sink_that_says_room_and_refuses_is_believed_once(
+    context: zmq.Context[Socket], implementation: Implementation
+) -> None:
+    stand = Refusing(context, implementation)
     stand.said.open()
     assert (stand.work(), stand.states, stand.ready) == (0, [FlowState.READY], [stand.hub])
     assert (stand.work(), stand.states, stand.ready) == (RETRY, [FlowState.RETRYING], [])
@@ -190,17 +198,19 @@ def believed_again_for_a_resumption(stand: Refusing) -> None:
     ],
 )
 def test_a_sink_that_refused_is_believed_again(
-    context: zmq.Context[Socket], pumping: Pumping, cause: Callable[[Refusing], None]
+    context: zmq.Context[Socket], implementation: Implementation, cause: Callable[[Refusing], None]
 ) -> None:
-    stand = Refusing(context, pumping)
+    stand = Refusing(context, implementation)
     stand.said.open()
     assert (stand.work(), stand.states) == (0, [FlowState.READY])  # believed once
     cause(stand)
     assert stand.states == [FlowState.READY]
 
 
-def test_retries_are_counted_anew_when_a_message_has_moved(context: zmq.Context[Socket], pumping: Pumping) -> None:
-    stand = Refusing(context, pumping)
+def test_retries_are_counted_anew_when_a_message_has_moved(
+    context: zmq.Context[Socket], implementation: Implementation
+) -> None:
+    stand = Refusing(context, implementation)
     stand.work()
     stand.flow.retries = 3
     stand.flow.resume()
@@ -224,27 +234,27 @@ def test_retries_are_counted_anew_when_a_message_has_moved(context: zmq.Context[
     ],
 )
 def test_a_port_is_watched_for_what_can_wake_its_flow(
-    context: zmq.Context[Socket], pumping: Pumping, state: FlowState, interest: tuple[int, int]
+    context: zmq.Context[Socket], implementation: Implementation, state: FlowState, interest: tuple[int, int]
 ) -> None:
-    stand = Stand(context, pumping)
+    stand = Stand(context, implementation)
     stand.flow.state = state
     assert (stand.hub.interest(0), stand.hub.interest(1)) == interest
 
 
-def test_an_ended_hub_touches_nothing(context: zmq.Context[Socket], pumping: Pumping) -> None:
-    stand = Stand(context, pumping)
+def test_an_ended_hub_touches_nothing(context: zmq.Context[Socket], implementation: Implementation) -> None:
+    stand = Stand(context, implementation)
     stand.hub.end(0.0)
     stand.guard.close()
     assert (stand.work(), stand.hub.wake(0), stand.hub.wake(1)) == (0, 0, 0)
-    stand.hub.draining = True
+    stand.hub.flushing = True
     assert (stand.work(), stand.hub.wake(0), stand.hub.wake(1)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("touch", [lambda hub: hub.work(1, 1, 0.0), lambda hub: hub.wake(0), lambda hub: hub.wake(1)])
 def test_a_closed_socket_is_found_before_anything_is_touched(
-    context: zmq.Context[Socket], pumping: Pumping, touch: Callable[[Hub], int]
+    context: zmq.Context[Socket], implementation: Implementation, touch: Callable[[Hub], int]
 ) -> None:
-    stand = Stand(context, pumping)
+    stand = Stand(context, implementation)
     stand.inputs[0].give(b"1")
     stand.guard.close()
     with pytest.raises(zmq.ZMQError) as raised:
@@ -253,19 +263,21 @@ def test_a_closed_socket_is_found_before_anything_is_touched(
     assert (stand.flow.pump.received, stand.ready) == (0, [])
 
 
-def test_a_hub_is_on_the_list_once_and_again_after_its_work(context: zmq.Context[Socket], pumping: Pumping) -> None:
-    stand = Stand(context, pumping)
+def test_a_hub_is_on_the_list_once_and_again_after_its_work(
+    context: zmq.Context[Socket], implementation: Implementation
+) -> None:
+    stand = Stand(context, implementation)
     for _ in range(2):
         for _ in range(2):
-            stand.hub.rouse()
+            stand.hub.schedule()
             stand.hub.wake(0)
         assert stand.ready == [stand.hub]
         stand.work()
         assert stand.ready == []
 
 
-def test_stalls_and_their_time_are_counted(context: zmq.Context[Socket], pumping: Pumping) -> None:
-    stand = Stand(context, pumping)
+def test_stalls_and_their_time_are_counted(context: zmq.Context[Socket], implementation: Implementation) -> None:
+    stand = Stand(context, implementation)
     flow = stand.flow
     stand.inputs[0].give(b"held")
     stand.work(10.0)
@@ -284,16 +296,16 @@ def test_stalls_and_their_time_are_counted(context: zmq.Context[Socket], pumping
     assert (flow.stalls, flow.stalled_s(50.0)) == (2, 7.0)
 
 
-def test_the_end_of_a_flow_ends_its_stall(context: zmq.Context[Socket], pumping: Pumping) -> None:
-    stand = Stand(context, pumping)
+def test_the_end_of_a_flow_ends_its_stall(context: zmq.Context[Socket], implementation: Implementation) -> None:
+    stand = Stand(context, implementation)
     stand.inputs[0].give(b"held")
     stand.work(10.0)
     stand.hub.end(12.0)
     assert stand.flow.stalled_s(20.0) == 2.0
 
 
-def test_a_held_message_counts_against_the_limit(context: zmq.Context[Socket], pumping: Pumping) -> None:
-    stand = Stand(context, pumping)
+def test_a_held_message_counts_against_the_limit(context: zmq.Context[Socket], implementation: Implementation) -> None:
+    stand = Stand(context, implementation)
     pump = stand.flow.pump
     for _ in range(3):
         stand.inputs[0].give(b"x" * 10)
@@ -305,23 +317,23 @@ def test_a_held_message_counts_against_the_limit(context: zmq.Context[Socket], p
     assert pump.sent == 3
 
 
-def test_a_sending_says_what_became_of_a_message(context: zmq.Context[Socket], pumping: Pumping) -> None:
+def test_a_sending_says_what_became_of_a_message(context: zmq.Context[Socket], implementation: Implementation) -> None:
     pipe = Pipe(context)
-    sending = pumping.make_sending(pipe.push, None, None, True)
-    assert (sending.send([b"1", b"2", b"3"]), sending.sent) == (REFUSED, 0)
+    sender = implementation.make_sender(pipe.push, None, None, True)
+    assert (sender.send([b"1", b"2", b"3"]), sender.sent) == (REFUSED, 0)
     pull = pipe.open()
-    assert (sending.send([b"1", b"2", b"3"]), sending.sent) == (SENT, 1)
-    assert (sending.send([b"4"]), sending.sent) == (SENT, 2)
+    assert (sender.send([b"1", b"2", b"3"]), sender.sent) == (SENT, 1)
+    assert (sender.send([b"4"]), sender.sent) == (SENT, 2)
     assert received(pull) == [[b"1", b"2", b"3"], [b"4"]]
     router = context.socket(zmq.ROUTER)
     router.router_mandatory = 1
-    sending = pumping.make_sending(router, None, None, True)
-    assert (sending.send([b"nobody", b"1"]), sending.sent) == (DROPPED, 0)
+    sender = implementation.make_sender(router, None, None, True)
+    assert (sender.send([b"nobody", b"1"]), sender.sent) == (DROPPED, 0)
 
 
-def test_a_receiver_gives_whole_messages(context: zmq.Context[Socket], pumping: Pumping) -> None:
+def test_a_receiver_gives_whole_messages(context: zmq.Context[Socket], implementation: Implementation) -> None:
     pipe = Pipe(context)
-    receive = pumping.make_receiver(pipe.open())
+    receive = implementation.make_receiver(pipe.open())
     pipe.give(b"1", b"", b"2")
     pipe.give(b"3")
     assert [receive(), receive(), receive()] == [[b"1", b"", b"2"], [b"3"], None]
@@ -357,11 +369,11 @@ def descriptors() -> Iterator[Callable[[], int]]:
 
 
 @pytest.fixture
-def make_waiter(pumping: Pumping) -> Iterator[Callable[..., NestedWaiter]]:
+def make_waiter(implementation: Implementation) -> Iterator[Callable[..., NestedWaiter]]:
     made: list[NestedWaiter] = []
 
     def make(spin_s: float = 0.0) -> NestedWaiter:
-        made.append(NestedWaiter(CountingPoller(), pumping, spin_s))
+        made.append(NestedWaiter(CountingPoller(), implementation, spin_s))
         return made[-1]
 
     yield make
@@ -371,7 +383,7 @@ def make_waiter(pumping: Pumping) -> Iterator[Callable[..., NestedWaiter]]:
 
 @pytest.mark.parametrize("timeout_ms", [0, None])
 @pytest.mark.parametrize(
-    ("port", "state", "rung", "roused"),
+    ("port", "state", "rung", "scheduled"),
     [
         (0, FlowState.WAITING, 0, True),
         (0, FlowState.READY, 0, True),
@@ -383,16 +395,16 @@ def make_waiter(pumping: Pumping) -> Iterator[Callable[..., NestedWaiter]]:
 )
 def test_a_bell_wakes_its_hub(
     context: zmq.Context[Socket],
-    pumping: Pumping,
+    implementation: Implementation,
     make_waiter: Callable[..., NestedWaiter],
     descriptors: Callable[[], int],
     timeout_ms: int | None,
     port: int,
     state: FlowState,
     rung: int,
-    roused: bool,
+    scheduled: bool,
 ) -> None:
-    stand = Stand(context, pumping)
+    stand = Stand(context, implementation)
     stand.outputs[0].open()
     stand.flow.state = state
     calls: list[tuple[Hub, int]] = []
@@ -402,12 +414,12 @@ def test_a_bell_wakes_its_hub(
         hub.wake(place)
 
     waiter = make_waiter()
-    waiter.add(descriptors(), stand.hub.bell(port, wake))
+    waiter.add(descriptors(), stand.hub.on_ready(port, wake))
     others: list[int] = []
     waiter.add(descriptors(), lambda: others.append(1))
     for ring in waiter.wait(timeout_ms):
         ring()
-    assert stand.ready == ([stand.hub] if roused else [])
+    assert stand.ready == ([stand.hub] if scheduled else [])
     assert len(calls) >= rung  # a native collector may see to a source by itself
     assert all(call == (stand.hub, port) for call in calls)
     assert others == [1]

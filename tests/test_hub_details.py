@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker.pump import Hub, Pumping, choose_pumping
-from pollbroker.pump.contract import DRAINED, FlowState
+from pollbroker.pump import Hub, Implementation, choose_implementation
+from pollbroker.pump.contract import FLUSHED, FlowState
 from tests.conftest import Socket
 from tests.test_hub import MANY, Pipe, Stand, received
 
 
 # Flow 0 has read port 0 dry; flow 1 then sends there what it has held since before, and finds nothing new to receive.
 def test_a_held_message_that_is_sent_unsettles_the_socket_that_was_read_dry(
-    context: zmq.Context[Socket], pumping: Pumping
+    context: zmq.Context[Socket], implementation: Implementation
 ) -> None:
     said = Pipe(context)
-    stand = Stand(context, pumping, 2, port_0=said.open())
+    stand = Stand(context, implementation, 2, port_0=said.open())
     stand.inputs[1].give(b"back")
     assert stand.work() == 0
     assert stand.states == [FlowState.WAITING, FlowState.STALLED]
@@ -30,9 +30,11 @@ def test_a_held_message_that_is_sent_unsettles_the_socket_that_was_read_dry(
     assert (stand.flow.state, stand.ready) == (FlowState.READY, [stand.hub])
 
 
-def test_a_message_that_is_refused_unsettles_its_sink_too(context: zmq.Context[Socket], pumping: Pumping) -> None:
+def test_a_message_that_is_refused_unsettles_its_sink_too(
+    context: zmq.Context[Socket], implementation: Implementation
+) -> None:
     said = Pipe(context)
-    stand = Stand(context, pumping, 2, port_0=said.open())
+    stand = Stand(context, implementation, 2, port_0=said.open())
     stand.work()
     said.give(b"announced during the send")
     stand.inputs[1].give(b"refused")
@@ -43,8 +45,10 @@ def test_a_message_that_is_refused_unsettles_its_sink_too(context: zmq.Context[S
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_each_flow_is_woken_at_its_own_port(context: zmq.Context[Socket], pumping: Pumping, place: int) -> None:
-    stand = Stand(context, pumping, 2)
+def test_each_flow_is_woken_at_its_own_port(
+    context: zmq.Context[Socket], implementation: Implementation, place: int
+) -> None:
+    stand = Stand(context, implementation, 2)
     stand.work()
     assert stand.states == [FlowState.WAITING] * 2
     assert stand.hub.wake(place) == 0
@@ -55,8 +59,8 @@ def test_each_flow_is_woken_at_its_own_port(context: zmq.Context[Socket], pumpin
     assert stand.hub.interest(1 - place) == zmq.POLLIN
 
 
-def test_a_paused_flow_is_not_woken(context: zmq.Context[Socket], pumping: Pumping) -> None:
-    stand = Stand(context, pumping)
+def test_a_paused_flow_is_not_woken(context: zmq.Context[Socket], implementation: Implementation) -> None:
+    stand = Stand(context, implementation)
     stand.work()
     stand.flow.pause(0.0)
     stand.inputs[0].give(b"1")
@@ -67,12 +71,12 @@ def test_a_paused_flow_is_not_woken(context: zmq.Context[Socket], pumping: Pumpi
 
 
 def test_a_flow_that_moved_and_is_refused_again_begins_a_new_stall(
-    context: zmq.Context[Socket], pumping: Pumping
+    context: zmq.Context[Socket], implementation: Implementation
 ) -> None:
-    stand = Stand(context, pumping)
+    stand = Stand(context, implementation)
     narrow = Pipe(context, hwm=1)
-    flow = pumping.make_flow(pumping.make_pump(stand.inputs[0].open(), narrow.push), 0, 1)
-    hub = pumping.make_hub(stand, stand.ready, (stand.inputs[0].open(), narrow.push), (), (flow,))
+    flow = implementation.make_flow(implementation.make_pump(stand.inputs[0].open(), narrow.push), 0, 1)
+    hub = implementation.make_hub(stand, stand.ready, (stand.inputs[0].open(), narrow.push), (), (flow,))
     for _ in range(9):
         stand.inputs[0].give(b"1")
     hub.work(MANY, MANY, 10.0)
@@ -87,15 +91,17 @@ def test_a_flow_that_moved_and_is_refused_again_begins_a_new_stall(
 
 
 # An empty message spends nothing of a limit in bytes.
-def test_a_draining_flow_takes_no_more_after_an_empty_message(context: zmq.Context[Socket], pumping: Pumping) -> None:
-    stand = Stand(context, pumping)
+def test_a_draining_flow_takes_no_more_after_an_empty_message(
+    context: zmq.Context[Socket], implementation: Implementation
+) -> None:
+    stand = Stand(context, implementation)
     stand.inputs[0].give(b"")
     stand.inputs[0].give(b"left in the source")
     stand.work()
-    stand.hub.draining = True
+    stand.hub.flushing = True
     stand.outputs[0].open()
     stand.flow.resume()
-    assert stand.work() == DRAINED
+    assert stand.work() == FLUSHED
     assert (stand.flow.pump.received, stand.flow.pump.sent) == (1, 1)
 
 
@@ -115,7 +121,7 @@ class Asked:
 def test_only_what_somebody_waits_for_is_settled(context: zmq.Context[Socket]) -> None:
     source, sink = Asked(), Asked()
     places: Any = {"port_0": source, "port_1": sink}
-    stand = Stand(context, choose_pumping("python"), **places)
+    stand = Stand(context, choose_implementation("python"), **places)
     for _ in range(3):
         stand.inputs[0].give(b"1")
     stand.work(0.0, 1)  # refused: it waits for the sink
@@ -142,9 +148,9 @@ def test_only_what_somebody_waits_for_is_settled(context: zmq.Context[Socket]) -
     ],
 )
 def test_a_port_is_watched_for_both_of_its_flows(
-    context: zmq.Context[Socket], pumping: Pumping, states: tuple[int, int], interests: tuple[int, int]
+    context: zmq.Context[Socket], implementation: Implementation, states: tuple[int, int], interests: tuple[int, int]
 ) -> None:
-    stand = Stand(context, pumping, 2)
+    stand = Stand(context, implementation, 2)
     for flow, state in zip(stand.hub.flows, states, strict=True):
         flow.state = state
     assert (stand.hub.interest(0), stand.hub.interest(1)) == interests
@@ -154,12 +160,12 @@ def test_a_port_is_watched_for_both_of_its_flows(
 @pytest.mark.parametrize("closed", [0, 1, 2])
 @pytest.mark.parametrize("touch", [lambda hub: hub.work(MANY, MANY, 0.0), lambda hub: hub.wake(0)])
 def test_every_guarded_socket_is_looked_at(
-    context: zmq.Context[Socket], pumping: Pumping, closed: int, touch: Callable[[Hub], int]
+    context: zmq.Context[Socket], implementation: Implementation, closed: int, touch: Callable[[Hub], int]
 ) -> None:
-    stand = Stand(context, pumping)
+    stand = Stand(context, implementation)
     guarded = tuple(context.socket(zmq.PAIR) for _ in range(3))
     sockets = (stand.inputs[0].open(), stand.outputs[0].push)
-    hub = pumping.make_hub(stand, stand.ready, sockets, guarded, tuple(stand.hub.flows))
+    hub = implementation.make_hub(stand, stand.ready, sockets, guarded, tuple(stand.hub.flows))
     stand.inputs[0].give(b"1")
     guarded[closed].close()
     with pytest.raises(zmq.ZMQError) as raised:

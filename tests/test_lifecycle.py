@@ -210,16 +210,16 @@ def test_close_at_once_after_start(make_engine: MakeEngine) -> None:
             pass
 
 
-def test_block_stops_and_closes(connect: Connect, pumping: Any, waiter: str) -> None:
-    with Engine(pump=pumping.name, waiter=waiter) as engine:
+def test_block_stops_and_closes(connect: Connect, implementation: Any, waiter: str) -> None:
+    with Engine(pump=implementation.name, waiter=waiter) as engine:
         Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY)).check()
     with pytest.raises(EngineError, match=r"^the engine is closed"):
         engine.statistics()
-    with pytest.raises(ZeroDivisionError), Engine(pump=pumping.name, waiter=waiter) as engine:
+    with pytest.raises(ZeroDivisionError), Engine(pump=implementation.name, waiter=waiter) as engine:
         raise ZeroDivisionError
     with pytest.raises(EngineError, match=r"^the engine is closed"), engine:
         raise AssertionError("a closed engine was entered")
-    with Engine(pump=pumping.name, waiter=waiter) as engine:
+    with Engine(pump=implementation.name, waiter=waiter) as engine:
         engine.close()
 
 
@@ -388,7 +388,7 @@ def test_own_context_is_terminated_and_anothers_is_not(make_engine: MakeEngine) 
     assert engine.context.closed
 
 
-def test_engine_gives_its_descriptors_back(pumping: Any, waiter: str) -> None:
+def test_engine_gives_its_descriptors_back(implementation: Any, waiter: str) -> None:
     script = """
         import os, sys
         from pollbroker import Engine, STREAMER, EngineError
@@ -408,14 +408,14 @@ def test_engine_gives_its_descriptors_back(pumping: Any, waiter: str) -> None:
         assert descriptors() == before, (before, descriptors())
         print("none left")
     """
-    assert run_apart(script, pumping.name, waiter) == "none left\n"
+    assert run_apart(script, implementation.name, waiter) == "none left\n"
 
 
 # -- fork -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_fork_cannot_use_the_engine_and_the_parent_goes_on(pumping: Any, waiter: str) -> None:
+def test_fork_cannot_use_the_engine_and_the_parent_goes_on(implementation: Any, waiter: str) -> None:
     script = """
         import os, sys, warnings, zmq
         from pollbroker import Engine, EngineError, STREAMER
@@ -468,7 +468,7 @@ def test_fork_cannot_use_the_engine_and_the_parent_goes_on(pumping: Any, waiter:
         engine.close()
         print("parent went on")
     """
-    assert run_apart(script, pumping.name, waiter) == "parent went on\n"
+    assert run_apart(script, implementation.name, waiter) == "parent went on\n"
 
 
 # -- calls from other threads -----------------------------------------------------------------------------------------
@@ -640,7 +640,7 @@ def test_interrupt_in_a_handler_leaves_the_account_balanced(make_engine: MakeEng
 
 
 @pytest.mark.skipif(not hasattr(signal, "raise_signal"), reason="needs signals")
-def test_ctrl_c_ends_run_and_another_run_goes_on(pumping: Any, waiter: str) -> None:
+def test_ctrl_c_ends_run_and_another_run_goes_on(implementation: Any, waiter: str) -> None:
     script = """
         import os, signal, sys, threading, time, zmq
         from pollbroker import Engine, STREAMER
@@ -696,7 +696,7 @@ def test_ctrl_c_ends_run_and_another_run_goes_on(pumping: Any, waiter: str) -> N
         engine.close()
         print("went on")
     """
-    assert run_apart(script, pumping.name, waiter) == "went on\n"
+    assert run_apart(script, implementation.name, waiter) == "went on\n"
 
 
 # -- brokers come and go ----------------------------------------------------------------------------------------------
@@ -1061,7 +1061,7 @@ def test_reader_may_remove_itself_and_others(
         writer.send(b"x")
         engine.add_reader(reader.fileno(), remove_all, index)
     for _ in range(5):
-        engine.step(1)
+        engine.step(0.001)
     assert len(called) == 1
 
 
@@ -1232,9 +1232,9 @@ def test_timer_comes_in_time_while_the_engine_sleeps(engine: Engine) -> None:
 # -- driven from outside ----------------------------------------------------------------------------------------------
 
 
-def test_asyncio_drives_the_engine(pumping: Any, connect: Connect) -> None:
+def test_asyncio_drives_the_engine(implementation: Any, connect: Connect) -> None:
     """Woken by its descriptor, and for its timers, and at no other time."""
-    with contextlib.closing(Engine(pump=pumping.name, waiter="nested")) as engine:
+    with contextlib.closing(Engine(pump=implementation.name, waiter="nested")) as engine:
         peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
         came: list[str] = []
 
@@ -1271,8 +1271,8 @@ def test_asyncio_drives_the_engine(pumping: Any, connect: Connect) -> None:
         asyncio.run(drive())
 
 
-def test_select_drives_the_engine(pumping: Any, connect: Connect) -> None:
-    with contextlib.closing(Engine(pump=pumping.name, waiter="nested")) as engine:
+def test_select_drives_the_engine(implementation: Any, connect: Connect) -> None:
+    with contextlib.closing(Engine(pump=implementation.name, waiter="nested")) as engine:
         peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
         done = threading.Event()
 
@@ -1289,8 +1289,8 @@ def test_select_drives_the_engine(pumping: Any, connect: Connect) -> None:
                 engine.step()
 
 
-def test_poller_drives_the_engine(pumping: Any, connect: Connect) -> None:
-    with contextlib.closing(Engine(pump=pumping.name, waiter="nested")) as engine:
+def test_poller_drives_the_engine(implementation: Any, connect: Connect) -> None:
+    with contextlib.closing(Engine(pump=implementation.name, waiter="nested")) as engine:
         peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
         poller = zmq.Poller()
         poller.register(engine.fileno(), zmq.POLLIN)
@@ -1303,8 +1303,8 @@ def test_poller_drives_the_engine(pumping: Any, connect: Connect) -> None:
             assert peers.pull.recv() == b"%d" % number
 
 
-def test_flat_waiter_has_no_descriptor(pumping: Any) -> None:
-    with contextlib.closing(Engine(pump=pumping.name, waiter="flat")) as engine:
+def test_flat_waiter_has_no_descriptor(implementation: Any) -> None:
+    with contextlib.closing(Engine(pump=implementation.name, waiter="flat")) as engine:
         with pytest.raises(EngineError, match="the flat waiter has no descriptor"):
             engine.fileno()
         engine.step()
@@ -1320,7 +1320,7 @@ def test_step_says_whether_there_is_more(make_engine: MakeEngine) -> None:
         pass
     for _ in range(35):
         push.send(b"x")
-    wait_until(lambda: engine.step(1) is True)
+    wait_until(lambda: engine.step(0.001) is True)
     steps = 1
     while engine.step():
         steps += 1

@@ -126,7 +126,7 @@ def test_process_without_descriptors_left_is_told() -> None:
 
 def test_type_of_socket_that_libzmq_does_not_have_is_told(context: zmq.Context[Socket]) -> None:
     with pytest.raises(EngineError) as raised:
-        open_port(context, place="here", name="frontend", socket_type=99, endpoints=(), options=())
+        open_port(context, where="here", name="frontend", socket_type=99, endpoints=(), options=())
     assert str(raised.value) == (
         f"here: cannot open a socket: this libzmq ({zmq.zmq_version()}) has no sockets of the type 99"
     )

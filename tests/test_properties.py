@@ -108,7 +108,7 @@ class Stage:
                 quiet = 0
             next_s = self.engine.next_timer_s()
             if next_s is not None and next_s < 0.05:
-                self.engine.step(50)
+                self.engine.step(0.05)
                 quiet = 0
             if take():
                 quiet = 0

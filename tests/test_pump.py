@@ -17,9 +17,9 @@ from pollbroker.pump import (
     MAXFRAMES,
     SUBSCRIPTION_MAX_BYTES,
     HandlerPump,
+    Implementation,
     Pump,
-    Pumping,
-    choose_pumping,
+    choose_implementation,
 )
 from pollbroker.pump.contract import BURST_FRAMES
 from pollbroker.statistics import Counters
@@ -41,7 +41,7 @@ def identity(frames: list[bytes]) -> list[bytes]:
 
 
 def make_handler_pump(
-    pumping: Pumping,
+    implementation: Implementation,
     source: Socket,
     sink: Socket,
     *,
@@ -50,15 +50,15 @@ def make_handler_pump(
     drop_slow_peer: bool = True,
     maxframes: int = MAXFRAMES,
 ) -> Pump:
-    sending = pumping.make_sending(sink, capture, prefix, drop_slow_peer)
-    return HandlerPump(pumping.make_receiver(source, maxframes), identity, sending)
+    sender = implementation.make_sender(sink, capture, prefix, drop_slow_peer)
+    return HandlerPump(implementation.make_receiver(source, maxframes), identity, sender)
 
 
 MAKERS: dict[str, Callable[..., Pump]] = {
-    "native": choose_pumping("native").make_pump,
-    "python": choose_pumping("python").make_pump,
-    "native handler": partial(make_handler_pump, choose_pumping("native")),
-    "python handler": partial(make_handler_pump, choose_pumping("python")),
+    "native": choose_implementation("native").make_pump,
+    "python": choose_implementation("python").make_pump,
+    "native handler": partial(make_handler_pump, choose_implementation("native")),
+    "python handler": partial(make_handler_pump, choose_implementation("python")),
 }
 
 
@@ -545,9 +545,9 @@ def test_full_capture_loses_copies_and_never_the_traffic(
     assert balanced(counters)
 
 
-def test_closed_context_is_reported_and_the_held_message_is_still_counted(pumping: Pumping) -> None:
+def test_closed_context_is_reported_and_the_held_message_is_still_counted(implementation: Implementation) -> None:
     context: zmq.Context[Socket] = zmq.Context()
-    line = Line(context, pumping.make_pump)
+    line = Line(context, implementation.make_pump)
     line.give([b"held"])
     assert line.pump.move(MANY, MANY) == FULL
     ender = threading.Thread(target=context.term)

@@ -1,4 +1,4 @@
-"""The Python pump and its sending, against fakes that refuse, and fail, at the moment that a test wants.
+"""The Python pump and its sender, against fakes that refuse, and fail, at the moment that a test wants.
 
 What real sockets can show, `test_pump.py` shows of both pumps.
 """
@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker.pump import EMPTY, FULL, LIMIT, HandlerPump, Pump, choose_pumping
+from pollbroker.pump import EMPTY, FULL, LIMIT, HandlerPump, Pump, choose_implementation
 from pollbroker.pump.python import EventReader
 from pollbroker.pump.receiving import Receiver
-from pollbroker.pump.sending import DROPPED, REFUSED, SENT, Sending
+from pollbroker.pump.sending import DROPPED, REFUSED, SENT, Sender
 from tests.conftest import Connect, Socket
 from tests.test_pump import MAKERS, Line
 
 MANY = 1 << 40
-PYTHON = choose_pumping("python")
+PYTHON = choose_implementation("python")
 
 LAST = int(zmq.DONTWAIT)
 MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
@@ -78,8 +78,8 @@ class FakeSink:
         return 0
 
 
-def sending_to(sink: Any, capture: Any = None, prefix: bytes | None = None, drop_slow_peer: bool = True) -> Sending:
-    return Sending(sink, capture, prefix, drop_slow_peer)
+def sending_to(sink: Any, capture: Any = None, prefix: bytes | None = None, drop_slow_peer: bool = True) -> Sender:
+    return Sender(sink, capture, prefix, drop_slow_peer)
 
 
 def pump_between(source: Any, sink: Any, **options: Any) -> Pump:
@@ -156,62 +156,62 @@ def test_limit_counts_every_byte_of_a_message(
 
 def test_refusal_by_one_peer_of_a_router_is_believed_after_its_commands_are_processed() -> None:
     sink = FakeSink(zmq.ROUTER, {1: zmq.Again()})
-    sending = sending_to(sink)
-    assert sending.send([b"peer", b"1"]) == SENT
+    sender = sending_to(sink)
+    assert sender.send([b"peer", b"1"]) == SENT
     assert (sink.settled, sink.taken) == (1, [(b"peer", MORE), (b"1", LAST)])
-    assert (sending.sent, sending.slow_peer) == (1, 0)
+    assert (sender.sent, sender.slow_peer) == (1, 0)
 
 
 def test_full_peer_of_a_router_loses_the_message_if_the_device_says_so() -> None:
     sink = FakeSink(zmq.ROUTER, {1: zmq.Again(), 2: zmq.Again(), 3: zmq.Again(), 4: zmq.Again()})
-    sending = sending_to(sink)
+    sender = sending_to(sink)
     for dropped in (1, 2):
-        assert sending.send([b"peer", b"1"]) == DROPPED
-        assert (sending.slow_peer, sending.sent, sink.settled) == (dropped, 0, dropped)
+        assert sender.send([b"peer", b"1"]) == DROPPED
+        assert (sender.slow_peer, sender.sent, sink.settled) == (dropped, 0, dropped)
 
 
 @pytest.mark.parametrize(("socket_type", "drop"), [(zmq.ROUTER, False), (zmq.PUSH, True), (zmq.PUSH, False)])
 def test_refusal_is_no_loss_elsewhere(socket_type: int, drop: bool) -> None:
     sink = FakeSink(socket_type, {1: zmq.Again()})
-    sending = sending_to(sink, drop_slow_peer=drop)
-    assert sending.send([b"peer", b"1"]) == REFUSED
-    assert (sink.settled, sink.offers, sending.slow_peer) == (0, 1, 0)
-    assert sending.send([b"peer", b"1"]) == SENT
-    assert (sending.sent, sending.sent_frames, sending.sent_bytes) == (1, 2, 5)
+    sender = sending_to(sink, drop_slow_peer=drop)
+    assert sender.send([b"peer", b"1"]) == REFUSED
+    assert (sink.settled, sink.offers, sender.slow_peer) == (0, 1, 0)
+    assert sender.send([b"peer", b"1"]) == SENT
+    assert (sender.sent, sender.sent_frames, sender.sent_bytes) == (1, 2, 5)
 
 
 def test_unroutable_messages_are_counted_one_by_one() -> None:
     sink = FakeSink(zmq.ROUTER, {1: unreachable(), 2: unreachable()})
-    sending = sending_to(sink)
+    sender = sending_to(sink)
     for unroutable in (1, 2):
-        assert sending.send([b"gone", b"1"]) == DROPPED
-        assert (sending.unroutable, sending.slow_peer, sending.sent) == (unroutable, 0, 0)
+        assert sender.send([b"gone", b"1"]) == DROPPED
+        assert (sender.unroutable, sender.slow_peer, sender.sent) == (unroutable, 0, 0)
     for unroutable in (3, 4):  # a routing id with nothing behind it
-        assert sending.send([b"peer"]) == DROPPED
-        assert (sending.unroutable, sink.offers) == (unroutable, 2)
+        assert sender.send([b"peer"]) == DROPPED
+        assert (sender.unroutable, sink.offers) == (unroutable, 2)
 
 
 def test_other_errors_are_the_callers() -> None:
-    sending = sending_to(FakeSink(zmq.ROUTER, {1: zmq.ContextTerminated()}))
+    sender = sending_to(FakeSink(zmq.ROUTER, {1: zmq.ContextTerminated()}))
     with pytest.raises(zmq.ContextTerminated):
-        sending.send([b"peer", b"1"])
-    assert (sending.unroutable, sending.slow_peer, sending.interrupted, sending.sent) == (0, 0, 0, 0)
+        sender.send([b"peer", b"1"])
+    assert (sender.unroutable, sender.slow_peer, sender.interrupted, sender.sent) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(("socket_type", "rest"), [(zmq.PUSH, [b"3", b"4"]), (zmq.PAIR, [])])
 def test_broken_messages_are_counted_one_by_one(socket_type: int, rest: list[bytes]) -> None:
     sink = FakeSink(socket_type, {2: zmq.Again()})
-    sending = sending_to(sink, FakeSink())
-    sending.send([b"1", b"2", b"3", b"4"])
+    sender = sending_to(sink, FakeSink())
+    sender.send([b"1", b"2", b"3", b"4"])
     assert [frame for frame, _ in sink.taken] == [b"1", *rest]
-    assert (sending.interrupted, sending.sent, sending.sent_frames, sending.captured) == (1, 0, 0, 0)
+    assert (sender.interrupted, sender.sent, sender.sent_frames, sender.captured) == (1, 0, 0, 0)
     sink.errors = {sink.offers + 2: zmq.Again()}
-    sending.send([b"5", b"6"])
-    assert (sending.interrupted, sending.sent) == (2, 0)
-    sending.send([b"7", b"8"])
+    sender.send([b"5", b"6"])
+    assert (sender.interrupted, sender.sent) == (2, 0)
+    sender.send([b"7", b"8"])
     assert [frame for frame, _ in sink.taken] == [b"1", *rest, b"5", b"7", b"8"]
-    assert (sending.interrupted, sending.sent, sending.sent_frames, sending.sent_bytes) == (2, 1, 2, 2)
-    assert (sending.captured, sending.capture_dropped) == (1, 0)
+    assert (sender.interrupted, sender.sent, sender.sent_frames, sender.sent_bytes) == (2, 1, 2, 2)
+    assert (sender.captured, sender.capture_dropped) == (1, 0)
 
 
 # -- copies -----------------------------------------------------------------------------------------------------------
@@ -220,25 +220,25 @@ def test_broken_messages_are_counted_one_by_one(socket_type: int, rest: list[byt
 @pytest.mark.parametrize("prefix", [None, b"in"])
 def test_copies_are_whole_messages(prefix: bytes | None) -> None:
     capture = FakeSink()
-    sending = sending_to(FakeSink(), capture, prefix)
+    sender = sending_to(FakeSink(), capture, prefix)
     head = [] if prefix is None else [(prefix, MORE)]
-    assert sending.send([b"1"]) == SENT
+    assert sender.send([b"1"]) == SENT
     assert capture.taken == ([*head, (b"1", LAST)])
-    assert sending.send([b"2", b"3", b"4"]) == SENT
+    assert sender.send([b"2", b"3", b"4"]) == SENT
     assert capture.taken == [*head, (b"1", LAST), *head, (b"2", MORE), (b"3", MORE), (b"4", LAST)]
-    assert (sending.captured, sending.capture_dropped) == (2, 0)
+    assert (sender.captured, sender.capture_dropped) == (2, 0)
 
 
 def test_refusal_of_a_copy_is_believed_after_the_capture_socket_is_settled() -> None:
     capture = FakeSink(errors={1: zmq.Again(), 3: zmq.Again(), 4: zmq.Again(), 5: zmq.Again(), 6: zmq.Again()})
-    sending = sending_to(FakeSink(), capture)
-    sending.send([b"1"])
-    assert (sending.captured, sending.capture_dropped, capture.settled) == (1, 0, 1)
+    sender = sending_to(FakeSink(), capture)
+    sender.send([b"1"])
+    assert (sender.captured, sender.capture_dropped, capture.settled) == (1, 0, 1)
     for dropped in (1, 2):
-        sending.send([b"2", b"3"])
-        assert (sending.captured, sending.capture_dropped, capture.settled) == (1, dropped, 1 + dropped)
+        sender.send([b"2", b"3"])
+        assert (sender.captured, sender.capture_dropped, capture.settled) == (1, dropped, 1 + dropped)
     assert capture.taken == [(b"1", LAST)]
-    assert sending.sent == 3
+    assert sender.sent == 3
 
 
 # As with any message, a peer may leave in the middle. The rest is offered, for libzmq to swallow; but the next peer of
@@ -248,10 +248,10 @@ def test_refusal_of_a_copy_is_believed_after_the_capture_socket_is_settled() -> 
 )
 def test_copy_whose_reader_leaves_in_the_middle_is_dropped(socket_type: int, taken: list[tuple[bytes, int]]) -> None:
     capture = FakeSink(socket_type, {2: zmq.Again()})
-    sending = sending_to(FakeSink(), capture)
-    assert sending.send([b"1", b"2", b"3", b"4"]) == SENT
+    sender = sending_to(FakeSink(), capture)
+    assert sender.send([b"1", b"2", b"3", b"4"]) == SENT
     assert capture.taken == taken
-    assert (sending.sent, sending.captured, sending.capture_dropped) == (1, 0, 1)
+    assert (sender.sent, sender.captured, sender.capture_dropped) == (1, 0, 1)
 
 
 # -- receiving --------------------------------------------------------------------------------------------------------
@@ -291,10 +291,12 @@ def test_interrupt_in_a_generator_leaves_the_account_balanced(
             yield frames
         raise KeyboardInterrupt
 
-    pumping = choose_pumping(name)
+    implementation = choose_implementation(name)
 
     def make(source: Socket, sink: Socket) -> HandlerPump:
-        return HandlerPump(pumping.make_receiver(source), handle, pumping.make_sending(sink, None, None, True))
+        return HandlerPump(
+            implementation.make_receiver(source), handle, implementation.make_sender(sink, None, None, True)
+        )
 
     line = Line(context, make)
     line.consumer()

@@ -44,7 +44,7 @@ def path_of(endpoint: str) -> Path:
 def open_pull(context: zmq.Context[Socket], endpoints: str, **options: object) -> WorkingPort:
     return open_port(
         context,
-        place="test",
+        where="test",
         name="frontend",
         socket_type=zmq.PULL,
         endpoints=parse_endpoints("test", endpoints),

@@ -14,11 +14,11 @@ import pytest
 import zmq
 
 from pollbroker import ConfigError, Engine, EngineError
-from pollbroker.pump import Pumping, choose_pumping
+from pollbroker.pump import Implementation, choose_implementation
 from pollbroker.waiting import FlatWaiter, NestedWaiter, Waiter, make_waiter
 from tests.conftest import Connect, Socket
 
-PYTHON = choose_pumping("python")
+PYTHON = choose_implementation("python")
 
 
 class CountedPoller:
@@ -43,7 +43,7 @@ class CountedPoller:
 
 
 class Wire:
-    """A pair of connected descriptors: readable at `number` once `ring` was called, until `hush`."""
+    """A pair of connected descriptors: readable at `number` once `ring` was called, until `drain_waker`."""
 
     def __init__(self) -> None:
         self.here, self.there = net.socketpair()
@@ -56,7 +56,7 @@ class Wire:
     def ring(self) -> None:
         self.there.send(b"x")
 
-    def hush(self) -> None:
+    def drain_waker(self) -> None:
         self.here.recv(100)
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ def wires() -> Iterator[Callable[[], Wire]]:
 
 @pytest.fixture(params=["epoll", "selector"])
 def nested(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, pumping: Pumping
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, implementation: Implementation
 ) -> Iterator[Callable[..., NestedWaiter]]:
     """Makes nested waiters on both kinds of set: epoll, and what `selectors` has, as where there is no epoll."""
     made: list[NestedWaiter] = []
@@ -88,7 +88,7 @@ def nested(
         monkeypatch.delattr(select, "epoll")
 
     def make(poller: Any = None, spin_s: float = 0.0, **options: Any) -> NestedWaiter:
-        made.append(NestedWaiter(zmq.Poller() if poller is None else poller, pumping, spin_s, **options))
+        made.append(NestedWaiter(zmq.Poller() if poller is None else poller, implementation, spin_s, **options))
         return made[-1]
 
     yield make
@@ -121,7 +121,7 @@ def test_readable_descriptors_are_reported_until_they_are_removed(
     other.ring()
     for timeout_ms in (0, 1, None):
         assert names_of(waiter.wait(timeout_ms)) == ["one", "other"]
-    other.hush()
+    other.drain_waker()
     assert names_of(waiter.wait(None)) == ["one"]
     waiter.remove(one.number)
     assert waiter.wait(1) == []
@@ -132,8 +132,10 @@ def test_readable_descriptors_are_reported_until_they_are_removed(
 
 # The native collector has room for 256 events of one turn; the kernel tells the others first in the next.
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 1000])
-def test_more_descriptors_at_once_than_there_is_room_for_are_all_told(pumping: Pumping, count: int) -> None:
-    waiter = NestedWaiter(zmq.Poller(), pumping, 0.0)
+def test_more_descriptors_at_once_than_there_is_room_for_are_all_told(
+    implementation: Implementation, count: int
+) -> None:
+    waiter = NestedWaiter(zmq.Poller(), implementation, 0.0)
     descriptors = [os.eventfd(1) for _ in range(count)]
     try:
         for number, descriptor in enumerate(descriptors):
@@ -141,7 +143,7 @@ def test_more_descriptors_at_once_than_there_is_room_for_are_all_told(pumping: P
         told: set[str] = set()
         for _ in range(4 if count > 256 else 1):
             wakes = waiter.wait(0)
-            assert len(wakes) <= (256 if pumping.name == "native" else count)
+            assert len(wakes) <= (256 if implementation.name == "native" else count)
             told.update(names_of(wakes))
         assert told == {str(number) for number in range(count)}
     finally:
@@ -151,8 +153,10 @@ def test_more_descriptors_at_once_than_there_is_room_for_are_all_told(pumping: P
 
 
 # As long as another process, or another number, holds the file open, the kernel goes on telling of it.
-def test_closed_descriptor_that_is_open_elsewhere_is_not_told_of(pumping: Pumping, wires: Callable[[], Wire]) -> None:
-    waiter, wire = NestedWaiter(zmq.Poller(), pumping, 0.0), wires()
+def test_closed_descriptor_that_is_open_elsewhere_is_not_told_of(
+    implementation: Implementation, wires: Callable[[], Wire]
+) -> None:
+    waiter, wire = NestedWaiter(zmq.Poller(), implementation, 0.0), wires()
     number = os.dup(wire.number)
     waiter.add(number, named("closed"))
     wire.ring()

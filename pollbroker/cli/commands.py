@@ -55,7 +55,7 @@ class OneLineErrors(click.Group):
             _fail(EXIT_MISUSED, str(error))
         except UnicodeEncodeError as error:
             _fail(EXIT_MISUSED, f"{error.object!a}: expected text in UTF-8")
-        _settle_output()
+        _flush_output()
         sys.exit(code or 0)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
@@ -103,11 +103,11 @@ def _quiet_when_cut_off() -> Iterator[None]:
 def _fail(code: int, message: str, where: str = "pollbroker") -> NoReturn:
     with suppress(OSError):  # nobody is there to be told
         click.echo(f"{where}: {' '.join(message.split())}", err=True)
-    _settle_output()
+    _flush_output()
     sys.exit(code)
 
 
-def _settle_output() -> None:
+def _flush_output() -> None:
     """Give up what was printed and cannot be written: Python would try again at its end, and exit with 120."""
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -57,7 +57,7 @@ def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Fra
     when_ended = "the context was terminated; expected an open one, or none"
     attempts = open_port(
         context,
-        place="control",
+        where="control",
         name="attempts",
         socket_type=zmq.PAIR,
         endpoints=(),
@@ -68,12 +68,12 @@ def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Fra
     def watch_attempts(socket: Socket) -> None:
         address = _MONITOR.format(attempts.key)
         socket.monitor(address, zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED)
-        attempts.plain.connect(address)
+        attempts.sync_socket.connect(address)
 
     try:
         client = open_port(
             context,
-            place="control",
+            where="control",
             name="client",
             socket_type=zmq.REQ,
             endpoints=[endpoint],
@@ -82,11 +82,11 @@ def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Fra
             when_ended=when_ended,
         )
         try:
-            client.plain.poll(_until_ms(end_s), zmq.POLLOUT)
-            client.plain.send_multipart(message, zmq.DONTWAIT)
-            connected = _await_reply(client.plain, attempts.plain, endpoint, given, end_s)
+            client.sync_socket.poll(_until_ms(end_s), zmq.POLLOUT)
+            client.sync_socket.send_multipart(message, zmq.DONTWAIT)
+            connected = _await_reply(client.sync_socket, attempts.sync_socket, endpoint, given, end_s)
             try:
-                return client.plain.recv_multipart(zmq.DONTWAIT)
+                return client.sync_socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 but = "; somebody listens there, but does not answer" if connected else ""
                 raise ControlError(f"{given}: no answer to {what} within {timeout_s:g} s{but}") from None

@@ -48,13 +48,13 @@ class ControlServer:
         self._control = control
         self._port = port
         self._warn = make_seldom_warning()
-        engine.add_reader(port.plain, self._serve)
+        engine.add_reader(port.sync_socket, self._serve)
         self._at_close = engine.on_close(self.close)
 
     def close(self) -> None:
         """Take no more commands. The socket is closed if `attach` opened it; replies on their way still leave."""
         if not self.closed:
-            self._engine.remove_reader(self._port.plain)
+            self._engine.remove_reader(self._port.sync_socket)
             self._at_close.cancel()
             self.closed = True
             self._port.close()
@@ -65,7 +65,7 @@ class ControlServer:
         try:
             for _ in range(_BURST_COMMANDS):
                 self._port.check_open()
-                self._answer(self._port.plain.recv_multipart(zmq.DONTWAIT))
+                self._answer(self._port.sync_socket.recv_multipart(zmq.DONTWAIT))
                 if time.monotonic() >= end_s:
                     break
         except zmq.Again:
@@ -80,7 +80,7 @@ class ControlServer:
         if reply is None:
             return
         try:
-            self._port.plain.send_multipart(reply, zmq.DONTWAIT)
+            self._port.sync_socket.send_multipart(reply, zmq.DONTWAIT)
         except zmq.ZMQError as error:
             self.dropped_replies += 1
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
@@ -116,7 +116,7 @@ def attach(
     given = {str(option).lower(): value for option, value in (options or {}).items()}
     port = open_port(
         engine.context,
-        place="control",
+        where="control",
         name="control",
         socket_type=socket_type,
         endpoints=parse_endpoints("control", endpoint),

@@ -1,9 +1,9 @@
 """Moving messages: the pumps, native and Python, the one through which a route's handler runs; flows, and their hub."""
 
-from pollbroker.pump.choosing import PYTHON, Pumping, choose_pumping
+from pollbroker.pump.choosing import PYTHON, Implementation, choose_implementation
 from pollbroker.pump.contract import (
-    DRAINED,
     EMPTY,
+    FLUSHED,
     FULL,
     LIMIT,
     MAXFRAMES,
@@ -21,8 +21,8 @@ from pollbroker.pump.contract import (
 from pollbroker.pump.handler import HandlerPump
 
 __all__ = [
-    "DRAINED",
     "EMPTY",
+    "FLUSHED",
     "FULL",
     "LIMIT",
     "MAXFRAMES",
@@ -35,9 +35,9 @@ __all__ = [
     "Handler",
     "HandlerPump",
     "Hub",
+    "Implementation",
     "Message",
     "Pump",
-    "Pumping",
     "Socket",
-    "choose_pumping",
+    "choose_implementation",
 ]

@@ -3,20 +3,20 @@
 # It is a part of `native.pyx`, because it calls the hubs directly.
 
 @cython.final
-cdef class Bell:
-    """Wakes a hub for the port at a place, by way of the loop, which sees to what comes of it: `wake(hub, place)`."""
+cdef class OnReady:
+    """Wakes a hub for the port at a port_index, by way of the loop, which sees to what comes of it: `wake(hub, port_index)`."""
 
     cdef readonly Hub hub
-    cdef readonly int place
+    cdef readonly int port_index
     cdef object wake
 
-    def __cinit__(self, Hub hub not None, int place, wake):
+    def __cinit__(self, Hub hub not None, int port_index, wake):
         self.hub = hub
-        self.place = place
+        self.port_index = port_index
         self.wake = wake
 
     def __call__(self):
-        self.wake(self.hub, self.place)
+        self.wake(self.hub, self.port_index)
 
 
 cdef extern from *:
@@ -75,14 +75,14 @@ cdef class Collector:
     def __call__(self):
         cdef int i, count
         cdef list others = []
-        cdef Bell bell
+        cdef OnReady on_ready
         count = read_epoll(self.epoll, self.events, MOST_EVENTS)  # with the GIL: nothing waits here
         for i in range(count):
             wake = self.wakes.get(epoll_descriptor(&self.events[i]))
-            if isinstance(wake, Bell):
-                bell = wake
-                if not bell.hub._have_read(bell.place):
-                    others.append(bell)
+            if isinstance(wake, OnReady):
+                on_ready = wake
+                if not on_ready.hub._have_read(on_ready.port_index):
+                    others.append(on_ready)
             elif wake is not None:
                 others.append(wake)
         return others

@@ -98,7 +98,7 @@ class PumpFactory(Protocol):
         message of more frames is dropped (counted)."""
 
 
-class Sending(Protocol):
+class Sender(Protocol):
     """The sink of a flow with a handler, and its capture socket."""
 
     @property
@@ -121,7 +121,7 @@ class SendingFactory(Protocol):
 
     def __call__(
         self, sink: Socket, capture: Socket | None, prefix: bytes | None, drop_slow_peer: bool, /
-    ) -> Sending: ...
+    ) -> Sender: ...
 
 
 class Receiver(Protocol):
@@ -201,7 +201,7 @@ class Flow(Protocol):
     """One direction of a broker at run time: a pump and its state. Times are seconds of the loop's clock."""
 
     source: int
-    """The port that it takes from, by its place in the hub."""
+    """The port that it takes from, by its index in the hub."""
     sink: int
     state: int
     """A `FlowState`."""
@@ -211,7 +211,7 @@ class Flow(Protocol):
     """How many timers in a row were set to retry it, as its broker counts; 0 again when a message has moved."""
     armed: bool
     """Whether such a timer is set, as its broker notes."""
-    patient: bool
+    probe_when_full: bool
     """Whether its sink is to be tried now and then even while it says that it is full, as its broker knows: a mandatory
     ROUTER says so of all its peers, and the one for whom a message is held may have left."""
 
@@ -233,22 +233,22 @@ class Flow(Protocol):
 
 
 class FlowFactory(Protocol):
-    """Makes a flow of a pump, between the ports that stand at these places in its hub."""
+    """Makes a flow of a pump, between the ports of these indices in its hub."""
 
     def __call__(self, pump: Any, source: int, sink: int, /) -> Flow: ...
 
 
 # What `Hub.work` and `Hub.wake` leave for its owner to do: flags.
 RETRY: Final = 1
-"""A flow is RETRYING, or STALLED and `patient`; its `armed` may tell that no timer is set for it yet."""
-DRAINED: Final = 2
-"""It is draining, and every flow has ended."""
+"""A flow is RETRYING, or STALLED and `probe_when_full`; its `armed` may tell that no timer is set for it yet."""
+FLUSHED: Final = 2
+"""It is flushing, and every flow has ended."""
 
 
 class Hub(Protocol):
     """The flows of one broker, and the sockets between which they run. `hub.py` tells the rule that it keeps."""
 
-    draining: bool
+    flushing: bool
     """Set: each flow sends what it holds, and no more."""
 
     @property
@@ -266,7 +266,7 @@ class Hub(Protocol):
     def end(self, now_s: float, /) -> None:
         """End every flow, and touch the sockets never again."""
 
-    def rouse(self) -> None:
+    def schedule(self) -> None:
         """Have `work` called in the next turn: put it on the loop's list, unless it is there."""
 
     def work(self, limit_messages: int, limit_bytes: int, now_s: float, /) -> int:
@@ -281,7 +281,7 @@ class Hub(Protocol):
         Raises as `work`.
         """
 
-    def bell(self, port: int, wake: Callable[[Any, int], None], /) -> Callable[[], None]:
+    def on_ready(self, port: int, wake: Callable[[Any, int], None], /) -> Callable[[], None]:
         """What to call when something happens at a port: it calls `wake(hub, port)`, the loop's way to call the hub's
         `wake` and to see to what comes of that. A native collector can do without as long as nothing does."""
 
@@ -301,8 +301,8 @@ class HubFactory(Protocol):
         flows: tuple[Any, ...],
         /,
     ) -> Hub:
-        """Arguments: its owner; the loop's list of hubs that have work; the sockets by place; the objects that must not
-        be found closed (those that were handed in, and the capture's); the flows."""
+        """Arguments: its owner; the loop's list of hubs that have work; the sockets by port index; the objects
+        that must not be found closed (those that were handed in, and the capture's); the flows."""
 
 
 class Collector(Protocol):

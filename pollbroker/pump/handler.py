@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeGuard
 
-from pollbroker.pump.contract import BURST_FRAMES, EMPTY, FULL, LIMIT, Handler, Message, Receiver, Sending
+from pollbroker.pump.contract import BURST_FRAMES, EMPTY, FULL, LIMIT, Handler, Message, Receiver, Sender
 from pollbroker.pump.sending import REFUSED
 from pollbroker.statistics import Counters
 
@@ -23,10 +23,10 @@ _LOG_INTERVAL_S: Final = 1.0
 class HandlerPump:
     """Moves what `receiver` takes through `handler` to where `sending` sends it; see `pollbroker.pump.contract`."""
 
-    def __init__(self, receiver: Receiver, handler: Handler, sending: Sending) -> None:
+    def __init__(self, receiver: Receiver, handler: Handler, sender: Sender) -> None:
         self._receiver = receiver
         self._handler = handler
-        self._sending = sending
+        self._sender = sender
         self._held: list[bytes] | None = None
         self._rest: Iterator[Message] | None = None
         self._last_log_s = float("-inf")
@@ -42,21 +42,21 @@ class HandlerPump:
 
     @property
     def sent(self) -> int:
-        return self._sending.sent
+        return self._sender.sent
 
     @property
     def held(self) -> int:
         return 0 if self._held is None else 1
 
     def counters(self) -> Counters:
-        return self._sending.add_to(
+        return self._sender.add_to(
             self._receiver.add_to(
                 Counters(held=self.held, added=self._added, filtered=self._filtered, failed=self._failed)
             )
         )
 
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:
-        receiver, send = self._receiver, self._sending.send
+        receiver, send = self._receiver, self._sender.send
         messages, begun = 0, receiver.received_bytes
         receiver.burst_frames = 0
         while (
@@ -78,7 +78,7 @@ class HandlerPump:
                 try:
                     outcome = send(message)
                 except BaseException:
-                    gone = receiver.dropped + self._sending.placed + self._filtered + self._failed
+                    gone = receiver.dropped + self._sender.placed + self._filtered + self._failed
                     if gone == receiver.received + self._added:
                         self._held = None  # a later frame of it failed, or its copy
                     raise

@@ -13,7 +13,7 @@ cdef enum:
 
 cdef enum:
     RETRY = 1
-    DRAINED = 2
+    FLUSHED = 2
 
 cdef enum:
     POLLIN = 1
@@ -22,7 +22,7 @@ cdef enum:
     MOST_PORTS = 2
 
 assert (READY, WAITING, STALLED, RETRYING, PAUSED, ENDED) == tuple(_FlowState)
-assert (RETRY, DRAINED) == (_RETRY, _DRAINED)
+assert (RETRY, FLUSHED) == (_RETRY, _FLUSHED)
 assert (POLLIN, POLLOUT, POLLERR) == (zmq.POLLIN, zmq.POLLOUT, zmq.POLLERR)
 
 
@@ -34,7 +34,7 @@ cdef class Flow:
     cdef public int source, sink, state
     cdef public uint64_t stalls
     cdef public int retries
-    cdef public bint armed, patient
+    cdef public bint armed, probe_when_full
     cdef bint stalling, sink_is_trusted
     cdef double stalled_before_s, stalled_since
 
@@ -48,10 +48,10 @@ cdef class Flow:
     cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes, double now_s) except -1:
         """Let the pump work once, take on the state that its outcome means, and say whether the sink was touched."""
         cdef Pump pump = self.pump
-        cdef uint64_t sent = pump.sending.sent_, received = pump.receiver.received_
+        cdef uint64_t sent = pump.sender.sent_, received = pump.receiver.received_
         cdef bint held = pump.holding
         cdef int outcome = pump._move(limit_messages, limit_bytes)
-        if pump.sending.sent_ != sent or not pump.holding:
+        if pump.sender.sent_ != sent or not pump.holding:
             if self.stalling:
                 self._end_stall(now_s)
             self.sink_is_trusted = True
@@ -103,12 +103,12 @@ cdef class Hub:
 
     cdef readonly object owner
     cdef readonly tuple flows
-    cdef public bint draining
+    cdef public bint flushing
     cdef list ready
     cdef tuple sockets, guarded
     cdef void *handles[MOST_PORTS]
     cdef int ports
-    cdef bint roused, ended
+    cdef bint scheduled, ended
 
     def __cinit__(self, owner, list ready not None, tuple sockets not None, tuple guarded not None, tuple flows not None):
         self.owner = owner
@@ -125,9 +125,9 @@ cdef class Hub:
     def working(self):
         return False  # no handler is ever called here
 
-    cpdef rouse(self):
-        if not self.roused:
-            self.roused = True
+    cpdef schedule(self):
+        if not self.scheduled:
+            self.scheduled = True
             self.ready.append(self)
 
     def end(self, double now_s):
@@ -140,11 +140,11 @@ cdef class Hub:
         cdef Flow flow
         cdef int port, wanted
         cdef unsigned int read_dry = 0  # a bit for each port
-        self.roused = False
+        self.scheduled = False
         if self.ended:
             return 0
         self._check_open()
-        if self.draining:
+        if self.flushing:
             limit_messages = limit_bytes = 1  # what it holds, and no more
         for flow in self.flows:
             if flow.state == READY:
@@ -152,7 +152,7 @@ cdef class Hub:
                     read_dry &= ~(1u << flow.sink)
                 if flow.state == WAITING:
                     read_dry |= 1u << flow.source
-                if self.draining and not flow.pump.holding:
+                if self.flushing and not flow.pump.holding:
                     flow.end(now_s)
         for port in range(self.ports):
             wanted = self._interest(port)
@@ -176,12 +176,12 @@ cdef class Hub:
         for flow in self.flows:
             if flow.source == port and (flow.state == WAITING or flow.state == READY):
                 flow.state = READY
-                self.rouse()
+                self.schedule()
                 return True
         return False
 
-    def bell(self, int port, wake):
-        return Bell(self, port, wake)
+    def on_ready(self, int port, wake):
+        return OnReady(self, port, wake)
 
     def interest(self, int port):
         return self._interest(port)
@@ -214,14 +214,14 @@ cdef class Hub:
         """Rouse it if a flow is ready; what else its owner has to do."""
         cdef Flow flow
         cdef int flags = 0
-        cdef bint ended = self.draining
+        cdef bint ended = self.flushing
         for flow in self.flows:
             if flow.state == READY:
-                self.rouse()
-            if flow.state == RETRYING or (flow.patient and flow.state == STALLED):
+                self.schedule()
+            if flow.state == RETRYING or (flow.probe_when_full and flow.state == STALLED):
                 flags |= RETRY
             ended = ended and flow.state == ENDED
-        return flags | DRAINED if ended else flags
+        return flags | FLUSHED if ended else flags
 
     cdef int _check_open(self) except -1:
         for socket in self.guarded:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import zmq
 
-from pollbroker.pump.contract import DRAINED, EMPTY, FULL, RETRY, FlowState, Pump, Socket
+from pollbroker.pump.contract import EMPTY, FLUSHED, FULL, RETRY, FlowState, Pump, Socket
 
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
@@ -41,7 +41,7 @@ class Flow:
         self.stalls = 0
         self.retries = 0
         self.armed = False
-        self.patient = False
+        self.probe_when_full = False
         self._stalled_s = 0.0
         self._stalled_since: float | None = None
         self._sink_is_trusted = True
@@ -108,17 +108,17 @@ class Hub:
     ) -> None:
         self.owner = owner
         self.flows = flows
-        self.draining = False
+        self.flushing = False
         self.working = False
         self._ready = ready
         self._sockets = sockets
         self._guarded = guarded
-        self._roused = False
+        self._scheduled = False
         self._ended = False
 
-    def rouse(self) -> None:
-        if not self._roused:
-            self._roused = True
+    def schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
             self._ready.append(self)
 
     def end(self, now_s: float, /) -> None:
@@ -127,11 +127,11 @@ class Hub:
             flow.end(now_s)
 
     def work(self, limit_messages: int, limit_bytes: int, now_s: float, /) -> int:
-        self._roused = False
+        self._scheduled = False
         if self._ended:
             return 0
         self._check_open()
-        if self.draining:
+        if self.flushing:
             limit_messages, limit_bytes = 1, 1  # what it holds, and no more
         read_dry: set[int] = set()
         self.working = True
@@ -142,7 +142,7 @@ class Hub:
                         read_dry.discard(flow.sink)
                     if flow.state == _WAITING:
                         read_dry.add(flow.source)
-                    if self.draining and not flow.pump.held:
+                    if self.flushing and not flow.pump.held:
                         flow.end(now_s)
         finally:
             self.working = False
@@ -159,12 +159,12 @@ class Hub:
         for flow in self.flows:
             if flow.source == port and flow.state in (_WAITING, _READY):
                 flow.state = _READY  # to try costs no more than to ask
-                self.rouse()
+                self.schedule()
                 return 0
         self._settle(port)
         return self._outcome()
 
-    def bell(self, port: int, wake: Callable[[Any, int], None], /) -> Callable[[], None]:
+    def on_ready(self, port: int, wake: Callable[[Any, int], None], /) -> Callable[[], None]:
         return partial(wake, self, port)
 
     def interest(self, port: int, /) -> int:
@@ -190,14 +190,14 @@ class Hub:
     def _outcome(self) -> int:
         """Rouse it if a flow is ready; what else its owner has to do."""
         flags = 0
-        ended = self.draining
+        ended = self.flushing
         for flow in self.flows:
             if flow.state == _READY:
-                self.rouse()
-            if flow.state == _RETRYING or (flow.patient and flow.state == _STALLED):
+                self.schedule()
+            if flow.state == _RETRYING or (flow.probe_when_full and flow.state == _STALLED):
                 flags |= RETRY
             ended = ended and flow.state == _ENDED
-        return flags | DRAINED if ended else flags
+        return flags | FLUSHED if ended else flags
 
     def _check_open(self) -> None:
         for socket in self._guarded:

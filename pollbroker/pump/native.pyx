@@ -26,7 +26,7 @@ import zmq
 from zmq.backend.cython import _zmq
 
 from pollbroker.pump.contract import BURST_FRAMES as _BURST_FRAMES
-from pollbroker.pump.contract import DRAINED as _DRAINED
+from pollbroker.pump.contract import FLUSHED as _FLUSHED
 from pollbroker.pump.contract import EMPTY as _EMPTY
 from pollbroker.pump.contract import FULL as _FULL
 from pollbroker.pump.contract import LIMIT as _LIMIT
@@ -147,7 +147,7 @@ cdef inline int _send(zmq_msg_t *msg, void *socket, int flags) noexcept nogil:
     return 0
 
 
-cdef int _send_settled(zmq_msg_t *msg, void *socket, int flags) noexcept nogil:
+cdef int _send_rechecked(zmq_msg_t *msg, void *socket, int flags) noexcept nogil:
     """As `_send`, but believe a refusal only after the socket's commands are processed.
 
     libzmq looks at them once a millisecond or so while it is sending: a peer may have made room since.
@@ -187,13 +187,13 @@ cdef class Pump:
     """Moves whole messages from `source` to `sink`; see `pollbroker.pump.contract`."""
 
     cdef Receiver receiver
-    cdef Sending sending
+    cdef Sender sender
     cdef bint holding
     cdef int code
 
     def __cinit__(self, source, sink, *, capture=None, prefix=None, drop_slow_peer=True, maxframes=_MAXFRAMES):
         self.receiver = Receiver(source, maxframes)
-        self.sending = Sending(sink, capture, prefix, drop_slow_peer)
+        self.sender = Sender(sink, capture, prefix, drop_slow_peer)
 
     @property
     def received(self):
@@ -201,14 +201,14 @@ cdef class Pump:
 
     @property
     def sent(self):
-        return self.sending.sent_
+        return self.sender.sent_
 
     @property
     def held(self):
         return int(self.holding)
 
     def counters(self):
-        return self.sending.add_to(self.receiver.add_to(Counters(held=self.held)))
+        return self.sender.add_to(self.receiver.add_to(Counters(held=self.held)))
 
     def discard_rest(self):
         self.receiver.discard_rest()
@@ -221,16 +221,16 @@ cdef class Pump:
 
     cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes) except -1:
         cdef Receiver receiver = self.receiver
-        cdef Sending sending = self.sending
+        cdef Sender sender = self.sender
         cdef int outcome
         with nogil:
-            outcome = self._move_without_gil(receiver, sending, limit_messages, limit_bytes)
+            outcome = self._move_without_gil(receiver, sender, limit_messages, limit_bytes)
         if outcome == ERROR:
             raise _error(self.code)
         return outcome
 
     cdef int _move_without_gil(
-        self, Receiver receiver, Sending sending, uint64_t limit_messages, uint64_t limit_bytes
+        self, Receiver receiver, Sender sender, uint64_t limit_messages, uint64_t limit_bytes
     ) noexcept nogil:
         cdef uint64_t messages = 0, moved_bytes = 0
         cdef int outcome = KEPT
@@ -243,17 +243,17 @@ cdef class Pump:
                     return outcome
                 self.holding = outcome == KEPT
             if self.holding:
-                outcome = sending._send_message(receiver)
+                outcome = sender._send_message(receiver)
                 if outcome == SENT:
                     self.holding = False
-                    if sending.broken or receiver.room > ROOM_KEPT:
+                    if sender.broken or receiver.room > ROOM_KEPT:
                         receiver._forget()  # the frame that was refused in its middle, and at a PAIR what follows it
                     receiver.used = 0
                 else:
                     if outcome == FULL or outcome == ERROR:
-                        self.code = sending.code
+                        self.code = sender.code
                         # On an error it is held, unless it was a later frame that failed, or the copy for the capture.
-                        self.holding = receiver._dropped() + sending._placed() != receiver.received_
+                        self.holding = receiver._dropped() + sender._placed() != receiver.received_
                     else:
                         self.holding = False
                     if not self.holding:

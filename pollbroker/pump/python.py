@@ -9,7 +9,7 @@ import zmq
 
 from pollbroker.pump.contract import BURST_FRAMES, EMPTY, FULL, LIMIT, MAXFRAMES, Socket
 from pollbroker.pump.receiving import Receiver
-from pollbroker.pump.sending import REFUSED, Sending
+from pollbroker.pump.sending import REFUSED, Sender
 from pollbroker.statistics import Counters
 
 _EVENTS: Final = int(zmq.EVENTS)
@@ -41,7 +41,7 @@ class Pump:
         maxframes: int = MAXFRAMES,
     ) -> None:
         self._receiver = Receiver(source, maxframes)
-        self._sending = Sending(sink, capture, prefix, drop_slow_peer)
+        self._sender = Sender(sink, capture, prefix, drop_slow_peer)
         self._held: list[zmq.Frame] | None = None
         self.discard_rest = self._receiver.discard_rest
         self.count_unread = self._receiver.count_unread
@@ -52,18 +52,18 @@ class Pump:
 
     @property
     def sent(self) -> int:
-        return self._sending.sent
+        return self._sender.sent
 
     @property
     def held(self) -> int:
         return 0 if self._held is None else 1
 
     def counters(self) -> Counters:
-        return self._sending.add_to(self._receiver.add_to(Counters(held=self.held)))
+        return self._sender.add_to(self._receiver.add_to(Counters(held=self.held)))
 
     def move(self, limit_messages: int, limit_bytes: int) -> int:
-        receiver, sending = self._receiver, self._sending
-        read, send = receiver.read, sending.send
+        receiver, sender = self._receiver, self._sender
+        read, send = receiver.read, sender.send
         messages = moved_bytes = 0
         receiver.burst_frames = 0
         while messages < limit_messages and moved_bytes < limit_bytes and receiver.burst_frames < BURST_FRAMES:
@@ -77,7 +77,7 @@ class Pump:
                 try:
                     outcome = send(message)
                 except BaseException:
-                    if sending.placed + receiver.dropped == receiver.received:
+                    if sender.placed + receiver.dropped == receiver.received:
                         self._held = None  # it was a later frame that failed, or the copy for the capture socket
                     raise
                 if outcome == REFUSED:

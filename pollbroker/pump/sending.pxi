@@ -10,7 +10,7 @@ cdef inline bint _is_long_subscription(const char *data, size_t size) noexcept n
 
 
 @cython.final
-cdef class Sending:
+cdef class Sender:
     """The sink of a flow, its capture socket, and the counters of both; see `sending.py`."""
 
     cdef object sockets  # keeps them alive
@@ -97,7 +97,7 @@ cdef class Sending:
                 raise MemoryError()
             memcpy(zmq_msg_data(&msg), data, size)
             self.message_bytes += size
-            outcome = self._offer(&msg, i < last) if i == 0 else self._follow(&msg, i < last)
+            outcome = self._offer(&msg, i < last) if i == 0 else self._send_next(&msg, i < last)
             zmq_msg_close(&msg)
             if outcome == ERROR:
                 raise _error(self.code)
@@ -125,7 +125,7 @@ cdef class Sending:
         if outcome != SENT:
             return outcome
         for i in range(last):
-            if self._follow(&read.rest[i], i + 1 < last) == ERROR:
+            if self._send_next(&read.rest[i], i + 1 < last) == ERROR:
                 return ERROR
         return SENT
 
@@ -137,7 +137,7 @@ cdef class Sending:
             return DROP
         if self.capture != NULL:
             self._keep_copy(msg)
-        self.code = _send_settled(msg, self.sink, flags) if self.drop_slow_peer else _send(msg, self.sink, flags)
+        self.code = _send_rechecked(msg, self.sink, flags) if self.drop_slow_peer else _send(msg, self.sink, flags)
         if self.code == 0:
             self.broken = False
             return SENT if more else self._complete()
@@ -154,7 +154,7 @@ cdef class Sending:
             return DROP
         return FULL
 
-    cdef int _follow(self, zmq_msg_t *msg, bint more) noexcept nogil:
+    cdef int _send_next(self, zmq_msg_t *msg, bint more) noexcept nogil:
         """Send the next frame of a message whose first frame was accepted: SENT or ERROR."""
         # The next peer of a PAIR would be given the rest of a broken message as a message of its own.
         if not (self.broken and self.sink_is_pair):
@@ -228,7 +228,7 @@ cdef class Sending:
                 break  # the first frame was refused, or a PAIR's next peer would be given the rest as a message
             flags = DONTWAIT | SNDMORE if i + 1 < self.copies_used else DONTWAIT
             if i == 0:
-                code = _send_settled(&self.copies[i], self.capture, flags)
+                code = _send_rechecked(&self.copies[i], self.capture, flags)
             else:
                 code = _send(&self.copies[i], self.capture, flags)
             if code != 0:

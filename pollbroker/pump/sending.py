@@ -25,7 +25,7 @@ EVENTS: Final = int(zmq.EVENTS)
 Part: TypeAlias = zmq.Frame | bytes
 
 
-def send_settled(socket: Socket, frame: Part, flags: int) -> None:
+def send_rechecked(socket: Socket, frame: Part, flags: int) -> None:
     """Send a frame, believing a refusal only after the socket's commands are processed.
 
     libzmq looks at them once a millisecond or so while it is sending: a peer may have made room since.
@@ -49,7 +49,7 @@ def _body(frame: Part) -> bytes:
     return frame if isinstance(frame, bytes) else frame.bytes
 
 
-class Sending:
+class Sender:
     """The sink of a flow, its capture socket, and the counters of both."""
 
     def __init__(
@@ -91,7 +91,7 @@ class Sending:
         outcome = self.offer(message[0], last > 0)
         if outcome == SENT:
             for i in range(1, last + 1):
-                self.follow(message[i], i < last)
+                self.send_next(message[i], i < last)
         return outcome
 
     def offer(self, frame: Part, more: bool) -> int:
@@ -102,7 +102,7 @@ class Sending:
         flags = MORE_TO_COME if more else DONTWAIT
         try:
             if self._drop_slow_peer:
-                send_settled(self._sink, frame, flags)
+                send_rechecked(self._sink, frame, flags)
             else:
                 self._send(frame, flags, False)
         except zmq.Again:
@@ -126,7 +126,7 @@ class Sending:
             self._complete()
         return SENT
 
-    def follow(self, frame: Part, more: bool) -> None:
+    def send_next(self, frame: Part, more: bool) -> None:
         """Send the next frame of a message whose first frame was accepted."""
         self._frames += 1
         self._bytes += len(frame)
@@ -167,7 +167,7 @@ class Sending:
         """Give the copies of one message to the capture socket: whether it took them all."""
         last = len(copies) - 1
         try:
-            send_settled(capture, copies[0], MORE_TO_COME if last else DONTWAIT)
+            send_rechecked(capture, copies[0], MORE_TO_COME if last else DONTWAIT)
         except zmq.Again:
             return False
         taken = True

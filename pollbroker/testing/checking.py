@@ -6,7 +6,7 @@ from functools import partial
 from hypothesis import HealthCheck, given, settings
 
 from pollbroker.device import Device
-from pollbroker.pump import choose_pumping
+from pollbroker.pump import choose_implementation
 from pollbroker.testing.drawing import scenario_of_seed
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
 from pollbroker.testing.scenario import Scenario
@@ -46,7 +46,7 @@ def check_seed(seed: int, device: Device | None = None) -> Trace:
 
 def default_columns() -> tuple[str, ...]:
     """The worlds that there are here: without the native pump two, else three."""
-    pump = choose_pumping().name
+    pump = choose_implementation().name
     return ("simulation", "python") if pump == "python" else ("simulation", "python", pump)
 
 

@@ -119,7 +119,7 @@ class SimulatedWorld:
 
     def watch(self, broker: Broker) -> None:
         for port in working_broker(broker).ports:
-            cast(SimSocket, port.plain).watched = True
+            cast(SimSocket, port.sync_socket).watched = True
 
     def turn(self, meddle: Callable[[], None] | None) -> None:
         self._meddle(meddle)
@@ -159,7 +159,7 @@ class SimulatedWorld:
             if broker.state is not BrokerState.RUNNING:
                 continue
             for flow in broker.hub.flows:
-                source, sink = (cast(SimSocket, broker.watched_ports[p].plain) for p in (flow.source, flow.sink))
+                source, sink = (cast(SimSocket, broker.watched_ports[p].sync_socket) for p in (flow.source, flow.sink))
                 if flow.state in (FlowState.PAUSED, FlowState.ENDED):
                     continue
                 if not flow.pump.held:
@@ -177,7 +177,7 @@ class SimulatedWorld:
         sink = next(r.sink for r in broker.device.routes if r.source == flow.source)
         if sum(route.sink == sink for route in broker.device.routes) > 1:
             return None
-        return next(cast(SimSocket, port.plain).lost_so_far() for port in broker.ports if port.name == sink)
+        return next(cast(SimSocket, port.sync_socket).lost_so_far() for port in broker.ports if port.name == sink)
 
     def shut_down(self) -> None:
         self._context.shutdown()
@@ -250,7 +250,7 @@ class InprocWorld:
                 if flow.state in (FlowState.PAUSED, FlowState.ENDED, FlowState.RETRYING):
                     continue
                 place, event = (flow.sink, zmq.POLLOUT) if flow.pump.held else (flow.source, zmq.POLLIN)
-                socket = broker.watched_ports[place].plain
+                socket = broker.watched_ports[place].sync_socket
                 if socket.type in _TOLD_BY_LIBZMQ_ALONE[event] or _has_commands(socket):
                     continue
                 if int(socket.getsockopt(zmq.EVENTS)) & event:

@@ -286,7 +286,12 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a message ends a frame too early",
         SENDING,
-        (("self._follow(&read.rest[i], i + 1 < last) == ERROR", "self._follow(&read.rest[i], i + 2 < last) == ERROR"),),
+        (
+            (
+                "self._send_next(&read.rest[i], i + 1 < last) == ERROR",
+                "self._send_next(&read.rest[i], i + 2 < last) == ERROR",
+            ),
+        ),
     ),
     Mutant(
         "the last frame of a message is not sent",
@@ -338,7 +343,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         SENDING,
         (
             (
-                "_send_settled(msg, self.sink, flags) if self.drop_slow_peer else _send(msg, self.sink, flags)",
+                "_send_rechecked(msg, self.sink, flags) if self.drop_slow_peer else _send(msg, self.sink, flags)",
                 "_send(msg, self.sink, flags)",
             ),
         ),
@@ -479,7 +484,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         SENDING,
         (
             (
-                "code = _send_settled(&self.copies[i], self.capture, flags)",
+                "code = _send_rechecked(&self.copies[i], self.capture, flags)",
                 "code = _send(&self.copies[i], self.capture, flags)",
             ),
         ),
@@ -591,21 +596,21 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         (("        if zmq_errno() != EINTR:\n            return -1\n", "        return -1\n"),),
     ),
     Mutant(
-        "a draining flow takes more than what it holds",
+        "a flushing flow takes more than what it holds",
         HUB,
         (("            limit_messages = limit_bytes = 1  #", "            limit_messages = 2  #"),),
     ),
     Mutant(
         "a hub that has worked is never put on the list again",
         HUB,
-        (("        self.roused = False\n        if self.ended:\n", "        if self.ended:\n"),),
+        (("        self.scheduled = False\n        if self.ended:\n", "        if self.ended:\n"),),
     ),
     Mutant(
         "a hub stands on the list twice",
         HUB,
         (
             (
-                "            self.roused = True\n            self.ready.append(self)",
+                "            self.scheduled = True\n            self.ready.append(self)",
                 "            self.ready.append(self)",
             ),
         ),
@@ -638,19 +643,19 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         ),
     ),
     Mutant(
-        "a bell rings at the wrong port",
+        "the wrong port is said to be ready",
         COLLECTOR,
-        (("        self.wake(self.hub, self.place)", "        self.wake(self.hub, 1 - self.place)"),),
+        (("        self.wake(self.hub, self.port_index)", "        self.wake(self.hub, 1 - self.port_index)"),),
     ),
     Mutant(
         "the collector has the wrong port read",
         COLLECTOR,
-        (("bell.hub._have_read(bell.place)", "bell.hub._have_read(1 - bell.place)"),),
+        (("on_ready.hub._have_read(on_ready.port_index)", "on_ready.hub._have_read(1 - on_ready.port_index)"),),
     ),
     Mutant(
         "a wake-up that no flow waits for is lost",
         COLLECTOR,
-        (("                    others.append(bell)\n", "                    pass\n"),),
+        (("                    others.append(on_ready)\n", "                    pass\n"),),
     ),
     Mutant(
         "a descriptor that is known no longer is called",

@@ -20,7 +20,7 @@ class Mutant(NamedTuple):
 
 PUMP: Final = "pollbroker.pump.python:Pump"
 RECEIVER: Final = "pollbroker.pump.receiving:Receiver"
-SENDING: Final = "pollbroker.pump.sending:Sending"
+SENDING: Final = "pollbroker.pump.sending:Sender"
 HANDLER: Final = "pollbroker.pump.handler:HandlerPump"
 HUB: Final = "pollbroker.pump.hub:Hub"
 FLOW: Final = "pollbroker.pump.hub:Flow"
@@ -74,7 +74,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         (
             (
                 "                self._held = None\n            messages += 1\n",
-                "                self._held = None if len(message) > 1 or sending.sent % 7 != 3 else message\n"
+                "                self._held = None if len(message) > 1 or sender.sent % 7 != 3 else message\n"
                 "            messages += 1\n",
             ),
         ),
@@ -164,7 +164,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a frame refused in the middle sent again",
-        f"{SENDING}.follow",
+        f"{SENDING}.send_next",
         (
             (
                 "                self._broken = True\n",
@@ -179,7 +179,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "bytes of the last frame alone counted",
-        f"{SENDING}.follow",
+        f"{SENDING}.send_next",
         (("self._bytes += len(frame)", "self._bytes = len(frame)"),),
     ),
     Mutant(
@@ -214,7 +214,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "capture of a message's first frame alone",
-        f"{SENDING}.follow",
+        f"{SENDING}.send_next",
         (("            if self._copies is not None:\n                self._copies.append(frame)\n", ""),),
     ),
     # -- handlers
@@ -277,11 +277,11 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         (("            self._sink_is_trusted = False\n", ""),),
     ),
     # -- brokers and the loop
-    Mutant("resume that does not rearm", f"{BROKER}.resume", (("            self.hub.rouse()\n", ""),)),
+    Mutant("resume that does not rearm", f"{BROKER}.resume", (("            self.hub.schedule()\n", ""),)),
     Mutant(
         "a retry's timer never set",
         f"{BROKER}._retry_later",
-        (("        self._surroundings.call_later(delay_s, retry)\n", ""),),
+        (("        self._loop_access.call_later(delay_s, retry)\n", ""),),
     ),
     Mutant(
         "a retry's timer set once and never again",
@@ -291,7 +291,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a removed broker still polled",
         f"{BROKER}._finish",
-        (("            self._surroundings.unwatch(port)\n", "            pass\n"),),
+        (("            self._loop_access.unwatch(port)\n", "            pass\n"),),
     ),
     Mutant(
         "unfair order: the first by name always comes first, and alone",

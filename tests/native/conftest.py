@@ -1,29 +1,29 @@
-"""Each implementation on sockets that fail when a test says so."""
+"""Each twin on sockets that fail when a test says so."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.native.faults import Implementation
+from tests.native.faults import Twin
 
 
 @pytest.fixture(params=["native", "python"])
-def twin(request: pytest.FixtureRequest) -> Iterator[Implementation]:
+def twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
     """Both, one after the other."""
-    implementation = Implementation(request.param)
-    yield implementation
-    check(implementation)
+    twin = Twin(request.param)
+    yield twin
+    check(twin)
 
 
 @pytest.fixture
-def native() -> Iterator[Implementation]:
+def native() -> Iterator[Twin]:
     """The native one, for what pyzmq does for the Python one: EINTR, sizes, the frames that are alive."""
-    implementation = Implementation("native")
-    yield implementation
-    check(implementation)
+    twin = Twin("native")
+    yield twin
+    check(twin)
 
 
-def check(implementation: Implementation) -> None:
+def check(twin: Twin) -> None:
     """What holds at the end of every test."""
-    assert implementation.faults.all_met, "a fault was planned and did not happen: the test has shown nothing"
-    assert implementation.faults.waiting == [], "nothing may ever wait"
+    assert twin.faults.all_met, "a fault was planned and did not happen: the test has shown nothing"
+    assert twin.faults.waiting == [], "nothing may ever wait"

@@ -1,4 +1,4 @@
-"""Both implementations on sockets that fail when a test says so, and a count of the frames that the native one keeps.
+"""Both twins on sockets that fail when a test says so, and a count of the frames that the native one keeps.
 
 Real sockets are used throughout; what fails is a chosen operation on one of them. The native code finds libzmq's
 functions with `ctypes.CDLL` when it is imported. So a second copy of the very extension that is installed is imported
@@ -24,7 +24,7 @@ from unittest import mock
 import zmq
 from zmq.backend.cython import _zmq
 
-from pollbroker.pump import PYTHON, Pumping
+from pollbroker.pump import PYTHON, Implementation
 from pollbroker.pump.contract import MAXFRAMES
 from tests.conftest import Socket
 
@@ -226,7 +226,7 @@ def _faulty(socket: Socket, faults: Faults) -> Socket:
 # -- both --------------------------------------------------------------------------------------------------------------
 
 
-class Implementation:
+class Twin:
     """One of the twins on sockets that may fail."""
 
     def __init__(self, name: str) -> None:
@@ -238,11 +238,11 @@ class Implementation:
             gc.collect()  # what an earlier test has left closes its frames now, and not later
             self._libzmq.live = 0
             self._of = lambda socket: socket
-            self.pumping = Pumping(
+            self.implementation = Implementation(
                 "native",
                 make_pump=module.Pump,
                 make_receiver=module.Receiver,
-                make_sending=module.Sending,
+                make_sender=module.Sender,
                 make_event_reader=module.EventReader,
                 make_flow=module.Flow,
                 make_hub=module.Hub,
@@ -251,7 +251,7 @@ class Implementation:
         else:
             self.faults = Faults()
             self._of = lambda socket: _faulty(socket, self.faults)
-            self.pumping = PYTHON
+            self.implementation = PYTHON
 
     @property
     def live(self) -> int:
@@ -265,15 +265,15 @@ class Implementation:
     def pump(self, source: Socket, sink: Socket, *, capture: Socket | None = None, **options: Any) -> Any:
         """A pump between sockets that may fail."""
         copies = None if capture is None else self._of(capture)
-        return self.pumping.make_pump(self._of(source), self._of(sink), capture=copies, **options)
+        return self.implementation.make_pump(self._of(source), self._of(sink), capture=copies, **options)
 
     def sending(
         self, sink: Socket, capture: Socket | None = None, prefix: bytes | None = None, drop_slow_peer: bool = True
     ) -> Any:
         """The sending side of a route with a handler, on sockets that may fail."""
         copies = None if capture is None else self._of(capture)
-        return self.pumping.make_sending(self._of(sink), copies, prefix, drop_slow_peer)
+        return self.implementation.make_sender(self._of(sink), copies, prefix, drop_slow_peer)
 
     def receiver(self, socket: Socket, maxframes: int = MAXFRAMES) -> Any:
         """The receiving side of a route with a handler, on a socket that may fail."""
-        return self.pumping.make_receiver(self._of(socket), maxframes)
+        return self.implementation.make_receiver(self._of(socket), maxframes)

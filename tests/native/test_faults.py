@@ -11,7 +11,7 @@ from pollbroker.pump import EMPTY, FULL, LIMIT, HandlerPump
 from pollbroker.pump.contract import FlowState
 from pollbroker.pump.sending import DROPPED, REFUSED, SENT
 from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
-from tests.native.faults import HUGE, Implementation
+from tests.native.faults import HUGE, Twin
 from tests.test_hub import Pipe, received
 from tests.test_pump import balanced
 
@@ -24,7 +24,7 @@ LONG = b"x" * 100
 class Line:
     """source -> pump -> sink, each with a pipe; and a capture socket with a reader, if wanted."""
 
-    def __init__(self, context: zmq.Context[Socket], twin: Implementation, **options: Any) -> None:
+    def __init__(self, context: zmq.Context[Socket], twin: Twin, **options: Any) -> None:
         self.input, self.output, self.copies = Pipe(context), Pipe(context), Pipe(context)
         self.source, self.sink, self.capture = self.input.open(), self.output.push, self.copies.push
         if "prefix" in options:
@@ -43,7 +43,7 @@ class Line:
 class RouterLine:
     """source -> pump -> a mandatory ROUTER without peers."""
 
-    def __init__(self, context: zmq.Context[Socket], twin: Implementation, **options: Any) -> None:
+    def __init__(self, context: zmq.Context[Socket], twin: Twin, **options: Any) -> None:
         self.input = Pipe(context)
         self.router = context.socket(zmq.ROUTER)
         self.router.router_mandatory = 1
@@ -57,7 +57,7 @@ class RouterLine:
 
 @pytest.mark.parametrize("place", [2, 3])
 def test_message_whose_rest_cannot_be_read_is_counted_once(
-    context: zmq.Context[Socket], twin: Implementation, place: int
+    context: zmq.Context[Socket], twin: Twin, place: int
 ) -> None:
     line = Line(context, twin)
     line.output.open()
@@ -76,7 +76,7 @@ def test_message_whose_rest_cannot_be_read_is_counted_once(
 @pytest.mark.parametrize("place", [2, 3])
 @pytest.mark.parametrize("code", [zmq.ETERM, zmq.EAGAIN, zmq.EHOSTUNREACH])
 def test_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_forgotten(
-    context: zmq.Context[Socket], twin: Implementation, place: int, code: int
+    context: zmq.Context[Socket], twin: Twin, place: int, code: int
 ) -> None:
     line = Line(context, twin, prefix=b"from")
     line.output.open()
@@ -102,13 +102,13 @@ def test_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_forgotten
     assert balanced(counters)
 
 
-# With what libzmq itself does then. The handler route sends by the same code (`Sending`).
+# With what libzmq itself does then. The handler route sends by the same code (`Sender`).
 @pytest.mark.parametrize("place", [2, 3, 4])
 @pytest.mark.parametrize(
     ("sink_type", "consumer_type"), [(zmq.PUSH, zmq.PULL), (zmq.DEALER, zmq.DEALER), (zmq.PAIR, zmq.PAIR)]
 )
 def test_message_whose_peer_leaves_in_the_middle_is_dropped_whole(
-    context: zmq.Context[Socket], connect: Connect, twin: Implementation, sink_type: int, consumer_type: int, place: int
+    context: zmq.Context[Socket], connect: Connect, twin: Twin, sink_type: int, consumer_type: int, place: int
 ) -> None:
     source, sink = Pipe(context), context.socket(sink_type)
     endpoint = f"inproc://{id(sink)}"
@@ -120,7 +120,7 @@ def test_message_whose_peer_leaves_in_the_middle_is_dropped_whole(
         sink.getsockopt(zmq.EVENTS)
         consumers.pop().close(linger=0)
         assert select.select([sink.FD], [], [], DEADLINE_MS / 1000)[0], "the sink was not told"
-        sink.getsockopt(zmq.EVENTS)  # while it is sending, libzmq looks about once a millisecond who has left
+        sink.getsockopt(zmq.EVENTS)  # while it is sender, libzmq looks about once a millisecond who has left
 
     pump = twin.pump(source.open(), sink)
     source.give(b"before")
@@ -149,7 +149,7 @@ def test_message_whose_peer_leaves_in_the_middle_is_dropped_whole(
 # The rest is offered, for libzmq to swallow; but the next peer of a PAIR would be given it as a message of its own.
 @pytest.mark.parametrize(("socket_type", "offered"), [(zmq.PUSH, 4), (zmq.DEALER, 4), (zmq.PAIR, 2)])
 def test_rest_of_a_broken_message_is_not_offered_to_the_next_peer_of_a_pair(
-    context: zmq.Context[Socket], twin: Implementation, socket_type: int, offered: int
+    context: zmq.Context[Socket], twin: Twin, socket_type: int, offered: int
 ) -> None:
     for sends_bytes in (False, True):
         sink, peer = context.socket(socket_type), context.socket(zmq.PULL if socket_type == zmq.PUSH else socket_type)
@@ -168,7 +168,7 @@ def test_rest_of_a_broken_message_is_not_offered_to_the_next_peer_of_a_pair(
 
 
 def test_rest_of_a_refused_copy_is_not_offered_to_the_next_reader_of_a_pair(
-    context: zmq.Context[Socket], twin: Implementation
+    context: zmq.Context[Socket], twin: Twin
 ) -> None:
     for socket_type, offered in ((zmq.PUSH, 4), (zmq.PAIR, 2)):
         source, sink = Pipe(context), Pipe(context)
@@ -186,27 +186,25 @@ def test_rest_of_a_refused_copy_is_not_offered_to_the_next_reader_of_a_pair(
 
 
 def test_handlers_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_forgotten(
-    context: zmq.Context[Socket], twin: Implementation
+    context: zmq.Context[Socket], twin: Twin
 ) -> None:
     sink, copies = Pipe(context), Pipe(context)
     sink.open()
     reader = copies.open()
-    sending = twin.sending(sink.push, copies.push, b"from")
+    sender = twin.sending(sink.push, copies.push, b"from")
     twin.faults.plan("send", sink.push, 2, code=zmq.ETERM)
     with pytest.raises(zmq.ContextTerminated):
-        sending.send([b"begun", LONG, LONG])
-    assert (sending.placed, sending.sent, twin.live) == (1, 0, 0)
-    assert sending.send([b"whole", LONG]) == SENT
-    assert (sending.placed, sending.sent, twin.live) == (2, 1, 0)
+        sender.send([b"begun", LONG, LONG])
+    assert (sender.placed, sender.sent, twin.live) == (1, 0, 0)
+    assert sender.send([b"whole", LONG]) == SENT
+    assert (sender.placed, sender.sent, twin.live) == (2, 1, 0)
     assert received(reader) == [[b"from", b"whole", LONG]]
 
 
 # -- a first frame that fails -----------------------------------------------------------------------------------------
 
 
-def test_message_that_could_not_be_offered_is_held_and_goes_next(
-    context: zmq.Context[Socket], twin: Implementation
-) -> None:
+def test_message_that_could_not_be_offered_is_held_and_goes_next(context: zmq.Context[Socket], twin: Twin) -> None:
     line = Line(context, twin, prefix=b"from")
     reader, copies = line.output.open(), line.copies.open()
     line.give([b"first", LONG], [b"second"])
@@ -224,9 +222,7 @@ def test_message_that_could_not_be_offered_is_held_and_goes_next(
     assert twin.live == 0
 
 
-def test_nothing_is_counted_of_a_first_frame_that_cannot_be_read(
-    context: zmq.Context[Socket], twin: Implementation
-) -> None:
+def test_nothing_is_counted_of_a_first_frame_that_cannot_be_read(context: zmq.Context[Socket], twin: Twin) -> None:
     line = Line(context, twin)
     line.give([LONG])
     twin.faults.plan("recv", line.source, 1, code=zmq.ETERM)
@@ -239,9 +235,7 @@ def test_nothing_is_counted_of_a_first_frame_that_cannot_be_read(
 
 
 @pytest.mark.parametrize("frames", [2, 3, 20])
-def test_unroutable_message_is_dropped_whole_and_closed(
-    context: zmq.Context[Socket], twin: Implementation, frames: int
-) -> None:
+def test_unroutable_message_is_dropped_whole_and_closed(context: zmq.Context[Socket], twin: Twin, frames: int) -> None:
     line = RouterLine(context, twin)
     for times in (1, 2):
         line.input.give(LONG, *[LONG] * (frames - 1))
@@ -251,9 +245,7 @@ def test_unroutable_message_is_dropped_whole_and_closed(
         assert twin.live == 0
 
 
-def test_message_for_a_full_peer_is_dropped_whole_and_closed(
-    context: zmq.Context[Socket], twin: Implementation
-) -> None:
+def test_message_for_a_full_peer_is_dropped_whole_and_closed(context: zmq.Context[Socket], twin: Twin) -> None:
     line = RouterLine(context, twin)
     line.input.give(b"peer", LONG, LONG)
     twin.faults.plan("send", line.router, 1, 2, code=zmq.EAGAIN)  # the second after the socket was settled
@@ -264,9 +256,7 @@ def test_message_for_a_full_peer_is_dropped_whole_and_closed(
     assert twin.live == 0
 
 
-def test_full_peer_is_believed_only_after_its_commands_are_processed(
-    context: zmq.Context[Socket], twin: Implementation
-) -> None:
+def test_full_peer_is_believed_only_after_its_commands_are_processed(context: zmq.Context[Socket], twin: Twin) -> None:
     line = RouterLine(context, twin)
     dealer = context.socket(zmq.DEALER)
     dealer.routing_id = b"peer"
@@ -283,9 +273,7 @@ def test_full_peer_is_believed_only_after_its_commands_are_processed(
 
 
 @pytest.mark.parametrize("place", [1, 2, 3])
-def test_copy_that_is_refused_is_counted_and_closed(
-    context: zmq.Context[Socket], twin: Implementation, place: int
-) -> None:
+def test_copy_that_is_refused_is_counted_and_closed(context: zmq.Context[Socket], twin: Twin, place: int) -> None:
     line = Line(context, twin, prefix=LONG)
     line.output.open()
     line.copies.open()
@@ -300,9 +288,7 @@ def test_copy_that_is_refused_is_counted_and_closed(
 
 
 @pytest.mark.parametrize("place", [1, 2, 3])
-def test_copy_that_fails_is_counted_closed_and_told(
-    context: zmq.Context[Socket], twin: Implementation, place: int
-) -> None:
+def test_copy_that_fails_is_counted_closed_and_told(context: zmq.Context[Socket], twin: Twin, place: int) -> None:
     line = Line(context, twin, prefix=LONG)
     reader = line.output.open()
     line.copies.open()
@@ -320,9 +306,7 @@ def test_copy_that_fails_is_counted_closed_and_told(
 
 # 8 frames have room at first, and then the room is doubled.
 @pytest.mark.parametrize("frames", [1, 6, 7, 8, 9, 16, 17, 33, 300])
-def test_copies_have_as_many_frames_as_their_messages(
-    context: zmq.Context[Socket], twin: Implementation, frames: int
-) -> None:
+def test_copies_have_as_many_frames_as_their_messages(context: zmq.Context[Socket], twin: Twin, frames: int) -> None:
     line = Line(context, twin, prefix=b"from")
     line.output.open()
     reader = line.copies.open()
@@ -334,7 +318,7 @@ def test_copies_have_as_many_frames_as_their_messages(
 
 
 def test_copy_whose_prefix_has_no_memory_is_lost_and_the_traffic_is_not(
-    context: zmq.Context[Socket], native: Implementation
+    context: zmq.Context[Socket], native: Twin
 ) -> None:
     line = Line(context, native, prefix=b"from")
     reader, copies = line.output.open(), line.copies.open()
@@ -353,30 +337,30 @@ def test_copy_whose_prefix_has_no_memory_is_lost_and_the_traffic_is_not(
 
 @pytest.mark.parametrize(("code", "outcome"), [(zmq.EAGAIN, REFUSED), (zmq.EHOSTUNREACH, DROPPED)])
 def test_handlers_message_that_is_not_sent_is_closed(
-    context: zmq.Context[Socket], twin: Implementation, code: int, outcome: int
+    context: zmq.Context[Socket], twin: Twin, code: int, outcome: int
 ) -> None:
     sink = Pipe(context)
     reader = sink.open()
-    sending = twin.sending(sink.push)
+    sender = twin.sending(sink.push)
     for _ in range(2):
         twin.faults.plan("send", sink.push, 1, code=code)
-        assert sending.send([LONG, LONG]) == outcome
+        assert sender.send([LONG, LONG]) == outcome
         assert twin.live == 0
-    assert sending.send([LONG, b"", b"end"]) == SENT
+    assert sender.send([LONG, b"", b"end"]) == SENT
     assert received(reader) == [[LONG, b"", b"end"]]
 
 
 @pytest.mark.parametrize("place", [1, 2])
 def test_handlers_message_without_memory_is_told_and_counted(
-    context: zmq.Context[Socket], native: Implementation, place: int
+    context: zmq.Context[Socket], native: Twin, place: int
 ) -> None:
     sink = Pipe(context)
     sink.open()
-    sending = native.sending(sink.push)
+    sender = native.sending(sink.push)
     native.faults.plan("init_size", None, place, code=12)
     with pytest.raises(MemoryError):
-        sending.send([LONG, LONG, LONG])
-    assert (sending.sent, sending.placed) == (0, place - 1)  # nothing was begun if the first frame has no memory
+        sender.send([LONG, LONG, LONG])
+    assert (sender.sent, sender.placed) == (0, place - 1)  # nothing was begun if the first frame has no memory
     assert native.live == 0
 
 
@@ -384,7 +368,7 @@ def test_handlers_message_without_memory_is_told_and_counted(
 
 
 @pytest.mark.parametrize("place", [1, 2, 3])
-def test_receiver_that_fails_keeps_nothing(context: zmq.Context[Socket], twin: Implementation, place: int) -> None:
+def test_receiver_that_fails_keeps_nothing(context: zmq.Context[Socket], twin: Twin, place: int) -> None:
     source = Pipe(context)
     receive = twin.receiver(source.open())
     source.give(LONG, LONG, LONG)
@@ -398,9 +382,7 @@ def test_receiver_that_fails_keeps_nothing(context: zmq.Context[Socket], twin: I
 
 
 @pytest.mark.parametrize("frames", [1, 2, 9])
-def test_pump_that_is_dropped_closes_what_it_holds(
-    context: zmq.Context[Socket], twin: Implementation, frames: int
-) -> None:
+def test_pump_that_is_dropped_closes_what_it_holds(context: zmq.Context[Socket], twin: Twin, frames: int) -> None:
     line = Line(context, twin, prefix=b"from")
     line.give([LONG] * frames)
     assert line.move() == FULL
@@ -410,7 +392,7 @@ def test_pump_that_is_dropped_closes_what_it_holds(
     assert twin.live == 0
 
 
-def test_what_a_budget_ends_keeps_nothing(context: zmq.Context[Socket], twin: Implementation) -> None:
+def test_what_a_budget_ends_keeps_nothing(context: zmq.Context[Socket], twin: Twin) -> None:
     line = Line(context, twin)
     line.output.open()
     line.give(*[[LONG, LONG]] * 5)
@@ -423,7 +405,7 @@ def test_what_a_budget_ends_keeps_nothing(context: zmq.Context[Socket], twin: Im
 # -- interrupted system calls: pyzmq retries them for the Python twin -------------------------------------------------
 
 
-def test_interrupted_calls_are_made_again(context: zmq.Context[Socket], native: Implementation) -> None:
+def test_interrupted_calls_are_made_again(context: zmq.Context[Socket], native: Twin) -> None:
     line = Line(context, native)
     reader = line.output.open()
     line.give([b"1", b"2"], [b"3"])
@@ -431,14 +413,14 @@ def test_interrupted_calls_are_made_again(context: zmq.Context[Socket], native: 
     native.faults.plan("send", line.sink, 1, 3, 4, 6, code=4)
     assert line.move() == EMPTY
     assert received(reader) == [[b"1", b"2"], [b"3"]]
-    read = native.pumping.make_event_reader(line.sink)
+    read = native.implementation.make_event_reader(line.sink)
     native.faults.plan("events", line.sink, 1, 2, code=4)
     assert read() & zmq.POLLOUT
 
 
-def test_events_that_cannot_be_read_are_told(context: zmq.Context[Socket], twin: Implementation) -> None:
+def test_events_that_cannot_be_read_are_told(context: zmq.Context[Socket], twin: Twin) -> None:
     pull = context.socket(zmq.PULL)
-    read = twin.pumping.make_event_reader(twin.socket(pull))
+    read = twin.implementation.make_event_reader(twin.socket(pull))
     assert read() == 0
     twin.faults.plan("events", pull, 1, code=zmq.ETERM)
     with pytest.raises(zmq.ContextTerminated):
@@ -452,16 +434,14 @@ def test_events_that_cannot_be_read_are_told(context: zmq.Context[Socket], twin:
 class Stand:
     """One flow in a hub, between sockets that may fail."""
 
-    def __init__(self, context: zmq.Context[Socket], twin: Implementation, line: Line) -> None:
+    def __init__(self, context: zmq.Context[Socket], twin: Twin, line: Line) -> None:
         self.ready: list[Any] = []
-        self.flow = twin.pumping.make_flow(line.pump, 0, 1)
+        self.flow = twin.implementation.make_flow(line.pump, 0, 1)
         sockets = (twin.socket(line.source), twin.socket(line.sink))
-        self.hub = twin.pumping.make_hub(self, self.ready, sockets, (), (self.flow,))
+        self.hub = twin.implementation.make_hub(self, self.ready, sockets, (), (self.flow,))
 
 
-def test_context_that_ends_while_a_socket_is_settled_is_told(
-    context: zmq.Context[Socket], twin: Implementation
-) -> None:
+def test_context_that_ends_while_a_socket_is_settled_is_told(context: zmq.Context[Socket], twin: Twin) -> None:
     line = Line(context, twin)
     stand = Stand(context, twin, line)
     line.give([LONG])
@@ -475,7 +455,7 @@ def test_context_that_ends_while_a_socket_is_settled_is_told(
         stand.hub.wake(1)
 
 
-def test_flow_whose_pump_fails_raises_and_counts(context: zmq.Context[Socket], twin: Implementation) -> None:
+def test_flow_whose_pump_fails_raises_and_counts(context: zmq.Context[Socket], twin: Twin) -> None:
     line = Line(context, twin)
     line.output.open()
     stand = Stand(context, twin, line)
@@ -490,7 +470,7 @@ def test_flow_whose_pump_fails_raises_and_counts(context: zmq.Context[Socket], t
 # -- counting ---------------------------------------------------------------------------------------------------------
 
 
-def test_size_of_a_frame_of_two_gibibytes_is_asked_for(context: zmq.Context[Socket], native: Implementation) -> None:
+def test_size_of_a_frame_of_two_gibibytes_is_asked_for(context: zmq.Context[Socket], native: Twin) -> None:
     line = Line(context, native)
     line.output.open()
     line.give([LONG, b"12345"])
@@ -499,7 +479,7 @@ def test_size_of_a_frame_of_two_gibibytes_is_asked_for(context: zmq.Context[Sock
     assert line.pump.counters().received_bytes == line.pump.counters().sent_bytes == 105
 
 
-def test_handlers_pump_counts_what_fails(context: zmq.Context[Socket], twin: Implementation, connect: Connect) -> None:
+def test_handlers_pump_counts_what_fails(context: zmq.Context[Socket], twin: Twin, connect: Connect) -> None:
     source, sink = Pipe(context), Pipe(context)
     sink.open()
     pump = HandlerPump(twin.receiver(source.open()), lambda frames: frames, twin.sending(sink.push))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker.pump import EMPTY, HandlerPump, Pumping
+from pollbroker.pump import EMPTY, HandlerPump, Implementation
 from pollbroker.pump.contract import MAXFRAMES
 from tests.conftest import Socket
 from tests.test_pump import Line, balanced, take_all
@@ -39,7 +39,7 @@ class Asked:
 @pytest.mark.parametrize("failing", [1, 2, 3])
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, StopIteration])
 def test_iterator_that_raised_is_not_asked_again(
-    context: zmq.Context[Socket], pumping: Pumping, failing: int, error: type[BaseException]
+    context: zmq.Context[Socket], implementation: Implementation, failing: int, error: type[BaseException]
 ) -> None:
     made: list[Asked] = []
 
@@ -47,7 +47,7 @@ def test_iterator_that_raised_is_not_asked_again(
         made.append(Asked(failing, error()))
         return made[-1]
 
-    line = Line(context, partial(handled, pumping, handle))
+    line = Line(context, partial(handled, implementation, handle))
     consumer = line.consumer()
     line.give([b"first"], [b"next"])
     outcome = None
@@ -61,5 +61,7 @@ def test_iterator_that_raised_is_not_asked_again(
     assert balanced(line.pump.counters())
 
 
-def handled(pumping: Pumping, handle: Any, source: Socket, sink: Socket) -> HandlerPump:
-    return HandlerPump(pumping.make_receiver(source, MAXFRAMES), handle, pumping.make_sending(sink, None, None, True))
+def handled(implementation: Implementation, handle: Any, source: Socket, sink: Socket) -> HandlerPump:
+    return HandlerPump(
+        implementation.make_receiver(source, MAXFRAMES), handle, implementation.make_sender(sink, None, None, True)
+    )

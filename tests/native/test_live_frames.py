@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker.pump import EMPTY, FULL, HandlerPump, Pumping, choose_pumping
+from pollbroker.pump import EMPTY, FULL, HandlerPump, Implementation, choose_implementation
 from pollbroker.pump.contract import MAXFRAMES
 from tests.conftest import Socket, wait_until
 from tests.test_hub import Pipe
@@ -64,9 +64,9 @@ def read_all(socket: Socket) -> int:
     return count
 
 
-def test_frames_that_passed_are_free(context: zmq.Context[Socket], pumping: Pumping, lent: Lent) -> None:
+def test_frames_that_passed_are_free(context: zmq.Context[Socket], implementation: Implementation, lent: Lent) -> None:
     source, sink = Pipe(context), Pipe(context)
-    pump = pumping.make_pump(source.open(), sink.push)
+    pump = implementation.make_pump(source.open(), sink.push)
     reader = sink.open()
     for count in (1, 2, 9, 300):
         lent.send(source.push, count)
@@ -76,10 +76,12 @@ def test_frames_that_passed_are_free(context: zmq.Context[Socket], pumping: Pump
     wait_until(lambda: lent.given_back)
 
 
-def test_frames_that_a_handler_was_given_are_free(context: zmq.Context[Socket], pumping: Pumping, lent: Lent) -> None:
+def test_frames_that_a_handler_was_given_are_free(
+    context: zmq.Context[Socket], implementation: Implementation, lent: Lent
+) -> None:
     source, sink = Pipe(context), Pipe(context)
-    receiver = pumping.make_receiver(source.open(), MAXFRAMES)
-    pump = HandlerPump(receiver, lambda frames: frames[:1], pumping.make_sending(sink.push, None, None, True))
+    receiver = implementation.make_receiver(source.open(), MAXFRAMES)
+    pump = HandlerPump(receiver, lambda frames: frames[:1], implementation.make_sender(sink.push, None, None, True))
     sink.open()
     for count in (1, 2, 9, 300):
         lent.send(source.push, count)
@@ -87,12 +89,14 @@ def test_frames_that_a_handler_was_given_are_free(context: zmq.Context[Socket], 
     wait_until(lambda: lent.given_back)
 
 
-def test_frames_that_were_unroutable_are_free(context: zmq.Context[Socket], pumping: Pumping, lent: Lent) -> None:
+def test_frames_that_were_unroutable_are_free(
+    context: zmq.Context[Socket], implementation: Implementation, lent: Lent
+) -> None:
     source = Pipe(context)
     router = context.socket(zmq.ROUTER)
     router.router_mandatory = 1
     router.bind("inproc://nobody")
-    pump = pumping.make_pump(source.open(), router)
+    pump = implementation.make_pump(source.open(), router)
     for count in (1, 2, 9, 300):
         lent.send(source.push, count, b"nobody")
     assert pump.move(MANY, MANY) == EMPTY
@@ -102,10 +106,10 @@ def test_frames_that_were_unroutable_are_free(context: zmq.Context[Socket], pump
 
 @pytest.mark.parametrize("count", [1, 2, 9, 300])
 def test_frames_that_a_dropped_pump_held_are_free(
-    context: zmq.Context[Socket], pumping: Pumping, lent: Lent, count: int
+    context: zmq.Context[Socket], implementation: Implementation, lent: Lent, count: int
 ) -> None:
     source, sink, capture = Pipe(context), Pipe(context), Pipe(context)
-    pump = pumping.make_pump(source.open(), sink.push, capture=capture.push)
+    pump = implementation.make_pump(source.open(), sink.push, capture=capture.push)
     lent.send(source.push, count)
     assert pump.move(MANY, MANY) == FULL
     assert pump.held == 1
@@ -115,10 +119,12 @@ def test_frames_that_a_dropped_pump_held_are_free(
     wait_until(lambda: lent.given_back)
 
 
-def test_copies_that_found_no_room_are_free(context: zmq.Context[Socket], pumping: Pumping, lent: Lent) -> None:
+def test_copies_that_found_no_room_are_free(
+    context: zmq.Context[Socket], implementation: Implementation, lent: Lent
+) -> None:
     source, sink, capture = Pipe(context), Pipe(context), Pipe(context, hwm=1)
     reader, copies = sink.open(), capture.open()
-    pump = pumping.make_pump(source.open(), sink.push, capture=capture.push, prefix=b"from")
+    pump = implementation.make_pump(source.open(), sink.push, capture=capture.push, prefix=b"from")
     for count in (1, 2, 9, 300) * 3:
         lent.send(source.push, count)
     assert pump.move(MANY, MANY) == EMPTY
@@ -167,14 +173,14 @@ def growth_bytes(once: Callable[[], Any]) -> int:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_what_is_sent_refused_and_dropped(context: zmq.Context[Socket]) -> None:
-    native = choose_pumping("native")
+    native = choose_implementation("native")
     source, sink, capture, full = Pipe(context), Pipe(context), Pipe(context), Pipe(context)
     reader = sink.open()
     router = context.socket(zmq.ROUTER)
     router.router_mandatory = 1
     pump = native.make_pump(source.open(), sink.push, capture=capture.push, prefix=b"from")
-    unroutable = native.make_sending(router, None, None, True)
-    refused = native.make_sending(full.push, None, None, True)
+    unroutable = native.make_sender(router, None, None, True)
+    refused = native.make_sender(full.push, None, None, True)
     receiver = native.make_receiver(reader, MAXFRAMES)
     frames = [b"x" * 1000] * 4
 

@@ -1,4 +1,4 @@
-"""Sockets of classes that wait in their own ways: the plain socket beneath is used, by both implementations."""
+"""Sockets of classes that wait in their own ways: the plain socket beneath is used, by both twins."""
 
 import asyncio
 from typing import Any, NoReturn
@@ -7,7 +7,7 @@ import pytest
 import zmq
 import zmq.asyncio
 
-from pollbroker.pump import Pumping
+from pollbroker.pump import Implementation
 from tests.conftest import Connect, MakeEngine, Socket, wait_until
 from tests.test_hub import received
 
@@ -65,7 +65,7 @@ def test_socket_that_waits_in_its_own_way_is_not_asked_to(
 
 
 def test_closed_socket_of_a_registered_pair_ends_its_broker_alone(
-    context: zmq.Context[Socket], connect: Connect, make_engine: MakeEngine, pumping: Pumping
+    context: zmq.Context[Socket], connect: Connect, make_engine: MakeEngine, implementation: Implementation
 ) -> None:
     for closed in (0, 1):
         engine = make_engine(context)

@@ -7,7 +7,7 @@ pass here in a moment, and take the room of one frame.
 import pytest
 import zmq
 
-from pollbroker.pump import EMPTY, LIMIT, Pump, Pumping, choose_pumping
+from pollbroker.pump import EMPTY, LIMIT, Implementation, Pump, choose_implementation
 from pollbroker.pump.contract import MAXFRAMES
 from tests.conftest import Socket
 from tests.test_hub import Pipe, received
@@ -19,38 +19,40 @@ SIZES = [0, 1, 33, 34, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x10001, (1
 
 @pytest.mark.parametrize("size", SIZES)
 def test_frame_of_any_size_is_received_and_sent_whole(
-    context: zmq.Context[Socket], pumping: Pumping, size: int
+    context: zmq.Context[Socket], implementation: Implementation, size: int
 ) -> None:
     source, sink = Pipe(context), Pipe(context)
     message = [b"a" * size, b"b" * size, b"c"]
     source.give(*message)
     reader = sink.open()
-    taken = pumping.make_receiver(source.open(), MAXFRAMES)()
+    taken = implementation.make_receiver(source.open(), MAXFRAMES)()
     assert taken == message
-    pumping.make_sending(sink.push, None, None, True).send(taken)
+    implementation.make_sender(sink.push, None, None, True).send(taken)
     assert received(reader) == [message]
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_frame_of_any_size_passes_and_is_counted_and_copied(
-    context: zmq.Context[Socket], pumping: Pumping, size: int
+    context: zmq.Context[Socket], implementation: Implementation, size: int
 ) -> None:
     source, sink, capture = Pipe(context), Pipe(context), Pipe(context)
     message = [b"a" * size, b"b" * size, b"c"]
     source.give(*message)
     reader, copies = sink.open(), capture.open()
-    pump = pumping.make_pump(source.open(), sink.push, capture=capture.push)
+    pump = implementation.make_pump(source.open(), sink.push, capture=capture.push)
     assert pump.move(MANY, MANY) == EMPTY
     assert received(reader) == received(copies) == [message]
     counters = pump.counters()
     assert counters.received_bytes == counters.sent_bytes == 2 * size + 1
 
 
-def test_more_than_four_gibibytes_are_counted_to_the_byte(context: zmq.Context[Socket], pumping: Pumping) -> None:
+def test_more_than_four_gibibytes_are_counted_to_the_byte(
+    context: zmq.Context[Socket], implementation: Implementation
+) -> None:
     source, sink = Pipe(context), Pipe(context)
     frame = b"x" * ((64 << 20) + 1)
     reader = sink.open()
-    pump = pumping.make_pump(source.open(), sink.push)
+    pump = implementation.make_pump(source.open(), sink.push)
     for _ in range(33):
         source.push.send(frame, zmq.SNDMORE, copy=False)
         source.push.send(frame, copy=False)
@@ -61,7 +63,7 @@ def test_more_than_four_gibibytes_are_counted_to_the_byte(context: zmq.Context[S
     assert (counters.received_frames, counters.sent_frames) == (66, 66)
 
 
-def ring(context: zmq.Context[Socket], pumping: Pumping) -> tuple[Pump, Socket]:
+def ring(context: zmq.Context[Socket], implementation: Implementation) -> tuple[Pump, Socket]:
     """A pump whose sink leads back to its source, so that what is put in goes round."""
     source = context.socket(zmq.PULL)
     source.hwm = 0
@@ -71,7 +73,7 @@ def ring(context: zmq.Context[Socket], pumping: Pumping) -> tuple[Pump, Socket]:
         sink.hwm = 0
         sink.linger = 0
         sink.connect(f"inproc://{id(source)}")
-    return pumping.make_pump(source, sinks[0]), sinks[1]
+    return implementation.make_pump(source, sinks[0]), sinks[1]
 
 
 def go_round(pump: Pump, messages: int) -> None:
@@ -85,8 +87,8 @@ def go_round(pump: Pump, messages: int) -> None:
     raise AssertionError(f"{pump.received} messages were counted, and {messages} moved")
 
 
-def test_many_messages_are_counted_one_by_one(context: zmq.Context[Socket], pumping: Pumping) -> None:
-    pump, into = ring(context, pumping)
+def test_many_messages_are_counted_one_by_one(context: zmq.Context[Socket], implementation: Implementation) -> None:
+    pump, into = ring(context, implementation)
     for _ in range(20):
         into.send_multipart([b"1", b"2", b"3"])
     for moved in (1_000, 70_000):
@@ -100,7 +102,7 @@ def test_many_messages_are_counted_one_by_one(context: zmq.Context[Socket], pump
 # More than 24 bits of messages, and of frames; no counter of the Python twin can be cut.
 @pytest.mark.slow
 def test_more_than_sixteen_million_messages_are_counted_one_by_one(context: zmq.Context[Socket]) -> None:
-    pump, into = ring(context, choose_pumping("native"))
+    pump, into = ring(context, choose_implementation("native"))
     for _ in range(100):
         into.send(b"")
     moved = (1 << 24) + 10

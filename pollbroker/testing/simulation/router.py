@@ -121,7 +121,7 @@ class RouterSocket(SimSocket):
         self._next_name = (self._next_name + 1) & 0xFFFFFFFF
         return name
 
-    # Sending
+    # Sender
 
     def _send(self, body: bytes, kind: int) -> int:
         if not self._out_message:
