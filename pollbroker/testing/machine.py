@@ -17,7 +17,7 @@ from pollbroker.testing.worlds import COLUMNS
 class DeviceMachine(RuleBasedStateMachine):
     """Peers come, talk, stall and go, brokers are steered, and the promises are looked at after every step.
 
-    Subclass it, name a device, and let pytest or unittest run its `TestCase`:
+    Subclass it, name a device, and let pytest or unittest run its `TestCase`::
 
         class MyMachine(DeviceMachine):
             device = MY_DEVICE
