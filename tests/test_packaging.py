@@ -29,7 +29,7 @@ FILES = (
 )
 """Beside these, git keeps what only a clone needs: `.ci` and `.gitignore`."""
 
-MADE = ("__pycache__", "*.py[co]", "*.so", "native.c", ".gitignore")
+MADE = ("__pycache__", "*.py[co]", "*.so", "native.c", ".gitignore", "_build")
 """What .gitignore names, where it lies in `DIRECTORIES`."""
 
 DEADLINE_S = 100
