@@ -8,7 +8,9 @@ import pytest
 
 TREE = Path(__file__).parent.parent
 README = TREE / "README.md"
-PAGES = sorted(path for pattern in ("*.md", "docs/*.md", "bench/*.md", "examples/*.md") for path in TREE.glob(pattern))
+PAGES = sorted(
+    path for pattern in ("*.md", "docs/**/*.md", "bench/*.md", "examples/*.md") for path in TREE.glob(pattern)
+)
 LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
 REFERENCE = re.compile(r"\[([^\]\n]+)\](?![\[(])")
 DEFINITION = re.compile(r"^\[([^\]]+)\]: \S+$", re.MULTILINE)
