@@ -20,13 +20,14 @@ from rich.console import Console
 from zmq.utils.monitor import recv_monitor_message
 
 from pollbroker import DEVICES, Device, Engine, Route
-from pollbroker.cli import crew, demo, main
-from pollbroker.cli.checks import Check, check_all, count_unwanted, sum_up
-from pollbroker.cli.crew import Crew, DemoError, Member
-from pollbroker.cli.orders import Orders
-from pollbroker.cli.roles import Publisher, Subscriber
-from pollbroker.cli.screen import Rate, Screen, compute_rates
-from pollbroker.cli.workload import (
+from pollbroker.cli import main
+from pollbroker.cli.demo import command, crew
+from pollbroker.cli.demo.checks import Check, check_all, count_unwanted, sum_up
+from pollbroker.cli.demo.crew import Crew, DemoError, Member
+from pollbroker.cli.demo.orders import Orders
+from pollbroker.cli.demo.roles import Publisher, Subscriber
+from pollbroker.cli.demo.screen import Rate, Screen, compute_rates
+from pollbroker.cli.demo.workload import (
     Report,
     Tallies,
     Tally,
@@ -363,7 +364,7 @@ def test_a_peer_does_not_outlive_its_starter(connect: Connect) -> None:
     monitor.rcvtimeo = DEADLINE_MS
     program = f"""if True:
         import os, sys, time
-        from pollbroker.cli.crew import Member
+        from pollbroker.cli.demo.crew import Member
         member = Member("puller", 0, {address!r})
         member.hear(time.monotonic() + {DEADLINE_S})
         sys.stdin.read()
@@ -439,8 +440,8 @@ def spoil(device: Device, handler: Handler) -> Device:
 def test_the_demo_exits_with_1_if_a_broker_spoils_its_messages(
     name: str, handler: Handler, verdict: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, name.upper(), spoil(DEVICES[name], handler))
-    monkeypatch.setattr(demo, "_STAGNATION_S", 1.0)
+    monkeypatch.setattr(command, name.upper(), spoil(DEVICES[name], handler))
+    monkeypatch.setattr(command, "_STAGNATION_S", 1.0)
     result = CliRunner().invoke(main, ["demo", "--seconds", "0.5"])
     assert (result.exit_code, result.stderr) == (1, "")
     assert verdict in result.stdout
@@ -517,6 +518,6 @@ def test_a_broker_of_the_demo_that_cannot_start_is_one_line(monkeypatch: pytest.
     def no_brokers(engine: Engine) -> None:
         raise DemoError("demo: no brokers today")
 
-    monkeypatch.setattr(demo, "open_brokers", no_brokers)
+    monkeypatch.setattr(command, "open_brokers", no_brokers)
     result = CliRunner().invoke(main, ["demo"])
     assert (result.exit_code, result.stderr) == (1, "pollbroker: demo: no brokers today\n")

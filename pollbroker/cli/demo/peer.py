@@ -1,4 +1,4 @@
-"""A peer of the demo, in a process of its own: `python -m pollbroker.cli.peer ROLE NUMBER ENDPOINT [WORD...]`.
+"""A peer of the demo, in a process of its own: `python -m pollbroker.cli.demo.peer ROLE NUMBER ENDPOINT [WORD...]`.
 
 - It is told one word a line on stdin, and says one JSON object a line on stdout.
 - It says `{}` once, when it is ready; and its report each time that it is told `stop` (make no more messages, and
@@ -15,8 +15,8 @@ from typing import Final
 
 import zmq
 
-from pollbroker.cli.orders import Orders
-from pollbroker.cli.roles import ROLES, Peer, Stage
+from pollbroker.cli.demo.orders import Orders
+from pollbroker.cli.demo.roles import ROLES, Peer, Stage
 
 _NICENESS: Final = 5
 """Of those that send and take as fast as they can: else those that wait for each other get no turn of a processor."""

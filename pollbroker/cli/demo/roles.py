@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Final
 
 import zmq
 
-from pollbroker.cli.orders import Orders
-from pollbroker.cli.workload import (
+from pollbroker.cli.demo.orders import Orders
+from pollbroker.cli.demo.workload import (
     SOCKET_OPTIONS,
     Report,
     Tallies,

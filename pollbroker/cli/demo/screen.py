@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pollbroker.cli.checks import Check, Sum
+from pollbroker.cli.demo.checks import Check, Sum
 from pollbroker.statistics import EngineStatistics
 
 _REFRESH_S = 0.25

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import click
 
 import pollbroker
-from pollbroker.cli.workload import Report, report_from_json
+from pollbroker.cli.demo.workload import Report, report_from_json
 
 READY_S: Final = 60.0
 """How long the peers may take to start: on a busy machine a dozen interpreters need many times their usual second."""
@@ -45,7 +45,7 @@ class Member:
         # The very package that runs here, whatever is in the working directory (-P) or installed elsewhere.
         path = [str(Path(pollbroker.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pollbroker.cli.peer", role, str(number), endpoint, *words],
+            [sys.executable, "-P", "-m", "pollbroker.cli.demo.peer", role, str(number), endpoint, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pollbroker.cli.workload import Report, Tallies, Tally, merge_tallies
+from pollbroker.cli.demo.workload import Report, Tallies, Tally, merge_tallies
 from pollbroker.statistics import BrokerStatistics
 
 TRIOS: Final = (

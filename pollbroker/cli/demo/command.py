@@ -15,10 +15,10 @@ from typing import Final
 import click
 
 from pollbroker.cli.arguments import some_seconds
-from pollbroker.cli.checks import TRIOS, check_all, count_unwanted, sum_up
-from pollbroker.cli.crew import Crew
-from pollbroker.cli.screen import Screen, compute_rates
-from pollbroker.cli.workload import SOCKET_OPTIONS, Report
+from pollbroker.cli.demo.checks import TRIOS, check_all, count_unwanted, sum_up
+from pollbroker.cli.demo.crew import Crew
+from pollbroker.cli.demo.screen import Screen, compute_rates
+from pollbroker.cli.demo.workload import SOCKET_OPTIONS, Report
 from pollbroker.device import FORWARDER, QUEUE, STREAMER
 from pollbroker.engine import Engine
 
