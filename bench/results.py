@@ -21,6 +21,9 @@ Described = Mapping[str, str | int | float]
 LOAD = "load_average_1min"
 """The name of the load average in `Origin.machine`: the one thing there that changes by the minute."""
 
+_ONE_ITEM_A_LINE = ("questions", "cells", "cases", "goals")
+"""The lists of a file that are written with one item a line."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -176,9 +179,13 @@ class Results:
 
 
 def write_results(results: Results, path: Path) -> None:
-    """Write a run as JSON, at once: a run that is killed while it writes leaves the file as it was."""
+    """Write a run as JSON, at once: a run that is killed while it writes leaves the file as it was.
+
+    Each case and each goal is one line, and so is the head of each question and of each cell, so a diff shows what
+    was measured again.
+    """
     beside = path.with_name(path.name + ".new")
-    beside.write_text(json.dumps(_as_json(results), indent=1) + "\n")
+    beside.write_text(_written(_as_json(results)) + "\n")
     beside.replace(path)
 
 
@@ -215,6 +222,19 @@ def _as_json(results: Results) -> dict[str, Any]:
         goal["spread"] = dataclasses.asdict(verdict.spread) if verdict.spread else None
         goal["reached"] = verdict.reached
     return told
+
+
+def _written(told: Mapping[str, Any], margin: str = "") -> str:
+    """An object as JSON: in one line, but for its lists of `_ONE_ITEM_A_LINE`."""
+    parts = []
+    for name, value in told.items():
+        if name in _ONE_ITEM_A_LINE and value:
+            inner = margin + " "
+            items = ",\n".join(inner + _written(item, inner) for item in value)
+            parts.append(f"{json.dumps(name)}: [\n{items}\n{margin}]")
+        else:
+            parts.append(f"{json.dumps(name)}: {json.dumps(value)}")
+    return "{" + ", ".join(parts) + "}"
 
 
 def _question(told: dict[str, Any]) -> QuestionResult:

@@ -181,6 +181,16 @@ def test_results_survive_their_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
 
 
+def test_file_has_one_line_for_each_case_and_each_goal(tmp_path: Path) -> None:
+    results = run_of(grid_answer(), peers_answer())
+    write_results(results, tmp_path / "r.json")
+    lines = (tmp_path / "r.json").read_text().splitlines()
+    cells = [cell for question in results.questions for cell in question.cells]
+    for name, parts in (("peer", [case for cell in cells for case in cell.cases]), ("bound", [*results.verdicts()])):
+        told = [json.loads(line.rstrip(",")) for line in lines if f'"{name}"' in line]
+        assert len(told) == len(parts) > 1
+
+
 def test_summary_names_machine_versions_and_every_goal() -> None:
     results = run_of(grid_answer())
     summary = summary_markdown(results)

@@ -1,6 +1,7 @@
 """What is built for others: the sdist, the wheels with the native pump and without it, and what they say."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,16 @@ FILES = (
 MADE = ("__pycache__", "*.py[co]", "*.so", "native.c", ".gitignore", "_build")
 """What .gitignore names, where it lies in `DIRECTORIES`."""
 
+SHOWN_PICTURES = {
+    Path(picture).name
+    for page in (TREE / "README.md", *TREE.glob("docs/**/*.md"), *TREE.glob("bench/*.md"))
+    for picture in re.findall(r"bench/results/[\w.-]+\.png", page.read_text())
+}
+KEPT_RESULTS = {"latest.json", "latest.md", *SHOWN_PICTURES}
+"""What git keeps of the bench's results: those of record, and the pictures that pages show."""
+
+RESULTS_IGNORED = TREE / "bench/results/.gitignore"
+
 DEADLINE_S = 100
 
 FREE_THREADED = "import sysconfig; sysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1"
@@ -46,7 +57,7 @@ def tree(tmp_path: Path) -> Path:
     for name in DIRECTORIES:
         shutil.copytree(TREE / name, copy / name, ignore=shutil.ignore_patterns(*MADE))
     for path in (copy / "bench/results").iterdir():
-        if not path.name.startswith(("latest.", "latest-")) or path.name.startswith("latest.partial"):
+        if path.name not in KEPT_RESULTS:
             path.unlink()
     for name in FILES:
         shutil.copy(TREE / name, copy / name)
@@ -94,6 +105,17 @@ def test_sdist_holds_every_file_of_the_tree(tree: Path) -> None:
     assert expected <= held, f"missing: {sorted(expected - held)}"
     made = {name for name in held - expected if not name.startswith("pollbroker.egg-info/")}
     assert made <= {"PKG-INFO"}
+
+
+def test_every_picture_that_a_page_shows_is_there() -> None:
+    assert SHOWN_PICTURES
+    assert [name for name in sorted(SHOWN_PICTURES) if not (TREE / "bench/results" / name).is_file()] == []
+
+
+@pytest.mark.skipif(not RESULTS_IGNORED.exists(), reason="only a clone has a .gitignore")
+def test_git_keeps_the_results_of_record_and_the_pictures_that_pages_show() -> None:
+    kept = {line.removeprefix("!") for line in RESULTS_IGNORED.read_text().splitlines() if line.startswith("!")}
+    assert kept - {".gitignore"} == KEPT_RESULTS
 
 
 def test_wheel_of_a_free_threaded_python_is_pure(tree: Path) -> None:
