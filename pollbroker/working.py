@@ -309,10 +309,11 @@ class WorkingBroker:
         unread: dict[int, int] = {}
         try:
             for flow in self.hub.flows:
-                if self.watched_ports[flow.source].owned:
-                    unread[flow.source] = flow.pump.count_unread(UNREAD_MOST)
-                else:
+                source = self.watched_ports[flow.source]
+                if not source.owned:
                     flow.pump.discard_rest()
+                elif source.type != zmq.XPUB:  # what comes from there is subscriptions, of no use to anybody any more
+                    unread[flow.source] = flow.pump.count_unread(UNREAD_MOST)
         except zmq.ZMQError as error:
             _logger.warning("brokers.%s: what was left unread cannot be counted: %s", self.name, error)
         return unread

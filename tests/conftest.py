@@ -1,5 +1,6 @@
 """What the tests share: both pumps, both waiters, sockets that are closed, and waiting with a deadline."""
 
+import os
 import signal
 import threading
 import time
@@ -8,9 +9,14 @@ from typing import Any, TypeAlias
 
 import pytest
 import zmq
+from hypothesis import settings
 
 from pollbroker import Engine
 from pollbroker.pump import Implementation, choose_implementation
+
+if "CI" not in os.environ:  # there hypothesis has a profile of its own
+    settings.register_profile("tests", deadline=None)  # a busy machine is no fault
+    settings.load_profile("tests")
 
 DEADLINE_MS = 10_000
 """How long a test waits for what has to happen before it fails. Nothing is expected to take as long."""

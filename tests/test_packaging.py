@@ -17,18 +17,22 @@ import pytest
 import pollbroker
 
 TREE = Path(__file__).parent.parent
-DIRECTORIES = ("bench", "docs", "examples", "pollbroker", "tests")
+DIRECTORIES = (".ci", "bench", "docs", "examples", "pollbroker", "tests")
 FILES = (
+    ".pre-commit-config.yaml",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "LICENSE",
     "MANIFEST.in",
     "README.md",
+    "SECURITY.md",
+    "noxfile.py",
     "pyproject.toml",
     "setup.cfg",
     "setup.py",
 )
-"""Beside these, git keeps what only a clone needs: `.ci` and `.gitignore`."""
+"""Beside these, git keeps what only a clone needs: `.gitignore`."""
 
 MADE = ("__pycache__", "*.py[co]", "*.so", "native.c", ".gitignore", "_build")
 """What .gitignore names, where it lies in `DIRECTORIES`."""
