@@ -1,6 +1,6 @@
 """What is done with a change before it goes in: `nox -l` lists it, `nox -s lint` does one of it, `.ci/run` all of it.
 
-- `tests`, `lint`, `docs`, `mutants` and `sanitizers` work in this tree, in its `.venv`: the one that the README's second
+- `tests`, `lint`, `docs`, `mutants` and `sanitizers` work in this tree, in its `.venv`: the one that README's second
   command makes, since one for each of them would be an installation for each. What is lacking in it is installed.
 - `demo`, `no-compiler` and `packaging` are about what somebody else would get. Each works in a fresh copy of the tree
   as git sees it, with a virtual environment of its own: nothing that was built or installed before can help.

@@ -20,8 +20,8 @@ from pollbroker.port import WorkingPort, open_port, socket_type_of
 from pollbroker.pump import Socket
 
 ADDRESS_RELEASE_S: Final = 5.0
-"""How long a closed socket's address may still be in use: libzmq closes its listeners in another thread, which on a busy
-machine has to wait for a core; beside four busy loops on two cores it took more than a second."""
+"""How long a closed socket's address may still be in use: libzmq closes its listeners in another thread, which may have
+to wait for a core: beside four busy loops on two cores it took more than a second."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def test_ci_runs_every_session_but_the_tests_which_it_runs_as_the_readme_does() 
 
 def test_every_command_that_a_page_calls_comes_with_what_it_has_installed() -> None:
     extras = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert "pollbroker[test,lint]" in extras["dev"]
+    assert "pollbroker[test,lint,docs]" in extras["dev"]
     names = [name for extra in ("dev", "test", "lint") for name in extras[extra]]
     installed = {"venv", *(re.split(r"[>=<\[]", name)[0] for name in names)}
     commands = [command.split()[0].removeprefix(".venv/bin/") for page in PAGES for command in commands_of(page)]

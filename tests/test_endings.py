@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker import QUEUE, STREAMER, Device, Engine, EngineError, Route
+from pollbroker import FORWARDER, QUEUE, STREAMER, Device, Engine, EngineError, Route
 from pollbroker.broker import Broker, working_broker
 from pollbroker.pump import HandlerPump
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
@@ -402,6 +402,17 @@ def test_removed_broker_tells_how_many_messages_it_left_unread(make_engine: Make
     flow = engine.remove("s", timeout_s=0).flows["frontend"]
     assert (flow.received, flow.held) == (1, 1)
     assert 1 <= flow.unread <= 9
+
+
+# What is left unread at an XPUB is subscriptions: with the broker gone they are of no use to anybody.
+def test_subscriptions_that_are_left_unread_are_no_loss(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    broker = engine.add("news", FORWARDER, frontend=ANY, backend=ANY)
+    subscriber = connect(zmq.SUB, broker.backend.endpoint)
+    subscriber.setsockopt(zmq.SUBSCRIBE, b"a")
+    wait_until(lambda: working_broker(broker).backend.socket.poll(0))  # and nobody makes a turn of the engine
+    flow = engine.remove("news", timeout_s=0).flows["backend"]
+    assert (flow.received, flow.unread) == (0, 0)
 
 
 def test_messages_at_a_registered_socket_stay_its_owners(make_engine: MakeEngine, connect: Connect) -> None:
