@@ -22,7 +22,7 @@ import zmq
 from pollbroker import QUEUE, STREAMER, ConfigError, Device, EndpointError, Engine, EngineError, Route
 from pollbroker.broker import working_broker
 from pollbroker.calls import Calls
-from pollbroker.opening import ReleasedAddresses
+from pollbroker.opening import ADDRESS_RELEASE_S, ReleasedAddresses
 from pollbroker.pump import choose_implementation
 from pollbroker.statistics import FlowStatistics
 from pollbroker.timers import Timers
@@ -737,7 +737,7 @@ def test_released_address_is_tried_again_but_never_within_a_turn(
     released.note([address.decode()])
     with pytest.raises(EndpointError, match="Address already in use"):
         within_a_turn(engine, add) if within else add()
-    assert clock.slept_s == ([] if within else [0.001] * 8)
+    assert clock.slept_s == ([] if within else [0.001] * int(8 * ADDRESS_RELEASE_S))
 
 
 # -- beginning and end ------------------------------------------------------------------------------------------------
