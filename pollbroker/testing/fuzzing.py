@@ -135,11 +135,12 @@ def _end_with_starter(reader: Connection) -> None:
 
 @contextmanager
 def _inherited_deafness() -> Iterator[None]:
-    """Processes that are started here do not hear what a terminal sends to all of its processes: their starter does.
+    """Processes that are started here do not hear what ends their starter: they end with it (`_end_with_starter`).
 
-    A blocked signal stays blocked in a process that is started meanwhile; here it comes when it is unblocked again.
+    A blocked signal stays blocked in a process that is started meanwhile; here it comes when it is unblocked again, and
+    not while a process is being told what to do, which would end that one with a traceback.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
     try:
         yield
     finally:
