@@ -106,7 +106,8 @@ def run_tests(
 ) -> Verdict:
     """Run tests against a built copy, to the first that fails, in a fresh process."""
     command = [sys.executable, "-c", _RUN, str(directory), *selection, "-x", "-p", "no:cacheprovider", "-rfE"]
-    command += ["--timeout-method=thread", *options]  # a signal would wait for native code that never returns
+    # One process; and a time-out by a thread, since a signal would wait for native code that never returns.
+    command += ["-n", "0", "--timeout-method=thread", *options]
     own = {"PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1", "CI": "true"}
     try:
         result = subprocess.run(
