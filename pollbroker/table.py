@@ -102,6 +102,8 @@ class Table:
             broker.start()
         except BaseException:
             self._give_claims_back(broker)
+            for port in broker.ports:
+                port.close()
             raise
         for port in broker.ports:
             if port.owned:

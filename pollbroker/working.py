@@ -310,6 +310,8 @@ class WorkingBroker:
         try:
             for flow in self.hub.flows:
                 source = self.watched_ports[flow.source]
+                if source.socket.closed:
+                    continue  # under the engine: the native code would read memory that libzmq has given back
                 if not source.owned:
                     flow.pump.discard_rest()
                 elif source.type != zmq.XPUB:  # what comes from there is subscriptions, of no use to anybody any more

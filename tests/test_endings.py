@@ -404,6 +404,26 @@ def test_removed_broker_tells_how_many_messages_it_left_unread(make_engine: Make
     assert 1 <= flow.unread <= 9
 
 
+# The native pump would read memory that libzmq has given back.
+@pytest.mark.parametrize("owned", [True, False])
+def test_socket_that_was_closed_under_the_engine_is_not_read_at_removal(
+    make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch, owned: bool
+) -> None:
+    engine = make_engine()
+    device = streamer_with(lambda frames: frames)  # its pump is Python, so that it can be watched
+    if owned:
+        broker = engine.add("s", device, frontend=ANY, backend=ANY)
+    else:
+        broker = engine.register(connect(zmq.PULL), connect(zmq.PUSH), device, name="s")
+    pump = working_broker(broker).hub.flows[0].pump
+    touched: list[str] = []
+    monkeypatch.setattr(pump, "count_unread", lambda limit: touched.append("count_unread"))
+    monkeypatch.setattr(pump, "discard_rest", lambda: touched.append("discard_rest"))
+    working_broker(broker).frontend.socket.close(linger=0)
+    engine.remove("s", timeout_s=0)
+    assert not touched
+
+
 # What is left unread at an XPUB is subscriptions: with the broker gone they are of no use to anybody.
 def test_subscriptions_that_are_left_unread_are_no_loss(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
