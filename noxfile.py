@@ -5,7 +5,7 @@
 - `demo`, `no-compiler` and `packaging` are about what somebody else would get. Each works in a fresh copy of the tree
   as git sees it, with a virtual environment of its own: nothing that was built or installed before can help.
 
-What stands behind `--` is handed on: `nox -s tests -- tests/test_device.py`.
+What stands behind `--` is handed on: `nox -s tests -- tests/device/test_device.py`.
 """
 
 import re
@@ -35,7 +35,7 @@ TOOLS: Final = {
 
 LINTERS: Final = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",), ("lint-imports",))
 
-FROM_SDIST: Final = ("bench", "control", "examples", "packaging", "pages", "readme", "contributing", "docs")
+FROM_SDIST: Final = ("tests/bench", "tests/control", "tests/docs", "tests/project")
 """The tests that read the files around them; the others say the same of an sdist as of the tree."""
 
 NO_NATIVE_PUMP: Final = "import pollbroker; e = pollbroker.Engine(); assert e.statistics().pump == 'python'; e.close()"
@@ -117,8 +117,7 @@ def packaging(session: nox.Session) -> None:
             session.run("python3", "-m", "venv", ".venv", external=True)
             session.run(".venv/bin/pip", "install", "-e", ".[test]", external=True)
             session.run(".venv/bin/python", "-m", "pytest", "--collect-only", silent=True, external=True)
-            files = [f"tests/test_{name}.py" for name in FROM_SDIST]
-            session.run(".venv/bin/python", "-m", "pytest", *files, external=True)
+            session.run(".venv/bin/python", "-m", "pytest", *FROM_SDIST, external=True)
 
 
 def in_venv(session: nox.Session, extra: str, tool: str, *arguments: str) -> tuple[str, ...]:

@@ -16,16 +16,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.mutants.native import Mutant
-
-TOP: Final = Path(__file__).parents[2]
+from tests.support.tree import TREE
 
 PARTS: Final = (
     "tests/native/test_faults.py",
-    "tests/test_hub.py",
-    "tests/test_hub_details.py",
-    "tests/test_waiting_details.py",
-    "tests/test_pump.py",
-    "tests/test_sending_details.py",
+    "tests/pump/test_hub.py",
+    "tests/waiting",
+    "tests/pump",
     "tests/native",
 )
 """The tests of the pump and of what carries it: those that call the native code directly, the fastest first."""
@@ -75,9 +72,9 @@ def changed(text: str, mutant: Mutant) -> str:
 def make_copy(directory: Path, mutant: Mutant | None = None) -> None:
     """Copy what the tests need into a directory, with a mutant's lines replaced."""
     for name in ("pollbroker", "tests", "bench"):
-        shutil.copytree(TOP / name, directory / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "native.c"))
+        shutil.copytree(TREE / name, directory / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "native.c"))
     for name in ("pyproject.toml", "setup.py"):
-        shutil.copy(TOP / name, directory)
+        shutil.copy(TREE / name, directory)
     if mutant is not None:
         path = directory / "pollbroker" / mutant.path
         path.write_text(changed(path.read_text(), mutant))

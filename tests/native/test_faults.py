@@ -12,8 +12,8 @@ from pollbroker.pump.contract import FlowState
 from pollbroker.pump.sending import DROPPED, REFUSED, SENT
 from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
 from tests.native.faults import HUGE, Twin
-from tests.test_hub import Pipe, received
-from tests.test_pump import balanced
+from tests.pump.test_hub import Pipe, received
+from tests.pump.test_pump import balanced
 
 MANY = 1 << 40
 

@@ -10,7 +10,7 @@ import zmq
 from pollbroker.pump import EMPTY, HandlerPump, Implementation
 from pollbroker.pump.contract import MAXFRAMES
 from tests.conftest import Socket
-from tests.test_pump import Line, balanced, take_all
+from tests.pump.test_pump import Line, balanced, take_all
 
 MANY = 1 << 40
 

@@ -19,7 +19,7 @@ import zmq
 from pollbroker.pump import EMPTY, FULL, HandlerPump, Implementation, choose_implementation
 from pollbroker.pump.contract import MAXFRAMES
 from tests.conftest import Socket, wait_until
-from tests.test_hub import Pipe
+from tests.pump.test_hub import Pipe
 
 MANY = 1 << 40
 

@@ -9,7 +9,7 @@ import zmq.asyncio
 
 from pollbroker.pump import Implementation
 from tests.conftest import Connect, MakeEngine, Socket, wait_until
-from tests.test_hub import received
+from tests.pump.test_hub import received
 
 
 class Waiting(zmq.Socket[Any]):

@@ -10,7 +10,7 @@ import zmq
 from pollbroker.pump import EMPTY, LIMIT, Implementation, Pump, choose_implementation
 from pollbroker.pump.contract import MAXFRAMES
 from tests.conftest import Socket
-from tests.test_hub import Pipe, received
+from tests.pump.test_hub import Pipe, received
 
 MANY = 1 << 60
 

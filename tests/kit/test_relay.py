@@ -15,8 +15,8 @@ from pollbroker import QUEUE, REFLECTOR, DeviceError
 from pollbroker.testing.relay import SITUATIONS, Relay, check_relay, examine_relay, situations_of
 from pollbroker.testing.relay.checking import judge, play
 from pollbroker.testing.violation import InvariantViolation
-from tests import relays
 from tests.conftest import DEADLINE_MS, Socket, wait_until
+from tests.support import relays
 
 Change = Callable[[int, list[bytes]], list[list[bytes]]]
 """What a toy makes of its how manieth message."""
@@ -221,18 +221,18 @@ def aborts(frontend: Socket, backend: Socket) -> None:
 
 
 def test_relay_that_hangs_its_process_is_reported_by_the_deadline() -> None:
-    verdicts = examine_relay("tests.test_relay:holds_the_gil", situations=["plain traffic"], process_deadline_s=2)
+    verdicts = examine_relay("tests.kit.test_relay:holds_the_gil", situations=["plain traffic"], process_deadline_s=2)
     assert verdicts == {"plain traffic": "hung: its process was killed after 2 s"}
 
 
 def test_relay_that_aborts_its_process_is_reported() -> None:
-    verdicts = examine_relay("tests.test_relay:aborts", situations=["plain traffic"])
+    verdicts = examine_relay("tests.kit.test_relay:aborts", situations=["plain traffic"])
     assert verdicts["plain traffic"].startswith("died (SIGABRT)")
 
 
 def test_verdicts_of_a_process_are_those_of_the_invariants() -> None:
     chosen = ["slow consumer", "stalled direction"]
-    verdicts = examine_relay("tests.relays:poller_loop", situations=chosen, deadline_s=SOON_S)
+    verdicts = examine_relay("tests.support.relays:poller_loop", situations=chosen, deadline_s=SOON_S)
     assert list(verdicts) == chosen
     assert verdicts["slow consumer"] == "kept"
     assert verdicts["stalled direction"].startswith("progress: frontend-0 waited 2 s in vain")
@@ -275,6 +275,6 @@ def test_unfit_arguments_are_named() -> None:
         check_relay(relays.zmq_proxy, situations=["rain"])
     with pytest.raises(DeviceError, match="reflector: expected a frontend of ROUTER"):
         check_relay(relays.zmq_proxy, REFLECTOR)
-    with pytest.raises(RuntimeError, match=r"'tests\.relays:nobody' cannot be had"):
-        examine_relay("tests.relays:nobody")
+    with pytest.raises(RuntimeError, match=r"'tests\.support\.relays:nobody' cannot be had"):
+        examine_relay("tests.support.relays:nobody")
     assert set(situations_of(QUEUE)) < set(SITUATIONS)

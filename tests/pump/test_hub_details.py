@@ -9,7 +9,7 @@ import zmq
 from pollbroker.pump import Hub, Implementation, choose_implementation
 from pollbroker.pump.contract import FLUSHED, FlowState
 from tests.conftest import Socket
-from tests.test_hub import MANY, Pipe, Stand, received
+from tests.pump.test_hub import MANY, Pipe, Stand, received
 
 
 # Flow 0 has read port 0 dry; flow 1 then sends there what it has held since before, and finds nothing new to receive.

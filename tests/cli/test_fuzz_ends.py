@@ -11,8 +11,8 @@ from contextlib import closing
 import pytest
 
 from pollbroker.testing import fuzzing
+from tests.cli.test_cli import ENDING_SIGNALS, dispositions
 from tests.conftest import DEADLINE_MS, wait_until
-from tests.test_cli import ENDING_SIGNALS, dispositions
 
 DEADLINE_S = DEADLINE_MS / 1000
 

@@ -22,6 +22,7 @@ from pollbroker import ConfigError, ControlError, Device, EndpointError, Engine,
 from pollbroker.control import Control, attach, attach_socket, request
 from pollbroker.statistics import BrokerStatistics, Counters, EngineStatistics
 from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
+from tests.support.tree import TREE
 
 LOOPBACK = "tcp://127.0.0.1:*"
 STEERING = (b"PAUSE", b"RESUME", b"TERMINATE")
@@ -427,7 +428,7 @@ def test_stats_is_the_snapshot_and_documented(engine: Engine, connect: Connect) 
         return {**whole, "turns": 0} == {**wanted, "turns": 0} and one == wanted["brokers"]["jobs"]
 
     wait_until(tells_the_snapshot)  # its states change as long as its peers are connecting
-    page = (Path(__file__).parent.parent / "docs/control.md").read_text()
+    page = (TREE / "docs/control.md").read_text()
     for snapshot in (EngineStatistics, BrokerStatistics, FlowStatistics, Counters):
         assert [field.name for field in fields(snapshot) if f"`{field.name}`" not in page] == []
     assert [verb for verb in COMMANDS if f"`{verb.decode()}`" not in page] == []

@@ -68,6 +68,7 @@ from pollbroker.testing.trace import (
 from pollbroker.testing.worlds import COLUMNS
 from tests.mutants.breaking import in_place
 from tests.mutants.table import MUTANTS
+from tests.support.tree import TREE
 
 few = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -545,16 +546,16 @@ CHOOSY = Device("choosy", zmq.SUB, zmq.PUB, (Route("frontend", "backend"),), {"s
     [
         (QUEUE, "DEVICES['queue']"),
         (pollbroker.testing.PATIENT_QUEUE, "PATIENT_QUEUE"),
-        (WITH_A_LAMBDA, "named('tests.test_kit:WITH_A_LAMBDA')"),
+        (WITH_A_LAMBDA, "named('tests.kit.test_kit:WITH_A_LAMBDA')"),
         (
             with_handler("mine", shouted, slow_peer="wait"),
             "Device('mine', (SocketType.PULL,), (SocketType.PUSH,), "
-            "(Route('frontend', 'backend', via=named('tests.test_kit:shouted')),), slow_peer='wait')",
+            "(Route('frontend', 'backend', via=named('tests.kit.test_kit:shouted')),), slow_peer='wait')",
         ),
         (
             with_handler("mine", Shouting.shouted),
             "Device('mine', (SocketType.PULL,), (SocketType.PUSH,), "
-            "(Route('frontend', 'backend', via=named('tests.test_kit:Shouting.shouted')),))",
+            "(Route('frontend', 'backend', via=named('tests.kit.test_kit:Shouting.shouted')),))",
         ),
         (
             CHOOSY,
@@ -619,7 +620,7 @@ NOT_OF_THE_KIT = {"EHOSTUNREACH", "fuzz", "monitored_queue", "shutdown", "start"
 
 
 def test_all_that_the_documentation_names_can_be_imported() -> None:
-    text = (pathlib.Path(__file__).parents[1] / "docs" / "testing.md").read_text()
+    text = (TREE / "docs" / "testing.md").read_text()
     quoted = re.findall(r"`([^`\n]+)`", text)
     names = {name for one in quoted for name in re.findall(r"(?:^|[ (=])([A-Za-z_]+)(?=\(|$)", one)} - NOT_OF_THE_KIT
     assert {"check_columns", "check_device", "device_machine", "InvariantViolation", "topologies"} <= names

@@ -15,8 +15,8 @@ from bench.question import Case, Cell, Goal, Plan, Question, Sample
 from bench.questions.table import QUESTIONS
 from bench.results import CaseResult, CellResult, Origin, QuestionResult, Results, Verdict, read_results, write_results
 from bench.work import Work
+from tests.support.tree import TREE
 
-TREE = Path(__file__).parent.parent
 OLD = Origin("2030-01-02T00:00:00+00:00", {"processor": "Old", "cores": 2, "load_average_1min": 0.5}, {})
 NEW = Origin("2031-01-02T00:00:00+00:00", {"processor": "New", "cores": 4}, {"pollbroker": "1 (abc)"})
 PLAN = Plan(rounds=2, warm_up_s=0.1, window_s=0.2)

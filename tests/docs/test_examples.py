@@ -16,8 +16,9 @@ import pytest
 
 from pollbroker import Engine
 from tests.conftest import DEADLINE_MS, wait_until
+from tests.support.tree import TREE
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = TREE / "examples"
 
 Process: TypeAlias = subprocess.Popen[str]
 Start: TypeAlias = Callable[..., Process]

@@ -14,7 +14,7 @@ from pollbroker.pump.python import EventReader
 from pollbroker.pump.receiving import Receiver
 from pollbroker.pump.sending import DROPPED, REFUSED, SENT, Sender
 from tests.conftest import Connect, Socket
-from tests.test_pump import MAKERS, Line
+from tests.pump.test_pump import MAKERS, Line
 
 MANY = 1 << 40
 PYTHON = choose_implementation("python")

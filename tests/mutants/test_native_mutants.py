@@ -7,15 +7,16 @@ import pytest
 
 from tests.mutants import native
 from tests.mutants.__main__ import judge
-from tests.mutants.building import TOP, BuildError, changed, run_tests
+from tests.mutants.building import BuildError, changed, run_tests
 from tests.sanitize import sanitize
+from tests.support.tree import TREE
 
 IDS = [mutant.claim.replace(" ", "_") for mutant in native.MUTANTS]
 
 
 @pytest.mark.parametrize("mutant", native.MUTANTS, ids=IDS)
 def test_what_a_mutant_changes_is_in_the_source(mutant: native.Mutant) -> None:
-    text = (TOP / "pollbroker" / mutant.path).read_text()
+    text = (TREE / "pollbroker" / mutant.path).read_text()
     assert changed(text, mutant) != text
 
 
@@ -34,14 +35,14 @@ def test_a_mutant_that_changes_nothing_is_not_found() -> None:
     nothing = native.Mutant(
         "nothing", native.HUB, (("cdef readonly Pump pump\n", "cdef readonly Pump pump  # same\n"),)
     )
-    verdict = judge(nothing, ("tests/test_hub.py", "tests/test_hub_details.py"))
+    verdict = judge(nothing, ("tests/pump/test_hub.py", "tests/pump/test_hub_details.py"))
     assert not verdict.failed, verdict.output
 
 
 @pytest.mark.slow
 def test_a_mutant_is_found_by_a_test() -> None:
     mutant = next(mutant for mutant in native.MUTANTS if mutant.claim == "only the first guarded socket is looked at")
-    verdict = judge(mutant, ("tests/test_hub_details.py",))
+    verdict = judge(mutant, ("tests/pump/test_hub_details.py",))
     assert (verdict.failed, verdict.by) == (True, "`test_every_guarded_socket_is_looked_at`")
 
 
@@ -49,7 +50,7 @@ def test_a_mutant_is_found_by_a_test() -> None:
 @pytest.mark.parametrize(
     ("mutant", "selection", "found"),
     [
-        (native.OVERFLOW, "tests/test_waiting_details.py", "AddressSanitizer: heap-buffer-overflow"),
+        (native.OVERFLOW, "tests/waiting/test_waiting_details.py", "AddressSanitizer: heap-buffer-overflow"),
         (native.READ_AFTER_CLOSE, "tests/native/test_sizes.py", "AddressSanitizer: heap-use-after-free"),
         (native.FREED_TWICE, "tests/native/test_live_frames.py", "AddressSanitizer: attempting double-free"),
     ],
@@ -63,4 +64,4 @@ def test_sanitizers_find_what_was_planted(mutant: native.Mutant, selection: str,
 
 def test_tests_that_cannot_be_run_find_nothing(tmp_path: object) -> None:
     with pytest.raises(BuildError, match="the tests could not be run"):
-        run_tests(TOP, ("tests/there_is_no_such_file.py",))
+        run_tests(TREE, ("tests/there_is_no_such_file.py",))

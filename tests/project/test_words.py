@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-TREE = Path(__file__).parent.parent
+from tests.support.tree import TREE
 
 GIVEN_UP = {
     "hush": "drain_waker",

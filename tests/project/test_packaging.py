@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import pollbroker
+from tests.support.tree import TREE
 
-TREE = Path(__file__).parent.parent
 DIRECTORIES = (".ci", "bench", "docs", "examples", "pollbroker", "tests")
 FILES = (
     ".pre-commit-config.yaml",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-TREE = Path(__file__).parent.parent
+from tests.support.tree import TREE
+
 PAGES = [TREE / "CONTRIBUTING.md", TREE / "SECURITY.md"]
 CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"[.\w-]+(/[\w.-]+)+/?(::\w+)?|[.\w-]+\.(py|md|yaml)")
@@ -54,7 +55,7 @@ def test_every_path_that_a_page_names_exists(page: Path) -> None:
 
 
 def test_every_test_that_a_page_names_exists() -> None:
-    named = [pair for page in PAGES for pair in re.findall(r"(tests/\w+\.py)::(\w+)", page.read_text())]
+    named = [pair for page in PAGES for pair in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page.read_text())]
     assert named
     assert [test for file, test in named if f"def {test}(" not in (TREE / file).read_text()] == []
 

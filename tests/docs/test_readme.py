@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-TREE = Path(__file__).parent.parent
+from tests.support.tree import TREE
+
 README = TREE / "README.md"
 PAGES = sorted(
     path for pattern in ("*.md", "docs/**/*.md", "bench/*.md", "examples/*.md") for path in TREE.glob(pattern)

@@ -1,5 +1,7 @@
 """The code on the pages of docs/ runs, with real sockets, and leaves none open; the reference has every public name.
 
+from tests.support.tree import TREE
+
 `.ci/run` builds the site, in which warnings are errors: a link between pages that leads nowhere, a docstring that
 Sphinx cannot read. Here is what that build does not see.
 """
@@ -26,8 +28,8 @@ from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
 from pollbroker import Engine, FlowStatistics
 from tests.conftest import DEADLINE_MS, wait_until
+from tests.support.tree import TREE
 
-TREE = Path(__file__).parents[1]
 DOCS = TREE / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
 INSTALL = ".venv/bin/pip install -e '.[docs]'"

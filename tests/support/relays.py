@@ -1,7 +1,7 @@
 """Relays to compare: libzmq's, pyzmq's, the one of many tutorials, and pollbroker, each a `start(frontend, backend)`.
 
-`python -m tests.relays` puts each of them into the situations of `pollbroker.testing.relay`, and prints what they keep
-as a Markdown table. It writes nothing. Each cell is a process of its own, for some of them hang, or abort it.
+`python -m tests.support.relays` puts each of them into the situations of `pollbroker.testing.relay`, and prints what
+they keep as a Markdown table. It writes nothing. Each cell is a process of its own, for some of them hang, or abort it.
 """
 
 import threading
@@ -157,15 +157,15 @@ class Entry:
 
 
 RELAYS: Final = (
-    Entry("pollbroker, native pump", "tests.relays:pollbroker_native"),
-    Entry("pollbroker, Python pump", "tests.relays:pollbroker_python"),
-    Entry("zmq.proxy", "tests.relays:zmq_proxy"),
-    Entry("zmq.proxy, ROUTER_MANDATORY", "tests.relays:zmq_proxy_mandatory", devices=("queue",)),
-    Entry("monitored_queue, compiled", "tests.relays:monitored_queue", devices=(*_ALL, "switch")),
-    Entry("monitored_queue, pure Python", "tests.relays:pure_monitored_queue", devices=(*_ALL, "switch")),
-    Entry("zmq.green.device", "tests.relays:green_device", needs=GEVENT),
-    Entry("Poller loop", "tests.relays:poller_loop"),
-    Entry("two threads", "tests.relays:two_threads"),
+    Entry("pollbroker, native pump", "tests.support.relays:pollbroker_native"),
+    Entry("pollbroker, Python pump", "tests.support.relays:pollbroker_python"),
+    Entry("zmq.proxy", "tests.support.relays:zmq_proxy"),
+    Entry("zmq.proxy, ROUTER_MANDATORY", "tests.support.relays:zmq_proxy_mandatory", devices=("queue",)),
+    Entry("monitored_queue, compiled", "tests.support.relays:monitored_queue", devices=(*_ALL, "switch")),
+    Entry("monitored_queue, pure Python", "tests.support.relays:pure_monitored_queue", devices=(*_ALL, "switch")),
+    Entry("zmq.green.device", "tests.support.relays:green_device", needs=GEVENT),
+    Entry("Poller loop", "tests.support.relays:poller_loop"),
+    Entry("two threads", "tests.support.relays:two_threads"),
 )
 
 
@@ -186,7 +186,7 @@ def main(
     relays = [one for one in chosen if one.needs is None or one.needs.met]
     for device in devices or (*_ALL, "switch"):
         here = [one for one in relays if device in one.devices]
-        where, definition = ("tests.relays:SWITCH", SWITCH) if device == "switch" else (device, DEVICES[device])
+        where, definition = ("tests.support.relays:SWITCH", SWITCH) if device == "switch" else (device, DEVICES[device])
         columns = [name for name in situations_of(definition) if not situations or name in situations]
         if here and columns:
             _print_table(here, device, where, columns, range(seeds), deadline_s)

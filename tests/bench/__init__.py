@@ -1,0 +1,1 @@
+"""The bench without its speed, and the pages that it makes."""

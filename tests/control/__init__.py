@@ -1,0 +1,1 @@
+"""Steering an engine over a socket."""

@@ -1,0 +1,1 @@
+"""From endpoints and options to open sockets."""

@@ -1,0 +1,1 @@
+"""The pumps, and the hubs that carry them, held to `pollbroker/pump/contract.py`."""

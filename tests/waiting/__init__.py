@@ -1,0 +1,1 @@
+"""The waiters: which sockets are ready."""
