@@ -1,11 +1,9 @@
-"""What the tests share: both pumps, both waiters, sockets that are closed, and waiting with a deadline."""
+"""The fixtures that all tests share: both pumps, both waiters, engines and sockets that are closed at the end."""
 
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import zmq
@@ -13,17 +11,12 @@ from hypothesis import settings
 
 from pollbroker import Engine
 from pollbroker.pump import Implementation, choose_implementation
+from tests.support.deadline import DEADLINE_MS
+from tests.support.types import Connect, MakeEngine, Socket
 
 if "CI" not in os.environ:  # there hypothesis has a profile of its own
     settings.register_profile("tests", deadline=None)  # a busy machine is no fault
     settings.load_profile("tests")
-
-DEADLINE_MS = 10_000
-"""How long a test waits for what has to happen before it fails. Nothing is expected to take as long."""
-
-Socket: TypeAlias = zmq.Socket[Any]
-MakeEngine: TypeAlias = Callable[..., Engine]
-Connect: TypeAlias = Callable[..., Socket]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -112,15 +105,3 @@ def engine(make_engine: MakeEngine) -> Engine:
     engine = make_engine()
     engine.start()
     return engine
-
-
-def wait_until(condition: Callable[[], object], *, engine: Engine | None = None) -> None:
-    """Wait for a condition, up to the deadline; with an `engine` that nobody runs, by making turns of it."""
-    pause = threading.Event()
-    end_s = time.monotonic() + DEADLINE_MS / 1000
-    while not condition():
-        assert time.monotonic() < end_s, "the condition did not come true before the deadline"
-        if engine is not None:
-            engine.step(0.001)
-        else:
-            pause.wait(0.001)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pollbroker import QUEUE, REFLECTOR, STREAMER, Broker, DeviceError, Engine, EngineError, Port, Route
 from pollbroker.broker import working_broker
 from pollbroker.pump import FlowState
-from tests.conftest import DEADLINE_MS, Connect, MakeEngine, wait_until
+from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
+from tests.support.types import Connect, MakeEngine
 
-DEADLINE_S = DEADLINE_MS / 1000
 ANY = "tcp://127.0.0.1:*"
 
 

@@ -13,7 +13,8 @@ from pollbroker.port import WorkingPort
 from pollbroker.pump import FLUSHED, PYTHON, RETRY, FlowState, Hub, Implementation, Pump
 from pollbroker.timers import Handle
 from pollbroker.working import BrokerState, LoopAccess, WorkingBroker
-from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
+from tests.support.deadline import DEADLINE_MS, wait_until
+from tests.support.types import Connect, Socket
 
 
 class Around:

@@ -33,9 +33,9 @@ from pollbroker.cli.signals import EndingSignals
 from pollbroker.endpoint import parse_endpoints
 from pollbroker.errors import ControlError, EndpointError
 from pollbroker.statistics import BrokerStatistics, FlowStatistics
-from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
+from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
+from tests.support.types import Connect, Socket
 
-DEADLINE_S = DEADLINE_MS / 1000
 ANY_PORT = "tcp://127.0.0.1:*"
 
 

@@ -40,9 +40,9 @@ from pollbroker.cli.demo.workload import (
 from pollbroker.pump import Handler
 from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics
 from tests.cli.test_cli import dispositions
-from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
+from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
+from tests.support.types import Connect, Socket
 
-DEADLINE_S = DEADLINE_MS / 1000
 WANTED = {0: ("a0", "a1"), 1: ("a0", "a1", "b0", "b1")}
 
 # -- the account of messages ------------------------------------------------------------------------------------------

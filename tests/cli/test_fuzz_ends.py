@@ -12,9 +12,7 @@ import pytest
 
 from pollbroker.testing import fuzzing
 from tests.cli.test_cli import ENDING_SIGNALS, dispositions
-from tests.conftest import DEADLINE_MS, wait_until
-
-DEADLINE_S = DEADLINE_MS / 1000
+from tests.support.deadline import DEADLINE_S, wait_until
 
 
 def living(group: int) -> list[str]:

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from pollbroker import ConfigError, ControlError, Device, EndpointError, Engine, EngineError, FlowStatistics, Route
 from pollbroker.control import Control, attach, attach_socket, request
 from pollbroker.statistics import BrokerStatistics, Counters, EngineStatistics
-from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
+from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.tree import TREE
+from tests.support.types import Connect, MakeEngine, Socket
 
 LOOPBACK = "tcp://127.0.0.1:*"
 STEERING = (b"PAUSE", b"RESUME", b"TERMINATE")

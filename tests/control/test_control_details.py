@@ -15,7 +15,8 @@ from pollbroker.control import Control, ControlServer, attach, attach_socket, re
 from pollbroker.control.commands import make_seldom_warning
 from pollbroker.port import WorkingPort
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
-from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
+from tests.support.deadline import DEADLINE_MS, wait_until
+from tests.support.types import Connect, MakeEngine, Socket
 
 LOOPBACK = "tcp://127.0.0.1:*"
 

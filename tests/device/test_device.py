@@ -26,7 +26,7 @@ from pollbroker import (
 )
 from pollbroker.device import find_device
 from pollbroker.frozen import FrozenDict
-from tests.conftest import Connect, Socket
+from tests.support.types import Connect, Socket
 
 THERE = Route("frontend", "backend")
 BACK = Route("backend", "frontend")

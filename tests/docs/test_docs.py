@@ -27,7 +27,7 @@ from sybil import Document
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
 from pollbroker import Engine, FlowStatistics
-from tests.conftest import DEADLINE_MS, wait_until
+from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.tree import TREE
 
 DOCS = TREE / "docs"

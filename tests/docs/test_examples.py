@@ -15,7 +15,7 @@ from typing import TypeAlias
 import pytest
 
 from pollbroker import Engine
-from tests.conftest import DEADLINE_MS, wait_until
+from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.tree import TREE
 
 EXAMPLES = TREE / "examples"

@@ -16,9 +16,9 @@ import zmq
 from pollbroker import FORWARDER, QUEUE, STREAMER, Device, Engine, EngineError, Route
 from pollbroker.broker import Broker, working_broker
 from pollbroker.pump import HandlerPump
-from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
+from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.types import Connect, MakeEngine, Socket
 
-DEADLINE_S = DEADLINE_MS / 1000
 ANY = "tcp://127.0.0.1:*"
 
 

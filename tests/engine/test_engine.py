@@ -23,7 +23,8 @@ from pollbroker import (
 from pollbroker.broker import working_broker
 from pollbroker.pump import RETRY, FlowState, Implementation
 from pollbroker.working import RETRY_MOST_S
-from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
+from tests.support.deadline import DEADLINE_MS, wait_until
+from tests.support.types import Connect, MakeEngine, Socket
 
 
 def flow_of(engine: Engine, name: str, source: str = "frontend") -> FlowStatistics:

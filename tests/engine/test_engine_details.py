@@ -27,9 +27,9 @@ from pollbroker.pump import choose_implementation
 from pollbroker.statistics import FlowStatistics
 from pollbroker.timers import Timers
 from pollbroker.working import BrokerState
-from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
+from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
+from tests.support.types import Connect, MakeEngine, Socket
 
-DEADLINE_S = DEADLINE_MS / 1000
 ANY = "tcp://127.0.0.1:*"
 
 

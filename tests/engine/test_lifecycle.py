@@ -35,9 +35,9 @@ from pollbroker import (
 )
 from pollbroker.broker import working_broker
 from pollbroker.statistics import FlowStatistics
-from tests.conftest import DEADLINE_MS, Connect, MakeEngine, Socket, wait_until
+from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
+from tests.support.types import Connect, MakeEngine, Socket
 
-DEADLINE_S = DEADLINE_MS / 1000
 ANY = "tcp://127.0.0.1:*"
 
 

@@ -9,7 +9,8 @@ import zmq
 
 from pollbroker import DEVICES, DeviceError, EngineError
 from pollbroker.device import guess_device
-from tests.conftest import Connect, MakeEngine, Socket, wait_until
+from tests.support.deadline import wait_until
+from tests.support.types import Connect, MakeEngine, Socket
 
 ONLY_RECEIVE = {zmq.PULL, zmq.SUB}
 ONLY_SEND = {zmq.PUSH, zmq.PUB}

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pollbroker import DEVICES, Device, Engine, FlowStatistics, Route
-from tests.conftest import Socket
+from tests.support.types import Socket
 
 COMBINATIONS = [(pump, waiter) for pump in ("native", "python") for waiter in ("nested", "flat")]
 everywhere = pytest.mark.parametrize(("pump", "waiter"), COMBINATIONS)

@@ -15,8 +15,9 @@ from pollbroker import QUEUE, REFLECTOR, DeviceError
 from pollbroker.testing.relay import SITUATIONS, Relay, check_relay, examine_relay, situations_of
 from pollbroker.testing.relay.checking import judge, play
 from pollbroker.testing.violation import InvariantViolation
-from tests.conftest import DEADLINE_MS, Socket, wait_until
 from tests.support import relays
+from tests.support.deadline import DEADLINE_MS, wait_until
+from tests.support.types import Socket
 
 Change = Callable[[int, list[bytes]], list[list[bytes]]]
 """What a toy makes of its how manieth message."""

@@ -26,7 +26,7 @@ from zmq.backend.cython import _zmq
 
 from pollbroker.pump import PYTHON, Implementation
 from pollbroker.pump.contract import MAXFRAMES
-from tests.conftest import Socket
+from tests.support.types import Socket
 
 INT_MAX: Final = 2**31 - 1
 HUGE: Final = -1

@@ -10,10 +10,11 @@ import zmq
 from pollbroker.pump import EMPTY, FULL, LIMIT, HandlerPump
 from pollbroker.pump.contract import FlowState
 from pollbroker.pump.sending import DROPPED, REFUSED, SENT
-from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
 from tests.native.faults import HUGE, Twin
 from tests.pump.test_hub import Pipe, received
 from tests.pump.test_pump import balanced
+from tests.support.deadline import DEADLINE_MS, wait_until
+from tests.support.types import Connect, Socket
 
 MANY = 1 << 40
 

@@ -9,8 +9,8 @@ import zmq
 
 from pollbroker.pump import EMPTY, HandlerPump, Implementation
 from pollbroker.pump.contract import MAXFRAMES
-from tests.conftest import Socket
 from tests.pump.test_pump import Line, balanced, take_all
+from tests.support.types import Socket
 
 MANY = 1 << 40
 

@@ -18,8 +18,9 @@ import zmq
 
 from pollbroker.pump import EMPTY, FULL, HandlerPump, Implementation, choose_implementation
 from pollbroker.pump.contract import MAXFRAMES
-from tests.conftest import Socket, wait_until
 from tests.pump.test_hub import Pipe
+from tests.support.deadline import wait_until
+from tests.support.types import Socket
 
 MANY = 1 << 40
 

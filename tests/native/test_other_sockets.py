@@ -8,8 +8,9 @@ import zmq
 import zmq.asyncio
 
 from pollbroker.pump import Implementation
-from tests.conftest import Connect, MakeEngine, Socket, wait_until
 from tests.pump.test_hub import received
+from tests.support.deadline import wait_until
+from tests.support.types import Connect, MakeEngine, Socket
 
 
 class Waiting(zmq.Socket[Any]):

@@ -9,8 +9,8 @@ import zmq
 
 from pollbroker.pump import EMPTY, LIMIT, Implementation, Pump, choose_implementation
 from pollbroker.pump.contract import MAXFRAMES
-from tests.conftest import Socket
 from tests.pump.test_hub import Pipe, received
+from tests.support.types import Socket
 
 MANY = 1 << 60
 

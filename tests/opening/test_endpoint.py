@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pollbroker.endpoint import Endpoint, parse_endpoints
 from pollbroker.errors import EndpointError
 from pollbroker.port import open_port
-from tests.conftest import Socket
+from tests.support.types import Socket
 
 PLACE = "brokers.orders.frontend"
 

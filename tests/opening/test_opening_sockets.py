@@ -11,7 +11,8 @@ import zmq
 from pollbroker import Engine, EngineError
 from pollbroker.control import attach, request
 from pollbroker.port import open_port
-from tests.conftest import DEADLINE_MS, Socket, wait_until
+from tests.support.deadline import DEADLINE_MS, wait_until
+from tests.support.types import Socket
 
 ENGINE_ENDED = "the engine's context was terminated; make a new Engine"
 

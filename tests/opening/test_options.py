@@ -14,7 +14,8 @@ from pollbroker import FILTER, QUEUE, STREAMER, Engine
 from pollbroker.broker import working_broker
 from pollbroker.errors import ConfigError
 from pollbroker.options import _BYTES, _LONG, RANGES, parse_options, set_options
-from tests.conftest import Connect, Socket, wait_until
+from tests.support.deadline import wait_until
+from tests.support.types import Connect, Socket
 
 PLACE = "brokers.orders.frontend"
 

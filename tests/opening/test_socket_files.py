@@ -14,7 +14,8 @@ from pollbroker.control import attach, request
 from pollbroker.endpoint import parse_endpoints
 from pollbroker.options import parse_options
 from pollbroker.port import WorkingPort, open_port
-from tests.conftest import DEADLINE_MS, Connect, Socket, wait_until
+from tests.support.deadline import DEADLINE_MS, wait_until
+from tests.support.types import Connect, Socket
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from pollbroker.pump import EMPTY, FULL, LIMIT, Hub, Implementation
 from pollbroker.pump.contract import FLUSHED, RETRY, FlowState
 from pollbroker.pump.sending import DROPPED, REFUSED, SENT
 from pollbroker.waiting import NestedWaiter
-from tests.conftest import MakeEngine, Socket, wait_until
+from tests.support.deadline import wait_until
+from tests.support.types import MakeEngine, Socket
 
 MANY = 1 << 40
 

@@ -8,8 +8,8 @@ import zmq
 
 from pollbroker.pump import Hub, Implementation, choose_implementation
 from pollbroker.pump.contract import FLUSHED, FlowState
-from tests.conftest import Socket
 from tests.pump.test_hub import MANY, Pipe, Stand, received
+from tests.support.types import Socket
 
 
 # Flow 0 has read port 0 dry; flow 1 then sends there what it has held since before, and finds nothing new to receive.

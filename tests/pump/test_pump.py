@@ -24,7 +24,8 @@ from pollbroker.pump import (
 from pollbroker.pump.contract import BURST_FRAMES
 from pollbroker.statistics import Counters
 from pollbroker.testing.worlds import shut_down
-from tests.conftest import Connect, Socket, wait_until
+from tests.support.deadline import wait_until
+from tests.support.types import Connect, Socket
 
 MANY = 1 << 40
 

@@ -13,8 +13,8 @@ from pollbroker.pump import EMPTY, FULL, LIMIT, HandlerPump, Pump, choose_implem
 from pollbroker.pump.python import EventReader
 from pollbroker.pump.receiving import Receiver
 from pollbroker.pump.sending import DROPPED, REFUSED, SENT, Sender
-from tests.conftest import Connect, Socket
 from tests.pump.test_pump import MAKERS, Line
+from tests.support.types import Connect, Socket
 
 MANY = 1 << 40
 PYTHON = choose_implementation("python")

@@ -16,7 +16,7 @@ import zmq
 from pollbroker import ConfigError, Engine, EngineError
 from pollbroker.pump import Implementation, choose_implementation
 from pollbroker.waiting import FlatWaiter, NestedWaiter, Waiter, make_waiter
-from tests.conftest import Connect, Socket
+from tests.support.types import Connect, Socket
 
 PYTHON = choose_implementation("python")
 
