@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from pollbroker import Engine
 from pollbroker.pump import Implementation, choose_implementation
+from tests.support.bystander import Bystander
 from tests.support.deadline import DEADLINE_MS
 from tests.support.types import Connect, MakeEngine, Socket
 
@@ -105,3 +106,11 @@ def engine(make_engine: MakeEngine) -> Engine:
     engine = make_engine()
     engine.start()
     return engine
+
+
+@pytest.fixture
+def bystander(engine: Engine, connect: Connect) -> Iterator[Bystander]:
+    """A broker that nothing may happen to. It is checked before the test and after it."""
+    bystander = Bystander(engine, connect)
+    yield bystander
+    bystander.check()

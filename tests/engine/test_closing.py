@@ -1,0 +1,281 @@
+"""Closing an engine: at any time, from any thread, and what may be done meanwhile."""
+
+import logging
+import socket as net
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import zmq
+
+from pollbroker import STREAMER, Engine, EngineError
+from pollbroker.broker import working_broker
+from pollbroker.working import BrokerState
+from tests.support.addresses import ANY
+from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.processes import run_apart
+from tests.support.streamers import holding
+from tests.support.threads import Threads, running
+from tests.support.types import Connect, MakeEngine
+
+
+# However soon: `close` may come before the thread has begun to run.
+def test_close_at_once_after_start(make_engine: MakeEngine) -> None:
+    for _ in range(50):
+        engine = make_engine()
+        engine.start()
+        with running(engine.close):
+            pass
+
+
+def test_engine_that_never_ran_can_be_closed(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.close()
+
+
+CALLS: dict[str, Callable[[Engine], object]] = {
+    "run": Engine.run,
+    "start": Engine.start,
+    "step": Engine.step,
+    "fileno": Engine.fileno,
+    "next_timer_s": Engine.next_timer_s,
+    "statistics": Engine.statistics,
+    "drain": Engine.drain,
+    "add": lambda engine: engine.add("a", STREAMER, frontend="inproc://f", backend="inproc://b"),
+    "pause": lambda engine: engine.pause("a"),
+    "resume": lambda engine: engine.resume("a"),
+    "remove": lambda engine: engine.remove("a"),
+    "add_reader": lambda engine: engine.add_reader(0, print),
+    "remove_reader": lambda engine: engine.remove_reader(0),
+    "call_later": lambda engine: engine.call_later(0, print),
+    "call_soon_threadsafe": lambda engine: engine.call_soon_threadsafe(print),
+    "on_close": lambda engine: engine.on_close(print),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_use_after_close_is_an_error(make_engine: MakeEngine, name: str) -> None:
+    engine = make_engine()
+    engine.close()
+    engine.close()
+    engine.stop()
+    with pytest.raises(EngineError, match=r"^the engine is closed"):
+        CALLS[name](engine)
+
+
+def test_register_after_close_is_an_error(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    engine.close()
+    with pytest.raises(EngineError, match=r"^the engine is closed"):
+        engine.register(connect(zmq.PULL), connect(zmq.PUSH), STREAMER)
+
+
+def test_close_from_many_threads_closes_once(make_engine: MakeEngine) -> None:
+    for _ in range(10):
+        engine = make_engine()
+        closed: list[int] = []
+        engine.on_close(partial(closed.append, 1))
+        engine.start()
+        for number in range(3):
+            engine.add(f"a{number}", STREAMER, frontend=ANY, backend=ANY)
+        barrier = threading.Barrier(4)
+
+        def close(engine: Engine = engine, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            engine.close()
+
+        with Threads() as pool:
+            for future in [pool.submit(close) for _ in range(4)]:
+                future.result(DEADLINE_S)
+        assert closed == [1]
+
+
+# Whoever comes too late is told so, nothing else; and nobody hangs.
+@pytest.mark.parametrize("own_context", [True, False])
+def test_engine_may_be_closed_while_others_call_it(make_engine: MakeEngine, own_context: bool) -> None:
+    for round_ in range(10):
+        context = None if own_context else zmq.Context()
+        engine = make_engine(context)
+        engine.start()
+        busy = threading.Barrier(5)
+
+        def add(thread: int, engine: Engine = engine, busy: threading.Barrier = busy) -> str:
+            busy.wait()
+            try:
+                for number in range(1_000_000):
+                    name = f"{thread}-{number}"
+                    engine.add(name, STREAMER, frontend=f"inproc://f{name}", backend=f"inproc://b{name}")
+                    if number % 3:
+                        engine.remove(name)
+                    engine.statistics()
+            except EngineError as error:
+                return str(error)
+            raise AssertionError("the engine was not closed")
+
+        def steer(engine: Engine = engine, busy: threading.Barrier = busy) -> str:
+            busy.wait()
+            try:
+                while True:
+                    engine.call_soon_threadsafe(lambda: None)
+                    engine.call_later(0, lambda: None)
+                    engine.next_timer_s()
+            except EngineError as error:
+                return str(error)
+
+        with Threads() as pool:
+            calls = [*(pool.submit(add, thread) for thread in range(2)), *(pool.submit(steer) for _ in range(2))]
+            busy.wait()
+            wait_until(lambda e=engine: len(e.brokers) > 2)  # type: ignore[misc]
+            with running(engine.close):
+                pass
+            told = {call.result(DEADLINE_S) for call in calls}
+        told = {message for message in told if not message.startswith("no broker is named")}  # `close` has removed it
+        assert told <= {"the engine is closed"}, round_
+        if context is not None:
+            with running(context.term):  # nothing was left open in it
+                pass
+
+
+def test_callbacks_at_close_may_use_the_engine(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
+    engine = make_engine()
+    reader, writer = net.socketpair()
+    seen: list[object] = []
+    engine.add_reader(reader.fileno(), print)
+
+    def first() -> None:
+        seen.append(engine.remove_reader(reader.fileno()))
+        seen.append(list(engine.statistics().brokers))
+
+    def fails() -> None:
+        raise ValueError("at close")
+
+    engine.on_close(first)
+    engine.on_close(fails)
+    engine.on_close(lambda: seen.append("last"))
+    engine.on_close(engine.close)
+    engine.start()
+    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.close()
+    assert seen == [True, [], "last"]
+    assert "at close" in caplog.text
+    reader.close()
+    writer.close()
+
+
+def test_own_context_is_terminated_and_anothers_is_not(make_engine: MakeEngine) -> None:
+    with zmq.Context() as context:
+        engine = make_engine(context)
+        broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+        engine.close()
+        assert not context.closed
+        assert working_broker(broker).frontend.socket.closed
+        assert working_broker(broker).backend.socket.closed
+    engine = make_engine()
+    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.close()
+    assert engine.context.closed
+
+
+def test_engine_gives_its_descriptors_back(implementation: Any, waiter: str) -> None:
+    script = """
+        import os, sys
+        from pollbroker import Engine, STREAMER, EngineError
+
+        def descriptors():
+            return len(os.listdir("/dev/fd"))
+        def use(start):
+            engine = Engine(pump=sys.argv[1], waiter=sys.argv[2])
+            if start:
+                engine.start()
+            engine.add("a", STREAMER, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*")
+            engine.close()
+        use(True)
+        before = descriptors()
+        for start in (True, False) * 5:
+            use(start)
+        assert descriptors() == before, (before, descriptors())
+        print("none left")
+    """
+    assert run_apart(script, implementation.name, waiter) == "none left\n"
+
+
+def test_close_ends_a_run_in_the_callers_own_thread(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    with running(engine.run) as thread:
+        wait_until(lambda: engine.running)
+        engine.close()
+        assert engine.closed
+        thread.join(DEADLINE_S)
+    assert not engine.running
+
+
+def test_broker_that_is_added_while_the_engine_closes_is_removed(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    holding(engine, connect)
+    late: list[Any] = []
+    engine.call_later(0.05, lambda: late.append(engine.add("late", STREAMER, frontend=ANY, backend=ANY)))
+    engine.close(timeout_s=0.2)
+    (broker,) = late
+    assert broker.state == BrokerState.REMOVED
+    assert working_broker(broker).frontend.socket.closed
+
+
+def test_undelivered_messages_are_told_at_the_end(
+    make_engine: MakeEngine, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_engine()
+    holding(engine, connect)
+    engine.add("idle", STREAMER, frontend=ANY, backend=ANY)
+    engine.close(timeout_s=0.01)
+    messages = [(record.levelno, record.message) for record in caplog.records]
+    assert messages == [(logging.WARNING, "brokers.a: closed with 1 messages undelivered")]
+
+
+def test_context_in_which_others_have_sockets_is_left_behind(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pollbroker.engine.TERM_S", 0.02)
+    engine = make_engine()
+    with engine.context.socket(zmq.PULL) as socket:
+        socket.linger = 0
+        engine.close()
+        assert [(record.levelno, record.message) for record in caplog.records] == [
+            (
+                logging.WARNING,
+                "the engine's context is left behind: sockets of others are open in it, or its own still send",
+            )
+        ]
+        (ending,) = (thread for thread in threading.enumerate() if thread.name == "pollbroker-term")
+        assert ending.daemon
+    ending.join(DEADLINE_S)
+    assert engine.context.closed
+
+
+# Ctrl-C may come while it waits for a message that is held.
+def test_a_close_that_was_interrupted_can_be_made_again(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    holding(engine, connect)
+    wait = engine._calls.wait
+
+    def interrupted(*args: Any) -> None:
+        engine._calls.wait = wait  # type: ignore[method-assign]
+        raise KeyboardInterrupt
+
+    engine._calls.wait = interrupted  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        engine.close(timeout_s=0.01)
+    assert not engine.closed
+    engine.close(timeout_s=0.01)
+    assert engine.closed
+
+
+def test_what_was_to_be_done_at_the_end_can_be_taken_back(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    done: list[int] = []
+    first, _ = engine.on_close(lambda: done.append(1)), engine.on_close(lambda: done.append(2))
+    first.cancel()
+    engine.close()
+    assert done == [2]

@@ -1,0 +1,156 @@
+"""An engine that is driven from outside: by asyncio, by select, by a poller that is handed in."""
+
+import asyncio
+import contextlib
+import select
+import threading
+from typing import Any
+
+import pytest
+import zmq
+
+from pollbroker import STREAMER, Engine, EngineError
+from tests.support.accounts import flow_of
+from tests.support.addresses import ANY
+from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
+from tests.support.streamers import Peers
+from tests.support.threads import running
+from tests.support.turns import rest
+from tests.support.types import Connect, MakeEngine, Socket
+
+
+def test_asyncio_drives_the_engine(implementation: Any, connect: Connect) -> None:
+    """Woken by its descriptor, and for its timers, and at no other time."""
+    with contextlib.closing(Engine(pump=implementation.name, waiter="nested")) as engine:
+        peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
+        came: list[str] = []
+
+        async def drive() -> None:
+            loop = asyncio.get_running_loop()
+            woken = asyncio.Event()
+            loop.add_reader(engine.fileno(), woken.set)
+            work = loop.run_in_executor(None, use)
+            work.add_done_callback(lambda _: woken.set())
+            while not work.done():
+                if not engine.step():
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(woken.wait(), engine.next_timer_s())
+                    woken.clear()
+                await asyncio.sleep(0)
+            loop.remove_reader(engine.fileno())
+            await work
+
+        def use() -> None:
+            for _ in range(50):
+                peers.check()
+            peers.check(*[b"%d" % number for number in range(5000)])
+            engine.call_later(0.01, came.append, "timer")
+            wait_until(lambda: came)
+            broker = engine.add("b", STREAMER, frontend=ANY, backend=ANY)
+            Peers(connect, broker).check()
+            engine.pause("a")
+            peers.push.send(b"paused")
+            engine.resume("a")
+            assert peers.pull.recv() == b"paused"
+            assert engine.drain(timeout_s=DEADLINE_S) == ()
+            engine.remove("b")
+
+        asyncio.run(drive())
+
+
+def test_select_drives_the_engine(implementation: Any, connect: Connect) -> None:
+    with contextlib.closing(Engine(pump=implementation.name, waiter="nested")) as engine:
+        peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
+        done = threading.Event()
+
+        def use() -> None:
+            for _ in range(20):
+                peers.check()
+            peers.check(*[b"%d" % number for number in range(5000)])
+            done.set()
+            engine.call_soon_threadsafe(lambda: None)
+
+        with running(use):
+            while not done.is_set():
+                select.select([engine.fileno()], [], [], engine.next_timer_s())
+                engine.step()
+
+
+def test_poller_drives_the_engine(implementation: Any, connect: Connect) -> None:
+    with contextlib.closing(Engine(pump=implementation.name, waiter="nested")) as engine:
+        peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
+        poller = zmq.Poller()
+        poller.register(engine.fileno(), zmq.POLLIN)
+        poller.register(peers.pull, zmq.POLLIN)
+        for number in range(200):
+            peers.push.send(b"%d" % number)
+            while peers.pull not in (ready := dict(poller.poll(DEADLINE_MS))):
+                assert ready, "the engine was not woken"
+                engine.step()
+            assert peers.pull.recv() == b"%d" % number
+
+
+def test_flat_waiter_has_no_descriptor(implementation: Any) -> None:
+    with contextlib.closing(Engine(pump=implementation.name, waiter="flat")) as engine:
+        with pytest.raises(EngineError, match="the flat waiter has no descriptor"):
+            engine.fileno()
+        engine.step()
+
+
+# Whoever sleeps on the descriptor is told of work that a call has made, though nothing has happened at any socket.
+def test_descriptor_tells_of_work_that_came_by_a_call(
+    make_engine: MakeEngine, connect: Connect, context: zmq.Context[Socket]
+) -> None:
+    engine = make_engine(waiter="nested")
+    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.pause("a")
+    pull = context.socket(zmq.PULL)
+    pull.bind("inproc://source")
+    connect(zmq.PUSH, "inproc://source").send(b"x")
+    assert pull.poll(DEADLINE_MS)  # settled: its own descriptor is silent from here on
+
+    def quiet() -> bool:
+        rest(engine)
+        return not select.select([engine.fileno()], [], [], 0)[0]
+
+    def told() -> bool:
+        return bool(select.select([engine.fileno()], [], [], 0)[0])
+
+    wait_until(quiet)
+    engine.statistics()
+    assert not told()
+    engine.resume("a")
+    assert told()
+    wait_until(quiet)
+    engine.call_later(1e6, print)
+    assert told()
+    wait_until(quiet)
+    engine.add_reader(pull, pull.recv)
+    assert told()
+    wait_until(quiet)
+    engine.remove_reader(pull)
+
+
+# Under gevent the poller runs the other greenlets: however busy the brokers are, they have their turn.
+def test_a_poller_that_is_handed_in_is_asked_in_every_turn(
+    context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect
+) -> None:
+    asked = 0
+
+    class CountingPoller(zmq.Poller):
+        def poll(self, timeout: int | None = None) -> list[tuple[Any, int]]:
+            nonlocal asked
+            asked += 1
+            return super().poll(timeout)
+
+    engine = make_engine(context, poller=CountingPoller(), burst_messages=1)
+    engine.add("a", STREAMER, frontend="inproc://in", backend="inproc://out")
+    producer, consumer = connect(zmq.PUSH, "inproc://in"), connect(zmq.PULL, "inproc://out")
+    for _ in range(50):
+        producer.send(b"x")
+    turns = 0
+    while flow_of(engine, "a").sent < 50:
+        engine.step()
+        turns += 1
+        assert asked == turns
+    assert sum(consumer.recv() == b"x" for _ in range(50)) == 50

@@ -1,0 +1,80 @@
+"""A fork: the child cannot use the engine, and the parent's goes on."""
+
+import os
+from typing import Any
+
+import pytest
+
+from pollbroker import EngineError
+from tests.support.processes import run_apart
+from tests.support.types import MakeEngine
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork_cannot_use_the_engine_and_the_parent_goes_on(implementation: Any, waiter: str) -> None:
+    script = """
+        import os, sys, warnings, zmq
+        from pollbroker import Engine, EngineError, STREAMER
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, which is the point here
+
+        engine = Engine(pump=sys.argv[1], waiter=sys.argv[2])
+        engine.start()
+        broker = engine.add("a", STREAMER, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*")
+        context = zmq.Context()
+        push, pull = context.socket(zmq.PUSH), context.socket(zmq.PULL)
+        push.linger = 0
+        pull.rcvtimeo = 10_000
+        push.connect(broker.frontend.endpoints[0])
+        pull.connect(broker.backend.endpoints[0])
+        def check():
+            push.send(b"passes")
+            assert pull.recv() == b"passes"
+        check()
+        child = os.fork()
+        if child == 0:
+            told = 0
+            calls = [
+                engine.run, engine.start, engine.step, engine.stop, engine.statistics, engine.fileno, engine.close,
+                engine.next_timer_s, engine.drain, engine.__enter__,
+                lambda: engine.pause("a"), lambda: engine.remove("a"), lambda: engine.resume("a"),
+                lambda: engine.call_later(0, print), lambda: engine.call_soon_threadsafe(print),
+                lambda: engine.add_reader(0, print), lambda: engine.remove_reader(0), lambda: engine.on_close(print),
+                lambda: engine.add("b", STREAMER, frontend="inproc://f", backend="inproc://b"),
+            ]
+            for call in calls:
+                try:
+                    call()
+                except EngineError as error:
+                    told += "cannot be used in its fork" in str(error)
+            os._exit(0 if told == len(calls) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        check()
+        # A child that ends as programs do, with the engine among what is torn down.
+        child = os.fork()
+        if child == 0:
+            del engine, broker
+            import gc; gc.collect()
+            with Engine() as engine:  # one of its own is another matter
+                engine.add("a", STREAMER, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        check()
+        assert engine.statistics().brokers["a"].state == "running"
+        push.close(); pull.close(); context.term()
+        engine.close()
+        print("parent went on")
+    """
+    assert run_apart(script, implementation.name, waiter) == "parent went on\n"
+
+
+def test_fork_is_told_whose_the_engine_is(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = make_engine()
+    here = os.getpid()
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: 1)
+        for call in (engine.statistics, engine.step, engine.run, engine.start, engine.stop, engine.close):
+            with pytest.raises(
+                EngineError, match=rf"^this engine belongs to process {here}, and cannot be used in its fork 1$"
+            ):
+                call()
+    assert engine.statistics().brokers == {}

@@ -1,0 +1,220 @@
+"""Readers: callbacks for other sockets and descriptors."""
+
+import logging
+import socket as net
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import zmq
+
+from pollbroker import QUEUE, STREAMER, Device, Engine, EngineError, Route
+from pollbroker.broker import working_broker
+from tests.support.addresses import ANY
+from tests.support.deadline import wait_until
+from tests.support.streamers import Peers
+from tests.support.turns import turn_until_idle
+from tests.support.types import Connect, MakeEngine, Socket
+
+
+@pytest.fixture
+def pipes() -> Iterator[list[tuple[net.socket, net.socket]]]:
+    """Three connected pairs: read from the first of each, write to the second."""
+    pairs = [net.socketpair() for _ in range(3)]
+    yield pairs
+    for pair in pairs:
+        for one in pair:
+            one.close()
+
+
+def test_reader_is_called_as_long_as_there_is_input(
+    make_engine: MakeEngine, pipes: list[tuple[net.socket, net.socket]]
+) -> None:
+    engine = make_engine()
+    reader, writer = pipes[0]
+    taken: list[bytes] = []
+    engine.add_reader(reader.fileno(), lambda: taken.append(reader.recv(1)))
+    writer.send(b"abc")
+    wait_until(lambda: len(taken) == 3, engine=engine)
+    assert taken == [b"a", b"b", b"c"]
+    before = engine.statistics().turns
+    engine.step()
+    assert (len(taken), engine.statistics().turns) == (3, before + 1)
+    assert engine.remove_reader(reader.fileno())
+    assert not engine.remove_reader(reader.fileno())
+    writer.send(b"d")
+    for _ in range(3):
+        engine.step()
+    assert len(taken) == 3
+
+
+def test_socket_reader_takes_one_message_a_turn_and_misses_none(engine: Engine, connect: Connect) -> None:
+    pull = connect(zmq.PULL)
+    push = connect(zmq.PUSH, f"tcp://127.0.0.1:{pull.bind_to_random_port('tcp://127.0.0.1')}")
+    taken: list[bytes] = []
+    for number in range(50):
+        push.send(b"%d" % number)
+    engine.add_reader(pull, lambda: taken.append(pull.recv(zmq.DONTWAIT)))
+    for number in range(50, 100):
+        push.send(b"%d" % number)
+    wait_until(lambda: len(taken) == 100)
+    assert taken == [b"%d" % number for number in range(100)]
+    push.send(b"the last")
+    wait_until(lambda: len(taken) == 101)
+    assert engine.remove_reader(pull)
+    push.send(b"the callers")
+    assert pull.recv() == b"the callers"
+
+
+def test_reader_with_endless_input_lets_the_others_have_their_turn(
+    engine: Engine, connect: Connect, pipes: list[tuple[net.socket, net.socket]]
+) -> None:
+    counts = [0, 0]
+
+    def count(index: int) -> None:
+        counts[index] += 1  # and what was there to read is still there
+
+    for index in (0, 1):
+        pipes[index][1].send(b"x")
+        engine.add_reader(pipes[index][0].fileno(), count, index)
+    looks: list[tuple[int, int, int]] = []
+
+    def look() -> None:
+        looks.append((counts[0], counts[1], engine.statistics().turns))
+
+    engine.call_later(0, look)
+    peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
+    peers.check(*[b"%d" % number for number in range(1000)])
+    engine.call_later(0, look)
+    wait_until(lambda: len(looks) == 2)
+    for index in (0, 1):
+        engine.remove_reader(pipes[index][0].fileno())
+    first, second, turns = (after - before for before, after in zip(*looks, strict=True))
+    assert first == second == turns > 0
+
+
+def test_reader_that_raises_is_logged_and_stays(
+    engine: Engine, pipes: list[tuple[net.socket, net.socket]], caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = pipes[0]
+
+    def fails() -> None:
+        raise ValueError(f"cannot read {reader.recv(1)!r}")
+
+    engine.add_reader(reader.fileno(), fails)
+    for letter in (b"a", b"b"):
+        writer.send(letter)
+        wait_until(lambda x=letter: f"cannot read {x!r}" in caplog.text)  # type: ignore[misc]
+    assert all(record.levelno == logging.ERROR and record.name == "pollbroker" for record in caplog.records)
+
+
+def test_reader_may_remove_itself_and_others(
+    make_engine: MakeEngine, pipes: list[tuple[net.socket, net.socket]]
+) -> None:
+    """Two are ready in one turn, and each removes the other: only one of them is called."""
+    engine = make_engine()
+    called: list[int] = []
+
+    def remove_all(index: int) -> None:
+        called.append(index)
+        for reader, _ in pipes:
+            engine.remove_reader(reader.fileno())
+
+    for index, (reader, writer) in enumerate(pipes):
+        writer.send(b"x")
+        engine.add_reader(reader.fileno(), remove_all, index)
+    for _ in range(5):
+        engine.step(0.001)
+    assert len(called) == 1
+
+
+def test_replaced_callback_is_not_called_again(
+    make_engine: MakeEngine, pipes: list[tuple[net.socket, net.socket]]
+) -> None:
+    engine = make_engine()
+    reader, writer = pipes[0]
+    called: list[str] = []
+
+    def first() -> None:
+        called.append("first")
+        engine.add_reader(reader.fileno(), second)
+
+    def second() -> None:
+        called.append("second")
+        reader.recv(1)
+
+    engine.add_reader(reader.fileno(), lambda: called.append("never"))
+    engine.add_reader(reader.fileno(), first)
+    writer.send(b"x")
+    wait_until(lambda: "second" in called, engine=engine)
+    for _ in range(3):
+        engine.step()
+    assert called == ["first", "second"]
+
+
+@pytest.mark.parametrize("wrong", [-1, 1 << 20, None, 5.0, "0", object()])
+def test_what_cannot_be_read_is_refused_and_nothing_is_left(make_engine: MakeEngine, wrong: Any) -> None:
+    engine = make_engine(waiter="nested")
+    with pytest.raises((EngineError, OSError, ValueError, TypeError)):
+        engine.add_reader(wrong, print)
+    engine.step()
+    assert not engine.remove_reader(wrong)
+    engine.close()
+
+
+def test_closed_socket_cannot_be_read(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    socket = connect(zmq.PULL)
+    socket.close()
+    with pytest.raises((EngineError, zmq.ZMQError)):
+        engine.add_reader(socket, print)
+    engine.step()
+    assert not engine.remove_reader(socket)
+    engine.close()
+
+
+def test_socket_of_a_broker_cannot_be_read(engine: Engine, connect: Connect) -> None:
+    broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    peers = Peers(connect, broker)
+    with pytest.raises(EngineError):
+        engine.add_reader(working_broker(broker).frontend.socket, print)
+    peers.check()
+
+
+def test_reader_whose_socket_is_closed_is_dropped_with_a_warning(
+    engine: Engine, connect: Connect, context: zmq.Context[Socket], caplog: pytest.LogCaptureFixture
+) -> None:
+    socket = context.socket(zmq.PULL)
+    engine.add_reader(socket, print)
+    engine.call_soon_threadsafe(socket.close)
+    for number in range(20):  # its descriptor's number is given out again
+        other = context.socket(zmq.PULL)
+        push = connect(zmq.PUSH, f"tcp://127.0.0.1:{other.bind_to_random_port('tcp://127.0.0.1')}")
+        taken: list[bytes] = []
+        engine.add_reader(other, lambda o=other, t=taken: t.append(o.recv()))
+        push.send(b"%d" % number)
+        wait_until(lambda t=taken: t)  # type: ignore[misc]
+        engine.remove_reader(other)
+        other.close()
+    engine.remove_reader(socket)
+    Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY)).check()
+
+
+def test_a_socket_has_one_reader(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    router, dealer, pair = connect(zmq.ROUTER), connect(zmq.DEALER), connect(zmq.PAIR)
+    engine.register(router, dealer, QUEUE, name="q")
+    with pytest.raises(EngineError, match=r"^add_reader: the socket is registered already, as brokers\.q\.frontend$"):
+        engine.add_reader(router, print)
+    heard: list[bytes] = []
+    pair.bind("inproc://pair")
+    engine.add_reader(pair, lambda: heard.append(pair.recv(zmq.DONTWAIT)))
+    pairs = Device("pairs", zmq.PAIR, zmq.PAIR, (Route("frontend", "backend"),))
+    with pytest.raises(EngineError, match=r"^brokers\.p\.backend: the socket is registered already, as a reader's$"):
+        engine.register(connect(zmq.PAIR), pair, pairs, name="p")
+    assert list(engine.brokers) == ["q"]
+    connect(zmq.PAIR, "inproc://pair").send(b"still read")
+    turn_until_idle(engine)
+    assert heard == [b"still read"]
+    assert engine.remove_reader(pair)
+    engine.register(connect(zmq.PAIR), pair, pairs, name="p")

@@ -1,0 +1,92 @@
+"""Timers: they come in their order and in time, and those that are cancelled do not."""
+
+import threading
+import time
+
+from pollbroker import Engine
+from tests.support.clocks import Clock
+from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.types import MakeEngine
+
+
+def test_timers_come_in_their_order(make_engine: MakeEngine) -> None:
+    clock = Clock()
+    engine = make_engine(clock=clock)
+    came: list[str] = []
+    for delay_s, name in ((3, "third"), (1, "first"), (2, "second"), (1, "first, added later"), (-5, "overdue")):
+        engine.call_later(delay_s, came.append, name)
+    assert engine.next_timer_s() == 0.0
+    engine.step()
+    assert came == ["overdue"]
+    assert engine.next_timer_s() == 1.0
+    clock.now_s += 0.5
+    engine.step()
+    assert (came[1:], engine.next_timer_s()) == ([], 0.5)
+    clock.now_s += 1.5
+    engine.step()
+    assert came[1:] == ["first", "first, added later", "second"]
+    clock.now_s += 100
+    assert engine.next_timer_s() == 0.0
+    engine.step()
+    assert came[4:] == ["third"]
+    assert engine.next_timer_s() is None
+
+
+def test_cancelled_timer_does_not_come(make_engine: MakeEngine) -> None:
+    clock = Clock()
+    engine = make_engine(clock=clock)
+    came: list[str] = []
+    first = engine.call_later(1, came.append, "first")
+    engine.call_later(2, came.append, "second")
+    first.cancel()
+    assert first.cancelled()
+    assert engine.next_timer_s() == 2.0
+    third = engine.call_later(2, came.append, "third")
+    engine.call_later(2, third.cancel)
+    fourth = engine.call_later(2, came.append, "fourth")
+    engine.call_later(1.9, fourth.cancel)
+    soon = engine.call_soon_threadsafe(came.append, "soon")
+    soon.cancel()
+    clock.now_s += 2
+    engine.step()
+    assert came == ["second", "third"]
+    third.cancel()
+
+
+def test_timer_comes_in_time_while_the_engine_sleeps(engine: Engine) -> None:
+    wait_until(lambda: engine.statistics().turns)
+    came = threading.Event()
+    begun = time.monotonic()
+    engine.call_later(0.02, came.set)
+    assert came.wait(DEADLINE_S)
+    assert 0.02 <= time.monotonic() - begun < 1
+
+
+def test_next_timer_is_told_in_seconds(make_engine: MakeEngine) -> None:
+    clock = Clock()
+    engine = make_engine(clock=clock)
+    assert engine.next_timer_s() is None
+    engine.call_later(3.0, print)
+    assert engine.next_timer_s() == 3.0
+    clock.now_s += 5.0
+    assert engine.next_timer_s() == 0.0
+
+
+def test_timer_that_is_set_by_a_timer_has_its_turn_in_the_next(make_engine: MakeEngine) -> None:
+    clock = Clock()
+    engine = make_engine(clock=clock)
+    called: list[str] = []
+
+    def first() -> None:
+        called.append("first")
+        engine.call_later(0.0, called.append, "third")
+
+    engine.call_later(1.0, first)
+    engine.call_later(1.0, called.append, "second")
+    engine.step()
+    assert called == []
+    clock.now_s += 1.0
+    engine.step()
+    assert called == ["first", "second"]
+    engine.step()
+    assert called == ["first", "second", "third"]

@@ -1,0 +1,22 @@
+"""Where brokers and sockets of tests are reached."""
+
+from typing import Any
+
+import zmq
+
+from tests.support.types import Socket
+
+ANY = "tcp://127.0.0.1:*"
+
+
+def endpoint(port: Any) -> str:
+    """The one real address of a port."""
+    (address,) = port.endpoints
+    assert isinstance(address, str)
+    return address
+
+
+def address_of(socket: Socket) -> str:
+    address = socket.get(zmq.LAST_ENDPOINT)
+    assert isinstance(address, bytes)
+    return address.rstrip(b"\0").decode()

@@ -1,0 +1,59 @@
+"""Calls in threads of their own. One that hangs fails its test, not the whole run."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+from tests.support.deadline import DEADLINE_S
+
+
+@contextlib.contextmanager
+def running(call: Callable[[], object]) -> Iterator[threading.Thread]:
+    """A call in a thread of its own, which is to have returned at the end of the block."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive()
+
+
+def in_thread(call: Callable[[], object]) -> "Future[object]":
+    """What a call in a thread of its own returns or raises."""
+    future: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is raised in the test
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+class Threads:
+    """Calls in threads of their own, whose results are futures. One that hangs fails its test, not the whole run."""
+
+    def __enter__(self) -> "Threads":
+        self._futures: list[Future[Any]] = []
+        return self
+
+    def submit(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(call(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+                future.set_exception(error)
+
+        self._futures.append(future)
+        threading.Thread(target=run, daemon=True).start()
+        return future
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            for future in self._futures:
+                future.result(DEADLINE_S)

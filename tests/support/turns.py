@@ -1,0 +1,46 @@
+"""Turns of an engine that nobody runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pollbroker import Engine, EngineError
+from tests.support.deadline import wait_until
+
+
+def turn_until_idle(engine: Engine) -> int:
+    """Make turns until there is nothing to do; how many."""
+    turns = 1
+    while engine.step():
+        turns += 1
+        assert turns < 10_000, "the engine does not come to rest"
+    return turns
+
+
+def rest(engine: Engine) -> None:
+    wait_until(lambda: not engine.step())
+
+
+def within_a_turn(engine: Engine, call: Callable[[], Any]) -> Any:
+    """What a call gives, or raises, in a turn of an engine that nobody runs."""
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except Exception as error:  # noqa: BLE001 - raised below
+            results.append(error)
+
+    engine.call_soon_threadsafe(run)
+    engine.step()
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def can_step(engine: Engine) -> bool:
+    try:
+        engine.step()
+    except EngineError:
+        return False
+    return True
