@@ -21,7 +21,7 @@ RUNS: Final = (
     # Memory that was freed is kept by the sanitizer for a while, so that its use is found: there is nothing to learn
     # from how the process grows.
     (*PARTS, "-k", "not python and not memory_does_not_grow"),
-    ("tests/kit/test_kit.py", "-m", "not slow", "-k", "real_sockets or columns or TestQueueOnTheNativePump or served"),
+    ("tests/kit/test_promises.py", "-k", "real_sockets or columns or TestQueueOnTheNativePump or served"),
 )
 """What is run, a process each: the tests that call the native code directly, and the kit's with the native pump."""
 

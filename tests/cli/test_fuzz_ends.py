@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from pollbroker.testing import fuzzing
-from tests.cli.test_cli import ENDING_SIGNALS, dispositions
+from tests.support.commands import ENDING_SIGNALS, dispositions
 from tests.support.deadline import DEADLINE_S, wait_until
 
 

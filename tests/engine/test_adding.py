@@ -12,7 +12,7 @@ import zmq
 from pollbroker import REFLECTOR, STREAMER, Device, EndpointError, Engine, EngineError, Route
 from pollbroker.broker import working_broker
 from pollbroker.opening import ADDRESS_RELEASE_S, ReleasedAddresses
-from tests.support.addresses import ANY, endpoint
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.bystander import Bystander
 from tests.support.deadline import DEADLINE_MS
 from tests.support.turns import within_a_turn
@@ -48,7 +48,7 @@ def test_unfit_name_is_told(make_engine: MakeEngine, name: Any) -> None:
     engine = make_engine()
     expected = rf"^{re.escape(repr(name))} cannot name a broker; expected a non-empty, printable string$"
     with pytest.raises(EngineError, match=expected):
-        engine.add(name, STREAMER, frontend=ANY, backend=ANY)
+        engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     assert not engine.brokers
 
 
@@ -108,7 +108,7 @@ def test_address_in_use_is_told_and_nothing_is_left(
     engine: Engine, bystander: Bystander, context: zmq.Context[Socket], tmp_path: Path, transport: str
 ) -> None:
     address = {"tcp": "tcp://127.0.0.1:*", "ipc": f"ipc://{tmp_path}/used", "inproc": f"inproc://{tmp_path}"}[transport]
-    used = engine.add("used", STREAMER, frontend=address, backend=ANY)
+    used = engine.add("used", STREAMER, frontend=address, backend=ANY_PORT)
     address = endpoint(used.frontend)
     free = f"ipc://{tmp_path}/free"
     expected = f"^brokers\\.a\\.backend: @{re.escape(address)}: cannot bind: Address already in use"
@@ -158,7 +158,7 @@ def test_path_whose_listener_is_overrun_is_taken(make_engine: MakeEngine, tmp_pa
                 break
             assert len(clients) < 1000
         with pytest.raises(EndpointError, match="Address already in use"):
-            engine.add("a", STREAMER, frontend=f"ipc://{path}", backend=ANY)
+            engine.add("a", STREAMER, frontend=f"ipc://{path}", backend=ANY_PORT)
         for client in clients:
             client.close()
 
@@ -168,9 +168,9 @@ def test_each_port_has_the_options_that_are_for_it(make_engine: MakeEngine) -> N
     broker = engine.add(
         "a",
         STREAMER,
-        frontend=ANY,
-        backend=ANY,
-        capture=ANY,
+        frontend=ANY_PORT,
+        backend=ANY_PORT,
+        capture=ANY_PORT,
         frontend_options={"rcvhwm": 11},
         backend_options={"sndhwm": 12},
         capture_options={"sndhwm": 13},
@@ -207,7 +207,7 @@ def test_closed_sockets_address_may_be_used_again(
 def test_broker_may_be_added_again_at_once(
     engine: Engine, context: zmq.Context[Socket], tmp_path: Path, transport: str
 ) -> None:
-    first = {"tcp": ANY, "ipc": f"ipc://{tmp_path}/a", "inproc": "inproc://again"}[transport]
+    first = {"tcp": ANY_PORT, "ipc": f"ipc://{tmp_path}/a", "inproc": "inproc://again"}[transport]
     broker = engine.add("a", REFLECTOR, frontend=first)
     address = endpoint(broker.frontend)
     begun = time.monotonic()
@@ -227,7 +227,7 @@ def test_broker_may_be_added_again_at_once(
 # libzmq gives an address back in another thread, some time after the engine is closed.
 def test_broker_may_take_the_place_of_one_of_another_engine(make_engine: MakeEngine, tmp_path: Path) -> None:
     with zmq.Context() as context:
-        address = ANY
+        address = ANY_PORT
         for _ in range(10):
             engine = make_engine(context)
             broker = engine.add("a", STREAMER, frontend=address, backend=f"ipc://{tmp_path}/b")
@@ -245,14 +245,14 @@ def test_released_address_is_tried_again_but_never_within_a_turn(
     monkeypatch.setattr("pollbroker.table.RELEASED", released)
     engine = make_engine()
     taken = connect(zmq.PULL)
-    taken.bind(ANY)
+    taken.bind(ANY_PORT)
     address = taken.getsockopt(zmq.LAST_ENDPOINT)
     assert isinstance(address, bytes)
     clock = Fleeting()
     monkeypatch.setattr("pollbroker.engine.time", clock)
 
     def add() -> object:
-        return engine.add("a", STREAMER, frontend=address.decode(), backend=ANY)
+        return engine.add("a", STREAMER, frontend=address.decode(), backend=ANY_PORT)
 
     with pytest.raises(EndpointError, match="Address already in use"):
         add()

@@ -12,7 +12,7 @@ import zmq
 
 from pollbroker import STREAMER, ConfigError, Engine, EngineError
 from pollbroker.pump import choose_implementation
-from tests.support.addresses import ANY
+from tests.support.addresses import ANY_PORT
 from tests.support.bystander import Bystander
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import holding
@@ -73,7 +73,7 @@ def test_unfit_argument_is_told_with_what_was_expected(arguments: dict[str, Any]
 )
 def test_bounds_of_arguments_are_fit(make_engine: MakeEngine, connect: Connect, arguments: dict[str, Any]) -> None:
     engine = make_engine(**arguments)
-    broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, broker.frontend.endpoint).send(b"passes")
     pull = connect(zmq.PULL, broker.backend.endpoint)
     wait_until(lambda: pull.poll(0), engine=engine)
@@ -133,7 +133,7 @@ def test_unknown_broker_is_told_with_those_that_there_are(make_engine: MakeEngin
         for call in (engine.remove, engine.pause, engine.resume, engine.broker_statistics):
             with pytest.raises(EngineError, match=rf"^no broker is named 'x'; there are: {known}$"):
                 call("x")
-        engine.add(name, STREAMER, frontend=ANY, backend=ANY)
+        engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
 
 
 def test_what_cannot_be_steered_says_why(make_engine: MakeEngine, connect: Connect) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pollbroker import QUEUE, STREAMER, DeviceError, EndpointError, Engine, EngineError
 from pollbroker.calls import Calls
 from tests.support.accounts import flow_of
-from tests.support.addresses import ANY
+from tests.support.addresses import ANY_PORT
 from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import Peers, holding
@@ -21,7 +21,7 @@ from tests.support.types import Connect, MakeEngine
 
 def test_results_and_exceptions_come_back_to_the_caller(engine: Engine, connect: Connect) -> None:
     """Every thread works with brokers of its own, while traffic flows, and is told the truth about each."""
-    peers = Peers(connect, engine.add("busy", STREAMER, frontend=ANY, backend=ANY))
+    peers = Peers(connect, engine.add("busy", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
     stop = threading.Event()
 
     def traffic() -> int:

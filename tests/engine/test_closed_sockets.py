@@ -8,7 +8,7 @@ import zmq
 from pollbroker import STREAMER, Broker, Engine, EngineError
 from pollbroker.broker import working_broker
 from tests.support.accounts import balanced, flow_of
-from tests.support.addresses import ANY, address_of
+from tests.support.addresses import ANY_PORT, address_of
 from tests.support.bystander import Bystander
 from tests.support.deadline import wait_until
 from tests.support.streamers import lent, streamer_with
@@ -130,13 +130,13 @@ def test_descriptor_of_a_closed_socket_may_be_used_again(
 def test_closed_own_socket_fails_its_broker_and_the_rest_is_closed(
     engine: Engine, connect: Connect, bystander: Bystander
 ) -> None:
-    broker: Broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    broker: Broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     engine.call_soon_threadsafe(working_broker(broker).frontend.socket.close)
     wait_until(lambda: engine.statistics().brokers["a"].state == "failed")
     assert broker.backend is not None
     assert working_broker(broker).backend.socket.closed
     engine.remove("a")
-    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
 
 
 def test_removal_within_a_turn_finds_a_socket_closed(make_engine: MakeEngine, connect: Connect) -> None:
@@ -164,7 +164,7 @@ def test_socket_that_was_closed_under_the_engine_is_not_read_at_removal(
     engine = make_engine()
     device = streamer_with(lambda frames: frames)  # its pump is Python, so that it can be watched
     if owned:
-        broker = engine.add("s", device, frontend=ANY, backend=ANY)
+        broker = engine.add("s", device, frontend=ANY_PORT, backend=ANY_PORT)
     else:
         broker = engine.register(connect(zmq.PULL), connect(zmq.PUSH), device, name="s")
     pump = working_broker(broker).hub.flows[0].pump

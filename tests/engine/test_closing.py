@@ -13,7 +13,7 @@ import zmq
 from pollbroker import STREAMER, Engine, EngineError
 from pollbroker.broker import working_broker
 from pollbroker.working import BrokerState
-from tests.support.addresses import ANY
+from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.processes import run_apart
 from tests.support.streamers import holding
@@ -32,7 +32,7 @@ def test_close_at_once_after_start(make_engine: MakeEngine) -> None:
 
 def test_engine_that_never_ran_can_be_closed(make_engine: MakeEngine) -> None:
     engine = make_engine()
-    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     engine.close()
 
 
@@ -80,7 +80,7 @@ def test_close_from_many_threads_closes_once(make_engine: MakeEngine) -> None:
         engine.on_close(partial(closed.append, 1))
         engine.start()
         for number in range(3):
-            engine.add(f"a{number}", STREAMER, frontend=ANY, backend=ANY)
+            engine.add(f"a{number}", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
         barrier = threading.Barrier(4)
 
         def close(engine: Engine = engine, barrier: threading.Barrier = barrier) -> None:
@@ -157,7 +157,7 @@ def test_callbacks_at_close_may_use_the_engine(make_engine: MakeEngine, caplog: 
     engine.on_close(lambda: seen.append("last"))
     engine.on_close(engine.close)
     engine.start()
-    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     engine.close()
     assert seen == [True, [], "last"]
     assert "at close" in caplog.text
@@ -168,13 +168,13 @@ def test_callbacks_at_close_may_use_the_engine(make_engine: MakeEngine, caplog: 
 def test_own_context_is_terminated_and_anothers_is_not(make_engine: MakeEngine) -> None:
     with zmq.Context() as context:
         engine = make_engine(context)
-        broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+        broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
         engine.close()
         assert not context.closed
         assert working_broker(broker).frontend.socket.closed
         assert working_broker(broker).backend.socket.closed
     engine = make_engine()
-    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     engine.close()
     assert engine.context.closed
 
@@ -216,7 +216,7 @@ def test_broker_that_is_added_while_the_engine_closes_is_removed(make_engine: Ma
     engine = make_engine()
     holding(engine, connect)
     late: list[Any] = []
-    engine.call_later(0.05, lambda: late.append(engine.add("late", STREAMER, frontend=ANY, backend=ANY)))
+    engine.call_later(0.05, lambda: late.append(engine.add("late", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)))
     engine.close(timeout_s=0.2)
     (broker,) = late
     assert broker.state == BrokerState.REMOVED
@@ -228,7 +228,7 @@ def test_undelivered_messages_are_told_at_the_end(
 ) -> None:
     engine = make_engine()
     holding(engine, connect)
-    engine.add("idle", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("idle", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     engine.close(timeout_s=0.01)
     messages = [(record.levelno, record.message) for record in caplog.records]
     assert messages == [(logging.WARNING, "brokers.a: closed with 1 messages undelivered")]

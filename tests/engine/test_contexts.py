@@ -11,7 +11,7 @@ from pollbroker import FORWARDER, QUEUE, STREAMER, BrokerState, EngineError
 from pollbroker.broker import working_broker
 from pollbroker.pump import Implementation
 from tests.support.accounts import balanced, flow_of
-from tests.support.addresses import ANY, endpoint
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.bystander import Bystander
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.threads import in_thread
@@ -42,7 +42,7 @@ def test_run_goes_on_while_a_broker_is_left(make_engine: MakeEngine, connect: Co
     engine = make_engine()
     sockets = ending.socket(zmq.PULL), ending.socket(zmq.PUSH)
     ended = engine.register(sockets[0], sockets[1], STREAMER, name="ended")
-    left = engine.add("left", STREAMER, frontend=ANY, backend=ANY)
+    left = engine.add("left", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     ran = in_thread(engine.run)
     terminated = in_thread(ending.term)
     wait_until(lambda: ended.state == "ended")
@@ -67,7 +67,7 @@ def test_run_goes_on_while_something_else_was_asked_of_it(
         engine.add_reader(pair, print)
     else:
         timer = engine.call_later(3600, print)
-    broker = engine.add("q", QUEUE, frontend=ANY, backend=ANY)
+    broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
     ran = in_thread(engine.run)
     in_thread(context.term).result(DEADLINE_S)
     assert broker.state == "ended"
@@ -87,7 +87,7 @@ def test_run_waits_for_the_next_broker_when_the_last_was_removed(make_engine: Ma
     engine = make_engine()
     engine.start()
     for _ in range(3):
-        engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+        engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
         engine.remove("a")
     assert engine.running
     assert not engine.stopping
@@ -105,7 +105,7 @@ def test_started_engine_runs_again_when_a_broker_is_added(make_engine: MakeEngin
         for socket in sockets:
             socket.close()
         terminated.result(DEADLINE_S)
-    broker = engine.add("third", STREAMER, frontend=ANY, backend=ANY)
+    broker = engine.add("third", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, broker.frontend.endpoints[0]).send(b"moved")
     assert connect(zmq.PULL, broker.backend.endpoints[0]).recv() == b"moved"
     assert engine.running
@@ -116,7 +116,7 @@ def test_stopped_engine_does_not_run_again_by_itself(make_engine: MakeEngine) ->
     engine.start()
     engine.stop()
     wait_until(lambda: not engine.running)
-    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     assert not engine.running
 
 
@@ -149,7 +149,7 @@ def test_terminated_context_ends_a_paused_broker_at_which_a_message_waits(
     context: zmq.Context[Socket] = zmq.Context()
     engine = make_engine(context)
     engine.start()
-    broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     engine.pause("a")
     push = connect(zmq.PUSH, endpoint(broker.frontend))
     push.send(b"x")
@@ -166,9 +166,9 @@ def test_terminated_context_is_an_orderly_end(make_engine: MakeEngine, connect: 
     runner = threading.Thread(target=engine.run, daemon=True)
     runner.start()
     brokers = [
-        engine.add("queue", QUEUE, frontend=ANY, backend=ANY, capture="inproc://c1"),
-        engine.add("streamer", STREAMER, frontend=ANY, backend=ANY),
-        engine.add("forwarder", FORWARDER, frontend=ANY, backend=ANY),
+        engine.add("queue", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, capture="inproc://c1"),
+        engine.add("streamer", STREAMER, frontend=ANY_PORT, backend=ANY_PORT),
+        engine.add("forwarder", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT),
     ]
     push = connect(zmq.PUSH, endpoint(brokers[1].frontend), sndhwm=0)
     dealer = connect(zmq.DEALER, endpoint(brokers[0].frontend), sndhwm=0)

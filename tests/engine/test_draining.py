@@ -5,7 +5,7 @@ import zmq
 
 from pollbroker import STREAMER, Engine
 from tests.support.accounts import flow_of
-from tests.support.addresses import ANY, endpoint
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import Threads
@@ -13,7 +13,7 @@ from tests.support.types import Connect, MakeEngine
 
 
 def test_drained_engine_holds_nothing(engine: Engine, connect: Connect) -> None:
-    broker = engine.add("a", STREAMER, frontend="inproc://f", backend=ANY)
+    broker = engine.add("a", STREAMER, frontend="inproc://f", backend=ANY_PORT)
     push = engine.context.socket(zmq.PUSH)
     push.sndhwm = 0
     push.connect(endpoint(broker.frontend))
@@ -30,7 +30,7 @@ def test_drained_engine_holds_nothing(engine: Engine, connect: Connect) -> None:
 
 def test_drain_names_who_could_not(engine: Engine, connect: Connect) -> None:
     for name in ("stalled", "paused", "idle"):
-        engine.add(name, STREAMER, frontend=ANY, backend=ANY)
+        engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, endpoint(engine.brokers["stalled"].frontend)).send(b"x")
     wait_until(lambda: flow_of(engine, "stalled").held)
     engine.pause("paused")
@@ -43,7 +43,7 @@ def test_drain_names_who_could_not(engine: Engine, connect: Connect) -> None:
 
 def test_many_may_drain_at_once(make_engine: MakeEngine) -> None:
     engine = make_engine()
-    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     with Threads() as pool:  # and nobody runs the engine
         drains = [pool.submit(engine.drain, DEADLINE_S) for _ in range(4)]
         assert [drain.result(DEADLINE_S) for drain in drains] == [()] * 4
@@ -52,7 +52,7 @@ def test_many_may_drain_at_once(make_engine: MakeEngine) -> None:
 def test_drained_engine_is_drained_once(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     engine = make_engine(clock=clock)
-    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     assert engine.drain(2.0) == ()
     clock.now_s += 3.0
     engine.step()

@@ -11,7 +11,7 @@ import zmq
 
 from pollbroker import STREAMER, Engine, EngineError
 from tests.support.accounts import flow_of
-from tests.support.addresses import ANY
+from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.streamers import Peers
 from tests.support.threads import running
@@ -22,7 +22,7 @@ from tests.support.types import Connect, MakeEngine, Socket
 def test_asyncio_drives_the_engine(implementation: Any, connect: Connect) -> None:
     """Woken by its descriptor, and for its timers, and at no other time."""
     with contextlib.closing(Engine(pump=implementation.name, waiter="nested")) as engine:
-        peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
+        peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
         came: list[str] = []
 
         async def drive() -> None:
@@ -46,7 +46,7 @@ def test_asyncio_drives_the_engine(implementation: Any, connect: Connect) -> Non
             peers.check(*[b"%d" % number for number in range(5000)])
             engine.call_later(0.01, came.append, "timer")
             wait_until(lambda: came)
-            broker = engine.add("b", STREAMER, frontend=ANY, backend=ANY)
+            broker = engine.add("b", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
             Peers(connect, broker).check()
             engine.pause("a")
             peers.push.send(b"paused")
@@ -60,7 +60,7 @@ def test_asyncio_drives_the_engine(implementation: Any, connect: Connect) -> Non
 
 def test_select_drives_the_engine(implementation: Any, connect: Connect) -> None:
     with contextlib.closing(Engine(pump=implementation.name, waiter="nested")) as engine:
-        peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
+        peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
         done = threading.Event()
 
         def use() -> None:
@@ -78,7 +78,7 @@ def test_select_drives_the_engine(implementation: Any, connect: Connect) -> None
 
 def test_poller_drives_the_engine(implementation: Any, connect: Connect) -> None:
     with contextlib.closing(Engine(pump=implementation.name, waiter="nested")) as engine:
-        peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
+        peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
         poller = zmq.Poller()
         poller.register(engine.fileno(), zmq.POLLIN)
         poller.register(peers.pull, zmq.POLLIN)
@@ -102,7 +102,7 @@ def test_descriptor_tells_of_work_that_came_by_a_call(
     make_engine: MakeEngine, connect: Connect, context: zmq.Context[Socket]
 ) -> None:
     engine = make_engine(waiter="nested")
-    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     engine.pause("a")
     pull = context.socket(zmq.PULL)
     pull.bind("inproc://source")

@@ -11,7 +11,7 @@ import zmq
 from pollbroker import STREAMER, Engine, EngineError
 from pollbroker.broker import working_broker
 from pollbroker.pump import HandlerPump
-from tests.support.addresses import ANY
+from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import add_handled
 from tests.support.threads import in_thread
@@ -23,7 +23,7 @@ def test_memory_error_while_a_message_is_received_ends_that_broker_alone(
 ) -> None:
     engine = make_engine()
     broker, pusher = add_handled(engine, connect, lambda frames: frames)
-    other = engine.add("other", STREAMER, frontend=ANY, backend=ANY)
+    other = engine.add("other", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     pump = working_broker(broker).hub.flows[0].pump
     assert isinstance(pump, HandlerPump)
 

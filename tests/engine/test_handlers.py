@@ -12,7 +12,7 @@ import zmq
 from pollbroker import STREAMER, Device, Engine, EngineError, Route
 from pollbroker.statistics import FlowStatistics
 from tests.support.accounts import balanced, flow_of
-from tests.support.addresses import ANY, endpoint
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.bystander import Bystander
 from tests.support.deadline import wait_until
 from tests.support.types import Connect, MakeEngine
@@ -28,7 +28,7 @@ class HandlerBroker:
     ) -> None:
         device = Device("handled", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", via=handler),))
         self._engine, self._name = engine, name
-        self.broker = engine.add(name, device, frontend=ANY, backend=ANY, backend_options={"sndhwm": 1})
+        self.broker = engine.add(name, device, frontend=ANY_PORT, backend=ANY_PORT, backend_options={"sndhwm": 1})
         self.push = connect(zmq.PUSH, endpoint(self.broker.frontend), sndhwm=0)
 
     @property
@@ -229,7 +229,7 @@ def test_own_handler_cannot_steer_and_is_told_what_can(make_engine: MakeEngine, 
         return frames
 
     device = Device("own", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", handle),))
-    broker = engine.add("own", device, frontend=ANY, backend=ANY)
+    broker = engine.add("own", device, frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, broker.frontend.endpoint).send(b"x")
     wait_until(lambda: told, engine=engine)
     assert told == ["brokers.own: its own handler cannot steer it; use engine.call_soon_threadsafe"]
@@ -249,7 +249,7 @@ def test_handler_that_drives_the_engine_is_told(
 
 
 def test_handler_may_remove_another_broker_in_traffic(engine: Engine, connect: Connect, bystander: Bystander) -> None:
-    other = engine.add("other", STREAMER, frontend=ANY, backend=ANY)
+    other = engine.add("other", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     push = connect(zmq.PUSH, endpoint(other.frontend), sndhwm=0)
     pull = connect(zmq.PULL, endpoint(other.backend))
 

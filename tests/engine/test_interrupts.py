@@ -12,7 +12,7 @@ from pollbroker import STREAMER, Device, Route
 from pollbroker.calls import Calls
 from pollbroker.timers import Timers
 from tests.support.accounts import flow_of
-from tests.support.addresses import ANY
+from tests.support.addresses import ANY_PORT
 from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.processes import run_apart
@@ -25,7 +25,7 @@ from tests.support.types import Connect, MakeEngine, Socket
 @pytest.mark.parametrize("how", ["timer", "call", "reader"])
 def test_interrupt_leaves_the_engine_usable(make_engine: MakeEngine, connect: Connect, how: str) -> None:
     engine = make_engine()
-    peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
+    peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
     ran: list[str] = []
     others = [net.socketpair() for _ in range(3)]
 
@@ -87,7 +87,7 @@ def test_interrupt_in_a_handler_leaves_the_account_balanced(make_engine: MakeEng
         return frames
 
     device = Device("handled", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", via=handler),))
-    peers = Peers(connect, engine.add("a", device, frontend=ANY, backend=ANY))
+    peers = Peers(connect, engine.add("a", device, frontend=ANY_PORT, backend=ANY_PORT))
     for message in (b"1", b"interrupt", b"2"):
         peers.push.send(message)
     with pytest.raises(KeyboardInterrupt):

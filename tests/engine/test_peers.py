@@ -10,7 +10,7 @@ import zmq
 
 from pollbroker import FORWARDER, QUEUE, STREAMER, Device, Engine
 from tests.support.accounts import balanced, flow_of
-from tests.support.addresses import ANY, endpoint
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.bystander import Bystander
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.processes import run_apart
@@ -18,7 +18,7 @@ from tests.support.types import Connect
 
 
 def test_departed_peer_of_a_router_is_counted(engine: Engine, connect: Connect, bystander: Bystander) -> None:
-    broker = engine.add("queue", QUEUE, frontend=ANY, backend=ANY)
+    broker = engine.add("queue", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
     worker = connect(zmq.DEALER, endpoint(broker.backend))
     staying = connect(zmq.REQ, endpoint(broker.frontend))
     for number in range(5):
@@ -78,8 +78,8 @@ def flood(address: str, connections: int, source: random.Random, made: list[int]
 def test_random_bytes_of_10_000_connections_are_survived(
     engine: Engine, connect: Connect, bystander: Bystander
 ) -> None:
-    queue = engine.add("queue", QUEUE, frontend=ANY, backend=ANY)
-    streamer = engine.add("streamer", STREAMER, frontend=ANY, backend=ANY)
+    queue = engine.add("queue", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
+    streamer = engine.add("streamer", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     worker = connect(zmq.DEALER, endpoint(queue.backend))
     pull = connect(zmq.PULL, endpoint(streamer.backend), rcvhwm=0)
     stop = threading.Event()
@@ -135,7 +135,7 @@ def test_random_bytes_of_10_000_connections_are_survived(
 def test_flood_of_connections_is_survived(
     engine: Engine, connect: Connect, bystander: Bystander, device: Device
 ) -> None:
-    broker = engine.add("flooded", device, frontend=ANY, backend=ANY)
+    broker = engine.add("flooded", device, frontend=ANY_PORT, backend=ANY_PORT)
     peers = []
     for number in range(150):
         for port in (broker.frontend, broker.backend):
@@ -150,7 +150,7 @@ def test_flood_of_connections_is_survived(
 
 
 def test_garbage_subscriptions_are_opaque(engine: Engine, connect: Connect, bystander: Bystander) -> None:
-    broker = engine.add("news", FORWARDER, frontend=ANY, backend=ANY)
+    broker = engine.add("news", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT)
     garbage = connect(zmq.XSUB, endpoint(broker.backend), sndhwm=0)
     source = random.Random(1)
     sent = [[b""], [b"\0"], [b"\0never subscribed"], [b"\1"], [b"\0"], [b"\2data", b""], [b"\1a", b"\1b", b"more"]]

@@ -10,7 +10,7 @@ import zmq
 
 from pollbroker import QUEUE, STREAMER, Device, Engine, EngineError, Route
 from pollbroker.broker import working_broker
-from tests.support.addresses import ANY
+from tests.support.addresses import ANY_PORT
 from tests.support.deadline import wait_until
 from tests.support.streamers import Peers
 from tests.support.turns import turn_until_idle
@@ -83,7 +83,7 @@ def test_reader_with_endless_input_lets_the_others_have_their_turn(
         looks.append((counts[0], counts[1], engine.statistics().turns))
 
     engine.call_later(0, look)
-    peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
+    peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
     peers.check(*[b"%d" % number for number in range(1000)])
     engine.call_later(0, look)
     wait_until(lambda: len(looks) == 2)
@@ -174,7 +174,7 @@ def test_closed_socket_cannot_be_read(make_engine: MakeEngine, connect: Connect)
 
 
 def test_socket_of_a_broker_cannot_be_read(engine: Engine, connect: Connect) -> None:
-    broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     peers = Peers(connect, broker)
     with pytest.raises(EngineError):
         engine.add_reader(working_broker(broker).frontend.socket, print)
@@ -197,7 +197,7 @@ def test_reader_whose_socket_is_closed_is_dropped_with_a_warning(
         engine.remove_reader(other)
         other.close()
     engine.remove_reader(socket)
-    Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY)).check()
+    Peers(connect, engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)).check()
 
 
 def test_a_socket_has_one_reader(make_engine: MakeEngine, connect: Connect) -> None:

@@ -8,7 +8,7 @@ import zmq
 
 from pollbroker import QUEUE, STREAMER, Device, Engine, EngineError, Route
 from pollbroker.broker import working_broker
-from tests.support.addresses import ANY, endpoint
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.bystander import Bystander
 from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.types import Connect, MakeEngine, Socket
@@ -61,7 +61,7 @@ def test_socket_cannot_stand_at_two_ports_of_a_broker(engine: Engine, bystander:
 def test_socket_that_the_engine_opened_cannot_be_registered(
     engine: Engine, bystander: Bystander, connect: Connect
 ) -> None:
-    own = engine.add("own", STREAMER, frontend=ANY, backend=ANY)
+    own = engine.add("own", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     with pytest.raises(EngineError, match=r"^brokers\.a\.frontend: .*registered already, as brokers\.own\.frontend"):
         engine.register(working_broker(own).frontend.socket, connect(zmq.PUSH), STREAMER, name="a")
     push, pull = connect(zmq.PUSH, endpoint(own.frontend)), connect(zmq.PULL, endpoint(own.backend))

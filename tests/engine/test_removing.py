@@ -9,7 +9,7 @@ import zmq
 from pollbroker import FORWARDER, QUEUE, STREAMER, Device, Engine, EngineError, Route
 from pollbroker.broker import working_broker
 from tests.support.accounts import flow_of
-from tests.support.addresses import ANY, endpoint
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import Peers, holding, lent
@@ -19,7 +19,7 @@ from tests.support.types import Connect, MakeEngine
 
 
 def test_removed_broker_says_what_it_could_not_deliver(engine: Engine, connect: Connect) -> None:
-    broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     push = connect(zmq.PUSH, endpoint(broker.frontend))
     for number in range(5):
         push.send_multipart([b"%d" % number, b"x"])
@@ -34,7 +34,7 @@ def test_removed_broker_says_what_it_could_not_deliver(engine: Engine, connect: 
 def test_removed_broker_delivers_what_it_holds_if_somebody_comes_in_time(
     engine: Engine, connect: Connect, paused: bool
 ) -> None:
-    broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     push = connect(zmq.PUSH, endpoint(broker.frontend))
     for number in range(5):
         push.send_multipart([b"%d" % number, b"x"])
@@ -47,7 +47,7 @@ def test_removed_broker_delivers_what_it_holds_if_somebody_comes_in_time(
         with pytest.raises(EngineError, match=r"^brokers\.a: it is removing"):
             engine.pause("a")
         with pytest.raises(EngineError, match=r"^brokers\.a: the name is taken"):
-            engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+            engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
         pull = connect(zmq.PULL, endpoint(broker.backend))
         flow = removal.result(DEADLINE_S).flows["frontend"]
     assert (flow.received, flow.sent, flow.held) == (1, 1, 0)
@@ -56,7 +56,7 @@ def test_removed_broker_delivers_what_it_holds_if_somebody_comes_in_time(
 
 
 def test_one_broker_removed_by_two_is_removed_once(engine: Engine, connect: Connect) -> None:
-    broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, endpoint(broker.frontend)).send(b"held")
     wait_until(lambda: flow_of(engine, "a").held)
     with Threads() as pool:
@@ -65,13 +65,13 @@ def test_one_broker_removed_by_two_is_removed_once(engine: Engine, connect: Conn
         second = pool.submit(engine.remove, "a", timeout_s=DEADLINE_S)
         results = [first.result(DEADLINE_S), second.result(DEADLINE_S)]
     assert [result.flows["frontend"].held for result in results] == [1, 1]
-    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
 
 
 @pytest.mark.parametrize("how", ["thread", "timer", "reader", "call"])
 def test_broker_is_removed_in_full_traffic(engine: Engine, connect: Connect, how: str) -> None:
     """Whoever removes it, and wherever in the turn: the engine goes on, and so do the others."""
-    peers = Peers(connect, engine.add("staying", STREAMER, frontend=ANY, backend=ANY))
+    peers = Peers(connect, engine.add("staying", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
     reader, writer = net.socketpair()
     for number in range(10):
         name = f"a{number}"
@@ -113,7 +113,7 @@ def test_broker_is_removed_in_full_traffic(engine: Engine, connect: Connect, how
 
 
 def test_others_are_undisturbed_while_brokers_come_and_go(engine: Engine, connect: Connect) -> None:
-    peers = Peers(connect, engine.add("busy", STREAMER, frontend=ANY, backend=ANY))
+    peers = Peers(connect, engine.add("busy", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
     messages = 20_000
 
     def come_and_go() -> int:
@@ -220,7 +220,7 @@ def test_removal_within_a_turn_offers_what_is_stalled(make_engine: MakeEngine, c
 
 def test_removed_broker_tells_how_many_messages_it_left_unread(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
-    broker = engine.add("s", STREAMER, frontend=ANY, backend=ANY)
+    broker = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     pusher = connect(zmq.PUSH, broker.frontend.endpoints[0])
     for number in range(50):
         pusher.send(b"%d" % number)
@@ -244,7 +244,7 @@ def test_removed_broker_tells_how_many_messages_it_left_unread(make_engine: Make
 # What is left unread at an XPUB is subscriptions: with the broker gone they are of no use to anybody.
 def test_subscriptions_that_are_left_unread_are_no_loss(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
-    broker = engine.add("news", FORWARDER, frontend=ANY, backend=ANY)
+    broker = engine.add("news", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT)
     subscriber = connect(zmq.SUB, broker.backend.endpoint)
     subscriber.setsockopt(zmq.SUBSCRIBE, b"a")
     wait_until(lambda: working_broker(broker).backend.socket.poll(0))  # and nobody makes a turn of the engine

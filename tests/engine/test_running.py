@@ -10,7 +10,7 @@ import zmq
 
 from pollbroker import STREAMER, Engine, EngineError
 from tests.support.accounts import flow_of
-from tests.support.addresses import ANY, endpoint
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.pollers import SleeplessPoller
 from tests.support.streamers import Peers
@@ -24,7 +24,7 @@ def test_run_goes_on_until_stop(make_engine: MakeEngine, connect: Connect) -> No
     for _ in range(3):
         with running(engine.run):
             name = f"a{len(engine.brokers)}"
-            Peers(connect, engine.add(name, STREAMER, frontend=ANY, backend=ANY)).check()
+            Peers(connect, engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT)).check()
             engine.stop()
 
 
@@ -89,7 +89,7 @@ def test_start_from_many_threads_starts_one(make_engine: MakeEngine) -> None:
 def test_start_after_stop_goes_on(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     engine.start()
-    peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY))
+    peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
     for _ in range(5):
         peers.check()
         engine.stop()
@@ -100,7 +100,7 @@ def test_start_after_stop_goes_on(make_engine: MakeEngine, connect: Connect) -> 
 
 def test_block_stops_and_closes(connect: Connect, implementation: Any, waiter: str) -> None:
     with Engine(pump=implementation.name, waiter=waiter) as engine:
-        Peers(connect, engine.add("a", STREAMER, frontend=ANY, backend=ANY)).check()
+        Peers(connect, engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)).check()
     with pytest.raises(EngineError, match=r"^the engine is closed"):
         engine.statistics()
     with pytest.raises(ZeroDivisionError), Engine(pump=implementation.name, waiter=waiter) as engine:

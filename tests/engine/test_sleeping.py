@@ -9,7 +9,7 @@ import zmq
 
 from pollbroker import QUEUE, STREAMER, Engine
 from tests.support.accounts import flow_of
-from tests.support.addresses import ANY, endpoint
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.pollers import SleeplessPoller
@@ -68,7 +68,7 @@ def turns_meanwhile(engine: Engine, wait_s: float) -> int:
 def test_idle_engine_makes_no_turns(engine: Engine, connect: Connect) -> None:
     for number in range(10):
         device = (QUEUE, STREAMER)[number % 2]
-        broker = engine.add(f"a{number}", device, frontend=ANY, backend=ANY)
+        broker = engine.add(f"a{number}", device, frontend=ANY_PORT, backend=ANY_PORT)
     Peers(connect, broker).check()
     reader, writer = net.socketpair()
     engine.add_reader(reader.fileno(), print)
@@ -84,7 +84,7 @@ def test_idle_engine_makes_no_turns(engine: Engine, connect: Connect) -> None:
 @pytest.mark.parametrize("situation", ["no consumer", "full consumer", "paused"])
 def test_queued_messages_without_a_taker_make_no_turns(engine: Engine, connect: Connect, situation: str) -> None:
     body = b"x" * (1_000_000 if situation == "full consumer" else 100)  # more than the kernel's buffers take
-    broker = engine.add("a", STREAMER, frontend=ANY, backend=ANY, backend_options={"sndhwm": 1})
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, backend_options={"sndhwm": 1})
     push = connect(zmq.PUSH, endpoint(broker.frontend), sndhwm=0)
     if situation == "full consumer":
         connect(zmq.PULL, endpoint(broker.backend), rcvhwm=1)

@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from pollbroker import STREAMER
-from tests.support.addresses import ANY
+from tests.support.addresses import ANY_PORT
 from tests.support.deadline import wait_until
 from tests.support.types import MakeEngine, Socket
 
@@ -18,7 +18,7 @@ def test_engine_says_what_it_is(make_engine: MakeEngine) -> None:
     statistics = engine.statistics()
     parts = f"{statistics.pump} pump, {statistics.waiter} waiter"
     assert repr(engine) == f"<Engine not running, 0 brokers, {parts}>"
-    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     engine.start()
     wait_until(lambda: repr(engine) == f"<Engine running, 1 broker, {parts}>")
     engine.close()
@@ -27,7 +27,7 @@ def test_engine_says_what_it_is(make_engine: MakeEngine) -> None:
 
 def test_statistics_are_frozen_and_can_be_passed_on(make_engine: MakeEngine) -> None:
     engine = make_engine()
-    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     statistics = engine.statistics()
     mappings: list[Any] = [statistics.brokers, statistics.brokers["a"].flows]
     for mapping in mappings:
@@ -42,7 +42,7 @@ def test_statistics_tell_how_the_engine_works(make_engine: MakeEngine, waiter: s
     engine = make_engine(pump=pump)
     statistics = engine.statistics()
     assert (statistics.pump, statistics.waiter, statistics.turns, statistics.brokers) == (pump, waiter, 0, {})
-    engine.add("a", STREAMER, frontend=ANY, backend=ANY)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     for turns in (1, 2):
         engine.step()
         assert engine.statistics().turns == turns

@@ -1,52 +1,13 @@
-"""The simulation itself: clock, poller, descriptors, meddling, the truth, a context's end, and the engine on it."""
+"""The simulation itself: clock, poller, descriptors, meddling, the truth, and a context's end."""
 
 import os
 import select
-from collections.abc import Callable, Iterator
-from typing import Any, cast
 
 import pytest
 import zmq
 
-from pollbroker import FORWARDER, QUEUE, STREAMER, Engine
-from pollbroker.testing.simulation import (
-    SimContext,
-    SimFrame,
-    SimNetwork,
-    SimPoller,
-    SimSocket,
-    WouldAbort,
-    WouldBlockForever,
-)
-
-Pair = Callable[..., tuple[SimSocket, SimSocket]]
-
-
-@pytest.fixture
-def network() -> Iterator[SimNetwork]:
-    with SimNetwork() as network:
-        yield network
-
-
-@pytest.fixture
-def world(network: SimNetwork) -> SimContext:
-    return network.context()
-
-
-@pytest.fixture
-def pair(world: SimContext) -> Pair:
-    """Two sockets of these types, the second bound; options are set on both."""
-
-    def make(connects: int, binds: int, **options: int | bytes) -> tuple[SimSocket, SimSocket]:
-        near, far = world.socket(connects), world.socket(binds)
-        for socket in (near, far):
-            for name, value in options.items():
-                setattr(socket, name, value)
-        far.bind(f"inproc://{far.name}")
-        near.connect(f"inproc://{far.name}")
-        return near, far
-
-    return make
+from pollbroker.testing.simulation import SimContext, SimFrame, SimNetwork, SimSocket, WouldAbort, WouldBlockForever
+from tests.support.simulation import Pair, fill
 
 
 def is_readable(descriptor: int) -> bool:
@@ -55,20 +16,7 @@ def is_readable(descriptor: int) -> bool:
     return bool(poller.poll(0))
 
 
-def fill(socket: SimSocket) -> int:
-    """How many messages it takes."""
-    count = 0
-    while True:
-        try:
-            socket.send(b"x", zmq.DONTWAIT)
-        except zmq.Again:
-            return count
-        count += 1
-
-
 # The clock and the poller
-
-
 def test_time_passes_only_when_it_is_let(network: SimNetwork) -> None:
     network.clock.advance(1.5)
     assert network.clock() == network.clock() == 1.5
@@ -135,8 +83,6 @@ def test_poller_raises_for_a_closed_socket_and_an_ended_one(network: SimNetwork,
 
 
 # Descriptors
-
-
 def test_descriptor_is_readable_while_commands_wait(pair: Pair) -> None:
     push, pull = pair(zmq.PUSH, zmq.PULL)
     assert is_readable(pull.fd)
@@ -158,8 +104,6 @@ def test_descriptor_is_closed_with_the_socket(pair: Pair) -> None:
 
 
 # Messages
-
-
 def test_water_marks_of_both_ends_are_added_up(pair: Pair, network: SimNetwork) -> None:
     network.processes_in_send = 1.0
     push, pull = pair(zmq.PUSH, zmq.PULL, sndhwm=2, rcvhwm=3)
@@ -275,8 +219,6 @@ def test_wrong_address_is_refused(world: SimContext, verb: str, address: str, er
 
 
 # Meddling
-
-
 def test_meddler_acts_before_each_operation_of_a_watched_socket(network: SimNetwork, pair: Pair) -> None:
     push, pull = pair(zmq.PUSH, zmq.PULL)
     seen: list[tuple[str, str]] = []
@@ -305,8 +247,6 @@ def test_meddler_may_close_the_socket_that_it_is_called_for(network: SimNetwork,
 
 
 # The truth
-
-
 def test_truth_looks_past_commands_and_leaves_them(pair: Pair) -> None:
     push, pull = pair(zmq.PUSH, zmq.PULL, sndhwm=1, rcvhwm=1)
     push.send(b"x")
@@ -372,8 +312,6 @@ def test_sender_is_told_what_left_with_its_peer(pair: Pair) -> None:
 
 
 # The end
-
-
 def test_shutdown_is_heard_of_and_then_refuses(world: SimContext, pair: Pair) -> None:
     push, pull = pair(zmq.PUSH, zmq.PULL)
     push.send(b"x")
@@ -420,102 +358,3 @@ def test_same_seed_gives_the_same_run() -> None:
 
     assert run(1) == run(1)
     assert len({tuple(run(seed)) for seed in range(5)}) > 1
-
-
-# The engine
-
-
-@pytest.fixture
-def poller(network: SimNetwork) -> SimPoller:
-    return network.poller()
-
-
-@pytest.fixture
-def engine(network: SimNetwork, world: SimContext, poller: SimPoller, waiter: str) -> Iterator[Engine]:
-    made = Engine(cast(Any, world), poller=poller, clock=network.clock, pump="python", waiter=waiter)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def settle(engine: Engine, poller: SimPoller) -> Callable[[], None]:
-    """Turns until the engine sleeps."""
-
-    def run() -> None:
-        for _ in range(100):
-            engine.step(None)
-            if poller.asleep:
-                return
-        raise AssertionError("the engine is still awake after 100 turns")
-
-    return run
-
-
-@pytest.fixture
-def connect(world: SimContext) -> Callable[[int, str], SimSocket]:
-    def make(socket_type: int, address: str) -> SimSocket:
-        socket = world.socket(socket_type)
-        socket.connect(address)
-        return socket
-
-    return make
-
-
-Connect = Callable[[int, str], SimSocket]
-
-
-def test_streamer_runs_on_it(engine: Engine, settle: Callable[[], None], connect: Connect) -> None:
-    broker = engine.add("s", STREAMER, frontend="inproc://in", backend="inproc://out")
-    assert broker.frontend.endpoints == ("inproc://in",)
-    push, pull = connect(zmq.PUSH, "inproc://in"), connect(zmq.PULL, "inproc://out")
-    for number in range(20):
-        push.send_multipart([b"%d" % number, b"body"])
-    settle()
-    assert [pull.recv_multipart(zmq.DONTWAIT)[0] for _ in range(20)] == [b"%d" % number for number in range(20)]
-
-
-def test_queue_runs_on_it(engine: Engine, settle: Callable[[], None], connect: Connect) -> None:
-    engine.add("q", QUEUE, frontend="inproc://in", backend="inproc://out")
-    clients = [connect(zmq.REQ, "inproc://in") for _ in range(3)]
-    worker = connect(zmq.REP, "inproc://out")
-    for number, client in enumerate(clients):
-        client.send(b"%d" % number)
-    for _ in clients:
-        settle()
-        worker.send(b"re " + worker.recv(zmq.DONTWAIT))
-    settle()
-    assert [client.recv(zmq.DONTWAIT) for client in clients] == [b"re 0", b"re 1", b"re 2"]
-
-
-def test_forwarder_runs_on_it(engine: Engine, settle: Callable[[], None], connect: Connect) -> None:
-    engine.add("f", FORWARDER, frontend="inproc://in", backend="inproc://out")
-    publisher, subscriber = connect(zmq.PUB, "inproc://in"), connect(zmq.SUB, "inproc://out")
-    subscriber.setsockopt(zmq.SUBSCRIBE, b"a")
-    settle()
-    assert publisher.events == zmq.POLLOUT  # and so the subscription has come
-    for body in (b"a1", b"b1", b"a2"):
-        publisher.send(body)
-    settle()
-    assert [subscriber.recv(zmq.DONTWAIT) for _ in range(2)] == [b"a1", b"a2"]
-    assert not subscriber.can_receive()
-
-
-def test_engine_whose_sink_is_full_sleeps_until_there_is_room(
-    engine: Engine, settle: Callable[[], None], connect: Connect
-) -> None:
-    marks = {"sndhwm": 1, "rcvhwm": 1}
-    engine.add(
-        "s", STREAMER, frontend="inproc://in", backend="inproc://out", frontend_options=marks, backend_options=marks
-    )
-    push, pull = connect(zmq.PUSH, "inproc://in"), connect(zmq.PULL, "inproc://out")
-    sent = received = 0
-    while sent < 3000:
-        sent += fill(push)
-        settle()
-        if not push.can_send():
-            break
-    while pull.can_receive():
-        pull.recv(zmq.DONTWAIT)
-        received += 1
-        settle()
-    assert received == sent

@@ -20,6 +20,7 @@ from tests.support.tree import TREE
 
 PARTS: Final = (
     "tests/native/test_faults.py",
+    "tests/pump/test_settling.py",
     "tests/pump/test_hub.py",
     "tests/waiting",
     "tests/pump",

@@ -35,14 +35,14 @@ def test_a_mutant_that_changes_nothing_is_not_found() -> None:
     nothing = native.Mutant(
         "nothing", native.HUB, (("cdef readonly Pump pump\n", "cdef readonly Pump pump  # same\n"),)
     )
-    verdict = judge(nothing, ("tests/pump/test_hub.py", "tests/pump/test_hub_details.py"))
+    verdict = judge(nothing, ("tests/pump/test_hub.py", "tests/pump/test_settling.py", "tests/pump/test_waking.py"))
     assert not verdict.failed, verdict.output
 
 
 @pytest.mark.slow
 def test_a_mutant_is_found_by_a_test() -> None:
     mutant = next(mutant for mutant in native.MUTANTS if mutant.claim == "only the first guarded socket is looked at")
-    verdict = judge(mutant, ("tests/pump/test_hub_details.py",))
+    verdict = judge(mutant, ("tests/pump/test_hub.py",))
     assert (verdict.failed, verdict.by) == (True, "`test_every_guarded_socket_is_looked_at`")
 
 
@@ -50,7 +50,7 @@ def test_a_mutant_is_found_by_a_test() -> None:
 @pytest.mark.parametrize(
     ("mutant", "selection", "found"),
     [
-        (native.OVERFLOW, "tests/waiting/test_waiting_details.py", "AddressSanitizer: heap-buffer-overflow"),
+        (native.OVERFLOW, "tests/waiting/test_nested.py", "AddressSanitizer: heap-buffer-overflow"),
         (native.READ_AFTER_CLOSE, "tests/native/test_sizes.py", "AddressSanitizer: heap-use-after-free"),
         (native.FREED_TWICE, "tests/native/test_live_frames.py", "AddressSanitizer: attempting double-free"),
     ],

@@ -11,9 +11,9 @@ from pollbroker.pump import EMPTY, FULL, LIMIT, HandlerPump
 from pollbroker.pump.contract import FlowState
 from pollbroker.pump.sending import DROPPED, REFUSED, SENT
 from tests.native.faults import HUGE, Twin
-from tests.pump.test_hub import Pipe, received
-from tests.pump.test_pump import balanced
+from tests.support.accounts import balanced
 from tests.support.deadline import DEADLINE_MS, wait_until
+from tests.support.pipes import Pipe, take_all
 from tests.support.types import Connect, Socket
 
 MANY = 1 << 40
@@ -90,14 +90,14 @@ def test_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_forgotten
         else:
             with pytest.raises(zmq.ZMQError):
                 line.move()
-            received(line.source)
+            take_all(line.source)
         counters = line.pump.counters()
         assert (counters.received, counters.interrupted, counters.sent, counters.held) == (times, times, 0, 0)
         assert (counters.sent_frames, counters.sent_bytes, counters.captured) == (0, 0, 0)
         assert twin.live == 0
     line.give([b"whole", b"message"])
     assert line.move() == EMPTY
-    assert received(reader) == [[b"from", b"whole", b"message"]]
+    assert take_all(reader) == [[b"from", b"whole", b"message"]]
     counters = line.pump.counters()
     assert (counters.sent, counters.sent_frames, counters.sent_bytes, counters.captured) == (1, 2, 12, 1)
     assert balanced(counters)
@@ -138,13 +138,13 @@ def test_message_whose_peer_leaves_in_the_middle_is_dropped_whole(
 
     def moved() -> bool:
         if sink_type == zmq.PAIR:
-            received(sink)  # a PAIR lets go of the peer that left, and takes another, only when it is read
+            take_all(sink)  # a PAIR lets go of the peer that left, and takes another, only when it is read
         if sink_type == zmq.PAIR or not consumers:
             consumers.append(connect(consumer_type, endpoint))
         return bool(pump.move(MANY, MANY) == EMPTY)
 
     wait_until(moved)
-    assert [message for consumer in consumers for message in received(consumer)] == [[b"whole", b"message"]]
+    assert [message for consumer in consumers for message in take_all(consumer)] == [[b"whole", b"message"]]
 
 
 # The rest is offered, for libzmq to swallow; but the next peer of a PAIR would be given it as a message of its own.
@@ -199,7 +199,7 @@ def test_handlers_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_
     assert (sender.placed, sender.sent, twin.live) == (1, 0, 0)
     assert sender.send([b"whole", LONG]) == SENT
     assert (sender.placed, sender.sent, twin.live) == (2, 1, 0)
-    assert received(reader) == [[b"from", b"whole", LONG]]
+    assert take_all(reader) == [[b"from", b"whole", LONG]]
 
 
 # -- a first frame that fails -----------------------------------------------------------------------------------------
@@ -218,8 +218,8 @@ def test_message_that_could_not_be_offered_is_held_and_goes_next(context: zmq.Co
     assert (line.pump.received, line.pump.held, line.pump.sent) == (1, 1, 0)
     assert line.move() == EMPTY
     assert (line.pump.received, line.pump.held, line.pump.sent) == (2, 0, 2)
-    assert received(reader) == [[b"first", LONG], [b"second"]]
-    assert received(copies) == [[b"from", b"first", LONG], [b"from", b"second"]]
+    assert take_all(reader) == [[b"first", LONG], [b"second"]]
+    assert take_all(copies) == [[b"from", b"first", LONG], [b"from", b"second"]]
     assert twin.live == 0
 
 
@@ -266,7 +266,7 @@ def test_full_peer_is_believed_only_after_its_commands_are_processed(context: zm
     line.input.give(b"peer", LONG)
     twin.faults.plan("send", line.router, 1, code=zmq.EAGAIN)
     assert line.pump.move(MANY, MANY) == EMPTY
-    assert received(dealer) == [[LONG]]
+    assert take_all(dealer) == [[LONG]]
     assert line.pump.counters().slow_peer == 0
 
 
@@ -298,7 +298,7 @@ def test_copy_that_fails_is_counted_closed_and_told(context: zmq.Context[Socket]
         line.give([LONG, LONG, LONG])
         with pytest.raises(zmq.ContextTerminated):
             line.move()
-        assert received(reader) == [[LONG, LONG, LONG]]
+        assert take_all(reader) == [[LONG, LONG, LONG]]
         counters = line.pump.counters()
         assert (counters.sent, counters.held, counters.captured, counters.capture_dropped) == (times, 0, 0, times)
         assert balanced(counters)
@@ -314,7 +314,7 @@ def test_copies_have_as_many_frames_as_their_messages(context: zmq.Context[Socke
     messages = [[b"%d of message %d" % (frame, number) for frame in range(frames)] for number in range(3)]
     line.give(*messages)
     assert line.move() == EMPTY
-    assert received(reader) == [[b"from", *message] for message in messages]
+    assert take_all(reader) == [[b"from", *message] for message in messages]
     assert twin.live == 0
 
 
@@ -326,8 +326,8 @@ def test_copy_whose_prefix_has_no_memory_is_lost_and_the_traffic_is_not(
     native.faults.plan("init_size", None, 1, code=12)
     line.give([LONG, LONG], [b"next"])
     assert line.move() == EMPTY
-    assert received(reader) == [[LONG, LONG], [b"next"]]
-    assert received(copies) == [[b"from", b"next"]]
+    assert take_all(reader) == [[LONG, LONG], [b"next"]]
+    assert take_all(copies) == [[b"from", b"next"]]
     counters = line.pump.counters()
     assert (counters.sent, counters.captured, counters.capture_dropped) == (2, 1, 1)
     assert native.live == 0
@@ -348,7 +348,7 @@ def test_handlers_message_that_is_not_sent_is_closed(
         assert sender.send([LONG, LONG]) == outcome
         assert twin.live == 0
     assert sender.send([LONG, b"", b"end"]) == SENT
-    assert received(reader) == [[LONG, b"", b"end"]]
+    assert take_all(reader) == [[LONG, b"", b"end"]]
 
 
 @pytest.mark.parametrize("place", [1, 2])
@@ -413,7 +413,7 @@ def test_interrupted_calls_are_made_again(context: zmq.Context[Socket], native: 
     native.faults.plan("recv", line.source, 1, 2, 4, 6, code=4)
     native.faults.plan("send", line.sink, 1, 3, 4, 6, code=4)
     assert line.move() == EMPTY
-    assert received(reader) == [[b"1", b"2"], [b"3"]]
+    assert take_all(reader) == [[b"1", b"2"], [b"3"]]
     read = native.implementation.make_event_reader(line.sink)
     native.faults.plan("events", line.sink, 1, 2, code=4)
     assert read() & zmq.POLLOUT

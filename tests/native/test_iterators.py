@@ -9,7 +9,9 @@ import zmq
 
 from pollbroker.pump import EMPTY, HandlerPump, Implementation
 from pollbroker.pump.contract import MAXFRAMES
-from tests.pump.test_pump import Line, balanced, take_all
+from tests.support.accounts import balanced
+from tests.support.pipes import take_all
+from tests.support.pumps import Line
 from tests.support.types import Socket
 
 MANY = 1 << 40

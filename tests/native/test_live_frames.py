@@ -18,8 +18,8 @@ import zmq
 
 from pollbroker.pump import EMPTY, FULL, HandlerPump, Implementation, choose_implementation
 from pollbroker.pump.contract import MAXFRAMES
-from tests.pump.test_hub import Pipe
 from tests.support.deadline import wait_until
+from tests.support.pipes import Pipe
 from tests.support.types import Socket
 
 MANY = 1 << 40

@@ -8,8 +8,8 @@ import zmq
 import zmq.asyncio
 
 from pollbroker.pump import Implementation
-from tests.pump.test_hub import received
 from tests.support.deadline import wait_until
+from tests.support.pipes import take_all
 from tests.support.types import Connect, MakeEngine, Socket
 
 
@@ -42,7 +42,7 @@ def test_sockets_of_asyncio_are_served(
         for message in messages:
             producer.send_multipart(message)
         wait_until(lambda: engine.broker_statistics("mine").flows["frontend"].sent == 10, engine=engine)
-        assert received(consumer) == messages
+        assert take_all(consumer) == messages
         engine.close(timeout_s=0)
         for socket, beneath in zip(sockets, (taken, given), strict=True):
             if socket is not beneath:
@@ -62,7 +62,7 @@ def test_socket_that_waits_in_its_own_way_is_not_asked_to(
     producer, consumer = connect(zmq.PUSH, "inproc://taken"), connect(zmq.PULL, "inproc://given")
     producer.send_multipart([b"1", b"2"])
     wait_until(lambda: engine.broker_statistics("mine").flows["frontend"].sent == 1, engine=engine)
-    assert received(consumer) == [[b"1", b"2"]]
+    assert take_all(consumer) == [[b"1", b"2"]]
 
 
 def test_closed_socket_of_a_registered_pair_ends_its_broker_alone(
@@ -83,6 +83,6 @@ def test_closed_socket_of_a_registered_pair_ends_its_broker_alone(
         for producer in producers:
             producer.send(b"1", zmq.DONTWAIT) if producer.poll(0, zmq.POLLOUT) else None
         wait_until(lambda: engine.broker_statistics("staying").flows["frontend"].sent == 1, engine=engine)  # noqa: B023
-        assert received(consumer) == [[b"1"]]
+        assert take_all(consumer) == [[b"1"]]
         wait_until(lambda: engine.broker_statistics("closing").state != "running", engine=engine)  # noqa: B023
         engine.close(timeout_s=0)

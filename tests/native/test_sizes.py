@@ -9,7 +9,7 @@ import zmq
 
 from pollbroker.pump import EMPTY, LIMIT, Implementation, Pump, choose_implementation
 from pollbroker.pump.contract import MAXFRAMES
-from tests.pump.test_hub import Pipe, received
+from tests.support.pipes import Pipe, take_all
 from tests.support.types import Socket
 
 MANY = 1 << 60
@@ -28,7 +28,7 @@ def test_frame_of_any_size_is_received_and_sent_whole(
     taken = implementation.make_receiver(source.open(), MAXFRAMES)()
     assert taken == message
     implementation.make_sender(sink.push, None, None, True).send(taken)
-    assert received(reader) == [message]
+    assert take_all(reader) == [message]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -41,7 +41,7 @@ def test_frame_of_any_size_passes_and_is_counted_and_copied(
     reader, copies = sink.open(), capture.open()
     pump = implementation.make_pump(source.open(), sink.push, capture=capture.push)
     assert pump.move(MANY, MANY) == EMPTY
-    assert received(reader) == received(copies) == [message]
+    assert take_all(reader) == take_all(copies) == [message]
     counters = pump.counters()
     assert counters.received_bytes == counters.sent_bytes == 2 * size + 1
 

@@ -1,10 +1,10 @@
 """What a flow says of the messages that it was given."""
 
 from pollbroker import Engine
-from pollbroker.statistics import FlowStatistics
+from pollbroker.statistics import Counters, FlowStatistics
 
 
-def balanced(flow: FlowStatistics) -> bool:
+def balanced(flow: FlowStatistics | Counters) -> bool:
     """The promise: received + added == sent + held + dropped."""
     return flow.received + flow.added == flow.sent + flow.held + flow.dropped
 

@@ -6,7 +6,7 @@ import zmq
 
 from tests.support.types import Socket
 
-ANY = "tcp://127.0.0.1:*"
+ANY_PORT = "tcp://127.0.0.1:*"
 
 
 def endpoint(port: Any) -> str:
@@ -20,3 +20,10 @@ def address_of(socket: Socket) -> str:
     address = socket.get(zmq.LAST_ENDPOINT)
     assert isinstance(address, bytes)
     return address.rstrip(b"\0").decode()
+
+
+def bind(socket: Socket) -> str:
+    socket.bind(ANY_PORT)
+    endpoint = socket.last_endpoint
+    assert isinstance(endpoint, bytes)
+    return endpoint.decode()

@@ -3,7 +3,7 @@
 import zmq
 
 from pollbroker import STREAMER, Engine
-from tests.support.addresses import ANY, endpoint
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.types import Connect
 
 
@@ -12,7 +12,7 @@ class Bystander:
 
     def __init__(self, engine: Engine, connect: Connect) -> None:
         self._engine = engine
-        self._broker = engine.add("bystander", STREAMER, frontend=ANY, backend=ANY)
+        self._broker = engine.add("bystander", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
         self._push = connect(zmq.PUSH, endpoint(self._broker.frontend), sndhwm=0)
         self._pull = connect(zmq.PULL, endpoint(self._broker.backend), rcvhwm=0)
         self._sent = 0

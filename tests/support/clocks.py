@@ -17,3 +17,23 @@ class Passing(Clock):
     def __call__(self) -> float:
         self.now_s += 0.125
         return self.now_s
+
+
+class FakeTime:
+    """A clock that stands still until it is moved."""
+
+    now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+class PassingTime:
+    """A clock on which 0.001 s pass each time that it is read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def monotonic(self) -> float:
+        self.reads += 1
+        return self.reads / 1000

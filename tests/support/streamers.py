@@ -8,7 +8,7 @@ import zmq
 
 from pollbroker import STREAMER, Broker, Device, Engine, Route
 from tests.support.accounts import flow_of
-from tests.support.addresses import ANY, endpoint
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.turns import rest
 from tests.support.types import Connect, Socket
@@ -29,7 +29,7 @@ class Peers:
 
 def holding(engine: Engine, connect: Connect, name: str = "a") -> str:
     """Add a streamer that holds a message, for want of consumers; where they may connect."""
-    broker = engine.add(name, STREAMER, frontend=ANY, backend=ANY)
+    broker = engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, broker.frontend.endpoint).send(b"held")
     wait_until(lambda: flow_of(engine, name).held and flow_of(engine, name).state == "stalled", engine=engine)
     return broker.backend.endpoint
@@ -82,5 +82,5 @@ def streamer_with(handler: Callable[[list[bytes]], Any]) -> Device:
 
 def add_handled(engine: Engine, connect: Connect, handler: Callable[[list[bytes]], Any]) -> tuple[Broker, Socket]:
     """A broker with a handler, and a pusher to it."""
-    broker = engine.add("handled", streamer_with(handler), frontend=ANY, backend=ANY)
+    broker = engine.add("handled", streamer_with(handler), frontend=ANY_PORT, backend=ANY_PORT)
     return broker, connect(zmq.PUSH, broker.frontend.endpoints[0])

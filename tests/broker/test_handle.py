@@ -15,18 +15,16 @@ from hypothesis import strategies as st
 from pollbroker import QUEUE, REFLECTOR, STREAMER, Broker, DeviceError, Engine, EngineError, Port, Route
 from pollbroker.broker import working_broker
 from pollbroker.pump import FlowState
+from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.types import Connect, MakeEngine
 
-ANY = "tcp://127.0.0.1:*"
-
-
-# -- what it says -----------------------------------------------------------------------------------------------------
+# -- what it says ------------------------------------------------------------------------------------------------------
 
 
 def test_ports_are_told_by_name(make_engine: MakeEngine) -> None:
     engine = make_engine()
-    broker = engine.add("orders", QUEUE, frontend=ANY, backend=["inproc://a", "inproc://b"], capture=ANY)
+    broker = engine.add("orders", QUEUE, frontend=ANY_PORT, backend=["inproc://a", "inproc://b"], capture=ANY_PORT)
     assert list(broker.ports) == ["frontend", "backend", "capture"]
     assert broker.backend == Port("backend", zmq.SocketType.DEALER, ("inproc://a", "inproc://b"))
     assert broker.frontend.endpoint.startswith("tcp://127.0.0.1:")
@@ -47,18 +45,18 @@ def test_port_that_a_broker_has_not_is_refused(make_engine: MakeEngine, connect:
 
 def test_handles_to_one_broker_are_equal(make_engine: MakeEngine) -> None:
     engine = make_engine()
-    first, second = (engine.add(name, STREAMER, frontend=ANY, backend=ANY) for name in ("first", "second"))
+    first, second = (engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT) for name in ("first", "second"))
     assert engine.brokers["first"] == first != second
     assert len({first, second, engine.brokers["second"]}) == 2
 
 
-# -- what it does -----------------------------------------------------------------------------------------------------
+# -- what it does ------------------------------------------------------------------------------------------------------
 
 
 def test_handle_steers_its_broker(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     engine.start()
-    broker = engine.add("s", STREAMER, frontend=ANY, backend=ANY)
+    broker = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     pusher, puller = connect(zmq.PUSH, broker.frontend.endpoint), connect(zmq.PULL, broker.backend.endpoint)
     broker.pause()
     assert (broker.state, engine.statistics().brokers["s"].state) == ("paused", "paused")
@@ -75,8 +73,8 @@ def test_handle_steers_its_broker(make_engine: MakeEngine, connect: Connect) -> 
 def test_drain_of_one_broker_waits_for_no_other(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     engine.start()
-    stuck = engine.add("stuck", STREAMER, frontend=ANY, backend=ANY)
-    free = engine.add("free", STREAMER, frontend=ANY, backend=ANY)
+    stuck = engine.add("stuck", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    free = engine.add("free", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, stuck.frontend.endpoint).send(b"for nobody")
     wait_until(lambda: stuck.statistics().flows["frontend"].held)
     assert free.drain(timeout_s=DEADLINE_S)
@@ -89,9 +87,9 @@ def test_drain_of_one_broker_waits_for_no_other(make_engine: MakeEngine, connect
 
 def test_handle_stays_with_its_broker_when_the_name_is_given_again(make_engine: MakeEngine) -> None:
     engine = make_engine()
-    old = engine.add("s", STREAMER, frontend=ANY, backend=ANY)
+    old = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     final = old.remove()
-    new = engine.add("s", STREAMER, frontend=ANY, backend=ANY)
+    new = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     for steer in (old.pause, old.resume, old.drain, lambda: engine.pause(old)):
         with pytest.raises(EngineError, match=r"^brokers\.s: it is removed"):
             steer()
@@ -101,7 +99,7 @@ def test_handle_stays_with_its_broker_when_the_name_is_given_again(make_engine: 
 
 def test_handle_outlives_its_engine(make_engine: MakeEngine) -> None:
     engine = make_engine()
-    broker = engine.add("s", STREAMER, frontend=ANY, backend=ANY)
+    broker = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     engine.close()
     assert (broker.state, broker.statistics().state, broker.remove().state) == ("removed", "removed", "removed")
     assert broker.frontend.endpoint.startswith("tcp://127.0.0.1:")
@@ -111,8 +109,8 @@ def test_handle_outlives_its_engine(make_engine: MakeEngine) -> None:
 
 def test_handle_of_another_engine_is_refused(make_engine: MakeEngine) -> None:
     one, other = make_engine(), make_engine()
-    broker = one.add("s", STREAMER, frontend=ANY, backend=ANY)
-    other.add("s", STREAMER, frontend=ANY, backend=ANY)
+    broker = one.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    other.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     with pytest.raises(EngineError, match=r"^brokers\.s: it is running, and another engine's$"):
         other.pause(broker)
     assert broker.state == "running"
@@ -133,7 +131,7 @@ def test_pause_from_another_thread_during_a_handler_moves_nothing_afterwards(
     engine = make_engine()
     engine.start()
     device = replace(STREAMER, name="handled", routes=[Route("frontend", "backend", via=handle)])
-    broker = engine.add("s", device, frontend=ANY, backend=ANY)
+    broker = engine.add("s", device, frontend=ANY_PORT, backend=ANY_PORT)
     pusher, puller = connect(zmq.PUSH, broker.frontend.endpoint), connect(zmq.PULL, broker.backend.endpoint)
     pusher.send(b"1")
     assert entered.wait(DEADLINE_S)

@@ -16,6 +16,8 @@ from pollbroker.working import BrokerState, LoopAccess, WorkingBroker
 from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.types import Connect, Socket
 
+# -- what it is --------------------------------------------------------------------------------------------------------
+
 
 class Around:
     """What a loop is to a broker: here it writes down what it is asked for, and its clock stands still."""
@@ -84,9 +86,6 @@ def stalled(make: Callable[..., WorkingBroker], around: Around, connect: Connect
     around.work(broker)
     assert broker.hub.flows[0].state == FlowState.STALLED
     return broker
-
-
-# -- what it is -------------------------------------------------------------------------------------------------------
 
 
 def test_broker_of_one_socket_has_no_backend(make: Callable[..., WorkingBroker]) -> None:
@@ -208,7 +207,7 @@ def test_slow_peers_fare_as_the_device_says(make: Callable[..., WorkingBroker], 
     assert [pump["drop_slow_peer"] for pump in recorded.pumps] == [drop]
 
 
-# -- beginning --------------------------------------------------------------------------------------------------------
+# -- beginning ---------------------------------------------------------------------------------------------------------
 
 
 def test_broker_begins_by_trying(make: Callable[..., WorkingBroker], around: Around) -> None:
@@ -237,7 +236,7 @@ def test_broker_that_cannot_be_watched_is_as_if_it_had_never_been(
     assert broker.frontend.socket.closed == broker.backend.socket.closed == owned
 
 
-# -- trying again -----------------------------------------------------------------------------------------------------
+# -- trying again ------------------------------------------------------------------------------------------------------
 
 
 def test_retries_are_twice_as_far_apart_each_time_up_to_a_bound(
@@ -294,7 +293,7 @@ def test_message_that_comes_wakes_its_flow_and_leaves_the_broker_nothing_to_do(
     assert (around.ready, broker.hub.flows[0].state) == ([broker.hub], FlowState.READY)
 
 
-# -- pausing ----------------------------------------------------------------------------------------------------------
+# -- pausing -----------------------------------------------------------------------------------------------------------
 
 
 def test_pause_ends_a_stall_and_resumption_tries(
@@ -333,7 +332,7 @@ def test_look_again_is_for_flows_that_wait(
     assert (around.ready, broker.idle) == ([broker.hub], False)
 
 
-# -- ending -----------------------------------------------------------------------------------------------------------
+# -- ending ------------------------------------------------------------------------------------------------------------
 
 
 def test_broker_that_holds_nothing_is_removed_at_once(make: Callable[..., WorkingBroker], around: Around) -> None:

@@ -13,13 +13,15 @@ from pollbroker.pump import EMPTY, FULL, LIMIT, HandlerPump, Pump, choose_implem
 from pollbroker.pump.python import EventReader
 from pollbroker.pump.receiving import Receiver
 from pollbroker.pump.sending import DROPPED, REFUSED, SENT, Sender
-from tests.pump.test_pump import MAKERS, Line
+from tests.support.pipes import MANY
+from tests.support.pumps import MAKERS, PYTHON, Line
 from tests.support.types import Connect, Socket
 
-MANY = 1 << 40
-PYTHON = choose_implementation("python")
+# -- the pump ----------------------------------------------------------------------------------------------------------
+
 
 LAST = int(zmq.DONTWAIT)
+
 MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 
 
@@ -90,9 +92,6 @@ def unreachable() -> zmq.ZMQError:
     return zmq.ZMQError(zmq.EHOSTUNREACH)
 
 
-# -- the pump ---------------------------------------------------------------------------------------------------------
-
-
 def test_flags_tell_where_a_message_ends() -> None:
     sink = FakeSink()
     pump = pump_between(FakeSource(*frames_of([b"1", b"2", b"3"], [b"4"])), sink)
@@ -151,7 +150,7 @@ def test_limit_counts_every_byte_of_a_message(
     assert (counters.received_frames, counters.received_bytes) == (3 * moved, 24 * moved)
 
 
-# -- offering ---------------------------------------------------------------------------------------------------------
+# -- offering ----------------------------------------------------------------------------------------------------------
 
 
 def test_refusal_by_one_peer_of_a_router_is_believed_after_its_commands_are_processed() -> None:
@@ -214,7 +213,7 @@ def test_broken_messages_are_counted_one_by_one(socket_type: int, rest: list[byt
     assert (sender.captured, sender.capture_dropped) == (1, 0)
 
 
-# -- copies -----------------------------------------------------------------------------------------------------------
+# -- copies ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefix", [None, b"in"])
@@ -254,7 +253,7 @@ def test_copy_whose_reader_leaves_in_the_middle_is_dropped(socket_type: int, tak
     assert (sender.sent, sender.captured, sender.capture_dropped) == (1, 0, 1)
 
 
-# -- receiving --------------------------------------------------------------------------------------------------------
+# -- receiving ---------------------------------------------------------------------------------------------------------
 
 
 def test_receiver_gives_a_message_or_none(context: zmq.Context[Socket], connect: Connect) -> None:
@@ -277,7 +276,7 @@ def test_event_reader_tells_what_a_socket_can_do(context: zmq.Context[Socket], c
     assert read() == zmq.POLLIN
 
 
-# -- handlers ---------------------------------------------------------------------------------------------------------
+# -- handlers ----------------------------------------------------------------------------------------------------------
 
 
 # KeyboardInterrupt in a generator is the loop's, but the message that it concerns is accounted for.

@@ -1,0 +1,126 @@
+"""`pollbroker ctl`, and the control sockets of commands."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import zmq
+
+from pollbroker.cli import devices
+from pollbroker.cli.ctl import describe_statistics
+from pollbroker.errors import ControlError
+from tests.support.addresses import ANY_PORT
+from tests.support.commands import Run, invoke
+from tests.support.types import Connect
+
+# -- ctl ---------------------------------------------------------------------------------------------------------------
+
+
+def test_ctl_steers_a_running_broker(run: Run, connect: Connect) -> None:
+    command = run("streamer", ANY_PORT, ANY_PORT, "--name", "work", "--control", ANY_PORT)
+    addresses = command.addresses()
+    pusher = connect(zmq.PUSH, addresses["frontend"])
+    puller = connect(zmq.PULL, addresses["backend"])
+
+    def ctl(*arguments: str) -> str:
+        result = invoke("ctl", addresses["control"], *arguments)
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout
+
+    pusher.send_multipart([b"ab", b"c"])
+    assert puller.recv_multipart() == [b"ab", b"c"]
+    assert ctl("list") == "work\n"
+    assert ctl("STATISTICS", "work").splitlines() == [
+        "frontend received  2 frames, 3 bytes",
+        "frontend sent      0 frames, 0 bytes",
+        "backend received   0 frames, 0 bytes",
+        "backend sent       2 frames, 3 bytes",
+    ]
+    assert json.loads(ctl("stats"))["brokers"]["work"]["flows"]["frontend"]["sent"] == 1
+    assert ctl("pause", "work") == "done\n"
+    assert json.loads(ctl("Stats", "work"))["state"] == "paused"
+    assert ctl("resume") == "done\n"
+    refused = invoke("ctl", addresses["control"], "PAUSE", "play")
+    assert refused.exit_code == 2
+    assert refused.stderr == "pollbroker: PAUSE: no broker is named 'play'; there are: work\n"
+    assert ctl("terminate") == "done\n"
+    code, lines, stderr = command.end()
+    assert (code, stderr) == (0, "")
+    assert lines[-2] == "ending  TERMINATE"
+    assert lines[-1].startswith("frontend -> backend  1 received, 1 sent, 3 bytes")
+
+
+def test_terminating_the_only_broker_ends_the_command(run: Run) -> None:
+    command = run("queue", ANY_PORT, ANY_PORT, "--control", ANY_PORT)
+    assert invoke("ctl", command.addresses()["control"], "TERMINATE", "queue").exit_code == 0
+    code, lines, stderr = command.end()
+    assert (code, stderr) == (0, "")
+    assert lines[-3] == "ending  the broker is removed"
+
+
+def test_a_paused_broker_ends_without_waiting(run: Run) -> None:
+    command = run("queue", ANY_PORT, ANY_PORT, "--control", ANY_PORT, "--drain", "1000")
+    assert invoke("ctl", command.addresses()["control"], "PAUSE").exit_code == 0
+    command.process.terminate()
+    assert command.end()[0] == 0
+
+
+@pytest.mark.parametrize("frames", [[], [b""], [b"12345678"] * 7, [b"12345678"] * 7 + [b"1234567"]])
+def test_a_strange_reply_to_statistics_is_refused(frames: list[bytes]) -> None:
+    with pytest.raises(ControlError, match="expected 8 frames of 8 bytes"):
+        describe_statistics(frames)
+
+
+def test_statistics_are_eight_numbers_of_64_bits() -> None:
+    frames = [struct.pack("=Q", number) for number in (1, 2**64 - 1, 0, 0, 0, 0, 0, 0)]
+    assert describe_statistics(frames)[0] == "frontend received  1 frame, 18446744073709551615 bytes"
+
+
+# -- a control socket that strangers reach -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [
+        ("tcp://0.0.0.0:5561", True),
+        ("tcp://[::]:5561", True),
+        ("tcp://192.0.2.7:5561", True),
+        ("tcp://eth0;host.example:5561", True),
+        ("tcp://127.0.0.1:5561", False),
+        ("tcp://127.9.9.9:5561", False),
+        ("tcp://[::1]:5561", False),
+        ("tcp://[::ffff:127.0.0.1]:5561", False),
+        ("tcp://localhost:5561", False),
+        ("tcp://*:*;localhost:5561", False),
+        ("ipc:///tmp/control", False),
+        ("ipc://@tcp://0.0.0.0:1", False),
+        ("inproc://control", False),
+    ],
+)
+def test_a_control_socket_off_loopback_is_warned_of(address: str, warned: bool) -> None:
+    lines = list(devices.warn_of_strangers([address]))
+    assert lines == warned * [
+        f"pollbroker: warning: control: whoever reaches {address} can stop the broker; "
+        "use ipc://path or tcp://127.0.0.1:port instead"
+    ]
+
+
+def test_the_warning_of_a_control_socket_is_one_line_on_stderr(run: Run, tmp_path: Path) -> None:
+    command = run("queue", ANY_PORT, ANY_PORT, "--control", f"tcp://0.0.0.0:*,{ANY_PORT},ipc://{tmp_path}/control")
+    address = command.addresses()
+    command.process.terminate()
+    code, lines, stderr = command.end()
+    everywhere = next(line.split(" ")[1] for line in lines if line.startswith("control tcp://0.0.0.0:"))
+    assert code == 0, address
+    assert stderr == "".join(f"{line}\n" for line in devices.warn_of_strangers([everywhere]))
+
+
+def test_socket_files_of_a_command_go_with_it(run: Run, tmp_path: Path) -> None:
+    command = run("queue", "ipc://*", f"ipc://{tmp_path}/backend", "--control", "ipc://*", "--capture", "ipc://*")
+    paths = [Path(address.removeprefix("ipc://")) for address in command.addresses().values() if "ipc://" in address]
+    assert len(paths) == 4
+    assert all(path.is_absolute() and path.is_socket() for path in paths)
+    command.process.terminate()
+    assert command.end()[0] == 0
+    assert not any(path.exists() for path in paths)

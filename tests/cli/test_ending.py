@@ -1,0 +1,226 @@
+"""How a command ends: what is delivered, what is told of losses, and by which signals."""
+
+import signal
+import threading
+from dataclasses import replace
+
+import pytest
+import zmq
+
+from pollbroker import STREAMER, Engine
+from pollbroker.broker import working_broker
+from pollbroker.cli.serving import describe_flow, describe_loss, serve
+from pollbroker.cli.signals import EndingSignals
+from pollbroker.statistics import BrokerStatistics, FlowStatistics
+from tests.support.addresses import ANY_PORT
+from tests.support.commands import ENDING_SIGNALS, Run, dispositions, invoke
+from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
+from tests.support.types import Connect
+
+# -- what is lost is told ----------------------------------------------------------------------------------------------
+
+
+def test_the_end_delivers_what_is_still_there(run: Run, connect: Connect) -> None:
+    command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "60", "--control", ANY_PORT)
+    addresses = command.addresses()
+    pusher = connect(zmq.PUSH, addresses["frontend"])
+    for number in range(3):
+        pusher.send(b"%d" % number)
+    wait_until(lambda: "1 frame," in invoke("ctl", addresses["control"], "STATISTICS").stdout)
+    command.process.terminate()
+    command.read_until("ending")
+    puller = connect(zmq.PULL, addresses["backend"])
+    assert [puller.recv() for _ in range(3)] == [b"0", b"1", b"2"]
+    code, lines, _ = command.end()
+    assert code == 0
+    assert lines[-1].startswith("frontend -> backend  3 received, 3 sent, 3 bytes")
+
+
+def test_the_end_says_what_was_not_delivered(run: Run, connect: Connect) -> None:
+    command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "0.1", "--control", ANY_PORT)
+    addresses = command.addresses()
+    connect(zmq.PUSH, addresses["frontend"]).send(b"for nobody")
+    wait_until(
+        lambda: "frontend received  1 frame, 10 bytes" in invoke("ctl", addresses["control"], "STATISTICS").stdout
+    )
+    command.process.terminate()
+    code, lines, stderr = command.end()
+    assert code == 1
+    assert lines[-1].startswith("frontend -> backend  1 received, 0 sent, 0 bytes, 1 held, stalled once, for ")
+    assert stderr == (
+        "pollbroker: brokers.streamer: 1 message lost: no consumer connected within the 0.1 s that draining may take\n"
+    )
+
+
+def test_the_end_counts_what_no_consumer_was_there_for(run: Run, connect: Connect) -> None:
+    command = run("streamer", ANY_PORT, ANY_PORT)
+    pusher = connect(zmq.PUSH, command.addresses()["frontend"], linger=DEADLINE_MS)
+    for number in range(50):
+        pusher.send(b"%d" % number)
+    pusher.close()
+    pusher.context.term()  # when it has sent all of them
+    command.process.send_signal(signal.SIGINT)
+    code, lines, stderr = command.end()
+    assert code == 1
+    assert lines[-1].startswith("frontend -> backend  1 received, 0 sent, 0 bytes, 1 held, 49 unread, stalled once")
+    assert stderr == (
+        "pollbroker: brokers.streamer: 50 messages lost: "
+        "no consumer connected within the 1.0 s that draining may take\n"
+    )
+
+
+def test_a_paused_broker_says_what_is_lost_with_it(run: Run, connect: Connect) -> None:
+    command = run("streamer", ANY_PORT, ANY_PORT, "--control", ANY_PORT, "--drain", "0.1")
+    addresses = command.addresses()
+    connect(zmq.PUSH, addresses["frontend"]).send(b"for later")
+    wait_until(lambda: "1 frame," in invoke("ctl", addresses["control"], "STATISTICS").stdout)
+    assert invoke("ctl", addresses["control"], "PAUSE").exit_code == 0
+    command.process.terminate()
+    code, _, stderr = command.end()
+    assert code == 1
+    assert stderr == (
+        "pollbroker: brokers.streamer: 1 message lost: the broker was paused, and so it was not drained\n"
+    )
+
+
+LOST_FLOW = FlowStatistics(source="frontend", sink="backend", held=1, unread=49, state="ended")
+
+
+@pytest.mark.parametrize(
+    ("before", "final", "state", "expected"),
+    [
+        ("stalled", {}, "removed", "50 messages lost: no consumer connected within the 2.0 s that draining may take"),
+        (
+            "retrying",
+            {"sent": 1},
+            "removed",
+            "50 messages lost: the consumers did not take them within the 2.0 s that ",
+        ),
+        ("ready", {"sent": 1}, "removed", "50 messages lost: more came than could be moved within the 2.0 s that "),
+        ("waiting", {"held": 0, "unread": 1}, "removed", "1 message lost: more came than could be moved within the 2"),
+        (None, {"unread": 0}, "removed", "1 message lost: the broker was removed without draining"),
+        (None, {"unread": 0}, "failed", "1 message lost: the broker is failed"),
+        ("stalled", {"unread": 10_000}, "removed", "at least 10001 messages lost: no consumer connected within"),
+    ],
+)
+def test_a_loss_is_told_with_its_reason(before: str | None, final: dict[str, int], state: str, expected: str) -> None:
+    def broker(state: str, flow: FlowStatistics) -> BrokerStatistics:
+        back = FlowStatistics(source="backend", sink="frontend", state="waiting")
+        return BrokerStatistics("b", "queue", state, None, {"frontend": flow, "backend": back})
+
+    then = None if before is None else broker("running", replace(LOST_FLOW, unread=0, state=before))
+    loss = describe_loss(then, broker(state, replace(LOST_FLOW, **final)), 2.0)  # type: ignore[arg-type]
+    assert loss is not None
+    assert loss.startswith(f"brokers.b: {expected}")
+
+
+def test_nothing_lost_is_not_told() -> None:
+    flow = replace(LOST_FLOW, held=0, unread=0, unroutable=3)
+    statistics = BrokerStatistics("b", "streamer", "removed", None, {"frontend": flow})
+    assert describe_loss(statistics, statistics, 2.0) is None
+
+
+def test_sums_name_what_was_dropped_and_captured() -> None:
+    there = FlowStatistics(
+        received=9, added=1, sent=5, sent_bytes=50, held=1, unroutable=3, filtered=1, captured=4, capture_dropped=2,
+        source="frontend", sink="backend",
+    )  # fmt: skip
+    back = FlowStatistics(source="backend", sink="frontend")
+    statistics = BrokerStatistics("b", "queue", "removed", None, {"frontend": there, "backend": back})
+    assert [describe_flow(flow) for flow in statistics.flows.values()] == [
+        "frontend -> backend  9 received, 5 sent, 50 bytes, 1 added, 1 held, "
+        "4 dropped (3 unroutable, 1 filtered), 4 captured, 2 copies dropped",
+        "backend -> frontend  0 received, 0 sent, 0 bytes",
+    ]
+
+
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM), (signal.SIGHUP, signal.SIGHUP)],
+)
+def test_a_second_signal_ends_it_at_once(
+    run: Run, connect: Connect, first: signal.Signals, second: signal.Signals
+) -> None:
+    command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "1000", "--control", ANY_PORT)
+    addresses = command.addresses()
+    connect(zmq.PUSH, addresses["frontend"]).send(b"for nobody")
+    wait_until(lambda: "1 frame," in invoke("ctl", addresses["control"], "STATISTICS").stdout)
+    command.process.send_signal(first)
+    command.read_until("ending")
+
+    def has_ended() -> bool:
+        command.process.send_signal(second)  # the first of these may come too soon to count as another
+        return command.process.poll() is not None
+
+    wait_until(has_ended)
+    assert command.process.returncode == -second
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
+def test_an_ignored_signal_stays_ignored_and_sigterm_ends_it(run: Run, ignored: signal.Signals) -> None:
+    command = run("queue", ANY_PORT, ANY_PORT, ignored=ENDING_SIGNALS)  # even SIGTERM
+    command.read_until("ready")
+    command.process.send_signal(ignored)
+    command.process.terminate()
+    code, lines, stderr = command.end()
+    assert (code, stderr) == (0, "")
+    assert "ending  SIGTERM" in lines
+
+
+def test_a_signal_that_comes_twice_at_once_is_one_signal() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Engine() as engine, EndingSignals(engine) as signals:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+    assert signals.first is signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_ends_the_sleep_of_the_loop_whichever_thread_it_comes_in() -> None:
+    engine = Engine()
+    late: list[str] = []
+
+    def rescue() -> None:
+        late.append("nothing but this timer woke the loop")
+        engine.stop()
+
+    def send_signal_here() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    engine.call_later(DEADLINE_S, rescue)
+    elsewhere = threading.Timer(0.05, send_signal_here)  # by then this thread sleeps in the loop
+    try:
+        with EndingSignals(engine) as signals:
+            elsewhere.start()
+            engine.run()
+    finally:
+        elsewhere.join()
+        engine.close()
+    assert (signals.first, late) == (signal.SIGTERM, [])
+
+
+def test_a_signal_for_a_closed_engine_is_no_error() -> None:
+    engine = Engine()
+    with dispositions(()), EndingSignals(engine) as signals:
+        engine.close()
+        signal.raise_signal(signal.SIGINT)
+    assert signals.first is signal.SIGINT
+
+
+def test_a_broker_that_fails_ends_the_command_with_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    engine = Engine()
+    try:
+        broker = engine.add("doomed", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+        assert broker.backend is not None
+        working_broker(broker).backend.socket.close()
+        engine.call_later(DEADLINE_S, engine.stop)
+        with EndingSignals(engine) as signals:
+            assert serve(engine, broker, signals, drain_s=0.1) == 1
+    finally:
+        engine.close()
+    said = capsys.readouterr()
+    assert said.err == "pollbroker: brokers.doomed: failed: backend: the socket was closed under the engine\n"
+    assert said.out.splitlines()[0] == "ending  the broker is failed"

@@ -1,0 +1,134 @@
+"""Commands that run a broker: what they print, and what they move."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import zmq
+
+from pollbroker import DEVICES, Broker, Engine
+from pollbroker.broker import working_broker
+from pollbroker.cli import devices
+from pollbroker.cli.arguments import gathered, socket_option
+from pollbroker.cli.signals import EndingSignals
+from tests.support.addresses import ANY_PORT, bind
+from tests.support.commands import ENDING_SIGNALS, Run, invoke
+from tests.support.deadline import wait_until
+from tests.support.types import Connect
+
+
+@pytest.mark.parametrize("ending", ENDING_SIGNALS)
+def test_a_queue_carries_requests_until_a_signal_ends_it_in_order(
+    run: Run, connect: Connect, ending: signal.Signals
+) -> None:
+    command = run("queue", ANY_PORT, ANY_PORT)
+    addresses = command.addresses()
+    client = connect(zmq.REQ, addresses["frontend"])
+    worker = connect(zmq.REP, addresses["backend"])
+    client.send(b"question")
+    worker.send(worker.recv() + b"!")
+    assert client.recv() == b"question!"
+    command.process.send_signal(ending)
+    code, lines, stderr = command.end()
+    assert (code, stderr) == (0, "")
+    assert lines[-3] == f"ending  {ending.name}"
+    # A message has the routing id (5 bytes) and the empty frame of a REQ before its body.
+    assert lines[-2].startswith("frontend -> backend  1 received, 1 sent, 13 bytes")
+    assert lines[-1] == "backend -> frontend  1 received, 1 sent, 14 bytes"
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_each_device_says_its_addresses_and_who_connects(run: Run, name: str) -> None:
+    device = DEVICES[name]
+    ports = ["frontend", "backend"] if device.backend else ["frontend"]
+    command = run(name, *[ANY_PORT for _ in ports])
+    lines = command.read_until("ready")
+    assert lines[0].startswith(f"broker {name}  {name}, ")
+    for port, line in zip(ports, lines[1:-1], strict=True):
+        peers = devices.PEERS[device.types_of("frontend" if port == "frontend" else "backend")[0]]
+        said, address, text = line.split(" ", 2)
+        assert said == port
+        assert address.startswith("tcp://127.0.0.1:")
+        assert not address.endswith("*")
+        assert text == f" {peers} connect here"
+    command.process.terminate()
+    assert command.end()[0] == 0
+
+
+def test_an_endpoint_may_be_connected_and_several_given(run: Run, connect: Connect, tmp_path: Path) -> None:
+    puller = connect(zmq.PULL)
+    address = bind(puller)
+    command = run("streamer", f"ipc://{tmp_path}/in,@tcp://0.0.0.0:*", f">{address}", "--name", "relay")
+    lines = command.read_until("ready")
+    assert lines[0].startswith("broker relay  streamer, ")
+    assert lines[1] == f"frontend ipc://{tmp_path}/in  PUSH pushers connect here"
+    everywhere = lines[2].split(" ")[1]
+    port = everywhere.removeprefix("tcp://0.0.0.0:")
+    assert lines[2].startswith(
+        f"frontend {everywhere}  PUSH pushers connect here: tcp://127.0.0.1:{port} from this machine, tcp://"
+    )
+    assert lines[3] == f"backend {address}  connects to PULL pullers that are bound there"
+    connect(zmq.PUSH, f"tcp://127.0.0.1:{port}").send(b"through")
+    assert puller.recv() == b"through"
+
+
+def test_a_capture_socket_gets_a_copy(run: Run, connect: Connect) -> None:
+    command = run("streamer", ANY_PORT, ANY_PORT, "--capture", ANY_PORT)
+    addresses = command.addresses()
+    pusher = connect(zmq.PUSH, addresses["frontend"])
+    puller = connect(zmq.PULL, addresses["backend"])
+    watcher = connect(zmq.SUB, addresses["capture"], subscribe=b"")
+
+    def is_captured() -> bool:
+        pusher.send(b"seen")
+        assert puller.recv() == b"seen"
+        return bool(watcher.poll(10))
+
+    wait_until(is_captured)  # its subscription takes its time
+    assert watcher.recv() == b"seen"
+
+
+def test_a_filter_lets_its_topics_pass_whatever_their_bytes(run: Run, connect: Connect) -> None:
+    command = run("filter", ANY_PORT, ANY_PORT, "--topic", "a", "--topic", b"\xff")
+    addresses = command.addresses()
+    publisher = connect(zmq.PUB, addresses["frontend"])
+    subscriber = connect(zmq.SUB, addresses["backend"], subscribe=b"")
+
+    def arrives() -> bool:
+        for topic in (b"b-unwanted", b"a-wanted", b"\xff-wanted"):
+            publisher.send(topic)
+        return bool(subscriber.poll(10))
+
+    wait_until(arrives)
+    assert {subscriber.recv(), subscriber.recv()} == {b"a-wanted", b"\xff-wanted"}
+
+
+def test_options_reach_the_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, object] = {}
+
+    def look(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: float) -> int:
+        for port in working_broker(broker).ports:
+            found[port.name] = (port.socket.sndhwm, port.socket.rcvhwm, port.socket.linger)
+        found["policy"] = broker.device.slow_peer
+        found["drain"] = drain_s
+        return 7
+
+    monkeypatch.setattr(devices, "serve", look)
+    options = "--hwm 5 --sndhwm 6 --backend-option RcvHwm=0x7 --frontend-option linger=8 --slow-peer wait --drain 9"
+    result = invoke("queue", ANY_PORT, ANY_PORT, *options.split())
+    assert result.exit_code == 7
+    assert found == {"frontend": (6, 5, 8), "backend": (6, 7, 1000), "policy": "wait", "drain": 9.0}
+
+
+def test_the_policy_for_slow_peers_is_asked_only_where_it_has_an_effect() -> None:
+    options = {name: [p.name for p in devices.device_command(device).params] for name, device in DEVICES.items()}
+    assert [name for name, names in options.items() if "slow_peer" in names] == ["queue", "reflector"]
+    assert [name for name, names in options.items() if "topic" in names] == ["filter"]
+
+
+def test_a_socket_option_is_an_integer_where_one_is_expected() -> None:
+    pairs = tuple(
+        map(socket_option, ["sndhwm=5", "tcp_keepalive=0x1", "plain_username=5", "SNDHWM=6", "routing_id=a=b"])
+    )
+    assert pairs[2] == ("plain_username", "5")
+    assert gathered(pairs) == {"sndhwm": [5, 6], "tcp_keepalive": 1, "plain_username": "5", "routing_id": "a=b"}

@@ -1,0 +1,96 @@
+"""STATISTICS and STATS: what they count, and how."""
+
+import json
+import struct
+from dataclasses import asdict, fields, replace
+
+import pytest
+import zmq
+
+from pollbroker import Device, Engine, FlowStatistics, Route
+from pollbroker.control import Control, attach
+from pollbroker.statistics import BrokerStatistics, Counters, EngineStatistics
+from tests.support.addresses import ANY_PORT
+from tests.support.control import COMMANDS, add_streamer, make_ask
+from tests.support.deadline import wait_until
+from tests.support.tree import TREE
+from tests.support.types import Connect
+
+
+class Counted(Engine):
+    """An engine whose only broker has moved what a test says."""
+
+    flows: dict[str, FlowStatistics]
+
+    def statistics(self) -> EngineStatistics:
+        broker = BrokerStatistics(name="b", device="d", state="running", error=None, flows=self.flows)
+        return replace(super().statistics(), brokers={"b": broker})
+
+
+def counts_of(*flows: FlowStatistics) -> list[int]:
+    with Counted() as engine:
+        engine.flows = {flow.source: flow for flow in flows}
+        reply = Control(engine).handle([b"STATISTICS"])
+    assert reply is not None
+    return [struct.unpack("=Q", frame)[0] for frame in reply]
+
+
+def moved(source: str, sink: str, scale: int = 1) -> FlowStatistics:
+    frames, size, sent, sent_size = (scale * n for n in (3, 50, 2, 40))
+    return FlowStatistics(
+        source=source,
+        sink=sink,
+        received_frames=frames,
+        received_bytes=size,
+        sent_frames=sent,
+        sent_bytes=sent_size,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flows", "counts"),
+    [
+        ([moved("frontend", "backend")], [3, 50, 0, 0, 0, 0, 2, 40]),
+        ([moved("backend", "frontend")], [0, 0, 2, 40, 3, 50, 0, 0]),
+        ([moved("frontend", "backend"), moved("backend", "frontend", 10)], [3, 50, 20, 400, 30, 500, 2, 40]),
+        # libzmq counts what its proxy with one socket sends as the backend's.
+        ([moved("frontend", "frontend")], [3, 50, 0, 0, 0, 0, 2, 40]),
+        ([moved("frontend", "frontend"), moved("backend", "backend", 10)], [3, 50, 2, 40, 30, 500, 20, 400]),
+    ],
+)
+def test_statistics_count_by_port_as_libzmq_does(flows: list[FlowStatistics], counts: list[int]) -> None:
+    assert counts_of(*flows) == counts
+
+
+def test_counts_beyond_64_bits_begin_again() -> None:
+    flow = replace(moved("frontend", "backend"), received_frames=(1 << 63) + 1, received_bytes=(1 << 64) + 7)
+    assert counts_of(flow)[:2] == [(1 << 63) + 1, 7]
+
+
+def test_device_of_one_route_back_is_counted_at_its_ports(idle: Engine, connect: Connect) -> None:
+    device = Device("up", zmq.PUSH, zmq.PULL, (Route("backend", "frontend"),))
+    broker = idle.add("up", device, frontend=ANY_PORT, backend=ANY_PORT)
+    pull, push = connect(zmq.PULL, broker.frontend.endpoint), connect(zmq.PUSH, broker.backend.endpoint)
+    push.send(b"12345")
+    wait_until(lambda: pull.poll(0), engine=idle)
+    reply = Control(idle).handle([b"STATISTICS", b"up"])
+    assert reply is not None
+    assert [struct.unpack("=Q", frame)[0] for frame in reply] == [0, 0, 1, 5, 1, 5, 0, 0]
+
+
+def test_stats_is_the_snapshot_and_documented(engine: Engine, connect: Connect) -> None:
+    push, pull = add_streamer(engine, connect)
+    ask = make_ask(connect(zmq.REQ, *attach(engine, ANY_PORT).endpoints))
+    push.send_multipart([b"xyz", b""])
+    pull.recv_multipart()
+
+    def tells_the_snapshot() -> bool:
+        whole, one = json.loads(ask(b"STATS")[1]), json.loads(ask(b"STATS", b"jobs")[1])
+        wanted = asdict(engine.statistics())
+        return {**whole, "turns": 0} == {**wanted, "turns": 0} and one == wanted["brokers"]["jobs"]
+
+    wait_until(tells_the_snapshot)  # its states change as long as its peers are connecting
+    page = (TREE / "docs/control.md").read_text()
+    for snapshot in (EngineStatistics, BrokerStatistics, FlowStatistics, Counters):
+        assert [field.name for field in fields(snapshot) if f"`{field.name}`" not in page] == []
+    assert [verb for verb in COMMANDS if f"`{verb.decode()}`" not in page] == []

@@ -1,0 +1,191 @@
+"""`request`: it returns the reply, or raises why there is none."""
+
+import select
+import socket as net
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from pollbroker import ControlError, EndpointError, Engine
+from pollbroker.control import attach, request
+from tests.support.addresses import ANY_PORT
+from tests.support.deadline import DEADLINE_MS
+from tests.support.types import Connect, MakeEngine, Socket
+
+
+def test_request_returns_the_reply_or_raises_why_not(engine: Engine) -> None:
+    engine.add("ü", "streamer", frontend=ANY_PORT, backend=ANY_PORT)
+    for kind in (zmq.REP, zmq.ROUTER):
+        (endpoint,) = attach(engine, ANY_PORT, socket_type=kind).endpoints
+        assert request(endpoint, "PAUSE") == [b""]
+        assert request(f">{endpoint}", b"RESUME", "ü") == [b""]
+        assert request(endpoint, "LIST") == [b"OK", "ü".encode()]
+        with pytest.raises(ControlError, match=r"^PAUSE: no broker is named 'nobody'; there are: ü$"):
+            request(endpoint, "PAUSE", b"nobody")
+    assert request(endpoint, "TERMINATE") == [b""]
+
+
+@pytest.mark.parametrize(("attached", "asked"), [("inproc://#", "inproc://#"), (">ipc://#", "@ipc://#")])
+def test_request_reaches_inproc_and_engines_that_connect(
+    engine: Engine, tmp_path: Path, attached: str, asked: str
+) -> None:
+    server = attach(engine, attached.replace("#", f"{tmp_path}/control"))
+    socket = server._port.sync_socket
+    descriptor = engine._calls.call(lambda: int(socket.getsockopt(zmq.FD)))
+    try:
+        context = engine.context if asked.startswith("inproc") else None
+        reply = request(asked.replace("#", f"{tmp_path}/control"), "LIST", context=context)
+    except ControlError as error:
+        # Which of these it was: the engine was not woken although a command had come (input, and nothing to wake it),
+        # it did not get a core (something to wake it), or nothing came (neither).
+        wakes = bool(select.select([descriptor], [], [], 0)[0])
+        events = engine._calls.call(lambda: int(socket.getsockopt(zmq.EVENTS)))
+        error.add_note(f"something wakes it: {wakes}; events: {events}; replies dropped: {server.dropped_replies}")
+        raise
+    assert reply == [b"OK"]
+
+
+def leave_stale_file(path: Path) -> str:
+    """A socket file that its process has left behind."""
+    with net.socket(net.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+    return f"ipc://{path}"
+
+
+def unused_port() -> str:
+    """An address on loopback that nobody listens at."""
+    with net.create_server(("127.0.0.1", 0)) as listener:
+        return f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("mark", ["", ">"])
+@pytest.mark.parametrize(
+    ("find", "why"),
+    [
+        (lambda path: leave_stale_file(path / "stale"), " any more: whoever made the file has ended"),
+        (lambda path: f"ipc://{path}/missing", ": there is no such file"),
+        (lambda path: f"ipc://@{path}/missing", ""),
+        (lambda path: unused_port(), ""),
+    ],
+    ids=["stale-file", "no-file", "abstract", "tcp"],
+)
+def test_request_to_nobody_is_told_at_once(mark: str, find: Callable[[Path], str], why: str, tmp_path: Path) -> None:
+    endpoint = mark + find(tmp_path)
+    began_s = time.monotonic()
+    with pytest.raises(ControlError) as raised:
+        request(endpoint, "LIST", timeout_s=1000)
+    assert str(raised.value) == f"{endpoint}: nobody listens there{why}; expected the control socket of an engine"
+    assert time.monotonic() - began_s < DEADLINE_MS / 1000
+
+
+def test_request_to_a_path_that_cannot_be_reached_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ControlError, match="nobody listens there, or not for this process: Not a directory; expected"):
+        request(f"ipc://{tmp_path}/file/control", "LIST", timeout_s=1000)
+
+
+def test_request_to_a_name_that_cannot_be_reached_says_what_it_may_be() -> None:
+    endpoint = unused_port().replace("127.0.0.1", "localhost")
+    with pytest.raises(ControlError, match="nobody listens there, or the name does not resolve; expected"):
+        request(endpoint, "LIST", timeout_s=1000)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+def test_engine_that_does_not_answer_is_told_apart(make_engine: MakeEngine, transport: str, tmp_path: Path) -> None:
+    engine = make_engine()  # which nobody runs
+    (endpoint,) = attach(engine, ANY_PORT if transport == "tcp" else f"ipc://{tmp_path}/hung").endpoints
+    expected = f"^{endpoint}: no answer to 'LIST' within 0.2 s; somebody listens there, but does not answer$"
+    with pytest.raises(ControlError, match=expected):
+        request(endpoint, "LIST", timeout_s=0.2)
+
+
+def test_listener_with_a_full_queue_is_somebody(tmp_path: Path) -> None:
+    path = str(tmp_path / "busy")
+    with net.socket(net.AF_UNIX) as listener, ExitStack() as stack:
+        listener.bind(path)
+        listener.listen(0)
+        with pytest.raises(BlockingIOError):  # noqa: PT012 - until it is full
+            while True:
+                client = stack.enter_context(net.socket(net.AF_UNIX))
+                client.setblocking(False)
+                client.connect(path)
+        with pytest.raises(ControlError, match=r"no answer to 'LIST' within 0\.05 s$"):
+            request(f"ipc://{path}", "LIST", timeout_s=0.05)
+
+
+def test_request_that_waits_for_an_engine_to_connect_says_where(tmp_path: Path) -> None:
+    expected = f"^@ipc://{tmp_path}/nobody: nobody connected within 0.05 s to be sent 'LIST'$"
+    with pytest.raises(ControlError, match=expected):
+        request(f"@ipc://{tmp_path}/nobody", "LIST", timeout_s=0.05)
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:70000", "tcp://127.0.0.1:*", "", "ipc://a,ipc://b"])
+def test_request_to_a_bad_endpoint_is_refused(endpoint: str) -> None:
+    with pytest.raises(EndpointError, match="control: "):
+        request(endpoint, "LIST")
+
+
+def answer_once(server: Socket, *reply: bytes) -> threading.Thread:
+    def answer() -> None:
+        server.recv_multipart()
+        server.send_multipart(reply)
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_refusal_of_any_shape_is_raised_as_one_line(connect: Connect) -> None:
+    server = connect(zmq.REP)
+    server.bind(ANY_PORT)
+    endpoint = server.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(endpoint, bytes)
+    answering = answer_once(server, b"ERROR", b"no", b"\xff", b"luck")
+    with pytest.raises(ControlError, match=r"^no \\xff luck$"):
+        request(endpoint.decode(), "LIST")
+    answering.join(DEADLINE_MS / 1000)
+
+
+def raised_by(call: Callable[[], Any]) -> list[BaseException]:
+    try:
+        call()
+    except ControlError as error:
+        return [error]
+    return []
+
+
+def test_request_whose_context_ends_says_so(connect: Connect) -> None:
+    server = connect(zmq.ROUTER)
+    server.bind(ANY_PORT)
+    address = server.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(address, bytes)
+    endpoint = address.decode()
+    context: zmq.Context[Socket] = zmq.Context()
+    raised: list[BaseException] = []
+    asking = threading.Thread(
+        target=lambda: raised.extend(raised_by(lambda: request(endpoint, "STATS", b"a", context=context))), daemon=True
+    )
+    asking.start()
+    assert server.recv_multipart()[2:] == [b"STATS", b"a"]  # it waits for the answer now, or is about to
+    ending = threading.Thread(target=context.term, daemon=True)
+    ending.start()
+    for thread in (asking, ending):
+        thread.join(DEADLINE_MS / 1000)
+        assert not thread.is_alive()
+    assert [str(error) for error in raised] == [f"{endpoint}: 'STATS': Context was terminated"]
+
+
+def test_request_at_an_address_that_is_taken_says_where(connect: Connect) -> None:
+    taken = connect(zmq.REP)
+    taken.bind(ANY_PORT)
+    address = taken.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(address, bytes)
+    with pytest.raises(EndpointError, match=rf"^control: @{address.decode()}: cannot bind: Address already in use"):
+        request(f"@{address.decode()}", "LIST")
