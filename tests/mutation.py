@@ -31,7 +31,7 @@ LEFT_OUT: Final = (
     "test_closed_sockets_address_may_be_used_again",
     "test_connection_is_made_once_the_name_resolves",
     "test_ctrl_c_ends_run_and_another_run_goes_on",
-    "test_descriptor_limit_is_told_and_the_engine_lives",
+    "test_descriptor_limit_raises_and_the_engine_goes_on",
     "test_engine_gives_its_descriptors_back",
     "test_engine_may_be_closed_while_others_call_it",
     "test_fork_cannot_use_the_engine_and_the_parent_goes_on",

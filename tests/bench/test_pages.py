@@ -110,7 +110,7 @@ def test_figures_are_told_as_median_and_span() -> None:
         (["a", "1"], "nobody", "1: no case 'nobody'"),
     ],
 )
-def test_what_was_not_measured_cannot_be_told(place: list[str], case: str, message: str) -> None:
+def test_figure_that_was_not_measured_raises(place: list[str], case: str, message: str) -> None:
     facts = Facts(results(answer("a", cell("1", [1.0], [1.0]))))
     with pytest.raises(NotMeasuredError, match=message):
         facts.ratio(place, "rate_per_s", case)
@@ -118,7 +118,7 @@ def test_what_was_not_measured_cannot_be_told(place: list[str], case: str, messa
         facts.value(place, "rate_per_s", case)
 
 
-def test_origin_of_every_answer_is_told() -> None:
+def test_every_answer_has_its_origin() -> None:
     told = Facts(results(answer("a"), answer("b", origin=NEW), answer("c"))).origins()
     assert [line.partition(":")[0] for line in told] == ["`b`", "all other questions"]
     assert "pollbroker 1 (abc) on 2 January 2031, New with 4 cores" in told[0]

@@ -22,7 +22,7 @@ from tests.support.types import Connect, MakeEngine
 # -- what it says ------------------------------------------------------------------------------------------------------
 
 
-def test_ports_are_told_by_name(make_engine: MakeEngine) -> None:
+def test_ports_are_found_by_name(make_engine: MakeEngine) -> None:
     engine = make_engine()
     broker = engine.add("orders", QUEUE, frontend=ANY_PORT, backend=["inproc://a", "inproc://b"], capture=ANY_PORT)
     assert list(broker.ports) == ["frontend", "backend", "capture"]

@@ -198,7 +198,7 @@ def test_capture_socket_is_guarded_too(make: Callable[..., WorkingBroker], conte
 
 
 @pytest.mark.parametrize(("policy", "drop"), [("drop", True), ("wait", False)])
-def test_slow_peers_fare_as_the_device_says(make: Callable[..., WorkingBroker], policy: Any, drop: bool) -> None:
+def test_slow_peer_policy_is_the_one_of_the_device(make: Callable[..., WorkingBroker], policy: Any, drop: bool) -> None:
     recorded = Recorded()
     make(
         Device("slow", zmq.PULL, zmq.ROUTER, (Route("frontend", "backend"),), slow_peer=policy),
@@ -210,7 +210,7 @@ def test_slow_peers_fare_as_the_device_says(make: Callable[..., WorkingBroker], 
 # -- beginning ---------------------------------------------------------------------------------------------------------
 
 
-def test_broker_begins_by_trying(make: Callable[..., WorkingBroker], around: Around) -> None:
+def test_broker_tries_every_flow_at_its_start(make: Callable[..., WorkingBroker], around: Around) -> None:
     broker = make()
     assert (around.ready, broker.idle) == ([], False)
     broker.start()
@@ -321,7 +321,7 @@ def test_running_broker_is_not_resumed(make: Callable[..., WorkingBroker], aroun
     assert (around.ready, broker.hub.flows[0].state) == ([], FlowState.STALLED)
 
 
-def test_look_again_is_for_flows_that_wait(
+def test_only_flows_that_wait_are_looked_at_again(
     make: Callable[..., WorkingBroker], around: Around, connect: Connect
 ) -> None:
     broker = make(QUEUE)
@@ -381,7 +381,7 @@ def test_what_is_held_is_sent_before_the_end_and_no_more(
     assert not consumer.poll(0)
 
 
-def test_time_that_is_over_leaves_what_is_held(
+def test_removal_whose_time_is_over_leaves_what_is_held(
     make: Callable[..., WorkingBroker], around: Around, connect: Connect
 ) -> None:
     broker = stalled(make, around, connect)

@@ -67,7 +67,7 @@ def test_tallies_of_other_messages_differ(sent: list[int], data: st.DataObject) 
 
 # Messages out of order are the same messages, and are seen to be out of order; so is one that comes twice.
 @given(numbers, st.data())
-def test_disorder_shows(sent: list[int], data: st.DataObject) -> None:
+def test_tallies_count_messages_that_are_out_of_order(sent: list[int], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(sent))
     tally = tally_of("s0", shuffled)
     assert tally.same_messages(tally_of("s0", sent))

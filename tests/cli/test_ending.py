@@ -20,7 +20,7 @@ from tests.support.types import Connect
 # -- what is lost is told ----------------------------------------------------------------------------------------------
 
 
-def test_the_end_delivers_what_is_still_there(run: Run, connect: Connect) -> None:
+def test_a_command_delivers_at_its_end_what_it_still_holds(run: Run, connect: Connect) -> None:
     command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "60", "--control", ANY_PORT)
     addresses = command.addresses()
     pusher = connect(zmq.PUSH, addresses["frontend"])
@@ -36,7 +36,7 @@ def test_the_end_delivers_what_is_still_there(run: Run, connect: Connect) -> Non
     assert lines[-1].startswith("frontend -> backend  3 received, 3 sent, 3 bytes")
 
 
-def test_the_end_says_what_was_not_delivered(run: Run, connect: Connect) -> None:
+def test_a_command_says_at_its_end_what_was_not_delivered(run: Run, connect: Connect) -> None:
     command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "0.1", "--control", ANY_PORT)
     addresses = command.addresses()
     connect(zmq.PUSH, addresses["frontend"]).send(b"for nobody")
@@ -52,7 +52,7 @@ def test_the_end_says_what_was_not_delivered(run: Run, connect: Connect) -> None
     )
 
 
-def test_the_end_counts_what_no_consumer_was_there_for(run: Run, connect: Connect) -> None:
+def test_a_command_counts_at_its_end_what_no_consumer_was_there_for(run: Run, connect: Connect) -> None:
     command = run("streamer", ANY_PORT, ANY_PORT)
     pusher = connect(zmq.PUSH, command.addresses()["frontend"], linger=DEADLINE_MS)
     for number in range(50):
@@ -103,7 +103,9 @@ LOST_FLOW = FlowStatistics(source="frontend", sink="backend", held=1, unread=49,
         ("stalled", {"unread": 10_000}, "removed", "at least 10001 messages lost: no consumer connected within"),
     ],
 )
-def test_a_loss_is_told_with_its_reason(before: str | None, final: dict[str, int], state: str, expected: str) -> None:
+def test_a_loss_is_reported_with_its_reason(
+    before: str | None, final: dict[str, int], state: str, expected: str
+) -> None:
     def broker(state: str, flow: FlowStatistics) -> BrokerStatistics:
         back = FlowStatistics(source="backend", sink="frontend", state="waiting")
         return BrokerStatistics("b", "queue", state, None, {"frontend": flow, "backend": back})
@@ -114,13 +116,13 @@ def test_a_loss_is_told_with_its_reason(before: str | None, final: dict[str, int
     assert loss.startswith(f"brokers.b: {expected}")
 
 
-def test_nothing_lost_is_not_told() -> None:
+def test_nothing_is_said_if_nothing_was_lost() -> None:
     flow = replace(LOST_FLOW, held=0, unread=0, unroutable=3)
     statistics = BrokerStatistics("b", "streamer", "removed", None, {"frontend": flow})
     assert describe_loss(statistics, statistics, 2.0) is None
 
 
-def test_sums_name_what_was_dropped_and_captured() -> None:
+def test_totals_name_what_was_dropped_and_captured() -> None:
     there = FlowStatistics(
         received=9, added=1, sent=5, sent_bytes=50, held=1, unroutable=3, filtered=1, captured=4, capture_dropped=2,
         source="frontend", sink="backend",

@@ -92,7 +92,7 @@ def test_a_refused_pump_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPa
     assert result.stderr == "pollbroker: POLLBROKER_PUMP: 'bellows': expected 'native' or 'python'\n"
 
 
-def test_ctl_of_nobody_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+def test_ctl_without_an_engine_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     result = invoke("ctl", f"ipc://{tmp_path}/nobody", "LIST", "--timeout", "1000")
     assert result.exit_code == 2
     assert result.stderr == (

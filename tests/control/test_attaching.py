@@ -14,7 +14,7 @@ from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.types import Connect, MakeEngine, Socket
 
 
-def test_endpoints_are_real_and_close_lets_go(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_endpoints_are_resolved_and_free_after_close(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     server = attach(engine, [ANY_PORT, "@" + ANY_PORT])
     assert len(server.endpoints) == len(set(server.endpoints)) == 2
     for endpoint in server.endpoints:
@@ -28,7 +28,7 @@ def test_endpoints_are_real_and_close_lets_go(engine: Engine, caplog: pytest.Log
     assert not caplog.records
 
 
-def test_socket_of_the_callers_stays_the_callers(make_engine: MakeEngine, connect: Connect) -> None:
+def test_socket_of_the_caller_stays_open(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     engine.start()
     own = connect(zmq.REP)
@@ -105,7 +105,7 @@ def test_unfit_socket_is_refused(make_engine: MakeEngine, connect: Connect) -> N
 
 
 @pytest.mark.parametrize(("options", "bound"), [(None, 1 << 20), ({"MaxMsgSize": 100}, 100)])
-def test_frame_beyond_the_bound_is_not_read(
+def test_control_frame_beyond_the_limit_is_not_read(
     make_engine: MakeEngine, connect: Connect, options: dict[str, object] | None, bound: int
 ) -> None:
     engine = make_engine()
@@ -117,14 +117,14 @@ def test_frame_beyond_the_bound_is_not_read(
     assert not big.poll(0)
 
 
-def test_attachment_to_a_closed_engine_is_told(make_engine: MakeEngine) -> None:
+def test_attachment_to_a_closed_engine_raises(make_engine: MakeEngine) -> None:
     engine = make_engine()
     engine.close()
     with pytest.raises(EngineError, match=r"^control: the engine is closed$"):
         attach(engine, ANY_PORT)
 
 
-def test_attachment_of_a_closed_socket_is_told(idle: Engine, connect: Connect) -> None:
+def test_attachment_of_a_closed_socket_raises(idle: Engine, connect: Connect) -> None:
     closed = connect(zmq.REP)
     closed.close()
     expected = r"^control: the socket is closed; expected an open REP, PAIR, SUB or ROUTER socket$"

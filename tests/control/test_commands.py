@@ -180,7 +180,7 @@ def test_broker_that_holds_a_message_is_removed_at_once(engine: Engine, connect:
 # -- what refusals and warnings say ------------------------------------------------------------------------------------
 
 
-def test_unknown_broker_is_told_with_ten_of_those_that_there_are(idle: Engine) -> None:
+def test_refusal_about_an_unknown_broker_lists_ten_of_the_known_ones(idle: Engine) -> None:
     control = Control(idle)
     unknown = [b"PAUSE", b"x"]
     assert text_of(control.handle(unknown)) == "PAUSE: no broker is named 'x'; there are: none"
@@ -200,7 +200,7 @@ def test_long_frame_is_shown_as_far_as_it_goes(idle: Engine, command: bytes, sho
     assert text_of(Control(idle).handle([command])).startswith(f"{shown} is not a command; expected PAUSE, ")
 
 
-def test_unfit_text_is_refused_in_one_line_of_utf8() -> None:
+def test_text_of_an_error_is_made_one_printable_line() -> None:
     class Broken(Engine):
         def statistics(self) -> EngineStatistics:
             raise EngineError("no\n\n \udcff luck")

@@ -76,7 +76,9 @@ def unused_port() -> str:
     ],
     ids=["stale-file", "no-file", "abstract", "tcp"],
 )
-def test_request_to_nobody_is_told_at_once(mark: str, find: Callable[[Path], str], why: str, tmp_path: Path) -> None:
+def test_request_that_nobody_can_answer_raises_at_once(
+    mark: str, find: Callable[[Path], str], why: str, tmp_path: Path
+) -> None:
     endpoint = mark + find(tmp_path)
     began_s = time.monotonic()
     with pytest.raises(ControlError) as raised:
@@ -98,7 +100,9 @@ def test_request_to_a_name_that_cannot_be_reached_says_what_it_may_be() -> None:
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
-def test_engine_that_does_not_answer_is_told_apart(make_engine: MakeEngine, transport: str, tmp_path: Path) -> None:
+def test_engine_that_does_not_answer_raises_another_error(
+    make_engine: MakeEngine, transport: str, tmp_path: Path
+) -> None:
     engine = make_engine()  # which nobody runs
     (endpoint,) = attach(engine, ANY_PORT if transport == "tcp" else f"ipc://{tmp_path}/hung").endpoints
     expected = f"^{endpoint}: no answer to 'LIST' within 0.2 s; somebody listens there, but does not answer$"
@@ -106,7 +110,7 @@ def test_engine_that_does_not_answer_is_told_apart(make_engine: MakeEngine, tran
         request(endpoint, "LIST", timeout_s=0.2)
 
 
-def test_listener_with_a_full_queue_is_somebody(tmp_path: Path) -> None:
+def test_listener_with_a_full_queue_counts_as_present(tmp_path: Path) -> None:
     path = str(tmp_path / "busy")
     with net.socket(net.AF_UNIX) as listener, ExitStack() as stack:
         listener.bind(path)

@@ -131,7 +131,7 @@ def test_handler_that_would_have_to_be_awaited_is_refused(via: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["quue", "Forwader", "steamer"])
-def test_misspelt_device_is_told_the_nearest_one(name: str) -> None:
+def test_misspelt_device_raises_with_the_nearest_name(name: str) -> None:
     with pytest.raises(DeviceError, match=r"did you mean '(queue|forwarder|streamer)'\?$"):
         find_device(name)
 
@@ -329,7 +329,7 @@ def test_capture_prefixes_must_be_two_frames(engine: Engine, connect: Connect, p
     engine.register(*sockets, STREAMER, name="a")
 
 
-def test_missing_and_superfluous_endpoints_are_told(engine: Engine) -> None:
+def test_missing_and_superfluous_endpoints_raise(engine: Engine) -> None:
     with pytest.raises(
         EndpointError, match=r"^brokers\.a\.backend: no endpoint is given; the device queue has a backend"
     ):

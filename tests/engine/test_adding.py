@@ -44,7 +44,7 @@ def test_name_must_be_printable(engine: Engine, connect: Connect, name: Any) -> 
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", None, 7])
-def test_unfit_name_is_told(make_engine: MakeEngine, name: Any) -> None:
+def test_wrong_name_raises(make_engine: MakeEngine, name: Any) -> None:
     engine = make_engine()
     expected = rf"^{re.escape(repr(name))} cannot name a broker; expected a non-empty, printable string$"
     with pytest.raises(EngineError, match=expected):
@@ -52,7 +52,9 @@ def test_unfit_name_is_told(make_engine: MakeEngine, name: Any) -> None:
     assert not engine.brokers
 
 
-def test_what_is_taken_is_told_in_full(make_engine: MakeEngine, context: zmq.Context[Socket]) -> None:
+def test_error_about_a_taken_name_or_socket_says_who_has_it(
+    make_engine: MakeEngine, context: zmq.Context[Socket]
+) -> None:
     engine = make_engine(context)
     pull, push, other = context.socket(zmq.PULL), context.socket(zmq.PUSH), context.socket(zmq.PULL)
     engine.register(pull, push, STREAMER, name="a")
@@ -91,9 +93,7 @@ def test_what_is_taken_is_told_in_full(make_engine: MakeEngine, context: zmq.Con
         (">tcp://127.0.0.1:*", "port must be 1 to 65535"),
     ],
 )
-def test_bad_endpoint_is_told_and_nothing_is_left(
-    engine: Engine, bystander: Bystander, bad: Any, expected: str
-) -> None:
+def test_bad_endpoint_raises_and_nothing_is_left(engine: Engine, bystander: Bystander, bad: Any, expected: str) -> None:
     for port in ("backend", "capture"):
         endpoints = {"frontend": "inproc://f", "backend": "inproc://b", "capture": "inproc://c"} | {port: bad}
         for _ in range(2):
@@ -104,7 +104,7 @@ def test_bad_endpoint_is_told_and_nothing_is_left(
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ipc", "inproc"])
-def test_address_in_use_is_told_and_nothing_is_left(
+def test_address_in_use_raises_and_nothing_is_left(
     engine: Engine, bystander: Bystander, context: zmq.Context[Socket], tmp_path: Path, transport: str
 ) -> None:
     address = {"tcp": "tcp://127.0.0.1:*", "ipc": f"ipc://{tmp_path}/used", "inproc": f"inproc://{tmp_path}"}[transport]

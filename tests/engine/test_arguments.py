@@ -38,7 +38,7 @@ from tests.support.types import Connect, MakeEngine, Socket
         {"pump": 5},
     ],
 )
-def test_unfit_engine_argument_is_told(arguments: dict[str, Any]) -> None:
+def test_wrong_engine_argument_raises(arguments: dict[str, Any]) -> None:
     (name,) = arguments
     with pytest.raises(ConfigError, match=rf"^{name}: .*expected"):
         Engine(**arguments)
@@ -57,7 +57,7 @@ def test_unfit_engine_argument_is_told(arguments: dict[str, Any]) -> None:
         ({"spin_s": "1"}, r"spin_s: '1': expected 0 to 0\.01 seconds"),
     ],
 )
-def test_unfit_argument_is_told_with_what_was_expected(arguments: dict[str, Any], told: str) -> None:
+def test_wrong_argument_raises_with_what_was_expected(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=f"^{told}$"):
         Engine(**arguments)
 
@@ -71,7 +71,9 @@ def test_unfit_argument_is_told_with_what_was_expected(arguments: dict[str, Any]
         {"spin_s": 0.01},
     ],
 )
-def test_bounds_of_arguments_are_fit(make_engine: MakeEngine, connect: Connect, arguments: dict[str, Any]) -> None:
+def test_least_and_greatest_arguments_are_accepted(
+    make_engine: MakeEngine, connect: Connect, arguments: dict[str, Any]
+) -> None:
     engine = make_engine(**arguments)
     broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, broker.frontend.endpoint).send(b"passes")
@@ -81,13 +83,13 @@ def test_bounds_of_arguments_are_fit(make_engine: MakeEngine, connect: Connect, 
 
 
 @pytest.mark.parametrize("variable", ["POLLBROKER_PUMP", "POLLBROKER_WAITER"])
-def test_unfit_environment_is_told(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_wrong_environment_variable_raises(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "best")
     with pytest.raises(ConfigError, match=rf"^{variable}: 'best': expected"):
         Engine()
 
 
-def test_missing_native_pump_is_told_if_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_native_pump_raises_if_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POLLBROKER_PUMP", raising=False)
     monkeypatch.setitem(sys.modules, "pollbroker.pump.native", None)
     assert choose_implementation().name == "python"
@@ -99,7 +101,7 @@ def test_missing_native_pump_is_told_if_it_was_asked_for(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("delay_s", [math.nan, math.inf, 1e300, 1e17])
-def test_unfit_delay_never_ends_the_engine(engine: Engine, bystander: Bystander, delay_s: float) -> None:
+def test_wrong_delay_never_ends_the_engine(engine: Engine, bystander: Bystander, delay_s: float) -> None:
     called = threading.Event()
     try:
         engine.call_later(delay_s, called.set)
@@ -120,14 +122,14 @@ def test_delay_must_be_a_number(engine: Engine, bystander: Bystander, delay_s: A
 
 @pytest.mark.parametrize("call", [Engine.pause, Engine.resume, Engine.remove])
 @pytest.mark.parametrize("name", ["orders", "", None, 5, b"bystander"])
-def test_unknown_name_is_told(
+def test_call_about_an_unknown_broker_raises(
     engine: Engine, bystander: Bystander, call: Callable[[Engine, Any], object], name: Any
 ) -> None:
     with pytest.raises(EngineError, match=rf"^no broker is named {re.escape(repr(name))}; there are: bystander"):
         call(engine, name)
 
 
-def test_unknown_broker_is_told_with_those_that_there_are(make_engine: MakeEngine) -> None:
+def test_error_about_an_unknown_broker_lists_the_known_ones(make_engine: MakeEngine) -> None:
     engine = make_engine()
     for name, known in (("a", "none"), ("b", "a"), ("c", "a, b")):
         for call in (engine.remove, engine.pause, engine.resume, engine.broker_statistics):
@@ -136,7 +138,7 @@ def test_unknown_broker_is_told_with_those_that_there_are(make_engine: MakeEngin
         engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
 
 
-def test_what_cannot_be_steered_says_why(make_engine: MakeEngine, connect: Connect) -> None:
+def test_broker_that_cannot_be_steered_says_why(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     context = connect(zmq.PUSH).context
     source, sink = context.socket(zmq.PULL), context.socket(zmq.PUSH)

@@ -148,7 +148,7 @@ def test_call_that_a_timer_brings_about_has_its_turn_in_the_next(make_engine: Ma
     assert called == ["first", "second", "third"]
 
 
-def test_waker_that_is_broken_is_no_secret() -> None:
+def test_broken_waker_raises() -> None:
     calls = Calls(lambda: None)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, calls.fileno())  # nobody hears it any more
@@ -159,7 +159,7 @@ def test_waker_that_is_broken_is_no_secret() -> None:
     calls.wake()  # after the end there is nobody to wake
 
 
-def test_wake_ups_without_number_are_one() -> None:
+def test_many_wake_ups_are_drained_at_once() -> None:
     calls = Calls(lambda: None)
     for _ in range(20_000):  # more than a socket's buffer holds
         calls.wake()
@@ -173,7 +173,7 @@ def test_wake_ups_without_number_are_one() -> None:
 @pytest.mark.parametrize(
     ("call", "patience_s"), [(lambda e: e.remove("a"), 1.0), (Engine.drain, 5.0), (Engine.close, 1.0)]
 )
-def test_patience_is_what_the_signature_says(
+def test_default_timeout_is_the_one_in_the_signature(
     make_engine: MakeEngine, connect: Connect, call: Callable[[Engine], Any], patience_s: float
 ) -> None:
     clock = Clock()

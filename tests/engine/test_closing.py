@@ -22,7 +22,7 @@ from tests.support.types import Connect, MakeEngine
 
 
 # However soon: `close` may come before the thread has begun to run.
-def test_close_at_once_after_start(make_engine: MakeEngine) -> None:
+def test_engine_can_be_closed_at_once_after_start(make_engine: MakeEngine) -> None:
     for _ in range(50):
         engine = make_engine()
         engine.start()
@@ -223,7 +223,7 @@ def test_broker_that_is_added_while_the_engine_closes_is_removed(make_engine: Ma
     assert working_broker(broker).frontend.socket.closed
 
 
-def test_undelivered_messages_are_told_at_the_end(
+def test_undelivered_messages_are_logged_at_the_end(
     make_engine: MakeEngine, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = make_engine()
@@ -272,7 +272,7 @@ def test_a_close_that_was_interrupted_can_be_made_again(make_engine: MakeEngine,
     assert engine.closed
 
 
-def test_what_was_to_be_done_at_the_end_can_be_taken_back(make_engine: MakeEngine) -> None:
+def test_callback_for_the_close_can_be_cancelled(make_engine: MakeEngine) -> None:
     engine = make_engine()
     done: list[int] = []
     first, _ = engine.on_close(lambda: done.append(1)), engine.on_close(lambda: done.append(2))

@@ -204,7 +204,7 @@ def test_terminated_context_is_an_orderly_end(make_engine: MakeEngine, connect: 
     engine.close()
 
 
-def test_terminated_context_with_the_callers_sockets(make_engine: MakeEngine, connect: Connect) -> None:
+def test_terminated_context_ends_brokers_on_the_callers_sockets(make_engine: MakeEngine, connect: Connect) -> None:
     context: zmq.Context[Socket] = zmq.Context()
     engine = make_engine()  # whose own context is another, and goes on
     engine.start()
@@ -225,7 +225,7 @@ def test_terminated_context_with_the_callers_sockets(make_engine: MakeEngine, co
     bystander.check()
 
 
-def test_reader_is_told_of_a_terminated_context(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
+def test_reader_is_called_when_its_context_ends(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
     context: zmq.Context[Socket] = zmq.Context()
     engine = make_engine()
     engine.start()

@@ -214,7 +214,7 @@ def test_captured_copies_tell_where_they_came_from(
 
 
 @pytest.mark.parametrize("transport", ["tcp://127.0.0.1:*", "ipc://{}/broker", "inproc://broker"])
-def test_every_transport(engine: Engine, connect: Connect, transport: str, tmp_path: object) -> None:
+def test_messages_pass_over_every_transport(engine: Engine, connect: Connect, transport: str, tmp_path: object) -> None:
     endpoint = transport.format(tmp_path)
     unique = endpoint if endpoint.startswith("tcp") else endpoint + "-back"
     broker = engine.add("s", STREAMER, frontend=endpoint, backend=unique)
@@ -229,7 +229,7 @@ def test_every_transport(engine: Engine, connect: Connect, transport: str, tmp_p
         assert pull.recv_multipart() == [b"1", b"", b"2"]
 
 
-def test_several_endpoints_bound_and_connected(engine: Engine, connect: Connect) -> None:
+def test_port_may_have_several_endpoints_bound_and_connected(engine: Engine, connect: Connect) -> None:
     outer = engine.add("outer", STREAMER, frontend="tcp://127.0.0.1:*", backend="@tcp://127.0.0.1:*")
     assert outer.backend is not None
     inner = engine.add(

@@ -98,7 +98,7 @@ def test_flat_waiter_has_no_descriptor(implementation: Any) -> None:
 
 
 # Whoever sleeps on the descriptor is told of work that a call has made, though nothing has happened at any socket.
-def test_descriptor_tells_of_work_that_came_by_a_call(
+def test_descriptor_is_readable_after_a_call_that_made_work(
     make_engine: MakeEngine, connect: Connect, context: zmq.Context[Socket]
 ) -> None:
     engine = make_engine(waiter="nested")

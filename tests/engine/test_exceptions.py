@@ -138,7 +138,7 @@ def test_exception_elsewhere_is_logged_and_ends_nothing(
 
 @pytest.mark.parametrize("where", ["handler", "timer", "call", "reader"])
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt("stop")], ids=["exit", "interrupt"])
-def test_exit_ends_run_and_comes_out_of_it(
+def test_system_exit_ends_run_and_is_raised_by_it(
     make_engine: MakeEngine, connect: Connect, where: str, error: BaseException
 ) -> None:
     engine = make_engine()
@@ -154,7 +154,7 @@ def test_exit_ends_run_and_comes_out_of_it(
 
 @pytest.mark.parametrize("where", ["handler", "timer", "call", "reader"])
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt("stop")], ids=["exit", "interrupt"])
-def test_exit_in_the_engines_thread_is_logged_and_close_tells(
+def test_system_exit_in_the_engines_thread_is_logged_and_raised_by_close(
     make_engine: MakeEngine, connect: Connect, caplog: pytest.LogCaptureFixture, where: str, error: BaseException
 ) -> None:
     engine = make_engine()
@@ -170,7 +170,7 @@ def test_exit_in_the_engines_thread_is_logged_and_close_tells(
     engine.close()  # it was told once
 
 
-def test_with_block_tells_of_an_exit_unless_it_raises_itself(
+def test_with_block_raises_for_a_system_exit_unless_it_raises_itself(
     make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     def use(engine: Engine, error: Exception | None) -> None:
@@ -190,7 +190,7 @@ def test_with_block_tells_of_an_exit_unless_it_raises_itself(
     assert engine.closed
 
 
-def test_started_again_after_an_exit_it_runs(make_engine: MakeEngine) -> None:
+def test_engine_can_be_started_again_after_a_system_exit(make_engine: MakeEngine) -> None:
     engine = make_engine()
     engine.start()
     engine.call_soon_threadsafe(sys.exit)

@@ -67,7 +67,9 @@ def test_fork_cannot_use_the_engine_and_the_parent_goes_on(implementation: Any, 
     assert run_apart(script, implementation.name, waiter) == "parent went on\n"
 
 
-def test_fork_is_told_whose_the_engine_is(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_call_in_a_forked_child_names_the_process_of_the_engine(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = make_engine()
     here = os.getpid()
     with monkeypatch.context() as child:

@@ -198,7 +198,7 @@ def test_held_message_is_not_changed_by_what_the_handler_does_next(engine: Engin
 
 
 @pytest.mark.parametrize("steer", [Engine.pause, Engine.resume, Engine.remove])
-def test_handler_that_steers_its_own_broker_is_told(
+def test_handler_that_steers_its_own_broker_gets_an_error(
     engine: Engine, connect: Connect, bystander: Bystander, steer: Callable[[Engine, str], Any]
 ) -> None:
     told: list[str] = []
@@ -217,7 +217,7 @@ def test_handler_that_steers_its_own_broker_is_told(
     assert told == ["brokers.handled: its own handler cannot steer it; use engine.call_soon_threadsafe"]
 
 
-def test_own_handler_cannot_steer_and_is_told_what_can(make_engine: MakeEngine, connect: Connect) -> None:
+def test_handler_cannot_pause_its_own_broker_and_the_error_says_how(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     told: list[str] = []
 
@@ -236,7 +236,7 @@ def test_own_handler_cannot_steer_and_is_told_what_can(make_engine: MakeEngine, 
 
 
 @pytest.mark.parametrize("call", [Engine.step, Engine.run, Engine.drain, Engine.close, Engine.start])
-def test_handler_that_drives_the_engine_is_told(
+def test_handler_that_drives_the_engine_gets_an_error(
     engine: Engine, connect: Connect, bystander: Bystander, call: Callable[[Engine], Any]
 ) -> None:
     def handler(frames: list[bytes]) -> Any:

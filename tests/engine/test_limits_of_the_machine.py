@@ -13,7 +13,7 @@ from tests.support.types import Connect, MakeEngine
 
 
 @pytest.mark.parametrize("transport", ["tcp://127.0.0.1:*", "ipc://*", "inproc://#"])
-def test_descriptor_limit_is_told_and_the_engine_lives(implementation: Any, waiter: str, transport: str) -> None:
+def test_descriptor_limit_raises_and_the_engine_goes_on(implementation: Any, waiter: str, transport: str) -> None:
     script = """
         import resource, sys, time, zmq
         from pollbroker import Engine, EngineError, EndpointError, STREAMER
@@ -82,7 +82,7 @@ def test_descriptor_limit_is_told_and_the_engine_lives(implementation: Any, wait
     assert run_apart(script, implementation.name, waiter, transport) == "lived\n"
 
 
-def test_socket_limit_of_a_context_is_told(make_engine: MakeEngine, connect: Connect) -> None:
+def test_socket_limit_of_a_context_raises(make_engine: MakeEngine, connect: Connect) -> None:
     with zmq.Context() as small:
         small.set(zmq.MAX_SOCKETS, 3)
         engine = make_engine(small)

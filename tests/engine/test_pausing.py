@@ -8,7 +8,7 @@ from tests.support.turns import turn_until_idle
 from tests.support.types import Connect, MakeEngine
 
 
-def test_a_paused_broker_moves_nothing(make_engine: MakeEngine, connect: Connect) -> None:
+def test_paused_broker_moves_nothing(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     producer, backend = streamer(engine, connect)
     consumer = connect(zmq.PULL, backend)

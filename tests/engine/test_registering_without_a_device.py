@@ -179,12 +179,12 @@ def test_messages_pass_either_way_round(either: Start, connect: Connect, types: 
 
 
 @pytest.mark.parametrize("kind", [zmq.PAIR, zmq.DEALER, zmq.ROUTER])
-def test_one_socket_is_a_mirror(either: Start, connect: Connect, kind: int) -> None:
+def test_one_socket_sends_back_what_it_receives(either: Start, connect: Connect, kind: int) -> None:
     (address,) = either(kind)
     reflect(connect(zmq.REQ if kind == zmq.ROUTER else kind, address))
 
 
-def test_one_rep_is_a_mirror(ours: Start, connect: Connect) -> None:
+def test_one_rep_replies_with_the_request(ours: Start, connect: Connect) -> None:
     (address,) = ours(zmq.REP)
     reflect(connect(zmq.REQ, address))
 

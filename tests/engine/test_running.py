@@ -86,7 +86,7 @@ def test_start_from_many_threads_starts_one(make_engine: MakeEngine) -> None:
     engine.close()
 
 
-def test_start_after_stop_goes_on(make_engine: MakeEngine, connect: Connect) -> None:
+def test_engine_can_be_started_again_after_stop(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     engine.start()
     peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
@@ -98,7 +98,7 @@ def test_start_after_stop_goes_on(make_engine: MakeEngine, connect: Connect) -> 
     peers.check()
 
 
-def test_block_stops_and_closes(connect: Connect, implementation: Any, waiter: str) -> None:
+def test_leaving_the_with_block_stops_and_closes(connect: Connect, implementation: Any, waiter: str) -> None:
     with Engine(pump=implementation.name, waiter=waiter) as engine:
         Peers(connect, engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)).check()
     with pytest.raises(EngineError, match=r"^the engine is closed"):
@@ -111,7 +111,7 @@ def test_block_stops_and_closes(connect: Connect, implementation: Any, waiter: s
         engine.close()
 
 
-def test_step_says_whether_there_is_more(make_engine: MakeEngine) -> None:
+def test_step_returns_true_if_there_is_more_to_do(make_engine: MakeEngine) -> None:
     engine = make_engine(burst_messages=10)
     broker = engine.add("a", STREAMER, frontend="inproc://f", backend="inproc://b")
     push, pull = engine.context.socket(zmq.PUSH), engine.context.socket(zmq.PULL)
@@ -202,7 +202,7 @@ def test_an_engine_that_is_stepped_can_be_stopped_and_still_sleeps(make_engine: 
 
 
 @pytest.mark.parametrize("call", [Engine.run, Engine.step, Engine.drain, Engine.close, Engine.start])
-def test_what_waits_for_the_loop_cannot_be_called_within_it(engine: Engine, call: Callable[[Engine], Any]) -> None:
+def test_blocking_call_cannot_be_made_within_the_loop(engine: Engine, call: Callable[[Engine], Any]) -> None:
     told: list[str] = []
 
     def within() -> None:
@@ -225,7 +225,7 @@ def test_what_waits_for_the_loop_cannot_be_called_within_it(engine: Engine, call
         (Engine.step, r"^step\(\) was called from within a turn of the loop$"),
     ],
 )
-def test_what_waits_for_the_loop_says_so_within_it(
+def test_error_of_a_blocking_call_within_the_loop_says_why(
     make_engine: MakeEngine, call: Callable[[Engine], Any], told: str
 ) -> None:
     engine = make_engine()

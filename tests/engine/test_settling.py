@@ -13,7 +13,7 @@ from tests.support.types import Connect, MakeEngine
 
 # Settling: a handler is given a request, and while it works a reply comes in at the backend. The send that follows
 # processes the command that announces it, so ZMQ_FD falls silent. Only ZMQ_EVENTS, read after that send, still tells.
-def test_reply_announced_during_a_send_is_not_slept_over(make_engine: MakeEngine, connect: Connect) -> None:
+def test_engine_does_not_sleep_over_a_reply_announced_during_a_send(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     worker = connect(zmq.DEALER)
 
@@ -49,7 +49,7 @@ def test_reply_announced_during_a_send_is_not_slept_over(make_engine: MakeEngine
 
 
 # The same after a receive that found nothing: it settles the frontend, and the reply that is sent on it unsettles it.
-def test_request_announced_during_the_send_of_a_reply_is_not_slept_over(
+def test_engine_does_not_sleep_over_a_request_announced_during_the_send_of_a_reply(
     make_engine: MakeEngine, connect: Connect
 ) -> None:
     engine = make_engine()
@@ -84,7 +84,7 @@ def test_request_announced_during_the_send_of_a_reply_is_not_slept_over(
 
 # The same for room: replies are stalled on the frontend; while a request is handled the client takes some, and the
 # receive that finds the frontend empty processes the command that announces the room.
-def test_room_announced_during_a_receive_is_not_slept_over(make_engine: MakeEngine, connect: Connect) -> None:
+def test_engine_does_not_sleep_over_room_announced_during_a_receive(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     client, worker = connect(zmq.DEALER, sndhwm=0, rcvhwm=1), connect(zmq.DEALER)
     received: list[bytes] = []

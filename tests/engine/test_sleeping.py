@@ -18,7 +18,7 @@ from tests.support.turns import rest
 from tests.support.types import Connect, MakeEngine
 
 
-def test_step_sleeps_as_long_as_it_is_told_and_no_timer_is_due(make_engine: MakeEngine) -> None:
+def test_step_sleeps_for_its_timeout_unless_a_timer_is_due(make_engine: MakeEngine) -> None:
     clock, poller = Clock(), SleeplessPoller()
     engine = make_engine(poller=poller, clock=clock)
     rest(engine)

@@ -62,7 +62,7 @@ def test_timer_comes_in_time_while_the_engine_sleeps(engine: Engine) -> None:
     assert 0.02 <= time.monotonic() - begun < 1
 
 
-def test_next_timer_is_told_in_seconds(make_engine: MakeEngine) -> None:
+def test_next_timer_is_in_seconds(make_engine: MakeEngine) -> None:
     clock = Clock()
     engine = make_engine(clock=clock)
     assert engine.next_timer_s() is None

@@ -51,7 +51,7 @@ def connect(world: SimContext) -> Callable[[int, str], SimSocket]:
 Connect = Callable[[int, str], SimSocket]
 
 
-def test_streamer_runs_on_it(engine: Engine, settle: Callable[[], None], connect: Connect) -> None:
+def test_streamer_runs_on_the_simulation(engine: Engine, settle: Callable[[], None], connect: Connect) -> None:
     broker = engine.add("s", STREAMER, frontend="inproc://in", backend="inproc://out")
     assert broker.frontend.endpoints == ("inproc://in",)
     push, pull = connect(zmq.PUSH, "inproc://in"), connect(zmq.PULL, "inproc://out")
@@ -61,7 +61,7 @@ def test_streamer_runs_on_it(engine: Engine, settle: Callable[[], None], connect
     assert [pull.recv_multipart(zmq.DONTWAIT)[0] for _ in range(20)] == [b"%d" % number for number in range(20)]
 
 
-def test_queue_runs_on_it(engine: Engine, settle: Callable[[], None], connect: Connect) -> None:
+def test_queue_runs_on_the_simulation(engine: Engine, settle: Callable[[], None], connect: Connect) -> None:
     engine.add("q", QUEUE, frontend="inproc://in", backend="inproc://out")
     clients = [connect(zmq.REQ, "inproc://in") for _ in range(3)]
     worker = connect(zmq.REP, "inproc://out")
@@ -74,7 +74,7 @@ def test_queue_runs_on_it(engine: Engine, settle: Callable[[], None], connect: C
     assert [client.recv(zmq.DONTWAIT) for client in clients] == [b"re 0", b"re 1", b"re 2"]
 
 
-def test_forwarder_runs_on_it(engine: Engine, settle: Callable[[], None], connect: Connect) -> None:
+def test_forwarder_runs_on_the_simulation(engine: Engine, settle: Callable[[], None], connect: Connect) -> None:
     engine.add("f", FORWARDER, frontend="inproc://in", backend="inproc://out")
     publisher, subscriber = connect(zmq.PUB, "inproc://in"), connect(zmq.SUB, "inproc://out")
     subscriber.setsockopt(zmq.SUBSCRIBE, b"a")

@@ -243,7 +243,7 @@ def test_verdicts_of_a_process_are_those_of_the_invariants() -> None:
 
 
 @pytest.mark.parametrize("situation", ["plain traffic", "slow consumer", "stalled consumer", "end in traffic"])
-def test_zmq_proxy_keeps(situation: str) -> None:
+def test_zmq_proxy_keeps_promises_in_these_situations(situation: str) -> None:
     for device in ("queue", "forwarder", "streamer"):
         check_relay(relays.zmq_proxy, device, situations=[situation], deadline_s=DEADLINE_MS / 1000)
 
@@ -258,7 +258,7 @@ def test_zmq_proxy_keeps(situation: str) -> None:
         (relays.zmq_proxy_mandatory, "peer leaves", "survives"),
     ],
 )
-def test_zmq_proxy_breaks(relay: Relay, situation: str, invariant: str) -> None:
+def test_zmq_proxy_breaks_promises_in_these_situations(relay: Relay, situation: str, invariant: str) -> None:
     assert broken(relay, "queue", situation) == invariant
 
 

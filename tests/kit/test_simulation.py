@@ -17,7 +17,7 @@ def is_readable(descriptor: int) -> bool:
 
 
 # The clock and the poller
-def test_time_passes_only_when_it_is_let(network: SimNetwork) -> None:
+def test_time_passes_only_when_the_test_says_so(network: SimNetwork) -> None:
     network.clock.advance(1.5)
     assert network.clock() == network.clock() == 1.5
     with pytest.raises(ValueError, match="at least 0 s"):

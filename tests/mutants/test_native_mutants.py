@@ -26,7 +26,7 @@ def test_a_mutant_that_applies_no_longer_says_so() -> None:
         changed("", gone)
 
 
-def test_claims_are_told_apart() -> None:
+def test_claims_of_mutants_are_unique() -> None:
     assert len(set(IDS)) == len(IDS)
 
 

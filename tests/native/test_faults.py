@@ -289,7 +289,7 @@ def test_copy_that_is_refused_is_counted_and_closed(context: zmq.Context[Socket]
 
 
 @pytest.mark.parametrize("place", [1, 2, 3])
-def test_copy_that_fails_is_counted_closed_and_told(context: zmq.Context[Socket], twin: Twin, place: int) -> None:
+def test_copy_that_fails_is_counted_and_closed_and_raises(context: zmq.Context[Socket], twin: Twin, place: int) -> None:
     line = Line(context, twin, prefix=LONG)
     reader = line.output.open()
     line.copies.open()
@@ -352,7 +352,7 @@ def test_handlers_message_that_is_not_sent_is_closed(
 
 
 @pytest.mark.parametrize("place", [1, 2])
-def test_handlers_message_without_memory_is_told_and_counted(
+def test_handlers_message_without_memory_is_counted_and_raises(
     context: zmq.Context[Socket], native: Twin, place: int
 ) -> None:
     sink = Pipe(context)
@@ -419,7 +419,7 @@ def test_interrupted_calls_are_made_again(context: zmq.Context[Socket], native: 
     assert read() & zmq.POLLOUT
 
 
-def test_events_that_cannot_be_read_are_told(context: zmq.Context[Socket], twin: Twin) -> None:
+def test_events_that_cannot_be_read_raise(context: zmq.Context[Socket], twin: Twin) -> None:
     pull = context.socket(zmq.PULL)
     read = twin.implementation.make_event_reader(twin.socket(pull))
     assert read() == 0
@@ -442,7 +442,7 @@ class Stand:
         self.hub = twin.implementation.make_hub(self, self.ready, sockets, (), (self.flow,))
 
 
-def test_context_that_ends_while_a_socket_is_settled_is_told(context: zmq.Context[Socket], twin: Twin) -> None:
+def test_context_that_ends_while_a_socket_is_settled_raises(context: zmq.Context[Socket], twin: Twin) -> None:
     line = Line(context, twin)
     stand = Stand(context, twin, line)
     line.give([LONG])

@@ -211,7 +211,7 @@ def test_what_holds_no_strings_is_refused(wrong: object) -> None:
         (">inproc://broker", None),
     ],
 )
-def test_name_to_resolve(given: str, name: str | None) -> None:
+def test_host_name_is_what_has_to_be_resolved(given: str, name: str | None) -> None:
     assert one(given).host_name == name
 
 
@@ -342,7 +342,7 @@ def test_libzmq_takes_what_is_let_pass_over_ipc(
         (">inproc://no-such-name-yet", None),
     ],
 )
-def test_what_libzmq_refuses_is_told(context: zmq.Context[Socket], text: str, expected: str | None) -> None:
+def test_endpoint_that_libzmq_refuses_raises(context: zmq.Context[Socket], text: str, expected: str | None) -> None:
     endpoint = one(text)
 
     def attempt() -> None:

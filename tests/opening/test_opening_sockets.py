@@ -68,7 +68,7 @@ def attach_control(engine: Engine) -> object:
     [a_context_that_its_owner_has_ended, a_context_that_somebody_else_has_ended, a_context_that_is_being_ended],
 )
 @pytest.mark.parametrize(("call", "place"), [(add, "brokers.orders.frontend"), (attach_control, "control")])
-def test_context_that_was_terminated_is_told(
+def test_opening_in_a_terminated_context_raises(
     make_context: Callable[[], AbstractContextManager[zmq.Context[Socket]]],
     call: Callable[[Engine], object],
     place: str,
@@ -78,7 +78,7 @@ def test_context_that_was_terminated_is_told(
     assert str(raised.value) == f"{place}: cannot open a socket: {ENGINE_ENDED}"
 
 
-def test_engines_own_context_that_was_terminated_is_told() -> None:
+def test_opening_in_the_engines_own_terminated_context_raises() -> None:
     with Engine() as engine:
         engine.context.term()
         with pytest.raises(EngineError) as raised:
@@ -86,7 +86,7 @@ def test_engines_own_context_that_was_terminated_is_told() -> None:
     assert str(raised.value) == f"brokers.orders.frontend: cannot open a socket: {ENGINE_ENDED}"
 
 
-def test_request_in_a_context_that_was_terminated_is_told() -> None:
+def test_request_in_a_terminated_context_raises() -> None:
     context: zmq.Context[Socket] = zmq.Context()
     context.term()
     with pytest.raises(EngineError) as raised:
@@ -96,7 +96,7 @@ def test_request_in_a_context_that_was_terminated_is_told() -> None:
     )
 
 
-def test_context_without_a_socket_left_is_told() -> None:
+def test_context_without_a_socket_left_raises() -> None:
     with zmq.Context() as small:
         small.set(zmq.MAX_SOCKETS, 1)
         with Engine(small) as engine, pytest.raises(EngineError) as raised:
@@ -109,7 +109,7 @@ def test_context_without_a_socket_left_is_told() -> None:
     )
 
 
-def test_process_without_descriptors_left_is_told() -> None:
+def test_process_without_descriptors_left_raises() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with Engine() as engine:
         resource.setrlimit(resource.RLIMIT_NOFILE, (5, hard))
@@ -125,7 +125,7 @@ def test_process_without_descriptors_left_is_told() -> None:
     )
 
 
-def test_type_of_socket_that_libzmq_does_not_have_is_told(context: zmq.Context[Socket]) -> None:
+def test_socket_type_that_libzmq_does_not_have_raises(context: zmq.Context[Socket]) -> None:
     with pytest.raises(EngineError) as raised:
         open_port(context, where="here", name="frontend", socket_type=99, endpoints=(), options=())
     assert str(raised.value) == (

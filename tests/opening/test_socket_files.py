@@ -76,7 +76,7 @@ def test_wildcard_follows_tmpdir(engine: Engine, work: Path, monkeypatch: pytest
     assert list(work.iterdir()) == []
 
 
-def test_wildcard_without_a_directory_for_temporary_files_is_told(
+def test_wildcard_without_a_directory_for_temporary_files_raises(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))

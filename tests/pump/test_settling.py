@@ -125,7 +125,7 @@ def test_only_what_somebody_waits_for_is_settled(context: zmq.Context[Socket]) -
 # -- what is believed --------------------------------------------------------------------------------------------------
 
 
-def test_a_sink_that_says_room_and_refuses_is_believed_once(
+def test_a_sink_that_says_pollout_and_refuses_is_believed_once(
     context: zmq.Context[Socket], implementation: Implementation
 ) -> None:
     stand = Refusing(context, implementation)

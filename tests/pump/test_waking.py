@@ -65,7 +65,7 @@ def make_waiter(implementation: Implementation) -> Iterator[Callable[..., Nested
         (0, FlowState.PAUSED, 1, False),
     ],
 )
-def test_a_bell_wakes_its_hub(
+def test_port_that_is_ready_wakes_its_hub(
     context: zmq.Context[Socket],
     implementation: Implementation,
     make_waiter: Callable[..., NestedWaiter],
@@ -98,7 +98,7 @@ def test_a_bell_wakes_its_hub(
 
 
 @pytest.mark.parametrize("something", [False, True])
-def test_who_spins_sleeps_only_if_nothing_came(
+def test_spinning_waiter_sleeps_only_if_nothing_came(
     make_waiter: Callable[..., NestedWaiter], descriptors: Callable[[], int], something: bool
 ) -> None:
     waiter = make_waiter(0.001)

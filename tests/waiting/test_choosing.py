@@ -55,7 +55,7 @@ def test_argument_comes_before_the_environment_and_nested_is_the_rule(
     assert waiter.needs_interest == (expected == "flat")
 
 
-def test_unknown_waiter_is_told(choose: Callable[..., Waiter], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_waiter_raises(choose: Callable[..., Waiter], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"^waiter: 'deep': expected 'nested' or 'flat'$"):
         choose("deep")
     monkeypatch.setenv("POLLBROKER_WAITER", "shallow")

@@ -13,7 +13,7 @@ from tests.support.types import Connect, Socket
 from tests.support.wires import Wire, named, names_of
 
 
-def test_flat_waiter_watches_for_what_it_is_told(context: zmq.Context[Socket], connect: Connect) -> None:
+def test_flat_waiter_watches_for_the_events_it_was_asked_for(context: zmq.Context[Socket], connect: Connect) -> None:
     poller = CountedPoller()
     waiter = FlatWaiter(poller, 0.0)
     socket = context.socket(zmq.PUSH)
@@ -42,7 +42,7 @@ def test_flat_waiter_watches_for_what_it_is_told(context: zmq.Context[Socket], c
     assert poller.registered == {}
 
 
-def test_flat_waiter_tells_the_owners_of_closed_sockets_only(
+def test_flat_waiter_calls_the_owners_of_closed_sockets_only(
     context: zmq.Context[Socket], wires: Callable[[], Wire]
 ) -> None:
     poller = CountedPoller()
@@ -69,7 +69,7 @@ class FailingPoller(CountedPoller):
 
 
 @pytest.mark.parametrize("spin_s", [0.0, 0.001])
-def test_all_look_when_the_poller_fails(wires: Callable[[], Wire], spin_s: float) -> None:
+def test_all_owners_are_called_when_the_poller_fails(wires: Callable[[], Wire], spin_s: float) -> None:
     waiter = FlatWaiter(FailingPoller(), spin_s)
     for name in ("one", "other"):
         waiter.add(wires().number, named(name))

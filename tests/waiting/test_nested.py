@@ -45,7 +45,7 @@ def test_readable_descriptors_are_reported_until_they_are_removed(
 
 # The native collector has room for 256 events of one turn; the kernel tells the others first in the next.
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 1000])
-def test_more_descriptors_at_once_than_there_is_room_for_are_all_told(
+def test_more_descriptors_than_one_read_has_room_for_are_all_reported(
     implementation: Implementation, count: int
 ) -> None:
     waiter = NestedWaiter(zmq.Poller(), implementation, 0.0)
@@ -66,7 +66,7 @@ def test_more_descriptors_at_once_than_there_is_room_for_are_all_told(
 
 
 # As long as another process, or another number, holds the file open, the kernel goes on telling of it.
-def test_closed_descriptor_that_is_open_elsewhere_is_not_told_of(
+def test_closed_descriptor_that_is_open_elsewhere_is_not_reported(
     implementation: Implementation, wires: Callable[[], Wire]
 ) -> None:
     waiter, wire = NestedWaiter(zmq.Poller(), implementation, 0.0), wires()
@@ -80,7 +80,7 @@ def test_closed_descriptor_that_is_open_elsewhere_is_not_told_of(
     waiter.close()
 
 
-def test_what_comes_while_the_waiter_spins_is_told_without_sleep(
+def test_input_that_comes_while_the_waiter_spins_is_reported_without_sleep(
     nested: Callable[..., NestedWaiter], wires: Callable[[], Wire]
 ) -> None:
     poller = CountedPoller()
@@ -116,7 +116,7 @@ def test_closed_descriptor_may_be_removed(nested: Callable[..., NestedWaiter], w
 
 
 # A socket that is closed behind the waiter's back, and whose descriptor's number another is given.
-def test_owner_of_a_number_that_was_given_out_again_is_told(
+def test_owner_of_a_descriptor_number_that_was_given_out_again_is_called(
     nested: Callable[..., NestedWaiter], context: zmq.Context[Socket], connect: Connect, wires: Callable[[], Wire]
 ) -> None:
     waiter, wire = nested(), wires()

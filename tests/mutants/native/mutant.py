@@ -1,0 +1,21 @@
+"""What a mutant of the native code is, and the files that they change."""
+
+from typing import Final, NamedTuple
+
+
+class Mutant(NamedTuple):
+    """A source file with some of its lines replaced."""
+
+    claim: str
+    """What it does wrong."""
+    path: str
+    """The file, below `pollbroker/`."""
+    edits: tuple[tuple[str, str], ...]
+    """Lines (or parts of them) that stand in it once, and what stands in their place."""
+
+
+NATIVE: Final = "pump/native.pyx"
+RECEIVING: Final = "pump/receiving.pxi"
+SENDING: Final = "pump/sending.pxi"
+HUB: Final = "pump/hub.pxi"
+COLLECTOR: Final = "pump/collector.pxi"
