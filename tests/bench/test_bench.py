@@ -43,8 +43,8 @@ from bench.results import (
 )
 from bench.run import Asked, ask, judge, judge_overall, plan_run
 from bench.work import Assignment, Work
+from tests.support.bench import PLAN
 
-PLAN = Plan(rounds=2, warm_up_s=0.1, window_s=0.2)
 ORIGIN = Origin("2030-01-01T00:00:00+00:00", {"processor": "A processor", "cores": 2}, {"libzmq": "4"})
 FASTER = Goal("rate_per_s", NATIVE.name, PROXY.name, 1.5, at_least=True)
 

@@ -15,11 +15,11 @@ from bench.question import Case, Cell, Goal, Plan, Question, Sample
 from bench.questions.table import QUESTIONS
 from bench.results import CaseResult, CellResult, Origin, QuestionResult, Results, Verdict, read_results, write_results
 from bench.work import Work
+from tests.support.bench import PLAN
 from tests.support.tree import TREE
 
 OLD = Origin("2030-01-02T00:00:00+00:00", {"processor": "Old", "cores": 2, "load_average_1min": 0.5}, {})
 NEW = Origin("2031-01-02T00:00:00+00:00", {"processor": "New", "cores": 4}, {"pollbroker": "1 (abc)"})
-PLAN = Plan(rounds=2, warm_up_s=0.1, window_s=0.2)
 
 
 def cell(label: str, rates: list[float], costs: list[float], error: str | None = None) -> CellResult:

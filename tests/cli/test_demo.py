@@ -83,7 +83,7 @@ def test_the_demo_exits_with_1_if_a_broker_spoils_its_messages(
 
 
 def has_ended(group: int) -> bool:
-    """Whether no process of a group is left."""
+    """Return True if no process of a group is left."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

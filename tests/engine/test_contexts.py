@@ -136,7 +136,7 @@ def test_the_end_of_its_own_context_ends_run(make_engine: MakeEngine, implementa
 
 
 def ended_in_time(call: Callable[[], object]) -> bool:
-    """Whether a call in a thread of its own returns before the deadline."""
+    """Return True if a call in a thread of its own returns before the deadline."""
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(DEADLINE_S)

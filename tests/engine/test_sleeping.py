@@ -115,7 +115,7 @@ def test_a_spinning_engine_relays_and_falls_asleep(make_engine: MakeEngine, conn
     cpu_s = [time.process_time()]
 
     def fell_asleep() -> bool:
-        """Whether a hundred looks, which take 100 ms or more, cost less than half a core."""
+        """Return True if a hundred looks, which take 100 ms or more, cost less than half a core."""
         cpu_s.append(time.process_time())
         return len(cpu_s) > 100 and cpu_s[-1] - cpu_s[-100] < 0.05
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pollbroker import DEVICES, Device, Engine, FlowStatistics, Route
+from tests.support.accounts import balanced
 from tests.support.types import Socket
 
 COMBINATIONS = [(pump, waiter) for pump in ("native", "python") for waiter in ("nested", "flat")]
@@ -47,10 +48,6 @@ actions = st.lists(
 )
 
 fresh = itertools.count()
-
-
-def balanced(flow: FlowStatistics) -> bool:
-    return flow.received + flow.added == flow.sent + flow.held + flow.dropped
 
 
 class Stage:

@@ -72,7 +72,7 @@ class Faults:
 
     @property
     def all_met(self) -> bool:
-        """Whether everything that was planned has happened: else the test shows nothing."""
+        """Return True if everything that was planned has happened. If not, the test shows nothing."""
         return not any(self._planned.values()) and not any(self._actions.values())
 
 

@@ -13,10 +13,8 @@ from pollbroker.pump.sending import DROPPED, REFUSED, SENT
 from tests.native.faults import HUGE, Twin
 from tests.support.accounts import balanced
 from tests.support.deadline import DEADLINE_MS, wait_until
-from tests.support.pipes import Pipe, take_all
+from tests.support.pipes import MANY, Pipe, take_all
 from tests.support.types import Connect, Socket
-
-MANY = 1 << 40
 
 LONG = b"x" * 100
 """libzmq keeps what is longer than 33 bytes in memory of its own: what is not closed is lost."""

@@ -10,11 +10,9 @@ import zmq
 from pollbroker.pump import EMPTY, HandlerPump, Implementation
 from pollbroker.pump.contract import MAXFRAMES
 from tests.support.accounts import balanced
-from tests.support.pipes import take_all
+from tests.support.pipes import MANY, take_all
 from tests.support.pumps import Line
 from tests.support.types import Socket
-
-MANY = 1 << 40
 
 
 class Asked:

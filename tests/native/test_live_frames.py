@@ -19,10 +19,8 @@ import zmq
 from pollbroker.pump import EMPTY, FULL, HandlerPump, Implementation, choose_implementation
 from pollbroker.pump.contract import MAXFRAMES
 from tests.support.deadline import wait_until
-from tests.support.pipes import Pipe
+from tests.support.pipes import MANY, Pipe
 from tests.support.types import Socket
-
-MANY = 1 << 40
 
 
 class Lent:

@@ -1,8 +1,6 @@
 """Socket options by name: what is set, and what is refused before or by libzmq."""
 
 import re
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -15,6 +13,7 @@ from pollbroker.broker import working_broker
 from pollbroker.errors import ConfigError
 from pollbroker.options import _BYTES, _LONG, RANGES, parse_options, set_options
 from tests.support.deadline import wait_until
+from tests.support.processes import run_apart
 from tests.support.types import Connect, Socket
 
 PLACE = "brokers.orders.frontend"
@@ -257,12 +256,9 @@ def test_options_that_are_no_mapping_are_refused(engine: Engine, options: Any) -
     assert not engine.brokers
 
 
-def run_apart(script: str) -> None:
+def live_through(script: str) -> None:
     """Run a script in a process of its own: what makes libzmq abort would end the whole test run."""
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (run.returncode, run.stdout[-6:]) == (0, "lived\n"), run.stdout + run.stderr
+    assert run_apart(script).endswith("lived\n")
 
 
 @pytest.mark.parametrize(
@@ -307,12 +303,12 @@ with Engine() as engine, zmq.Context() as context:
                     assert broker is odd
 print("lived")
 """
-    run_apart(script)
+    live_through(script)
 
 
 # Such a server aborts the process when its first client comes.
 def test_plain_server_that_enforces_no_domain_is_refused_or_lives() -> None:
-    run_apart("""
+    live_through("""
 import zmq
 from pollbroker import Engine, STREAMER, PollbrokerError
 with Engine() as engine, zmq.Context() as context:

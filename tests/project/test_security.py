@@ -12,10 +12,10 @@ from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils.monitor import recv_monitor_message
 
 from pollbroker import Engine
+from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_MS
 from tests.support.types import Connect, Socket
 
-ANY_PORT: Final = "tcp://127.0.0.1:*"
 SERVER_PUBLIC, SERVER_SECRET = zmq.curve_keypair()
 STRANGER_PUBLIC, STRANGER_SECRET = zmq.curve_keypair()
 

@@ -10,4 +10,5 @@ def balanced(flow: FlowStatistics | Counters) -> bool:
 
 
 def flow_of(engine: Engine, name: str, source: str = "frontend") -> FlowStatistics:
+    """What a flow of a broker says, now."""
     return engine.statistics().brokers[name].flows[source]

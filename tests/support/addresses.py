@@ -7,6 +7,7 @@ import zmq
 from tests.support.types import Socket
 
 ANY_PORT = "tcp://127.0.0.1:*"
+"""A free port of this machine, which libzmq chooses."""
 
 
 def endpoint(port: Any) -> str:
@@ -17,13 +18,13 @@ def endpoint(port: Any) -> str:
 
 
 def address_of(socket: Socket) -> str:
+    """Where a socket is bound, or connected, last."""
     address = socket.get(zmq.LAST_ENDPOINT)
     assert isinstance(address, bytes)
     return address.rstrip(b"\0").decode()
 
 
 def bind(socket: Socket) -> str:
+    """Bind a socket, and return its address."""
     socket.bind(ANY_PORT)
-    endpoint = socket.last_endpoint
-    assert isinstance(endpoint, bytes)
-    return endpoint.decode()
+    return address_of(socket)

@@ -9,6 +9,9 @@ from pollbroker import Engine
 from tests.support.addresses import ANY_PORT
 from tests.support.types import Connect, Socket
 
+STEERING = (b"PAUSE", b"RESUME", b"TERMINATE")
+COMMANDS = (*STEERING, b"STATISTICS", b"LIST", b"STATS")
+
 Ask = Callable[..., list[bytes]]
 
 
@@ -40,10 +43,6 @@ def text_of(refusal: list[bytes] | None) -> str:
 
 
 def numbers(reply: list[bytes]) -> list[int]:
+    """The eight numbers of a reply to STATISTICS."""
     assert [len(frame) for frame in reply] == [8] * 8
     return [struct.unpack("=Q", frame)[0] for frame in reply]
-
-
-STEERING = (b"PAUSE", b"RESUME", b"TERMINATE")
-
-COMMANDS = (*STEERING, b"STATISTICS", b"LIST", b"STATS")

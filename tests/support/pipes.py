@@ -8,6 +8,7 @@ from pollbroker.pump import Implementation
 from tests.support.types import Socket
 
 MANY = 1 << 40
+"""A limit of messages, or bytes, that no test reaches."""
 
 
 class Pipe:
@@ -82,6 +83,7 @@ class Refusing(Stand):
 
 
 def take_all(socket: Socket) -> list[list[bytes]]:
+    """Receive all messages that are there now."""
     taken = []
     while socket.poll(0):
         taken.append(socket.recv_multipart())

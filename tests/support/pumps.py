@@ -9,8 +9,11 @@ import zmq
 from pollbroker.pump import MAXFRAMES, HandlerPump, Implementation, Pump, choose_implementation
 from tests.support.types import Socket
 
+PYTHON = choose_implementation("python")
+
 
 def identity(frames: list[bytes]) -> list[bytes]:
+    """A handler that changes nothing."""
     return frames
 
 
@@ -24,6 +27,7 @@ def make_handler_pump(
     drop_slow_peer: bool = True,
     maxframes: int = MAXFRAMES,
 ) -> Pump:
+    """The pump of a route with a handler, which is made as the others are."""
     sender = implementation.make_sender(sink, capture, prefix, drop_slow_peer)
     return HandlerPump(implementation.make_receiver(source, maxframes), identity, sender)
 
@@ -34,8 +38,7 @@ MAKERS: dict[str, Callable[..., Pump]] = {
     "native handler": partial(make_handler_pump, choose_implementation("native")),
     "python handler": partial(make_handler_pump, choose_implementation("python")),
 }
-
-PYTHON = choose_implementation("python")
+"""Each pump by its name; the one of a handler route keeps the same contract."""
 
 
 class Line:
@@ -91,4 +94,5 @@ class Line:
 
 
 def router_line(lines: Callable[..., Line], **options: Any) -> Line:
+    """A line whose sink is a ROUTER, which says what it cannot deliver."""
     return lines(sink_type=zmq.ROUTER, consumer_type=zmq.DEALER, **options)

@@ -77,6 +77,7 @@ def lent(connect: Connect) -> tuple[Socket, Socket, Socket]:
 
 
 def streamer_with(handler: Callable[[list[bytes]], Any]) -> Device:
+    """A streamer whose messages go through a handler."""
     return replace(STREAMER, name="handled", routes=[Route("frontend", "backend", via=handler)])
 
 

@@ -19,14 +19,14 @@ def running(call: Callable[[], object]) -> Iterator[threading.Thread]:
     assert not thread.is_alive()
 
 
-def in_thread(call: Callable[[], object]) -> "Future[object]":
+def in_thread(call: Callable[[], Any]) -> "Future[Any]":
     """What a call in a thread of its own returns or raises."""
-    future: Future[object] = Future()
+    future: Future[Any] = Future()
 
     def run() -> None:
         try:
             future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - it is raised in the test
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
@@ -41,17 +41,9 @@ class Threads:
         return self
 
     def submit(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> "Future[Any]":
-        future: Future[Any] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(call(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
-                future.set_exception(error)
-
-        self._futures.append(future)
-        threading.Thread(target=run, daemon=True).start()
-        return future
+        """Begin a call, and return the future of its result."""
+        self._futures.append(in_thread(lambda: call(*args, **kwargs)))
+        return self._futures[-1]
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is None:

@@ -17,6 +17,7 @@ def turn_until_idle(engine: Engine) -> int:
 
 
 def rest(engine: Engine) -> None:
+    """Make turns until there is nothing to do, or the deadline is over."""
     wait_until(lambda: not engine.step())
 
 
@@ -39,6 +40,7 @@ def within_a_turn(engine: Engine, call: Callable[[], Any]) -> Any:
 
 
 def can_step(engine: Engine) -> bool:
+    """Make a turn; return False if somebody else runs the engine."""
     try:
         engine.step()
     except EngineError:

@@ -32,4 +32,5 @@ def names_of(wakes: list[Any]) -> list[Any]:
 
 
 def named(name: str) -> Any:
+    """A wake that gives this name."""
     return lambda: name
