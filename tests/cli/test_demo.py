@@ -20,6 +20,7 @@ from tests.support.commands import dispositions
 from tests.support.deadline import DEADLINE_S, wait_until
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pump", ["native", "python"])
 def test_the_demo_moves_everything_and_exits_with_0(pump: str) -> None:
     done = subprocess.run(
@@ -64,6 +65,7 @@ def spoil(device: Device, handler: Handler) -> Device:
     return replace(device, routes=tuple(routes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "handler", "verdict"),
     [
@@ -129,6 +131,7 @@ def test_a_demo_in_which_nothing_was_sent_exits_with_1(monkeypatch: pytest.Monke
     ]
 
 
+@pytest.mark.slow
 def test_a_demo_whose_output_is_cut_off_ends_in_silence_and_so_do_its_peers() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "pollbroker", "demo", "--seconds", "1000"],

@@ -46,6 +46,7 @@ def fuzz() -> Iterator["subprocess.Popen[bytes]"]:
         process.communicate(timeout=DEADLINE_S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to_all", [True, False], ids=["to all", "to it alone"])
 @pytest.mark.parametrize("ending", ENDING_SIGNALS)
 def test_signal_ends_fuzz_and_its_processes(
@@ -61,12 +62,14 @@ def test_signal_ends_fuzz_and_its_processes(
     wait_until(lambda: not living(fuzz.pid))
 
 
+@pytest.mark.slow
 def test_processes_of_a_killed_fuzz_end_too(fuzz: "subprocess.Popen[bytes]") -> None:
     wait_until(lambda: len(workers(fuzz.pid)) == 2)
     fuzz.kill()
     wait_until(lambda: not workers(fuzz.pid))
 
 
+@pytest.mark.slow
 def test_closing_the_iterator_ends_its_processes() -> None:
     began_s = time.monotonic()
     with closing(fuzzing.fuzz(jobs=1)) as rounds:

@@ -114,6 +114,7 @@ def test_code_that_is_not_run_says_why() -> None:
     assert [(name, reason) for name, reason in reasons if not re.fullmatch(r' ".+" ', reason)] == []
 
 
+@pytest.mark.slow
 def test_commands_of_the_steering_page_do_what_it_says(tmp_path: Path) -> None:
     (script,) = code_blocks(DOCS / "howto/steer.md", "sh")
     first, *others = script.splitlines()

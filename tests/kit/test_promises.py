@@ -44,6 +44,7 @@ def test_columns_agree(first: int) -> None:
         check_columns(scenario_of_seed(seed), tuple(COLUMNS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["python", "native"])
 @given(scenario=scenarios())
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -105,6 +106,7 @@ def test_every_column_serves_every_device(device: Device) -> None:
     check_device(device, examples=10, steps=30)
 
 
+@pytest.mark.slow
 def test_a_promise_of_ones_own_is_looked_at() -> None:
     def nothing_is_received(trace: Trace) -> None:
         if any(event.statistics.received for _, event in trace.of(Counted)):

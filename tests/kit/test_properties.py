@@ -141,6 +141,7 @@ def send(socket: Socket, message: list[bytes]) -> bool:
 # Nothing is lost, doubled, split, changed, or crossed between brokers, unless it was in the queue of a consumer that
 # left, or held by a broker that was removed; order is kept from each producer to each consumer; a paused broker moves
 # nothing; the account balances at every moment; the capture is what was sent, less its counted drops.
+@pytest.mark.slow
 @everywhere
 @given(
     schedule=actions,
@@ -282,6 +283,7 @@ queue_actions = st.lists(
 
 # A reply reaches its requester, unchanged and once, and nobody else; what does not arrive is counted by name, or was
 # the reply to a client that has left; each direction's account balances at every moment.
+@pytest.mark.slow
 @everywhere
 @given(
     schedule=queue_actions,
@@ -384,6 +386,7 @@ def test_queues_bring_replies_to_their_requesters(
 
 
 # One burst each: however much is queued elsewhere, a broker with a message has moved it after its next turn.
+@pytest.mark.slow
 @everywhere
 @given(backlog=st.lists(st.integers(0, 60), min_size=2, max_size=6), burst=st.integers(1, 7))
 @thorough
@@ -422,6 +425,7 @@ def test_no_broker_waits_longer_than_a_burst_of_each(pump: str, waiter: str, bac
 
 
 # A handler sees each message once and whole, and what it makes of it is all that is sent, in that order.
+@pytest.mark.slow
 @everywhere
 @given(
     plan=st.lists(st.one_of(st.just("raise"), st.just("nonsense"), st.integers(0, 4)), max_size=20),

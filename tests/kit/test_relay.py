@@ -103,6 +103,7 @@ def test_doubled_messages_are_noticed() -> None:
     assert broken(toy(lambda _, message: [message, message])) == "no duplicate"
 
 
+@pytest.mark.slow
 def test_messages_that_overtake_are_noticed() -> None:
     held: list[list[bytes]] = []
 
@@ -141,6 +142,7 @@ def test_relay_that_ends_when_a_client_has_left_is_noticed() -> None:
     assert broken(toy(lambda _, message: [message]), "queue", "peer leaves") == "survives"
 
 
+@pytest.mark.slow
 def test_relay_that_does_not_sleep_is_noticed() -> None:
     def relay(frontend: Socket, backend: Socket) -> None:
         while True:
@@ -170,6 +172,7 @@ def test_waiting_for_a_core_is_neither_spinning_nor_sleep(
     assert found == verdict
 
 
+@pytest.mark.slow
 def test_relay_that_does_not_end_is_noticed(released: threading.Event) -> None:
     def relay(frontend: Socket, backend: Socket) -> None:
         try:
@@ -190,6 +193,7 @@ def test_relay_that_ends_in_an_error_of_its_own_is_noticed() -> None:
     assert broken(relay) == "ends with its context"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["queue", "forwarder", "streamer"])
 def test_relay_that_blocks_is_noticed(released: threading.Event, device: str) -> None:
     def change(number: int, message: list[bytes]) -> list[list[bytes]]:
@@ -204,6 +208,7 @@ def test_relay_that_blocks_is_noticed(released: threading.Event, device: str) ->
     assert broken(stopped, device, "plain traffic") == "does not block for ever"
 
 
+@pytest.mark.slow
 def test_relay_that_waits_for_one_client_is_noticed() -> None:
     assert broken(toy(lambda _, message: [message]), "queue", "stalled client") == "progress"
 
@@ -221,6 +226,7 @@ def aborts(frontend: Socket, backend: Socket) -> None:
     os.abort()
 
 
+@pytest.mark.slow
 def test_relay_that_hangs_its_process_is_reported_by_the_deadline() -> None:
     verdicts = examine_relay("tests.kit.test_relay:holds_the_gil", situations=["plain traffic"], process_deadline_s=2)
     assert verdicts == {"plain traffic": "hung: its process was killed after 2 s"}
@@ -231,6 +237,7 @@ def test_relay_that_aborts_its_process_is_reported() -> None:
     assert verdicts["plain traffic"].startswith("died (SIGABRT)")
 
 
+@pytest.mark.slow
 def test_verdicts_of_a_process_are_those_of_the_invariants() -> None:
     chosen = ["slow consumer", "stalled direction"]
     verdicts = examine_relay("tests.support.relays:poller_loop", situations=chosen, deadline_s=SOON_S)
@@ -248,6 +255,7 @@ def test_zmq_proxy_keeps_promises_in_these_situations(situation: str) -> None:
         check_relay(relays.zmq_proxy, device, situations=[situation], deadline_s=DEADLINE_MS / 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("relay", "situation", "invariant"),
     [

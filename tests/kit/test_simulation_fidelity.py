@@ -258,6 +258,7 @@ bodies = st.sampled_from([b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h"])
 
 
 # PUSH and PULL agree with libzmq, whoever binds, comes and leaves.
+@pytest.mark.slow
 @check
 @given(scenario([0, 0, 1, 1], bodies))
 def test_push_and_pull_agree(drawn: tuple[list[Operation], list[Operation]]) -> None:
@@ -281,6 +282,7 @@ def routing_options() -> st.SearchStrategy[list[Operation]]:
 
 
 # ROUTER and DEALER agree with libzmq: names, mandatory routing, handover.
+@pytest.mark.slow
 @check
 @given(routing_options(), scenario([None] * 4, st.one_of(bodies, names, names)))
 def test_router_and_dealer_agree(options: list[Operation], drawn: tuple[list[Operation], list[Operation]]) -> None:
@@ -288,6 +290,7 @@ def test_router_and_dealer_agree(options: list[Operation], drawn: tuple[list[Ope
 
 
 # PAIRs agree with libzmq, also when there is a third one.
+@pytest.mark.slow
 @check
 @given(scenario([None] * 3, bodies))
 def test_pairs_agree(drawn: tuple[list[Operation], list[Operation]]) -> None:
@@ -322,6 +325,7 @@ def publishing_options() -> st.SearchStrategy[list[Operation]]:
 
 
 # PUB, XPUB, SUB and XSUB agree with libzmq: subscriptions, full subscribers, XPUB_NODROP.
+@pytest.mark.slow
 @check
 @given(
     publishing_options(),
@@ -340,6 +344,7 @@ def test_publishers_and_subscribers_agree(
 
 
 # REQ and REP agree with libzmq, among themselves and with ROUTER and DEALER.
+@pytest.mark.slow
 @check
 @given(scenario([0, 0, 1, 1, 0, 1], st.one_of(st.just(b""), bodies, st.sampled_from([0, 1, 2]))))
 def test_requests_and_replies_agree(drawn: tuple[list[Operation], list[Operation]]) -> None:

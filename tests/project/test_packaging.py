@@ -128,12 +128,14 @@ def test_wheel_of_a_free_threaded_python_is_pure(tree: Path) -> None:
     assert files_of(wheel) == python_files()
 
 
+@pytest.mark.slow
 def test_wheel_without_a_compiler_is_pure(tree: Path) -> None:
     wheel = build(tree, "build_wheel", environment={"CC": "false"})
     assert tags_of(wheel) == ["py3-none-any"]
     assert files_of(wheel) == python_files()
 
 
+@pytest.mark.slow
 def test_wheel_with_a_compiler_serves_every_cpython_from_3_11_on(tree: Path) -> None:
     wheel = build(tree, "build_wheel", environment={"CFLAGS": "-O0"})  # what is asked here is not how fast it is
     assert all(tag.startswith("cp311-abi3-") for tag in tags_of(wheel))
