@@ -48,7 +48,8 @@ def main(messages: int = 100) -> None:
                 exchange(sender, receiver, b"message %d" % number)
 
         for name, broker_statistics in engine.statistics().brokers.items():
-            moved = (f"{flow.source} to {flow.sink} {flow.sent}" for flow in broker_statistics.flows.values())
+            flows = broker_statistics.flows.values()
+            moved = (f"{flow.source} to {', '.join(flow.sinks)} {flow.sent}" for flow in flows)
             print(f"{name}: {', '.join(moved)}")
         for pair in pairs:
             for socket in pair:

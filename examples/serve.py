@@ -22,7 +22,7 @@ def main(device: str, frontend: str, backend: str) -> None:
             print(f"{broker.name} {port.name}: {' '.join(port.endpoints)}", flush=True)
         engine.run()  # in this thread, until stop()
         for flow in engine.statistics().brokers[device].flows.values():
-            print(f"{flow.source} to {flow.sink}: {flow.sent} messages")
+            print(f"{flow.source} to {', '.join(flow.sinks)}: {flow.sent} messages")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ with Engine() as engine:
 """
 
 from pollbroker.broker import Broker, Port
-from pollbroker.device import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER, Device, Options, Route
+from pollbroker.device import Device, Options, Route
 from pollbroker.endpoint import Endpoints
 from pollbroker.engine import Engine
 from pollbroker.errors import (
@@ -18,11 +18,12 @@ from pollbroker.errors import (
     EngineError,
     PollbrokerError,
 )
-from pollbroker.pump import Handler, Message
-from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics
+from pollbroker.pump import Handler, Message, To
+from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
+from pollbroker.states import BrokerState
+from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics, PortStatistics
 from pollbroker.timers import Handle
 from pollbroker.version import __version__
-from pollbroker.working import BrokerState
 
 __all__ = [
     "DEVICES",
@@ -50,6 +51,8 @@ __all__ = [
     "Options",
     "PollbrokerError",
     "Port",
+    "PortStatistics",
     "Route",
+    "To",
     "__version__",
 ]

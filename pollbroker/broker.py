@@ -14,8 +14,9 @@ import zmq
 from pollbroker.device import Device
 from pollbroker.errors import DeviceError, EngineError
 from pollbroker.frozen import FrozenDict
+from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics
-from pollbroker.working import BrokerState, WorkingBroker
+from pollbroker.working import WorkingBroker
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Port:
     """One socket of a broker, as others see it."""
 
     name: str
-    """`frontend`, `backend` or `capture`."""
+    """As the device calls it, such as `frontend`; or `capture`."""
     type: zmq.SocketType
     endpoints: tuple[str, ...]
     """The real addresses: what was bound, wildcards resolved, and what was connected. A registered socket's are not
@@ -93,17 +94,17 @@ class Broker:
 
     @property
     def ports(self) -> Mapping[str, Port]:
-        """Its sockets by name: `frontend`, `backend` and `capture`, as far as it has them."""
+        """Its sockets by name: those of the device, and `capture` if it has one."""
         return FrozenDict({port.name: Port(port.name, port.type, port.endpoints) for port in self._working.ports})
 
     @property
     def frontend(self) -> Port:
-        """The port of that name."""
+        """The port of that name. Raises `DeviceError` if the device has none."""
         return self._port("frontend")
 
     @property
     def backend(self) -> Port:
-        """The port of that name. Raises `DeviceError` if the device has one socket."""
+        """The port of that name. Raises `DeviceError` if the device has none."""
         return self._port("backend")
 
     @property

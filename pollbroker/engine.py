@@ -13,18 +13,19 @@ import zmq
 
 from pollbroker.broker import Broker
 from pollbroker.calls import run_handle
-from pollbroker.device import Device, Options, find_device
+from pollbroker.device import Device, Options
 from pollbroker.endpoint import Endpoints
-from pollbroker.errors import EndpointError, EngineError
+from pollbroker.errors import EndpointError, EngineError, describe_error
 from pollbroker.frozen import FrozenDict
 from pollbroker.loop import Loop
-from pollbroker.opening import ADDRESS_RELEASE_S, check_prefixes, device_between, make_plan, roomy_context
+from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes, device_between, make_plan, parse_prefixes, roomy_context
 from pollbroker.pump import Socket
+from pollbroker.standard_devices import find_device
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
 from pollbroker.table import Table
 from pollbroker.timers import Handle, check_delay
 from pollbroker.waiting import Poller
-from pollbroker.working import WorkingBroker, describe_error
+from pollbroker.working import WorkingBroker
 
 _logger = logging.getLogger("pollbroker")
 
@@ -95,42 +96,47 @@ class Engine(Loop):
         name: str,
         device: Device | str,
         *,
-        frontend: Endpoints,
+        frontend: Endpoints | None = None,
         backend: Endpoints | None = None,
         capture: Endpoints | None = None,
+        options: Mapping[str, Options] | None = None,
         frontend_options: Options | None = None,
         backend_options: Options | None = None,
         capture_options: Options | None = None,
         capture_type: int = zmq.PUB,
-        capture_prefixes: tuple[bytes, bytes] | None = None,
+        capture_prefixes: Prefixes | None = None,
+        **more_ports: Endpoints,
     ) -> Broker:
         """Start a broker on sockets that the engine opens and owns; returns it with its endpoints bound.
 
         Arguments:
             name: unique in this engine.
             device: a `Device`, or its name in `DEVICES`.
-            frontend, backend, capture: endpoints, one or several (a list, or with commas): `@tcp://...` or without a
-                mark is bound, `>tcp://...` connected. `capture` is given a copy of every message that is sent on.
-            frontend_options, backend_options, capture_options: socket options by name, such as `{"sndhwm": 5000}`.
+            frontend, backend, more_ports: endpoints of each port that the device has, by the port's name; one or
+                several (a list, or with commas): `@tcp://...` or without a mark is bound, `>tcp://...` connected.
+            capture: endpoints of a socket that is given a copy of every message that is sent on.
+            options: by port, socket options by name, such as `{"frontend": {"sndhwm": 5000}}`.
+            frontend_options, backend_options, capture_options: the same in short, for these three.
             capture_type: PUB, PUSH, DEALER or PAIR.
-            capture_prefixes: two frames, of which one precedes each captured message: the first where it came from
-                the frontend, the second where from the backend.
+            capture_prefixes: frames, of which one precedes each captured message: by the port that the message came
+                from; or a tuple of two, for the frontend and for the backend.
 
         Raises `DeviceError`, `EndpointError`, `ConfigError`, or `EngineError` (the name is taken, no socket is left).
         """
         found = find_device(device)
-        check_prefixes(name, capture_prefixes)
+        prefixes = parse_prefixes(name, found, capture_prefixes)
+        short = {"frontend": frontend_options, "backend": backend_options, "capture": capture_options}
         plan = make_plan(
             name,
             found,
-            {"frontend": frontend, "backend": backend, "capture": capture},
-            {"frontend": frontend_options, "backend": backend_options, "capture": capture_options},
+            {"frontend": frontend, "backend": backend, **more_ports, "capture": capture},
+            dict(options or {}) | {port: asked for port, asked in short.items() if asked is not None},
             capture_type,
         )
         give_up_s = time.monotonic() + ADDRESS_RELEASE_S
         while True:
             try:
-                working = self._calls.call(self._table.add, name, found, plan, capture_prefixes)
+                working = self._calls.call(self._table.add, name, found, plan, prefixes)
                 self._go_on()
                 return Broker(self, working)
             except EndpointError as error:
@@ -141,33 +147,33 @@ class Engine(Loop):
 
     def register(
         self,
-        frontend: Socket,
+        frontend: Socket | None = None,
         backend: Socket | None = None,
         device: Device | str | None = None,
         *,
         name: str | None = None,
         capture: Socket | None = None,
-        capture_prefixes: tuple[bytes, bytes] | None = None,
+        capture_prefixes: Prefixes | None = None,
+        **more_ports: Socket,
     ) -> Broker:
         """Start a broker on the caller's sockets, which stay the caller's: never closed, no option touched.
 
         Until the broker is removed only the engine may use them. Without a `device` it is what `zmq.proxy` would be
         between these sockets: whatever either can receive goes to the other, if that can send. A device with one socket
-        takes it as `frontend`, with None, or the same socket, as `backend`. Without a `name` the broker is called after
-        its device, with a number. For `capture` and `capture_prefixes` see `add`.
+        takes it as `frontend`, with None, or the same socket, as `backend`. A device with other ports takes their
+        sockets by the ports' names. Without a `name` the broker is called after its device, with a number. For
+        `capture` and `capture_prefixes` see `add`.
 
         Raises `DeviceError` (a socket of the wrong type, or two between which nothing can pass) or `EngineError` (the
         name is taken, a socket is closed or registered already).
         """
-        if device is None:
-            backend = None if backend is frontend else backend
-            found = device_between(name, frontend, backend)
-        else:
-            found = find_device(device)
-            backend = None if backend is frontend and found.backend is None else backend
-        check_prefixes(name, capture_prefixes)
-        sockets = {"frontend": frontend, "backend": backend, "capture": capture}
-        working = self._calls.call(self._table.register, name, found, sockets, capture_prefixes)
+        sockets = {"frontend": frontend, "backend": backend, **more_ports, "capture": capture}
+        found = None if device is None else find_device(device)
+        if backend is frontend and (found is None or "backend" not in found.ports):
+            sockets["backend"] = None
+        found = found or device_between(name, sockets)
+        prefixes = parse_prefixes(name, found, capture_prefixes)
+        working = self._calls.call(self._table.register, name, found, sockets, prefixes)
         self._go_on()
         return Broker(self, working)
 

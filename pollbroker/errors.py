@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
+import zmq
+
 _LONGEST_WORD: Final = 60
 _MOST_COMPARED: Final = 200
 """What a peer sends may be of any length, and an engine may have any number of brokers: within these limits comparing
@@ -48,3 +50,10 @@ class ControlError(PollbrokerError):
 
 class EngineError(PollbrokerError):
     """The engine cannot do this now: it is closed, was forked, runs already, or does not know the broker's name."""
+
+
+def describe_error(error: BaseException) -> str:
+    """The error's own words, behind its type unless it is libzmq's; some errors, such as MemoryError, have none."""
+    if isinstance(error, zmq.ZMQError):
+        return str(error)
+    return ": ".join(filter(None, (type(error).__name__, str(error))))

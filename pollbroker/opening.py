@@ -8,16 +8,17 @@ import resource
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import zmq
 
-from pollbroker.device import CAPTURE_TYPES, Device, PortName, guess_device
+from pollbroker.device import CAPTURE, CAPTURE_TYPES, Device
 from pollbroker.endpoint import Endpoint, Endpoints, parse_endpoints
 from pollbroker.errors import ConfigError, DeviceError, EndpointError, EngineError
 from pollbroker.options import Value, parse_options
 from pollbroker.port import WorkingPort, open_port, socket_type_of
 from pollbroker.pump import Socket
+from pollbroker.standard_devices import guess_device
 
 ADDRESS_RELEASE_S: Final = 5.0
 """How long a closed socket's address may still be in use: libzmq closes its listeners in another thread, which may have
@@ -66,74 +67,89 @@ def make_plan(
     name: str,
     device: Device,
     endpoints: Mapping[str, Endpoints | None],
-    options: Mapping[str, Mapping[str, object] | None],
+    options: Mapping[str, Mapping[str, object]],
     capture_type: int,
 ) -> Plan:
-    """Check what a broker is to be opened with. Both mappings are by port: frontend, backend, capture.
+    """Check what a broker is to be opened with. Both mappings are by port; those of `capture` are among them.
 
     Raises `DeviceError`, `EndpointError` or `ConfigError`.
     """
     if capture_type not in CAPTURE_TYPES:
         _refuse_capture(name, capture_type)
-    plans = []
+    types = {port: several[0] for port, several in device.ports.items()} | {CAPTURE: zmq.SocketType(capture_type)}
     for port, given in endpoints.items():
+        if port not in types and given is not None:
+            raise DeviceError(f"{_no_such_port(name, device, port)}; expected no endpoint for it")
+    for port, asked in options.items():
         where = f"brokers.{name}.{port}"
-        is_capture = port == "capture"
-        types = (zmq.SocketType(capture_type),) if is_capture else device.types_of(_port_name(port))
+        if not isinstance(asked, Mapping):
+            raise ConfigError(f"{where}: {asked!r}: expected a mapping of socket options by name")
+        if port not in types and asked:
+            raise DeviceError(f"{_no_such_port(name, device, port)}; expected no options for it")
+    plans = []
+    for port, socket_type in types.items():
+        where = f"brokers.{name}.{port}"
+        given = endpoints.get(port)
         if given is None:
-            if types and not is_capture:
+            if port != CAPTURE:
                 raise EndpointError(f"{where}: no endpoint is given; the device {device.name} has a {port}")
             continue
-        if not types:
-            raise DeviceError(f"{where}: the device {device.name} has no {port}; expected no endpoint for it")
-        merged: dict[str, object] = {}
-        if not is_capture:
-            merged |= {k.lower(): v for k, v in device.options_of(_port_name(port)).items()}
-        asked = options.get(port)
-        if asked is not None and not isinstance(asked, Mapping):
-            raise ConfigError(f"{where}: {asked!r}: expected a mapping of socket options by name")
-        merged |= {str(k).lower(): v for k, v in (asked or {}).items()}
+        merged = {str(k).lower(): v for k, v in (*device.options_of(port).items(), *options.get(port, {}).items())}
         plans.append(
-            PortPlan(where, port, types[0], parse_endpoints(where, given), tuple(parse_options(where, merged)))
+            PortPlan(where, port, socket_type, parse_endpoints(where, given), tuple(parse_options(where, merged)))
         )
     return Plan(tuple(plans))
 
 
 def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None]) -> dict[str, WorkingPort]:
-    """The ports of a broker whose sockets stay the caller's, by name: frontend, backend, capture.
+    """The ports of a broker whose sockets stay the caller's, by name; that of `capture` is among them.
 
     Raises `DeviceError` for a socket of a type that cannot stand there, and `EngineError` for one that is closed.
     """
     ports: dict[str, WorkingPort] = {}
-    for port, socket in sockets.items():
+    for port in (*device.ports, *(port for port in sockets if port not in device.ports)):
         where = f"brokers.{name}.{port}"
+        socket = sockets.get(port)
         if socket is None:
-            if port != "capture" and device.types_of(_port_name(port)):
+            if port in device.ports:
                 raise DeviceError(f"{where}: no socket is given; the device {device.name} has a {port}")
             continue
+        if port != CAPTURE and port not in device.ports:
+            raise DeviceError(f"{_no_such_port(name, device, port)}; expected no socket for it")
         _check_socket(where, socket)
-        if port == "capture":
+        if port == CAPTURE:
             if socket_type_of(socket) not in CAPTURE_TYPES:
                 _refuse_capture(name, socket_type_of(socket))
-        elif not device.types_of(_port_name(port)):
-            raise DeviceError(f"{where}: the device {device.name} has no {port}; expected no socket for it")
         else:
-            device.check_socket_type(_port_name(port), socket_type_of(socket))
+            device.check_socket_type(port, socket_type_of(socket))
         ports[port] = WorkingPort(port, socket, owned=False)
     return ports
 
 
-def device_between(name: str | None, frontend: Socket, backend: Socket | None) -> Device:
-    """The device that goes with the types of two sockets, as for `zmq.proxy`; see `guess_device`.
+def _no_such_port(name: str | None, device: Device, port: str) -> str:
+    """The beginning of an error about a port that the device has not."""
+    hint = f"; its ports are: {', '.join(device.ports)}"
+    if port.endswith("_options"):
+        hint += f" (socket options of a port are given as options={{{port.removesuffix('_options')!r}: ...}})"
+    return f"brokers.{name}.{port}: the device {device.name} has no {port}{hint}"
+
+
+def device_between(name: str | None, sockets: Mapping[str, Socket | None]) -> Device:
+    """The device that goes with the types of one or two sockets, as for `zmq.proxy`; see `guess_device`.
 
     Raises `DeviceError`, or `EngineError` for a socket that is closed.
     """
     types = []
-    for port, socket in (("frontend", frontend), ("backend", backend)):
-        if socket is not None:
-            _check_socket(f"brokers.{name}.{port}", socket)
-            types.append(socket_type_of(socket))
-    return guess_device(name, types[0], types[1] if len(types) > 1 else None)
+    for port, socket in sockets.items():
+        if socket is None or port == CAPTURE:
+            continue
+        if port not in ("frontend", "backend"):
+            raise DeviceError(f"brokers.{name}.{port}: no device is given that has a {port}; expected one")
+        _check_socket(f"brokers.{name}.{port}", socket)
+        types.append(socket_type_of(socket))
+    if sockets.get("frontend") is None:
+        raise DeviceError(f"brokers.{name}.frontend: no socket is given; expected one")
+    return guess_device(name, types)
 
 
 def _check_socket(where: str, socket: Socket) -> None:
@@ -143,22 +159,35 @@ def _check_socket(where: str, socket: Socket) -> None:
         raise EngineError(f"{where}: the socket is closed; expected an open one")
 
 
-def _port_name(port: str) -> PortName:
-    return "frontend" if port == "frontend" else "backend"
-
-
 def _refuse_capture(name: str, socket_type: object) -> None:
     expected = ", ".join(t.name for t in CAPTURE_TYPES)
     found = f"a {socket_type.name} socket" if isinstance(socket_type, zmq.SocketType) else repr(socket_type)
     raise DeviceError(f"brokers.{name}.capture: {found} cannot capture; expected one of {expected}")
 
 
-def check_prefixes(name: str | None, prefixes: object) -> None:
-    """Raise `DeviceError` unless these can precede captured messages: two frames, or None."""
-    if prefixes is None:
-        return
-    if not isinstance(prefixes, tuple) or len(prefixes) != 2 or not all(isinstance(one, bytes) for one in prefixes):
-        raise DeviceError(f"brokers.{name}.capture: prefixes {prefixes!r}: expected two frames: a tuple of bytes")
+Prefixes: TypeAlias = tuple[bytes, bytes] | Mapping[str, bytes]
+"""A frame for each port by its name; or one for the frontend and one for the backend."""
+
+
+def parse_prefixes(name: str | None, device: Device, prefixes: Prefixes | None) -> Mapping[str, bytes]:
+    """The frames that precede captured messages, by the port that a message came from.
+
+    Raises `DeviceError` if they are none.
+    """
+    where = f"brokers.{name}.capture: prefixes {prefixes!r}"
+    by_port = dict(zip(("frontend", "backend"), prefixes, strict=False)) if isinstance(prefixes, tuple) else prefixes
+    if by_port is None:
+        return {}
+    if isinstance(prefixes, tuple) and len(prefixes) != 2:
+        raise DeviceError(f"{where}: expected two frames: a tuple of bytes")
+    if not isinstance(by_port, Mapping) or not all(isinstance(frame, bytes) for frame in by_port.values()):
+        raise DeviceError(f"{where}: expected two frames: a tuple of bytes, or a mapping of them by port")
+    for port in by_port:
+        if port not in device.ports and not isinstance(prefixes, tuple):
+            raise DeviceError(
+                f"{where}: the device {device.name} has no {port}; its ports are: {', '.join(device.ports)}"
+            )
+    return by_port
 
 
 def roomy_context() -> zmq.Context[Any]:
@@ -191,7 +220,7 @@ class ReleasedAddresses:
         self._released_s = {a: s for a, s in self._released_s.items() if a not in gone}
 
     def explain(self, error: EndpointError) -> bool:
-        """Whether this may pass by itself: an address in use, soon after one of ours was released."""
+        """Return True if a later try may succeed: the address is in use, and one of ours was released a moment ago."""
         cause = error.__cause__
         in_use = isinstance(cause, zmq.ZMQError) and cause.errno == errno.EADDRINUSE
         return in_use and error.address is not None and self._is_recent(error.address)

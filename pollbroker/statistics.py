@@ -9,8 +9,10 @@ of the frames, without framing. All are counted from the start of the broker and
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Final
+
+from pollbroker.frozen import FrozenDict
 
 DROPS: Final = (
     "unroutable",
@@ -33,13 +35,13 @@ class Counters:
     received_frames: int = 0
     received_bytes: int = 0
     sent: int = 0
-    """Messages that the sink accepted, whole."""
+    """Messages that the sinks accepted, whole; one that went to two sinks counts twice."""
     sent_frames: int = 0
     sent_bytes: int = 0
     held: int = 0
-    """Messages (0 or 1) taken from the source that the sink has not accepted yet."""
+    """Messages (at most one for each sink) that a sink has yet to accept."""
     added: int = 0
-    """Messages beyond the first that a handler made of one message."""
+    """Messages beyond the first that were made of one message: by a handler, or since it goes to several sinks."""
     unroutable: int = 0
     """Dropped: a ROUTER sink knows no peer of that routing id, or the message had no frame behind the routing id."""
     slow_peer: int = 0
@@ -54,9 +56,11 @@ class Counters:
     filtered: int = 0
     """Dropped: the handler returned None, or yielded nothing."""
     failed: int = 0
-    """Dropped: the handler raised, or returned what is no message."""
+    """Dropped: the handler raised, or returned what is no message, or a `To` for no sink of the route."""
     captured: int = 0
-    """Copies that the capture socket accepted."""
+    """Copies that the capture socket accepted. There is one for each sink that accepted a message."""
+    captured_frames: int = 0
+    captured_bytes: int = 0
     capture_dropped: int = 0
     """Copies that the capture socket did not accept. The traffic itself is not affected."""
 
@@ -65,13 +69,17 @@ class Counters:
         """Messages dropped by any rule; copies for a capture socket are not among them."""
         return sum(getattr(self, name) for name in DROPS)
 
+    def __add__(self, other: "Counters") -> "Counters":
+        """The sums of two."""
+        return Counters(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(Counters)))
+
 
 @dataclass(frozen=True)
 class FlowStatistics(Counters):
     """One direction of a broker."""
 
     source: str = ""
-    sink: str = ""
+    sinks: tuple[str, ...] = ()
     state: str = ""
     """`ready`, `waiting` (for the source), `stalled` (on the sink), `retrying` (stalled on a sink that gives no
     wake-up), `paused` or `ended`."""
@@ -85,8 +93,30 @@ class FlowStatistics(Counters):
 
 
 @dataclass(frozen=True)
+class PortStatistics:
+    """One port of a broker."""
+
+    type: str
+    """The type of its socket, such as `ROUTER`."""
+    endpoints: tuple[str, ...]
+    """The real addresses; a registered socket's are not known here."""
+    received: int = 0
+    """Messages taken from it."""
+    received_frames: int = 0
+    received_bytes: int = 0
+    sent: int = 0
+    """Messages that it accepted; at the capture port, copies of messages."""
+    sent_frames: int = 0
+    sent_bytes: int = 0
+    dropped: int = 0
+    """Messages that were to be sent to it and were dropped, as the counters of the flow say by name; at the capture
+    port, copies that it did not accept."""
+
+
+@dataclass(frozen=True)
 class BrokerStatistics:
-    """One broker: its state, and each of its directions by the name of the port that it takes from."""
+    """One broker: its state, each of its directions by the name of the port that it takes from, and each of its ports
+    by name, the capture port among them."""
 
     name: str
     device: str
@@ -95,6 +125,7 @@ class BrokerStatistics:
     error: str | None
     """Why it failed, or None."""
     flows: Mapping[str, FlowStatistics]
+    ports: Mapping[str, PortStatistics] = field(default_factory=FrozenDict)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from pollbroker.errors import EngineError
 from pollbroker.opening import RELEASED, Plan, lend_ports
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Implementation, Socket
+from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.timers import check_delay
-from pollbroker.working import FINAL_STATES, BrokerState, LoopAccess, WorkingBroker
+from pollbroker.working import LoopAccess, WorkingBroker
 
 
 class Table:
@@ -60,7 +61,7 @@ class Table:
         """A copy. May be taken from any thread."""
         return dict(self._brokers)
 
-    def add(self, name: str, device: Device, plan: Plan, prefixes: tuple[bytes, bytes] | None) -> WorkingBroker:
+    def add(self, name: str, device: Device, plan: Plan, prefixes: Mapping[str, bytes]) -> WorkingBroker:
         """Open the ports of a plan and start a broker on them."""
         self._check_free(name)
         return self._enter(name, device, plan.open(self._context, self.released), prefixes)
@@ -70,7 +71,7 @@ class Table:
         name: str | None,
         device: Device,
         sockets: Mapping[str, Socket | None],
-        prefixes: tuple[bytes, bytes] | None,
+        prefixes: Mapping[str, bytes],
     ) -> WorkingBroker:
         """Start a broker on sockets of the caller's."""
         if name is None:
@@ -83,14 +84,12 @@ class Table:
         return self._enter(name, device, ports, prefixes)
 
     def _enter(
-        self, name: str, device: Device, ports: Mapping[str, WorkingPort], prefixes: tuple[bytes, bytes] | None
+        self, name: str, device: Device, ports: Mapping[str, WorkingPort], prefixes: Mapping[str, bytes]
     ) -> WorkingBroker:
         broker = WorkingBroker(
             name,
             device,
-            ports["frontend"],
-            ports.get("backend"),
-            ports.get("capture"),
+            ports,
             implementation=self._implementation,
             prefixes=prefixes,
             loop_access=self._loop_access,

@@ -83,9 +83,10 @@ class NestedWaiter:
         self._descriptors: dict[Socket | int, int] = {}
         self._overtaken: list[Wake] = []
         self._spin_s = spin_s
-        self._collector: Collector = self._set
-        if implementation.make_collector is not None and isinstance(self._set, _EpollSet):
-            self._collector = implementation.make_collector(self._set.fileno(), self._wakes)
+        collector: Collector | None = None
+        if isinstance(self._set, _EpollSet):
+            collector = implementation.make_collector(self._set.fileno(), self._wakes)
+        self._collector: Collector = collector or self._set
 
     def add(self, target: Socket | int, wake: Wake) -> None:
         _check_new(target, self._descriptors)

@@ -8,57 +8,29 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import zmq
 
-from pollbroker.device import Device, Route
-from pollbroker.errors import DeviceError
+from pollbroker.accounting import account_for
+from pollbroker.device import CAPTURE, Device
+from pollbroker.errors import DeviceError, describe_error
+from pollbroker.flows import make_hub
 from pollbroker.frozen import FrozenDict
 from pollbroker.port import WorkingPort
-from pollbroker.pump import FLUSHED, PYTHON, RETRY, Flow, FlowState, HandlerPump, Hub, Implementation, Pump
-from pollbroker.statistics import BrokerStatistics, FlowStatistics
+from pollbroker.pump import FLUSHED, RETRY, FlowState, Hub, Implementation
+from pollbroker.retry import Retries
+from pollbroker.states import FINAL_STATES, BrokerState
+from pollbroker.statistics import BrokerStatistics
 from pollbroker.timers import Handle
 
 _logger = logging.getLogger("pollbroker")
 
-RETRY_FIRST_S: Final = 0.0005
-RETRY_MOST_S: Final = 0.02
-"""A sink that refuses although it says POLLOUT (XPUB_NODROP, one slow peer of a mandatory ROUTER) gives no wake-up:
-it is tried again after half a millisecond, then after twice that, up to 20 ms: 50 times a second."""
-
 UNREAD_MOST: Final = 10_000
 """How many unread messages a removal counts at each source: more would keep the other brokers waiting."""
 
-_RETRIES_THAT_DOUBLE: Final = 10
-"""More than it takes to reach the most; after a thousand the power of two is no float any more."""
-
-
 _FUTURES: Final = threading.Lock()
 """A broker's future is made when somebody first asks for it, in whatever thread: a thousand brokers have none."""
-
-
-class BrokerState(StrEnum):
-    RUNNING = "running"
-    PAUSED = "paused"
-    REMOVING = "removing"
-    """Only what it holds is still sent."""
-    REMOVED = "removed"
-    ENDED = "ended"
-    """Its context was terminated: an orderly end."""
-    FAILED = "failed"
-    """See `Broker.error`."""
-
-
-def describe_error(error: BaseException) -> str:
-    """The error's own words, behind its type unless it is libzmq's; some errors, such as MemoryError, have none."""
-    if isinstance(error, zmq.ZMQError):
-        return str(error)
-    return ": ".join(filter(None, (type(error).__name__, str(error))))
-
-
-FINAL_STATES: Final = frozenset({BrokerState.REMOVED, BrokerState.ENDED, BrokerState.FAILED})
 
 
 @dataclass(frozen=True)
@@ -80,18 +52,16 @@ class WorkingBroker:
 
     __slots__ = (
         "__weakref__",
-        "_backend",
         "_gone",
         "_loop_access",
         "_removed",
-        "capture",
         "device",
         "error",
         "final",
-        "frontend",
         "hub",
         "name",
         "ports",
+        "retries",
         "state",
         "watched_ports",
     )
@@ -100,20 +70,15 @@ class WorkingBroker:
         self,
         name: str,
         device: Device,
-        frontend: WorkingPort,
-        backend: WorkingPort | None,
-        capture: WorkingPort | None,
+        ports: Mapping[str, WorkingPort],
         *,
         implementation: Implementation,
-        prefixes: tuple[bytes, bytes] | None,
+        prefixes: Mapping[str, bytes],
         loop_access: LoopAccess,
         gone: Callable[["WorkingBroker"], None],
     ) -> None:
         self.name = name
         self.device = device
-        self.frontend = frontend
-        self._backend = backend
-        self.capture = capture
         self.state = BrokerState.RUNNING
         self.error: BaseException | None = None
         """Why it failed."""
@@ -122,18 +87,20 @@ class WorkingBroker:
         self.final: BrokerStatistics | None = None
         """Its last statistics, once it is removed or has ended by itself."""
         self._removed: Future[BrokerStatistics] | None = None
-        self.ports = tuple(port for port in (frontend, backend, capture) if port is not None)
-        """Its sockets: frontend, backend and capture, as far as it has them."""
-        self.watched_ports = self.ports if capture is None else self.ports[:-1]
-        """Those of them that something can happen at, by their index in the hub; nothing waits for a capture socket."""
-        self.hub = self._make_hub(implementation, prefixes)
+        self.watched_ports = tuple(ports[port] for port in device.ports)
+        """The ports that something can happen at, by their index in the hub; nothing waits for a capture socket."""
+        self.ports = (*self.watched_ports, ports[CAPTURE]) if CAPTURE in ports else self.watched_ports
+        """All of its ports: those of the device in its order, and the capture port if there is one."""
+        self.hub = make_hub(self, device, ports, implementation, prefixes, loop_access.ready)
+        self.retries = Retries(self.hub, loop_access.call_later)
 
-    @property
-    def backend(self) -> WorkingPort:
-        """The backend. Raises `DeviceError` if the device has none."""
-        if self._backend is None:
-            raise DeviceError(f"brokers.{self.name}: the device {self.device.name} has one socket, its frontend")
-        return self._backend
+    def port(self, name: str) -> WorkingPort:
+        """The port of this name. Raises `DeviceError` if there is none."""
+        for port in self.ports:
+            if port.name == name:
+                return port
+        names = ", ".join(port.name for port in self.ports)
+        raise DeviceError(f"brokers.{self.name}: it has no {name}; its ports are: {names}")
 
     @property
     def removed(self) -> "Future[BrokerStatistics]":
@@ -145,66 +112,14 @@ class WorkingBroker:
                     self._removed.set_result(self.final)
             return self._removed
 
-    def _make_hub(self, implementation: Implementation, prefixes: tuple[bytes, bytes] | None) -> Hub:
-        routes = self.device.routes
-        carrier = implementation if all(route.via is None for route in routes) else PYTHON
-        sockets, guarded = (
-            tuple(port.sync_socket for port in self.watched_ports),
-            tuple(port.socket for port in self.ports),
-        )
-        flows = tuple(self._make_flow(carrier, route, implementation, prefixes) for route in routes)
-        guarded = sockets if guarded == sockets else guarded  # a thousand brokers need not keep both
-        return carrier.make_hub(self, self._loop_access.ready, sockets, guarded, flows)
-
-    def _make_flow(
-        self,
-        carrier: Implementation,
-        route: Route,
-        implementation: Implementation,
-        prefixes: tuple[bytes, bytes] | None,
-    ) -> Flow:
-        indices = {port.name: index for index, port in enumerate(self.watched_ports)}
-        source, sink = indices[route.source], indices[route.sink]
-        sockets = self.watched_ports[source].sync_socket, self.watched_ports[sink].sync_socket
-        capture = None if self.capture is None else self.capture.sync_socket
-        prefix = None if prefixes is None else prefixes[source]
-        drop = self.device.slow_peer == "drop"
-        pump: Pump
-        if route.via is None:
-            pump = implementation.make_pump(
-                *sockets, capture=capture, prefix=prefix, drop_slow_peer=drop, maxframes=self.device.maxframes
-            )
-        else:
-            sender = implementation.make_sender(sockets[1], capture, prefix, drop)
-            pump = HandlerPump(implementation.make_receiver(sockets[0], self.device.maxframes), route.via, sender)
-        flow = carrier.make_flow(pump, source, sink)
-        flow.probe_when_full = not drop and self.watched_ports[sink].type == zmq.ROUTER
-        return flow
-
     # -- what its hub leaves to it ------------------------------------------------------------------------------------
 
     def carry_out(self, flags: int) -> None:
         """Do what the hub has left to do: `RETRY`, `FLUSHED`."""
         if flags & RETRY:
-            for flow in self.hub.flows:
-                if not flow.armed and (
-                    flow.state == FlowState.RETRYING or (flow.probe_when_full and flow.state == FlowState.STALLED)
-                ):
-                    self._retry_later(flow)
+            self.retries.set_timers()
         if flags & FLUSHED:
             self.end_removal()
-
-    def _retry_later(self, flow: Flow) -> None:
-        def retry() -> None:
-            flow.armed = False
-            if flow.state in (FlowState.RETRYING, FlowState.STALLED):
-                flow.state = FlowState.READY
-                self.hub.schedule()
-
-        flow.armed = True
-        delay_s = min(RETRY_FIRST_S * 2 ** min(flow.retries, _RETRIES_THAT_DOUBLE), RETRY_MOST_S)
-        flow.retries += 1
-        self._loop_access.call_later(delay_s, retry)
 
     def fail(self, error: Exception) -> None:
         """End for an error: the end of the sockets' context is an orderly one, anything else a failure."""
@@ -350,33 +265,20 @@ class WorkingBroker:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is held and nothing was left to read when its sockets were last settled."""
+        """True if nothing is held, and nothing was left to read when its sockets were last settled."""
         return all(flow.state in (FlowState.WAITING, FlowState.ENDED) for flow in self.hub.flows)
 
     def statistics(self, unread: Mapping[int, int] = FrozenDict()) -> BrokerStatistics:
         """A snapshot; `unread` by the source of each flow."""
-        return BrokerStatistics(
+        return account_for(
             name=self.name,
             device=self.device.name,
             state=self.state,
-            error=None if self.error is None else describe_error(self.error),
-            flows=FrozenDict(
-                {
-                    self.watched_ports[flow.source].name: self._flow_statistics(flow, unread.get(flow.source, 0))
-                    for flow in self.hub.flows
-                }
-            ),
-        )
-
-    def _flow_statistics(self, flow: Flow, unread: int) -> FlowStatistics:
-        return FlowStatistics(
-            **vars(flow.pump.counters()),
-            source=self.watched_ports[flow.source].name,
-            sink=self.watched_ports[flow.sink].name,
-            state=FlowState(flow.state).name.lower(),
-            stalls=flow.stalls,
-            stalled_s=flow.stalled_s(self._loop_access.clock()),
+            error=self.error,
+            ports=self.ports,
+            flows=self.hub.flows,
             unread=unread,
+            now_s=self._loop_access.clock(),
         )
 
     def __repr__(self) -> str:

@@ -22,8 +22,8 @@ from pollbroker.cli.demo import demo
 from pollbroker.cli.devices import device_command
 from pollbroker.cli.doctor import doctor
 from pollbroker.cli.fuzz import fuzz
-from pollbroker.device import DEVICES
 from pollbroker.errors import PollbrokerError, did_you_mean
+from pollbroker.standard_devices import DEVICES
 from pollbroker.version import __version__
 
 EXIT_MISUSED = 2

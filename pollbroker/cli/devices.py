@@ -20,7 +20,7 @@ from pollbroker.cli.arguments import gathered, seconds, socket_option
 from pollbroker.cli.serving import serve
 from pollbroker.cli.signals import EndingSignals
 from pollbroker.control import attach
-from pollbroker.device import Device, OptionValue, PortName
+from pollbroker.device import Device
 from pollbroker.endpoint import parse_endpoints
 from pollbroker.engine import Engine
 
@@ -50,7 +50,7 @@ _NOTATION: Final = (
 
 def device_command(device: Device) -> click.Command:
     """The command that runs one broker of this device."""
-    ports: tuple[PortName, ...] = ("frontend",) if device.backend is None else ("frontend", "backend")
+    ports = tuple(device.ports)
     peers = "; ".join(f"{port} {_type_at(device, port).name}, for {PEERS[_type_at(device, port)]}" for port in ports)
     return click.Command(
         device.name,
@@ -62,7 +62,7 @@ def device_command(device: Device) -> click.Command:
     )
 
 
-def _options(device: Device, ports: tuple[PortName, ...]) -> Iterator[click.Option]:
+def _options(device: Device, ports: tuple[str, ...]) -> Iterator[click.Option]:
     marks = click.IntRange(min=0)
     yield click.Option(["--name"], default=device.name, show_default=True, help="What the broker is called.")
     yield click.Option(
@@ -80,7 +80,7 @@ def _options(device: Device, ports: tuple[PortName, ...]) -> Iterator[click.Opti
             multiple=True,
             help=f"A socket option of the {port}; repeatable.",
         )
-    if zmq.SUB in device.types_of("frontend"):
+    if any(zmq.SUB in device.types_of(port) for port in ports):
         yield click.Option(
             ["--topic"], multiple=True, help="Let pass what begins with this; repeatable. Without it, everything."
         )
@@ -102,16 +102,17 @@ def _options(device: Device, ports: tuple[PortName, ...]) -> Iterator[click.Opti
     )
 
 
-def _type_at(device: Device, port: PortName) -> zmq.SocketType:
+def _type_at(device: Device, port: str) -> zmq.SocketType:
     """The type of socket that the engine opens at a port."""
     return device.types_of(port)[0]
 
 
 def _has_slow_peers(device: Device) -> bool:
-    """Whether a sink is a ROUTER that tells of a full peer; one that is not mandatory drops without a word."""
+    """Return True if a sink is a ROUTER that tells of a full peer; one that is not mandatory drops without a word."""
     return any(
-        _type_at(device, route.sink) is zmq.ROUTER and device.options_of(route.sink).get("router_mandatory")
+        _type_at(device, sink) is zmq.ROUTER and device.options_of(sink).get("router_mandatory")
         for route in device.routes
+        for sink in route.sinks
     )
 
 
@@ -119,20 +120,22 @@ def run_device(
     device: Device,
     *,
     name: str,
-    frontend: str,
-    backend: str | None = None,
     capture: str | None,
     control: str | None,
     hwm: int | None,
     sndhwm: int | None,
     rcvhwm: int | None,
-    frontend_option: tuple[tuple[str, OptionValue], ...],
-    backend_option: tuple[tuple[str, OptionValue], ...] = (),
     topic: tuple[str, ...] = (),
     slow_peer: Literal["drop", "wait"] = "drop",
     drain_s: float,
+    **given: Any,
 ) -> int:
-    """Run one broker until it is told to end; returns the exit code."""
+    """Run one broker until it is told to end; returns the exit code.
+
+    `given` has the endpoint of each port by the port's name, and its socket options by that name with `_option` after
+    it.
+    """
+    endpoints: dict[str, Any] = {port: given[port] for port in device.ports}
     marks = {"sndhwm": hwm if sndhwm is None else sndhwm, "rcvhwm": hwm if rcvhwm is None else rcvhwm}
     shared = {key: value for key, value in marks.items() if value is not None}
     # Arguments are bytes to the system: a topic that is not UTF-8 is as good as any.
@@ -143,20 +146,22 @@ def run_device(
             broker = engine.add(
                 name,
                 replace(device, slow_peer=slow_peer),
-                frontend=frontend,
-                backend=backend,
                 capture=capture,
-                frontend_options=shared | gathered(topics + frontend_option),
-                backend_options=shared | gathered(backend_option),
+                options={
+                    port: shared
+                    | gathered((topics if zmq.SUB in device.types_of(port) else ()) + given[f"{port}_option"])
+                    for port in device.ports
+                },
+                **endpoints,
             )
-            endpoints = () if control is None else attach(engine, control).endpoints
-            for warning in warn_of_strangers(endpoints):
+            control_endpoints = () if control is None else attach(engine, control).endpoints
+            for warning in warn_of_strangers(control_endpoints):
                 click.echo(warning, err=True)
             statistics = engine.statistics()
             click.echo(f"broker {name}  {device.name}, {statistics.pump} pump, {statistics.waiter} waiter")
-            for line in _describe_ports(broker, {"frontend": frontend, "backend": backend, "capture": capture}):
+            for line in _describe_ports(broker, {**endpoints, "capture": capture}):
                 click.echo(line)
-            for address in endpoints:
+            for address in control_endpoints:
                 click.echo(f"control {address}  pollbroker ctl {_address_from(address, 'here')} STATISTICS")
             click.echo("ready  Ctrl-C or SIGTERM ends it in order, a second one at once")
             return serve(engine, broker, signals, drain_s=drain_s)

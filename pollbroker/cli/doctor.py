@@ -14,10 +14,10 @@ from typing import Final
 import click
 import zmq
 
-from pollbroker.device import STREAMER
 from pollbroker.endpoint import TRANSPORTS
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
+from pollbroker.standard_devices import STREAMER
 from pollbroker.version import __version__
 
 OLDEST_LIBZMQ: Final = (4, 3, 3)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pollbroker.cli.arguments import one_of
 from pollbroker.cli.signals import exit_at_signals
-from pollbroker.device import DEVICES
+from pollbroker.standard_devices import DEVICES
 
 _MOST_SHOWN: Final = 20
 """Failures that are told one by one; of the rest only how many there are."""

@@ -14,8 +14,9 @@ import click
 from pollbroker.broker import Broker
 from pollbroker.cli.signals import EndingSignals
 from pollbroker.engine import Engine
+from pollbroker.states import BrokerState
 from pollbroker.statistics import DROPS, BrokerStatistics, FlowStatistics
-from pollbroker.working import UNREAD_MOST, BrokerState
+from pollbroker.working import UNREAD_MOST
 
 
 def serve(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: float) -> int:
@@ -110,4 +111,4 @@ def describe_flow(flow: FlowStatistics) -> str:
     if flow.stalls:
         times = "once" if flow.stalls == 1 else f"{flow.stalls} times"
         parts.append(f"stalled {times}, for {flow.stalled_s:.1f} s")
-    return f"{flow.source} -> {flow.sink}  {', '.join(parts)}"
+    return f"{flow.source} -> {', '.join(flow.sinks)}  {', '.join(parts)}"

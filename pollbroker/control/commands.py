@@ -18,9 +18,10 @@ from typing import Final, TypeAlias
 
 import zmq
 
+from pollbroker.device import CAPTURE
 from pollbroker.engine import Engine
 from pollbroker.errors import ConfigError, ControlError, EngineError, PollbrokerError, did_you_mean
-from pollbroker.working import BrokerState
+from pollbroker.states import BrokerState
 
 _logger = logging.getLogger("pollbroker")
 
@@ -137,14 +138,16 @@ def _terminate(engine: Engine, name: str | None) -> Frames:
 
 
 def _statistics(engine: Engine, name: str | None) -> Frames:
+    """The first port of a device counts as libzmq's frontend, all others as its backend; captured copies nowhere."""
     counts = dict.fromkeys(product(("frontend", "backend"), ("received", "sent"), ("frames", "bytes")), 0)
     for broker in engine.statistics().brokers.values() if name is None else (engine.broker_statistics(name),):
-        for flow in broker.flows.values():
+        ports = [port for name, port in broker.ports.items() if name != CAPTURE]
+        for index, port in enumerate(ports):
+            side = "backend" if index else "frontend"
             # libzmq counts what its proxy with one socket sends as the backend's.
-            sink = "backend" if flow.sink == flow.source and len(broker.flows) == 1 else flow.sink
-            for port, way in ((flow.source, "received"), (sink, "sent")):
+            for of, way in ((side, "received"), ("backend" if len(ports) == 1 else side, "sent")):
                 for unit in ("frames", "bytes"):
-                    counts[port, way, unit] += getattr(flow, f"{way}_{unit}")
+                    counts[of, way, unit] += getattr(port, f"{way}_{unit}")
     return [struct.pack("=Q", count % (1 << 64)) for count in counts.values()]
 
 

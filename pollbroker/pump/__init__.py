@@ -1,24 +1,20 @@
-"""Moving messages: the pumps, native and Python, the one through which a route's handler runs; flows, and their hub."""
+"""Moving messages: the pumps, native and Python, the one that looks at each message; flows, and their hub."""
 
-from pollbroker.pump.choosing import PYTHON, Implementation, choose_implementation
+from pollbroker.pump.choosing import PYTHON, choose_implementation, native_classes
 from pollbroker.pump.contract import (
-    EMPTY,
-    FLUSHED,
-    FULL,
-    LIMIT,
     MAXFRAMES,
-    RETRY,
     SUBSCRIPTION_MAX_BYTES,
     Collector,
     Flow,
-    FlowState,
-    Handler,
     Hub,
-    Message,
+    HubOwner,
+    Implementation,
     Pump,
     Socket,
 )
-from pollbroker.pump.handler import HandlerPump
+from pollbroker.pump.message import Handler, Message, To
+from pollbroker.pump.outcomes import EMPTY, FLUSHED, FULL, LIMIT, RETRY, FlowState
+from pollbroker.pump.routing import RoutingPump
 
 __all__ = [
     "EMPTY",
@@ -33,11 +29,14 @@ __all__ = [
     "Flow",
     "FlowState",
     "Handler",
-    "HandlerPump",
     "Hub",
+    "HubOwner",
     "Implementation",
     "Message",
     "Pump",
+    "RoutingPump",
     "Socket",
+    "To",
     "choose_implementation",
+    "native_classes",
 ]

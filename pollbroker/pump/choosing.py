@@ -1,39 +1,32 @@
-"""Which pump serves: the native one if it was built, else the Python one; POLLBROKER_PUMP decides otherwise."""
+"""Which implementation serves: as POLLBROKER_PUMP says, else the native one if it was built, else the Python one."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import Final
 
 from pollbroker.errors import ConfigError
 from pollbroker.pump import hub, python, receiving, sending
-from pollbroker.pump.contract import (
-    CollectorFactory,
-    EventReaderFactory,
-    FlowFactory,
-    HubFactory,
-    PumpFactory,
-    ReceiverFactory,
-    SendingFactory,
-)
+from pollbroker.pump.contract import Collector, Flow, Hub, Implementation, Pump, Receiver, Sender
 
 
 @dataclass(frozen=True)
-class Implementation:
-    """One implementation of the pump, and of what carries it. A flow and a hub of one take pumps of the same only."""
+class Classes:
+    """An `Implementation` by the classes that it consists of."""
 
     name: str
-    make_pump: PumpFactory
-    make_receiver: ReceiverFactory
-    make_sender: SendingFactory
-    make_event_reader: EventReaderFactory
-    make_flow: FlowFactory
-    make_hub: HubFactory
-    make_collector: CollectorFactory | None = None
-    """None: a selector does it."""
+    make_pump: Callable[..., Pump]
+    make_receiver: Callable[..., Receiver]
+    make_sender: Callable[..., Sender]
+    make_event_reader: Callable[..., Callable[[], int]]
+    make_flow: Callable[..., Flow]
+    make_hub: Callable[..., Hub]
+    make_collector: Callable[..., Collector | None]
 
 
-PYTHON: Final = Implementation(
+PYTHON: Final = Classes(
     "python",
     make_pump=python.Pump,
     make_receiver=receiving.Receiver,
@@ -41,12 +34,14 @@ PYTHON: Final = Implementation(
     make_event_reader=python.EventReader,
     make_flow=hub.Flow,
     make_hub=hub.Hub,
+    make_collector=lambda epoll, wakes: None,  # noqa: ARG005 - the waiter has a collector itself
 )
 """The one that is always there; its flows take every pump."""
 
 
 def choose_implementation(name: str | None = None) -> Implementation:
-    """The pump of that name (`"native"` or `"python"`); without one, as POLLBROKER_PUMP says; without that, the best.
+    """The implementation of that name (`"native"` or `"python"`); without one, as POLLBROKER_PUMP says; without that,
+    the best.
 
     Raises `ConfigError` for an unknown name, and for `"native"` where it was not built.
     """
@@ -62,7 +57,12 @@ def choose_implementation(name: str | None = None) -> Implementation:
         if name == "native":
             raise ConfigError(f"{where}: the native pump cannot be loaded here: {error}") from error
         return PYTHON
-    return Implementation(
+    return native_classes(native)
+
+
+def native_classes(native: ModuleType) -> Implementation:
+    """The implementation that a native module consists of."""
+    return Classes(
         "native",
         make_pump=native.Pump,
         make_receiver=native.Receiver,

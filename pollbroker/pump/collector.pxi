@@ -4,7 +4,7 @@
 
 @cython.final
 cdef class OnReady:
-    """Wakes a hub for the port at a port_index, by way of the loop, which sees to what comes of it: `wake(hub, port_index)`."""
+    """Wakes a hub for one of its ports by a call of the loop, which does what comes of it: `wake(hub, port_index)`."""
 
     cdef readonly Hub hub
     cdef readonly int port_index
@@ -49,7 +49,8 @@ cdef enum:
 
 @cython.final
 cdef class Collector:
-    """Reads an epoll set without sleeping: rings the bells that wake a flow, and returns the other wakes."""
+    """Reads an epoll set without sleeping: makes the flows that have something to read ready, and returns the other
+    wakes, which are to be called."""
 
     cdef int epoll
     cdef dict wakes

@@ -1,11 +1,10 @@
-"""What every pump promises, whichever it is; and what carries pumps: flows, and the hub of a broker's flows.
+"""What every pump promises, native or Python; and what carries pumps: flows, and the hub of a broker's flows.
 
-A pump is given two open sockets and moves whole messages from one to the other, never waiting. That they are open still
-is the caller's to see to before each call. `tests/test_pump.py` holds every pump to this page.
+`Implementation` is the whole of it: one set of classes that fit together. Sockets that are handed in are open; whoever
+calls makes sure that they are still open, before each call. `tests/pump/` holds both implementations to this page.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from enum import IntEnum
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import zmq
@@ -13,19 +12,6 @@ import zmq
 from pollbroker.statistics import Counters
 
 Socket: TypeAlias = zmq.Socket[Any]
-
-Message: TypeAlias = Sequence[bytes]
-"""What a handler may return or yield: one or more frames. It is given a `list[bytes]`."""
-
-Handler: TypeAlias = Callable[[list[bytes]], Message | Iterator[Message] | None]
-
-# Why `move` came back: plain integers, since they are compared once for every burst.
-EMPTY: Final = 0
-"""The source has nothing more."""
-FULL: Final = 1
-"""The sink refused a first frame, which the pump holds."""
-LIMIT: Final = 2
-"""The budget is spent; there may be more."""
 
 MAXFRAMES: Final = 4096
 """The most frames that a message may have, unless the device says otherwise. A message is read whole before it is sent,
@@ -40,9 +26,9 @@ SUBSCRIPTION_MAX_BYTES: Final = 4096
 
 
 class Pump(Protocol):
-    """Moves whole messages from a source to a sink: until the source is empty, the sink full, or the budget spent.
+    """Moves whole messages from a source to its sinks: until the source is empty, a sink full, or the budget spent.
 
-    A message is read whole before its first frame is offered, and is held whole while the sink refuses it.
+    A message is read whole before its first frame is offered, and is held whole while a sink refuses it.
     """
 
     @property
@@ -51,17 +37,24 @@ class Pump(Protocol):
 
     @property
     def sent(self) -> int:
-        """Messages that the sink has accepted so far."""
+        """Messages that the sinks have accepted so far; one that went to two of them counts twice."""
 
     @property
     def held(self) -> int:
-        """Messages (0 or 1) taken from the source that the sink has not accepted."""
+        """Messages (at most one for each sink) taken from the source that a sink has not accepted."""
+
+    @property
+    def full_sinks(self) -> tuple[int, ...]:
+        """The sinks for which a message is held, by their index among the pump's sinks."""
 
     def counters(self) -> Counters:
         """A snapshot of all counters."""
 
+    def sink_counters(self) -> tuple[Counters, ...]:
+        """For each sink the counters of the sending side; see `Sender`."""
+
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:
-        """Move messages, beginning with the one that is held, and say why it ended: EMPTY, FULL or LIMIT.
+        """Move messages, beginning with what is held, and say why it ended: EMPTY, FULL or LIMIT.
 
         A dropped message counts against the limits like one that was sent. The message that exceeds `limit_bytes` is
         still moved whole.
@@ -75,31 +68,12 @@ class Pump(Protocol):
         that whoever reads the source next begins with a message. Raises `zmq.ZMQError`."""
 
     def count_unread(self, limit_messages: int, /) -> int:
-        """How many messages the source has to give, up to the limit. They are read and lost: for a source that is
-        about to be closed. Raises `zmq.ZMQError`."""
-
-
-class PumpFactory(Protocol):
-    """Makes a pump from `source` to `sink`."""
-
-    def __call__(
-        self,
-        source: Socket,
-        sink: Socket,
-        /,
-        *,
-        capture: Socket | None = None,
-        prefix: bytes | None = None,
-        drop_slow_peer: bool = True,
-        maxframes: int = MAXFRAMES,
-    ) -> Pump:
-        """Arguments: a `capture` socket for copies of what was sent, which a `prefix` frame precedes if there is one;
-        `drop_slow_peer`: whether a message for a ROUTER's one full peer is dropped (counted), or held; `maxframes`: a
-        message of more frames is dropped (counted)."""
+        """Return how many messages the source has to give, up to the limit. They are read and lost: for a source that
+        is about to be closed. Raises `zmq.ZMQError`."""
 
 
 class Sender(Protocol):
-    """The sink of a flow with a handler, and its capture socket."""
+    """One sink of a flow with a handler or with several sinks, and the capture socket."""
 
     @property
     def sent(self) -> int:
@@ -110,18 +84,10 @@ class Sender(Protocol):
         """Messages that are accounted for: sent, or dropped here."""
 
     def send(self, message: list[bytes], /) -> int:
-        """Offer a whole message: SENT, REFUSED (offer it again later) or DROPPED (counted)."""
+        """Offer a whole message: SENT, FULL (offer it again later) or DROPPED (counted)."""
 
-    def add_to(self, counters: Counters, /) -> Counters:
-        """`counters` with the sending side added."""
-
-
-class SendingFactory(Protocol):
-    """Makes the sending side of a flow; for the arguments see `PumpFactory`."""
-
-    def __call__(
-        self, sink: Socket, capture: Socket | None, prefix: bytes | None, drop_slow_peer: bool, /
-    ) -> Sender: ...
+    def counters(self) -> Counters:
+        """A snapshot of the counters of the sending side; the others are 0."""
 
 
 class Receiver(Protocol):
@@ -159,42 +125,8 @@ class Receiver(Protocol):
     def count_unread(self, limit_messages: int, /) -> int:
         """See `Pump`."""
 
-    def add_to(self, counters: Counters, /) -> Counters:
-        """`counters` with the receiving side added."""
-
-
-class ReceiverFactory(Protocol):
-    """Makes the receiving side of a flow."""
-
-    def __call__(self, source: Socket, maxframes: int = MAXFRAMES, /) -> Receiver: ...
-
-
-class EventReaderFactory(Protocol):
-    """Makes a function that reads a socket's ZMQ_EVENTS, and so processes its pending commands."""
-
-    def __call__(self, socket: Socket, /) -> Callable[[], int]:
-        """The function raises `zmq.ZMQError` if the socket is closed or its context terminated."""
-
-
-class FlowState(IntEnum):
-    """What a flow does, and what it waits for.
-
-        READY     -- move --> WAITING (source empty), STALLED (sink full) or READY (budget spent)
-        WAITING   -- source has messages --> READY
-        STALLED   -- sink has room --> READY; but RETRYING if the sink says so and refuses all the same
-        RETRYING  -- timer --> READY
-        PAUSED    -- resume --> READY
-        ENDED     for good
-
-    A flow that is not READY costs nothing and watches nothing but what can wake it.
-    """
-
-    READY = 0
-    WAITING = 1
-    STALLED = 2
-    RETRYING = 3
-    PAUSED = 4
-    ENDED = 5
+    def counters(self) -> Counters:
+        """A snapshot of the counters of the receiving side; the others are 0."""
 
 
 class Flow(Protocol):
@@ -202,22 +134,28 @@ class Flow(Protocol):
 
     source: int
     """The port that it takes from, by its index in the hub."""
-    sink: int
     state: int
     """A `FlowState`."""
     stalls: int
-    """How often the sink refused a message that could have moved."""
+    """How often a sink refused a message that could have moved."""
     retries: int
-    """How many timers in a row were set to retry it, as its broker counts; 0 again when a message has moved."""
-    armed: bool
-    """Whether such a timer is set, as its broker notes."""
+    """How many timers in a row were set for it; see `needs_timer`. 0 again when a message has moved."""
     probe_when_full: bool
-    """Whether its sink is to be tried now and then even while it says that it is full, as its broker knows: a mandatory
+    """Set by its broker: a sink of it is to be tried now and then even while it says that it is full. A mandatory
     ROUTER says so of all its peers, and the one for whom a message is held may have left."""
+
+    @property
+    def sinks(self) -> tuple[int, ...]:
+        """The ports that it gives to, by their index in the hub."""
 
     @property
     def pump(self) -> Pump:
         """What moves its messages."""
+
+    @property
+    def needs_timer(self) -> bool:
+        """True while nothing but a timer may tell it when to try again: its sink has said that it had room, and has
+        refused all the same; or it is stalled and `probe_when_full` is set."""
 
     def pause(self, now_s: float, /) -> None:
         """Move nothing until `resume`."""
@@ -232,17 +170,14 @@ class Flow(Protocol):
         """Seconds spent stalled until now."""
 
 
-class FlowFactory(Protocol):
-    """Makes a flow of a pump, between the ports of these indices in its hub."""
+class HubOwner(Protocol):
+    """Whose a hub is: a broker at work. What the hub's methods return or raise is for its owner."""
 
-    def __call__(self, pump: Any, source: int, sink: int, /) -> Flow: ...
+    def carry_out(self, flags: int, /) -> None:
+        """Do what the hub has left to do: `RETRY`, `FLUSHED`."""
 
-
-# What `Hub.work` and `Hub.wake` leave for its owner to do: flags.
-RETRY: Final = 1
-"""A flow is RETRYING, or STALLED and `probe_when_full`; its `armed` may tell that no timer is set for it yet."""
-FLUSHED: Final = 2
-"""It is flushing, and every flow has ended."""
+    def fail(self, error: Exception, /) -> None:
+        """End for an error that a method of the hub has raised."""
 
 
 class Hub(Protocol):
@@ -252,8 +187,8 @@ class Hub(Protocol):
     """Set: each flow sends what it holds, and no more."""
 
     @property
-    def owner(self) -> Any:
-        """Whose it is: what `work` returns, or raises, is for it."""
+    def owner(self) -> HubOwner:
+        """Whose it is."""
 
     @property
     def flows(self) -> tuple[Flow, ...]:
@@ -261,7 +196,7 @@ class Hub(Protocol):
 
     @property
     def working(self) -> bool:
-        """Whether a handler of one of its routes is being called."""
+        """True while a handler of one of its routes is being called."""
 
     def end(self, now_s: float, /) -> None:
         """End every flow, and touch the sockets never again."""
@@ -275,34 +210,18 @@ class Hub(Protocol):
         Raises `zmq.ZMQError`: ENOTSOCK if a socket was closed under it, otherwise as `Pump.move`.
         """
 
-    def wake(self, port: int, /) -> int:
+    def wake(self, port_index: int, /) -> int:
         """Something has happened at a port: have it read, or settle it if that is not for a flow to do; flags.
 
         Raises as `work`.
         """
 
-    def on_ready(self, port: int, wake: Callable[[Any, int], None], /) -> Callable[[], None]:
-        """What to call when something happens at a port: it calls `wake(hub, port)`, the loop's way to call the hub's
-        `wake` and to see to what comes of that. A native collector can do without as long as nothing does."""
+    def on_ready(self, port_index: int, wake: Callable[[Any, int], None], /) -> Callable[[], None]:
+        """What to call when something happens at a port: it calls `wake(hub, port_index)`, the loop's way to call the
+        hub's `wake` and to see to what comes of that. A native collector can do without as long as nothing does."""
 
-    def interest(self, port: int, /) -> int:
+    def interest(self, port_index: int, /) -> int:
         """The events for which a port has to be watched: a flow that could not move for them is not woken by them."""
-
-
-class HubFactory(Protocol):
-    """Makes a hub of flows between sockets."""
-
-    def __call__(
-        self,
-        owner: Any,
-        ready: list[Any],
-        sockets: tuple[Socket, ...],
-        guarded: tuple[Socket, ...],
-        flows: tuple[Any, ...],
-        /,
-    ) -> Hub:
-        """Arguments: its owner; the loop's list of hubs that have work; the sockets by port index; the objects
-        that must not be found closed (those that were handed in, and the capture's); the flows."""
 
 
 class Collector(Protocol):
@@ -315,8 +234,66 @@ class Collector(Protocol):
         """Ask again and again, for so many seconds at most, whether something has happened."""
 
 
-class CollectorFactory(Protocol):
-    """Makes a collector of an epoll set."""
+class Implementation(Protocol):
+    """One implementation of all of this. A flow and a hub of the native one take its own pumps only, and each flow of
+    it has one sink; those of the Python one take every pump."""
 
-    def __call__(self, epoll: int, wakes: dict[int, Callable[[], None]], /) -> Collector:
-        """Arguments: the set's descriptor; what to call for a descriptor in it."""
+    @property
+    def name(self) -> str:
+        """`native` or `python`."""
+
+    def make_pump(
+        self,
+        source: Socket,
+        sink: Socket,
+        /,
+        *,
+        capture: Socket | None = None,
+        prefix: bytes | None = None,
+        drop_slow_peer: bool = True,
+        maxframes: int = MAXFRAMES,
+    ) -> Pump:
+        """Make a pump for a route without a handler and with one sink.
+
+        Arguments: a `capture` socket for copies of what was sent, which a `prefix` frame precedes if there is one;
+        `drop_slow_peer`: whether a message for a ROUTER's one full peer is dropped (counted), or held; `maxframes`: a
+        message of more frames is dropped (counted).
+        """
+
+    def make_receiver(self, source: Socket, maxframes: int = MAXFRAMES, /) -> Receiver:
+        """Make the receiving side of a flow."""
+
+    def make_sender(
+        self, sink: Socket, capture: Socket | None, prefix: bytes | None, drop_slow_peer: bool, /
+    ) -> Sender:
+        """Make a sending side of a flow."""
+
+    def make_event_reader(self, socket: Socket, /) -> Callable[[], int]:
+        """Make a function that reads a socket's ZMQ_EVENTS, and so processes its pending commands.
+
+        The function raises `zmq.ZMQError` if the socket is closed or its context terminated.
+        """
+
+    def make_flow(self, pump: Pump, source: int, sinks: tuple[int, ...], /) -> Flow:
+        """Make a flow of a pump, between the ports of these indices in its hub."""
+
+    def make_hub(
+        self,
+        owner: HubOwner,
+        ready: list[Any],
+        sockets: tuple[Socket, ...],
+        guarded: tuple[Socket, ...],
+        flows: Sequence[Flow],
+        /,
+    ) -> Hub:
+        """Make a hub of flows between sockets.
+
+        Arguments: its owner; the loop's list of hubs that have work; the sockets by port index; the objects
+        that must not be found closed (those that were handed in, and the capture's); the flows.
+        """
+
+    def make_collector(self, epoll: int, wakes: dict[int, Callable[[], None]], /) -> Collector | None:
+        """Make a collector of an epoll set; None if it has none of its own.
+
+        Arguments: the set's descriptor; what to call for a descriptor in it.
+        """

@@ -19,34 +19,39 @@ cdef enum:
     POLLIN = 1
     POLLOUT = 2
     POLLERR = 4
-    MOST_PORTS = 2
 
-assert (READY, WAITING, STALLED, RETRYING, PAUSED, ENDED) == tuple(_FlowState)
-assert (RETRY, FLUSHED) == (_RETRY, _FLUSHED)
+assert (READY, WAITING, STALLED, RETRYING, PAUSED, ENDED) == tuple(outcomes.FlowState)
+assert (RETRY, FLUSHED) == (outcomes.RETRY, outcomes.FLUSHED)
 assert (POLLIN, POLLOUT, POLLERR) == (zmq.POLLIN, zmq.POLLOUT, zmq.POLLERR)
+
+
+cdef struct PortState:
+    void *socket
+    bint read_dry  # in this turn: nothing was left to read there, and nothing was sent there since
 
 
 @cython.final
 cdef class Flow:
-    """One direction of a broker; see `pollbroker.pump.contract`."""
+    """One direction of a broker, with one sink; see `pollbroker.pump.contract`."""
 
     cdef readonly Pump pump
-    cdef public int source, sink, state
+    cdef public int source, state
+    cdef int sink
     cdef public uint64_t stalls
     cdef public int retries
-    cdef public bint armed, probe_when_full
+    cdef public bint probe_when_full
     cdef bint stalling, sink_is_trusted
     cdef double stalled_before_s, stalled_since
 
-    def __cinit__(self, Pump pump not None, int source, int sink):
+    def __cinit__(self, Pump pump not None, int source, tuple sinks not None):
         self.pump = pump
         self.source = source
-        self.sink = sink
+        (self.sink,) = sinks
         self.state = READY
         self.sink_is_trusted = True
 
     cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes, double now_s) except -1:
-        """Let the pump work once, take on the state that its outcome means, and say whether the sink was touched."""
+        """Let the pump work once, and take on the state that its outcome means. Return True if the sink was touched."""
         cdef Pump pump = self.pump
         cdef uint64_t sent = pump.sender.sent_, received = pump.receiver.received_
         cdef bint held = pump.holding
@@ -67,7 +72,8 @@ cdef class Flow:
         return held or pump.receiver.received_ != received
 
     cdef void _sink_says(self, bint room) noexcept:
-        """This stalled flow's sink says whether it has room. If it said so before and refused, only time can tell."""
+        """The sink that this flow is stalled on says whether it has room. If it said so before and refused, only time
+        can tell when it has."""
         if not room:
             self.sink_is_trusted = True
         elif self.sink_is_trusted:
@@ -75,6 +81,17 @@ cdef class Flow:
             self.state = READY
         else:
             self.state = RETRYING
+
+    @property
+    def sinks(self):
+        return (self.sink,)
+
+    @property
+    def needs_timer(self):
+        return self._needs_timer()
+
+    cdef bint _needs_timer(self) noexcept:
+        return self.state == RETRYING or (self.probe_when_full and self.state == STALLED)
 
     cdef void _end_stall(self, double now_s) noexcept:
         if self.stalling:
@@ -106,8 +123,8 @@ cdef class Hub:
     cdef public bint flushing
     cdef list ready
     cdef tuple sockets, guarded
-    cdef void *handles[MOST_PORTS]
-    cdef int ports
+    cdef PortState *ports
+    cdef int port_count
     cdef bint scheduled, ended
 
     def __cinit__(self, owner, list ready not None, tuple sockets not None, tuple guarded not None, tuple flows not None):
@@ -116,10 +133,17 @@ cdef class Hub:
         self.sockets = sockets
         self.guarded = guarded
         self.flows = flows
-        self.ports = len(sockets)
-        assert self.ports <= MOST_PORTS and all(isinstance(flow, Flow) for flow in flows)
+        self.port_count = len(sockets)
+        assert all(isinstance(flow, Flow) for flow in flows)
+        assert all(0 <= port_index < self.port_count for flow in flows for port_index in (flow.source, *flow.sinks))
+        self.ports = <PortState *> calloc(self.port_count, sizeof(PortState))
+        if self.ports == NULL:
+            raise MemoryError()
         for i, socket in enumerate(sockets):
-            self.handles[<int> i] = <void *> <uintptr_t> socket.underlying
+            self.ports[<int> i].socket = <void *> <uintptr_t> socket.underlying
+
+    def __dealloc__(self):
+        free(self.ports)
 
     @property
     def working(self):
@@ -138,87 +162,88 @@ cdef class Hub:
 
     def work(self, uint64_t limit_messages, uint64_t limit_bytes, double now_s):
         cdef Flow flow
-        cdef int port, wanted
-        cdef unsigned int read_dry = 0  # a bit for each port
+        cdef int i, wanted
         self.scheduled = False
         if self.ended:
             return 0
         self._check_open()
         if self.flushing:
             limit_messages = limit_bytes = 1  # what it holds, and no more
+        for i in range(self.port_count):
+            self.ports[i].read_dry = False
         for flow in self.flows:
             if flow.state == READY:
                 if flow._move(limit_messages, limit_bytes, now_s):
-                    read_dry &= ~(1u << flow.sink)
+                    self.ports[flow.sink].read_dry = False
                 if flow.state == WAITING:
-                    read_dry |= 1u << flow.source
+                    self.ports[flow.source].read_dry = True
                 if self.flushing and not flow.pump.holding:
                     flow.end(now_s)
-        for port in range(self.ports):
-            wanted = self._interest(port)
-            if wanted & POLLOUT or (wanted & POLLIN and not read_dry & (1u << port)):
-                self._settle(port)
+        for i in range(self.port_count):
+            wanted = self._interest(i)
+            if wanted & POLLOUT or (wanted & POLLIN and not self.ports[i].read_dry):
+                self._settle(i)
         return self._outcome()
 
-    def wake(self, int port):
+    def wake(self, int port_index):
         cdef Flow flow
         if self.ended:
             return 0
         self._check_open()
-        if self._have_read(port):
+        if self._have_read(port_index):
             return 0
-        self._settle(port)
+        self._settle(port_index)
         return self._outcome()
 
-    cdef bint _have_read(self, int port) except -1:
+    cdef bint _have_read(self, int port_index) except -1:
         """Make the flow that waits for this source ready, if there is one: to try costs no more than to ask."""
         cdef Flow flow
         for flow in self.flows:
-            if flow.source == port and (flow.state == WAITING or flow.state == READY):
+            if flow.source == port_index and (flow.state == WAITING or flow.state == READY):
                 flow.state = READY
                 self.schedule()
                 return True
         return False
 
-    def on_ready(self, int port, wake):
-        return OnReady(self, port, wake)
+    def on_ready(self, int port_index, wake):
+        return OnReady(self, port_index, wake)
 
-    def interest(self, int port):
-        return self._interest(port)
+    def interest(self, int port_index):
+        return self._interest(port_index)
 
-    cdef int _interest(self, int port):
+    cdef int _interest(self, int port_index):
         cdef Flow flow
         cdef int events = 0
         for flow in self.flows:
-            if flow.source == port and flow.state == WAITING:
+            if flow.source == port_index and flow.state == WAITING:
                 events |= POLLIN
-            if flow.sink == port and flow.state == STALLED:
+            if flow.sink == port_index and flow.state == STALLED:
                 events |= POLLOUT
-            if flow.source == port and flow.state == PAUSED:
+            if flow.source == port_index and flow.state == PAUSED:
                 events |= POLLERR  # never happens; but who watches a socket for anything is told of its context's end
         return events
 
-    cdef int _settle(self, int port) except -1:
+    cdef int _settle(self, int port_index) except -1:
         cdef Flow flow
-        cdef int events = _events(self.handles[port])
+        cdef int events = _events(self.ports[port_index].socket)
         if events < 0:
             raise _error(zmq_errno())
         for flow in self.flows:
-            if flow.source == port and flow.state == WAITING and events & POLLIN:
+            if flow.source == port_index and flow.state == WAITING and events & POLLIN:
                 flow.state = READY
-            elif flow.sink == port and flow.state == STALLED:
+            elif flow.sink == port_index and flow.state == STALLED:
                 flow._sink_says(events & POLLOUT != 0)
         return 0
 
     cdef int _outcome(self) except -1:
-        """Rouse it if a flow is ready; what else its owner has to do."""
+        """Schedule it if a flow is ready, and say what else its owner has to do."""
         cdef Flow flow
         cdef int flags = 0
         cdef bint ended = self.flushing
         for flow in self.flows:
             if flow.state == READY:
                 self.schedule()
-            if flow.state == RETRYING or (flow.probe_when_full and flow.state == STALLED):
+            if flow._needs_timer():
                 flags |= RETRY
             ended = ended and flow.state == ENDED
         return flags | FLUSHED if ended else flags

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import zmq
 
-from pollbroker.pump.contract import EMPTY, FLUSHED, FULL, RETRY, FlowState, Pump, Socket
+from pollbroker.pump.contract import HubOwner, Pump, Socket
+from pollbroker.pump.outcomes import EMPTY, FLUSHED, FULL, RETRY, FlowState
 
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _POLLOUT: Final = int(zmq.POLLOUT)
-
 _POLLERR: Final = int(zmq.POLLERR)
 
 _READY: Final = FlowState.READY.value
@@ -33,47 +33,59 @@ _ENDED: Final = FlowState.ENDED.value
 class Flow:
     """One direction of a broker; see `pollbroker.pump.contract`."""
 
-    def __init__(self, pump: Pump, source: int, sink: int) -> None:
+    def __init__(self, pump: Pump, source: int, sinks: tuple[int, ...]) -> None:
         self.pump = pump
         self.source = source
-        self.sink = sink
+        self.sinks = sinks
         self.state: int = _READY
         self.stalls = 0
         self.retries = 0
-        self.armed = False
         self.probe_when_full = False
         self._stalled_s = 0.0
         self._stalled_since: float | None = None
-        self._sink_is_trusted = True
+        self._full_sinks: tuple[int, ...] = ()
+        """Those that the flow is stalled on, by port index."""
+        self._distrusted: set[int] = set()
+        """Those of them that have said that they had room, and have refused all the same."""
 
     def move(self, limit_messages: int, limit_bytes: int, now_s: float) -> bool:
-        """Let the pump work once, take on the state that its outcome means, and say whether the sink was touched."""
+        """Let the pump work once, and take on the state that its outcome means. Return True if a sink was touched."""
         pump = self.pump
         sent, held, received = pump.sent, pump.held, pump.received
         outcome = pump.move(limit_messages, limit_bytes)
         touched = bool(held) or pump.received != received
         if pump.sent != sent or not pump.held:
             self._end_stall(now_s)
-            self._sink_is_trusted = True
+            self._distrusted.clear()
             self.retries = 0
         if outcome == EMPTY:
             self.state = _WAITING
         elif outcome == FULL:
             self.state = _STALLED
+            self._full_sinks = tuple(self.sinks[index] for index in pump.full_sinks)
             if self._stalled_since is None:
                 self.stalls += 1
                 self._stalled_since = now_s
         return touched
 
-    def sink_says(self, room: bool) -> None:
-        """This stalled flow's sink says whether it has room. If it said so before and refused, only time can tell."""
+    def is_stalled_on(self, port_index: int) -> bool:
+        """Return True if it is stalled, and this port is one of the sinks that have refused a message of it."""
+        return self.state == _STALLED and port_index in self._full_sinks
+
+    def sink_says(self, port_index: int, room: bool) -> None:
+        """A sink that this flow is stalled on says whether it has room. If it said so before and refused, only time can
+        tell when it has."""
         if not room:
-            self._sink_is_trusted = True
-        elif self._sink_is_trusted:
-            self._sink_is_trusted = False
+            self._distrusted.discard(port_index)
+        elif port_index not in self._distrusted:
+            self._distrusted.add(port_index)
             self.state = _READY
         else:
             self.state = _RETRYING
+
+    @property
+    def needs_timer(self) -> bool:
+        return self.state == _RETRYING or (self.probe_when_full and self.state == _STALLED)
 
     def pause(self, now_s: float, /) -> None:
         self._end_stall(now_s)
@@ -81,7 +93,7 @@ class Flow:
 
     def resume(self) -> None:
         self.state = _READY
-        self._sink_is_trusted = True
+        self._distrusted.clear()
 
     def end(self, now_s: float, /) -> None:
         self._end_stall(now_s)
@@ -100,7 +112,7 @@ class Hub:
 
     def __init__(
         self,
-        owner: Any,
+        owner: HubOwner,
         ready: list[Any],
         sockets: tuple[Socket, ...],
         guarded: tuple[Socket, ...],
@@ -115,6 +127,11 @@ class Hub:
         self._guarded = guarded
         self._scheduled = False
         self._ended = False
+        ports = range(len(sockets))
+        self._readers = [next((flow for flow in flows if flow.source == port), None) for port in ports]
+        """For each port the flow that takes from it; a port is the source of one at most."""
+        self._writers = [[flow for flow in flows if port in flow.sinks] for port in ports]
+        """For each port the flows that give to it."""
 
     def schedule(self) -> None:
         if not self._scheduled:
@@ -139,62 +156,64 @@ class Hub:
             for flow in self.flows:
                 if flow.state == _READY:
                     if flow.move(limit_messages, limit_bytes, now_s):
-                        read_dry.discard(flow.sink)
+                        read_dry.difference_update(flow.sinks)
                     if flow.state == _WAITING:
                         read_dry.add(flow.source)
                     if self.flushing and not flow.pump.held:
                         flow.end(now_s)
         finally:
             self.working = False
-        for port in range(len(self._sockets)):
-            interest = self.interest(port)
-            if interest & _POLLOUT or (interest & _POLLIN and port not in read_dry):
-                self._settle(port)
+        for port_index in range(len(self._sockets)):
+            interest = self.interest(port_index)
+            if interest & _POLLOUT or (interest & _POLLIN and port_index not in read_dry):
+                self._settle(port_index)
         return self._outcome()
 
-    def wake(self, port: int, /) -> int:
+    def wake(self, port_index: int, /) -> int:
         if self._ended:
             return 0
         self._check_open()
-        for flow in self.flows:
-            if flow.source == port and flow.state in (_WAITING, _READY):
-                flow.state = _READY  # to try costs no more than to ask
-                self.schedule()
-                return 0
-        self._settle(port)
+        reader = self._readers[port_index]
+        if reader is not None and reader.state in (_WAITING, _READY):
+            reader.state = _READY  # to try costs no more than to ask
+            self.schedule()
+            return 0
+        self._settle(port_index)
         return self._outcome()
 
-    def on_ready(self, port: int, wake: Callable[[Any, int], None], /) -> Callable[[], None]:
-        return partial(wake, self, port)
+    def on_ready(self, port_index: int, wake: Callable[[Any, int], None], /) -> Callable[[], None]:
+        return partial(wake, self, port_index)
 
-    def interest(self, port: int, /) -> int:
+    def interest(self, port_index: int, /) -> int:
         events = 0
-        for flow in self.flows:
-            if flow.source == port and flow.state == _WAITING:
-                events |= _POLLIN
-            if flow.sink == port and flow.state == _STALLED:
+        reader = self._readers[port_index]
+        if reader is not None and reader.state == _WAITING:
+            events |= _POLLIN
+        if reader is not None and reader.state == _PAUSED:
+            events |= _POLLERR  # never happens; but who watches a socket for anything is told of its context's end
+        for flow in self._writers[port_index]:
+            if flow.is_stalled_on(port_index):
                 events |= _POLLOUT
-            if flow.source == port and flow.state == _PAUSED:
-                events |= _POLLERR  # never happens; but who watches a socket for anything is told of its context's end
         return events
 
-    def _settle(self, port: int) -> None:
-        events = self._sockets[port].getsockopt(_EVENTS)
+    def _settle(self, port_index: int) -> None:
+        events = self._sockets[port_index].getsockopt(_EVENTS)
         assert isinstance(events, int)
-        for flow in self.flows:
-            if flow.source == port and flow.state == _WAITING and events & _POLLIN:
-                flow.state = _READY
-            elif flow.sink == port and flow.state == _STALLED:
-                flow.sink_says(bool(events & _POLLOUT))
+        reader = self._readers[port_index]
+        if reader is not None and reader.state == _WAITING and events & _POLLIN:
+            reader.state = _READY
+        for flow in self._writers[port_index]:
+            if flow.is_stalled_on(port_index):
+                flow.sink_says(port_index, bool(events & _POLLOUT))
 
     def _outcome(self) -> int:
-        """Rouse it if a flow is ready; what else its owner has to do."""
+        """Schedule it if a flow is ready, and say what else its owner has to do."""
         flags = 0
         ended = self.flushing
         for flow in self.flows:
             if flow.state == _READY:
                 self.schedule()
-            if flow.state == _RETRYING or (flow.probe_when_full and flow.state == _STALLED):
+            if flow.needs_timer:
                 flags |= RETRY
             ended = ended and flow.state == _ENDED
         return flags | FLUSHED if ended else flags

@@ -14,29 +14,20 @@ sockets are open is the caller's to see to, before each call: libzmq cannot tell
 """
 
 import ctypes
-from dataclasses import replace
 
 cimport cython
 from cpython.bytes cimport PyBytes_AsStringAndSize, PyBytes_FromStringAndSize
 from libc.stdint cimport uint64_t, uintptr_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
 import zmq
 from zmq.backend.cython import _zmq
 
+from pollbroker.pump import outcomes
 from pollbroker.pump.contract import BURST_FRAMES as _BURST_FRAMES
-from pollbroker.pump.contract import FLUSHED as _FLUSHED
-from pollbroker.pump.contract import EMPTY as _EMPTY
-from pollbroker.pump.contract import FULL as _FULL
-from pollbroker.pump.contract import LIMIT as _LIMIT
 from pollbroker.pump.contract import MAXFRAMES as _MAXFRAMES
-from pollbroker.pump.contract import RETRY as _RETRY
 from pollbroker.pump.contract import SUBSCRIPTION_MAX_BYTES as _SUBSCRIPTION_MAX_BYTES
-from pollbroker.pump.contract import FlowState as _FlowState
-from pollbroker.pump.sending import DROPPED as _DROPPED
-from pollbroker.pump.sending import REFUSED as _REFUSED
-from pollbroker.pump.sending import SENT as _SENT
 from pollbroker.statistics import Counters
 
 cdef extern from "limits.h" nogil:
@@ -97,11 +88,12 @@ cdef enum:
     LIMIT = 2
     ERROR = 3
     SENT = 4
-    DROP = 5
-    KEPT = 6
+    DROPPED = 5
+    READ = 6
 
 assert EFSM == zmq.EFSM
-assert (EMPTY, FULL, LIMIT) == (_EMPTY, _FULL, _LIMIT)
+assert (EMPTY, FULL, LIMIT) == (outcomes.EMPTY, outcomes.FULL, outcomes.LIMIT)
+assert (ERROR, SENT, DROPPED, READ) == (outcomes.ERROR, outcomes.SENT, outcomes.DROPPED, outcomes.READ)
 assert (BURST_FRAMES, SUBSCRIPTION_MAX_BYTES) == (_BURST_FRAMES, _SUBSCRIPTION_MAX_BYTES)
 
 
@@ -207,8 +199,15 @@ cdef class Pump:
     def held(self):
         return int(self.holding)
 
+    @property
+    def full_sinks(self):
+        return (0,) if self.holding else ()
+
     def counters(self):
-        return self.sender.add_to(self.receiver.add_to(Counters(held=self.held)))
+        return self.receiver.counters() + self.sender.counters() + Counters(held=self.held)
+
+    def sink_counters(self):
+        return (self.sender.counters(),)
 
     def discard_rest(self):
         self.receiver.discard_rest()
@@ -233,7 +232,7 @@ cdef class Pump:
         self, Receiver receiver, Sender sender, uint64_t limit_messages, uint64_t limit_bytes
     ) noexcept nogil:
         cdef uint64_t messages = 0, moved_bytes = 0
-        cdef int outcome = KEPT
+        cdef int outcome = READ
         receiver.burst_frames = 0
         while messages < limit_messages and moved_bytes < limit_bytes and receiver.burst_frames < BURST_FRAMES:
             if not self.holding:
@@ -241,7 +240,7 @@ cdef class Pump:
                 if outcome == EMPTY or outcome == ERROR:
                     self.code = receiver.code
                     return outcome
-                self.holding = outcome == KEPT
+                self.holding = outcome == READ
             if self.holding:
                 outcome = sender._send_message(receiver)
                 if outcome == SENT:
@@ -258,7 +257,7 @@ cdef class Pump:
                         self.holding = False
                     if not self.holding:
                         receiver._forget()
-                    if outcome != DROP:
+                    if outcome != DROPPED:
                         return outcome
             messages += 1
             moved_bytes += receiver.message_bytes

@@ -7,9 +7,10 @@ from typing import Final
 
 import zmq
 
-from pollbroker.pump.contract import BURST_FRAMES, EMPTY, FULL, LIMIT, MAXFRAMES, Socket
+from pollbroker.pump.contract import BURST_FRAMES, MAXFRAMES, Socket
+from pollbroker.pump.outcomes import EMPTY, FULL, LIMIT
 from pollbroker.pump.receiving import Receiver
-from pollbroker.pump.sending import REFUSED, Sender
+from pollbroker.pump.sending import Sender
 from pollbroker.statistics import Counters
 
 _EVENTS: Final = int(zmq.EVENTS)
@@ -58,8 +59,15 @@ class Pump:
     def held(self) -> int:
         return 0 if self._held is None else 1
 
+    @property
+    def full_sinks(self) -> tuple[int, ...]:
+        return () if self._held is None else (0,)
+
     def counters(self) -> Counters:
-        return self._sender.add_to(self._receiver.add_to(Counters(held=self.held)))
+        return self._receiver.counters() + self._sender.counters() + Counters(held=self.held)
+
+    def sink_counters(self) -> tuple[Counters, ...]:
+        return (self._sender.counters(),)
 
     def move(self, limit_messages: int, limit_bytes: int) -> int:
         receiver, sender = self._receiver, self._sender
@@ -80,7 +88,7 @@ class Pump:
                     if sender.placed + receiver.dropped == receiver.received:
                         self._held = None  # it was a later frame that failed, or the copy for the capture socket
                     raise
-                if outcome == REFUSED:
+                if outcome == FULL:
                     return FULL
                 self._held = None
             messages += 1

@@ -42,7 +42,7 @@ cdef class Receiver:
         cdef int outcome
         with nogil:
             outcome = self._read()
-        if outcome == KEPT:
+        if outcome == READ:
             try:
                 return [self._as_bytes(i) for i in range(self.used)]
             except MemoryError:
@@ -62,7 +62,7 @@ cdef class Receiver:
         return &self.first if i == 0 else &self.rest[i - 1]
 
     cdef int _read(self) noexcept nogil:
-        """Read the next message: KEPT, EMPTY, DROP (a message, or a part of one, was discarded: counted) or ERROR."""
+        """Read the next message: READ, EMPTY, DROPPED (a message, or a part of one, was discarded: counted) or ERROR."""
         cdef size_t size = 0, size_of_all
         if self.discarding:
             return self._discard(BURST_FRAMES)
@@ -75,7 +75,7 @@ cdef class Receiver:
         self.used = 1
         if zmq_msg_more(&self.first) == 0:
             self._count(1, size)
-            return KEPT
+            return READ
         size_of_all = size
         while True:
             if self.used >= self.maxframes:
@@ -94,11 +94,11 @@ cdef class Receiver:
             self.used += 1
             if zmq_msg_more(&self.rest[self.used - 2]) == 0:
                 self._count(self.used, size_of_all)
-                return KEPT
+                return READ
         self._count(self.used, size_of_all)
         self._forget()
         # EAGAIN: the connection was taken down with the rest of the message.
-        return DROP if self.code == 0 or self.code == EAGAIN else ERROR
+        return DROPPED if self.code == 0 or self.code == EAGAIN else ERROR
 
     cdef inline void _count(self, size_t frames, size_t size) noexcept nogil:
         """Frames were read, of so many bytes."""
@@ -108,7 +108,7 @@ cdef class Receiver:
         self.message_bytes = size
 
     cdef int _discard(self, size_t most_frames) noexcept nogil:
-        """Read and drop at most so many of the frames that are left of a message: DROP, or ERROR."""
+        """Read and drop at most so many of the frames that are left of a message: DROPPED, or ERROR."""
         cdef size_t frames = 0, size = 0, size_of_all = 0
         self.code = 0
         while self.discarding and frames < most_frames:
@@ -122,7 +122,7 @@ cdef class Receiver:
         self._count(frames, size_of_all)
         self.used = 1
         self._forget()
-        return DROP if self.code == 0 or self.code == EAGAIN else ERROR
+        return DROPPED if self.code == 0 or self.code == EAGAIN else ERROR
 
     def discard_rest(self):
         """Read and drop what is left of a message of which a part was discarded."""
@@ -194,10 +194,8 @@ cdef class Receiver:
         """Messages that were dropped while they were read."""
         return self.too_many_frames + self.interrupted
 
-    def add_to(self, counters):
-        """`counters` with the receiving side added."""
-        return replace(
-            counters,
+    def counters(self):
+        return Counters(
             received=self.received_, received_frames=self.received_frames, received_bytes=self.received_bytes_,
-            too_many_frames=self.too_many_frames, interrupted=counters.interrupted + self.interrupted,
+            too_many_frames=self.too_many_frames, interrupted=self.interrupted,
         )

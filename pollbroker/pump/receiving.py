@@ -1,6 +1,6 @@
 """How one message is received without waiting: its first frame, then the rest, before anything is done with it.
 
-`receiving.pxi` is the native twin; `python.py` and `handler.py` share the rules through this room:
+`receiving.pxi` is the native twin; `python.py` and `routing.py` share the rules through this room:
 
 1. A message is read whole before it is handed on. libzmq announces a message when all of its frames are there.
 2. A message of more than `maxframes` frames is dropped. It is discarded a part at a time, so that no peer can keep the
@@ -8,7 +8,6 @@
 3. What ends in the middle of a message (the context is terminated, memory runs out) counts it as interrupted.
 """
 
-from dataclasses import replace
 from typing import Final
 
 import zmq
@@ -119,13 +118,11 @@ class Receiver:
         """Messages that were dropped while they were read."""
         return self.too_many_frames + self.interrupted
 
-    def add_to(self, counters: Counters) -> Counters:
-        """`counters` with the receiving side added."""
-        return replace(
-            counters,
+    def counters(self) -> Counters:
+        return Counters(
             received=self.received,
             received_frames=self.received_frames,
             received_bytes=self.received_bytes,
             too_many_frames=self.too_many_frames,
-            interrupted=counters.interrupted + self.interrupted,
+            interrupted=self.interrupted,
         )

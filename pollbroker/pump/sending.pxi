@@ -26,7 +26,7 @@ cdef class Sender:
     cdef bint copies_lost
 
     cdef uint64_t sent_, sent_frames, sent_bytes
-    cdef uint64_t unroutable, slow_peer, interrupted, long_subscription, captured, capture_dropped
+    cdef uint64_t unroutable, slow_peer, interrupted, long_subscription, captured, captured_frames, captured_bytes, capture_dropped
     cdef uint64_t message_frames, message_bytes
     cdef bint broken
     cdef int code
@@ -64,18 +64,17 @@ cdef class Sender:
         """Messages that are accounted for: sent, or dropped here."""
         return self.sent_ + self.unroutable + self.slow_peer + self.interrupted + self.long_subscription
 
-    def add_to(self, counters):
-        """`counters` with the sending side added."""
-        return replace(
-            counters,
+    def counters(self):
+        return Counters(
             sent=self.sent_, sent_frames=self.sent_frames, sent_bytes=self.sent_bytes,
             unroutable=self.unroutable, slow_peer=self.slow_peer, long_subscription=self.long_subscription,
-            interrupted=counters.interrupted + self.interrupted,
-            captured=self.captured, capture_dropped=self.capture_dropped,
+            interrupted=self.interrupted,
+            captured=self.captured, captured_frames=self.captured_frames, captured_bytes=self.captured_bytes,
+            capture_dropped=self.capture_dropped,
         )
 
     def send(self, list message not None):
-        """Offer a whole message of bytes: SENT, REFUSED (offer it again later) or DROPPED (counted)."""
+        """Offer a whole message of bytes: SENT, FULL (offer it again later) or DROPPED (counted)."""
         cdef zmq_msg_t msg
         cdef Py_ssize_t i, last = len(message) - 1
         cdef int outcome = SENT
@@ -86,7 +85,7 @@ cdef class Sender:
                 PyBytes_AsStringAndSize(frame, &data, &size)
                 if _is_long_subscription(data, size):
                     self.long_subscription += 1
-                    return _DROPPED
+                    return DROPPED
         self.message_frames = last + 1
         self.message_bytes = 0
         for i in range(last + 1):
@@ -103,10 +102,10 @@ cdef class Sender:
                 raise _error(self.code)
             if outcome != SENT:
                 break
-        return _REFUSED if outcome == FULL else _DROPPED if outcome == DROP else _SENT
+        return outcome
 
     cdef int _send_message(self, Receiver read) noexcept nogil:
-        """Offer the message that a receiver has read: SENT, FULL (offer it again later), DROP (counted) or ERROR.
+        """Offer the message that a receiver has read: SENT, FULL (offer it again later), DROPPED (counted) or ERROR.
 
         Unless it is to be offered again, the receiver has to forget it: what was not sent is in there still.
         """
@@ -118,7 +117,7 @@ cdef class Sender:
                 frame = read._frame(i)
                 if _is_long_subscription(<const char *> zmq_msg_data(frame), zmq_msg_size(frame)):
                     self.long_subscription += 1
-                    return DROP
+                    return DROPPED
         self.message_frames = read.used
         self.message_bytes = read.message_bytes
         outcome = self._offer(&read.first, last > 0)
@@ -130,11 +129,11 @@ cdef class Sender:
         return SENT
 
     cdef int _offer(self, zmq_msg_t *msg, bint more) noexcept nogil:
-        """Offer a message's first frame: SENT, FULL (offer it again later), DROP (counted) or ERROR (as FULL)."""
+        """Offer a message's first frame: SENT, FULL (offer it again later), DROPPED (counted) or ERROR (as FULL)."""
         cdef int flags = DONTWAIT | SNDMORE if more else DONTWAIT
         if self.sink_is_router and not more:
             self.unroutable += 1  # libzmq would take it and drop it in silence: there is nothing behind the routing id
-            return DROP
+            return DROPPED
         if self.capture != NULL:
             self._keep_copy(msg)
         self.code = _send_rechecked(msg, self.sink, flags) if self.drop_slow_peer else _send(msg, self.sink, flags)
@@ -144,14 +143,14 @@ cdef class Sender:
         self._forget_copies()
         if self.code == EHOSTUNREACH or (self.code == EFSM and self.sink_is_rep):
             self.unroutable += 1  # the peer is gone, or, at a REP, nobody has asked
-            return DROP
+            return DROPPED
         if self.code == EFSM:
             return FULL  # a REQ has to have its reply before it can ask again
         if self.code != EAGAIN:
             return ERROR
         if self.drop_slow_peer:
             self.slow_peer += 1
-            return DROP
+            return DROPPED
         return FULL
 
     cdef int _send_next(self, zmq_msg_t *msg, bint more) noexcept nogil:
@@ -240,6 +239,8 @@ cdef class Sender:
             self.capture_dropped += 1
         else:
             self.captured += 1
+            self.captured_frames += self.message_frames + (self.prefix_data != NULL)
+            self.captured_bytes += self.message_bytes + self.prefix_size
         if code != 0 and code != EAGAIN:
             self.code = code
             return ERROR

@@ -1,22 +1,18 @@
 """How one message is sent without waiting: offer its first frame, then send what follows. `sending.pxi` is the native
 twin.
 
-The rules are those of `native.pyx`; `python.py` and `handler.py` share them through this room.
+The rules are those of `native.pyx`; `python.py` and `routing.py` share them through this room.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from errno import EHOSTUNREACH
 from typing import Final, TypeAlias
 
 import zmq
 
 from pollbroker.pump.contract import SUBSCRIPTION_MAX_BYTES, Socket
+from pollbroker.pump.outcomes import DROPPED, FULL, SENT
 from pollbroker.statistics import Counters
-
-SENT: Final = 0
-REFUSED: Final = 1
-DROPPED: Final = 2
 
 DONTWAIT: Final = int(zmq.DONTWAIT)
 MORE_TO_COME: Final = int(zmq.DONTWAIT | zmq.SNDMORE)
@@ -80,10 +76,12 @@ class Sender:
         self.interrupted = 0
         self.long_subscription = 0
         self.captured = 0
+        self.captured_frames = 0
+        self.captured_bytes = 0
         self.capture_dropped = 0
 
     def send(self, message: Sequence[Part]) -> int:
-        """Offer a whole message: SENT, REFUSED (offer it again later) or DROPPED (counted)."""
+        """Offer a whole message: SENT, FULL (offer it again later) or DROPPED (counted)."""
         if self._is_xsub and has_long_subscription(message):
             self.long_subscription += 1
             return DROPPED
@@ -95,7 +93,7 @@ class Sender:
         return outcome
 
     def offer(self, frame: Part, more: bool) -> int:
-        """Offer a message's first frame: SENT, REFUSED (offer it again later) or DROPPED (counted)."""
+        """Offer a message's first frame: SENT, FULL (offer it again later) or DROPPED (counted)."""
         if self._is_router and not more:
             self.unroutable += 1  # libzmq would take it and drop it in silence: there is nothing behind the routing id
             return DROPPED
@@ -107,12 +105,12 @@ class Sender:
                 self._send(frame, flags, False)
         except zmq.Again:
             if not self._drop_slow_peer:
-                return REFUSED
+                return FULL
             self.slow_peer += 1
             return DROPPED
         except zmq.ZMQError as error:
             if error.errno == zmq.EFSM and not self._is_rep:
-                return REFUSED  # a REQ has to have its reply before it can ask again
+                return FULL  # a REQ has to have its reply before it can ask again
             if error.errno not in (EHOSTUNREACH, zmq.EFSM):
                 raise
             self.unroutable += 1  # the peer is gone, or, at a REP, nobody has asked
@@ -160,11 +158,13 @@ class Sender:
                 taken = self._send_copies(self._capture, copies)
             finally:
                 self.captured += taken
+                self.captured_frames += len(copies) if taken else 0
+                self.captured_bytes += sum(map(len, copies)) if taken else 0
                 self.capture_dropped += not taken
 
     @staticmethod
     def _send_copies(capture: Socket, copies: Sequence[Part]) -> bool:
-        """Give the copies of one message to the capture socket: whether it took them all."""
+        """Give the copies of one message to the capture socket. Return True if it took them all."""
         last = len(copies) - 1
         try:
             send_rechecked(capture, copies[0], MORE_TO_COME if last else DONTWAIT)
@@ -185,17 +185,17 @@ class Sender:
         """Messages that are accounted for: sent, or dropped here."""
         return self.sent + self.unroutable + self.slow_peer + self.interrupted + self.long_subscription
 
-    def add_to(self, counters: Counters) -> Counters:
-        """`counters` with the sending side added."""
-        return replace(
-            counters,
+    def counters(self) -> Counters:
+        return Counters(
             sent=self.sent,
             sent_frames=self.sent_frames,
             sent_bytes=self.sent_bytes,
             unroutable=self.unroutable,
             slow_peer=self.slow_peer,
-            interrupted=counters.interrupted + self.interrupted,
+            interrupted=self.interrupted,
             long_subscription=self.long_subscription,
             captured=self.captured,
+            captured_frames=self.captured_frames,
+            captured_bytes=self.captured_bytes,
             capture_dropped=self.capture_dropped,
         )

@@ -8,22 +8,24 @@ import importlib
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from enum import Enum
 from functools import reduce
 from typing import Any, Final
 
 import zmq
 
-from pollbroker.device import DEVICES, QUEUE, Device, Route
+from pollbroker.device import Device, Route
+from pollbroker.standard_devices import DEVICES, QUEUE
 
 _THERE_AND_BACK: Final = (Route("frontend", "backend"), Route("backend", "frontend"))
 
 TUNNEL: Final = Device("tunnel", zmq.PAIR, zmq.PAIR, _THERE_AND_BACK)
 DEALERS: Final = Device("dealers", zmq.DEALER, zmq.DEALER, _THERE_AND_BACK)
-PATIENT_QUEUE: Final = Device(
-    "patient-queue", QUEUE.frontend, QUEUE.backend, QUEUE.routes, QUEUE.frontend_options, slow_peer="wait"
-)
+PATIENT_QUEUE: Final = replace(QUEUE, name="patient-queue", slow_peer="wait")
+
+_ALWAYS_GIVEN: Final = ("name", "ports", "routes")
+"""The arguments that make a device."""
 
 _OWN: Final = {"TUNNEL": TUNNEL, "DEALERS": DEALERS, "PATIENT_QUEUE": PATIENT_QUEUE}
 
@@ -82,7 +84,13 @@ def _written_device(device: Device) -> str:
         for name, one in vars(sys.modules.get(module or "", object)).items():
             if one is device:
                 return f"named({f'{module}:{name}'!r})"
-    return f"Device({', '.join(_written_fields(device))})"
+    plain = Device(device.name, ports=device.ports, routes=device.routes)
+    given = (
+        one.name
+        for one in fields(device)
+        if one.name in _ALWAYS_GIVEN or getattr(device, one.name) != getattr(plain, one.name)
+    )
+    return f"Device({', '.join(f'{name}={written(getattr(device, name))}' for name in given)})"
 
 
 def _written_handler(handler: Any) -> str:

@@ -12,7 +12,8 @@ from typing import Final, Protocol, TypeVar
 
 from zmq import SocketType
 
-from pollbroker.device import DEVICES, QUEUE, Device
+from pollbroker.device import Device
+from pollbroker.standard_devices import DEVICES, QUEUE
 from pollbroker.testing.devices import DEALERS, PATIENT_QUEUE, TUNNEL
 from pollbroker.testing.scenario import Action, LinePlan, Meanwhile, Scenario, Side, Step, Topology
 
@@ -137,23 +138,23 @@ def draw_line(draw: Draw, device: Device | None = None) -> LinePlan:
     if device is None:
         device = draw.choice(POOL)
     entry = device.types_of("frontend")[0]
-    exit_type = device.types_of("backend")[0] if device.backend is not None else entry
+    exit_type = device.types_of("backend")[0] if "backend" in device.ports else entry
     has_handler = any(route.via is not None for route in device.routes)
     behaviour: tuple[int | str, ...] = ()
     if generic and exit_type not in (_T.XPUB, _T.ROUTER) and draw.integer(0, 4) == 0:
         behaviour = draw.several(lambda draw: draw.choice(_BEHAVIOURS), 1, 6)
     hops = 1
-    if device.backend is not None and (exit_type, entry) in LINKS and not has_handler and not behaviour:
+    if "backend" in device.ports and (exit_type, entry) in LINKS and not has_handler and not behaviour:
         hops = draw.choice((1, 1, 1, 2, 3))
     client = draw.choice(INITIATORS[entry])
     worker = draw.choice((WORKERS if entry is _T.ROUTER else INITIATORS)[exit_type])
-    if has_handler or behaviour or device.backend is None:
+    if has_handler or behaviour or "backend" not in device.ports:
         client, worker = client if client is not _T.REQ else _T.DEALER, worker if worker is not _T.REP else _T.DEALER
     return LinePlan(
         device=device,
         hops=hops,
         client=client,
-        worker=client if device.backend is None else worker,
+        worker=worker if "backend" in device.ports else client,
         delimited=worker is _T.REP or draw.integer(0, 2) == 0,
         high_water_mark=draw_high_water_mark(draw),
         peers_high_water_mark=draw_high_water_mark(draw),
@@ -198,7 +199,7 @@ def _peers_actions(plan: LinePlan) -> tuple[_Entry, ...]:
     """What the peers of a line may do, each as often as it is to be chosen."""
     entries: list[_Entry] = []
     sides: tuple[tuple[Side, SocketType], ...] = (("frontend", plan.client),)
-    if plan.device.backend is not None:
+    if "backend" in plan.device.ports:
         sides = (*sides, ("backend", plan.worker))
     for side, kind in sides:
         entries += [(Action.JOIN, side)] * 2

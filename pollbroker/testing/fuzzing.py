@@ -20,7 +20,8 @@ from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Final
 
-from pollbroker.device import DEVICES, Device
+from pollbroker.device import Device
+from pollbroker.standard_devices import DEVICES
 from pollbroker.testing.checking import check_scenario, check_seed
 from pollbroker.testing.drawing import scenario_of_seed
 from pollbroker.testing.scenario import Scenario, Step

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pollbroker.pump import Handler, Message
-from pollbroker.pump.handler import is_message
+from pollbroker.pump import Handler, Message, To
+from pollbroker.pump.message import is_message
 from pollbroker.testing.trace import Event, FlowKey, Frames, Handled, Iterated, Returned
 
 
@@ -41,10 +41,11 @@ def recorded(handler: Handler, record: Callable[[Event], object], path: str, flo
     """The same handler, of which a record is made: each message that it is given, each that it gives."""
 
     def note(result: object) -> None:
-        if is_message(result):
-            record(Returned(path, flow, tuple(result)))
+        message = result.frames if isinstance(result, To) else result
+        if is_message(message):
+            record(Returned(path, flow, tuple(message)))
 
-    def pulled(results: Iterator[Message]) -> Iterator[Message]:
+    def pulled(results: Iterator[Message | To]) -> Iterator[Message | To]:
         record(Iterated(path, False))
         try:
             for result in results:
@@ -55,7 +56,7 @@ def recorded(handler: Handler, record: Callable[[Event], object], path: str, flo
             raise
         record(Iterated(path, True))
 
-    def handle(frames: list[bytes]) -> Message | Iterator[Message] | None:
+    def handle(frames: list[bytes]) -> Message | To | Iterator[Message | To] | None:
         given: Frames = tuple(frames)
         record(Handled(path, flow, given))
         result = handler(frames)

@@ -62,7 +62,7 @@ class Line:
         self._last_ids: dict[tuple[Side, int], bytes] = {}
         self._types = wiring.types
         self._ending = {
-            side: [self.paths[route.source] for route in plan.device.routes if route.sink == side]
+            side: [self.paths[route.source] for route in plan.device.routes if side in route.sinks]
             for side in self._types
         }
         wiring.open()
@@ -259,10 +259,11 @@ class Line:
     def staff(self) -> None:
         """See to it that somebody stands at each end that messages can wait for."""
         for route in self.plan.device.routes:
-            if self._types[route.sink] in (zmq.PUSH, zmq.DEALER, zmq.PAIR) and not any(
-                side == route.sink for side, _ in self.peers
-            ):
-                self.join(route.sink, 0)
+            for sink in route.sinks:
+                if self._types[sink] in (zmq.PUSH, zmq.DEALER, zmq.PAIR) and not any(
+                    side == sink for side, _ in self.peers
+                ):
+                    self.join(sink, 0)
 
     def settle(self) -> None:
         """The engine has come to rest: everybody has been told of every subscription, and of who has left."""

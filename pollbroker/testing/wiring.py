@@ -23,7 +23,7 @@ class Wiring:
         """Their names, in order."""
         self.types = {"frontend": plan.device.types_of("frontend")[0]}
         """The socket type of each side."""
-        if plan.device.backend is not None:
+        if "backend" in plan.device.ports:
             self.types["backend"] = plan.device.types_of("backend")[0]
         self._name = name
         self._plan = plan
@@ -38,14 +38,14 @@ class Wiring:
         there = route.source == "frontend"
         hops = self.brokers if there else self.brokers[::-1]
         chained = plan.hops > 1 and self.types["frontend"] == zmq.ROUTER
-        sink = self.types[route.sink]
+        sink = self.types[route.sinks[0]]
         marks = (plan.high_water_mark, plan.peers_high_water_mark)
         publishes = sink in (zmq.PUB, zmq.XPUB)
         upstream = self.types[route.source] in (zmq.PUB, zmq.XPUB)
         return Path(
             name=f"{self._name}{'>' if there else '<'}",
             line=self._name,
-            sink=route.sink,
+            sink=route.sinks[0],
             flows=tuple(FlowKey(hop, route.source) for hop in hops),
             prefix=tuple(self._hop_id(hop) for hop in range(plan.hops - 2, -1, -1)) if chained else (),
             prefix_is_added=there,
@@ -79,9 +79,9 @@ class Wiring:
                 broker,
                 self._recording(broker),
                 frontend=f"@inproc://{broker}/frontend",
-                backend=None if plan.device.backend is None else self._backend_endpoints(hop),
+                backend=self._backend_endpoints(hop) if "backend" in plan.device.ports else None,
                 frontend_options=frontend,
-                backend_options=backend if plan.device.backend is not None else None,
+                backend_options=backend if "backend" in plan.device.ports else None,
                 capture=f"@inproc://{broker}/capture" if captured else None,
                 capture_type=zmq.PUSH,
                 capture_options=self._marks(plan.capture_high_water_mark) if captured else None,

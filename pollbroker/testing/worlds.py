@@ -15,11 +15,12 @@ from zmq.backend.cython import _zmq
 from pollbroker.broker import Broker, working_broker
 from pollbroker.engine import Engine
 from pollbroker.pump import FlowState, Socket
+from pollbroker.states import BrokerState
 from pollbroker.testing.scenario import Topology
 from pollbroker.testing.simulation import SimClock, SimNetwork, SimSocket
 from pollbroker.testing.trace import FlowKey
 from pollbroker.testing.violation import InvariantViolation
-from pollbroker.working import BrokerState, WorkingBroker
+from pollbroker.working import WorkingBroker
 
 _PATIENCE_S: Final = 0.1
 """How long a rest goes on for timers alone: a retry that can succeed comes after 20 ms at most."""
@@ -67,6 +68,17 @@ class World(Protocol):
 def _at_work(engine: Engine) -> Iterable[WorkingBroker]:
     """The brokers behind the handles, whose flows and sockets the engine's thread alone may touch: this one."""
     return map(working_broker, engine.brokers.values())
+
+
+def _simulated(broker: WorkingBroker, port_index: int) -> SimSocket:
+    return cast(SimSocket, broker.watched_ports[port_index].sync_socket)
+
+
+def _has_room(sink: SimSocket, routing_ids: Iterable[bytes]) -> bool:
+    """Return True if any message could be sent there, whoever of these it is for."""
+    if sink.type == zmq.ROUTER:
+        return all(sink.can_send(routing_id) for routing_id in routing_ids)
+    return sink.can_send()
 
 
 class _Counting:
@@ -159,25 +171,23 @@ class SimulatedWorld:
             if broker.state is not BrokerState.RUNNING:
                 continue
             for flow in broker.hub.flows:
-                source, sink = (cast(SimSocket, broker.watched_ports[p].sync_socket) for p in (flow.source, flow.sink))
                 if flow.state in (FlowState.PAUSED, FlowState.ENDED):
                     continue
-                if not flow.pump.held:
-                    can_move = source.can_receive()
-                elif sink.type == zmq.ROUTER:
-                    can_move = all(sink.can_send(routing_id) for routing_id in known)
+                if flow.pump.held:
+                    full = (_simulated(broker, flow.sinks[index]) for index in flow.pump.full_sinks)
+                    can_move = any(_has_room(sink, known) for sink in full)
                 else:
-                    can_move = sink.can_send()
+                    can_move = _simulated(broker, flow.source).can_receive()
                 if can_move:
                     movable.add(FlowKey(broker.name, broker.watched_ports[flow.source].name))
         return frozenset(movable)
 
     def lost_with_peers(self, flow: FlowKey) -> int | None:
         broker = working_broker(self.engine.brokers[flow.broker])
-        sink = next(r.sink for r in broker.device.routes if r.source == flow.source)
-        if sum(route.sink == sink for route in broker.device.routes) > 1:
+        sinks = next(route.sinks for route in broker.device.routes if route.source == flow.source)
+        if len(sinks) > 1 or sum(sinks[0] in route.sinks for route in broker.device.routes) > 1:
             return None
-        return next(cast(SimSocket, port.sync_socket).lost_so_far() for port in broker.ports if port.name == sink)
+        return next(cast(SimSocket, port.sync_socket).lost_so_far() for port in broker.ports if port.name == sinks[0])
 
     def shut_down(self) -> None:
         self._context.shutdown()
@@ -249,12 +259,14 @@ class InprocWorld:
             for flow in broker.hub.flows:
                 if flow.state in (FlowState.PAUSED, FlowState.ENDED, FlowState.RETRYING):
                     continue
-                place, event = (flow.sink, zmq.POLLOUT) if flow.pump.held else (flow.source, zmq.POLLIN)
-                socket = broker.watched_ports[place].sync_socket
-                if socket.type in _TOLD_BY_LIBZMQ_ALONE[event] or _has_commands(socket):
-                    continue
-                if int(socket.getsockopt(zmq.EVENTS)) & event:
-                    movable.add(FlowKey(broker.name, broker.watched_ports[flow.source].name))
+                event = zmq.POLLOUT if flow.pump.held else zmq.POLLIN
+                full = tuple(flow.sinks[index] for index in flow.pump.full_sinks)
+                for port_index in full or (flow.source,):
+                    socket = broker.watched_ports[port_index].sync_socket
+                    if socket.type in _TOLD_BY_LIBZMQ_ALONE[event] or _has_commands(socket):
+                        continue
+                    if int(socket.getsockopt(zmq.EVENTS)) & event:
+                        movable.add(FlowKey(broker.name, broker.watched_ports[flow.source].name))
         return frozenset(movable)
 
     def lost_with_peers(self, flow: FlowKey) -> int | None:  # noqa: ARG002 - as the other world

@@ -19,8 +19,8 @@ from pollbroker.cli.demo.checks import TRIOS, check_all, count_unwanted, sum_up
 from pollbroker.cli.demo.crew import Crew
 from pollbroker.cli.demo.screen import Screen, compute_rates
 from pollbroker.cli.demo.workload import SOCKET_OPTIONS, Report
-from pollbroker.device import FORWARDER, QUEUE, STREAMER
 from pollbroker.engine import Engine
+from pollbroker.standard_devices import FORWARDER, QUEUE, STREAMER
 
 _SOURCES: Final = tuple(source for _, source, _ in TRIOS)
 _SINKS: Final = tuple(sink for _, _, sink in TRIOS)

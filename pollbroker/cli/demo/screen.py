@@ -46,7 +46,7 @@ def compute_rates(before: EngineStatistics, after: EngineStatistics, elapsed_s: 
             rates.append(
                 Rate(
                     broker=name,
-                    direction=f"to {flow.sink}",
+                    direction=f"to {', '.join(flow.sinks)}",
                     messages_s=(flow.sent - earlier.sent) / elapsed_s,
                     bytes_s=(flow.sent_bytes - earlier.sent_bytes) / elapsed_s,
                     messages=flow.sent,

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Final, cast
 
-from pollbroker.device import Device, find_device
+from pollbroker.device import Device
+from pollbroker.standard_devices import find_device
 from pollbroker.testing.devices import named
 from pollbroker.testing.relay.outside import OUTSIDE
 from pollbroker.testing.relay.record import RelayTrace

@@ -10,14 +10,14 @@ from typing import Final
 
 import zmq
 
-from pollbroker.device import Device, PortName, Route
+from pollbroker.device import Device, Route
 from pollbroker.pump import Socket
 from pollbroker.testing.drawing import INITIATORS, RandomDraw, draw_body
 from pollbroker.testing.peers import Peer, envelope_of, mark_of
 from pollbroker.testing.relay.record import RelayTrace
 from pollbroker.testing.trace import Frames, Got, Heard, Joined, Left, Path, Sent, Wanted
 
-SIDES: Final[tuple[PortName, PortName]] = ("frontend", "backend")
+SIDES: Final = ("frontend", "backend")
 
 _BARE: Final = b"bare"
 """What stands for the mark of a message that has no room for one."""
@@ -49,9 +49,7 @@ class Company:
         """Of the relay's sockets."""
         self.swaps = all(kind is zmq.SocketType.ROUTER for kind in self.types.values())
         """Whether a message names its receiver itself: between two ROUTERs a relay swaps the two routing ids."""
-        self.paths: dict[PortName, Path] = {
-            route.source: self._path(route, capacity, no_drop) for route in device.routes
-        }
+        self.paths: dict[str, Path] = {route.source: self._path(route, capacity, no_drop) for route in device.routes}
         """By the side at which they begin."""
         self.trace.paths = {path.name: path for path in self.paths.values()}
         self.replies_are_addressed = "backend" in self.paths and self.paths["backend"].to_router
@@ -77,12 +75,12 @@ class Company:
         self._replies: dict[bytes, int] = defaultdict(int)
 
     def _path(self, route: Route, capacity: int, no_drop: bool) -> Path:
-        source, sink = self.types[route.source], self.types[route.sink]
+        source, sink = self.types[route.source], self.types[route.sinks[0]]
         publishes = sink in (zmq.PUB, zmq.XPUB)
         return Path(
             name="requests" if route.source == "frontend" else "replies",
             line="relay",
-            sink=route.sink,
+            sink=route.sinks[0],
             flows=(),
             to_router=sink == zmq.ROUTER,
             to_many=publishes,
@@ -96,7 +94,7 @@ class Company:
 
     def join(
         self,
-        side: PortName,
+        side: str,
         *,
         kind: zmq.SocketType | None = None,
         mark: int = 0,
@@ -169,7 +167,7 @@ class Company:
         self.backlog.setdefault(peer, deque()).extend([(receiver, bare)] * count)
         self.flush(peer)
 
-    def _side(self, peer: Peer) -> PortName:
+    def _side(self, peer: Peer) -> str:
         return "frontend" if peer.name.startswith("frontend") else "backend"
 
     def flush(self, peer: Peer) -> int:

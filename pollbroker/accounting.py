@@ -1,0 +1,84 @@
+"""From the counters of a broker's pumps to its statistics: by flow, and by port."""
+
+from collections.abc import Mapping, Sequence
+
+from pollbroker.device import CAPTURE
+from pollbroker.errors import describe_error
+from pollbroker.frozen import FrozenDict
+from pollbroker.port import WorkingPort
+from pollbroker.pump import Flow, FlowState
+from pollbroker.states import BrokerState
+from pollbroker.statistics import BrokerStatistics, Counters, FlowStatistics, PortStatistics
+
+
+def account_for(
+    *,
+    name: str,
+    device: str,
+    state: BrokerState,
+    error: BaseException | None,
+    ports: Sequence[WorkingPort],
+    flows: Sequence[Flow],
+    unread: Mapping[int, int],
+    now_s: float,
+) -> BrokerStatistics:
+    """The statistics of a broker; `ports` and `unread` by port index, the capture port last if there is one."""
+    counted = [(flow, flow.pump.counters()) for flow in flows]
+    return BrokerStatistics(
+        name=name,
+        device=device,
+        state=state,
+        error=None if error is None else describe_error(error),
+        flows=FrozenDict(
+            {
+                ports[flow.source].name: _flow_statistics(flow, counters, ports, unread.get(flow.source, 0), now_s)
+                for flow, counters in counted
+            }
+        ),
+        ports=FrozenDict({port.name: _port_statistics(index, port, counted) for index, port in enumerate(ports)}),
+    )
+
+
+def _flow_statistics(
+    flow: Flow, counters: Counters, ports: Sequence[WorkingPort], unread: int, now_s: float
+) -> FlowStatistics:
+    return FlowStatistics(
+        **vars(counters),
+        source=ports[flow.source].name,
+        sinks=tuple(ports[sink].name for sink in flow.sinks),
+        state=FlowState(flow.state).name.lower(),
+        stalls=flow.stalls,
+        stalled_s=flow.stalled_s(now_s),
+        unread=unread,
+    )
+
+
+def _port_statistics(index: int, port: WorkingPort, counted: Sequence[tuple[Flow, Counters]]) -> PortStatistics:
+    if port.name == CAPTURE:
+        all_flows = sum((counters for _, counters in counted), Counters())
+        return PortStatistics(
+            type=port.type.name,
+            endpoints=port.endpoints,
+            sent=all_flows.captured,
+            sent_frames=all_flows.captured_frames,
+            sent_bytes=all_flows.captured_bytes,
+            dropped=all_flows.capture_dropped,
+        )
+    received = sum((counters for flow, counters in counted if flow.source == index), Counters())
+    sent = sum((_sent_to(index, flow) for flow, _ in counted if index in flow.sinks), Counters())
+    return PortStatistics(
+        type=port.type.name,
+        endpoints=port.endpoints,
+        received=received.received,
+        received_frames=received.received_frames,
+        received_bytes=received.received_bytes,
+        sent=sent.sent,
+        sent_frames=sent.sent_frames,
+        sent_bytes=sent.sent_bytes,
+        dropped=sent.unroutable + sent.slow_peer + sent.interrupted + sent.long_subscription,
+    )
+
+
+def _sent_to(index: int, flow: Flow) -> Counters:
+    """What one of the sinks of a flow was sent."""
+    return flow.pump.sink_counters()[flow.sinks.index(index)]

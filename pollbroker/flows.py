@@ -1,0 +1,72 @@
+"""From a device and the open ports of a broker to the hub with its flows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import zmq
+
+from pollbroker.device import CAPTURE, Device, Route
+from pollbroker.port import WorkingPort
+from pollbroker.pump import PYTHON, Hub, HubOwner, Implementation, Pump, RoutingPump
+
+
+def make_hub(
+    owner: HubOwner,
+    device: Device,
+    ports: Mapping[str, WorkingPort],
+    implementation: Implementation,
+    prefixes: Mapping[str, bytes],
+    ready: list[Any],
+) -> Hub:
+    """A hub with a flow for each route of a device. The port index of a port is its place in `device.ports`.
+
+    Arguments:
+        owner: whose it is.
+        ports: by name; the capture port among them, if there is one.
+        prefixes: the frame that precedes each captured message, by the name of the port that it came from.
+        ready: the loop's list of hubs that have work.
+    """
+    direct = all(is_direct(route) for route in device.routes)
+    carrier = implementation if direct else PYTHON  # flows of the native one take its own pumps only
+    sockets = tuple(ports[name].sync_socket for name in device.ports)
+    guarded = tuple(port.socket for port in ports.values())
+    guarded = sockets if guarded == sockets else guarded  # a thousand brokers need not keep both
+    indices = {name: index for index, name in enumerate(device.ports)}
+    flows = []
+    for route in device.routes:
+        pump = _make_pump(device, route, ports, implementation, prefixes.get(route.source))
+        flow = carrier.make_flow(pump, indices[route.source], tuple(indices[sink] for sink in route.sinks))
+        has_router = any(ports[sink].type == zmq.ROUTER for sink in route.sinks)
+        flow.probe_when_full = has_router and device.slow_peer == "wait"
+        flows.append(flow)
+    return carrier.make_hub(owner, ready, sockets, guarded, tuple(flows))
+
+
+def is_direct(route: Route) -> bool:
+    """Return True if each message goes from one socket to one other as it is."""
+    return route.via is None and len(route.sinks) == 1
+
+
+def _make_pump(
+    device: Device,
+    route: Route,
+    ports: Mapping[str, WorkingPort],
+    implementation: Implementation,
+    prefix: bytes | None,
+) -> Pump:
+    source = ports[route.source].sync_socket
+    capture = ports[CAPTURE].sync_socket if CAPTURE in ports else None
+    drop = device.slow_peer == "drop"
+    if is_direct(route):
+        (sink,) = route.sinks
+        return implementation.make_pump(
+            source,
+            ports[sink].sync_socket,
+            capture=capture,
+            prefix=prefix,
+            drop_slow_peer=drop,
+            maxframes=device.maxframes,
+        )
+    receiver = implementation.make_receiver(source, device.maxframes)
+    senders = {sink: implementation.make_sender(ports[sink].sync_socket, capture, prefix, drop) for sink in route.sinks}
+    return RoutingPump(receiver, route.via, senders)

@@ -1,0 +1,47 @@
+"""What a handler is given, and what it may give back."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeGuard
+
+from pollbroker.errors import DeviceError
+
+Message: TypeAlias = Sequence[bytes]
+"""One or more frames. A handler is given a `list[bytes]`, and may return or yield any sequence of bytes."""
+
+
+@dataclass(slots=True)
+class To:
+    """A message for one sink of a route that has several; a plain message goes to all of them.
+
+        Route("frontend", ("a", "b"), via=lambda message: To("a" if message[-1] < b"m" else "b", message))
+
+    Arguments:
+        port: the name of a sink of the route.
+        frames: the message.
+
+    Raises `DeviceError` if `frames` is no message. Whether the route has such a sink shows when the message is moved:
+    if it has not, the message is dropped and counted as `failed`.
+    """
+
+    port: str
+    frames: Message
+
+    def __post_init__(self) -> None:
+        if not is_message(self.frames):
+            raise DeviceError(f"To({self.port!r}): frames is {self.frames!r}: expected one or more frames of bytes")
+
+
+Handler: TypeAlias = Callable[[list[bytes]], Message | To | Iterator[Message | To] | None]
+
+
+def is_message(value: Any) -> TypeGuard[Message]:
+    """Return True if this can be sent as a message: a sequence of one or more frames of bytes."""
+    if type(value) is not list and (
+        not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray, memoryview, str))
+    ):
+        return False
+    for frame in value:
+        if not isinstance(frame, bytes):
+            return False
+    return len(value) > 0

@@ -1,0 +1,203 @@
+"""The pump of a route on which each message is looked at: by a handler, or since it goes to several sinks.
+
+A handler is given one message (`list[bytes]`) and returns the message to send, or None to drop it. A generator function
+yields any number of messages; it is asked for the next only when the last has been sent. An exception drops that one
+message, is counted, and is logged once a second at most. So is `To` a port that is no sink of the route.
+
+A message goes to every sink, and `To("port", frames)` to that one alone. A sink that is full keeps nothing from the
+others: they have their copy before the pump comes back with FULL, and only what that sink has yet to accept is held.
+"""
+
+import logging
+import reprlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pollbroker.pump.contract import BURST_FRAMES, Receiver, Sender
+from pollbroker.pump.message import Handler, Message, To, is_message
+from pollbroker.pump.outcomes import EMPTY, FULL, LIMIT
+from pollbroker.statistics import Counters
+
+_logger = logging.getLogger("pollbroker")
+
+_LOG_INTERVAL_S: Final = 1.0
+
+
+class RoutingPump:
+    """Moves what `receiver` takes, through `handler` if there is one, to the `senders`; see
+    `pollbroker.pump.contract`.
+
+    Arguments:
+        senders: one for each sink of the route, by the name of its port.
+    """
+
+    def __init__(self, receiver: Receiver, handler: Handler | None, senders: Mapping[str, Sender]) -> None:
+        self._receiver = receiver
+        self._handler = handler
+        self._senders = tuple(senders.values())
+        self._every_sink = tuple(range(len(senders)))
+        self._sink_of = {name: (index,) for index, name in enumerate(senders)}
+        self._held: list[bytes] | None = None
+        self._destination = self._every_sink
+        """The sinks, by their index, of the message that was made last; of one that is held, those that refused it."""
+        self._rest: Iterator[Message | To] | None = None
+        self._last_log_s = float("-inf")
+        self._added = 0
+        self._filtered = 0
+        self._failed = 0
+        self.discard_rest = receiver.discard_rest
+        self.count_unread = receiver.count_unread
+
+    @property
+    def received(self) -> int:
+        return self._receiver.received
+
+    @property
+    def sent(self) -> int:
+        return sum(sender.sent for sender in self._senders)
+
+    @property
+    def held(self) -> int:
+        return 0 if self._held is None else len(self._destination)
+
+    @property
+    def full_sinks(self) -> tuple[int, ...]:
+        return () if self._held is None else self._destination
+
+    def counters(self) -> Counters:
+        own = Counters(held=self.held, added=self._added, filtered=self._filtered, failed=self._failed)
+        return sum(self.sink_counters(), self._receiver.counters() + own)
+
+    def sink_counters(self) -> tuple[Counters, ...]:
+        return tuple(sender.counters() for sender in self._senders)
+
+    def move(self, limit_messages: int, limit_bytes: int, /) -> int:
+        receiver = self._receiver
+        messages, begun = 0, receiver.received_bytes
+        receiver.burst_frames = 0
+        while (
+            messages < limit_messages
+            and receiver.received_bytes - begun < limit_bytes
+            and receiver.burst_frames < BURST_FRAMES
+        ):
+            message = self._held
+            if message is None:
+                if self._rest is not None:
+                    message = self._next(self._rest, first=False)
+                else:
+                    frames = receiver()
+                    if frames is None:
+                        return EMPTY
+                    message = self._handle(frames) if frames else None
+                self._held = message
+            if message is not None and not self._send(message):
+                return FULL
+            messages += 1
+        return LIMIT
+
+    def _send(self, message: list[bytes]) -> bool:
+        """Offer the message to each sink that has yet to accept it. Return False if one of them refuses it."""
+        full: list[int] = []
+        destination = self._destination
+        for position, index in enumerate(destination):
+            try:
+                if self._senders[index].send(message) == FULL:
+                    full.append(index)
+            except BaseException:
+                left = destination[position + 1 :]
+                if not self._is_accounted_for(len(full) + len(left)):
+                    left = (index, *left)  # nothing of it was sent; else a later frame of it failed, or its copy
+                self._hold(message, (*full, *left))
+                raise
+        self._hold(message, tuple(full))
+        return not full
+
+    def _hold(self, message: list[bytes], sinks: tuple[int, ...]) -> None:
+        if sinks:
+            self._held = list(message)  # a handler may use one list again
+            self._destination = sinks
+        else:
+            self._held = None
+
+    def _is_accounted_for(self, held: int) -> bool:
+        """Return True if every message is counted as sent or dropped but so many."""
+        gone = self._receiver.dropped + self._filtered + self._failed + sum(one.placed for one in self._senders)
+        return gone + held == self._receiver.received + self._added
+
+    def _handle(self, frames: list[bytes]) -> list[bytes] | None:
+        """What the handler makes of a message, or None if nothing is to be sent (counted)."""
+        if self._handler is None:
+            return self._for_every_sink(frames)
+        try:
+            result = self._handler(frames)
+        except Exception as error:  # noqa: BLE001 - whatever a user's handler raises concerns this one message
+            self._fail(error)
+            return None
+        except BaseException:
+            self._failed += 1  # such as KeyboardInterrupt: it is the loop's, but the message is accounted for
+            raise
+        if result is None:
+            self._filtered += 1
+            return None
+        if type(result) is not list and isinstance(result, Iterator):
+            self._rest = result
+            return self._next(result, first=True)
+        return self._checked(result)
+
+    def _next(self, rest: Iterator[Message | To], *, first: bool) -> list[bytes] | None:
+        """The next message of an iterator, or None (counted, if it is the first, or if the iterator raised)."""
+        try:
+            message = next(rest)
+        except StopIteration:
+            self._rest = None
+            if first:
+                self._filtered += 1
+            return None
+        except Exception as error:  # noqa: BLE001 - as above
+            self._rest = None
+            self._added += not first
+            self._fail(error)
+            return None
+        except BaseException:
+            self._rest = None
+            self._added += not first
+            self._failed += 1
+            raise
+        self._added += not first
+        return self._checked(message)
+
+    def _checked(self, message: Any) -> list[bytes] | None:
+        """The message as a list, and its destination noted; None (counted) if it is no message."""
+        try:
+            if isinstance(message, To):
+                destination = self._sink_of.get(message.port)
+                if destination is not None and is_message(message.frames):
+                    self._destination = destination
+                    return message.frames if type(message.frames) is list else list(message.frames)
+            elif is_message(message):
+                return self._for_every_sink(message if type(message) is list else list(message))
+            found = reprlib.repr(message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is no message
+            found = f"what raised {error!r}"
+        sinks = ", ".join(map(repr, self._sink_of))
+        self._fail(
+            TypeError(
+                f"a handler must give a non-empty sequence of bytes, To(port, frames) with such a sequence and one of "
+                f"the sinks {sinks}, or None; it gave {found}"
+            )
+        )
+        return None
+
+    def _for_every_sink(self, message: list[bytes]) -> list[bytes]:
+        self._destination = self._every_sink
+        self._added += len(self._every_sink) - 1
+        return message
+
+    def _fail(self, error: Exception) -> None:
+        self._failed += 1
+        now_s = time.monotonic()
+        if now_s - self._last_log_s >= _LOG_INTERVAL_S:
+            self._last_log_s = now_s
+            name = getattr(self._handler, "__qualname__", repr(self._handler))
+            _logger.error("handler %s: a message was dropped (%d so far)", name, self._failed, exc_info=error)

@@ -1,0 +1,96 @@
+"""The devices that everybody uses, and how the engine finds the one that is meant.
+
+The table `DEVICES` has them by name; programs may add their own to it, or hand them to the engine as they are.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import zmq
+from zmq import SocketType
+
+from pollbroker.device import RECEIVES, SENDS, Device, Route
+from pollbroker.errors import DeviceError, did_you_mean
+from pollbroker.pump import SUBSCRIPTION_MAX_BYTES
+
+_THERE: Final = Route("frontend", "backend")
+_AND_BACK: Final = Route("backend", "frontend")
+
+QUEUE: Final = Device(
+    "queue",
+    zmq.ROUTER,
+    zmq.DEALER,
+    (_THERE, _AND_BACK),
+    # Without it libzmq drops the reply to a client that has left, or is slow, without a word.
+    frontend_options={"router_mandatory": 1},
+)
+"""Requests to workers, replies to their requesters (ROUTER, DEALER)."""
+
+FORWARDER: Final = Device(
+    "forwarder",
+    zmq.XSUB,
+    zmq.XPUB,
+    (_THERE, _AND_BACK),
+    # What comes in there is subscriptions. One that is too long would be dropped before it reaches the XSUB; with this
+    # limit libzmq closes the connection of whoever sends one, and keeps it in none of its tables.
+    backend_options={"maxmsgsize": SUBSCRIPTION_MAX_BYTES},
+)
+"""Publishers to subscribers; subscriptions travel upstream, so only what somebody wants crosses (XSUB, XPUB). A
+subscription of more than 4,096 bytes is not passed on: the connection that it came by is closed at once, and at an XPUB
+that you register yourself it is dropped (counted as `long_subscription`)."""
+
+FILTER: Final = Device("filter", zmq.SUB, zmq.PUB, (_THERE,), frontend_options={"subscribe": b""})
+"""Publishers to subscribers, by a fixed list of topic prefixes: `frontend_options={"subscribe": [b"a", b"b"]}`."""
+
+STREAMER: Final = Device("streamer", zmq.PULL, zmq.PUSH, (_THERE,))
+"""Pushers to pullers (PULL, PUSH)."""
+
+REFLECTOR: Final = Device(
+    "reflector",
+    (zmq.ROUTER, zmq.DEALER, zmq.PAIR, zmq.REP),
+    None,
+    (Route("frontend", "frontend"),),
+    frontend_options={"router_mandatory": 1},
+)
+"""One socket, frontend and backend at once: each message goes back where it came from."""
+
+DEVICES: Final[dict[str, Device]] = {device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR)}
+"""The table of device definitions, by name. Programs may add their own."""
+
+
+def find_device(device: Device | str) -> Device:
+    """The device itself, or the one of that name in `DEVICES`. Raises `DeviceError` if there is none."""
+    if isinstance(device, Device):
+        return device
+    try:
+        return DEVICES[device.lower()]
+    except (KeyError, AttributeError):
+        known = ", ".join(sorted(DEVICES))
+        near = did_you_mean(device, DEVICES) if isinstance(device, str) else None
+        raise DeviceError(f"{device!r} is not a device; expected a Device or one of: {known}{near or ''}") from None
+
+
+def guess_device(name: str | None, types: Sequence[SocketType]) -> Device:
+    """The device that libzmq's proxy would be between two sockets of these types: whatever either can receive goes to
+    the other, if that can send. It is one of `DEVICES` if one is just that, and else one of the name `proxy`. With one
+    type the device has one socket, the frontend, which gets back what it gives.
+
+    A REQ or a REP keeps its own order: it takes its next request when it has had its reply, or has given it.
+
+    Raises `DeviceError`, which names the broker `name`, if nothing could pass.
+    """
+    ports = dict(zip(("frontend", "backend"), types, strict=False))
+    opposite = dict(zip(ports, reversed(ports), strict=True))
+    routes = tuple(
+        Route(source, sink) for source, sink in opposite.items() if ports[source] in RECEIVES and ports[sink] in SENDS
+    )
+    if not routes:
+        raise DeviceError(
+            f"brokers.{name}: nothing can pass between sockets of the types {' and '.join(t.name for t in types)}; "
+            "expected one that receives and one that sends, such as ROUTER and DEALER, or PULL and PUSH"
+        )
+    for device in DEVICES.values():
+        fits = list(device.ports) == list(ports) and all(ports[port] in device.ports[port] for port in ports)
+        if fits and device.routes == routes:
+            return device
+    return Device("proxy", ports=ports, routes=routes)
