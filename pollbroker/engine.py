@@ -1,21 +1,23 @@
-"""The engine: a table of brokers on a loop."""
+"""The engine: every public method in one file.
 
-import logging
-import threading
+An `Engine` holds a loop, a table of brokers, and a thread of its own if it is to have one. Its methods may be called
+from any thread: what they do to brokers, timers and readers is carried over to the thread that runs the loop.
+"""
+
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import zmq
 
 from pollbroker.broker import Broker
-from pollbroker.calls import run_handle
+from pollbroker.closing import Closing
 from pollbroker.device import Device, Options
+from pollbroker.drains import Drains
 from pollbroker.endpoint import Endpoints
-from pollbroker.errors import EndpointError, EngineError, describe_error
+from pollbroker.errors import EndpointError, EngineError
 from pollbroker.frozen import FrozenDict
 from pollbroker.loop import Loop
 from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes, device_between, make_plan, parse_prefixes, roomy_context
@@ -23,17 +25,12 @@ from pollbroker.pump import Socket
 from pollbroker.standard_devices import find_device
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
 from pollbroker.table import Table
-from pollbroker.timers import Handle, check_delay
+from pollbroker.thread import EngineThread
+from pollbroker.timers import Handle
 from pollbroker.waiting import Poller
-from pollbroker.working import WorkingBroker
-
-_logger = logging.getLogger("pollbroker")
-
-TERM_S: Final = 5.0
-"""How long `close` waits for its context. Its own sockets linger for a second, unless their options say otherwise."""
 
 
-class Engine(Loop):
+class Engine:
     """Runs any number of brokers in one thread.
 
     Arguments:
@@ -68,7 +65,7 @@ class Engine(Loop):
         pump: str | None = None,
         waiter: str | None = None,
     ) -> None:
-        super().__init__(
+        self._loop = Loop(
             poller=poller,
             clock=clock,
             burst_messages=burst_messages,
@@ -76,18 +73,15 @@ class Engine(Loop):
             spin_s=spin_s,
             pump=pump,
             waiter=waiter,
+            nothing_can_come=lambda: self._table.is_dead,
         )
+        self._calls = self._loop.calls
         self.context: zmq.Context[Any] = roomy_context() if context is None else context
         """Where `add` opens sockets."""
-        self._owns_context = context is None
-        self._table = Table(self.context, self._implementation, self._loop_access)
-        self._drains: dict[Future[tuple[str, ...]], WorkingBroker | None] = {}
-        self._at_close: list[Handle] = []
-        self._thread: threading.Thread | None = None
-        self._ended_by: BaseException | None = None
-        """What ended the engine's own thread, if it was not told to end."""
-        self._beginning_or_end = threading.RLock()
-        self._ending = False
+        self._table = Table(self.context, self._loop.implementation, self._loop.access)
+        self._drains = Drains(self._table, self._loop)
+        self._thread = EngineThread(self._loop, self.run)
+        self._closing = Closing(self._loop, self._table, self._thread, self.context if context is None else None)
 
     # -- brokers ------------------------------------------------------------------------------------------------------
 
@@ -137,7 +131,7 @@ class Engine(Loop):
         while True:
             try:
                 working = self._calls.call(self._table.add, name, found, plan, prefixes)
-                self._go_on()
+                self._thread.go_on()
                 return Broker(self, working)
             except EndpointError as error:
                 may_wait = not self._calls.in_own_turn() and time.monotonic() < give_up_s
@@ -174,7 +168,7 @@ class Engine(Loop):
         found = found or device_between(name, sockets)
         prefixes = parse_prefixes(name, found, capture_prefixes)
         working = self._calls.call(self._table.register, name, found, sockets, prefixes)
-        self._go_on()
+        self._thread.go_on()
         return Broker(self, working)
 
     def remove(self, broker: str | Broker, *, timeout_s: float = 1.0) -> BrokerStatistics:
@@ -191,7 +185,7 @@ class Engine(Loop):
         if self._calls.in_own_turn():
             return self._calls.call(self._table.remove_at_once, broker).removed.result()
         removed = self._calls.call(self._table.begin_removal, broker, timeout_s).removed
-        self._calls.wait(removed, partial(self._turn, 10))
+        self._loop.wait_for(removed)
         return removed.result()
 
     def pause(self, broker: str | Broker) -> None:
@@ -216,33 +210,9 @@ class Engine(Loop):
         """
         if self._calls.in_own_turn():
             raise EngineError("drain() was called from within a turn of the loop, which it would wait for")
-        drained = self._calls.call(self._begin_drain, timeout_s, broker)
-        self._calls.wait(drained, partial(self._turn, 10))
+        drained = self._calls.call(self._drains.begin, timeout_s, broker)
+        self._loop.wait_for(drained)
         return drained.result()
-
-    def _begin_drain(self, timeout_s: float, which: str | Broker | None) -> Future[tuple[str, ...]]:
-        check_delay(timeout_s)
-        one = None if which is None else self._table.known(which)
-        drained: Future[tuple[str, ...]] = Future()
-        self._drains[drained] = one
-        for broker in self._drained_by(one):
-            broker.look_again()
-        self._timers.add(timeout_s, partial(self._end_drain, drained))
-        return drained
-
-    def _drained_by(self, one: WorkingBroker | None) -> Iterable[WorkingBroker]:
-        return self._table if one is None else (one,)
-
-    def _end_drain(self, drained: Future[tuple[str, ...]]) -> None:
-        if drained in self._drains:
-            brokers = self._drained_by(self._drains.pop(drained))
-            drained.set_result(tuple(broker.name for broker in brokers if not broker.idle))
-
-    def _end_turn(self) -> None:
-        if self._drains and not self._ready:
-            for drained, one in list(self._drains.items()):
-                if all(broker.idle for broker in self._drained_by(one)):
-                    self._end_drain(drained)
 
     @property
     def brokers(self) -> Mapping[str, Broker]:
@@ -259,9 +229,9 @@ class Engine(Loop):
 
     def _statistics(self) -> EngineStatistics:
         return EngineStatistics(
-            pump=self._implementation.name,
-            waiter=self._waiter.name,
-            turns=self._turns,
+            pump=self._loop.implementation.name,
+            waiter=self._loop.waiter_name,
+            turns=self._loop.turns,
             brokers=FrozenDict({name: self._table.statistics(name) for name in self._table.snapshot()}),
         )
 
@@ -276,45 +246,31 @@ class Engine(Loop):
 
         Raises `EngineError` if it runs already.
         """
-        self._calls.check_usable()
-        with self._beginning_or_end:
-            self._check_not_running()
-            if self._thread is not None and self._thread.is_alive() and not self._stopping and not self._ran_out:
-                raise EngineError("the engine is running already")
-            self._start_thread()
-
-    def _start_thread(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-        self._ended_by = None
-        self._thread = threading.Thread(target=self._run_in_thread, name="pollbroker", daemon=True)
         self._thread.start()
 
-    def _run_in_thread(self) -> None:
-        try:
-            self.run()
-        except BaseException as error:  # nobody is above this thread: the log tells, and `close`
-            self._ended_by = error
-            _logger.critical("the engine's thread was ended by %s", describe_error(error), exc_info=error)
+    def run(self) -> None:
+        """Run in this thread until `stop()`, or until nothing is left to do: every broker has ended or failed by
+        itself, and there is no reader, timer or call to serve.
 
-    def _go_on(self) -> None:
-        """After a broker was added: a thread that returned since nothing was left to do runs again."""
-        if self._ran_out and self._thread is not None and not self._calls.in_own_turn():
-            with self._beginning_or_end:
-                if self._ran_out and not (self._calls.running or self._calls.closed or self._ending):
-                    self._start_thread()
+        A broker ends by itself when the context of its sockets is terminated. An engine that was given no broker yet,
+        or whose last one was removed, goes on: it waits for the next.
 
-    def _is_over(self) -> bool:
-        return self._table.is_dead and super()._is_over()
+        In the main thread Ctrl-C ends it between two turns, so that nothing is lost, and raises `KeyboardInterrupt`.
+        `SystemExit` and `KeyboardInterrupt` that a handler, a timer, a reader or a call raises end it too, and are
+        raised here; any other exception of theirs is logged, and it goes on. An exception that comes from nowhere of
+        the user's (such as a `MemoryError` while a message is received) ends the one broker that it concerns.
 
-    def on_close(self, callback: Callable[[], Any]) -> Handle:
-        """Have it called when the engine closes: whoever attached a socket closes it there. Returns its handle."""
-        return self._calls.call(self._on_close, callback)
+        Raises `EngineError` if it runs already.
+        """
+        self._loop.run()
 
-    def _on_close(self, callback: Callable[[], Any]) -> Handle:
-        handle = Handle(0.0, callback)
-        self._at_close = [*(one for one in self._at_close if not one.cancelled()), handle]
-        return handle
+    def stop(self) -> None:
+        """Make `run` return after its present turn, or after its first if it has yet to begin.
+
+        Nothing is lost by it: brokers keep their messages, and another `run` goes on. Signal handlers may call it. On a
+        closed engine it does nothing.
+        """
+        self._loop.stop()
 
     def close(self, *, timeout_s: float = 1.0) -> None:
         """Stop, remove every broker (see `remove` for the time limit), and give everything back that is the engine's.
@@ -326,54 +282,7 @@ class Engine(Loop):
         Raises `EngineError` if called from within a turn of the loop; and, when everything is closed, if the engine's
         own thread was ended by a `SystemExit` or `KeyboardInterrupt` of a handler, a timer, a reader or a call.
         """
-        if self._calls.closed:
-            return
-        self._calls.check_usable()
-        if self._calls.in_own_turn():
-            raise EngineError("close() was called from within a turn of the loop; call stop() there")
-        with self._beginning_or_end:
-            if not self._ending:
-                self._ending = True
-                try:
-                    self._end(timeout_s)
-                finally:
-                    self._ending = self._calls.closed  # if Ctrl-C came between, it can be called again
-            ended_by, self._ended_by = self._ended_by, None
-        if ended_by is not None:
-            raise EngineError(f"the engine's thread was ended by {describe_error(ended_by)}") from ended_by
-
-    def _end(self, timeout_s: float) -> None:
-        removals = self._calls.call(self._table.begin_removing_all, timeout_s)
-        for broker in removals:
-            self._calls.wait(broker.removed, partial(self._turn, 10))
-        if self._calls.running or (self._thread is not None and self._thread.is_alive()):
-            self.stop()
-        if self._thread is not None:
-            self._thread.join()
-        with self._calls.lock:
-            self._close()
-        for broker in removals:
-            lost = sum(flow.held + flow.unread for flow in broker.removed.result().flows.values())
-            if lost:
-                _logger.warning("brokers.%s: closed with %d messages undelivered", broker.name, lost)
-
-    def _close(self) -> None:
-        for broker in self._table.begin_removing_all(0.0):
-            broker.end_removal()  # added by others meanwhile
-        for handle in self._at_close:
-            run_handle(handle)
-        self._readers.remove_all()
-        self._waiter.remove(self._calls.fileno())
-        self._waiter.close()
-        self._calls.close()
-        if self._owns_context:
-            term = threading.Thread(target=self.context.term, name="pollbroker-term", daemon=True)
-            term.start()
-            term.join(TERM_S)
-            if term.is_alive():
-                _logger.warning(
-                    "the engine's context is left behind: sockets of others are open in it, or its own still send"
-                )
+        self._closing.close(timeout_s)
 
     def __enter__(self) -> Self:
         self.start()
@@ -388,8 +297,81 @@ class Engine(Loop):
             if error is None or not self.closed:
                 raise  # else the block has an error of its own to tell, and this one is in the log
 
+    @property
+    def running(self) -> bool:
+        """Whether a thread is in `run`, or about to be."""
+        return self._calls.running
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `run` would return: `stop` was called and no `run` has ended for it yet, or nothing is left to do
+        (see `run`). Whoever drives the engine by `step` may want to end."""
+        return self._loop.stopping
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: nothing can be done with it any more."""
+        return self._calls.closed
+
+    # -- in a program with a loop of its own --------------------------------------------------------------------------
+
+    def step(self, timeout_s: float | None = 0.0) -> bool:
+        """Make one turn, sleeping at most that many seconds (None: without end) for something to do.
+
+        For programs with a loop of their own: call it when `fileno()` is readable, and when `next_timer_s()` is over.
+        Returns whether there is more to do at once; `fileno()` is readable then.
+
+        Raises `EngineError` if `run` is at it already, or if called from within a turn.
+        """
+        return self._loop.step(timeout_s)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `step()` has something to do, timers aside.
+
+        Raises `EngineError` for a flat waiter, which has none.
+        """
+        return self._loop.fileno()
+
+    def next_timer_s(self) -> float | None:
+        """Seconds until `step()` has something to do for a timer (0.0: at once), or None."""
+        return self._loop.next_timer_s()
+
+    # -- timers, readers and calls ------------------------------------------------------------------------------------
+
+    def call_later(self, delay_s: float, fn: Callable[..., Any], *args: Any) -> Handle:
+        """Have `fn(*args)` called in the engine's thread after that many seconds; returns its handle."""
+        return self._calls.call(self._loop.timers.add, delay_s, partial(fn, *args))
+
+    def call_soon_threadsafe(self, fn: Callable[..., Any], *args: Any) -> Handle:
+        """Have `fn(*args)` called in the engine's thread, in the next turn; returns at once, with its handle."""
+        self._calls.check_usable()
+        return self._calls.put(partial(fn, *args))
+
+    def add_reader(self, target: Socket | int, callback: Callable[..., Any], *args: Any) -> None:
+        """Have `callback(*args)` called, once a turn, as long as a socket or a descriptor has something to read.
+
+        As `asyncio.loop.add_reader`: a second callback for one target takes the place of the first. What it raises is
+        logged. The socket stays the caller's; close it only after `remove_reader`.
+
+        Raises `EngineError` for a socket that a broker has.
+        """
+        self._calls.call(self._loop.readers.add, target, partial(callback, *args))
+
+    def remove_reader(self, target: Socket | int) -> bool:
+        """Stop watching `target`. Return True if it was being watched."""
+        return self._calls.call(self._loop.readers.remove, target)
+
+    def on_close(self, callback: Callable[[], Any]) -> Handle:
+        """Have it called when the engine closes: whoever attached a socket closes it there. Returns its handle."""
+        return self._calls.call(self._closing.add, callback)
+
     def __repr__(self) -> str:
         doing = "closed" if self.closed else "running" if self.running else "not running"
         count = len(self._table)
         brokers = f"{count} broker{'' if count == 1 else 's'}"
-        return f"<Engine {doing}, {brokers}, {self._implementation.name} pump, {self._waiter.name} waiter>"
+        return f"<Engine {doing}, {brokers}, {self._loop.implementation.name} pump, {self._loop.waiter_name} waiter>"
+
+
+def engine_loop(engine: Engine) -> Loop:
+    """The loop that an engine holds: for tests, which look at what the engine's thread alone may touch."""
+    return engine._loop

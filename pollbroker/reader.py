@@ -38,7 +38,7 @@ class Reader:
         return None if key != self.key or isinstance(self.target, int) or self.target.closed else "a reader's"
 
     def has_input(self) -> bool:
-        """Settle the socket, and say whether the callback is due. A descriptor is asked by the waiter alone."""
+        """Settle the socket. Return True if it has input. A descriptor is asked by the waiter alone."""
         if self._read_events is None or isinstance(self.target, int):
             return False
         if self.target.closed:
@@ -54,7 +54,7 @@ class Reader:
 
 
 class Readers:
-    """The readers of a loop: who is watched, and whose callback is due."""
+    """The readers of a loop: which sockets and descriptors are watched, and which callbacks are due."""
 
     def __init__(self, waiter: Waiter, implementation: Implementation, *, home: object) -> None:
         self.ready: dict[Reader, None] = {}
@@ -65,7 +65,7 @@ class Readers:
         self._readers: dict[Socket | int, Reader] = {}
 
     def add(self, target: Socket | int, callback: Callable[[], Any]) -> None:
-        """Have a target watched; a second callback for one takes the place of the first."""
+        """Watch a target; a second callback for it takes the place of the first."""
         self.remove(target)
         reader = Reader(target, callback, self._implementation, home=self._home)
         if reader.key is not None:
@@ -79,7 +79,7 @@ class Readers:
         self._notice_input(reader)
 
     def remove(self, target: Socket | int) -> bool:
-        """Call back no longer for it; whether there was a callback."""
+        """Stop watching `target`. Return True if it was being watched."""
         reader = self._readers.pop(target, None)
         if reader is None:
             return False
@@ -97,7 +97,7 @@ class Readers:
             CLAIMS.give_back(reader.key, reader)
 
     def remove_all(self) -> None:
-        """Call nobody back any more."""
+        """Stop watching every target."""
         for target in list(self._readers):
             self.remove(target)
 

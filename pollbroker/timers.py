@@ -1,4 +1,4 @@
-"""Timers and pending calls: what the loop owes to whom, and when."""
+"""Timers: calls that are to come at a time, and the handles by which they can be cancelled."""
 
 import heapq
 import itertools
@@ -23,7 +23,7 @@ class Handle:
         self._call = None
 
     def cancelled(self) -> bool:
-        """Whether it was cancelled, or called already."""
+        """Return True if it was cancelled, or called already."""
         return self._call is None
 
     def run(self) -> None:
@@ -34,7 +34,7 @@ class Handle:
 
 
 def check_delay(delay_s: float) -> None:
-    """Raise `ConfigError` for what is no number of seconds."""
+    """Raise `ConfigError` if this is not a number of seconds."""
     if not isinstance(delay_s, (int, float)) or math.isnan(delay_s):
         raise ConfigError(f"{delay_s!r}: expected a number of seconds")
 
@@ -66,7 +66,7 @@ class Timers:
         return None if first is None else max(0.0, first.when_s - self._clock())
 
     def run_due(self, run: Callable[[Handle], None]) -> None:
-        """Run those that are due now, first things first; those that they add are left for the next time."""
+        """Run those that are due now, in the order of their times; those that they add are left for the next time."""
         if not self._heap:
             return
         now_s = self._clock()
