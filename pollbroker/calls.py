@@ -7,6 +7,7 @@ the exception, comes back to the caller.
 
 import logging
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -82,6 +83,10 @@ class Calls:
             return self.in_turn
         finally:
             self.lock.release()
+
+    def may_sleep(self) -> bool:
+        """Return True if this thread may sleep: it is not within a turn of the loop, nor does it run asyncio's."""
+        return not (self.in_own_turn() or _runs_asyncio())
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -169,6 +174,21 @@ class Calls:
         """Refuse every call from now on. A caller that waits for an answer is told that the engine is closed."""
         self._closed = True
         self.run()
+
+
+def _runs_asyncio() -> bool:
+    """Return True if an event loop of asyncio runs in this thread.
+
+    asyncio is not imported for that: in a process where nobody has imported it, no such loop runs.
+    """
+    get_running_loop = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
+    if get_running_loop is None:
+        return False
+    try:
+        get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def run_handle(handle: Handle) -> None:

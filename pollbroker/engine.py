@@ -115,6 +115,10 @@ class Engine:
             capture_prefixes: frames, of which one precedes each captured message: by the port that the message came
                 from; or a tuple of two, for the frontend and for the backend.
 
+        An address that a broker of this process released a moment ago may be in use still: it is tried again for up to
+        a second. Where this thread must not sleep, within a turn of the loop and while an asyncio loop runs in it, that
+        is an `EndpointError` at once, which says that the address may be had again soon.
+
         Raises `DeviceError`, `EndpointError`, `ConfigError`, or `EngineError` (the name is taken, no socket is left).
         """
         found = find_device(device)
@@ -134,9 +138,10 @@ class Engine:
                 self._thread.go_on()
                 return Broker(self, working)
             except EndpointError as error:
-                may_wait = not self._calls.in_own_turn() and time.monotonic() < give_up_s
-                if not (may_wait and self._table.released.explain(error)):
+                if not self._table.released.explain(error) or time.monotonic() >= give_up_s:
                     raise
+                if not self._calls.may_sleep():
+                    raise _released_just_now(error) from error.__cause__
             time.sleep(0.001)
 
     def register(
@@ -375,3 +380,10 @@ class Engine:
 def engine_loop(engine: Engine) -> Loop:
     """The loop that an engine holds: for tests, which look at what the engine's thread alone may touch."""
     return engine._loop
+
+
+def _released_just_now(error: EndpointError) -> EndpointError:
+    """The error that an address is in use, which says that this may pass by itself."""
+    told = EndpointError(f"{error}: it was released a moment ago, and may be had again soon")
+    told.address = error.address
+    return told
