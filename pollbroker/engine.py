@@ -115,9 +115,10 @@ class Engine:
             capture_prefixes: frames, of which one precedes each captured message: by the port that the message came
                 from; or a tuple of two, for the frontend and for the backend.
 
-        An address that a broker of this process released a moment ago may be in use still: it is tried again for up to
-        a second. Where this thread must not sleep, within a turn of the loop and while an asyncio loop runs in it, that
-        is an `EndpointError` at once, which says that the address may be had again soon.
+        An address that a broker of this process released a moment ago may be in use still. `add` tries it again for up
+        to a second, and sleeps in between with `time.sleep`, which gevent can replace. Within a turn of the loop, and
+        where an asyncio loop runs in the calling thread, it does not sleep: it raises `EndpointError` at once, and the
+        message says that the address may be had again soon.
 
         Raises `DeviceError`, `EndpointError`, `ConfigError`, or `EngineError` (the name is taken, no socket is left).
         """
