@@ -43,6 +43,8 @@ class Calls:
         """Whether a turn of the loop is being made, by the thread that holds the lock."""
         self._waker = waker
         self._has_work = has_work
+        self.runs = 0
+        """How often a thread has begun to run the loop."""
         self._runner: int | None = None
         self._claiming = threading.Lock()
         self._closed = False
@@ -97,6 +99,7 @@ class Calls:
         with self._claiming:
             self.check_not_running()
             self._runner = threading.get_ident()
+            self.runs += 1
         try:
             with self.lock:
                 self.check_usable()

@@ -13,12 +13,11 @@ from typing import Any, Final
 import zmq
 
 from pollbroker.calls import run_handle
-from pollbroker.errors import EngineError
+from pollbroker.errors import EngineError, describe_error
 from pollbroker.loop import Loop
 from pollbroker.table import Table
 from pollbroker.thread import EngineThread
 from pollbroker.timers import Handle
-from pollbroker.working import describe_error
 
 _logger = logging.getLogger("pollbroker")
 

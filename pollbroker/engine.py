@@ -116,7 +116,7 @@ class Engine:
                 from; or a tuple of two, for the frontend and for the backend.
 
         An address that a broker of this process released a moment ago may be in use still. `add` tries it again for up
-        to a second, and sleeps in between with `time.sleep`, which gevent can replace. Within a turn of the loop, and
+        to 5 seconds, and sleeps in between with `time.sleep`, which gevent can replace. Within a turn of the loop, and
         where an asyncio loop runs in the calling thread, it does not sleep: it raises `EndpointError` at once, and the
         message says that the address may be had again soon.
 

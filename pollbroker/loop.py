@@ -74,7 +74,6 @@ class Loop:
         """Carries what other threads call over to the thread that runs the loop. Any thread may use it."""
         self._ready: list[Hub] = []
         self.readers = Readers(self._waiter, self.implementation, home=self._ready)
-        self._woken: list[Hub] = []
         self._wake_hub = self._wake  # one bound method for all hubs
         self.turns = 0
         """How many turns were made."""
@@ -179,7 +178,7 @@ class Loop:
             if calls:
                 self.calls.run(calls)
             if self._waiter.needs_interest:
-                self._tell_interest(worked)
+                self._waiter.update((*worked, *self._ready))
             if self.at_rest and not self._ready:
                 for call in self.at_rest.copy():
                     call()
@@ -242,29 +241,16 @@ class Loop:
 
     def _watch(self, hub: Hub, port_index: int, port: WorkingPort) -> None:
         """Have the hub told when something happens at this port of it."""
-        self._waiter.add(port.sync_socket, hub.on_ready(port_index, self._wake_hub))
+        self._waiter.add_port(port.sync_socket, hub, port_index, hub.on_ready(port_index, self._wake_hub))
 
     def _unwatch(self, port: WorkingPort) -> None:
         self._waiter.remove(port.sync_socket)
 
     def _wake(self, hub: Hub, port_index: int) -> None:
         """Tell the hub that something happened at a port of it."""
-        if self._waiter.needs_interest:
-            self._woken.append(hub)
         try:
             flags = hub.wake(port_index)
             if flags:
                 hub.owner.carry_out(flags)
         except Exception as error:  # noqa: BLE001 - as above
             hub.owner.fail(error)
-
-    def _tell_interest(self, worked: list[Hub]) -> None:
-        """Have the waiter watch for what can wake the flows that may have changed, and for nothing else."""
-        changed = dict.fromkeys((*self._woken, *worked, *self._ready))  # in an order that a run can repeat
-        self._woken.clear()
-        for hub in changed:
-            for port_index, port in enumerate(hub.owner.watched_ports):
-                events = hub.interest(port_index)
-                if events != port.interest:
-                    port.interest = events
-                    self._waiter.watch(port.sync_socket, events)

@@ -59,7 +59,7 @@ def _identify(path: Path) -> tuple[int, int]:
 class WorkingPort:
     """One socket of a broker: `frontend`, `backend` or `capture`."""
 
-    __slots__ = ("endpoints", "files", "interest", "key", "name", "owned", "socket", "sync_socket", "type")
+    __slots__ = ("endpoints", "files", "key", "name", "owned", "socket", "sync_socket", "type")
 
     def __init__(
         self,
@@ -83,8 +83,6 @@ class WorkingPort:
         """The files of the `ipc://` paths among them that were bound."""
         self.sync_socket: Socket = _sync_socket(socket)
         self.type = socket_type_of(self.sync_socket)
-        self.interest = int(zmq.POLLIN)
-        """The events that the waiter was last told to watch for here: at first, what it watches for by default."""
 
     def check_open(self) -> None:
         """Raise `zmq.ZMQError` (ENOTSOCK) if the socket was closed under the engine."""

@@ -10,9 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pollbroker.errors import EngineError
+from pollbroker.errors import EngineError, describe_error
 from pollbroker.loop import Loop
-from pollbroker.working import describe_error
 
 _logger = logging.getLogger("pollbroker")
 
@@ -29,6 +28,8 @@ class EngineThread:
         self._loop = loop
         self._run = run
         self._thread: threading.Thread | None = None
+        self._runs_before = 0
+        """How often the loop had been run when the thread was started."""
         self._ended_by: BaseException | None = None
         """What ended the thread, if it was not told to end."""
         self._beginning_or_end = threading.RLock()
@@ -44,8 +45,8 @@ class EngineThread:
         self._loop.calls.check_usable()
         with self._beginning_or_end:
             self._loop.calls.check_not_running()
-            if self.alive and not self._loop.stop_called and not self._loop.ran_out:
-                raise EngineError("the engine is running already")
+            if self.alive and self._loop.calls.runs == self._runs_before and not self._loop.stop_called:
+                raise EngineError("the engine is running already: its thread is about to begin")
             self._begin()
 
     def go_on(self) -> None:
@@ -58,6 +59,7 @@ class EngineThread:
     def _begin(self) -> None:
         self.join()
         self._ended_by = None
+        self._runs_before = self._loop.calls.runs
         self._thread = threading.Thread(target=self._run_and_tell, name="pollbroker", daemon=True)
         self._thread.start()
 

@@ -1,0 +1,122 @@
+"""The nested waiter: one set of descriptors, which is itself in the `zmq.Poller`."""
+
+import select
+import selectors
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Final
+
+import zmq
+
+from pollbroker.pump import Collector, Hub, Implementation, Socket
+from pollbroker.waiting.contract import Poller, Wake, check_new, spins_until
+
+_POLLIN: Final = int(zmq.POLLIN)
+
+
+class NestedWaiter:
+    """Every ZMQ_FD in one epoll or kqueue set, and the descriptor of that set in the `zmq.Poller`."""
+
+    name = "nested"
+    needs_interest = False
+
+    def __init__(
+        self, poller: Poller, implementation: Implementation, spin_s: float, *, always_polls: bool = False
+    ) -> None:
+        self._wakes: dict[int, Wake] = {}
+        self._set = _EpollSet(self._wakes) if hasattr(select, "epoll") else _SelectorSet(self._wakes)
+        self._always_polls = always_polls
+        self._poller = poller
+        self._poller.register(self._set.fileno(), _POLLIN)
+        self._descriptors: dict[Socket | int, int] = {}
+        self._overtaken: list[Wake] = []
+        self._spin_s = spin_s
+        collector: Collector | None = None
+        if isinstance(self._set, _EpollSet):
+            collector = implementation.make_collector(self._set.fileno(), self._wakes)
+        self._collector: Collector = collector or self._set
+
+    def add(self, target: Socket | int, wake: Wake) -> None:
+        check_new(target, self._descriptors)
+        descriptor = target if isinstance(target, int) else int(target.getsockopt(zmq.FD))
+        if descriptor in self._wakes:
+            # Its owner closed it behind our back, and the number was given out again: let the owner find out.
+            self._overtaken.append(self._wakes[descriptor])
+            self.remove(next(target for target, known in self._descriptors.items() if known == descriptor))
+        self._set.register(descriptor)
+        self._descriptors[target] = descriptor
+        self._wakes[descriptor] = wake
+
+    def add_port(self, socket: Socket, hub: Hub, port_index: int, wake: Wake) -> None:  # noqa: ARG002
+        """As any other: ZMQ_FD tells that something has happened, whatever it is, and only once."""
+        self.add(socket, wake)
+
+    def update(self, hubs: Iterable[Hub]) -> None:
+        """Nothing to do, for the same reason."""
+
+    def remove(self, target: Socket | int) -> None:
+        descriptor = self._descriptors.pop(target, None)
+        if descriptor is not None:  # else somebody else's descriptor may have its number now
+            self._set.unregister(descriptor)
+            del self._wakes[descriptor]
+
+    def wait(self, timeout_ms: int | None) -> list[Wake]:
+        if self._overtaken:
+            overtaken, self._overtaken = self._overtaken, []
+            return overtaken
+        if not self._always_polls and (timeout_ms == 0 or self._collector.has_events(self._spin_s)):
+            return self._collector()
+        return self._collector() if self._poller.poll(timeout_ms) else []
+
+    def fileno(self) -> int:
+        return self._set.fileno()
+
+    def close(self) -> None:
+        self._poller.unregister(self._set.fileno())
+        self._set.close()
+
+
+class _EpollSet:
+    """An epoll set, and a collector of it (`pollbroker.pump.contract`); `selectors` would keep 200 bytes a socket."""
+
+    def __init__(self, wakes: dict[int, Wake]) -> None:
+        self._epoll = select.epoll()
+        self._wakes = wakes
+        self.fileno = self._epoll.fileno
+        self.close = self._epoll.close
+
+    def register(self, descriptor: int) -> None:
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def unregister(self, descriptor: int) -> None:
+        with suppress(OSError):  # the kernel has forgotten it if it is closed
+            self._epoll.unregister(descriptor)
+
+    def __call__(self) -> list[Wake]:
+        # A descriptor that is known no longer may show all the same, as long as a fork of this process holds it open.
+        return [self._wakes[descriptor] for descriptor, _ in self._epoll.poll(0) if descriptor in self._wakes]
+
+    def has_events(self, spin_s: float, /) -> bool:
+        return spins_until(lambda: self._epoll.poll(0, 1), spin_s)
+
+
+class _SelectorSet:
+    """The same with `selectors`, for kqueue."""
+
+    def __init__(self, wakes: dict[int, Wake]) -> None:
+        self._selector: Any = selectors.DefaultSelector()
+        self._wakes = wakes
+        self.fileno: Callable[[], int] = self._selector.fileno
+        self.close: Callable[[], None] = self._selector.close
+
+    def register(self, descriptor: int) -> None:
+        self._selector.register(descriptor, selectors.EVENT_READ)
+
+    def unregister(self, descriptor: int) -> None:
+        self._selector.unregister(descriptor)
+
+    def __call__(self) -> list[Wake]:
+        return [self._wakes[key.fd] for key, _ in self._selector.select(0)]
+
+    def has_events(self, spin_s: float, /) -> bool:
+        return spins_until(lambda: self._selector.select(0), spin_s)
