@@ -45,5 +45,6 @@ class Retries:
                 self._hub.schedule()
 
         self.waiting += (flow,)
-        self._call_later(min(RETRY_FIRST_S * 2 ** min(flow.retries, _RETRIES_THAT_DOUBLE), RETRY_MOST_S), retry)
+        delay_s = min(RETRY_FIRST_S * 2 ** min(flow.retries, _RETRIES_THAT_DOUBLE), RETRY_MOST_S)
+        self._call_later(delay_s, retry)
         flow.retries += 1

@@ -46,7 +46,7 @@ class EngineThread:
         with self._beginning_or_end:
             self._loop.calls.check_not_running()
             if self.alive and self._loop.calls.runs == self._runs_before and not self._loop.stop_called:
-                raise EngineError("the engine is running already: its thread is about to begin")
+                raise EngineError("the engine is running already")
             self._begin()
 
     def go_on(self) -> None:

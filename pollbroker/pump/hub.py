@@ -43,8 +43,8 @@ class Flow:
         self.probe_when_full = False
         self._stalled_s = 0.0
         self._stalled_since: float | None = None
-        self._full_sinks: tuple[int, ...] = ()
-        """Those that the flow is stalled on, by port index."""
+        self._full_sinks = sinks
+        """Those that have refused a message when the flow was stalled, by port index."""
         self._distrusted: set[int] = set()
         """Those of them that have said that they had room, and have refused all the same."""
 

@@ -1,6 +1,5 @@
 """The property-test kit: test a device of your own as hard as the built-in ones are tested. docs/testing.md tells how.
 
-from pollbroker.standard_devices import DEVICES
 from pollbroker.testing import check_device
 
 def test_my_device():
@@ -10,6 +9,7 @@ def test_my_device():
 from zmq import SocketType
 
 from pollbroker.device import Device, Route
+from pollbroker.standard_devices import DEVICES
 from pollbroker.testing.checking import check_device, check_scenario, check_seed
 from pollbroker.testing.columns import check_columns
 from pollbroker.testing.devices import DEALERS, PATIENT_QUEUE, TUNNEL, named

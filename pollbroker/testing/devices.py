@@ -24,9 +24,6 @@ TUNNEL: Final = Device("tunnel", zmq.PAIR, zmq.PAIR, _THERE_AND_BACK)
 DEALERS: Final = Device("dealers", zmq.DEALER, zmq.DEALER, _THERE_AND_BACK)
 PATIENT_QUEUE: Final = replace(QUEUE, name="patient-queue", slow_peer="wait")
 
-_ALWAYS_GIVEN: Final = ("name", "ports", "routes")
-"""The arguments that make a device."""
-
 _OWN: Final = {"TUNNEL": TUNNEL, "DEALERS": DEALERS, "PATIENT_QUEUE": PATIENT_QUEUE}
 
 
@@ -86,11 +83,11 @@ def _written_device(device: Device) -> str:
                 return f"named({f'{module}:{name}'!r})"
     plain = Device(device.name, ports=device.ports, routes=device.routes)
     given = (
-        one.name
+        f"{one.name}={written(getattr(device, one.name))}"
         for one in fields(device)
-        if one.name in _ALWAYS_GIVEN or getattr(device, one.name) != getattr(plain, one.name)
+        if one.name in ("ports", "routes") or getattr(device, one.name) != getattr(plain, one.name)
     )
-    return f"Device({', '.join(f'{name}={written(getattr(device, name))}' for name in given)})"
+    return f"Device({', '.join([repr(device.name), *given])})"
 
 
 def _written_handler(handler: Any) -> str:

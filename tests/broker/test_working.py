@@ -11,8 +11,9 @@ import zmq
 from pollbroker import QUEUE, REFLECTOR, STREAMER, Device, DeviceError, Route
 from pollbroker.port import WorkingPort
 from pollbroker.pump import FLUSHED, PYTHON, RETRY, FlowState, Hub, Implementation, Pump
+from pollbroker.states import BrokerState
 from pollbroker.timers import Handle
-from pollbroker.working import BrokerState, LoopAccess, WorkingBroker
+from pollbroker.working import LoopAccess, WorkingBroker
 from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.types import Connect, Socket
 
@@ -53,25 +54,24 @@ def around() -> Around:
 def make(context: zmq.Context[Socket], implementation: Implementation, around: Around) -> Callable[..., WorkingBroker]:
     """Makes brokers on sockets of the test's own, which are bound at `inproc://frontend` and so on."""
 
-    def make(device: Device = STREAMER, *, owned: bool = False, **options: Any) -> WorkingBroker:
-        ports: list[WorkingPort | None] = []
-        for name, types in (("frontend", device.frontend), ("backend", device.backend)):
-            if types is None:
-                ports.append(None)
-                continue
-            socket = context.socket(device.types_of(name)[0])  # type: ignore[arg-type]
+    def make(
+        device: Device = STREAMER, *, owned: bool = False, capture: WorkingPort | None = None, **options: Any
+    ) -> WorkingBroker:
+        ports: dict[str, WorkingPort] = {}
+        for name, types in device.ports.items():
+            socket = context.socket(types[0])
             socket.linger = 0
             socket.bind(f"inproc://{name}")
-            ports.append(WorkingPort(name, socket, owned=owned))
-        frontend, backend = ports
-        assert frontend is not None
+            ports[name] = WorkingPort(name, socket, owned=owned)
+        if capture is not None:
+            ports["capture"] = capture
         given: dict[str, Any] = {
             "implementation": implementation,
-            "prefixes": None,
+            "prefixes": {},
             "loop_access": around.loop_access,
             "gone": around.gone.append,
         }
-        return WorkingBroker("b", device, frontend, backend, options.pop("capture", None), **{**given, **options})
+        return WorkingBroker("b", device, ports, **{**given, **options})
 
     return make
 
@@ -90,9 +90,9 @@ def stalled(make: Callable[..., WorkingBroker], around: Around, connect: Connect
 
 def test_broker_of_one_socket_has_no_backend(make: Callable[..., WorkingBroker]) -> None:
     broker = make(REFLECTOR)
-    assert broker.ports == broker.watched_ports == (broker.frontend,)
-    with pytest.raises(DeviceError, match=r"^brokers\.b: the device reflector has one socket, its frontend$"):
-        _ = broker.backend
+    assert broker.ports == broker.watched_ports == (broker.port("frontend"),)
+    with pytest.raises(DeviceError, match=r"^brokers\.b: it has no backend; its ports are: frontend$"):
+        _ = broker.port("backend")
 
 
 def test_capture_socket_is_a_port_at_which_nothing_happens(
@@ -100,21 +100,21 @@ def test_capture_socket_is_a_port_at_which_nothing_happens(
 ) -> None:
     capture = WorkingPort("capture", context.socket(zmq.PUB), owned=False)
     broker = make(capture=capture)
-    assert broker.ports == (broker.frontend, broker.backend, capture)
-    assert broker.watched_ports == (broker.frontend, broker.backend)
+    assert broker.ports == (broker.port("frontend"), broker.port("backend"), capture)
+    assert broker.watched_ports == (broker.port("frontend"), broker.port("backend"))
     broker.start()
-    assert around.watched == [(broker.hub, 0, broker.frontend), (broker.hub, 1, broker.backend)]
+    assert around.watched == [(broker.hub, 0, broker.port("frontend")), (broker.hub, 1, broker.port("backend"))]
     broker.end_removal()
-    assert around.unwatched == [broker.frontend, broker.backend]
+    assert around.unwatched == [broker.port("frontend"), broker.port("backend")]
 
 
 def test_flows_run_between_the_ports_of_their_routes(make: Callable[..., WorkingBroker]) -> None:
     broker = make(QUEUE)
-    assert [(flow.source, flow.sink) for flow in broker.hub.flows] == [(0, 1), (1, 0)]
+    assert [(flow.source, flow.sinks) for flow in broker.hub.flows] == [(0, (1,)), (1, (0,))]
     statistics = broker.statistics()
-    assert {name: (flow.source, flow.sink) for name, flow in statistics.flows.items()} == {
-        "frontend": ("frontend", "backend"),
-        "backend": ("backend", "frontend"),
+    assert {name: (flow.source, flow.sinks) for name, flow in statistics.flows.items()} == {
+        "frontend": ("frontend", ("backend",)),
+        "backend": ("backend", ("frontend",)),
     }
     assert (statistics.name, statistics.device, statistics.state, statistics.error) == ("b", "queue", "running", None)
 
@@ -166,9 +166,12 @@ def test_hub_is_the_pumps_unless_a_handler_is_called(make: Callable[..., Working
     broker = make(QUEUE, implementation=recorded.implementation)
     ((owner, ready, sockets, guarded, flows),) = recorded.hubs
     assert (owner, ready, flows) == (broker, around.ready, broker.hub.flows)
-    assert sockets == (broker.frontend.sync_socket, broker.backend.sync_socket)
+    assert sockets == (broker.port("frontend").sync_socket, broker.port("backend").sync_socket)
     assert guarded is sockets  # a thousand brokers need not keep both
     assert len(recorded.pumps) == 2
+
+
+PREFIXES = {"frontend": b"there", "backend": b"back"}
 
 
 @pytest.mark.parametrize(("policy", "drop"), [("drop", True), ("wait", False)])
@@ -179,22 +182,35 @@ def test_hub_of_a_handler_is_the_python_one_and_its_sending_the_pumps(
     capture = WorkingPort("capture", context.socket(zmq.PUB), owned=False)
     routes = (Route("frontend", "backend", lambda frames: frames), Route("backend", "frontend"))
     device = Device("half", zmq.DEALER, zmq.DEALER, routes, slow_peer=policy)
-    broker = make(device, implementation=recorded.implementation, capture=capture, prefixes=(b"there", b"back"))
+    broker = make(
+        device,
+        implementation=recorded.implementation,
+        capture=capture,
+        prefixes=PREFIXES,
+    )
     assert (recorded.hubs, len(recorded.pumps)) == ([], 1)
-    assert recorded.sendings == [(broker.backend.sync_socket, capture.sync_socket, b"there", drop)]
+    assert recorded.sendings == [(broker.port("backend").sync_socket, capture.sync_socket, b"there", drop)]
 
 
 def test_capture_socket_is_guarded_too(make: Callable[..., WorkingBroker], context: zmq.Context[Socket]) -> None:
     recorded = Recorded()
     capture = WorkingPort("capture", context.socket(zmq.PUB), owned=False)
-    broker = make(QUEUE, implementation=recorded.implementation, capture=capture, prefixes=(b"there", b"back"))
+    broker = make(
+        QUEUE,
+        implementation=recorded.implementation,
+        capture=capture,
+        prefixes=PREFIXES,
+    )
     ((_, _, sockets, guarded, _),) = recorded.hubs
-    assert sockets == (broker.frontend.sync_socket, broker.backend.sync_socket)
-    assert guarded == (broker.frontend.socket, broker.backend.socket, capture.socket)
+    assert sockets == (broker.port("frontend").sync_socket, broker.port("backend").sync_socket)
+    assert guarded == (broker.port("frontend").socket, broker.port("backend").socket, capture.socket)
     assert [(pump["capture"], pump["prefix"]) for pump in recorded.pumps] == [
         (capture.sync_socket, b"there"),
         (capture.sync_socket, b"back"),
     ]
+
+
+PREFIXES = {"frontend": b"there", "backend": b"back"}
 
 
 @pytest.mark.parametrize(("policy", "drop"), [("drop", True), ("wait", False)])
@@ -232,8 +248,8 @@ def test_broker_that_cannot_be_watched_is_as_if_it_had_never_been(
     broker = make(owned=owned, loop_access=loop_access)
     with pytest.raises(RuntimeError, match="no more"):
         broker.start()
-    assert (around.unwatched, around.ready) == ([broker.frontend], [])
-    assert broker.frontend.socket.closed == broker.backend.socket.closed == owned
+    assert (around.unwatched, around.ready) == ([broker.port("frontend")], [])
+    assert broker.port("frontend").socket.closed == broker.port("backend").socket.closed == owned
 
 
 # -- trying again ------------------------------------------------------------------------------------------------------
@@ -250,23 +266,23 @@ def test_retries_are_twice_as_far_apart_each_time_up_to_a_bound(
             broker.carry_out(RETRY)
         ((delay_s, retry),) = around.timers
         assert delay_s == min(0.0005 * 2**number, 0.02)
-        assert (flow.armed, flow.retries) == (True, number + 1)
+        assert (broker.retries.waiting, flow.retries) == ((flow,), number + 1)
         around.timers.clear()
         around.ready.clear()
         retry()
-        assert (flow.armed, flow.state, around.ready) == (False, FlowState.READY, [broker.hub])
+        assert (broker.retries.waiting, flow.state, around.ready) == ((), FlowState.READY, [broker.hub])
         around.work(broker)  # in vain: the sink is full
         assert flow.retries == number + 1
 
 
 def test_only_flows_that_retry_are_retried(make: Callable[..., WorkingBroker], around: Around) -> None:
     broker = make(QUEUE)
-    first, second = broker.hub.flows
+    _, second = broker.hub.flows
     second.state = FlowState.RETRYING
     broker.carry_out(0)
     assert around.timers == []
     broker.carry_out(RETRY)
-    assert (first.armed, second.armed, len(around.timers)) == (False, True, 1)
+    assert (broker.retries.waiting, len(around.timers)) == ((second,), 1)
 
 
 def test_retry_that_comes_too_late_changes_nothing(
@@ -280,7 +296,7 @@ def test_retry_that_comes_too_late_changes_nothing(
     broker.pause()
     around.ready.clear()
     retry()
-    assert (flow.armed, flow.state, around.ready) == (False, FlowState.PAUSED, [])
+    assert (broker.retries.waiting, flow.state, around.ready) == ((), FlowState.PAUSED, [])
 
 
 def test_message_that_comes_wakes_its_flow_and_leaves_the_broker_nothing_to_do(
@@ -344,8 +360,8 @@ def test_broker_that_holds_nothing_is_removed_at_once(make: Callable[..., Workin
     assert (broker.state, around.gone) == (BrokerState.REMOVED, [broker])
     assert removed.result(0).state == "removed"
     assert broker.removed is removed
-    assert broker.frontend.socket.closed
-    assert broker.backend.socket.closed
+    assert broker.port("frontend").socket.closed
+    assert broker.port("backend").socket.closed
     for end in (broker.begin_removal, broker.end_removal, broker.check_alive):
         end()
     assert around.gone == [broker]
@@ -404,7 +420,7 @@ def test_closed_socket_is_a_failure_that_is_named(make: Callable[..., WorkingBro
     broker = make()
     broker.check_alive()
     assert broker.state == "running"
-    broker.backend.socket.close()
+    broker.port("backend").socket.close()
     broker.fail(zmq.ZMQError(zmq.ENOTSOCK))
     assert (broker.state, around.gone) == ("failed", [broker])
     assert broker.statistics().error == "backend: the socket was closed under the engine"
@@ -428,11 +444,12 @@ def test_end_of_the_context_is_an_orderly_end(implementation: Implementation, ar
     broker = WorkingBroker(
         "b",
         STREAMER,
-        WorkingPort("frontend", frontend, owned=False),
-        WorkingPort("backend", backend, owned=False),
-        None,
+        {
+            "frontend": WorkingPort("frontend", frontend, owned=False),
+            "backend": WorkingPort("backend", backend, owned=False),
+        },
         implementation=implementation,
-        prefixes=None,
+        prefixes={},
         loop_access=around.loop_access,
         gone=around.gone.append,
     )

@@ -114,9 +114,7 @@ def sound_brokers() -> dict[str, BrokerStatistics]:
     """What the engine has counted then."""
 
     def broker(name: str, **counts: int) -> BrokerStatistics:
-        flows = {
-            port: FlowStatistics(source=port, sink="", received=count, sent=count) for port, count in counts.items()
-        }
+        flows = {port: FlowStatistics(source=port, received=count, sent=count) for port, count in counts.items()}
         return BrokerStatistics(name, name, "running", None, flows)
 
     brokers = (

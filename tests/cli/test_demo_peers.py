@@ -31,7 +31,7 @@ from tests.support.types import Connect, Socket
 
 def test_rates_are_what_was_sent_between_two_looks() -> None:
     def look(sent: int) -> EngineStatistics:
-        flow = FlowStatistics(source="frontend", sink="backend", sent=sent, sent_bytes=64 * sent, state="waiting")
+        flow = FlowStatistics(source="frontend", sinks=("backend",), sent=sent, sent_bytes=64 * sent, state="waiting")
         return EngineStatistics(
             "native", "nested", 1, {"b": BrokerStatistics("b", "x", "running", None, {"frontend": flow})}
         )

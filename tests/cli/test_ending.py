@@ -83,7 +83,7 @@ def test_a_paused_broker_says_what_is_lost_with_it(run: Run, connect: Connect) -
     )
 
 
-LOST_FLOW = FlowStatistics(source="frontend", sink="backend", held=1, unread=49, state="ended")
+LOST_FLOW = FlowStatistics(source="frontend", sinks=("backend",), held=1, unread=49, state="ended")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_loss_is_reported_with_its_reason(
     before: str | None, final: dict[str, int], state: str, expected: str
 ) -> None:
     def broker(state: str, flow: FlowStatistics) -> BrokerStatistics:
-        back = FlowStatistics(source="backend", sink="frontend", state="waiting")
+        back = FlowStatistics(source="backend", sinks=("frontend",), state="waiting")
         return BrokerStatistics("b", "queue", state, None, {"frontend": flow, "backend": back})
 
     then = None if before is None else broker("running", replace(LOST_FLOW, unread=0, state=before))
@@ -125,9 +125,9 @@ def test_nothing_is_said_if_nothing_was_lost() -> None:
 def test_totals_name_what_was_dropped_and_captured() -> None:
     there = FlowStatistics(
         received=9, added=1, sent=5, sent_bytes=50, held=1, unroutable=3, filtered=1, captured=4, capture_dropped=2,
-        source="frontend", sink="backend",
+        source="frontend", sinks=("backend",),
     )  # fmt: skip
-    back = FlowStatistics(source="backend", sink="frontend")
+    back = FlowStatistics(source="backend", sinks=("frontend",))
     statistics = BrokerStatistics("b", "queue", "removed", None, {"frontend": there, "backend": back})
     assert [describe_flow(flow) for flow in statistics.flows.values()] == [
         "frontend -> backend  9 received, 5 sent, 50 bytes, 1 added, 1 held, "
@@ -217,7 +217,7 @@ def test_a_broker_that_fails_ends_the_command_with_exit_code_1(capsys: pytest.Ca
     try:
         broker = engine.add("doomed", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
         assert broker.backend is not None
-        working_broker(broker).backend.socket.close()
+        working_broker(broker).port("backend").socket.close()
         engine.call_later(DEADLINE_S, engine.stop)
         with EndingSignals(engine) as signals:
             assert serve(engine, broker, signals, drain_s=0.1) == 1

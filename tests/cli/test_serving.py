@@ -40,12 +40,12 @@ def test_a_queue_carries_requests_until_a_signal_ends_it_in_order(
 @pytest.mark.parametrize("name", DEVICES)
 def test_each_device_says_its_addresses_and_who_connects(run: Run, name: str) -> None:
     device = DEVICES[name]
-    ports = ["frontend", "backend"] if device.backend else ["frontend"]
+    ports = list(device.ports)
     command = run(name, *[ANY_PORT for _ in ports])
     lines = command.read_until("ready")
     assert lines[0].startswith(f"broker {name}  {name}, ")
     for port, line in zip(ports, lines[1:-1], strict=True):
-        peers = devices.PEERS[device.types_of("frontend" if port == "frontend" else "backend")[0]]
+        peers = devices.PEERS[device.types_of(port)[0]]
         said, address, text = line.split(" ", 2)
         assert said == port
         assert address.startswith("tcp://127.0.0.1:")

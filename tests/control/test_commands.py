@@ -117,7 +117,7 @@ def test_any_command_is_carried_out_or_refused(commands: list[list[bytes]], sock
                     reply = reply[len(envelope) :]
                 assert kind_of(reply) == expected
             assert states(engine) == model
-            assert engine._stopping == stopped
+            assert engine.stopping == stopped
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 
 import pytest
 import zmq
 
-from pollbroker import Device, Engine, FlowStatistics, Route
+from pollbroker import Device, Engine, FlowStatistics, PortStatistics, Route
 from pollbroker.control import Control, attach
 from pollbroker.statistics import BrokerStatistics, Counters, EngineStatistics
 from tests.support.addresses import ANY_PORT
@@ -23,8 +24,24 @@ class Counted(Engine):
     flows: dict[str, FlowStatistics]
 
     def statistics(self) -> EngineStatistics:
-        broker = BrokerStatistics(name="b", device="d", state="running", error=None, flows=self.flows)
+        flows = self.flows.values()
+        names = sorted({port for flow in flows for port in (flow.source, *flow.sinks)}, reverse=True)
+        ports = {name: counted_at(name, self.flows) for name in names}
+        broker = BrokerStatistics(name="b", device="d", state="running", error=None, flows=self.flows, ports=ports)
         return replace(super().statistics(), brokers={"b": broker})
+
+
+def counted_at(port: str, flows: Mapping[str, FlowStatistics]) -> PortStatistics:
+    received = flows.get(port, FlowStatistics())
+    sent = sum((flow for flow in flows.values() if port in flow.sinks), Counters())
+    return PortStatistics(
+        type="DEALER",
+        endpoints=(),
+        received_frames=received.received_frames,
+        received_bytes=received.received_bytes,
+        sent_frames=sent.sent_frames,
+        sent_bytes=sent.sent_bytes,
+    )
 
 
 def counts_of(*flows: FlowStatistics) -> list[int]:
@@ -39,7 +56,7 @@ def moved(source: str, sink: str, scale: int = 1) -> FlowStatistics:
     frames, size, sent, sent_size = (scale * n for n in (3, 50, 2, 40))
     return FlowStatistics(
         source=source,
-        sink=sink,
+        sinks=(sink,),
         received_frames=frames,
         received_bytes=size,
         sent_frames=sent,
@@ -86,11 +103,11 @@ def test_stats_is_the_snapshot_and_documented(engine: Engine, connect: Connect) 
 
     def tells_the_snapshot() -> bool:
         whole, one = json.loads(ask(b"STATS")[1]), json.loads(ask(b"STATS", b"jobs")[1])
-        wanted = asdict(engine.statistics())
+        wanted = json.loads(json.dumps(asdict(engine.statistics())))
         return {**whole, "turns": 0} == {**wanted, "turns": 0} and one == wanted["brokers"]["jobs"]
 
     wait_until(tells_the_snapshot)  # its states change as long as its peers are connecting
     page = (TREE / "docs/control.md").read_text()
-    for snapshot in (EngineStatistics, BrokerStatistics, FlowStatistics, Counters):
+    for snapshot in (EngineStatistics, BrokerStatistics, FlowStatistics, PortStatistics, Counters):
         assert [field.name for field in fields(snapshot) if f"`{field.name}`" not in page] == []
     assert [verb for verb in COMMANDS if f"`{verb.decode()}`" not in page] == []

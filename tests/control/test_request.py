@@ -14,6 +14,7 @@ import zmq
 
 from pollbroker import ControlError, EndpointError, Engine
 from pollbroker.control import attach, request
+from pollbroker.engine import engine_loop
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_MS
 from tests.support.types import Connect, MakeEngine, Socket
@@ -37,7 +38,7 @@ def test_request_reaches_inproc_and_engines_that_connect(
 ) -> None:
     server = attach(engine, attached.replace("#", f"{tmp_path}/control"))
     socket = server._port.sync_socket
-    descriptor = engine._calls.call(lambda: int(socket.getsockopt(zmq.FD)))
+    descriptor = engine_loop(engine).calls.call(lambda: int(socket.getsockopt(zmq.FD)))
     try:
         context = engine.context if asked.startswith("inproc") else None
         reply = request(asked.replace("#", f"{tmp_path}/control"), "LIST", context=context)
@@ -45,7 +46,7 @@ def test_request_reaches_inproc_and_engines_that_connect(
         # Which of these it was: the engine was not woken although a command had come (input, and nothing to wake it),
         # it did not get a core (something to wake it), or nothing came (neither).
         wakes = bool(select.select([descriptor], [], [], 0)[0])
-        events = engine._calls.call(lambda: int(socket.getsockopt(zmq.EVENTS)))
+        events = engine_loop(engine).calls.call(lambda: int(socket.getsockopt(zmq.EVENTS)))
         error.add_note(f"something wakes it: {wakes}; events: {events}; replies dropped: {server.dropped_replies}")
         raise
     assert reply == [b"OK"]

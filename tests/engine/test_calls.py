@@ -1,6 +1,7 @@
 """Calls from other threads, callbacks, and what wakes the loop for them."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from pollbroker import QUEUE, STREAMER, DeviceError, EndpointError, Engine, EngineError
 from pollbroker.calls import Calls
+from pollbroker.waker import Waker
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT
 from tests.support.clocks import Clock
@@ -148,25 +150,36 @@ def test_call_that_a_timer_brings_about_has_its_turn_in_the_next(make_engine: Ma
     assert called == ["first", "second", "third"]
 
 
+# Whether an asyncio loop runs in this thread is found out without importing asyncio.
+def test_thread_may_sleep_in_a_process_that_has_not_imported_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
+    waker = Waker()
+    calls = Calls(waker, lambda: None)
+    monkeypatch.delitem(sys.modules, "asyncio", raising=False)
+    assert calls.may_sleep()
+    assert "asyncio" not in sys.modules
+    calls.close()
+    waker.close()
+
+
 def test_broken_waker_raises() -> None:
-    calls = Calls(lambda: None)
+    waker = Waker()
     nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, calls.fileno())  # nobody hears it any more
+    os.dup2(nothing, waker.fileno())  # nobody hears it any more
     os.close(nothing)
     with pytest.raises(BrokenPipeError):
-        calls.wake()
-    calls.close()
-    calls.wake()  # after the end there is nobody to wake
+        waker.wake()
+    waker.close()
+    waker.wake()  # after the end there is nobody to wake
 
 
 def test_many_wake_ups_are_drained_at_once() -> None:
-    calls = Calls(lambda: None)
+    waker = Waker()
     for _ in range(20_000):  # more than a socket's buffer holds
-        calls.wake()
-    calls.drain_waker()
-    calls.wake()
-    calls.drain_waker()
-    calls.close()
+        waker.wake()
+    waker.drain_waker()
+    waker.wake()
+    waker.drain_waker()
+    waker.close()
 
 
 # How long each waits unless it is told otherwise, which its signature promises.

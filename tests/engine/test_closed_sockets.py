@@ -131,10 +131,10 @@ def test_closed_own_socket_fails_its_broker_and_the_rest_is_closed(
     engine: Engine, connect: Connect, bystander: Bystander
 ) -> None:
     broker: Broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
-    engine.call_soon_threadsafe(working_broker(broker).frontend.socket.close)
+    engine.call_soon_threadsafe(working_broker(broker).port("frontend").socket.close)
     wait_until(lambda: engine.statistics().brokers["a"].state == "failed")
     assert broker.backend is not None
-    assert working_broker(broker).backend.socket.closed
+    assert working_broker(broker).port("backend").socket.closed
     engine.remove("a")
     engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
 
@@ -171,6 +171,6 @@ def test_socket_that_was_closed_under_the_engine_is_not_read_at_removal(
     touched: list[str] = []
     monkeypatch.setattr(pump, "count_unread", lambda limit: touched.append("count_unread"))
     monkeypatch.setattr(pump, "discard_rest", lambda: touched.append("discard_rest"))
-    working_broker(broker).frontend.socket.close(linger=0)
+    working_broker(broker).port("frontend").socket.close(linger=0)
     engine.remove("s", timeout_s=0)
     assert not touched

@@ -12,7 +12,8 @@ import zmq
 
 from pollbroker import STREAMER, Engine, EngineError
 from pollbroker.broker import working_broker
-from pollbroker.working import BrokerState
+from pollbroker.engine import engine_loop
+from pollbroker.states import BrokerState
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.processes import run_apart
@@ -171,8 +172,8 @@ def test_own_context_is_terminated_and_anothers_is_not(make_engine: MakeEngine) 
         broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
         engine.close()
         assert not context.closed
-        assert working_broker(broker).frontend.socket.closed
-        assert working_broker(broker).backend.socket.closed
+        assert working_broker(broker).port("frontend").socket.closed
+        assert working_broker(broker).port("backend").socket.closed
     engine = make_engine()
     engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     engine.close()
@@ -220,7 +221,7 @@ def test_broker_that_is_added_while_the_engine_closes_is_removed(make_engine: Ma
     engine.close(timeout_s=0.2)
     (broker,) = late
     assert broker.state == BrokerState.REMOVED
-    assert working_broker(broker).frontend.socket.closed
+    assert working_broker(broker).port("frontend").socket.closed
 
 
 def test_undelivered_messages_are_logged_at_the_end(
@@ -237,7 +238,7 @@ def test_undelivered_messages_are_logged_at_the_end(
 def test_context_in_which_others_have_sockets_is_left_behind(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pollbroker.engine.TERM_S", 0.02)
+    monkeypatch.setattr("pollbroker.closing.TERM_S", 0.02)
     engine = make_engine()
     with engine.context.socket(zmq.PULL) as socket:
         socket.linger = 0
@@ -258,13 +259,14 @@ def test_context_in_which_others_have_sockets_is_left_behind(
 def test_a_close_that_was_interrupted_can_be_made_again(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     holding(engine, connect)
-    wait = engine._calls.wait
+    calls = engine_loop(engine).calls
+    wait = calls.wait
 
     def interrupted(*args: Any) -> None:
-        engine._calls.wait = wait  # type: ignore[method-assign]
+        calls.wait = wait  # type: ignore[method-assign]
         raise KeyboardInterrupt
 
-    engine._calls.wait = interrupted  # type: ignore[method-assign, assignment]
+    calls.wait = interrupted  # type: ignore[method-assign, assignment]
     with pytest.raises(KeyboardInterrupt):
         engine.close(timeout_s=0.01)
     assert not engine.closed

@@ -147,14 +147,16 @@ def test_terminated_context_ends_a_paused_broker_at_which_a_message_waits(
     make_engine: MakeEngine, connect: Connect, waiter: str
 ) -> None:
     context: zmq.Context[Socket] = zmq.Context()
-    engine = make_engine(context)
+    poller = zmq.Poller() if waiter == "flat" else None
+    engine = make_engine(context, poller=poller)
     engine.start()
     broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     engine.pause("a")
     push = connect(zmq.PUSH, endpoint(broker.frontend))
     push.send(b"x")
-    if waiter == "flat":
-        wait_until(lambda: working_broker(broker).frontend.interest == zmq.POLLERR)
+    if poller is not None:
+        frontend = working_broker(broker).port("frontend").socket
+        wait_until(lambda: dict(poller.sockets).get(frontend) == zmq.POLLERR)
     assert ended_in_time(context.term)
     assert broker.state == "ended"
 
@@ -185,7 +187,7 @@ def test_terminated_context_is_an_orderly_end(make_engine: MakeEngine, connect: 
             engine.pause(broker.name)
         engine.statistics()
     if situation == "failed":
-        working_broker(brokers[1]).frontend.socket.close()
+        working_broker(brokers[1]).port("frontend").socket.close()
         push.send(b"x")
         wait_until(lambda: engine.statistics().brokers["streamer"].state == "failed")
         brokers.pop(1)

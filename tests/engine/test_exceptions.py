@@ -10,7 +10,7 @@ import zmq
 
 from pollbroker import STREAMER, Engine, EngineError
 from pollbroker.broker import working_broker
-from pollbroker.pump import HandlerPump
+from pollbroker.pump import RoutingPump
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import add_handled
@@ -25,13 +25,13 @@ def test_memory_error_while_a_message_is_received_ends_that_broker_alone(
     broker, pusher = add_handled(engine, connect, lambda frames: frames)
     other = engine.add("other", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     pump = working_broker(broker).hub.flows[0].pump
-    assert isinstance(pump, HandlerPump)
+    assert isinstance(pump, RoutingPump)
 
     class ShortOfMemory:
         """A receiver that finds no memory for the next message."""
 
         def __init__(self, receiver: Any) -> None:
-            self.add_to = receiver.add_to
+            self.counters = receiver.counters
             self.received = self.received_bytes = self.burst_frames = 0
 
         def __call__(self) -> None:

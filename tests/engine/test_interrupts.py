@@ -10,7 +10,9 @@ import zmq
 
 from pollbroker import STREAMER, Device, Route
 from pollbroker.calls import Calls
+from pollbroker.engine import engine_loop
 from pollbroker.timers import Timers
+from pollbroker.waker import Waker
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT
 from tests.support.clocks import Clock
@@ -66,7 +68,7 @@ def test_interrupt_leaves_no_caller_waiting(make_engine: MakeEngine) -> None:
     def hold() -> None:
         engine.call_soon_threadsafe(interrupt)
         asking.start()
-        wait_until(lambda: len(engine._calls._queue) == 2)
+        wait_until(lambda: engine_loop(engine).calls.pending() == 2)
 
     asking = threading.Thread(target=lambda: answers.append(engine.statistics()), daemon=True)
     engine.call_later(0, hold)
@@ -236,7 +238,8 @@ def test_signal_handling_of_others_is_left_alone(make_engine: MakeEngine) -> Non
 
 
 def test_interrupt_in_a_call_is_the_callers_and_the_loops() -> None:
-    calls = Calls(lambda: None)
+    waker = Waker()
+    calls = Calls(waker, lambda: None)
     caught: list[BaseException] = []
 
     def interrupt() -> None:
@@ -254,6 +257,9 @@ def test_interrupt_in_a_call_is_the_callers_and_the_loops() -> None:
             calls.run()
     assert len(caught) == 1
     calls.close()
+    waker.close()
+    waker.close()
+    waker.close()
 
 
 def test_timer_that_interrupts_leaves_those_that_others_have_set() -> None:

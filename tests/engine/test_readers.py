@@ -177,7 +177,7 @@ def test_socket_of_a_broker_cannot_be_read(engine: Engine, connect: Connect) -> 
     broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     peers = Peers(connect, broker)
     with pytest.raises(EngineError):
-        engine.add_reader(working_broker(broker).frontend.socket, print)
+        engine.add_reader(working_broker(broker).port("frontend").socket, print)
     peers.check()
 
 

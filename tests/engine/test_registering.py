@@ -63,7 +63,7 @@ def test_socket_that_the_engine_opened_cannot_be_registered(
 ) -> None:
     own = engine.add("own", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     with pytest.raises(EngineError, match=r"^brokers\.a\.frontend: .*registered already, as brokers\.own\.frontend"):
-        engine.register(working_broker(own).frontend.socket, connect(zmq.PUSH), STREAMER, name="a")
+        engine.register(working_broker(own).port("frontend").socket, connect(zmq.PUSH), STREAMER, name="a")
     push, pull = connect(zmq.PUSH, endpoint(own.frontend)), connect(zmq.PULL, endpoint(own.backend))
     push.send(b"passes")
     assert pull.recv() == b"passes"

@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from pollbroker import DEVICES, DeviceError, EngineError
-from pollbroker.device import guess_device
+from pollbroker.standard_devices import guess_device
 from tests.support.deadline import wait_until
 from tests.support.types import Connect, MakeEngine, Socket
 
@@ -25,9 +25,9 @@ def test_whatever_can_pass_has_a_route(frontend: zmq.SocketType, backend: zmq.So
     back = backend not in ONLY_SEND and frontend not in ONLY_RECEIVE
     if not (there or back):
         with pytest.raises(DeviceError, match=r"^brokers\.a: nothing can pass between sockets of the types "):
-            guess_device("a", frontend, backend)
+            guess_device("a", (frontend, backend))
         return
-    device = guess_device("a", frontend, backend)
+    device = guess_device("a", (frontend, backend))
     expected = [("frontend", "backend")] * there + [("backend", "frontend")] * back
     assert [(route.source, route.sink) for route in device.routes] == expected
     assert frontend in device.types_of("frontend")
@@ -38,17 +38,16 @@ def test_whatever_can_pass_has_a_route(frontend: zmq.SocketType, backend: zmq.So
 def test_one_socket_gets_back_what_it_gives(kind: zmq.SocketType) -> None:
     if kind in ONLY_RECEIVE | ONLY_SEND:
         with pytest.raises(DeviceError, match=f"nothing can pass between sockets of the types {kind.name}; expected"):
-            guess_device(None, kind, None)
+            guess_device(None, (kind,))
     else:
-        (route,) = guess_device(None, kind, None).routes
+        (route,) = guess_device(None, (kind,)).routes
         assert (route.source, route.sink) == ("frontend", "frontend")
 
 
 @pytest.mark.parametrize("name", ["queue", "forwarder", "filter", "streamer", "reflector"])
 def test_well_known_device_is_recognised(name: str) -> None:
     device = DEVICES[name]
-    backend = None if device.backend is None else device.types_of("backend")[0]
-    assert guess_device(None, device.types_of("frontend")[0], backend) is device
+    assert guess_device(None, [types[0] for types in device.ports.values()]) is device
 
 
 class OurProxy:

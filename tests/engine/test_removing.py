@@ -235,7 +235,7 @@ def test_removed_broker_tells_how_many_messages_it_left_unread(make_engine: Make
         return unread == 40
 
     wait_until(all_came)  # forty were read, so that nine are left
-    wait_until(lambda: working_broker(broker).frontend.socket.poll(0))
+    wait_until(lambda: working_broker(broker).port("frontend").socket.poll(0))
     flow = engine.remove("s", timeout_s=0).flows["frontend"]
     assert (flow.received, flow.held) == (1, 1)
     assert 1 <= flow.unread <= 9
@@ -247,6 +247,6 @@ def test_subscriptions_that_are_left_unread_are_no_loss(make_engine: MakeEngine,
     broker = engine.add("news", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT)
     subscriber = connect(zmq.SUB, broker.backend.endpoint)
     subscriber.setsockopt(zmq.SUBSCRIBE, b"a")
-    wait_until(lambda: working_broker(broker).backend.socket.poll(0))  # and nobody makes a turn of the engine
+    wait_until(lambda: working_broker(broker).port("backend").socket.poll(0))  # and nobody makes a turn of the engine
     flow = engine.remove("news", timeout_s=0).flows["backend"]
     assert (flow.received, flow.unread) == (0, 0)

@@ -1,13 +1,14 @@
 """Sinks that are full: a stalled flow sleeps, and is woken or tried again when there is room."""
 
 import time
+from dataclasses import replace
 
 import zmq
 
 from pollbroker import QUEUE, STREAMER, Device, Engine, Route
 from pollbroker.broker import working_broker
 from pollbroker.pump import RETRY, FlowState
-from pollbroker.working import RETRY_MOST_S
+from pollbroker.retry import RETRY_MOST_S
 from tests.support.accounts import flow_of
 from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.streamers import streamer
@@ -129,7 +130,7 @@ def test_reply_that_waits_for_a_client_is_dropped_when_the_last_client_leaves(
     make_engine: MakeEngine, connect: Connect
 ) -> None:
     engine = make_engine()
-    waiting = Device("waiting", QUEUE.frontend, QUEUE.backend, QUEUE.routes, QUEUE.frontend_options, slow_peer="wait")
+    waiting = replace(QUEUE, name="waiting", slow_peer="wait")
     client, worker = connect(zmq.DEALER, rcvhwm=1, routing_id=b"client"), connect(zmq.DEALER, sndhwm=0)
     frontend, backend = client.context.socket(zmq.ROUTER), client.context.socket(zmq.DEALER)
     frontend.router_mandatory = 1
@@ -158,7 +159,7 @@ def test_reply_that_waits_for_a_client_is_dropped_when_the_last_client_leaves(
 # Who waits for a DEALER's room is told of it: a timer would only wake an idle engine.
 def test_only_what_waits_for_a_client_is_tried_by_a_timer(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
-    waiting = Device("waiting", QUEUE.frontend, QUEUE.backend, QUEUE.routes, QUEUE.frontend_options, slow_peer="wait")
+    waiting = replace(QUEUE, name="waiting", slow_peer="wait")
     client, worker = connect(zmq.DEALER, rcvhwm=1, routing_id=b"client"), connect(zmq.DEALER, sndhwm=0)
     frontend, backend = client.context.socket(zmq.ROUTER), client.context.socket(zmq.DEALER)
     frontend.router_mandatory = 1
@@ -178,6 +179,7 @@ def test_only_what_waits_for_a_client_is_tried_by_a_timer(make_engine: MakeEngin
     worker.disconnect("inproc://backend")
     engine.resume("q")
     wait_until(lambda: flow_of(engine, "q", "backend").held, engine=engine)
-    there, back = working_broker(broker).hub.flows
-    wait_until(lambda: back.armed, engine=engine)
-    assert not there.armed
+    working = working_broker(broker)
+    _, back = working.hub.flows
+    wait_until(lambda: bool(working.retries.waiting), engine=engine)
+    assert working.retries.waiting == (back,)

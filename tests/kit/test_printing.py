@@ -72,18 +72,18 @@ CHOOSY = Device("choosy", zmq.SUB, zmq.PUB, (Route("frontend", "backend"),), {"s
         (WITH_A_LAMBDA, "named('tests.kit.test_printing:WITH_A_LAMBDA')"),
         (
             with_handler("mine", shouted, slow_peer="wait"),
-            "Device('mine', (SocketType.PULL,), (SocketType.PUSH,), "
-            "(Route('frontend', 'backend', via=named('tests.support.kit:shouted')),), slow_peer='wait')",
+            "Device('mine', ports={'frontend': (SocketType.PULL,), 'backend': (SocketType.PUSH,)}, "
+            "routes=(Route('frontend', 'backend', via=named('tests.support.kit:shouted')),), slow_peer='wait')",
         ),
         (
             with_handler("mine", Shouting.shouted),
-            "Device('mine', (SocketType.PULL,), (SocketType.PUSH,), "
-            "(Route('frontend', 'backend', via=named('tests.kit.test_printing:Shouting.shouted')),))",
+            "Device('mine', ports={'frontend': (SocketType.PULL,), 'backend': (SocketType.PUSH,)}, "
+            "routes=(Route('frontend', 'backend', via=named('tests.kit.test_printing:Shouting.shouted')),))",
         ),
         (
             CHOOSY,
-            "Device('choosy', (SocketType.SUB,), (SocketType.PUB,), (Route('frontend', 'backend'),), "
-            "frontend_options={'subscribe': [b'a', 'b'], 'rcvhwm': 3})",
+            "Device('choosy', ports={'frontend': (SocketType.SUB,), 'backend': (SocketType.PUB,)}, "
+            "routes=(Route('frontend', 'backend'),), options={'frontend': {'subscribe': [b'a', 'b'], 'rcvhwm': 3}})",
         ),
     ],
 )

@@ -8,6 +8,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -301,7 +302,7 @@ def test_queues_bring_replies_to_their_requesters(
     body: list[list[bytes]],
 ) -> None:
     queue = DEVICES["queue"]
-    device = Device("q", queue.frontend, queue.backend, queue.routes, queue.frontend_options, slow_peer=slow_peer)
+    device = replace(queue, name="q", slow_peer=slow_peer)
     with closing(Stage(device, pump, waiter, high_water_mark, capture=False)) as stage:
         clients: dict[tuple[str, int], Socket] = {}
         workers: dict[tuple[str, int], Socket] = {}

@@ -21,10 +21,11 @@ class Mutant(NamedTuple):
 PUMP: Final = "pollbroker.pump.python:Pump"
 RECEIVER: Final = "pollbroker.pump.receiving:Receiver"
 SENDING: Final = "pollbroker.pump.sending:Sender"
-HANDLER: Final = "pollbroker.pump.handler:HandlerPump"
+ROUTING: Final = "pollbroker.pump.routing:RoutingPump"
 HUB: Final = "pollbroker.pump.hub:Hub"
 FLOW: Final = "pollbroker.pump.hub:Flow"
 BROKER: Final = "pollbroker.working:WorkingBroker"
+RETRIES: Final = "pollbroker.retry:Retries"
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     # -- the pump
@@ -145,7 +146,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a refusal taken for a drop",
         f"{SENDING}.offer",
-        (("                return REFUSED\n", "                return DROPPED\n"),),
+        (("                return FULL\n", "                return DROPPED\n"),),
     ),
     Mutant(
         "a drop not counted",
@@ -220,47 +221,51 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     # -- handlers
     Mutant(
         "a handler's exception loses the next message",
-        f"{HANDLER}._handle",
+        f"{ROUTING}._handle",
         (
             (
                 "            self._fail(error)\n            return None\n        except BaseException",
-                "            self._fail(error)\n            self._receive()\n            return None\n"
+                "            self._fail(error)\n            self._receiver()\n            return None\n"
                 "        except BaseException",
             ),
         ),
     ),
     Mutant(
         "a handler's second message lost",
-        f"{HANDLER}._handle",
+        f"{ROUTING}._handle",
         (("            self._rest = result\n", ""),),
     ),
     Mutant(
         "a handler's refused message given to the handler again",
-        f"{HANDLER}.move",
+        f"{ROUTING}.move",
         (("message = self._held\n", "message, self._held = None if self._rest is None else self._held, None\n"),),
     ),
     # -- flows and their hub
     Mutant(
         "events not read again before sleeping",
         f"{HUB}.work",
-        (("                self._settle(port)\n", "                pass\n"),),
+        (("                self._settle(port_index)\n", "                pass\n"),),
     ),
     Mutant(
         "a sink not settled before sleeping",
         f"{HUB}.work",
         (
             (
-                "interest & _POLLOUT or (interest & _POLLIN and port not in read_dry)",
-                "interest & _POLLIN and port not in read_dry",
+                "interest & _POLLOUT or (interest & _POLLIN and port_index not in read_dry)",
+                "interest & _POLLIN and port_index not in read_dry",
             ),
         ),
     ),
     Mutant(
         "an empty source trusted after a send on its socket",
         f"{HUB}.work",
-        (("                        read_dry.discard(flow.sink)\n", "                        pass\n"),),
+        (("                        read_dry.difference_update(flow.sinks)\n", "                        pass\n"),),
     ),
-    Mutant("wake-up of the wrong flow", f"{HUB}.wake", (("flow.source == port", "flow.sink == port"),)),
+    Mutant(
+        "wake-up of the wrong flow",
+        f"{HUB}.wake",
+        (("reader = self._readers[port_index]", "reader = self._readers[port_index - 1]"),),
+    ),
     Mutant(
         "a stalled flow that does not watch its sink",
         f"{HUB}.interest",
@@ -274,19 +279,19 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a sink believed for ever that says POLLOUT and refuses",
         f"{FLOW}.sink_says",
-        (("            self._sink_is_trusted = False\n", ""),),
+        (("            self._distrusted.add(port_index)\n", ""),),
     ),
     # -- brokers and the loop
     Mutant("resume that does not rearm", f"{BROKER}.resume", (("            self.hub.schedule()\n", ""),)),
     Mutant(
         "a retry's timer never set",
-        f"{BROKER}._retry_later",
-        (("        self._loop_access.call_later(delay_s, retry)\n", ""),),
+        f"{RETRIES}._set_timer",
+        (("        self._call_later(delay_s, retry)\n", ""),),
     ),
     Mutant(
         "a retry's timer set once and never again",
-        f"{BROKER}._retry_later",
-        (("            flow.armed = False\n", ""),),
+        f"{RETRIES}._set_timer",
+        (("            self.waiting = tuple(other for other in self.waiting if other is not flow)\n", ""),),
     ),
     Mutant(
         "a removed broker still polled",

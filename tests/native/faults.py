@@ -24,7 +24,7 @@ from unittest import mock
 import zmq
 from zmq.backend.cython import _zmq
 
-from pollbroker.pump import PYTHON, Implementation
+from pollbroker.pump import PYTHON, native_classes
 from pollbroker.pump.contract import MAXFRAMES
 from tests.support.types import Socket
 
@@ -238,16 +238,7 @@ class Twin:
             gc.collect()  # what an earlier test has left closes its frames now, and not later
             self._libzmq.live = 0
             self._of = lambda socket: socket
-            self.implementation = Implementation(
-                "native",
-                make_pump=module.Pump,
-                make_receiver=module.Receiver,
-                make_sender=module.Sender,
-                make_event_reader=module.EventReader,
-                make_flow=module.Flow,
-                make_hub=module.Hub,
-                make_collector=module.Collector,
-            )
+            self.implementation = native_classes(module)
         else:
             self.faults = Faults()
             self._of = lambda socket: _faulty(socket, self.faults)

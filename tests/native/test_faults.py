@@ -2,14 +2,13 @@
 
 import gc
 import select
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import zmq
 
-from pollbroker.pump import EMPTY, FULL, LIMIT, HandlerPump
-from pollbroker.pump.contract import FlowState
-from pollbroker.pump.sending import DROPPED, REFUSED, SENT
+from pollbroker.pump import EMPTY, FULL, LIMIT, RoutingPump
+from pollbroker.pump.outcomes import DROPPED, SENT, FlowState
 from tests.native.faults import HUGE, Twin
 from tests.support.accounts import balanced
 from tests.support.deadline import DEADLINE_MS, wait_until
@@ -334,7 +333,7 @@ def test_copy_whose_prefix_has_no_memory_is_lost_and_the_traffic_is_not(
 # -- the sending side of a handler ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("code", "outcome"), [(zmq.EAGAIN, REFUSED), (zmq.EHOSTUNREACH, DROPPED)])
+@pytest.mark.parametrize(("code", "outcome"), [(zmq.EAGAIN, FULL), (zmq.EHOSTUNREACH, DROPPED)])
 def test_handlers_message_that_is_not_sent_is_closed(
     context: zmq.Context[Socket], twin: Twin, code: int, outcome: int
 ) -> None:
@@ -435,9 +434,9 @@ class Stand:
 
     def __init__(self, context: zmq.Context[Socket], twin: Twin, line: Line) -> None:
         self.ready: list[Any] = []
-        self.flow = twin.implementation.make_flow(line.pump, 0, 1)
+        self.flow = twin.implementation.make_flow(line.pump, 0, (1,))
         sockets = (twin.socket(line.source), twin.socket(line.sink))
-        self.hub = twin.implementation.make_hub(self, self.ready, sockets, (), (self.flow,))
+        self.hub = twin.implementation.make_hub(cast(Any, self), self.ready, sockets, (), (self.flow,))
 
 
 def test_context_that_ends_while_a_socket_is_settled_raises(context: zmq.Context[Socket], twin: Twin) -> None:
@@ -481,7 +480,7 @@ def test_size_of_a_frame_of_two_gibibytes_is_asked_for(context: zmq.Context[Sock
 def test_handlers_pump_counts_what_fails(context: zmq.Context[Socket], twin: Twin, connect: Connect) -> None:
     source, sink = Pipe(context), Pipe(context)
     sink.open()
-    pump = HandlerPump(twin.receiver(source.open()), lambda frames: frames, twin.sending(sink.push))
+    pump = RoutingPump(twin.receiver(source.open()), lambda frames: frames, {"sink": twin.sending(sink.push)})
     source.give(LONG, LONG)
     twin.faults.plan("send", sink.push, 2, code=zmq.ETERM)
     with pytest.raises(zmq.ContextTerminated):

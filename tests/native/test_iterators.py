@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker.pump import EMPTY, HandlerPump, Implementation
+from pollbroker.pump import EMPTY, Implementation, RoutingPump
 from pollbroker.pump.contract import MAXFRAMES
 from tests.support.accounts import balanced
 from tests.support.pipes import MANY, take_all
@@ -61,7 +61,6 @@ def test_iterator_that_raised_is_not_asked_again(
     assert balanced(line.pump.counters())
 
 
-def handled(implementation: Implementation, handle: Any, source: Socket, sink: Socket) -> HandlerPump:
-    return HandlerPump(
-        implementation.make_receiver(source, MAXFRAMES), handle, implementation.make_sender(sink, None, None, True)
-    )
+def handled(implementation: Implementation, handle: Any, source: Socket, sink: Socket) -> RoutingPump:
+    sender = implementation.make_sender(sink, None, None, True)
+    return RoutingPump(implementation.make_receiver(source, MAXFRAMES), handle, {"sink": sender})

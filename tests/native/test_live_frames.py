@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker.pump import EMPTY, FULL, HandlerPump, Implementation, choose_implementation
+from pollbroker.pump import EMPTY, FULL, Implementation, RoutingPump, choose_implementation
 from pollbroker.pump.contract import MAXFRAMES
 from tests.support.deadline import wait_until
 from tests.support.pipes import MANY, Pipe
@@ -80,7 +80,8 @@ def test_frames_that_a_handler_was_given_are_free(
 ) -> None:
     source, sink = Pipe(context), Pipe(context)
     receiver = implementation.make_receiver(source.open(), MAXFRAMES)
-    pump = HandlerPump(receiver, lambda frames: frames[:1], implementation.make_sender(sink.push, None, None, True))
+    sender = implementation.make_sender(sink.push, None, None, True)
+    pump = RoutingPump(receiver, lambda frames: frames[:1], {"sink": sender})
     sink.open()
     for count in (1, 2, 9, 300):
         lent.send(source.push, count)

@@ -190,10 +190,10 @@ def test_options_reach_the_sockets(engine: Engine) -> None:
     read: dict[str, object] = {}
     engine.call_soon_threadsafe(
         lambda: read.update(
-            rcvhwm=working_broker(broker).frontend.socket.get(zmq.RCVHWM),
-            maxmsgsize=working_broker(broker).frontend.socket.get(zmq.MAXMSGSIZE),
-            sndhwm=working_broker(broker).backend.socket.get(zmq.SNDHWM),
-            linger=working_broker(broker).backend.socket.get(zmq.LINGER),
+            rcvhwm=working_broker(broker).port("frontend").socket.get(zmq.RCVHWM),
+            maxmsgsize=working_broker(broker).port("frontend").socket.get(zmq.MAXMSGSIZE),
+            sndhwm=working_broker(broker).port("backend").socket.get(zmq.SNDHWM),
+            linger=working_broker(broker).port("backend").socket.get(zmq.LINGER),
             capture=working_broker(broker).ports[2].socket.get(zmq.SNDHWM),
             done=True,
         )

@@ -2,13 +2,13 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import zmq
 
 from pollbroker.pump import EMPTY, FULL, LIMIT, Hub, Implementation
-from pollbroker.pump.contract import FLUSHED, FlowState
-from pollbroker.pump.sending import DROPPED, REFUSED, SENT
+from pollbroker.pump.outcomes import DROPPED, FLUSHED, SENT, FlowState
 from tests.support.pipes import MANY, Pipe, Refusing, Stand, take_all
 from tests.support.types import MakeEngine, Socket
 
@@ -159,8 +159,8 @@ def test_a_flow_that_moved_and_is_refused_again_begins_a_new_stall(
 ) -> None:
     stand = Stand(context, implementation)
     narrow = Pipe(context, hwm=1)
-    flow = implementation.make_flow(implementation.make_pump(stand.inputs[0].open(), narrow.push), 0, 1)
-    hub = implementation.make_hub(stand, stand.ready, (stand.inputs[0].open(), narrow.push), (), (flow,))
+    flow = implementation.make_flow(implementation.make_pump(stand.inputs[0].open(), narrow.push), 0, (1,))
+    hub = implementation.make_hub(cast(Any, stand), stand.ready, (stand.inputs[0].open(), narrow.push), (), (flow,))
     for _ in range(9):
         stand.inputs[0].give(b"1")
     hub.work(MANY, MANY, 10.0)
@@ -201,7 +201,7 @@ def test_every_guarded_socket_is_looked_at(
     stand = Stand(context, implementation)
     guarded = tuple(context.socket(zmq.PAIR) for _ in range(3))
     sockets = (stand.inputs[0].open(), stand.outputs[0].push)
-    hub = implementation.make_hub(stand, stand.ready, sockets, guarded, tuple(stand.hub.flows))
+    hub = implementation.make_hub(cast(Any, stand), stand.ready, sockets, guarded, tuple(stand.hub.flows))
     stand.inputs[0].give(b"1")
     guarded[closed].close()
     with pytest.raises(zmq.ZMQError) as raised:
@@ -239,7 +239,7 @@ def test_a_long_turn_ends_early_and_the_next_begins_where_it_ended(
 def test_a_sending_says_what_became_of_a_message(context: zmq.Context[Socket], implementation: Implementation) -> None:
     pipe = Pipe(context)
     sender = implementation.make_sender(pipe.push, None, None, True)
-    assert (sender.send([b"1", b"2", b"3"]), sender.sent) == (REFUSED, 0)
+    assert (sender.send([b"1", b"2", b"3"]), sender.sent) == (FULL, 0)
     pull = pipe.open()
     assert (sender.send([b"1", b"2", b"3"]), sender.sent) == (SENT, 1)
     assert (sender.send([b"4"]), sender.sent) == (SENT, 2)

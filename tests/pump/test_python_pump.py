@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker.pump import EMPTY, FULL, LIMIT, HandlerPump, Pump, choose_implementation
+from pollbroker.pump import EMPTY, FULL, LIMIT, Pump, RoutingPump, choose_implementation
+from pollbroker.pump.outcomes import DROPPED, SENT
 from pollbroker.pump.python import EventReader
 from pollbroker.pump.receiving import Receiver
-from pollbroker.pump.sending import DROPPED, REFUSED, SENT, Sender
+from pollbroker.pump.sending import Sender
 from tests.support.pipes import MANY
 from tests.support.pumps import MAKERS, PYTHON, Line
 from tests.support.types import Connect, Socket
@@ -173,7 +174,7 @@ def test_full_peer_of_a_router_loses_the_message_if_the_device_says_so() -> None
 def test_refusal_is_no_loss_elsewhere(socket_type: int, drop: bool) -> None:
     sink = FakeSink(socket_type, {1: zmq.Again()})
     sender = sending_to(sink, drop_slow_peer=drop)
-    assert sender.send([b"peer", b"1"]) == REFUSED
+    assert sender.send([b"peer", b"1"]) == FULL
     assert (sink.settled, sink.offers, sender.slow_peer) == (0, 1, 0)
     assert sender.send([b"peer", b"1"]) == SENT
     assert (sender.sent, sender.sent_frames, sender.sent_bytes) == (1, 2, 5)
@@ -292,9 +293,9 @@ def test_interrupt_in_a_generator_leaves_the_account_balanced(
 
     implementation = choose_implementation(name)
 
-    def make(source: Socket, sink: Socket) -> HandlerPump:
-        return HandlerPump(
-            implementation.make_receiver(source), handle, implementation.make_sender(sink, None, None, True)
+    def make(source: Socket, sink: Socket) -> RoutingPump:
+        return RoutingPump(
+            implementation.make_receiver(source), handle, {"sink": implementation.make_sender(sink, None, None, True)}
         )
 
     line = Line(context, make)

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from pollbroker.pump import Implementation, choose_implementation
-from pollbroker.pump.contract import RETRY, FlowState
+from pollbroker.pump.outcomes import RETRY, FlowState
 from tests.support.deadline import wait_until
 from tests.support.pipes import Pipe, Refusing, Stand, take_all
 from tests.support.types import Socket

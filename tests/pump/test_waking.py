@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from pollbroker.pump import Hub, Implementation
-from pollbroker.pump.contract import FlowState
+from pollbroker.pump.outcomes import FlowState
 from pollbroker.waiting import NestedWaiter
 from tests.support.pipes import Stand
 from tests.support.types import Socket

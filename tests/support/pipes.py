@@ -1,6 +1,6 @@
 """Pairs of inproc sockets, and hubs between them."""
 
-from typing import Any
+from typing import Any, cast
 
 import zmq
 
@@ -56,12 +56,12 @@ class Stand:
         self.ready: list[Any] = []
         self.guard = context.socket(zmq.PAIR)
         made = [
-            implementation.make_flow(implementation.make_pump(taken.open(), given.push), i, 1 - i)
+            implementation.make_flow(implementation.make_pump(taken.open(), given.push), i, (1 - i,))
             for i, (taken, given) in enumerate(zip(self.inputs, self.outputs, strict=True))
         ]
         self.flow = made[0]
         sockets = (places.get("port_0", self.inputs[0].open()), places.get("port_1", self.outputs[0].push))
-        self.hub = implementation.make_hub(self, self.ready, sockets, (self.guard,), tuple(made))
+        self.hub = implementation.make_hub(cast(Any, self), self.ready, sockets, (self.guard,), tuple(made))
 
     def work(self, now_s: float = 0.0, messages: int = MANY, size: int = MANY) -> int:
         """What the loop does: take it from the list, and let it work."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import zmq
 
-from pollbroker.pump import MAXFRAMES, HandlerPump, Implementation, Pump, choose_implementation
+from pollbroker.pump import MAXFRAMES, Implementation, Pump, RoutingPump, choose_implementation
 from tests.support.types import Socket
 
 PYTHON = choose_implementation("python")
@@ -29,7 +29,7 @@ def make_handler_pump(
 ) -> Pump:
     """The pump of a route with a handler, which is made as the others are."""
     sender = implementation.make_sender(sink, capture, prefix, drop_slow_peer)
-    return HandlerPump(implementation.make_receiver(source, maxframes), identity, sender)
+    return RoutingPump(implementation.make_receiver(source, maxframes), identity, {"sink": sender})
 
 
 MAKERS: dict[str, Callable[..., Pump]] = {

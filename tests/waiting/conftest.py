@@ -55,5 +55,5 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def passing(monkeypatch: pytest.MonkeyPatch) -> PassingTime:
     """The clock by which the Python waiters spin."""
     clock = PassingTime()
-    monkeypatch.setattr("pollbroker.waiting.time", clock)
+    monkeypatch.setattr("pollbroker.waiting.contract.time", clock)
     return clock

@@ -7,7 +7,7 @@ import selectors
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import zmq
@@ -237,7 +237,8 @@ class Recorder:
 def test_collector_of_the_pump_reads_the_epoll_set(wires: Callable[[], Wire]) -> None:
     for events in (True, False):
         recorder, poller = Recorder(events), CountedPoller()
-        waiter, wire = NestedWaiter(poller, replace(PYTHON, make_collector=recorder.make), 0.001), wires()
+        python, wire = replace(cast(Any, PYTHON), make_collector=recorder.make), wires()
+        waiter = NestedWaiter(poller, python, 0.001)
         wake = named("wire")
         waiter.add(wire.number, wake)
         assert recorder.made_of == [waiter.fileno(), {wire.number: wake}]
@@ -253,7 +254,8 @@ def test_collector_of_the_pump_reads_the_epoll_set(wires: Callable[[], Wire]) ->
 def test_collector_of_the_pump_is_for_epoll_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(select, "epoll")
     recorder = Recorder()
-    waiter = NestedWaiter(zmq.Poller(), replace(PYTHON, make_collector=recorder.make), 0.0)
+    python = replace(cast(Any, PYTHON), make_collector=recorder.make)
+    waiter = NestedWaiter(zmq.Poller(), python, 0.0)
     assert (waiter.wait(0), recorder.made_of) == ([], [])
     waiter.close()
 

@@ -12,7 +12,7 @@ OTHER_MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an iterator that raised is asked again",
-        "pump/handler.py",
+        "pump/routing.py",
         (
             (
                 "        except Exception as error:  # noqa: BLE001 - as above\n            self._rest = None\n",
@@ -22,7 +22,7 @@ OTHER_MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an iterator that was interrupted is asked again",
-        "pump/handler.py",
+        "pump/routing.py",
         (
             (
                 "        except BaseException:\n            self._rest = None\n",

@@ -22,7 +22,7 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
         HUB,
         (
             (
-                "                self._settle(port)\n        return self._outcome()\n\n    def wake",
+                "                self._settle(i)\n        return self._outcome()\n\n    def wake",
                 "                pass\n        return self._outcome()\n\n    def wake",
             ),
         ),
@@ -32,7 +32,7 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
         HUB,
         (
             (
-                "            return 0\n        self._settle(port)\n        return self._outcome()\n",
+                "            return 0\n        self._settle(port_index)\n        return self._outcome()\n",
                 "            return 0\n        return self._outcome()\n",
             ),
         ),
@@ -40,20 +40,20 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a source that was read dry is trusted after a send on its socket",
         HUB,
-        (("                    read_dry &= ~(1u << flow.sink)\n", "                    pass\n"),),
+        (("                    self.ports[flow.sink].read_dry = False\n", "                    pass\n"),),
     ),
     Mutant(
         "the wrong port is taken for read dry",
         HUB,
-        (("                    read_dry |= 1u << flow.source\n", "                    read_dry |= 1u << flow.sink\n"),),
+        (("self.ports[flow.source].read_dry = True", "self.ports[flow.sink].read_dry = True"),),
     ),
     Mutant(
         "the flow of the wrong port is woken",
         HUB,
         (
             (
-                "if flow.source == port and (flow.state == WAITING or flow.state == READY):",
-                "if flow.sink == port and (flow.state == WAITING or flow.state == READY):",
+                "if flow.source == port_index and (flow.state == WAITING or flow.state == READY):",
+                "if flow.sink == port_index and (flow.state == WAITING or flow.state == READY):",
             ),
         ),
     ),

@@ -110,12 +110,17 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a refusal taken for a drop",
         SENDING,
-        (("            return DROP\n        return FULL\n", "            return DROP\n        return DROP\n"),),
+        (
+            (
+                "            return DROPPED\n        return FULL\n",
+                "            return DROPPED\n        return DROPPED\n",
+            ),
+        ),
     ),
     Mutant(
         "one full peer of a ROUTER stops all of them",
         SENDING,
-        (("        if self.drop_slow_peer:\n            self.slow_peer += 1\n            return DROP\n", ""),),
+        (("        if self.drop_slow_peer:\n            self.slow_peer += 1\n            return DROPPED\n", ""),),
     ),
     Mutant(
         "a full peer is believed before its commands are processed",
