@@ -11,7 +11,7 @@ from zmq import SocketType
 from pollbroker.device import Device, Route
 from pollbroker.standard_devices import DEVICES
 from pollbroker.testing.checking import check_device, check_scenario, check_seed
-from pollbroker.testing.columns import check_columns
+from pollbroker.testing.comparing import check_columns
 from pollbroker.testing.devices import DEALERS, PATIENT_QUEUE, TUNNEL, named
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
 from pollbroker.testing.machine import DeviceMachine, device_machine

@@ -8,25 +8,25 @@ from hypothesis import HealthCheck, given, settings
 from pollbroker.device import Device
 from pollbroker.pump import choose_implementation
 from pollbroker.testing.drawing import scenario_of_seed
+from pollbroker.testing.environments import ENVIRONMENTS, MakeEnvironment, SimulatedEnvironment
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
+from pollbroker.testing.runner import run_scenario
 from pollbroker.testing.scenario import Scenario
-from pollbroker.testing.stage import run_scenario
 from pollbroker.testing.strategies import scenarios
 from pollbroker.testing.trace import Trace
 from pollbroker.testing.violation import InvariantViolation
-from pollbroker.testing.worlds import COLUMNS, MakeWorld, SimulatedWorld
 
 
 def check_scenario(
-    scenario: Scenario, column: str | MakeWorld = "simulation", *, invariants: Iterable[Invariant] = INVARIANTS
+    scenario: Scenario, column: str | MakeEnvironment = "simulation", *, invariants: Iterable[Invariant] = INVARIANTS
 ) -> Trace:
-    """Run a scenario in one world and return its trace. Raises `InvariantViolation` if a promise was not kept.
+    """Run a scenario in one environment and return its trace. Raises `InvariantViolation` if a promise was not kept.
 
     Arguments:
-        column: "simulation", "python" or "native" (real inproc sockets with that pump), or what makes a world.
+        column: "simulation", "python" or "native" (real inproc sockets with that pump), or what makes a environment.
         invariants: what to hold it to.
     """
-    trace = run_scenario(scenario, COLUMNS[column] if isinstance(column, str) else column)
+    trace = run_scenario(scenario, ENVIRONMENTS[column] if isinstance(column, str) else column)
     check_trace(trace, invariants)
     return trace
 
@@ -38,14 +38,14 @@ def check_seed(seed: int, device: Device | None = None) -> Trace:
     """
     scenario = scenario_of_seed(seed, device)
     try:
-        return check_scenario(scenario, partial(SimulatedWorld, seed=seed))
+        return check_scenario(scenario, partial(SimulatedEnvironment, seed=seed))
     except InvariantViolation as violation:
         violation.add_note(f"in the scenario of seed {seed}:\n{scenario}")
         raise
 
 
 def default_columns() -> tuple[str, ...]:
-    """The worlds that there are here: without the native pump two, else three."""
+    """The environments that there are here: without the native pump two, else three."""
     pump = choose_implementation().name
     return ("simulation", "python") if pump == "python" else ("simulation", "python", pump)
 
@@ -64,7 +64,7 @@ def check_device(
         device: yours; with handlers or without. What they are given and give is written down on the way.
         examples: how many scenarios to try in each column.
         steps: how long a schedule may be.
-        columns: worlds by name ("simulation", "python", "native"); by default all that there are here.
+        columns: environments by name ("simulation", "python", "native"); by default all that there are here.
         invariants: promises of your own, beside those of every device: functions that are given a `Trace` and raise
             `InvariantViolation`.
 

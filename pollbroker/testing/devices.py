@@ -38,38 +38,38 @@ def named(where: str) -> Any:
         raise ValueError(f"{where!r} cannot be had: {error}") from error
 
 
-def written(value: object) -> str:
+def as_python(value: object) -> str:
     """A value of a scenario as a Python expression, in one line; what has its default value is left out.
 
     A handler that cannot be imported (it is local to a function, or a lambda) is written as a name that is to be given
     to it: then the expression parses, and that name has to be there where it is pasted.
     """
     if isinstance(value, Device):
-        return _written_device(value)
+        return _device_as_python(value)
     if is_dataclass(value):
-        return f"{type(value).__name__}({', '.join(_written_fields(value))})"
+        return f"{type(value).__name__}({', '.join(_fields_as_python(value))})"
     if isinstance(value, Enum):
         return f"{type(value).__name__}.{value.name}"
     if isinstance(value, tuple):
-        return f"({', '.join(map(written, value))}{',' if len(value) == 1 else ''})"
+        return f"({', '.join(map(as_python, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{written(key)}: {written(one)}' for key, one in value.items())}}}"
-    return _written_handler(value) if callable(value) else repr(value)
+        return f"{{{', '.join(f'{as_python(key)}: {as_python(one)}' for key, one in value.items())}}}"
+    return _handler_as_python(value) if callable(value) else repr(value)
 
 
-def _written_fields(value: Any) -> list[str]:
+def _fields_as_python(value: Any) -> list[str]:
     """The arguments that make it: those that have to be there by place, the others by name."""
     arguments = []
     for one in fields(value):
         here = getattr(value, one.name)
         if one.default is MISSING and one.default_factory is MISSING:
-            arguments.append(written(here))
+            arguments.append(as_python(here))
         elif here != (one.default if one.default_factory is MISSING else one.default_factory()):
-            arguments.append(f"{one.name}={written(here)}")
+            arguments.append(f"{one.name}={as_python(here)}")
     return arguments
 
 
-def _written_device(device: Device) -> str:
+def _device_as_python(device: Device) -> str:
     for name, one in DEVICES.items():
         if one == device:
             return f"DEVICES[{name!r}]"
@@ -83,14 +83,14 @@ def _written_device(device: Device) -> str:
                 return f"named({f'{module}:{name}'!r})"
     plain = Device(device.name, ports=device.ports, routes=device.routes)
     given = (
-        f"{one.name}={written(getattr(device, one.name))}"
+        f"{one.name}={as_python(getattr(device, one.name))}"
         for one in fields(device)
         if one.name in ("ports", "routes") or getattr(device, one.name) != getattr(plain, one.name)
     )
     return f"Device({', '.join([repr(device.name), *given])})"
 
 
-def _written_handler(handler: Any) -> str:
+def _handler_as_python(handler: Any) -> str:
     name = getattr(handler, "__qualname__", type(handler).__name__)
     where = f"{getattr(handler, '__module__', None)}:{name}"
     with suppress(ValueError):  # it can be had from within its function only

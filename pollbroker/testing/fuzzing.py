@@ -24,8 +24,8 @@ from pollbroker.device import Device
 from pollbroker.standard_devices import DEVICES
 from pollbroker.testing.checking import check_scenario, check_seed
 from pollbroker.testing.drawing import scenario_of_seed
+from pollbroker.testing.environments import SimulatedEnvironment
 from pollbroker.testing.scenario import Scenario, Step
-from pollbroker.testing.worlds import SimulatedWorld
 
 _BATCH: Final = 50
 """Seeds that a process is given at a time: half a second of work."""
@@ -150,10 +150,10 @@ def _inherited_deafness() -> Iterator[None]:
 
 def shortest_failing(seed: int, device: str | None = None) -> Scenario:
     """The scenario of a seed that fails, less all the steps that it fails without."""
-    make_world = partial(SimulatedWorld, seed=seed)
+    make_environment = partial(SimulatedEnvironment, seed=seed)
 
     def fails(scenario: Scenario) -> bool:
-        return failure_of(partial(check_scenario, scenario, make_world)) is not None
+        return failure_of(partial(check_scenario, scenario, make_environment)) is not None
 
     scenario = scenario_of_seed(seed, _device(device))
     steps = _without(scenario.steps, lambda fewer: fails(replace(scenario, steps=fewer)))

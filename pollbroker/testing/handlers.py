@@ -12,7 +12,7 @@ class DeliberateError(Exception):
     """What a handler raises that is to raise."""
 
 
-def behaving(behaviour: tuple[int | str, ...]) -> Handler:
+def scripted_handler(behaviour: tuple[int | str, ...]) -> Handler:
     """A handler that does one thing after the other, over and over; see `LinePlan.behaviour`."""
     calls = 0
 
@@ -37,7 +37,7 @@ def _copies(frames: list[bytes], count: int) -> Iterator[list[bytes]]:
         yield [*frames, b"copy %d" % number]
 
 
-def recorded(handler: Handler, record: Callable[[Event], object], path: str, flow: FlowKey) -> Handler:
+def recording_handler(handler: Handler, record: Callable[[Event], object], path: str, flow: FlowKey) -> Handler:
     """The same handler, of which a record is made: each message that it is given, each that it gives."""
 
     def note(result: object) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 import zmq
 
 from pollbroker.testing.drawing import ALONE, PUBLISHERS
+from pollbroker.testing.environments import Environment
 from pollbroker.testing.peers import Peer, envelope_of, mark_of
 from pollbroker.testing.scenario import LinePlan, Side, Topology
 from pollbroker.testing.trace import (
@@ -26,7 +27,6 @@ from pollbroker.testing.trace import (
     Wanted,
 )
 from pollbroker.testing.wiring import Wiring
-from pollbroker.testing.worlds import World
 
 TOPICS: Final = (b"a", b"ab", b"b", b"")
 """What published messages begin with."""
@@ -40,10 +40,10 @@ _OTHER: Final[dict[Side, Side]] = {"frontend": "backend", "backend": "frontend"}
 class Line:
     """One broker, or a chain of several, and its peers."""
 
-    def __init__(self, name: str, plan: LinePlan, topology: Topology, world: World, trace: Trace) -> None:
+    def __init__(self, name: str, plan: LinePlan, topology: Topology, environment: Environment, trace: Trace) -> None:
         self.name = name
         self.plan = plan
-        wiring = Wiring(name, plan, world, trace)
+        wiring = Wiring(name, plan, environment, trace)
         self.brokers = wiring.brokers
         self.paths = wiring.paths
         self.peers: dict[tuple[Side, int], Peer] = {}
@@ -51,7 +51,7 @@ class Line:
         """Those that have left, as long as their brokers may not have noticed."""
         self.routing_ids: set[bytes] = set()
         """By what ROUTERs know the peers that are there, or have known those that have left."""
-        self._world = world
+        self._environment = environment
         self._record: Callable[[Event], object] = trace.events.append
         self._bodies = topology.bodies
         # A flat waiter leaves alone what nothing is read from: a PUB hears of subscribers when it next sends, or later.
@@ -76,7 +76,7 @@ class Line:
     # -- its peers ----------------------------------------------------------------------------------------------------
 
     def _peer(self, name: str, kind: int, endpoint: str, port_type: int, routing_id: bytes, mark: int) -> Peer:
-        socket = self._world.socket(kind)
+        socket = self._environment.socket(kind)
         socket.setsockopt(zmq.SNDHWM, 0 if kind in (zmq.REP, zmq.SUB) else mark)  # else they drop what finds no room
         socket.setsockopt(zmq.RCVHWM, mark)
         peer = Peer(name, socket, endpoint, port_type, routing_id)
@@ -171,7 +171,7 @@ class Line:
             expected_at = frozenset(
                 one.name
                 for one in self.peers.values()
-                if peer.settled and any(frames[0].startswith(topic) for topic in one.settled_topics)
+                if peer.is_known and any(frames[0].startswith(topic) for topic in one.known_topics)
             )
         if not peer.send(frames):
             return False
@@ -212,15 +212,15 @@ class Line:
             return 0
         done = 0
         while done < count:
-            if not peer.owed:
+            if not peer.unsent_replies:
                 request = self._take(side, peer)
                 if request is None:
                     break
-                peer.owed.append(self._answer(path, peer, request))
-            frames, mark, canonical, answers = peer.owed[0]
+                peer.unsent_replies.append(self._answer(path, peer, request))
+            frames, mark, canonical, answers = peer.unsent_replies[0]
             if not self._send(path, peer, frames, mark, canonical, answers):
                 break
-            peer.owed.clear()
+            peer.unsent_replies.clear()
             done += 1
         return done
 
@@ -239,7 +239,7 @@ class Line:
         frames = [*envelope, *reply]
         return frames, mark, peer.canonical(tuple(frames)), asked
 
-    def copy(self, count: int) -> int:
+    def take_copies(self, count: int) -> int:
         """The readers of the capture sockets take up to so many copies each; how many in all."""
         taken = 0
         for broker, reader in self._readers:
@@ -254,9 +254,9 @@ class Line:
     def take_everything(self) -> int:
         """Everybody receives what there is; how many messages in all."""
         everything = 1 << 20
-        return sum(self.take(side, who, everything) for side, who in list(self.peers)) + self.copy(everything)
+        return sum(self.take(side, who, everything) for side, who in list(self.peers)) + self.take_copies(everything)
 
-    def staff(self) -> None:
+    def add_missing_consumers(self) -> None:
         """See to it that somebody stands at each end that messages can wait for."""
         for route in self.plan.device.routes:
             for sink in route.sinks:
@@ -265,11 +265,11 @@ class Line:
                 ):
                     self.join(sink, 0)
 
-    def settle(self) -> None:
+    def mark_peers_known(self) -> None:
         """The engine has come to rest: everybody has been told of every subscription, and of who has left."""
         for peer in self.peers.values():
-            peer.settled = True
-            peer.settled_topics |= peer.topics
+            peer.is_known = True
+            peer.known_topics |= peer.topics
 
     def close(self) -> None:
         """Close the peers' sockets."""

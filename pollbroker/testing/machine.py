@@ -7,11 +7,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pollbroker.device import Device
 from pollbroker.testing.drawing import draw_fault, draw_peers_step
+from pollbroker.testing.environments import ENVIRONMENTS
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
+from pollbroker.testing.runner import ScenarioRunner, quiet_handlers
 from pollbroker.testing.scenario import Action, Step
-from pollbroker.testing.stage import Stage, quiet_handlers
 from pollbroker.testing.strategies import drawn, meanwhiles, topologies
-from pollbroker.testing.worlds import COLUMNS
 
 
 class DeviceMachine(RuleBasedStateMachine):
@@ -26,7 +26,7 @@ class DeviceMachine(RuleBasedStateMachine):
 
     Attributes of the class:
         device: what to test; None: whichever.
-        column: the world: "simulation", "python" or "native".
+        column: the environment: "simulation", "python" or "native".
         promises: what it is held to; add your own.
     """
 
@@ -36,19 +36,19 @@ class DeviceMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stage: Stage | None = None
+        self.runner: ScenarioRunner | None = None
 
     @initialize(data=st.data())
     def open(self, data: st.DataObject) -> None:
         """Brokers start."""
         topology = data.draw(topologies(self.device))
         self.topology = topology
-        self.stage = Stage(COLUMNS[self.column], topology)
+        self.runner = ScenarioRunner(ENVIRONMENTS[self.column], topology)
 
     def _do(self, step: Step) -> None:
-        assert self.stage is not None
+        assert self.runner is not None
         with quiet_handlers():
-            self.stage.do(step)
+            self.runner.do(step)
 
     @rule(data=st.data())
     def peer_acts(self, data: st.DataObject) -> None:
@@ -74,18 +74,18 @@ class DeviceMachine(RuleBasedStateMachine):
     @invariant()
     def promises_are_kept(self) -> None:
         """So far."""
-        if self.stage is not None:
-            check_trace(self.stage.trace, self.promises)
+        if self.runner is not None:
+            check_trace(self.runner.trace, self.promises)
 
     def teardown(self) -> None:
         """Everything is taken, and the promises are looked at once more."""
-        if self.stage is not None:
+        if self.runner is not None:
             try:
                 with quiet_handlers():
-                    trace = self.stage.finish()
+                    trace = self.runner.finish()
                 check_trace(trace, self.promises)
             finally:
-                self.stage.close()
+                self.runner.close()
 
 
 def device_machine(device: Device | None, column: str = "simulation") -> type[Any]:

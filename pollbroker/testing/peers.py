@@ -40,13 +40,13 @@ class Peer:
         self.routing_id = routing_id if port_type == zmq.ROUTER else None
         """The frame that the port puts before what comes from it."""
         self.endpoint = endpoint
-        self.settled = False
+        self.is_known = False
         """Whether its broker has noticed that it is there."""
         self.topics: set[bytes] = set()
         """What it has subscribed to."""
-        self.settled_topics: set[bytes] = set()
+        self.known_topics: set[bytes] = set()
         """What of that everybody has been told."""
-        self.owed: list[tuple[list[bytes], bytes, Frames, bytes | None]] = []
+        self.unsent_replies: list[tuple[list[bytes], bytes, Frames, bytes | None]] = []
         """Answers that its socket has not taken yet: frames to send, mark, canonical frames, the request's mark."""
         self.numbers = 0
         self._socket = socket
@@ -72,7 +72,7 @@ class Peer:
     def send(self, frames: list[bytes]) -> bool:
         """Send without waiting; whether the socket took it."""
         try:
-            self.look()
+            self.process_commands()
             self._socket.send_multipart(frames, _DONTWAIT)
         except (zmq.Again, zmq.ZMQError) as error:
             if error.errno not in (zmq.EAGAIN, zmq.EFSM):
@@ -89,7 +89,7 @@ class Peer:
                 raise
             return None
 
-    def look(self) -> None:
+    def process_commands(self) -> None:
         """Have the socket process what has happened."""
         self._socket.getsockopt(zmq.EVENTS)
 
@@ -102,7 +102,7 @@ class Peer:
         """Unsubscribe from a topic."""
         self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
         self.topics.discard(topic)
-        self.settled_topics.discard(topic)
+        self.known_topics.discard(topic)
 
     def leave(self) -> None:
         """Leave. The socket is closed when the other side has had its time to notice (`close`): libzmq's own thread

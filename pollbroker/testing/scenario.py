@@ -1,7 +1,7 @@
 """Scenarios: what a run is made of, as plain data that can be printed, compared, shrunk and run again.
 
 A scenario is a topology (which devices stand where, with which limits) and a schedule (who acts when, and how much). It
-says nothing of the world that it runs in: simulated or real sockets, one pump or the other.
+says nothing of the environment that it runs in: simulated or real sockets, one pump or the other.
 """
 
 from dataclasses import dataclass, replace
@@ -11,16 +11,16 @@ from typing import Any, Literal
 from zmq import SocketType
 
 from pollbroker.device import Device
-from pollbroker.testing.devices import written
+from pollbroker.testing.devices import as_python
 
 Side = Literal["frontend", "backend"]
 
 
-class Written:
+class PrintedAsPython:
     """Whatever is printed as the Python expression that makes it."""
 
     def __repr__(self) -> str:
-        return written(self)
+        return as_python(self)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - what hypothesis and IPython call
         """hypothesis would print a dataclass field by field, and enums as what is no Python."""
@@ -65,7 +65,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, repr=False)
-class Step(Written):
+class Step(PrintedAsPython):
     """One step of a schedule. What a field means depends on the action; what is not asked for is left out."""
 
     action: Action
@@ -77,7 +77,7 @@ class Step(Written):
 
 
 @dataclass(frozen=True, repr=False)
-class Meanwhile(Written):
+class Meanwhile(PrintedAsPython):
     """A step that another takes while the engine is at work: at the engine's next operation but so many on a socket."""
 
     after: int
@@ -85,7 +85,7 @@ class Meanwhile(Written):
 
 
 @dataclass(frozen=True, repr=False)
-class LinePlan(Written):
+class LinePlan(PrintedAsPython):
     """One broker, or a chain of several of one device, and who stands at its ends."""
 
     device: Device
@@ -109,7 +109,7 @@ class LinePlan(Written):
 
 
 @dataclass(frozen=True, repr=False)
-class Topology(Written):
+class Topology(PrintedAsPython):
     """Several lines in one engine."""
 
     lines: tuple[LinePlan, ...]
@@ -125,7 +125,7 @@ class Topology(Written):
 
 
 @dataclass(frozen=True, repr=False)
-class Scenario(Written):
+class Scenario(PrintedAsPython):
     """A topology, and what happens in it."""
 
     topology: Topology

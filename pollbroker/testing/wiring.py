@@ -6,10 +6,10 @@ from typing import Final
 import zmq
 
 from pollbroker.device import Device, Route
-from pollbroker.testing.handlers import behaving, recorded
+from pollbroker.testing.environments import Environment
+from pollbroker.testing.handlers import recording_handler, scripted_handler
 from pollbroker.testing.scenario import LinePlan
 from pollbroker.testing.trace import FlowKey, Path, Trace
-from pollbroker.testing.worlds import World
 
 _PREFIXES: Final = (b"from frontend", b"from backend")
 """What precedes copies, where something does."""
@@ -18,7 +18,7 @@ _PREFIXES: Final = (b"from frontend", b"from backend")
 class Wiring:
     """One broker, or a chain of several, by a plan."""
 
-    def __init__(self, name: str, plan: LinePlan, world: World, trace: Trace) -> None:
+    def __init__(self, name: str, plan: LinePlan, environment: Environment, trace: Trace) -> None:
         self.brokers = [f"{name}/{hop}" for hop in range(plan.hops)]
         """Their names, in order."""
         self.types = {"frontend": plan.device.types_of("frontend")[0]}
@@ -27,7 +27,7 @@ class Wiring:
             self.types["backend"] = plan.device.types_of("backend")[0]
         self._name = name
         self._plan = plan
-        self._world = world
+        self._environment = environment
         self._trace = trace
         self.paths: dict[str, Path] = {route.source: self._path(route) for route in plan.device.routes}
         """By the side at which they begin."""
@@ -75,7 +75,7 @@ class Wiring:
                 frontend |= self._marks(0)  # else it is the publishers who drop
             captured = plan.capture != "none"
             prefixes = _PREFIXES if plan.capture == "prefixed" else None
-            added = self._world.engine.add(
+            added = self._environment.engine.add(
                 broker,
                 self._recording(broker),
                 frontend=f"@inproc://{broker}/frontend",
@@ -87,7 +87,7 @@ class Wiring:
                 capture_options=self._marks(plan.capture_high_water_mark) if captured else None,
                 capture_prefixes=prefixes,
             )
-            self._world.watch(added)
+            self._environment.watch(added)
             if captured:
                 self._trace.captured.add(broker)
             if prefixes is not None:
@@ -105,10 +105,10 @@ class Wiring:
         for route in self._plan.device.routes:
             via = route.via
             if self._plan.behaviour and route.source == "frontend":
-                via = behaving(self._plan.behaviour)
+                via = scripted_handler(self._plan.behaviour)
             if via is not None:
                 path = self.paths[route.source]
-                via = recorded(via, self._trace.events.append, path.name, FlowKey(broker, route.source))
+                via = recording_handler(via, self._trace.events.append, path.name, FlowKey(broker, route.source))
             routes.append(replace(route, via=via))
         return replace(self._plan.device, routes=tuple(routes))
 

@@ -11,10 +11,10 @@ from typing import Final, cast
 from pollbroker.device import Device
 from pollbroker.standard_devices import find_device
 from pollbroker.testing.devices import named
-from pollbroker.testing.relay.outside import OUTSIDE
-from pollbroker.testing.relay.record import RelayTrace
+from pollbroker.testing.relay.harness import Relay, RelayHarness
+from pollbroker.testing.relay.invariants import RELAY_INVARIANTS
 from pollbroker.testing.relay.situations import SITUATIONS, situations_of
-from pollbroker.testing.relay.stand import Relay, Stand
+from pollbroker.testing.relay.trace import RelayTrace
 from pollbroker.testing.violation import InvariantViolation
 
 DEADLINE_S: Final = 5.0
@@ -36,11 +36,11 @@ def play(
     """Put a relay into one situation and return the trace of it, unjudged."""
     what = SITUATIONS[situation]
     found = find_device(device)
-    stand = Stand(relay, found, seed=seed, deadline_s=deadline_s, mark=what.mark, no_drop=what.no_drop)
+    harness = RelayHarness(relay, found, seed=seed, deadline_s=deadline_s, mark=what.mark, no_drop=what.no_drop)
     try:
-        what.play(stand)
+        what.play(harness)
     finally:
-        trace = stand.stop()
+        trace = harness.stop()
     return trace
 
 
@@ -76,7 +76,7 @@ def check_relay(
 
 def judge(trace: RelayTrace) -> None:
     """Raise `InvariantViolation` for the first promise that a trace shows to be broken."""
-    for invariant in OUTSIDE:
+    for invariant in RELAY_INVARIANTS:
         invariant(trace)
 
 

@@ -13,7 +13,7 @@ from zmq import SocketType
 from pollbroker.device import Device
 from pollbroker.errors import DeviceError
 from pollbroker.testing.peers import Peer
-from pollbroker.testing.relay.stand import Stand
+from pollbroker.testing.relay.harness import RelayHarness
 
 _SMALL: Final = 2
 """A high-water mark that is soon reached: twice as many messages lie at most between the relay and a peer."""
@@ -40,7 +40,7 @@ class Situation:
     """
 
     name: str
-    play: Callable[[Stand], None]
+    play: Callable[[RelayHarness], None]
     applies: Callable[[Device], bool]
     mark: int = 0
     no_drop: bool = False
@@ -90,167 +90,170 @@ def check_supported(device: Device) -> None:
 # -- the situations ----------------------------------------------------------------------------------------------------
 
 
-def _plain_traffic(stand: Stand) -> None:
+def _plain_traffic(harness: RelayHarness) -> None:
     """Several peers at each side, messages of several frames, everybody takes what comes."""
     client, worker = None, None
-    if stand.replies_are_addressed:
-        client, worker = stand.draw.choice((_T.DEALER, _T.REQ)), stand.draw.choice((_T.DEALER, _T.REP))
+    if harness.replies_are_addressed:
+        client, worker = harness.draw.choice((_T.DEALER, _T.REQ)), harness.draw.choice((_T.DEALER, _T.REP))
     for _ in range(2):
-        stand.join("backend", kind=worker)
-    clients = [stand.join("frontend", kind=client), stand.join("frontend"), stand.join("frontend")]
-    if stand.await_subscriptions():
+        harness.join("backend", kind=worker)
+    clients = [harness.join("frontend", kind=client), harness.join("frontend"), harness.join("frontend")]
+    if harness.await_subscriptions():
         for one in clients:
-            stand.send(one, 15)
-        stand.finish()
+            harness.send(one, 15)
+        harness.finish()
 
 
-def _slow_consumer(stand: Stand) -> None:
+def _slow_consumer(harness: RelayHarness) -> None:
     """Small high-water marks everywhere, and a consumer that takes one message at a time: nothing may be lost."""
-    consumer = stand.join("backend", mark=_SMALL, reads=False)
-    publishes = stand.paths["frontend"].to_many
+    consumer = harness.join("backend", mark=_SMALL, reads=False)
+    publishes = harness.paths["frontend"].to_many
     # A publisher's own high-water mark is where libzmq drops. Replies are to have room: they are not the matter here.
-    clients = [stand.join("frontend", sending_mark=0 if publishes else _SMALL) for _ in range(2)]
-    if stand.await_subscriptions():
+    clients = [harness.join("frontend", sending_mark=0 if publishes else _SMALL) for _ in range(2)]
+    if harness.await_subscriptions():
         for one in clients:
-            stand.send(one, 20)
-        stand.finish(lambda: stand.take(consumer, 1))
+            harness.send(one, 20)
+        harness.finish(lambda: harness.take(consumer, 1))
 
 
-def _slow_client(stand: Stand) -> None:
+def _slow_client(harness: RelayHarness) -> None:
     """A client that takes its replies late: they wait, or are counted as dropped; they are not lost in silence."""
-    stand.join("backend")
-    late, other = stand.join("frontend", mark=_SMALL, reads=False), stand.join("frontend")
-    stand.send(late, 30)
-    stand.until(lambda: stand.replies_to(late) == 30, most_s=_A_WHILE_S)
-    stand.send(other, 1)  # when that is back, all that was for the late one was dealt with, if nobody waits for it
-    stand.until(lambda: stand.taken(other) == 1, most_s=_A_WHILE_S)
-    stand.reading.add(late)
-    stand.finish()
+    harness.join("backend")
+    late, other = harness.join("frontend", mark=_SMALL, reads=False), harness.join("frontend")
+    harness.send(late, 30)
+    harness.wait_until(lambda: harness.replies_sent_to(late) == 30, most_s=_A_WHILE_S)
+    harness.send(other, 1)  # when that is back, all that was for the late one was dealt with, if nobody waits for it
+    harness.wait_until(lambda: harness.received_by(other) == 1, most_s=_A_WHILE_S)
+    harness.reading.add(late)
+    harness.finish()
 
 
-def _stalled_consumer(stand: Stand) -> None:
+def _stalled_consumer(harness: RelayHarness) -> None:
     """One consumer takes nothing, another takes what comes: that one is served."""
-    stand.join("backend", mark=_SMALL, reads=False)
-    reader = stand.join("backend")
-    client = stand.join("frontend")
-    if stand.await_subscriptions():
+    harness.join("backend", mark=_SMALL, reads=False)
+    reader = harness.join("backend")
+    client = harness.join("frontend")
+    if harness.await_subscriptions():
         count = 40
-        stand.send(client, count)
-        least = count if stand.paths["frontend"].to_many else count - 2 * _SMALL
-        stand.serve(reader, least, "what the other has no room for", "another consumer took nothing")
+        harness.send(client, count)
+        least = count if harness.paths["frontend"].to_many else count - 2 * _SMALL
+        harness.expect_messages(reader, least, "what the other has no room for", "another consumer took nothing")
 
 
-def _stalled_client(stand: Stand) -> None:
+def _stalled_client(harness: RelayHarness) -> None:
     """One client never takes its replies: the others are served."""
-    stand.join("backend")
-    stalled = stand.join("frontend", mark=_SMALL, reads=False)
-    other = stand.join("frontend")
-    stand.send(stalled, 30)
+    harness.join("backend")
+    stalled = harness.join("frontend", mark=_SMALL, reads=False)
+    other = harness.join("frontend")
+    harness.send(stalled, 30)
     for number in range(1, 13):  # one after the other, so that meanwhile more replies are due to the stalled one
-        stand.send(other, 1)
-        if not stand.serve(other, number, "its replies", f"{stalled.name} took none of its own"):
+        harness.send(other, 1)
+        if not harness.expect_messages(other, number, "its replies", f"{stalled.name} took none of its own"):
             break
 
 
-def _stalled_direction(stand: Stand) -> None:
+def _stalled_direction(harness: RelayHarness) -> None:
     """What goes forth stands still, because its only consumer takes nothing: what goes back goes on."""
-    client = stand.join("frontend")
-    if stand.paths["frontend"].to_many:
-        stalled = stand.join("backend", mark=_SMALL, reads=False)
-        reader = stand.join("backend")
-        if not stand.await_subscriptions():
+    client = harness.join("frontend")
+    if harness.paths["frontend"].to_many:
+        stalled = harness.join("backend", mark=_SMALL, reads=False)
+        reader = harness.join("backend")
+        if not harness.await_subscriptions():
             return
-        stand.send(client, 20)
+        harness.send(client, 20)
         # As many as the other has room for; the relay is at the next one when the subscription comes.
-        if not stand.serve(reader, 2 * _SMALL, "what was published", "another subscriber took nothing"):
+        if not harness.expect_messages(reader, 2 * _SMALL, "what was published", "another subscriber took nothing"):
             return
-        stand.join("backend", topic=b"late")
-        served = stand.hear(client, b"late", "a subscriber took nothing")
+        harness.join("backend", topic=b"late")
+        served = harness.expect_subscription(client, b"late", "a subscriber took nothing")
     else:
-        stand.send(client, 40)  # before anybody is there, so that the relay has them all to send at once
-        stalled = stand.join("backend", mark=_SMALL, reads=False)
-        stand.until(lambda: stand.taken(stalled) == 1, deed=lambda: stand.take(stalled, 1 - stand.taken(stalled)))
+        harness.send(client, 40)  # before anybody is there, so that the relay has them all to send at once
+        stalled = harness.join("backend", mark=_SMALL, reads=False)
+        harness.wait_until(
+            lambda: harness.received_by(stalled) == 1,
+            each_turn=lambda: harness.take(stalled, 1 - harness.received_by(stalled)),
+        )
         # More than can pass before the requests fill the worker's pipe, even if the relay takes from both in turn.
         count = 20
-        stand.send(stalled, count, to=client)
-        served = stand.serve(client, count, "what a worker sent it", "that worker took no requests")
+        harness.send(stalled, count, to=client)
+        served = harness.expect_messages(client, count, "what a worker sent it", "that worker took no requests")
     if served:
-        stand.reading.add(stalled)
-        stand.finish()
+        harness.reading.add(stalled)
+        harness.finish()
 
 
-def _leaver(stand: Stand) -> None:
+def _leaver(harness: RelayHarness) -> None:
     """A consumer leaves with messages on their way to it; the relay and the others do not mind."""
-    if stand.replies_are_addressed:
-        _leaving_client(stand)
+    if harness.replies_are_addressed:
+        _leaving_client(harness)
         return
-    leaver = stand.join("backend", mark=_SMALL, reads=False)
-    other = stand.join("backend")
-    client = stand.join("frontend")
-    if stand.await_subscriptions():
-        stand.send(client, 20)
-        stand.serve(other, 1, "a message", "another consumer took nothing")
-        stand.leave(leaver)
-        leaver.look()
-        stand.send(client, 20)
-        stand.finish()
+    leaver = harness.join("backend", mark=_SMALL, reads=False)
+    other = harness.join("backend")
+    client = harness.join("frontend")
+    if harness.await_subscriptions():
+        harness.send(client, 20)
+        harness.expect_messages(other, 1, "a message", "another consumer took nothing")
+        harness.leave(leaver)
+        leaver.process_commands()
+        harness.send(client, 20)
+        harness.finish()
 
 
-def _leaving_client(stand: Stand) -> None:
+def _leaving_client(harness: RelayHarness) -> None:
     """A client leaves with replies pending: they are its loss, and nobody else's."""
-    worker = stand.join("backend")
-    stand.silent.add(worker)
-    leaver, other = stand.join("frontend"), stand.join("frontend")
-    stand.send(leaver, 10)
-    if not stand.serve(worker, 10, "the requests", "nobody stood still"):
+    worker = harness.join("backend")
+    harness.not_answering.add(worker)
+    leaver, other = harness.join("frontend"), harness.join("frontend")
+    harness.send(leaver, 10)
+    if not harness.expect_messages(worker, 10, "the requests", "nobody stood still"):
         return
-    stand.leave(leaver)
+    harness.leave(leaver)
     # The relay's socket has two commands to process for that, and does so at the latest when it next receives after
     # each of them; libzmq's own thread has no part in it.
     for number in (1, 2):
-        stand.send(other, 1)
-        if not stand.serve(worker, 10 + number, "a request", "nobody stood still"):
+        harness.send(other, 1)
+        if not harness.expect_messages(worker, 10 + number, "a request", "nobody stood still"):
             return
-        leaver.look()
-    stand.silent.discard(worker)
-    stand.send(other, 10)
-    stand.finish()
+        leaver.process_commands()
+    harness.not_answering.discard(worker)
+    harness.send(other, 10)
+    harness.finish()
 
 
-def _consumer_away(stand: Stand) -> None:
+def _consumer_away(harness: RelayHarness) -> None:
     """Messages wait and nobody is there to take them: the relay sleeps. When somebody comes, all of them arrive."""
-    client = stand.join("frontend")
+    client = harness.join("frontend")
     consumer: Peer | None = None
-    if stand.paths["frontend"].to_many:  # without a subscriber nothing would wait
-        consumer = stand.join("backend", mark=_SMALL, reads=False)
-        if not stand.await_subscriptions():
+    if harness.paths["frontend"].to_many:  # without a subscriber nothing would wait
+        consumer = harness.join("backend", mark=_SMALL, reads=False)
+        if not harness.await_subscriptions():
             return
-    stand.send(client, 100)
-    stand.measure()
-    stand.reading.add(consumer or stand.join("backend"))
-    stand.finish()
+    harness.send(client, 100)
+    harness.measure_activity()
+    harness.reading.add(consumer or harness.join("backend"))
+    harness.finish()
 
 
-def _end_in_traffic(stand: Stand) -> None:
+def _end_in_traffic(harness: RelayHarness) -> None:
     """The context ends while messages are on their way, and one consumer is stalled: the relay returns."""
-    stand.join("backend", mark=_SMALL, reads=False)
-    reader = stand.join("backend")
-    clients = [stand.join("frontend", mark=_SMALL, sending_mark=_SMALL) for _ in range(2)]
-    if stand.await_subscriptions():
+    harness.join("backend", mark=_SMALL, reads=False)
+    reader = harness.join("backend")
+    clients = [harness.join("frontend", mark=_SMALL, sending_mark=_SMALL) for _ in range(2)]
+    if harness.await_subscriptions():
         for one in clients:
-            stand.send(one, 500)
-        stand.until(lambda: stand.taken(reader) >= 50, most_s=1.0)
+            harness.send(one, 500)
+        harness.wait_until(lambda: harness.received_by(reader) >= 50, most_s=1.0)
 
 
-def _bare_between_routers(stand: Stand) -> None:
+def _bare_between_routers(harness: RelayHarness) -> None:
     """Between two ROUTERs, which swap the routing ids: a message that has nothing behind them, and one that has."""
-    receiver = stand.join("backend")
-    senders = [stand.join("frontend") for _ in range(2)]
-    stand.send(senders[0], 3, to=receiver)
-    if stand.serve(receiver, 3, "what was sent to it", "nobody stood still"):
-        stand.send(senders[0], 1, to=receiver, bare=True)
-        stand.send(senders[0], 2, to=receiver)
-        stand.finish()
+    receiver = harness.join("backend")
+    senders = [harness.join("frontend") for _ in range(2)]
+    harness.send(senders[0], 3, to=receiver)
+    if harness.expect_messages(receiver, 3, "what was sent to it", "nobody stood still"):
+        harness.send(senders[0], 1, to=receiver, bare=True)
+        harness.send(senders[0], 2, to=receiver)
+        harness.finish()
 
 
 SITUATIONS: Final[dict[str, Situation]] = {

@@ -1,4 +1,4 @@
-"""The simulated world: everything in it comes from here, and goes with it.
+"""The simulated environment: everything in it comes from here, and goes with it.
 
 One thread, one clock, one source of chance: a run with the same seed and the same calls is the same run.
 """
@@ -36,7 +36,7 @@ _TYPES: Final[Mapping[int, type[SimSocket]]] = {
 
 
 class SimNetwork:
-    """A world with a clock, contexts and pollers."""
+    """A environment with a clock, contexts and pollers."""
 
     def __init__(self, seed: int = 0) -> None:
         self.random = random.Random(seed)

@@ -1,6 +1,6 @@
 """A simulated poller. It never sleeps: where a real one would, time is let pass.
 
-Whoever drives a simulation learns from `asleep` that nothing in the world as it is would ever end the sleep.
+Whoever drives a simulation learns from `asleep` that nothing in the environment as it is would ever end the sleep.
 """
 
 import select

@@ -1,4 +1,4 @@
-"""The columns: one scenario in every world, and what all of them must agree on.
+"""The columns: one scenario in every environment, and what all of them must agree on.
 
 A simulation is worth as much as it is true. So scenarios are run in simulation with the Python pump, on real inproc
 sockets with the Python pump, and on those with the native one, and what came of them is compared. In a *settled*
@@ -45,7 +45,7 @@ def outcome_of(trace: Trace) -> Outcome:
     return Outcome(accepted, arrived, counted)
 
 
-def settled(scenario: Scenario) -> Scenario:
+def deterministic(scenario: Scenario) -> Scenario:
     """The same scenario with nothing left to chance: nobody acts within a turn, and each step ends in a rest."""
     steps: list[Step] = []
     for step in scenario.steps:
@@ -61,9 +61,11 @@ def settled(scenario: Scenario) -> Scenario:
 
 
 def check_columns(scenario: Scenario, columns: Iterable[str] | None = None) -> None:
-    """Run a settled scenario in every world and compare. Raises `InvariantViolation` if a promise is not kept in one of
-    them, or if they disagree."""
-    traces = [(column, check_scenario(settled(scenario), column)) for column in columns or default_columns()]
+    """Run a scenario, made deterministic, in every environment and compare the outcomes.
+
+    Raises `InvariantViolation` if a promise is broken in one of the environments, or if their outcomes differ.
+    """
+    traces = [(column, check_scenario(deterministic(scenario), column)) for column in columns or default_columns()]
     if any(step.action in (Action.LEAVE, Action.REJOIN, Action.REPLACE) for step in scenario.steps):
         return  # whether a send still finds who is leaving, a broker included, depends on when libzmq last looked
     outcomes = {column: outcome_of(trace) for column, trace in traces}

@@ -14,7 +14,7 @@ from pollbroker.device import Device, Route
 from pollbroker.pump import Socket
 from pollbroker.testing.drawing import INITIATORS, RandomDraw, draw_body
 from pollbroker.testing.peers import Peer, envelope_of, mark_of
-from pollbroker.testing.relay.record import RelayTrace
+from pollbroker.testing.relay.trace import RelayTrace
 from pollbroker.testing.trace import Frames, Got, Heard, Joined, Left, Path, Sent, Wanted
 
 SIDES: Final = ("frontend", "backend")
@@ -26,7 +26,7 @@ _EVERYTHING: Final = b""
 """The topic to which all subscribers subscribe."""
 
 
-class Company:
+class RelayPeers:
     """The peers of one relay.
 
     Arguments:
@@ -42,7 +42,7 @@ class Company:
         """Those that are there."""
         self.reading: set[Peer] = set()
         """Those of them that take whatever comes, and answer it if they are workers."""
-        self.silent: set[Peer] = set()
+        self.not_answering: set[Peer] = set()
         """Workers that take, and do not answer for the time being."""
         self.draw = RandomDraw(seed)
         self.types = {side: device.types_of(side)[0] for side in SIDES}
@@ -58,7 +58,7 @@ class Company:
         """What peers are to send as soon as their sockets take it: to whom, and whether bare."""
         self.missing: dict[tuple[str, bytes], bytes] = {}
         """What has not come yet, by the peer that is to have a copy (or "") and by mark; with the first frame."""
-        self.is_odd = False
+        self.saw_violation = False
         """Whether something came that was not missing, or not as it was sent: there is an invariant that says so."""
         self.sockets: dict[Peer, Socket] = {}
         """Those of all that have ever come."""
@@ -71,7 +71,7 @@ class Company:
         """The marks of what was sent after something that is missing."""
         self._excused: set[bytes] = set()
         """What may come or not: messages of peers that left, and for them."""
-        self._taken: dict[Peer, int] = {}
+        self._received: dict[Peer, int] = {}
         self._replies: dict[bytes, int] = defaultdict(int)
 
     def _path(self, route: Route, capacity: int, no_drop: bool) -> Path:
@@ -119,7 +119,7 @@ class Company:
         name = f"{side}-{len(self.sockets)}"
         peer = Peer(name, socket, f"inproc://{side}", port_type, name.encode())
         self.sockets[peer] = socket
-        self._taken[peer] = 0
+        self._received[peer] = 0
         peer.connect()
         self.peers.append(peer)
         self._record(Joined(name, "relay", side, peer.kind, peer.routing_id))
@@ -146,11 +146,11 @@ class Company:
                 del self.missing[consumer, mark]
                 self._excused.add(mark)
 
-    def taken(self, peer: Peer) -> int:
+    def received_by(self, peer: Peer) -> int:
         """How many messages it has received."""
-        return self._taken[peer]
+        return self._received[peer]
 
-    def replies_to(self, peer: Peer) -> int:
+    def replies_sent_to(self, peer: Peer) -> int:
         """How many messages workers have sent it."""
         return self._replies[peer.routing_id or b""]
 
@@ -172,7 +172,7 @@ class Company:
 
     def flush(self, peer: Peer) -> int:
         """Send what its socket takes; how many messages."""
-        moved = self._pay(peer)
+        moved = self._send_replies(peer)
         waiting = self.backlog.get(peer)
         while waiting and self._send_new(peer, *waiting[0]):
             waiting.popleft()
@@ -204,7 +204,7 @@ class Company:
     ) -> bool:
         expected_at = None
         if path.to_many:
-            wanting = [one for one in self.peers if one.settled and any(map(frames[0].startswith, one.topics))]
+            wanting = [one for one in self.peers if one.is_known and any(map(frames[0].startswith, one.topics))]
             expected_at = frozenset(one.name for one in wanting if not self._may_miss(path, one))
         if not peer.send(frames):
             return False
@@ -227,13 +227,13 @@ class Company:
     def take(self, peer: Peer, most: int = 1 << 20) -> int:
         """Have a peer receive up to so many messages, and answer each if it is a worker; how many."""
         count = 0
-        while count < most and (not peer.owed or peer in self.silent):
+        while count < most and (not peer.unsent_replies or peer in self.not_answering):
             frames = peer.receive()
             if frames is None:
                 break
             count += 1
             self._got(peer, tuple(frames))
-            self._pay(peer)
+            self._send_replies(peer)
         return count
 
     def _got(self, peer: Peer, frames: Frames) -> None:
@@ -245,17 +245,17 @@ class Company:
         path = next(path for path in self.paths.values() if path.sink == side)
         canonical = peer.canonical(frames)
         self._record(Got(path.name, peer.name, canonical, peer.kind is zmq.SocketType.REP))
-        self._taken[peer] += 1
+        self._received[peer] += 1
         mark = mark_of(canonical) or _BARE
         expected = self.missing.pop((peer.name if path.to_many else "", mark), None) is not None
         if not (expected or path.may_lose or mark in self._excused):
-            self.is_odd = True
+            self.saw_violation = True
         elif mark in self._sent and self._sent[mark].frames[-len(frames) :] != canonical[-len(frames) :]:
-            self.is_odd = True  # a REP shows no more of a message than this
+            self.saw_violation = True  # a REP shows no more of a message than this
         if mark in self._probes:
             self.trace.alive.add(path.name)
         if peer in self._workers:
-            peer.owed.append(self._answer(peer, canonical))
+            peer.unsent_replies.append(self._answer(peer, canonical))
 
     def _answer(self, peer: Peer, request: Frames) -> tuple[list[bytes], bytes, Frames, bytes | None]:
         asked = mark_of(request)
@@ -272,20 +272,20 @@ class Company:
         frames = [*envelope, *reply]
         return frames, mark, peer.canonical(tuple(frames)), asked
 
-    def _pay(self, peer: Peer) -> int:
+    def _send_replies(self, peer: Peer) -> int:
         """Send the answers that it owes, as far as its socket takes them; how many."""
         paid = 0
-        while peer.owed and peer not in self.silent:
-            frames, mark, canonical, answers = peer.owed[0]
+        while peer.unsent_replies and peer not in self.not_answering:
+            frames, mark, canonical, answers = peer.unsent_replies[0]
             if not self._send(peer, self.paths["backend"], frames, mark, canonical, answers):
                 break
-            peer.owed.pop(0)
+            peer.unsent_replies.pop(0)
             paid += 1
         return paid
 
     # -- what has not come --------------------------------------------------------------------------------------------
 
-    def lacking(self) -> set[str]:
+    def paths_with_missing(self) -> set[str]:
         """The paths on which something has not come yet."""
         return {self._sent[mark].path for _, mark in self.missing}
 
@@ -293,7 +293,7 @@ class Company:
         """How many messages wait for room in their peer's socket. A REQ's wait for its reply."""
         return {peer.name: len(some) for peer, some in self.backlog.items() if peer.kind is not zmq.SocketType.REQ}
 
-    def spare(self) -> int:
+    def allowance_for_leavers(self) -> int:
         """How many messages may have gone with peers that left, where it is not known whose a message is."""
         there = {one.name for one in self.peers}
         left = [joined.side for _, joined in self.trace.of(Joined) if joined.peer not in there]
@@ -304,7 +304,7 @@ class Company:
         """Send something more after what is missing; what answers it counts, too."""
         for peer in self.peers:
             path = self.paths.get(self._side(peer))
-            if path is None or path.upstream or (path.name == "replies" and not also_replies) or peer.owed:
+            if path is None or path.upstream or (path.name == "replies" and not also_replies) or peer.unsent_replies:
                 continue
             receivers: list[bytes | None] = [None]
             if path.to_router:  # a REQ throws away what it has not asked for

@@ -1,4 +1,4 @@
-"""The stand: one relay in a thread of its own, and its peers, all of them in the thread of the kit.
+"""The harness: one relay in a thread of its own, and its peers, all of them in the thread of the kit.
 
 A relay acts when it likes, so everything is waited for: by polling the peers' sockets, for as long as something moves.
 What is missing then is held against the relay when nothing has moved up to the deadline, or as soon as what was sent
@@ -16,10 +16,10 @@ import zmq
 
 from pollbroker.device import Device
 from pollbroker.pump import Socket
+from pollbroker.testing.environments import shut_down
 from pollbroker.testing.peers import Peer
-from pollbroker.testing.relay.company import SIDES, Company
-from pollbroker.testing.relay.record import RelayTrace, Unserved
-from pollbroker.testing.worlds import shut_down
+from pollbroker.testing.relay.peers import SIDES, RelayPeers
+from pollbroker.testing.relay.trace import RelayTrace, Unserved
 
 _TURN_MS: Final = 10
 """How long a turn waits for something to move; it looks then whether the relay is there still."""
@@ -52,7 +52,7 @@ class Relay(Protocol):
         """Relay; return, or raise `zmq.ContextTerminated`, when the context has ended."""
 
 
-class Stand(Company):
+class RelayHarness(RelayPeers):
     """A relay at work.
 
     Arguments:
@@ -108,7 +108,7 @@ class Stand(Company):
         """Wait until something can be done, or so long, and do it; how many messages moved."""
         poller = zmq.Poller()
         for peer in self.peers:
-            owes = bool(peer.owed) and peer not in self.silent
+            owes = bool(peer.unsent_replies) and peer not in self.not_answering
             events = zmq.POLLIN if peer in self.reading and not owes else 0
             events |= zmq.POLLOUT if owes or peer in self.backlog else 0
             if events:
@@ -117,24 +117,24 @@ class Stand(Company):
             poller.poll(timeout_ms)
         else:  # a poll of nothing returns at once
             self._thread.join(timeout_ms / 1000)
-        moved = sum(self.flush(peer) for peer in self.peers if peer.owed or peer in self.backlog)
+        moved = sum(self.flush(peer) for peer in self.peers if peer.unsent_replies or peer in self.backlog)
         return moved + sum(self.take(peer) for peer in self.peers if peer in self.reading)
 
-    def until(
-        self, condition: Callable[[], bool], *, most_s: float | None = None, deed: Callable[[], int] = lambda: 0
+    def wait_until(
+        self, condition: Callable[[], bool], *, most_s: float | None = None, each_turn: Callable[[], int] = lambda: 0
     ) -> bool:
         """Make turns until a condition holds; False if nothing has moved by the deadline, or the relay is past help.
 
         Arguments:
             most_s: how long at most, whatever moves.
-            deed: what else to do in each turn; returns how many messages it has moved.
+            each_turn: what else to do in each turn; returns how many messages it has moved.
         """
         began_s = last_s = time.monotonic()
         while not condition():
             if self._is_over():
                 return False
             now_s = time.monotonic()
-            if self.turn() + deed():
+            if self.turn() + each_turn():
                 last_s = now_s
             elif now_s - last_s > self._deadline_s:
                 return False
@@ -144,41 +144,41 @@ class Stand(Company):
 
     def _is_over(self) -> bool:
         if self._outcome:
-            self.trace.early_end = _told(self._outcome[0])
-        return self.is_odd or self.trace.early_end is not None
+            self.trace.early_end = _describe_end(self._outcome[0])
+        return self.saw_violation or self.trace.early_end is not None
 
     def await_subscriptions(self) -> bool:
         """Wait until every publisher has heard of every subscriber; whether that has come about."""
         subscribers = [one for one in self.peers if one.kind is zmq.SocketType.SUB]
         publishers = [one for one in self.peers if one.kind is zmq.SocketType.XPUB]
         wanted = {b"!" + one.name.encode() for one in subscribers}
-        heard = self.until(lambda: all(one.topics >= wanted for one in publishers))
+        heard = self.wait_until(lambda: all(one.topics >= wanted for one in publishers))
         if heard:
             for one in subscribers:
-                one.settled = True
+                one.is_known = True
         elif not self._is_over():
-            self._not_served(publishers[0], "the subscriptions of all that came", "everybody took what came")
+            self._record_unserved(publishers[0], "the subscriptions of all that came", "everybody took what came")
         return heard
 
-    def serve(self, peer: Peer, count: int, waited_for: str, meanwhile: str) -> bool:
+    def expect_messages(self, peer: Peer, count: int, waited_for: str, meanwhile: str) -> bool:
         """Wait until a peer has received so many messages in all; if it does not, that is held against the relay."""
-        served = self.until(lambda: self.taken(peer) >= count)
+        served = self.wait_until(lambda: self.received_by(peer) >= count)
         if not served and not self._is_over():
-            self._not_served(peer, f"{waited_for} (it got {self.taken(peer)} of {count})", meanwhile)
+            self._record_unserved(peer, f"{waited_for} (it got {self.received_by(peer)} of {count})", meanwhile)
         return served
 
-    def _not_served(self, peer: Peer, waited_for: str, meanwhile: str) -> None:
+    def _record_unserved(self, peer: Peer, waited_for: str, meanwhile: str) -> None:
         self.trace.unserved.append(Unserved(peer.name, waited_for, meanwhile))
 
-    def hear(self, publisher: Peer, topic: bytes, meanwhile: str) -> bool:
+    def expect_subscription(self, publisher: Peer, topic: bytes, meanwhile: str) -> bool:
         """Wait until a publisher has been told of a subscription; if it is not, that is held against the relay."""
-        heard = self.until(lambda: topic in publisher.topics)
+        heard = self.wait_until(lambda: topic in publisher.topics)
         if not heard and not self._is_over():
-            self._not_served(publisher, f"the subscription to {topic!r}", meanwhile)
+            self._record_unserved(publisher, f"the subscription to {topic!r}", meanwhile)
         return heard
 
-    def finish(self, deed: Callable[[], int] = lambda: 0) -> None:
-        """Wait until all that was sent has arrived; `deed`: what else to do in each turn.
+    def finish(self, each_turn: Callable[[], int] = lambda: 0) -> None:
+        """Wait until all that was sent has arrived; `each_turn`: what else to do in each turn.
 
         What is missing after that was lost if something that was sent later has come, and stands still if nothing has.
         """
@@ -189,19 +189,19 @@ class Stand(Company):
             if self._is_over():
                 break
             now_s = time.monotonic()
-            if self.turn() + deed():
+            if self.turn() + each_turn():
                 last_s = now_s
                 continue
             quiet_s = now_s - last_s
-            lacking = self.lacking()
+            incomplete = self.paths_with_missing()
             unsent = self.unsent()
-            if quiet_s > self._deadline_s or (quiet_s > _QUIET_S and lacking <= self.trace.alive and not unsent):
+            if quiet_s > self._deadline_s or (quiet_s > _QUIET_S and incomplete <= self.trace.alive and not unsent):
                 break
             if quiet_s > _PROBE_S and not unsent:
-                if len(self.missing) <= self.spare() + self._count_dropped():
+                if len(self.missing) <= self.allowance_for_leavers() + self._count_dropped():
                     break
-                if now_s - probed_s > _PROBE_S and not lacking <= self.trace.alive:
-                    self.probe("replies" in lacking)
+                if now_s - probed_s > _PROBE_S and not incomplete <= self.trace.alive:
+                    self.probe("replies" in incomplete)
                     probed_s = now_s
         self._count_dropped()
         self.trace.unsent = self.unsent()
@@ -211,7 +211,7 @@ class Stand(Company):
         self.trace.dropped = told()
         return self.trace.dropped
 
-    def measure(self) -> None:
+    def measure_activity(self) -> None:
         """Measure how busy the relay is while nobody does anything.
 
         It may have several threads: the busiest of the process counts, and the kit's own thread sleeps in a poll. What
@@ -245,8 +245,8 @@ class Stand(Company):
         shut_down(self.context)
         self._thread.join(self._deadline_s)
         self.trace.late = self._thread.is_alive()
-        if self.trace.early_end is None and self._outcome and not _is_end(self._outcome[0]):
-            self.trace.last_error = _told(self._outcome[0]).removeprefix("raised ")
+        if self.trace.early_end is None and self._outcome and not _is_context_end(self._outcome[0]):
+            self.trace.last_error = _describe_end(self._outcome[0]).removeprefix("raised ")
         for socket in self.sockets.values():
             socket.close(linger=0)
         # Whatever the relay itself has opened in the context and not closed would keep this waiting for ever.
@@ -290,10 +290,10 @@ def _activity(ran_s: float, waited_s: float, window_s: float) -> float:
     return ran_s / own_s if own_s > 0 else 0.0
 
 
-def _is_end(error: BaseException | None) -> bool:
+def _is_context_end(error: BaseException | None) -> bool:
     """Whether a relay that ended so has noticed the end of its context, and nothing worse."""
     return error is None or (isinstance(error, zmq.ZMQError) and error.errno == zmq.ETERM)
 
 
-def _told(error: BaseException | None) -> str:
+def _describe_end(error: BaseException | None) -> str:
     return "returned" if error is None else f"raised {type(error).__name__}: {error}"

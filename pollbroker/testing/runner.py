@@ -1,4 +1,4 @@
-"""The stage: a topology at work in a world, and the steps that can be taken on it.
+"""The runner: a topology at work in a environment, and the steps that can be taken on it.
 
 It makes every turn of the engine itself, and writes down in the trace what was done and what came of it.
 """
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Final
 
 from pollbroker.statistics import BrokerStatistics
+from pollbroker.testing.environments import Environment, MakeEnvironment
 from pollbroker.testing.line import Line
 from pollbroker.testing.scenario import Action, Meanwhile, Scenario, Step, Topology
 from pollbroker.testing.trace import Counted, FlowKey, Lost, Slept, Steered, Trace, Turned
-from pollbroker.testing.worlds import MakeWorld, World
 
 _PATIENCE_TURNS: Final = 2
 """In a turn that takes no time every broker that is ready works; what a meddler makes ready in it works in the next."""
@@ -23,16 +23,16 @@ _ROUNDS: Final = 10_000
 _logger = logging.getLogger("pollbroker")
 
 
-class Stage:
+class ScenarioRunner:
     """Lines of brokers in one engine, with their peers."""
 
-    def __init__(self, make_world: MakeWorld, topology: Topology) -> None:
+    def __init__(self, make_environment: MakeEnvironment, topology: Topology) -> None:
         self.trace = Trace(
             burst_messages=topology.burst_messages,
             burst_bytes=topology.burst_bytes,
             patience=_PATIENCE_TURNS if topology.operation_s == 0.0 else 0,
         )
-        self.world: World = make_world(topology)
+        self.environment: Environment = make_environment(topology)
         self._topology = topology
         self._record = self.trace.events.append
         self._lives = [0] * len(topology.lines)
@@ -44,13 +44,13 @@ class Stage:
         try:
             self.lines = [self._add(number) for number in range(len(topology.lines))]
         except BaseException:
-            self.world.close()
+            self.environment.close()
             raise
 
     def _add(self, number: int) -> Line:
         name = f"{number}{'abcdefghijklmnopqrstuvwxyz'[self._lives[number] % 26]}"
         self._lives[number] += 1
-        line = Line(name, self._topology.lines[number], self._topology, self.world, self.trace)
+        line = Line(name, self._topology.lines[number], self._topology, self.environment, self.trace)
         for broker in line.brokers:
             self._record(Steered(broker, "added"))
         return line
@@ -60,7 +60,7 @@ class Stage:
     def do(self, step: Step) -> None:
         """Take a step. Raises `InvariantViolation` for what shows at once: that the engine blocks, or spins."""
         if not self._shut_down:
-            _DEEDS[step.action](self, self.lines[step.line % len(self.lines)], step)
+            _ACTIONS[step.action](self, self.lines[step.line % len(self.lines)], step)
 
     def _join(self, line: Line, step: Step) -> None:
         line.join(step.side, step.who)
@@ -74,7 +74,7 @@ class Stage:
         if not self._meddling:
             self._rest()
             broker = line.brokers[0 if step.side == "frontend" else -1]
-            flow = self.world.engine.broker_statistics(broker).flows.get(step.side)
+            flow = self.environment.engine.broker_statistics(broker).flows.get(step.side)
             again = flow is not None and flow.state == "waiting" and not line.departed
         line.join(step.side, step.who, again=again)
 
@@ -94,11 +94,11 @@ class Stage:
         line.unsubscribe(step.side, step.who, step.count)
 
     def _copy(self, line: Line, step: Step) -> None:
-        line.copy(step.count)
+        line.take_copies(step.count)
 
     def _pause(self, line: Line, _: Step) -> None:
         for broker in line.brokers:
-            self.world.engine.pause(broker)
+            self.environment.engine.pause(broker)
             self._paused.add(broker)
             self._count()  # what it has moved by now
             self._record(Steered(broker, "paused"))
@@ -109,7 +109,7 @@ class Stage:
                 self._count()  # what it has moved meanwhile, which is to be nothing
                 self._paused.discard(broker)
                 self._record(Steered(broker, "resumed"))
-                self.world.engine.resume(broker)
+                self.environment.engine.resume(broker)
 
     def _replace(self, line: Line, _: Step) -> None:
         self._remove(line)
@@ -120,7 +120,7 @@ class Stage:
         for broker in line.brokers:
             self._record(Steered(broker, "removed"))
             self._paused.discard(broker)
-            self._count_broker(self.world.engine.remove(broker, timeout_s=0.0))
+            self._count_broker(self.environment.engine.remove(broker, timeout_s=0.0))
         self._count()  # the others have had turns meanwhile
         line.take_everything()
         line.close()
@@ -129,7 +129,7 @@ class Stage:
         for _ in range(step.count):
             movable = self._movable()
             with self._meddler(step) as meddle:
-                self.world.turn(meddle)
+                self.environment.turn(meddle)
             if self._shut_down:
                 self._end()
                 return
@@ -140,18 +140,18 @@ class Stage:
         self._rest(step)
 
     def _wait(self, _: Line, step: Step) -> None:
-        self.world.clock.advance(step.count / 1000)
+        self.environment.clock.advance(step.count / 1000)
 
     def _shut_down_step(self, _: Line, __: Step) -> None:
-        self.world.shut_down()
+        self.environment.shut_down()
         self._shut_down = True
         if not self._meddling:
             self._end()
 
     def _end(self) -> None:
         """The context was terminated: let the engine notice."""
-        self.world.rest(None)
-        for broker in self.world.engine.brokers:
+        self.environment.rest(None)
+        for broker in self.environment.engine.brokers:
             self._record(Steered(broker, "ended"))
         self._count()
 
@@ -160,18 +160,18 @@ class Stage:
     def _rest(self, step: Step | None = None) -> None:
         """Have the engine run until it sleeps, and those that have left do their part of leaving."""
         with self._meddler(step) as meddle:
-            self.world.rest(meddle)
+            self.environment.rest(meddle)
         if self._shut_down:
             self._end()
             return
         if step is not None and step.meanwhile:
-            self.world.rest(None)  # what somebody did in its last moment has its time too
+            self.environment.rest(None)  # what somebody did in its last moment has its time too
         departed = [peer for line in self.lines for peer in line.departed]
         if departed:
             for _ in range(2):  # the broker's socket lets go of them, is told so, and lets go for good
                 for peer in departed:
-                    peer.look()
-                self.world.rest(None)
+                    peer.process_commands()
+                self.environment.rest(None)
             for line in self.lines:
                 for peer in line.departed:
                     peer.close()
@@ -181,10 +181,10 @@ class Stage:
         for line in self.lines:
             flows = [flow for broker in line.brokers for flow in statistics[broker].flows.values()]
             if all(flow.state == "waiting" for flow in flows):  # who is stalled may not look who has come
-                line.settle()
+                line.mark_peers_known()
 
     def _movable(self) -> frozenset[FlowKey]:
-        return self.world.movable(routing_id for line in self.lines for routing_id in line.routing_ids)
+        return self.environment.movable(routing_id for line in self.lines for routing_id in line.routing_ids)
 
     @contextmanager
     def _meddler(self, step: Step | None) -> Iterator[Callable[[], None] | None]:
@@ -207,7 +207,7 @@ class Stage:
                 self._meddling = False
 
     def _count(self) -> Mapping[str, BrokerStatistics]:
-        brokers = self.world.engine.statistics().brokers
+        brokers = self.environment.engine.statistics().brokers
         for broker in brokers.values():
             self._count_broker(broker)
         return brokers
@@ -224,7 +224,7 @@ class Stage:
             return self.trace
         for line in self.lines:
             self._resume(line, Step(Action.RESUME))
-            line.staff()
+            line.add_missing_consumers()
         quiet = 0
         for _ in range(_ROUNDS):
             self._rest()
@@ -235,7 +235,7 @@ class Stage:
         for line in self.lines:
             for path in line.paths.values():
                 self.trace.complete.add(path.name)
-                lost = self.world.lost_with_peers(path.flows[-1])
+                lost = self.environment.lost_with_peers(path.flows[-1])
                 if lost is not None:
                     self._record(Lost(path.flows[-1], lost))
         return self.trace
@@ -244,39 +244,39 @@ class Stage:
         """Close everything."""
         for line in self.lines:
             line.close()
-        self.world.close()
+        self.environment.close()
 
 
-_DEEDS: Final[dict[Action, Callable[[Stage, Line, Step], None]]] = {
-    Action.JOIN: Stage._join,
-    Action.LEAVE: Stage._leave,
-    Action.REJOIN: Stage._rejoin,
-    Action.SEND: Stage._send,
-    Action.TAKE: Stage._take,
-    Action.ANSWER: Stage._answer,
-    Action.SUBSCRIBE: Stage._subscribe,
-    Action.UNSUBSCRIBE: Stage._unsubscribe,
-    Action.COPY: Stage._copy,
-    Action.PAUSE: Stage._pause,
-    Action.RESUME: Stage._resume,
-    Action.REPLACE: Stage._replace,
-    Action.TURN: Stage._turn,
-    Action.REST: Stage._rest_step,
-    Action.WAIT: Stage._wait,
-    Action.SHUT_DOWN: Stage._shut_down_step,
+_ACTIONS: Final[dict[Action, Callable[[ScenarioRunner, Line, Step], None]]] = {
+    Action.JOIN: ScenarioRunner._join,
+    Action.LEAVE: ScenarioRunner._leave,
+    Action.REJOIN: ScenarioRunner._rejoin,
+    Action.SEND: ScenarioRunner._send,
+    Action.TAKE: ScenarioRunner._take,
+    Action.ANSWER: ScenarioRunner._answer,
+    Action.SUBSCRIBE: ScenarioRunner._subscribe,
+    Action.UNSUBSCRIBE: ScenarioRunner._unsubscribe,
+    Action.COPY: ScenarioRunner._copy,
+    Action.PAUSE: ScenarioRunner._pause,
+    Action.RESUME: ScenarioRunner._resume,
+    Action.REPLACE: ScenarioRunner._replace,
+    Action.TURN: ScenarioRunner._turn,
+    Action.REST: ScenarioRunner._rest_step,
+    Action.WAIT: ScenarioRunner._wait,
+    Action.SHUT_DOWN: ScenarioRunner._shut_down_step,
 }
 
 
-def run_scenario(scenario: Scenario, make_world: MakeWorld) -> Trace:
+def run_scenario(scenario: Scenario, make_environment: MakeEnvironment) -> Trace:
     """Run a scenario from beginning to end; the trace of it. Raises `InvariantViolation` for what shows at once."""
     with quiet_handlers():
-        stage = Stage(make_world, scenario.topology)
+        runner = ScenarioRunner(make_environment, scenario.topology)
         try:
             for step in scenario.steps:
-                stage.do(step)
-            return stage.finish()
+                runner.do(step)
+            return runner.finish()
         finally:
-            stage.close()
+            runner.close()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pollbroker.testing.invariants import (
     replies_reach_their_requesters,
 )
 from pollbroker.testing.invariants.legs import Leg, legs_of
-from pollbroker.testing.relay.record import RelayTrace
+from pollbroker.testing.relay.trace import RelayTrace
 from pollbroker.testing.trace import Joined, Left, Sent
 from pollbroker.testing.violation import InvariantViolation
 
@@ -46,14 +46,14 @@ def relay_does_not_block_for_ever(trace: RelayTrace) -> None:
                 f"{leg.name}: {len(missing)} messages have not come, {missing[0]} the first, nor has anything that was "
                 f"sent later; nothing moved for {trace.deadline_s:g} s"
             )
-            if len(missing) > trace.dropped + _spare(trace, leg):
+            if len(missing) > trace.dropped + _allowance_for_leavers(trace, leg):
                 raise InvariantViolation("does not block for ever", account)
 
 
 def relay_loses_nothing_in_silence(trace: RelayTrace) -> None:
     """What the relay's sockets accepted arrives, but for what peers that left had not read, and what it has counted."""
     for leg in legs_of(trace):
-        missing, spare = _missing(trace, leg), _spare(trace, leg)
+        missing, spare = _missing(trace, leg), _allowance_for_leavers(trace, leg)
         if leg.path.name in trace.complete and len(missing) > trace.dropped + spare:
             counted = f"it has counted {trace.dropped}" if trace.dropped else "nobody has counted any"
             also = f", and up to {spare} went with peers that left" if spare else ""
@@ -83,7 +83,7 @@ def relay_ends_with_its_context(trace: RelayTrace) -> None:
         raise InvariantViolation("ends with its context", f"its context ended, and it raised {trace.last_error}")
 
 
-OUTSIDE: Final[tuple[Callable[[RelayTrace], None], ...]] = (
+RELAY_INVARIANTS: Final[tuple[Callable[[RelayTrace], None], ...]] = (
     messages_arrive_whole_and_unchanged,
     nothing_crosses,
     replies_reach_their_requesters,
@@ -119,7 +119,7 @@ def _missing(trace: RelayTrace, leg: Leg) -> list[str]:
     return missing
 
 
-def _spare(trace: RelayTrace, leg: Leg) -> int:
+def _allowance_for_leavers(trace: RelayTrace, leg: Leg) -> int:
     """How many messages the consumers that left may have taken with them: those unread, and one half sent.
 
     At a ROUTER, and where each has a copy, it is known whose a message was; it is not missed then.

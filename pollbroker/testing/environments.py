@@ -1,4 +1,4 @@
-"""The worlds that a scenario can run in: a simulated one, and real inproc sockets with either pump.
+"""The environments that a scenario can run in: a simulated one, and real inproc sockets with either pump.
 
 In both the engine is the one that ships; what differs is what it is handed: sockets, poller and clock. Both have one
 thread, and nothing happens in them unless somebody makes it happen, so a run repeats exactly.
@@ -32,7 +32,7 @@ _IDLE_TURNS: Final = 100
 """So many turns in a row in which neither a message nor the clock moved: it spins."""
 
 
-class World(Protocol):
+class Environment(Protocol):
     """Where a scenario runs."""
 
     name: str
@@ -53,10 +53,10 @@ class World(Protocol):
         """Make turns until the engine sleeps for good. Raises `InvariantViolation` if it spins."""
 
     def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:
-        """The flows that could move now, as far as this world can tell. `routing_ids`: of all peers so far."""
+        """The flows that could move now, as far as this environment can tell. `routing_ids`: of all peers so far."""
 
     def lost_with_peers(self, flow: FlowKey) -> int | None:
-        """How many messages that a flow had sent peers left unread when they left, if this world can tell."""
+        """How many messages that a flow had sent peers left unread when they left, if this environment can tell."""
 
     def shut_down(self) -> None:
         """Terminate the context."""
@@ -65,7 +65,7 @@ class World(Protocol):
         """Give everything back."""
 
 
-def _at_work(engine: Engine) -> Iterable[WorkingBroker]:
+def _working_brokers(engine: Engine) -> Iterable[WorkingBroker]:
     """The brokers behind the handles, whose flows and sockets the engine's thread alone may touch: this one."""
     return map(working_broker, engine.brokers.values())
 
@@ -81,7 +81,7 @@ def _has_room(sink: SimSocket, routing_ids: Iterable[bytes]) -> bool:
     return sink.can_send()
 
 
-class _Counting:
+class _ProgressWatch:
     """Whether anything moves in an engine."""
 
     def __init__(self, engine: Engine, clock: SimClock) -> None:
@@ -94,7 +94,9 @@ class _Counting:
     def moved(self) -> bool:
         """Whether messages have moved since it was asked last. Raises `InvariantViolation` for a spin."""
         messages = sum(
-            flow.pump.received + flow.pump.sent for broker in _at_work(self._engine) for flow in broker.hub.flows
+            flow.pump.received + flow.pump.sent
+            for broker in _working_brokers(self._engine)
+            for flow in broker.hub.flows
         )
         moved = messages != self._messages
         self._idle_turns = 0 if moved or self._clock() != self._seen_s else self._idle_turns + 1
@@ -104,7 +106,7 @@ class _Counting:
         return moved
 
 
-class SimulatedWorld:
+class SimulatedEnvironment:
     """Simulated sockets, poller and clock, all driven by one seed; and the Python pump."""
 
     name = "simulation"
@@ -141,7 +143,7 @@ class SimulatedWorld:
     def rest(self, meddle: Callable[[], None] | None) -> None:
         self._meddle(meddle)
         end_s = self.clock() + _PATIENCE_S
-        counting = _Counting(self.engine, self.clock)
+        counting = _ProgressWatch(self.engine, self.clock)
         idle = 0
         more = True
         while more or idle < _LAST_TURNS:
@@ -167,7 +169,7 @@ class SimulatedWorld:
     def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:
         movable = set()
         known = tuple(routing_ids)
-        for broker in _at_work(self.engine):
+        for broker in _working_brokers(self.engine):
             if broker.state is not BrokerState.RUNNING:
                 continue
             for flow in broker.hub.flows:
@@ -199,7 +201,7 @@ class SimulatedWorld:
             self._network.close()
 
 
-class InprocWorld:
+class InprocEnvironment:
     """Real sockets over inproc, and either pump. Only the clock is handed in: time passes when it is told to."""
 
     def __init__(self, topology: Topology, pump: str) -> None:
@@ -232,7 +234,7 @@ class InprocWorld:
     def rest(self, meddle: Callable[[], None] | None) -> None:
         _until_done(meddle)
         end_s = self.clock() + _PATIENCE_S
-        counting = _Counting(self.engine, self.clock)
+        counting = _ProgressWatch(self.engine, self.clock)
         quiet = 0
         while quiet < 3:  # one to find nothing, one for what brokers gave to each other, one to be sure
             more = self.engine.step(0)
@@ -244,7 +246,7 @@ class InprocWorld:
                     break
                 self.clock.advance(timer_s)
 
-    def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:  # noqa: ARG002 - as the other world
+    def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:  # noqa: ARG002 - as the other environment
         """As ZMQ_EVENTS tells, for sockets that nothing can happen to behind this thread's back.
 
         To ask a socket that has commands waiting would take the wake-up away that they are; and it need not be asked,
@@ -253,7 +255,7 @@ class InprocWorld:
         ROUTER that a client is gone.
         """
         movable = set()
-        for broker in _at_work(self.engine):
+        for broker in _working_brokers(self.engine):
             if broker.state is not BrokerState.RUNNING:
                 continue
             for flow in broker.hub.flows:
@@ -269,7 +271,7 @@ class InprocWorld:
                         movable.add(FlowKey(broker.name, broker.watched_ports[flow.source].name))
         return frozenset(movable)
 
-    def lost_with_peers(self, flow: FlowKey) -> int | None:  # noqa: ARG002 - as the other world
+    def lost_with_peers(self, flow: FlowKey) -> int | None:  # noqa: ARG002 - as the other environment
         return None
 
     def shut_down(self) -> None:
@@ -304,11 +306,11 @@ def _until_done(meddle: Callable[[], None] | None) -> None:
             meddle()
 
 
-MakeWorld = Callable[[Topology], World]
+MakeEnvironment = Callable[[Topology], Environment]
 
-COLUMNS: Final[dict[str, MakeWorld]] = {
-    "simulation": SimulatedWorld,
-    "python": lambda topology: InprocWorld(topology, "python"),
-    "native": lambda topology: InprocWorld(topology, "native"),
+ENVIRONMENTS: Final[dict[str, MakeEnvironment]] = {
+    "simulation": SimulatedEnvironment,
+    "python": lambda topology: InprocEnvironment(topology, "python"),
+    "native": lambda topology: InprocEnvironment(topology, "native"),
 }
-"""The worlds by name: simulated with the Python pump, inproc with the Python pump, inproc with the native one."""
+"""The environments by name: simulated with the Python pump, inproc with the Python pump, inproc with the native one."""
