@@ -162,7 +162,7 @@ def test_waiting_for_a_core_is_neither_spinning_nor_sleep(
         now_s = time.monotonic()
         return {"relay": (ran * now_s, 0.95 * now_s)}
 
-    monkeypatch.setattr("pollbroker.testing.relay.harness._read_threads", read_threads)
+    monkeypatch.setattr("pollbroker.testing.relay.harness.read_threads", read_threads)
     trace = play(relays.poller_loop, QUEUE, "consumer away", deadline_s=DEADLINE_MS / 1000)
     try:
         judge(trace)

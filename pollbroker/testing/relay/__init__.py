@@ -1,4 +1,4 @@
-"""The kit for relays that are not pollbroker: whatever is given two bound sockets and passes on what comes."""
+"""Tests for relays that are not pollbroker: any function that passes messages on between two bound sockets."""
 
 from pollbroker.testing.relay.checking import check_relay, examine_relay
 from pollbroker.testing.relay.harness import Relay

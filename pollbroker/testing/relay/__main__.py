@@ -1,6 +1,6 @@
 """`python -m pollbroker.testing.relay module:function device situation seed deadline_s`: one situation, one verdict.
 
-Prints one line of JSON and ends at once, whatever threads a relay has left behind.
+Prints one line of JSON and ends at once, even if a relay has left threads running.
 """
 
 import json
@@ -12,7 +12,7 @@ from pollbroker.testing.violation import InvariantViolation
 
 
 def main(start: str, device: str, situation: str, seed: str, deadline_s: str) -> None:
-    """Play the situation, and print the verdict."""
+    """Run the relay in the situation and print the verdict."""
     verdict = KEPT
     try:
         judge(play(find_relay(start), resolve_device(device), situation, seed=int(seed), deadline_s=float(deadline_s)))

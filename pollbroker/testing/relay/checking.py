@@ -1,4 +1,4 @@
-"""Checking relays: in this process, or each situation in a process of its own, for relays that may hang or abort."""
+"""Checking relays: in this process, or, for relays that may hang or abort, each situation in a process of its own."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from pollbroker.testing.relay.trace import RelayTrace
 from pollbroker.testing.violation import InvariantViolation
 
 DEADLINE_S: Final = 5.0
-"""For how long nothing has to have moved before the kit gives up; far more than any relay needs for anything."""
+"""When nothing has moved for this time, the kit stops waiting. It is far longer than any relay needs for one step."""
 
 KEPT: Final = "kept"
 """The verdict on a situation in which every promise was kept."""
@@ -27,18 +27,19 @@ _STARTING_S: Final = 10.0
 """How long a process may take to start on a busy machine."""
 
 _WAITS: Final = 3
-"""At most so many deadlines pass one after the other in a situation: in vain for something, and for the end."""
+"""How many deadlines can pass one after the other in a situation: for messages that never come, for the relay's end,
+and for the end of its context."""
 
 
 def play(
     relay: Relay, device: Device | str, situation: str, *, seed: int = 0, deadline_s: float = DEADLINE_S
 ) -> RelayTrace:
-    """Put a relay into one situation and return the trace of it, unjudged."""
-    what = SITUATIONS[situation]
+    """Run a relay in one situation and return the trace, which is not judged yet."""
+    chosen = SITUATIONS[situation]
     found = find_device(device)
-    harness = RelayHarness(relay, found, seed=seed, deadline_s=deadline_s, mark=what.mark, no_drop=what.no_drop)
+    harness = RelayHarness(relay, found, seed=seed, deadline_s=deadline_s, mark=chosen.mark, no_drop=chosen.no_drop)
     try:
-        what.play(harness)
+        chosen.play(harness)
     finally:
         trace = harness.stop()
     return trace
@@ -52,19 +53,20 @@ def check_relay(
     seed: int = 0,
     deadline_s: float = DEADLINE_S,
 ) -> None:
-    """Put a relay into one situation after the other, in this process. Raises `InvariantViolation` for the first in
-    which a promise is broken, with the situation in its notes.
+    """Run a relay in one situation after the other, in this process.
 
-    A relay that does not end with its context is left behind in its thread.
+    Raises `InvariantViolation` for the first situation in which a promise is broken, and adds a note that names the
+    situation. A relay that does not end with its context keeps its thread.
 
     Arguments:
-        start: is called in a thread of its own with two bound sockets, frontend and backend, and relays between them
-            until their context ends; then it returns or raises `zmq.ContextTerminated`. With an attribute `dropped`
-            (a function: how many messages it has dropped and counted) it is not blamed for losing those.
-        device: one of "queue", "forwarder" and "streamer", or a definition: which sockets, with which options.
-        situations: names from `SITUATIONS`; by default all that can be at the device.
-        seed: decides what the messages are made of.
-        deadline_s: for how long nothing has to have moved before something is taken not to come any more.
+        start: the relay. It is called in a thread of its own with two bound sockets, frontend and backend, and relays
+            between them until their context ends; then it returns or raises `zmq.ContextTerminated`. If it has an
+            attribute `dropped`, a function that returns how many messages the relay has dropped and counted, it is not
+            blamed for the loss of those.
+        device: which sockets the relay gets, with which options: "queue", "forwarder" or "streamer", or a `Device`.
+        situations: names from `SITUATIONS`; by default all that are possible with the device.
+        seed: decides what the messages carry.
+        deadline_s: when nothing has moved for this time, a message that is missing counts as not coming any more.
     """
     for name in _chosen(device, situations):
         try:
@@ -89,16 +91,20 @@ def examine_relay(
     deadline_s: float = DEADLINE_S,
     process_deadline_s: float | None = None,
 ) -> dict[str, str]:
-    """Put a relay into one situation after the other, each in a process of its own: it may hang there, or abort it.
+    """Run a relay in one situation after the other, each in a process of its own, which the relay may hang or abort.
 
     Arguments:
         start: where the relay is: "module:function", importable from here. See `check_relay`.
-        device: the name of one in `DEVICES`, or where a definition is: "module:name".
-        process_deadline_s: when such a process is killed; by default later than it can take unless it hangs.
+        device: the name of a device in `DEVICES`, or where a `Device` is: "module:name".
+        situations: as in `check_relay`.
+        seed: as in `check_relay`.
+        deadline_s: as in `check_relay`.
+        process_deadline_s: after this time a process is killed; by default it is longer than a process can take that
+            does not hang.
 
     Returns for each situation "kept", or what was broken: "progress: ...", "hung: ...", "died (SIGABRT): ...".
 
-    Raises `RuntimeError` if the relay cannot be had there.
+    Raises `RuntimeError` if a process fails, for example because it cannot import the relay.
     """
     limit_s = _STARTING_S + _WAITS * deadline_s if process_deadline_s is None else process_deadline_s
     names = list(_chosen(resolve_device(device), situations))
@@ -115,7 +121,7 @@ def _chosen(device: Device | str, situations: Iterable[str] | None) -> Iterator[
 
 def _examine(start: str, device: str, situation: str, seed: int, deadline_s: float, limit_s: float) -> str:
     arguments = [start, device, situation, str(seed), str(deadline_s)]
-    # What can be imported here can be imported there.
+    # The process can import whatever this one can.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
         done = subprocess.run(
@@ -129,21 +135,21 @@ def _examine(start: str, device: str, situation: str, seed: int, deadline_s: flo
         )
     except subprocess.TimeoutExpired:
         return f"hung: its process was killed after {limit_s:g} s"
-    said = done.stderr.strip().splitlines()
-    last = f": {said[-1]}" if said else ""
+    errors = done.stderr.strip().splitlines()
+    last = f": {errors[-1]}" if errors else ""
     if done.returncode < 0:
         return f"died ({signal.Signals(-done.returncode).name}){last}"
     if done.returncode:
         raise RuntimeError(f"{start}: its process ended with {done.returncode}{last}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    return str(told["verdict"])
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return str(answer["verdict"])
 
 
 def find_relay(where: str) -> Relay:
-    """The relay at "module:function". Raises `ValueError` if there is none."""
+    """Return the relay at "module:function". Raises `ValueError` if there is none."""
     return cast(Relay, named(where))
 
 
 def resolve_device(where: str) -> Device:
-    """The device of that name in `DEVICES`, or at "module:name"."""
+    """Return the device of that name in `DEVICES`, or the device at "module:name"."""
     return find_device(cast(Device, named(where)) if ":" in where else where)

@@ -1,15 +1,13 @@
-"""The harness: one relay in a thread of its own, and its peers, all of them in the thread of the kit.
+"""The harness: one relay in a thread of its own, and its peers, which all run in the calling thread.
 
-A relay acts when it likes, so everything is waited for: by polling the peers' sockets, for as long as something moves.
-What is missing then is held against the relay when nothing has moved up to the deadline, or as soon as what was sent
-later has come.
+The harness cannot know when a relay will act. So it waits for everything, by polling the sockets of the peers for as
+long as messages move. A message that has not come out by then is reported as a fault of the relay: when nothing has
+moved until the deadline, or as soon as a message that was sent later has come out.
 """
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, Protocol
 
 import zmq
@@ -18,48 +16,53 @@ from pollbroker.device import Device
 from pollbroker.pump import Socket
 from pollbroker.testing.environments import shut_down
 from pollbroker.testing.peers import Peer
+from pollbroker.testing.relay.activity import activity_of, is_another_thread_runnable, read_threads
 from pollbroker.testing.relay.peers import SIDES, RelayPeers
 from pollbroker.testing.relay.trace import RelayTrace, Unserved
 
 _TURN_MS: Final = 10
-"""How long a turn waits for something to move; it looks then whether the relay is there still."""
+"""How long a turn waits for messages before it checks whether the relay still runs."""
 
 _PROBE_S: Final = 0.1
-"""When nothing has moved for so long and something is missing, something else is sent after it."""
+"""When a message is missing and nothing has moved for this time, another message is sent after it."""
 
 _QUIET_S: Final = 0.25
-"""When what was sent later has come, and nothing in so long, what is missing was lost."""
+"""When a later message has come out and nothing has moved for this time, the missing message counts as lost."""
 
 _WINDOW_S: Final = 0.2
-"""For how long it is measured: long beside the few wake-ups in which a relay takes what waits."""
+"""How long a measurement of the relay's activity takes: much longer than the few wake-ups in which a relay reads the
+messages that wait for it."""
 
 _LONGEST_WINDOW_S: Final = 1.0
-"""As long as another thread runs or wants a core it goes on, up to so long: how long a thread has waited for a core is
-told when it has got one, which on a busy machine may be later than a window."""
+"""A measurement goes on while another thread runs or wants a core, but not longer than this. Linux counts the time that
+a thread waited for a core only when the thread gets one, which on a busy machine may be after the end of a window."""
 
 _WINDOWS: Final = 2
-"""The quietest counts: in the first the relay takes what has just been sent. One that spins does so in each."""
+"""How many measurements are made. The lowest counts, because in the first the relay reads what has just been sent. A
+relay that spins does so in each of them."""
 
 
 class Relay(Protocol):
-    """What is tested: given two bound sockets, it relays until their context ends.
+    """A relay to test: a function that is given two bound sockets and relays between them until their context ends.
 
-    One that counts what it drops can say how many messages that is: by an attribute `dropped`, a function that may be
-    called from another thread.
+    A relay that counts the messages that it drops can report them by an attribute `dropped`: a function without
+    arguments that may be called from another thread and returns their number.
     """
 
     def __call__(self, frontend: Socket, backend: Socket, /) -> object:
-        """Relay; return, or raise `zmq.ContextTerminated`, when the context has ended."""
+        """Relay until the context has ended; then return, or raise `zmq.ContextTerminated`."""
 
 
 class RelayHarness(RelayPeers):
-    """A relay at work.
+    """A relay at work, and its peers.
 
     Arguments:
-        relay: what is tested. It has the two sockets for itself; they are closed when it has ended.
-        device: says which sockets those are, with which options.
-        mark: the high-water marks of the relay's sockets; 0: without limit.
-        no_drop: whether a publishing backend refuses rather than drops (XPUB_NODROP).
+        relay: the relay to test. It alone uses its two sockets, which are closed when it has ended.
+        device: says which types the two sockets have, and which options.
+        seed: decides what the messages carry.
+        deadline_s: after this time in which nothing moved, what is missing counts as not coming any more.
+        mark: the high-water marks of the relay's sockets; 0 is no limit.
+        no_drop: True if a publishing backend refuses a message rather than drop it (XPUB_NODROP).
     """
 
     def __init__(
@@ -92,11 +95,11 @@ class RelayHarness(RelayPeers):
         self._thread.start()
 
     def _run(self, frontend: Socket, backend: Socket) -> None:
-        """In the relay's thread: relay, and close its sockets, which are this thread's alone."""
+        """Run the relay in its own thread, and then close its sockets, which only this thread may use."""
         error: BaseException | None = None
         try:
             self._relay(frontend, backend)
-        except BaseException as raised:  # noqa: BLE001 - whatever it is, it is judged
+        except BaseException as raised:  # noqa: BLE001 - an invariant judges whatever was raised
             error = raised
         self._outcome.append(error)
         frontend.close(linger=0)
@@ -105,17 +108,17 @@ class RelayHarness(RelayPeers):
     # -- waiting ------------------------------------------------------------------------------------------------------
 
     def turn(self, timeout_ms: int = _TURN_MS) -> int:
-        """Wait until something can be done, or so long, and do it; how many messages moved."""
+        """Wait until a peer can send or receive, at most `timeout_ms`, and let it. Return how many messages moved."""
         poller = zmq.Poller()
         for peer in self.peers:
-            owes = bool(peer.unsent_replies) and peer not in self.not_answering
-            events = zmq.POLLIN if peer in self.reading and not owes else 0
-            events |= zmq.POLLOUT if owes or peer in self.backlog else 0
+            has_replies = bool(peer.unsent_replies) and peer not in self.not_answering
+            events = zmq.POLLIN if peer in self.reading and not has_replies else 0
+            events |= zmq.POLLOUT if has_replies or peer in self.backlog else 0
             if events:
                 poller.register(self.sockets[peer], events)
         if poller.sockets:
             poller.poll(timeout_ms)
-        else:  # a poll of nothing returns at once
+        else:  # a poller without sockets would return at once
             self._thread.join(timeout_ms / 1000)
         moved = sum(self.flush(peer) for peer in self.peers if peer.unsent_replies or peer in self.backlog)
         return moved + sum(self.take(peer) for peer in self.peers if peer in self.reading)
@@ -123,11 +126,12 @@ class RelayHarness(RelayPeers):
     def wait_until(
         self, condition: Callable[[], bool], *, most_s: float | None = None, each_turn: Callable[[], int] = lambda: 0
     ) -> bool:
-        """Make turns until a condition holds; False if nothing has moved by the deadline, or the relay is past help.
+        """Make turns until a condition holds. Return False if the condition does not hold when nothing has moved until
+        the deadline, when the relay has ended, or when a peer has received what it should not have.
 
         Arguments:
-            most_s: how long at most, whatever moves.
-            each_turn: what else to do in each turn; returns how many messages it has moved.
+            most_s: the longest time to wait, even if messages move.
+            each_turn: called in each turn; returns how many messages it has moved.
         """
         began_s = last_s = time.monotonic()
         while not condition():
@@ -145,10 +149,10 @@ class RelayHarness(RelayPeers):
     def _is_over(self) -> bool:
         if self._outcome:
             self.trace.early_end = _describe_end(self._outcome[0])
-        return self.saw_violation or self.trace.early_end is not None
+        return self.outstanding.saw_violation or self.trace.early_end is not None
 
     def await_subscriptions(self) -> bool:
-        """Wait until every publisher has heard of every subscriber; whether that has come about."""
+        """Wait until every publisher has been told of every subscriber. Return True if that has happened."""
         subscribers = [one for one in self.peers if one.kind is zmq.SocketType.SUB]
         publishers = [one for one in self.peers if one.kind is zmq.SocketType.XPUB]
         wanted = {b"!" + one.name.encode() for one in subscribers}
@@ -161,7 +165,7 @@ class RelayHarness(RelayPeers):
         return heard
 
     def expect_messages(self, peer: Peer, count: int, waited_for: str, meanwhile: str) -> bool:
-        """Wait until a peer has received so many messages in all; if it does not, that is held against the relay."""
+        """Wait until a peer has received `count` messages in all. If it does not receive them, the trace says so."""
         served = self.wait_until(lambda: self.received_by(peer) >= count)
         if not served and not self._is_over():
             self._record_unserved(peer, f"{waited_for} (it got {self.received_by(peer)} of {count})", meanwhile)
@@ -171,21 +175,22 @@ class RelayHarness(RelayPeers):
         self.trace.unserved.append(Unserved(peer.name, waited_for, meanwhile))
 
     def expect_subscription(self, publisher: Peer, topic: bytes, meanwhile: str) -> bool:
-        """Wait until a publisher has been told of a subscription; if it is not, that is held against the relay."""
+        """Wait until a publisher has been told of a subscription. If it is not told, the trace says so."""
         heard = self.wait_until(lambda: topic in publisher.topics)
         if not heard and not self._is_over():
             self._record_unserved(publisher, f"the subscription to {topic!r}", meanwhile)
         return heard
 
     def finish(self, each_turn: Callable[[], int] = lambda: 0) -> None:
-        """Wait until all that was sent has arrived; `each_turn`: what else to do in each turn.
+        """Wait until every message has been sent and has come out; `each_turn` is called in each turn.
 
-        What is missing after that was lost if something that was sent later has come, and stands still if nothing has.
+        A message that has not come out then was lost if a later one has come out. If no later one has, the path is
+        blocked.
         """
         self.trace.complete |= {path.name for path in self.paths.values() if not path.upstream}
         self.trace.alive.clear()
         last_s = probed_s = time.monotonic()
-        while self.backlog or self.missing:
+        while self.backlog or self.outstanding.missing:
             if self._is_over():
                 break
             now_s = time.monotonic()
@@ -193,12 +198,12 @@ class RelayHarness(RelayPeers):
                 last_s = now_s
                 continue
             quiet_s = now_s - last_s
-            incomplete = self.paths_with_missing()
+            incomplete = self.outstanding.paths_with_missing()
             unsent = self.unsent()
             if quiet_s > self._deadline_s or (quiet_s > _QUIET_S and incomplete <= self.trace.alive and not unsent):
                 break
             if quiet_s > _PROBE_S and not unsent:
-                if len(self.missing) <= self.allowance_for_leavers() + self._count_dropped():
+                if len(self.outstanding.missing) <= self.allowance_for_leavers() + self._count_dropped():
                     break
                 if now_s - probed_s > _PROBE_S and not incomplete <= self.trace.alive:
                     self.probe("replies" in incomplete)
@@ -212,21 +217,22 @@ class RelayHarness(RelayPeers):
         return self.trace.dropped
 
     def measure_activity(self) -> None:
-        """Measure how busy the relay is while nobody does anything.
+        """Measure how busy the relay is while no peer does anything.
 
-        It may have several threads: the busiest of the process counts, and the kit's own thread sleeps in a poll. What
-        a thread waits for a core is no time of its own. So on a busy machine a relay that spins shows, although it gets
-        little of a core; and one that sleeps is not blamed for having to wait at each of its few wake-ups.
+        A relay may have several threads, so the busiest thread of the process counts; the thread of the harness itself
+        sleeps in a poll. The time in which a thread waits for a core is left out. So on a busy machine a relay that
+        spins is found although it gets little of a core, and a relay that sleeps is not blamed for the waits at its
+        few wake-ups.
         """
         for _ in range(_WINDOWS):
-            began_s, before = time.monotonic(), _read_threads()
+            began_s, before = time.monotonic(), read_threads()
             self._pass_time(began_s + _WINDOW_S)
-            while _is_another_runnable() and time.monotonic() < began_s + _LONGEST_WINDOW_S:
+            while is_another_thread_runnable() and time.monotonic() < began_s + _LONGEST_WINDOW_S:
                 self._pass_time(time.monotonic() + _WINDOW_S / 4)
-            window_s, after = time.monotonic() - began_s, _read_threads()
+            window_s, after = time.monotonic() - began_s, read_threads()
             activity = max(
-                _activity(after[one][0] - before[one][0], after[one][1] - before[one][1], window_s)
-                for one in before.keys() & after.keys()
+                activity_of(after[thread][0] - before[thread][0], after[thread][1] - before[thread][1], window_s)
+                for thread in before.keys() & after.keys()
             )
             self.trace.activity = activity if self.trace.activity is None else min(self.trace.activity, activity)
 
@@ -237,9 +243,9 @@ class RelayHarness(RelayPeers):
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def stop(self) -> RelayTrace:
-        """End the context, and see to it that the relay ends; the trace.
+        """End the context, wait until the relay has ended, and return the trace.
 
-        A relay that does not is left behind in its thread, and its context with it, until it ends after all.
+        A relay that has not ended by the deadline keeps its thread and its context until it ends.
         """
         self._is_over()
         shut_down(self.context)
@@ -249,7 +255,8 @@ class RelayHarness(RelayPeers):
             self.trace.last_error = _describe_end(self._outcome[0]).removeprefix("raised ")
         for socket in self.sockets.values():
             socket.close(linger=0)
-        # Whatever the relay itself has opened in the context and not closed would keep this waiting for ever.
+        # This runs in a thread, because it would wait for ever for a socket that the relay itself has opened in the
+        # context and not closed.
         closer = threading.Thread(target=self._close, name="relay's context", daemon=True)
         closer.start()
         if not self.trace.late:
@@ -261,37 +268,8 @@ class RelayHarness(RelayPeers):
         self.context.term()
 
 
-def _read_threads() -> dict[str, tuple[float, float]]:
-    """For how many seconds each thread of this process has run, and waited for a core to run on.
-
-    Where the system does not tell (Linux does), there is one entry, for the process as a whole.
-    """
-    told: dict[str, tuple[float, float]] = {}
-    for file in Path("/proc/self/task").glob("*/schedstat"):  # proc_pid_schedstat(5): ran, waited, how often
-        with contextlib.suppress(OSError, ValueError, IndexError):  # the thread has ended meanwhile
-            ran, waited, *_ = file.read_text().split()
-            told[file.parent.name] = int(ran) / 1e9, int(waited) / 1e9
-    return told or {"all": (time.process_time(), 0.0)}
-
-
-def _is_another_runnable() -> bool:
-    """Whether a thread of this process, other than this one, runs or wants a core at this moment."""
-    this = str(threading.get_native_id())
-    for file in Path("/proc/self/task").glob("*/stat"):  # proc_pid_stat(5): number, (name), state
-        with contextlib.suppress(OSError):  # the thread has ended meanwhile
-            if file.parent.name != this and file.read_text().rpartition(")")[2].split()[0] == "R":
-                return True
-    return False
-
-
-def _activity(ran_s: float, waited_s: float, window_s: float) -> float:
-    """The share of its own time, which is what it did not spend waiting for a core, that a thread ran: 0 to 1."""
-    own_s = max(window_s - waited_s, ran_s)
-    return ran_s / own_s if own_s > 0 else 0.0
-
-
 def _is_context_end(error: BaseException | None) -> bool:
-    """Whether a relay that ended so has noticed the end of its context, and nothing worse."""
+    """Return True if a relay that ended with this error has only noticed the end of its context."""
     return error is None or (isinstance(error, zmq.ZMQError) and error.errno == zmq.ETERM)
 
 

@@ -1,4 +1,4 @@
-"""What is promised of any relay and can be seen from outside: pure functions over a `RelayTrace`."""
+"""The invariants for relays: what any relay should do and can be observed from outside. Pure functions over a trace."""
 
 from collections.abc import Callable
 from typing import Final
@@ -16,8 +16,9 @@ from pollbroker.testing.trace import Joined, Left, Sent
 from pollbroker.testing.violation import InvariantViolation
 
 SPINNING: Final = 0.2
-"""A thread that runs for more than this share of its own time, with nothing to do, does not sleep. One that spins comes
-to 1, less what Linux has not counted yet of its last wait for a core; one that sleeps comes to next to nothing."""
+"""A relay spins if its busiest thread has a greater activity than this while it has nothing to do (`activity_of`). A
+thread that spins comes to 1, less what Linux has not counted yet of its last wait for a core. A thread that sleeps
+comes to nearly 0."""
 
 
 def relay_survives(trace: RelayTrace) -> None:
@@ -28,14 +29,14 @@ def relay_survives(trace: RelayTrace) -> None:
 
 
 def relay_serves_who_is_there(trace: RelayTrace) -> None:
-    """A peer that takes what comes is served while another does not, and each direction goes on without the other."""
+    """A peer that reads is served although another peer does not read, and each direction goes on without the other."""
     for peer, waited_for, meanwhile in trace.unserved:
         account = f"{peer} waited {trace.deadline_s:g} s in vain for {waited_for}, while {meanwhile}"
         raise InvariantViolation("progress", account)
 
 
 def relay_does_not_block_for_ever(trace: RelayTrace) -> None:
-    """When everybody takes what comes, all that waits moves."""
+    """When every peer reads what comes, every message that waits moves on."""
     for peer, count in trace.unsent.items():
         account = f"{peer} could not send {count} messages, although nothing moved for {trace.deadline_s:g} s"
         raise InvariantViolation("does not block for ever", account)
@@ -51,12 +52,13 @@ def relay_does_not_block_for_ever(trace: RelayTrace) -> None:
 
 
 def relay_loses_nothing_in_silence(trace: RelayTrace) -> None:
-    """What the relay's sockets accepted arrives, but for what peers that left had not read, and what it has counted."""
+    """Every message that the relay's sockets accepted comes out, except those that the relay has counted as dropped and
+    those that peers which left had not read."""
     for leg in legs_of(trace):
-        missing, spare = _missing(trace, leg), _allowance_for_leavers(trace, leg)
-        if leg.path.name in trace.complete and len(missing) > trace.dropped + spare:
+        missing, allowance = _missing(trace, leg), _allowance_for_leavers(trace, leg)
+        if leg.path.name in trace.complete and len(missing) > trace.dropped + allowance:
             counted = f"it has counted {trace.dropped}" if trace.dropped else "nobody has counted any"
-            also = f", and up to {spare} went with peers that left" if spare else ""
+            also = f", and up to {allowance} went with peers that left" if allowance else ""
             account = (
                 f"{leg.name}: {len(leg.inputs)} went in, {len(missing)} never came out, {missing[0]} the first; "
                 f"{counted}{also}"
@@ -65,7 +67,7 @@ def relay_loses_nothing_in_silence(trace: RelayTrace) -> None:
 
 
 def relay_does_not_spin(trace: RelayTrace) -> None:
-    """While messages wait and nobody takes them the relay sleeps."""
+    """The relay sleeps while messages wait and no peer takes them."""
     if trace.activity is not None and trace.activity > SPINNING:
         account = (
             f"a thread ran for {trace.activity:.0%} of the time in which it did not wait for a core, while messages "
@@ -96,11 +98,11 @@ RELAY_INVARIANTS: Final[tuple[Callable[[RelayTrace], None], ...]] = (
     relay_does_not_spin,
     relay_ends_with_its_context,
 )
-"""All that a relay is judged by, in the order in which it is checked: what explains most comes first."""
+"""The invariants of a relay, in the order in which they are checked: those that explain most come first."""
 
 
 def _missing(trace: RelayTrace, leg: Leg) -> list[str]:
-    """The messages that should have come out at the end of a leg, and have not; each as it is to be shown."""
+    """The messages that should have come out at the end of a leg and have not, each described for an error message."""
     left = {event.peer for _, event in trace.of(Left)}
     gone_ids = {joined.routing_id for _, joined in trace.of(Joined) if joined.peer in left}
     received = {
@@ -120,9 +122,10 @@ def _missing(trace: RelayTrace, leg: Leg) -> list[str]:
 
 
 def _allowance_for_leavers(trace: RelayTrace, leg: Leg) -> int:
-    """How many messages the consumers that left may have taken with them: those unread, and one half sent.
+    """How many messages may be lost with each consumer that left: those it had not read, and one that was half sent.
 
-    At a ROUTER, and where each has a copy, it is known whose a message was; it is not missed then.
+    At a ROUTER, and where each subscriber has a copy, the receiver of a message is known. There a message to a peer
+    that left does not count as missing.
     """
     if leg.path.to_router or leg.path.to_many:
         return 0

@@ -1,7 +1,7 @@
-"""The situations that a relay is put into: small schedules, each for one thing that brokers are known to do wrong.
+"""The situations in which a relay is tested: small schedules, each for one thing that brokers are known to do wrong.
 
-What varies with the seed is what the messages are made of, and which sockets the peers of the first have. The rest is
-fixed: a schedule is made so that its outcome does not depend on when the relay does what.
+The seed decides what the messages carry, and which socket types the peers in "plain traffic" have. Everything else is
+fixed, and the outcome of a schedule does not depend on the order in which the relay serves its sockets.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,11 @@ from pollbroker.testing.peers import Peer
 from pollbroker.testing.relay.harness import RelayHarness
 
 _SMALL: Final = 2
-"""A high-water mark that is soon reached: twice as many messages lie at most between the relay and a peer."""
+"""A high-water mark that is soon reached. At most twice as many messages wait between the relay and a peer."""
 
 _A_WHILE_S: Final = 0.3
-"""How long a slow peer lets the others wait who have to wait for it; if they need not, it waits for them instead."""
+"""How long a slow peer does not read, if the relay makes the others wait for it. If the relay does not, the slow peer
+begins to read as soon as the others have been served."""
 
 _SOURCES: Final = (SocketType.ROUTER, SocketType.DEALER, SocketType.PULL, SocketType.XSUB)
 _SINKS: Final = (SocketType.ROUTER, SocketType.DEALER, SocketType.PUSH, SocketType.XPUB)
@@ -32,11 +33,11 @@ class Situation:
     """One situation.
 
     Attributes:
-        name: what tables call it.
-        play: the schedule.
-        applies: whether it can be at a device.
-        mark: the high-water marks of the relay's sockets.
-        no_drop: whether a publishing backend is told to refuse rather than drop (XPUB_NODROP).
+        name: the name by which it is chosen, and which tables show.
+        play: carries out the schedule.
+        applies: returns True if the situation is possible with a device.
+        mark: the high-water marks of the relay's sockets; 0 is no limit.
+        no_drop: True if a publishing backend refuses a message rather than drop it (XPUB_NODROP).
     """
 
     name: str
@@ -66,18 +67,18 @@ def _is_plain(device: Device) -> bool:
 
 
 def _replies(device: Device) -> bool:
-    """Whether replies find their requesters by routing id."""
+    """Return True if replies find their requesters by routing id."""
     return _front(device) is _T.ROUTER and _goes_back(device)
 
 
 def _goes_back(device: Device) -> bool:
-    """Whether anything travels from the backend to the frontend: replies, or subscriptions."""
+    """Return True if anything travels from the backend to the frontend: replies, or subscriptions."""
     goes = any(route.source == "backend" for route in device.routes)
     return goes and _front(device) in (_T.ROUTER, _T.XSUB) and _is_plain(device)
 
 
 def check_supported(device: Device) -> None:
-    """Raise `DeviceError` if the peers of such a device are not known here."""
+    """Raise `DeviceError` if the situations cannot be played with the socket types of a device."""
     front, back = device.types_of("frontend"), device.types_of("backend")
     forth = any(route.source == "frontend" and route.sink == "backend" for route in device.routes)
     if not forth or front[0] not in _SOURCES or back[0] not in _SINKS:
@@ -91,7 +92,7 @@ def check_supported(device: Device) -> None:
 
 
 def _plain_traffic(harness: RelayHarness) -> None:
-    """Several peers at each side, messages of several frames, everybody takes what comes."""
+    """Several peers at each side exchange messages of several frames, and all of them read what comes."""
     client, worker = None, None
     if harness.replies_are_addressed:
         client, worker = harness.draw.choice((_T.DEALER, _T.REQ)), harness.draw.choice((_T.DEALER, _T.REP))
@@ -105,10 +106,11 @@ def _plain_traffic(harness: RelayHarness) -> None:
 
 
 def _slow_consumer(harness: RelayHarness) -> None:
-    """Small high-water marks everywhere, and a consumer that takes one message at a time: nothing may be lost."""
+    """All high-water marks are small, and a consumer takes one message at a time. Nothing may be lost."""
     consumer = harness.join("backend", mark=_SMALL, reads=False)
     publishes = harness.paths["frontend"].to_many
-    # A publisher's own high-water mark is where libzmq drops. Replies are to have room: they are not the matter here.
+    # libzmq drops messages at a publisher's own high-water mark, so that has no limit. Replies have room too, because
+    # this situation is about requests.
     clients = [harness.join("frontend", sending_mark=0 if publishes else _SMALL) for _ in range(2)]
     if harness.await_subscriptions():
         for one in clients:
@@ -117,19 +119,20 @@ def _slow_consumer(harness: RelayHarness) -> None:
 
 
 def _slow_client(harness: RelayHarness) -> None:
-    """A client that takes its replies late: they wait, or are counted as dropped; they are not lost in silence."""
+    """A client takes its replies late. They wait, or are counted as dropped; they are not lost in silence."""
     harness.join("backend")
     late, other = harness.join("frontend", mark=_SMALL, reads=False), harness.join("frontend")
     harness.send(late, 30)
     harness.wait_until(lambda: harness.replies_sent_to(late) == 30, most_s=_A_WHILE_S)
-    harness.send(other, 1)  # when that is back, all that was for the late one was dealt with, if nobody waits for it
+    # When the reply to this request comes, the relay has dealt with every reply for the late client, unless it waits.
+    harness.send(other, 1)
     harness.wait_until(lambda: harness.received_by(other) == 1, most_s=_A_WHILE_S)
     harness.reading.add(late)
     harness.finish()
 
 
 def _stalled_consumer(harness: RelayHarness) -> None:
-    """One consumer takes nothing, another takes what comes: that one is served."""
+    """One consumer takes nothing. Another consumer reads what comes, and is served."""
     harness.join("backend", mark=_SMALL, reads=False)
     reader = harness.join("backend")
     client = harness.join("frontend")
@@ -141,19 +144,19 @@ def _stalled_consumer(harness: RelayHarness) -> None:
 
 
 def _stalled_client(harness: RelayHarness) -> None:
-    """One client never takes its replies: the others are served."""
+    """One client never takes its replies. The other client is served."""
     harness.join("backend")
     stalled = harness.join("frontend", mark=_SMALL, reads=False)
     other = harness.join("frontend")
     harness.send(stalled, 30)
-    for number in range(1, 13):  # one after the other, so that meanwhile more replies are due to the stalled one
+    for number in range(1, 13):  # one after the other, so that in between more replies are due to the stalled client
         harness.send(other, 1)
         if not harness.expect_messages(other, number, "its replies", f"{stalled.name} took none of its own"):
             break
 
 
 def _stalled_direction(harness: RelayHarness) -> None:
-    """What goes forth stands still, because its only consumer takes nothing: what goes back goes on."""
+    """Messages from the frontend stand still, because their only consumer takes nothing. The way back goes on."""
     client = harness.join("frontend")
     if harness.paths["frontend"].to_many:
         stalled = harness.join("backend", mark=_SMALL, reads=False)
@@ -161,19 +164,21 @@ def _stalled_direction(harness: RelayHarness) -> None:
         if not harness.await_subscriptions():
             return
         harness.send(client, 20)
-        # As many as the other has room for; the relay is at the next one when the subscription comes.
+        # This is as many messages as the stalled subscriber has room for. The relay tries to send the next one when the
+        # subscription comes.
         if not harness.expect_messages(reader, 2 * _SMALL, "what was published", "another subscriber took nothing"):
             return
         harness.join("backend", topic=b"late")
         served = harness.expect_subscription(client, b"late", "a subscriber took nothing")
     else:
-        harness.send(client, 40)  # before anybody is there, so that the relay has them all to send at once
+        harness.send(client, 40)  # before a worker is there, so that the relay can send all of them at once
         stalled = harness.join("backend", mark=_SMALL, reads=False)
         harness.wait_until(
             lambda: harness.received_by(stalled) == 1,
             each_turn=lambda: harness.take(stalled, 1 - harness.received_by(stalled)),
         )
-        # More than can pass before the requests fill the worker's pipe, even if the relay takes from both in turn.
+        # More messages than can pass before the requests fill the worker's pipe, even if the relay alternates between
+        # the directions.
         count = 20
         harness.send(stalled, count, to=client)
         served = harness.expect_messages(client, count, "what a worker sent it", "that worker took no requests")
@@ -183,7 +188,7 @@ def _stalled_direction(harness: RelayHarness) -> None:
 
 
 def _leaver(harness: RelayHarness) -> None:
-    """A consumer leaves with messages on their way to it; the relay and the others do not mind."""
+    """A consumer leaves while messages are on their way to it. The relay goes on and serves the others."""
     if harness.replies_are_addressed:
         _leaving_client(harness)
         return
@@ -200,7 +205,7 @@ def _leaver(harness: RelayHarness) -> None:
 
 
 def _leaving_client(harness: RelayHarness) -> None:
-    """A client leaves with replies pending: they are its loss, and nobody else's."""
+    """A client leaves before its replies have come. Only those replies are lost."""
     worker = harness.join("backend")
     harness.not_answering.add(worker)
     leaver, other = harness.join("frontend"), harness.join("frontend")
@@ -208,8 +213,8 @@ def _leaving_client(harness: RelayHarness) -> None:
     if not harness.expect_messages(worker, 10, "the requests", "nobody stood still"):
         return
     harness.leave(leaver)
-    # The relay's socket has two commands to process for that, and does so at the latest when it next receives after
-    # each of them; libzmq's own thread has no part in it.
+    # The relay's socket has two commands to process for that. It processes each of them at the latest when it next
+    # receives a message; libzmq's own thread does nothing here.
     for number in (1, 2):
         harness.send(other, 1)
         if not harness.expect_messages(worker, 10 + number, "a request", "nobody stood still"):
@@ -221,10 +226,10 @@ def _leaving_client(harness: RelayHarness) -> None:
 
 
 def _consumer_away(harness: RelayHarness) -> None:
-    """Messages wait and nobody is there to take them: the relay sleeps. When somebody comes, all of them arrive."""
+    """Messages wait while no peer takes them, and the relay sleeps. When a peer takes them, all of them arrive."""
     client = harness.join("frontend")
     consumer: Peer | None = None
-    if harness.paths["frontend"].to_many:  # without a subscriber nothing would wait
+    if harness.paths["frontend"].to_many:  # without a subscriber no message would wait
         consumer = harness.join("backend", mark=_SMALL, reads=False)
         if not harness.await_subscriptions():
             return
@@ -235,7 +240,7 @@ def _consumer_away(harness: RelayHarness) -> None:
 
 
 def _end_in_traffic(harness: RelayHarness) -> None:
-    """The context ends while messages are on their way, and one consumer is stalled: the relay returns."""
+    """The context ends while messages are on their way and one consumer takes nothing. The relay returns."""
     harness.join("backend", mark=_SMALL, reads=False)
     reader = harness.join("backend")
     clients = [harness.join("frontend", mark=_SMALL, sending_mark=_SMALL) for _ in range(2)]
@@ -246,7 +251,8 @@ def _end_in_traffic(harness: RelayHarness) -> None:
 
 
 def _bare_between_routers(harness: RelayHarness) -> None:
-    """Between two ROUTERs, which swap the routing ids: a message that has nothing behind them, and one that has."""
+    """A relay between two ROUTERs swaps the routing ids, both of a message that has no other frames and of one that
+    has."""
     receiver = harness.join("backend")
     senders = [harness.join("frontend") for _ in range(2)]
     harness.send(senders[0], 3, to=receiver)
@@ -275,6 +281,9 @@ SITUATIONS: Final[dict[str, Situation]] = {
 
 
 def situations_of(device: Device) -> tuple[str, ...]:
-    """The names of those that can be at a device. Raises `DeviceError` if its peers are not known here."""
+    """The names of the situations that are possible with a device.
+
+    Raises `DeviceError` if no situation can be played with its socket types.
+    """
     check_supported(device)
     return tuple(name for name, one in SITUATIONS.items() if one.applies(device))

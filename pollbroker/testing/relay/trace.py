@@ -1,17 +1,20 @@
-"""The trace of a relay: what its ends saw, and what can be seen of it from outside.
+"""The trace of a relay: what its peers saw, and what can be observed of the relay from outside.
 
-There is nothing to ask a relay: it has no counters and no states. So its paths have no flows, and beside the peers'
-events a trace has only what was waited for in vain, and how the relay's thread fared.
+A relay has no counters and no states that could be read. So its paths have no flows. Beside the events of the peers,
+the trace has only what peers waited for in vain, and how the relay's thread ended.
 """
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pollbroker.testing.trace import Trace
+import zmq
+
+from pollbroker.device import Device, Route
+from pollbroker.testing.trace import Path, Trace
 
 
 class Unserved(NamedTuple):
-    """Who waited in vain for something that was possible, while another stood still."""
+    """A peer waited in vain for something that was possible, while another peer took nothing."""
 
     peer: str
     waited_for: str
@@ -20,23 +23,46 @@ class Unserved(NamedTuple):
 
 @dataclass
 class RelayTrace(Trace):
-    """What happened, in order, and what became of the relay."""
+    """What happened, in order, and how the relay ended."""
 
     deadline_s: float = 0.0
-    """For how long nothing has to have moved before something counts as not coming any more."""
+    """After this time in which nothing moved, a message that is missing counts as not coming any more."""
     dropped: int = 0
     """How many messages the relay itself says it has dropped; most relays cannot say."""
     alive: set[str] = field(default_factory=set)
-    """The paths on which something sent later still came through while something else was missing."""
+    """The paths on which a message that was sent later came out while an earlier one was missing."""
     unsent: dict[str, int] = field(default_factory=dict)
-    """How many messages of a peer its socket did not take by the deadline, because the relay did not."""
+    """How many messages each peer could not send by the deadline, because the relay did not read."""
     unserved: list[Unserved] = field(default_factory=list)
+    """What peers waited for in vain."""
     early_end: str | None = None
     """How the relay ended although its context had not."""
     late: bool = False
-    """Whether it ran on by the deadline after its context had ended."""
+    """Whether the relay still ran when the deadline after the end of its context had passed."""
     last_error: str | None = None
-    """What it raised when its context ended, if not that."""
+    """What the relay raised when its context ended, if that was not `zmq.ContextTerminated`."""
     activity: float | None = None
-    """Which share of its own time, which is what it did not wait for a core, its busiest thread ran while messages
-    waited and nobody took any; None: not measured."""
+    """How busy the relay's busiest thread was while messages waited and no peer took any: the time that it ran, as a
+    share of the time in which it did not wait for a core. None if that was not measured."""
+
+
+def paths_of(device: Device, capacity: int, no_drop: bool) -> dict[str, Path]:
+    """The paths through a relay with the sockets of a device, by the side at which they begin; see `RelayPeers`."""
+    return {route.source: _path(device, route, capacity, no_drop) for route in device.routes}
+
+
+def _path(device: Device, route: Route, capacity: int, no_drop: bool) -> Path:
+    source, sink = device.types_of(route.source)[0], device.types_of(route.sinks[0])[0]
+    publishes = sink in (zmq.PUB, zmq.XPUB)
+    return Path(
+        name="requests" if route.source == "frontend" else "replies",
+        line="relay",
+        sink=route.sinks[0],
+        flows=(),
+        to_router=sink == zmq.ROUTER,
+        to_many=publishes,
+        may_lose=publishes and not no_drop,
+        from_publisher=source in (zmq.SUB, zmq.XSUB),
+        capacity=capacity,
+        upstream=source in (zmq.PUB, zmq.XPUB),
+    )
