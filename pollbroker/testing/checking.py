@@ -1,4 +1,4 @@
-"""Checking: run scenarios and judge them by the invariants."""
+"""Checking: run scenarios, and judge their traces by the invariants."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -23,8 +23,10 @@ def check_scenario(
     """Run a scenario in one environment and return its trace. Raises `InvariantViolation` if a promise was not kept.
 
     Arguments:
-        column: "simulation", "python" or "native" (real inproc sockets with that pump), or what makes a environment.
-        invariants: what to hold it to.
+        scenario: the scenario to run.
+        column: the environment: "simulation", "python" or "native" (real inproc sockets with that pump), or a function
+            that makes an environment from a `Topology`.
+        invariants: the promises to check.
     """
     trace = run_scenario(scenario, ENVIRONMENTS[column] if isinstance(column, str) else column)
     check_trace(trace, invariants)
@@ -32,9 +34,14 @@ def check_scenario(
 
 
 def check_seed(seed: int, device: Device | None = None) -> Trace:
-    """Run the scenario of a seed in simulation, with everything else that is chance there from the same seed.
+    """Run the scenario of a seed in simulation. The seed decides everything else that is chance there, too.
 
-    Raises as `check_scenario`, with the scenario in the notes. The same seed does the same, operation by operation.
+    Raises what `check_scenario` raises, with the scenario in the notes. The same seed repeats a run operation by
+    operation.
+
+    Arguments:
+        seed: any integer from 0.
+        device: the device to test; by default the seed chooses the devices.
     """
     scenario = scenario_of_seed(seed, device)
     try:
@@ -45,7 +52,7 @@ def check_seed(seed: int, device: Device | None = None) -> Trace:
 
 
 def default_columns() -> tuple[str, ...]:
-    """The environments that there are here: without the native pump two, else three."""
+    """The names of the environments on this machine: three, or two if the native pump was not built."""
     pump = choose_implementation().name
     return ("simulation", "python") if pump == "python" else ("simulation", "python", pump)
 
@@ -61,10 +68,10 @@ def check_device(
     """Test a device as hard as the built-in ones are tested: hypothesis looks for a scenario that breaks a promise.
 
     Arguments:
-        device: yours; with handlers or without. What they are given and give is written down on the way.
-        examples: how many scenarios to try in each column.
-        steps: how long a schedule may be.
-        columns: environments by name ("simulation", "python", "native"); by default all that there are here.
+        device: the device, with handlers or without. The messages that a handler is given and returns are recorded.
+        examples: how many scenarios to try in each environment.
+        steps: the greatest number of steps in a schedule.
+        columns: the environments by name ("simulation", "python", "native"); by default all that this machine has.
         invariants: promises of your own, beside those of every device: functions that are given a `Trace` and raise
             `InvariantViolation`.
 

@@ -1,9 +1,10 @@
-"""The columns: one scenario in every environment, and what all of them must agree on.
+"""Comparing: one scenario runs in every environment, and the outcomes must be the same.
 
-A simulation is worth as much as it is true. So scenarios are run in simulation with the Python pump, on real inproc
-sockets with the Python pump, and on those with the native one, and what came of them is compared. In a *settled*
-scenario nothing is left to chance, neither in libzmq (when it looks at its commands) nor in the engine (who comes first
-in a turn): the engine rests between the steps of the peers. Then the columns agree to the message.
+This shows that the simulation is like libzmq, and that the two pumps are alike. A scenario runs in simulation with the
+Python pump, and on real inproc sockets with the Python pump and with the native pump: the three columns of a
+comparison. Before, the scenario is made deterministic: the engine rests between the steps of the peers. Then nothing
+depends on when libzmq processes its commands, or on which broker comes first in a turn, and the columns agree to the
+message.
 """
 
 from collections import Counter
@@ -18,18 +19,19 @@ from pollbroker.testing.violation import InvariantViolation
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run."""
+    """The messages and the counters of a run, without the order in which things happened."""
 
     accepted: dict[str, list[bytes]]
     """By path: the marks of the messages that peers could send, in order."""
     arrived: dict[str, Counter[Frames]]
-    """By path: the messages that came out, with how often. (Which of several consumers has a message is libzmq's.)"""
+    """By path: the messages that came out, and how often. Which of several consumers gets a message is left out,
+    because libzmq decides that."""
     counted: dict[FlowKey, tuple[int, ...]]
     """By flow: received, sent, held, added, unroutable, slow_peer, interrupted, filtered, failed."""
 
 
 def outcome_of(trace: Trace) -> Outcome:
-    """What came of a run."""
+    """Return the outcome of a run."""
     accepted: dict[str, list[bytes]] = {name: [] for name in trace.paths}
     arrived: dict[str, Counter[Frames]] = {name: Counter() for name in trace.paths}
     for _, sent in trace.of(Sent):
@@ -46,7 +48,7 @@ def outcome_of(trace: Trace) -> Outcome:
 
 
 def deterministic(scenario: Scenario) -> Scenario:
-    """The same scenario with nothing left to chance: nobody acts within a turn, and each step ends in a rest."""
+    """Return the same scenario without chance: no peer acts within a turn, and the engine rests after each step."""
     steps: list[Step] = []
     for step in scenario.steps:
         if step.action in (Action.TURN, Action.REST):
@@ -54,8 +56,8 @@ def deterministic(scenario: Scenario) -> Scenario:
         steps += [replace(step, meanwhile=()), Step(Action.REST)]
     topology = scenario.topology
     if any(len(line.device.routes) == 1 and "backend" in line.device.ports for line in topology.lines):
-        # A flat waiter leaves alone a sink that nothing is read from: that looks who has come and gone when it next
-        # sends, or up to a millisecond later, as libzmq's clock has it.
+        # A flat waiter does not watch a sink that no flow reads from. Such a socket notices that peers have come or
+        # gone when it next sends, or up to a millisecond later, which depends on libzmq's clock.
         topology = replace(topology, waiter="nested")
     return Scenario(topology, tuple(steps))
 
@@ -67,13 +69,14 @@ def check_columns(scenario: Scenario, columns: Iterable[str] | None = None) -> N
     """
     traces = [(column, check_scenario(deterministic(scenario), column)) for column in columns or default_columns()]
     if any(step.action in (Action.LEAVE, Action.REJOIN, Action.REPLACE) for step in scenario.steps):
-        return  # whether a send still finds who is leaving, a broker included, depends on when libzmq last looked
+        # Whether a send still reaches a peer or a broker that leaves depends on when libzmq processes its commands.
+        return
     outcomes = {column: outcome_of(trace) for column, trace in traces}
     first, *others = outcomes
     for other in others:
-        for what in ("accepted", "arrived", "counted"):
-            here, there = getattr(outcomes[first], what), getattr(outcomes[other], what)
+        for name in ("accepted", "arrived", "counted"):
+            here, there = getattr(outcomes[first], name), getattr(outcomes[other], name)
             for key in here:
                 if here[key] != there.get(key):
-                    account = f"{what} on {key}: {first} has {here[key]}, {other} has {there.get(key)}"
+                    account = f"{name} on {key}: {first} has {here[key]}, {other} has {there.get(key)}"
                     raise InvariantViolation("the columns agree", account)

@@ -1,7 +1,8 @@
-"""The environments that a scenario can run in: a simulated one, and real inproc sockets with either pump.
+"""The environments that a scenario can run in: simulated sockets, and real inproc sockets with either pump.
 
-In both the engine is the one that ships; what differs is what it is handed: sockets, poller and clock. Both have one
-thread, and nothing happens in them unless somebody makes it happen, so a run repeats exactly.
+In both the engine is the one that ships. Only the sockets, the poller and the clock that it is given are different. An
+environment has one thread, and nothing happens in it that the kit does not bring about, so a run can be repeated
+exactly.
 """
 
 import ctypes
@@ -23,50 +24,60 @@ from pollbroker.testing.violation import InvariantViolation
 from pollbroker.working import WorkingBroker
 
 _PATIENCE_S: Final = 0.1
-"""How long a rest goes on for timers alone: a retry that can succeed comes after 20 ms at most."""
+"""How long a rest goes on when only timers are due. A retry that can succeed comes after 20 ms at most."""
 
 _LAST_TURNS: Final = 6
-"""So many more, in which what happened in the last can be noticed, tried, and found in vain."""
+"""How many more turns a rest makes after that time: a change in the last of them needs a few turns until the engine has
+noticed it, has tried to move a message, and has found that none can move."""
 
 _IDLE_TURNS: Final = 100
-"""So many turns in a row in which neither a message nor the clock moved: it spins."""
+"""The engine spins if neither a message nor the clock moved in more turns in a row than this."""
 
 
 class Environment(Protocol):
-    """Where a scenario runs."""
+    """What a scenario runs in: the engine, its sockets, and its clock."""
 
     name: str
     engine: Engine
     clock: SimClock
 
     def socket(self, kind: int) -> Socket:
-        """A socket for a peer."""
+        """Return a new socket for a peer."""
 
     def watch(self, broker: Broker) -> None:
-        """A broker has been added."""
+        """Called when a broker has been added to the engine."""
 
     def turn(self, meddle: Callable[[], None] | None) -> None:
-        """Make one turn. `meddle` is called before each operation of the engine on a socket; where that cannot be,
-        after the turn, until it has nothing more to do."""
+        """Make one turn.
+
+        `meddle` lets peers act meanwhile. It is called before each operation of the engine on a socket. In an
+        environment where that is impossible it is called after the turn, until it has nothing more to do.
+        """
 
     def rest(self, meddle: Callable[[], None] | None) -> None:
         """Make turns until the engine sleeps for good. Raises `InvariantViolation` if it spins."""
 
     def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:
-        """The flows that could move now, as far as this environment can tell. `routing_ids`: of all peers so far."""
+        """The flows that could move a message now, as far as this environment can tell.
+
+        Arguments:
+            routing_ids: the routing ids of all peers so far.
+        """
 
     def lost_with_peers(self, flow: FlowKey) -> int | None:
-        """How many messages that a flow had sent peers left unread when they left, if this environment can tell."""
+        """How many messages that a flow had sent were lost because peers left without reading them; None if this
+        environment cannot tell."""
 
     def shut_down(self) -> None:
         """Terminate the context."""
 
     def close(self) -> None:
-        """Give everything back."""
+        """Close the engine, the sockets and the context."""
 
 
 def _working_brokers(engine: Engine) -> Iterable[WorkingBroker]:
-    """The brokers behind the handles, whose flows and sockets the engine's thread alone may touch: this one."""
+    """The brokers behind the engine's handles. Only the engine's thread may touch them; here that is the calling
+    one."""
     return map(working_broker, engine.brokers.values())
 
 
@@ -82,7 +93,7 @@ def _has_room(sink: SimSocket, routing_ids: Iterable[bytes]) -> bool:
 
 
 class _ProgressWatch:
-    """Whether anything moves in an engine."""
+    """Watches whether an engine moves messages or spins."""
 
     def __init__(self, engine: Engine, clock: SimClock) -> None:
         self._engine = engine
@@ -92,7 +103,7 @@ class _ProgressWatch:
         self._idle_turns = 0
 
     def moved(self) -> bool:
-        """Whether messages have moved since it was asked last. Raises `InvariantViolation` for a spin."""
+        """Return True if messages have moved since the last call. Raises `InvariantViolation` if the engine spins."""
         messages = sum(
             flow.pump.received + flow.pump.sent
             for broker in _working_brokers(self._engine)
@@ -107,7 +118,7 @@ class _ProgressWatch:
 
 
 class SimulatedEnvironment:
-    """Simulated sockets, poller and clock, all driven by one seed; and the Python pump."""
+    """The Python pump on simulated sockets, with a simulated poller and clock. One seed decides all that is chance."""
 
     name = "simulation"
 
@@ -158,7 +169,7 @@ class SimulatedEnvironment:
     def _meddle(self, meddle: Callable[[], None] | None) -> None:
         advance, operation_s = self.clock.advance, self._operation_s
 
-        def interfere(socket: SimSocket, operation: str) -> None:  # noqa: ARG001 - what the network calls
+        def interfere(socket: SimSocket, operation: str) -> None:  # noqa: ARG001 - the network passes both arguments
             if operation_s:
                 advance(operation_s)
             if meddle is not None:
@@ -202,7 +213,7 @@ class SimulatedEnvironment:
 
 
 class InprocEnvironment:
-    """Real sockets over inproc, and either pump. Only the clock is handed in: time passes when it is told to."""
+    """Real inproc sockets, with either pump. The clock is simulated, so time passes only when the kit advances it."""
 
     def __init__(self, topology: Topology, pump: str) -> None:
         self.name = f"inproc, {pump} pump"
@@ -225,7 +236,7 @@ class InprocEnvironment:
         return socket
 
     def watch(self, broker: Broker) -> None:
-        """Nothing to do: real sockets tell nobody what is done to them."""
+        """Do nothing: the operations on a real socket cannot be observed."""
 
     def turn(self, meddle: Callable[[], None] | None) -> None:
         self.engine.step(0)
@@ -236,7 +247,7 @@ class InprocEnvironment:
         end_s = self.clock() + _PATIENCE_S
         counting = _ProgressWatch(self.engine, self.clock)
         quiet = 0
-        while quiet < 3:  # one to find nothing, one for what brokers gave to each other, one to be sure
+        while quiet < 3:  # one turn to find nothing, one for what brokers gave to each other, one to be sure
             more = self.engine.step(0)
             moved = counting.moved()
             quiet = 0 if more or moved else quiet + 1
@@ -246,13 +257,13 @@ class InprocEnvironment:
                     break
                 self.clock.advance(timer_s)
 
-    def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:  # noqa: ARG002 - as the other environment
-        """As ZMQ_EVENTS tells, for sockets that nothing can happen to behind this thread's back.
+    def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:  # noqa: ARG002 - as `SimulatedEnvironment`
+        """The flows that can move according to ZMQ_EVENTS. Two kinds of sockets are left out.
 
-        To ask a socket that has commands waiting would take the wake-up away that they are; and it need not be asked,
-        for they wake the engine. What only libzmq's own thread can bring about, when a peer leaves, is left out: it may
-        come in the very moment after that. That is the end of a subscription, room at a publisher, and the news at a
-        ROUTER that a client is gone.
+        A socket with commands to process is not asked, because reading ZMQ_EVENTS would take away the wake-up that
+        these commands are. They wake the engine in any case. Where libzmq's own thread changes the events when a peer
+        leaves, the change may come at any moment, also just after the engine fell asleep. That is the end of a
+        subscription, room at a publisher, and the news at a ROUTER that a client is gone.
         """
         movable = set()
         for broker in _working_brokers(self.engine):
@@ -271,7 +282,7 @@ class InprocEnvironment:
                         movable.add(FlowKey(broker.name, broker.watched_ports[flow.source].name))
         return frozenset(movable)
 
-    def lost_with_peers(self, flow: FlowKey) -> int | None:  # noqa: ARG002 - as the other environment
+    def lost_with_peers(self, flow: FlowKey) -> int | None:  # noqa: ARG002 - as `SimulatedEnvironment`
         return None
 
     def shut_down(self) -> None:
@@ -288,7 +299,7 @@ _TOLD_BY_LIBZMQ_ALONE: Final = {
     zmq.POLLIN: frozenset({zmq.XPUB}),
     zmq.POLLOUT: frozenset({zmq.PUB, zmq.XPUB, zmq.ROUTER}),
 }
-"""Where input, or room, may come about in libzmq's own thread."""
+"""The socket types at which input, or room, may come about in libzmq's own thread."""
 
 
 def _has_commands(socket: Socket) -> bool:
@@ -296,13 +307,14 @@ def _has_commands(socket: Socket) -> bool:
 
 
 def shut_down(context: zmq.Context[Any]) -> None:
-    """Terminate a context, and do not wait for its sockets (zmq_ctx_shutdown(3)); `Context.term` would wait."""
+    """Shut a context down without waiting until its sockets are closed, as `Context.term` does
+    (zmq_ctx_shutdown(3))."""
     ctypes.CDLL(_zmq.__file__).zmq_ctx_shutdown(ctypes.c_void_p(context.underlying))
 
 
 def _until_done(meddle: Callable[[], None] | None) -> None:
     if meddle is not None:
-        for _ in range(64):  # more than the latest step that a turn can have
+        for _ in range(64):  # `Meanwhile.after` is never greater than this
             meddle()
 
 
@@ -313,4 +325,5 @@ ENVIRONMENTS: Final[dict[str, MakeEnvironment]] = {
     "python": lambda topology: InprocEnvironment(topology, "python"),
     "native": lambda topology: InprocEnvironment(topology, "native"),
 }
-"""The environments by name: simulated with the Python pump, inproc with the Python pump, inproc with the native one."""
+"""The environments by name: simulated with the Python pump, inproc with the Python pump, inproc with the native
+pump."""

@@ -1,4 +1,4 @@
-"""Handlers for scenarios: one that misbehaves by plan, and one that writes down what another is given and gives."""
+"""Handlers for scenarios: one that misbehaves by plan, and one that records the messages of another handler."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,25 +9,25 @@ from pollbroker.testing.trace import Event, FlowKey, Frames, Handled, Iterated, 
 
 
 class DeliberateError(Exception):
-    """What a handler raises that is to raise."""
+    """Raised by a handler whose plan says that it raises."""
 
 
 def scripted_handler(behaviour: tuple[int | str, ...]) -> Handler:
-    """A handler that does one thing after the other, over and over; see `LinePlan.behaviour`."""
+    """Return a handler that repeats the given actions, one for each message; see `LinePlan.behaviour`."""
     calls = 0
 
     def handle(frames: list[bytes]) -> Any:
         nonlocal calls
-        what = behaviour[calls % len(behaviour)]
+        action = behaviour[calls % len(behaviour)]
         calls += 1
-        if what == "raise":
+        if action == "raise":
             raise DeliberateError
-        if what == "nonsense":
+        if action == "nonsense":
             return "no message"
-        if what == "one":
+        if action == "one":
             return frames
-        assert isinstance(what, int)
-        return _copies(frames, what)
+        assert isinstance(action, int)
+        return _copies(frames, action)
 
     return handle
 
@@ -38,18 +38,25 @@ def _copies(frames: list[bytes], count: int) -> Iterator[list[bytes]]:
 
 
 def recording_handler(handler: Handler, record: Callable[[Event], object], path: str, flow: FlowKey) -> Handler:
-    """The same handler, of which a record is made: each message that it is given, each that it gives."""
+    """Return the same handler, with each message that it is given and each message that it returns recorded.
 
-    def note(result: object) -> None:
+    Arguments:
+        handler: the handler to call.
+        record: called with each event.
+        path: the name of the path that leads through the handler.
+        flow: the flow that has the handler.
+    """
+
+    def record_result(result: object) -> None:
         message = result.frames if isinstance(result, To) else result
         if is_message(message):
             record(Returned(path, flow, tuple(message)))
 
-    def pulled(results: Iterator[Message | To]) -> Iterator[Message | To]:
+    def recorded_results(results: Iterator[Message | To]) -> Iterator[Message | To]:
         record(Iterated(path, False))
         try:
             for result in results:
-                note(result)
+                record_result(result)
                 yield result
         except Exception:
             record(Iterated(path, True))
@@ -61,8 +68,8 @@ def recording_handler(handler: Handler, record: Callable[[Event], object], path:
         record(Handled(path, flow, given))
         result = handler(frames)
         if type(result) is not list and isinstance(result, Iterator):
-            return pulled(result)
-        note(result)
+            return recorded_results(result)
+        record_result(result)
         return result
 
     return handle

@@ -1,6 +1,6 @@
-"""A line at work: the peers at the two ends of its brokers (`wiring.py`), and what these do.
+"""A line at work: one broker, or a chain of several (`wiring.py`), with the peers at its two ends and what they do.
 
-Everything that a peer does is written down in the trace, in the canonical form (`trace.py`).
+Everything that a peer does is recorded in the trace, in the canonical form (`trace.py`).
 """
 
 import itertools
@@ -29,16 +29,24 @@ from pollbroker.testing.trace import (
 from pollbroker.testing.wiring import Wiring
 
 TOPICS: Final = (b"a", b"ab", b"b", b"")
-"""What published messages begin with."""
+"""The topics with which published messages begin."""
 
 SUBSCRIPTIONS: Final = (b"", b"a", b"b")
-"""What subscribers subscribe to, each its own when it comes."""
+"""The prefixes to which subscribers subscribe. A subscriber that joins takes the one at its own number."""
 
 _OTHER: Final[dict[Side, Side]] = {"frontend": "backend", "backend": "frontend"}
 
 
 class Line:
-    """One broker, or a chain of several, and its peers."""
+    """One broker, or a chain of several, and its peers.
+
+    Arguments:
+        name: the beginning of the names of its brokers and peers.
+        plan: the devices and the peers of the line.
+        topology: the topology that the line is a part of.
+        environment: where the brokers and the peers' sockets are made.
+        trace: what everything is recorded in.
+    """
 
     def __init__(self, name: str, plan: LinePlan, topology: Topology, environment: Environment, trace: Trace) -> None:
         self.name = name
@@ -48,13 +56,14 @@ class Line:
         self.paths = wiring.paths
         self.peers: dict[tuple[Side, int], Peer] = {}
         self.departed: list[Peer] = []
-        """Those that have left, as long as their brokers may not have noticed."""
+        """The peers that have left, until their brokers have noticed."""
         self.routing_ids: set[bytes] = set()
-        """By what ROUTERs know the peers that are there, or have known those that have left."""
+        """The routing ids by which ROUTERs know the peers, including those that have left."""
         self._environment = environment
         self._record: Callable[[Event], object] = trace.events.append
         self._bodies = topology.bodies
-        # A flat waiter leaves alone what nothing is read from: a PUB hears of subscribers when it next sends, or later.
+        # A flat waiter does not watch a socket that no flow reads from. So a PUB is told of subscribers when it next
+        # sends, or later.
         self._hears_subscribers = topology.waiter == "nested" or any(r.source == "backend" for r in plan.device.routes)
         self._lives = itertools.count()
         self._numbers = itertools.count()
@@ -73,18 +82,23 @@ class Line:
             if plan.capture != "none"
         ]
 
-    # -- its peers ----------------------------------------------------------------------------------------------------
+    # -- peers join and leave -----------------------------------------------------------------------------------------
 
     def _peer(self, name: str, kind: int, endpoint: str, port_type: int, routing_id: bytes, mark: int) -> Peer:
         socket = self._environment.socket(kind)
-        socket.setsockopt(zmq.SNDHWM, 0 if kind in (zmq.REP, zmq.SUB) else mark)  # else they drop what finds no room
+        # With a limit, a REP drops replies and a SUB drops subscriptions that find no room.
+        socket.setsockopt(zmq.SNDHWM, 0 if kind in (zmq.REP, zmq.SUB) else mark)
         socket.setsockopt(zmq.RCVHWM, mark)
         peer = Peer(name, socket, endpoint, port_type, routing_id)
         peer.connect()
         return peer
 
     def join(self, side: Side, who: int, *, again: bool = False) -> Peer | None:
-        """A peer comes, unless it is there; `again`: with the routing id of its last life. None: it cannot be."""
+        """Connect peer number `who` at a side, unless it is there, and return it; None if that peer cannot be there.
+
+        Arguments:
+            again: True to use the same routing id as the peer of that number that was there before.
+        """
         side = side if side in self._types else "frontend"
         kind = self.plan.client if side == "frontend" else self.plan.worker
         who = 0 if kind in ALONE else who
@@ -92,10 +106,10 @@ class Line:
         if known is not None:
             return known
         if kind in ALONE and (side, who) in self._last_ids:
-            return None  # a PAIR lets go of its last peer only when it has read everything of it
+            return None  # a PAIR accepts another peer only when it has read everything from the last one
         life = next(self._lives)
         name = f"{self.name}{side[0]}{who}.{life}"
-        again = again and kind != zmq.REQ  # which does not look at the reply to a request of its last life
+        again = again and kind != zmq.REQ  # a new REQ does not read the reply to the request of the last one
         routing_id = self._last_ids.get((side, who)) if again else None
         routing_id = routing_id or b"%s%d.%d" % (side.encode(), who, life)
         self._last_ids[side, who] = routing_id
@@ -111,7 +125,7 @@ class Line:
         return peer
 
     def leave(self, side: Side, who: int) -> None:
-        """A peer goes, if it is there."""
+        """Disconnect a peer, if it is there."""
         peer = self.peers.pop((side, who), None)
         if peer is not None:
             peer.leave()
@@ -119,7 +133,7 @@ class Line:
             self._record(Left(peer.name))
 
     def subscribe(self, side: Side, who: int, number: int) -> None:
-        """A subscriber subscribes to the topic of that number."""
+        """Have a subscriber subscribe to the topic of that number."""
         peer = self.join(side, who)
         topic = SUBSCRIPTIONS[number % len(SUBSCRIPTIONS)]
         if peer is not None and topic not in peer.topics:
@@ -127,22 +141,22 @@ class Line:
             self._record(Wanted(peer.name, topic, True))
 
     def unsubscribe(self, side: Side, who: int, number: int) -> None:
-        """A subscriber unsubscribes from the topic of that number, if it had it."""
+        """Have a subscriber unsubscribe from the topic of that number, if it had subscribed to it."""
         peer = self.peers.get((side, who))
         topic = SUBSCRIPTIONS[number % len(SUBSCRIPTIONS)]
         if peer is not None and topic in peer.topics:
             peer.unsubscribe(topic)
             self._record(Wanted(peer.name, topic, False))
 
-    # -- what they do -------------------------------------------------------------------------------------------------
+    # -- peers send and receive ---------------------------------------------------------------------------------------
 
     def send(self, side: Side, who: int, count: int) -> int:
-        """A peer sends that many messages, as far as its socket takes them; how many."""
+        """Have a peer send up to `count` messages, as far as its socket takes them. Return how many it sent."""
         path, peer = self.paths.get(side), self.join(side, who)
         if path is None or path.upstream or peer is None or peer.kind in (zmq.SUB, zmq.PULL, zmq.REP):
             return 0
         if path.to_router and self.plan.client == zmq.REQ:
-            return 0  # it would throw away what it has not asked for
+            return 0  # a REQ throws away a message that is not the reply to its request
         for done in range(count):
             frames, mark = self._compose(path, peer, side)
             if not self._send(path, peer, frames, mark, peer.canonical(tuple(frames)), None):
@@ -180,12 +194,12 @@ class Line:
         return True
 
     def take(self, side: Side, who: int, count: int) -> int:
-        """A peer receives up to that many messages; how many."""
+        """Have a peer receive up to `count` messages. Return how many it received."""
         peer = self.peers.get((side, who))
         if peer is None or peer.kind in (zmq.PUSH, zmq.PUB):
             return 0
         if peer.kind == zmq.REP:
-            return self.answer(side, who, count)  # it can receive nothing more before it has answered
+            return self.answer(side, who, count)  # a REP can receive the next request only after it has answered
         for done in range(count):
             if self._take(side, peer) is None:
                 return done
@@ -206,7 +220,8 @@ class Line:
         return canonical
 
     def answer(self, side: Side, who: int, count: int) -> int:
-        """A worker receives up to that many messages and answers each, as far as its socket takes that; how many."""
+        """Have a worker receive up to `count` messages and answer each, as far as its socket takes the answers. Return
+        how many it answered."""
         path, peer = self.paths.get(side), self.join(side, who)
         if path is None or path.upstream or peer is None:
             return 0
@@ -240,7 +255,7 @@ class Line:
         return frames, mark, peer.canonical(tuple(frames)), asked
 
     def take_copies(self, count: int) -> int:
-        """The readers of the capture sockets take up to so many copies each; how many in all."""
+        """Have the reader of each capture socket take up to `count` copies. Return how many were taken in all."""
         taken = 0
         for broker, reader in self._readers:
             for _ in range(count):
@@ -252,12 +267,12 @@ class Line:
         return taken
 
     def take_everything(self) -> int:
-        """Everybody receives what there is; how many messages in all."""
+        """Have every peer receive all that there is. Return how many messages were received in all."""
         everything = 1 << 20
         return sum(self.take(side, who, everything) for side, who in list(self.peers)) + self.take_copies(everything)
 
     def add_missing_consumers(self) -> None:
-        """See to it that somebody stands at each end that messages can wait for."""
+        """Add a peer at each end where messages wait until a consumer is there, and none is."""
         for route in self.plan.device.routes:
             for sink in route.sinks:
                 if self._types[sink] in (zmq.PUSH, zmq.DEALER, zmq.PAIR) and not any(
@@ -266,7 +281,8 @@ class Line:
                     self.join(sink, 0)
 
     def mark_peers_known(self) -> None:
-        """The engine has come to rest: everybody has been told of every subscription, and of who has left."""
+        """Called when the engine has come to rest: the brokers know of every peer and subscription, and of who has
+        left."""
         for peer in self.peers.values():
             peer.is_known = True
             peer.known_topics |= peer.topics

@@ -1,4 +1,4 @@
-"""The device as a state machine: hypothesis chooses the next step when it has seen what came of the last."""
+"""A device as a state machine of hypothesis, which chooses each step after it has seen the result of the last one."""
 
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from pollbroker.testing.strategies import drawn, meanwhiles, topologies
 
 
 class DeviceMachine(RuleBasedStateMachine):
-    """Peers come, talk, stall and go, brokers are steered, and the promises are looked at after every step.
+    """Peers join, send, stop reading and leave, brokers are steered, and the promises are checked after every step.
 
     Subclass it, name a device, and let pytest or unittest run its `TestCase`::
 
@@ -25,9 +25,9 @@ class DeviceMachine(RuleBasedStateMachine):
         TestMyDevice = MyMachine.TestCase
 
     Attributes of the class:
-        device: what to test; None: whichever.
+        device: the device to test; with None hypothesis chooses devices.
         column: the environment: "simulation", "python" or "native".
-        promises: what it is held to; add your own.
+        promises: the invariants to check; add your own.
     """
 
     device: ClassVar[Device | None] = None
@@ -40,7 +40,7 @@ class DeviceMachine(RuleBasedStateMachine):
 
     @initialize(data=st.data())
     def open(self, data: st.DataObject) -> None:
-        """Brokers start."""
+        """Start the brokers."""
         topology = data.draw(topologies(self.device))
         self.topology = topology
         self.runner = ScenarioRunner(ENVIRONMENTS[self.column], topology)
@@ -52,7 +52,7 @@ class DeviceMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def peer_acts(self, data: st.DataObject) -> None:
-        """A peer comes, sends, takes or answers."""
+        """A peer joins, sends, receives or answers."""
         self._do(data.draw(drawn(lambda draw: draw_peers_step(draw, self.topology))))
 
     @rule(data=st.data())
@@ -62,7 +62,7 @@ class DeviceMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), count=st.integers(1, 4))
     def engine_turns(self, data: st.DataObject, count: int) -> None:
-        """The engine makes turns; others act meanwhile."""
+        """The engine makes turns, and peers act meanwhile."""
         meanwhile = tuple(data.draw(st.lists(meanwhiles(self.topology), max_size=3)))
         self._do(Step(Action.TURN, count=count, meanwhile=meanwhile))
 
@@ -73,12 +73,12 @@ class DeviceMachine(RuleBasedStateMachine):
 
     @invariant()
     def promises_are_kept(self) -> None:
-        """So far."""
+        """Check the promises on what has happened so far."""
         if self.runner is not None:
             check_trace(self.runner.trace, self.promises)
 
     def teardown(self) -> None:
-        """Everything is taken, and the promises are looked at once more."""
+        """Let the peers read everything, and check the promises once more."""
         if self.runner is not None:
             try:
                 with quiet_handlers():
@@ -89,7 +89,12 @@ class DeviceMachine(RuleBasedStateMachine):
 
 
 def device_machine(device: Device | None, column: str = "simulation") -> type[Any]:
-    """A test case for pytest or unittest: `TestMine = device_machine(MY_DEVICE)`."""
+    """Return a test case for pytest or unittest: `TestMine = device_machine(MY_DEVICE)`.
+
+    Arguments:
+        device: the device to test; with None hypothesis chooses devices.
+        column: the environment: "simulation", "python" or "native".
+    """
     name = f"{'Any' if device is None else device.name.title().replace('-', '')}In{column.title()}"
     machine: type[Any] = type(name, (DeviceMachine,), {"device": device, "column": column})
     case: type[Any] = machine.TestCase

@@ -1,7 +1,7 @@
-"""Peers: the sockets at the ends of a line, and what their messages look like from within a broker.
+"""Peers: the sockets at the ends of a line, and the form that their messages have inside a broker.
 
-A peer never waits, and looks for what has happened (ZMQ_EVENTS) before it sends, so that what it does depends on what
-was done before and not on when.
+A peer never waits. Before it sends it has its socket process all commands (ZMQ_EVENTS), so that the result depends on
+what was done before and not on the time.
 """
 
 import re
@@ -13,13 +13,14 @@ from pollbroker.pump import Socket
 from pollbroker.testing.trace import Frames
 
 MARK: Final = re.compile(rb"#[^/]+/\d+\Z")
-"""What tells a message from every other: who sent it, and the how manieth of his it is."""
+"""The mark, a frame that is in no other message: the name of the sender, and the number of the message among the
+sender's messages."""
 
 _DONTWAIT: Final = int(zmq.DONTWAIT)
 
 
 def mark_of(frames: Frames) -> bytes | None:
-    """The mark in a message, if there is one."""
+    """Return the mark in a message, or None if there is none."""
     for frame in frames:
         if frame[:1] == b"#" and MARK.match(frame):
             return frame
@@ -27,28 +28,37 @@ def mark_of(frames: Frames) -> bytes | None:
 
 
 def envelope_of(frames: Frames) -> Frames:
-    """The frames up to the first empty one, and that one; none if there is no empty one."""
+    """Return the frames up to and with the first empty one. Without an empty frame there is no envelope."""
     return frames[: frames.index(b"") + 1] if b"" in frames else ()
 
 
 class Peer:
-    """One life of a socket at a port of a line."""
+    """One socket that connects to a port of a line. A peer that leaves and comes again is another `Peer`.
+
+    Arguments:
+        name: the name of the peer, which is in the marks of its messages.
+        socket: its socket, not connected yet.
+        endpoint: the endpoint of the port.
+        port_type: the socket type of the port.
+        routing_id: the routing id of the peer, which has an effect if the port is a ROUTER.
+    """
 
     def __init__(self, name: str, socket: Socket, endpoint: str, port_type: int, routing_id: bytes | None) -> None:
         self.name = name
         self.kind = zmq.SocketType(int(socket.type))
         self.routing_id = routing_id if port_type == zmq.ROUTER else None
-        """The frame that the port puts before what comes from it."""
+        """The frame that the port, if it is a ROUTER, puts before each message of this peer."""
         self.endpoint = endpoint
         self.is_known = False
         """Whether its broker has noticed that it is there."""
         self.topics: set[bytes] = set()
-        """What it has subscribed to."""
+        """The topics that it has subscribed to. For an XPUB: the topics of which it has been told."""
         self.known_topics: set[bytes] = set()
-        """What of that everybody has been told."""
+        """The topics of which every publisher has been told."""
         self.unsent_replies: list[tuple[list[bytes], bytes, Frames, bytes | None]] = []
-        """Answers that its socket has not taken yet: frames to send, mark, canonical frames, the request's mark."""
+        """Replies that its socket has not taken yet: frames to send, mark, canonical frames, the request's mark."""
         self.numbers = 0
+        """How many marks it has used."""
         self._socket = socket
         self._head: Frames = ()
         if self.routing_id is not None:
@@ -66,11 +76,11 @@ class Peer:
         return b"#%s/%d" % (self.name.encode(), self.numbers)
 
     def canonical(self, frames: Frames) -> Frames:
-        """What a broker sees of a message that this peer sends or is sent."""
+        """Return the frames that a broker sees of a message that this peer sends or receives."""
         return self._head + frames
 
     def send(self, frames: list[bytes]) -> bool:
-        """Send without waiting; whether the socket took it."""
+        """Send a message without waiting. Return True if the socket has accepted it."""
         try:
             self.process_commands()
             self._socket.send_multipart(frames, _DONTWAIT)
@@ -81,7 +91,7 @@ class Peer:
         return True
 
     def receive(self) -> list[bytes] | None:
-        """One message, if there is one."""
+        """Receive a message without waiting. Return None if there is none."""
         try:
             return self._socket.recv_multipart(_DONTWAIT)
         except zmq.ZMQError as error:
@@ -90,7 +100,7 @@ class Peer:
             return None
 
     def process_commands(self) -> None:
-        """Have the socket process what has happened."""
+        """Have the socket process its commands: connections, subscriptions, and the ends of both."""
         self._socket.getsockopt(zmq.EVENTS)
 
     def subscribe(self, topic: bytes) -> None:
@@ -105,8 +115,8 @@ class Peer:
         self.known_topics.discard(topic)
 
     def leave(self) -> None:
-        """Leave. The socket is closed when the other side has had its time to notice (`close`): libzmq's own thread
-        would do its part of that whenever it likes."""
+        """Disconnect. Call `close` when the broker has noticed: closing at once would leave a part of the disconnection
+        to libzmq's own thread, at a time that cannot be repeated."""
         self._socket.disconnect(self.endpoint)
 
     def close(self) -> None:

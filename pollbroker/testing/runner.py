@@ -1,6 +1,6 @@
-"""The runner: a topology at work in a environment, and the steps that can be taken on it.
+"""The runner: it builds the topology of a scenario in an environment and carries out the steps of the schedule.
 
-It makes every turn of the engine itself, and writes down in the trace what was done and what came of it.
+The runner makes every turn of the engine itself. It records in the trace each step and what the step has brought about.
 """
 
 import logging
@@ -15,16 +15,22 @@ from pollbroker.testing.scenario import Action, Meanwhile, Scenario, Step, Topol
 from pollbroker.testing.trace import Counted, FlowKey, Lost, Slept, Steered, Trace, Turned
 
 _PATIENCE_TURNS: Final = 2
-"""In a turn that takes no time every broker that is ready works; what a meddler makes ready in it works in the next."""
+"""A flow that can move does so within this number of turns, if turns take no time: every broker that is ready works in
+each turn, and a broker that a peer makes ready during a turn works in the next one."""
 
 _ROUNDS: Final = 10_000
-"""More than any schedule needs to drain."""
+"""How often `finish` lets every peer read: more often than any schedule needs until no message is left."""
 
 _logger = logging.getLogger("pollbroker")
 
 
 class ScenarioRunner:
-    """Lines of brokers in one engine, with their peers."""
+    """Lines of brokers in one engine, with their peers.
+
+    Arguments:
+        make_environment: makes the environment from the topology.
+        topology: what to build there.
+    """
 
     def __init__(self, make_environment: MakeEnvironment, topology: Topology) -> None:
         self.trace = Trace(
@@ -58,7 +64,7 @@ class ScenarioRunner:
     # -- steps --------------------------------------------------------------------------------------------------------
 
     def do(self, step: Step) -> None:
-        """Take a step. Raises `InvariantViolation` for what shows at once: that the engine blocks, or spins."""
+        """Carry out one step. Raises `InvariantViolation` for what is found at once: the engine blocks, or spins."""
         if not self._shut_down:
             _ACTIONS[step.action](self, self.lines[step.line % len(self.lines)], step)
 
@@ -100,13 +106,13 @@ class ScenarioRunner:
         for broker in line.brokers:
             self.environment.engine.pause(broker)
             self._paused.add(broker)
-            self._count()  # what it has moved by now
+            self._count()  # records what the broker has moved before the pause
             self._record(Steered(broker, "paused"))
 
     def _resume(self, line: Line, _: Step) -> None:
         for broker in line.brokers:
             if broker in self._paused:
-                self._count()  # what it has moved meanwhile, which is to be nothing
+                self._count()  # records what the broker has moved during the pause, which must be nothing
                 self._paused.discard(broker)
                 self._record(Steered(broker, "resumed"))
                 self.environment.engine.resume(broker)
@@ -121,7 +127,7 @@ class ScenarioRunner:
             self._record(Steered(broker, "removed"))
             self._paused.discard(broker)
             self._count_broker(self.environment.engine.remove(broker, timeout_s=0.0))
-        self._count()  # the others have had turns meanwhile
+        self._count()  # the other brokers have had turns meanwhile
         line.take_everything()
         line.close()
 
@@ -149,7 +155,7 @@ class ScenarioRunner:
             self._end()
 
     def _end(self) -> None:
-        """The context was terminated: let the engine notice."""
+        """The context was terminated. Run the engine until it has noticed that."""
         self.environment.rest(None)
         for broker in self.environment.engine.brokers:
             self._record(Steered(broker, "ended"))
@@ -158,17 +164,18 @@ class ScenarioRunner:
     # -- the engine ---------------------------------------------------------------------------------------------------
 
     def _rest(self, step: Step | None = None) -> None:
-        """Have the engine run until it sleeps, and those that have left do their part of leaving."""
+        """Run the engine until it sleeps, and let the peers that have left complete their disconnection."""
         with self._meddler(step) as meddle:
             self.environment.rest(meddle)
         if self._shut_down:
             self._end()
             return
         if step is not None and step.meanwhile:
-            self.environment.rest(None)  # what somebody did in its last moment has its time too
+            # The engine must also handle what a peer did in the last moment of the first rest.
+            self.environment.rest(None)
         departed = [peer for line in self.lines for peer in line.departed]
         if departed:
-            for _ in range(2):  # the broker's socket lets go of them, is told so, and lets go for good
+            for _ in range(2):  # the two ends of each pipe acknowledge its end to each other
                 for peer in departed:
                     peer.process_commands()
                 self.environment.rest(None)
@@ -180,7 +187,7 @@ class ScenarioRunner:
         statistics = self._count()
         for line in self.lines:
             flows = [flow for broker in line.brokers for flow in statistics[broker].flows.values()]
-            if all(flow.state == "waiting" for flow in flows):  # who is stalled may not look who has come
+            if all(flow.state == "waiting" for flow in flows):  # a stalled flow may not have noticed new peers
                 line.mark_peers_known()
 
     def _movable(self) -> frozenset[FlowKey]:
@@ -188,7 +195,8 @@ class ScenarioRunner:
 
     @contextmanager
     def _meddler(self, step: Step | None) -> Iterator[Callable[[], None] | None]:
-        """What lets others act while the engine works, if the step says that they do."""
+        """As a context: the function that lets peers act while the engine works, or None if the step has no such
+        acts."""
         if step is None or not step.meanwhile:
             yield None
             return
@@ -219,7 +227,7 @@ class ScenarioRunner:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def finish(self) -> Trace:
-        """Resume everything, let everybody take everything until nothing is left, and return the trace."""
+        """Resume every broker, let every peer read until no message is left, and return the trace."""
         if self._shut_down:
             return self.trace
         for line in self.lines:
@@ -241,7 +249,7 @@ class ScenarioRunner:
         return self.trace
 
     def close(self) -> None:
-        """Close everything."""
+        """Close the sockets of the peers, and the environment."""
         for line in self.lines:
             line.close()
         self.environment.close()
@@ -268,7 +276,7 @@ _ACTIONS: Final[dict[Action, Callable[[ScenarioRunner, Line, Step], None]]] = {
 
 
 def run_scenario(scenario: Scenario, make_environment: MakeEnvironment) -> Trace:
-    """Run a scenario from beginning to end; the trace of it. Raises `InvariantViolation` for what shows at once."""
+    """Run a scenario from beginning to end and return its trace. Raises what `ScenarioRunner.do` raises."""
     with quiet_handlers():
         runner = ScenarioRunner(make_environment, scenario.topology)
         try:
@@ -281,7 +289,7 @@ def run_scenario(scenario: Scenario, make_environment: MakeEnvironment) -> Trace
 
 @contextmanager
 def quiet_handlers() -> Iterator[None]:
-    """Keep the engine's log quiet: in a scenario handlers fail on purpose, by the thousand."""
+    """As a context: silence the engine's log, because in scenarios handlers fail on purpose, thousands of times."""
     level = _logger.level
     _logger.setLevel(logging.CRITICAL)
     try:

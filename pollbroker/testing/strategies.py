@@ -1,7 +1,7 @@
-"""Strategies: what hypothesis draws the tests of a device from.
+"""Strategies: from these hypothesis draws the tests of a device.
 
-They draw from the description that seeds are drawn from too (`drawing.py`), so a bug that one of them finds the other
-can find; hypothesis also shrinks it.
+They use the same description as seeds (`drawing.py`). So hypothesis and seeds can find the same bugs, and hypothesis
+also finds the shortest scenario that shows a bug.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ class _HypothesisDraw:
 
 
 def drawn(make: Callable[[Draw], _Value]) -> SearchStrategy[_Value]:
-    """A strategy of what `make` makes of a `Draw`."""
+    """Return a strategy of the values that `make` returns for a `Draw`."""
 
     @st.composite
     def made(draw: DrawFn) -> _Value:
@@ -48,39 +48,49 @@ def drawn(make: Callable[[Draw], _Value]) -> SearchStrategy[_Value]:
 
 
 def messages(most_bytes: int = 40) -> SearchStrategy[list[bytes]]:
-    """Messages of 1 to 8 frames: empty ones, any bytes up to that size, and what looks like an envelope."""
+    """Messages of 1 to 8 frames: empty frames, frames of up to `most_bytes` bytes, and some that look like an
+    envelope."""
     return drawn(lambda draw: [drawing.draw_frame(draw, most_bytes), *drawing.draw_body(draw, most_bytes)])
 
 
 def high_water_marks() -> SearchStrategy[int]:
-    """High-water marks from none (0) to small ones, at which things happen."""
+    """High-water marks: 0, which is no limit, and small ones, which are soon reached."""
     return drawn(drawing.draw_high_water_mark)
 
 
 def topologies(device: Device | None = None) -> SearchStrategy[Topology]:
-    """Up to three brokers, or chains of them, in one engine, of one device or of whichever; with the limits of each."""
+    """Topologies of up to three brokers, or chains of brokers, in one engine, with their limits.
+
+    Arguments:
+        device: the device of every broker; by default devices are drawn, too.
+    """
     return drawn(lambda draw: drawing.draw_topology(draw, device))
 
 
 def schedules(topology: Topology, most_steps: int = 60) -> SearchStrategy[tuple[Step, ...]]:
-    """Who acts when, and how much, in a topology; the faults are among it."""
+    """Schedules for a topology: the steps in their order, with faults among them."""
     return drawn(lambda draw: drawing.draw_schedule(draw, topology, most_steps))
 
 
 def faults(topology: Topology) -> SearchStrategy[Step]:
-    """One fault: a peer leaves or comes again, a broker is paused or replaced, the context is terminated, ...
+    """Faults: a peer leaves or comes again, or a broker is paused, resumed or replaced.
 
-    Others are in what is drawn around it: who joins late, who never reads, who acts in the middle of a burst
-    (`meanwhiles`), and, in topologies, handlers that raise.
+    Other faults are part of the other strategies: peers that join late or never read and the end of the context
+    (`schedules`), peers that act in the middle of a burst (`meanwhiles`), and handlers that raise (`topologies`).
     """
     return drawn(lambda draw: drawing.draw_fault(draw, topology))
 
 
 def meanwhiles(topology: Topology) -> SearchStrategy[Meanwhile]:
-    """What somebody does while the engine is in the middle of a turn."""
+    """Steps that a peer takes while the engine is in the middle of a turn."""
     return drawn(lambda draw: drawing.draw_meanwhile(draw, topology))
 
 
 def scenarios(device: Device | None = None, most_steps: int = 60) -> SearchStrategy[Scenario]:
-    """A topology and a schedule in it; of one device, or of whichever."""
+    """Scenarios: a topology, and a schedule for it.
+
+    Arguments:
+        device: the device of every broker; by default devices are drawn, too.
+        most_steps: the greatest number of steps in the schedule.
+    """
     return drawn(lambda draw: drawing.draw_scenario(draw, device, most_steps))

@@ -1,13 +1,13 @@
-"""What is raised when a promise was not kept."""
+"""The exception that says which promise was not kept."""
 
 
 class InvariantViolation(AssertionError):
     """A promise was not kept.
 
     Attributes:
-        invariant: which one, in a few words.
-        account: what went wrong: which message, on which path or flow, sent when and seen when. A number behind a `@`
-            is a place in the trace.
+        invariant: the promise, in a few words.
+        account: what went wrong: which message, on which path or flow, when it was sent and when it was seen. A number
+            after an `@` is a place in the trace.
     """
 
     def __init__(self, invariant: str, account: str) -> None:
@@ -16,4 +16,4 @@ class InvariantViolation(AssertionError):
         self.account = account
 
     def __reduce__(self) -> tuple[type["InvariantViolation"], tuple[str, str]]:
-        return InvariantViolation, (self.invariant, self.account)  # so that it survives the way from another process
+        return InvariantViolation, (self.invariant, self.account)  # so that it can be pickled

@@ -1,4 +1,4 @@
-"""The brokers of a line: what stands where, how they are chained, and which paths lead through them."""
+"""The brokers of a line: how they are added to the engine and chained, and which paths lead through them."""
 
 from dataclasses import replace
 from typing import Final
@@ -12,15 +12,15 @@ from pollbroker.testing.scenario import LinePlan
 from pollbroker.testing.trace import FlowKey, Path, Trace
 
 _PREFIXES: Final = (b"from frontend", b"from backend")
-"""What precedes copies, where something does."""
+"""The frames that precede the copies of the two directions, in a plan with `capture="prefixed"`."""
 
 
 class Wiring:
-    """One broker, or a chain of several, by a plan."""
+    """The brokers of a plan: one, or a chain of several."""
 
     def __init__(self, name: str, plan: LinePlan, environment: Environment, trace: Trace) -> None:
         self.brokers = [f"{name}/{hop}" for hop in range(plan.hops)]
-        """Their names, in order."""
+        """The names of the brokers, in order."""
         self.types = {"frontend": plan.device.types_of("frontend")[0]}
         """The socket type of each side."""
         if "backend" in plan.device.ports:
@@ -30,7 +30,7 @@ class Wiring:
         self._environment = environment
         self._trace = trace
         self.paths: dict[str, Path] = {route.source: self._path(route) for route in plan.device.routes}
-        """By the side at which they begin."""
+        """The paths through the brokers, by the side at which they begin."""
         trace.paths |= {path.name: path for path in self.paths.values()}
 
     def _path(self, route: Route) -> Path:
@@ -63,7 +63,8 @@ class Wiring:
         return b"hop %d" % hop
 
     def open(self) -> None:
-        """Add the brokers to the engine, the last one's backend bound, those of the others connected to the next."""
+        """Add the brokers to the engine. The last backend is bound; each other backend connects to the next
+        frontend."""
         plan, types = self._plan, self.types
         for hop, broker in enumerate(self.brokers):
             frontend: dict[str, int | bytes] = self._marks(plan.high_water_mark)
@@ -72,7 +73,7 @@ class Wiring:
                 backend["routing_id"] = self._hop_id(hop)
             if plan.no_drop:
                 backend["xpub_nodrop"] = 1
-                frontend |= self._marks(0)  # else it is the publishers who drop
+                frontend |= self._marks(0)  # with a limit, the publishers would drop messages
             captured = plan.capture != "none"
             prefixes = _PREFIXES if plan.capture == "prefixed" else None
             added = self._environment.engine.add(
@@ -100,7 +101,7 @@ class Wiring:
         return [f">inproc://{self.brokers[hop + 1]}/frontend"]
 
     def _recording(self, broker: str) -> Device:
-        """The device, with handlers that write down what they are given and give."""
+        """The device of the plan, with handlers that record the messages that they are given and return."""
         routes = []
         for route in self._plan.device.routes:
             via = route.via

@@ -5,7 +5,6 @@ A message is known by its mark, the frame of it that is in no other message.
 
 from collections.abc import Collection, Mapping
 
-from pollbroker.device import str
 from pollbroker.testing.peers import Peer
 from pollbroker.testing.relay.trace import RelayTrace
 from pollbroker.testing.trace import Frames, Joined, Path, Sent
