@@ -1,7 +1,8 @@
-"""The kit's own devices, and how a device is written in Python.
+"""The kit's own devices, and how scenarios are printed as Python expressions.
 
-What the kit prints can be pasted into a test: it is one expression of names that `from pollbroker.testing import *`
-brings. So a device is written by the table it stands in, or as it is made; a handler by where it can be imported.
+What the kit prints can be pasted into a test: it is one expression, of names that `from pollbroker.testing import *`
+brings. So a device is printed as its entry in `DEVICES`, by its name here, or as the call that makes it. A handler is
+printed as the place from which it can be imported.
 """
 
 import importlib
@@ -28,21 +29,21 @@ _OWN: Final = {"TUNNEL": TUNNEL, "DEALERS": DEALERS, "PATIENT_QUEUE": PATIENT_QU
 
 
 def named(where: str) -> Any:
-    """What stands at "module:name" or "module:name.of.an.attribute". Raises `ValueError` if nothing does."""
+    """Return the object at "module:name" or "module:name.of.an.attribute". Raises `ValueError` if there is none."""
     module, colon, name = where.partition(":")
     if not colon:
         raise ValueError(f"{where!r}: expected 'module:name'")
     try:
         return reduce(getattr, name.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{where!r} cannot be had: {error}") from error
+        raise ValueError(f"{where!r} cannot be imported: {error}") from error
 
 
 def as_python(value: object) -> str:
-    """A value of a scenario as a Python expression, in one line; what has its default value is left out.
+    """Return a value of a scenario as a Python expression, in one line and without arguments that have their defaults.
 
-    A handler that cannot be imported (it is local to a function, or a lambda) is written as a name that is to be given
-    to it: then the expression parses, and that name has to be there where it is pasted.
+    A handler that cannot be imported, because it is a lambda or local to a function, is printed as a plain name. The
+    expression can be parsed then; whoever pastes it must define that name.
     """
     if isinstance(value, Device):
         return _device_as_python(value)
@@ -58,14 +59,14 @@ def as_python(value: object) -> str:
 
 
 def _fields_as_python(value: Any) -> list[str]:
-    """The arguments that make it: those that have to be there by place, the others by name."""
+    """The arguments that make a dataclass instance: those without a default by position, the others by name."""
     arguments = []
-    for one in fields(value):
-        here = getattr(value, one.name)
-        if one.default is MISSING and one.default_factory is MISSING:
-            arguments.append(as_python(here))
-        elif here != (one.default if one.default_factory is MISSING else one.default_factory()):
-            arguments.append(f"{one.name}={as_python(here)}")
+    for field in fields(value):
+        given = getattr(value, field.name)
+        if field.default is MISSING and field.default_factory is MISSING:
+            arguments.append(as_python(given))
+        elif given != (field.default if field.default_factory is MISSING else field.default_factory()):
+            arguments.append(f"{field.name}={as_python(given)}")
     return arguments
 
 
@@ -76,7 +77,7 @@ def _device_as_python(device: Device) -> str:
     for name, one in _OWN.items():
         if one == device:
             return name
-    for route in device.routes:  # whoever gives a device a handler defines both in one place, as a rule
+    for route in device.routes:  # a device with a handler is usually in the module of the handler
         module = getattr(route.via, "__module__", None)
         for name, one in vars(sys.modules.get(module or "", object)).items():
             if one is device:
@@ -93,7 +94,7 @@ def _device_as_python(device: Device) -> str:
 def _handler_as_python(handler: Any) -> str:
     name = getattr(handler, "__qualname__", type(handler).__name__)
     where = f"{getattr(handler, '__module__', None)}:{name}"
-    with suppress(ValueError):  # it can be had from within its function only
+    with suppress(ValueError):  # a handler that is local to a function cannot be imported
         if named(where) is handler:
             return f"named({where!r})"
     name = name.rpartition(".")[2]

@@ -1,7 +1,8 @@
-"""What scenarios are drawn from: one description, for hypothesis and for seeds.
+"""Drawing scenarios: one description of what a scenario can be, for hypothesis and for seeds.
 
-Everything here takes a `Draw`, which makes the choices. `RandomDraw` makes them from a seed, fast, by the thousand;
-`strategies.py` has one that asks hypothesis, which then can shrink what it chose. So both explore the same space.
+Every function here takes a `Draw`, which makes the choices. `RandomDraw` makes them from a seed and is fast enough for
+thousands of scenarios. `strategies.py` has a `Draw` that asks hypothesis, which can then shrink a scenario. So both
+draw from the same scenarios.
 """
 
 import random
@@ -32,10 +33,10 @@ INITIATORS: Final[dict[SocketType, tuple[SocketType, ...]]] = {
     _T.XPUB: (_T.SUB,),
     _T.PAIR: (_T.PAIR,),
 }
-"""What may connect to a port of each type and speak first."""
+"""The socket types that may connect to a port of each type."""
 
 WORKERS: Final = INITIATORS | {_T.DEALER: (_T.DEALER, _T.REP)}
-"""What may connect to a backend behind a ROUTER."""
+"""The socket types that may connect to a backend whose frontend is a ROUTER."""
 
 LINKS: Final = {
     (_T.DEALER, _T.ROUTER),
@@ -45,15 +46,15 @@ LINKS: Final = {
     (_T.PAIR, _T.PAIR),
     (_T.DEALER, _T.DEALER),
 }
-"""Which backend can be chained to which frontend."""
+"""The pairs of a backend and a frontend that can be chained."""
 
 PUBLISHERS: Final = frozenset({_T.PUB, _T.XPUB})
 
 ALONE: Final = frozenset({_T.PAIR})
-"""Types that talk to one peer."""
+"""The socket types that have one peer only."""
 
 _PEERS: Final = 3
-"""At most so many at each side of a line."""
+"""The greatest number of peers at each side of a line."""
 
 POOL: Final[tuple[Device, ...]] = (
     *(device for device in DEVICES.values() for _ in range(2)),
@@ -62,27 +63,28 @@ POOL: Final[tuple[Device, ...]] = (
     DEALERS,
     TUNNEL,
 )
-"""The devices of scenarios that are about no device in particular."""
+"""The devices to choose from when a scenario is not for a given device."""
 
 
 class Draw(Protocol):
-    """Makes the choices."""
+    """Makes the choices in a scenario."""
 
     def integer(self, least: int, most: int) -> int:
-        """A number, both ends included; the least is the simplest."""
+        """Choose a number from `least` to `most`, both included. hypothesis shrinks towards `least`."""
 
     def choice(self, options: Sequence[_Value]) -> _Value:
-        """One of several; the first is the simplest."""
+        """Choose one of the options. hypothesis shrinks towards the first."""
 
     def several(self, make: "Callable[[Draw], _Value]", least: int, most: int) -> tuple[_Value, ...]:
-        """That many values, each made by `make`."""
+        """Choose `least` to `most` values, each made by `make`."""
 
     def binary(self, most: int) -> bytes:
-        """Up to that many bytes."""
+        """Choose up to `most` bytes."""
 
 
 class RandomDraw:
-    """Choices from a seed: the same seed makes the same, on every machine and in every release of Python from 3.11."""
+    """Makes choices from a seed: the same seed makes the same choices on every machine and in every Python from
+    3.11."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -104,19 +106,19 @@ class RandomDraw:
 
 
 def draw_frame(draw: Draw, most_bytes: int = 40) -> bytes:
-    """A frame: empty, of any bytes, or what looks like an envelope's routing id or like a subscription."""
+    """Draw a frame: empty, of any bytes, or one that looks like a routing id or like a subscription."""
     kind = draw.integer(0, 5)
     if kind == 0:
         return b""
     if kind == 1:
-        return b"\0" + draw.binary(3).ljust(4, b"\1")  # libzmq's own routing ids are five bytes, the first of them zero
+        return b"\0" + draw.binary(3).ljust(4, b"\1")  # as libzmq's own routing ids: five bytes, the first of them zero
     if kind == 2:
         return draw.choice((b"\1", b"\0", b"\1a"))
     return draw.binary(most_bytes)
 
 
 def draw_body(draw: Draw, most_bytes: int = 40) -> tuple[bytes, ...]:
-    """The frames of a message behind its mark: up to seven."""
+    """Draw the frames of a message that follow its mark: up to seven."""
     return draw.several(lambda draw: draw_frame(draw, most_bytes), 0, 7)
 
 
@@ -124,16 +126,16 @@ def draw_body(draw: Draw, most_bytes: int = 40) -> tuple[bytes, ...]:
 
 
 def draw_high_water_mark(draw: Draw) -> int:
-    """A high-water mark; 0 is no limit."""
+    """Draw a high-water mark; 0 is no limit."""
     return draw.choice((0, 1, 2, 3, 5))
 
 
 _BEHAVIOURS: Final[tuple[int | str, ...]] = (1, "one", 0, 2, 3, "raise", "nonsense")
-"""What a handler can do with a message; see `LinePlan.behaviour`."""
+"""The actions of a handler; see `LinePlan.behaviour`."""
 
 
 def draw_line(draw: Draw, device: Device | None = None) -> LinePlan:
-    """One line of brokers, of a device or of one from the pool."""
+    """Draw one line of brokers, of the given device or of one from the pool."""
     generic = device is None
     if device is None:
         device = draw.choice(POOL)
@@ -166,7 +168,7 @@ def draw_line(draw: Draw, device: Device | None = None) -> LinePlan:
 
 
 def draw_topology(draw: Draw, device: Device | None = None) -> Topology:
-    """Up to three lines in one engine; of one device, or of whichever."""
+    """Draw up to three lines in one engine, of the given device or of devices from the pool."""
     return Topology(
         lines=draw.several(lambda draw: draw_line(draw, device), 1, 3),
         bodies=draw.several(draw_body, 1, 4),
@@ -196,7 +198,7 @@ _STEERING: Final[tuple[_Entry, ...]] = (
 
 @lru_cache(maxsize=64)
 def _peers_actions(plan: LinePlan) -> tuple[_Entry, ...]:
-    """What the peers of a line may do, each as often as it is to be chosen."""
+    """What the peers of a line may do. An action that is to be chosen more often is in the result more often."""
     entries: list[_Entry] = []
     sides: tuple[tuple[Side, SocketType], ...] = (("frontend", plan.client),)
     if "backend" in plan.device.ports:
@@ -220,7 +222,7 @@ def _peers_actions(plan: LinePlan) -> tuple[_Entry, ...]:
 
 @lru_cache(maxsize=64)
 def _meddling_actions(plan: LinePlan) -> tuple[_Entry, ...]:
-    """What crosses the engine's own work is mostly traffic."""
+    """What peers may do while the engine works: mostly send and receive."""
     actions = _peers_actions(plan)
     traffic = tuple(entry for entry in actions if entry[0] in (Action.SEND, Action.TAKE, Action.ANSWER))
     return (*actions, *traffic, *traffic)
@@ -245,24 +247,24 @@ def _draw_acting(draw: Draw, topology: Topology, menu: Callable[[LinePlan], tupl
 
 
 def draw_peers_step(draw: Draw, topology: Topology) -> Step:
-    """What a peer does."""
+    """Draw a step that a peer takes."""
     return _draw_acting(draw, topology, _peers_actions)
 
 
 def draw_meanwhile(draw: Draw, topology: Topology) -> Meanwhile:
-    """What a peer does while the engine works; now and then the context is terminated."""
+    """Draw a step that a peer takes while the engine works, or, rarely, the end of the context."""
     if draw.integer(0, 99) == 99:
         return Meanwhile(draw.integer(0, 12), Step(Action.SHUT_DOWN))
     return Meanwhile(draw.integer(0, 12), _draw_acting(draw, topology, _meddling_actions))
 
 
 def draw_fault(draw: Draw, topology: Topology) -> Step:
-    """A fault."""
+    """Draw a fault: a peer leaves or comes again, or a broker is paused, resumed or replaced."""
     return _draw_acting(draw, topology, _faults)
 
 
 def draw_step(draw: Draw, topology: Topology) -> Step:
-    """Any step but the last."""
+    """Draw any step except the end of the context, which can only be the last."""
     step = _draw_acting(draw, topology, _all_actions)
     if step.action is Action.TURN:
         step = replace(step, count=1 + step.count // 4)
@@ -272,13 +274,13 @@ def draw_step(draw: Draw, topology: Topology) -> Step:
 
 
 def draw_schedule(draw: Draw, topology: Topology, most: int = 60) -> tuple[Step, ...]:
-    """Up to so many steps in a topology, faults among them."""
+    """Draw up to `most` steps in a topology, with faults among them."""
     steps = draw.several(lambda draw: draw_step(draw, topology), 0, most)
     return (*steps, Step(Action.SHUT_DOWN)) if draw.integer(0, 24) == 24 else steps
 
 
 def draw_scenario(draw: Draw, device: Device | None = None, most_steps: int = 60) -> Scenario:
-    """A topology and a schedule in it; of one device, or of whichever."""
+    """Draw a topology, of the given device or of devices from the pool, and a schedule for it."""
     topology = draw_topology(draw, device)
     subscribing = [
         Step(Action.JOIN, line, "backend", who)
@@ -291,5 +293,5 @@ def draw_scenario(draw: Draw, device: Device | None = None, most_steps: int = 60
 
 
 def scenario_of_seed(seed: int, device: Device | None = None) -> Scenario:
-    """The scenario of a seed."""
+    """Return the scenario of a seed."""
     return draw_scenario(RandomDraw(seed), device)

@@ -1,9 +1,9 @@
-"""Fuzzing: seeds by the thousand, in several processes; for one that fails the shortest schedule that still does.
+"""Fuzzing: thousands of seeds in several processes. For a seed that fails, the shortest schedule that still fails.
 
-A seed decides everything in its simulation, so a failure is told by its number alone.
+A seed decides everything in its simulation, so its number is enough to repeat a failure.
 
-A process that tries seeds never outlives the one that started it, however that ends: each holds the reading end of a
-pipe whose writing end the starter alone has, and ends when that is closed.
+A process that tries seeds never outlives the process that started it, however that one ends. Each holds the reading end
+of a pipe, of which only the starter has the writing end, and exits when that end is closed.
 """
 
 import multiprocessing
@@ -28,32 +28,33 @@ from pollbroker.testing.environments import SimulatedEnvironment
 from pollbroker.testing.scenario import Scenario, Step
 
 _BATCH: Final = 50
-"""Seeds that a process is given at a time: half a second of work."""
+"""How many seeds a process is given at a time: half a second of work."""
 
 _LAST_SEED: Final = 1 << 62
-"""More than there will ever be time for."""
+"""The end of the seeds when no number is given: there is never enough time to reach it."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A seed that broke a promise, or something else."""
+    """A seed that failed: it broke a promise, or raised another exception."""
 
     seed: int
     account: str
+    """What went wrong, in a line."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What has been done so far."""
+    """How far a fuzzing run has come."""
 
     seeds: int
-    """How many have been tried."""
+    """How many seeds have been tried."""
     findings: tuple[Finding, ...]
-    """Those that failed since the last of these."""
+    """The seeds that failed since the last `Progress`."""
 
 
 def check_seeds(first: int, count: int, device: str | None = None) -> list[Finding]:
-    """Try so many seeds from the first on; those that fail."""
+    """Try `count` seeds, beginning with `first`. Return those that fail."""
     findings = []
     for seed in range(first, first + count):
         account = failure_of(partial(check_seed, seed, _device(device)))
@@ -63,10 +64,10 @@ def check_seeds(first: int, count: int, device: str | None = None) -> list[Findi
 
 
 def failure_of(check: Callable[[], object]) -> str | None:
-    """What a check raises, in a line, or None if it raises nothing."""
+    """Run a check. Return what it raises, in a line, or None if it raises nothing."""
     try:
         check()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
+    except Exception as error:  # noqa: BLE001 - every exception is a finding
         return f"{type(error).__name__}: {error}"
     return None
 
@@ -78,13 +79,14 @@ def _device(name: str | None) -> Device | None:
 def fuzz(
     *, first: int = 0, seeds: int | None = None, minutes: float | None = None, jobs: int = 1, device: str | None = None
 ) -> Generator[Progress, None, None]:
-    """Try seeds from the first on, and say after every batch how far it is. Closing the iterator ends its processes.
+    """Try seeds, and yield the progress after every batch. Closing the iterator ends its processes.
 
     Arguments:
-        seeds: how many; None: as many as there is time for.
-        minutes: for how long at most; None: until the seeds are through.
-        jobs: how many processes.
-        device: the name of one in `DEVICES`; None: whichever.
+        first: the first seed.
+        seeds: how many seeds to try; with None as many as there is time for.
+        minutes: the longest time; with None until all seeds have been tried.
+        jobs: how many processes to use.
+        device: the name of a device in `DEVICES`; with None the seeds choose the devices.
     """
     end_s = None if minutes is None else time.monotonic() + minutes * 60
     last = _LAST_SEED if seeds is None else first + seeds
@@ -96,7 +98,7 @@ def fuzz(
             if end_s is None or time.monotonic() < end_s:
                 for start in islice(batches, 2 * jobs - len(running)):
                     count = min(_BATCH, last - start)
-                    with _inherited_deafness():  # the first starts the processes
+                    with _signals_blocked():  # the first submit starts the processes
                         running[pool.submit(check_seeds, start, count, device)] = count
             if not running:
                 return
@@ -110,12 +112,14 @@ def fuzz(
 
 @contextmanager
 def _worker_processes(number: int) -> Iterator[ProcessPoolExecutor]:
-    """As a context: so many processes, none of which is left at its end, whatever they are at."""
-    # Fresh processes: a fork would take the threads' locks along, and descriptors of sockets.
-    fresh = multiprocessing.get_context("spawn")
-    reader, writer = fresh.Pipe(duplex=False)
-    with _inherited_deafness():  # of multiprocessing's resource tracker, which complains if it has to be started again
-        pool = ProcessPoolExecutor(number, mp_context=fresh, initializer=_end_with_starter, initargs=(reader,))
+    """As a context: a pool of processes. At the end of the context all of them have ended, even in the middle of a
+    seed."""
+    # Processes are spawned, because a fork would copy locks that threads hold, and descriptors of sockets.
+    spawn = multiprocessing.get_context("spawn")
+    reader, writer = spawn.Pipe(duplex=False)
+    # multiprocessing's resource tracker starts here too. If a signal ended it, it would complain when it starts again.
+    with _signals_blocked():
+        pool = ProcessPoolExecutor(number, mp_context=spawn, initializer=_end_with_starter, initargs=(reader,))
     try:
         yield pool
     finally:
@@ -125,7 +129,7 @@ def _worker_processes(number: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _end_with_starter(reader: Connection) -> None:
-    """In a process that tries seeds: end at once when the pipe is closed."""
+    """Runs first in each process that tries seeds: the process will exit at once when the pipe is closed."""
 
     def wait_for_the_end() -> None:
         reader.poll(None)  # nothing is ever written to it
@@ -135,11 +139,12 @@ def _end_with_starter(reader: Connection) -> None:
 
 
 @contextmanager
-def _inherited_deafness() -> Iterator[None]:
-    """Processes that are started here do not hear what ends their starter: they end with it (`_end_with_starter`).
+def _signals_blocked() -> Iterator[None]:
+    """As a context: block the signals that end this process, here and in the processes that are started meanwhile.
 
-    A blocked signal stays blocked in a process that is started meanwhile; here it comes when it is unblocked again, and
-    not while a process is being told what to do, which would end that one with a traceback.
+    In those processes the signals stay blocked: they end with their starter (`_end_with_starter`). In this process a
+    signal is delivered at the end of the context. So none comes while a process is being started, which would then end
+    with a traceback.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
     try:
@@ -149,14 +154,14 @@ def _inherited_deafness() -> Iterator[None]:
 
 
 def shortest_failing(seed: int, device: str | None = None) -> Scenario:
-    """The scenario of a seed that fails, less all the steps that it fails without."""
+    """Return the scenario of a seed that fails, without the steps that are not needed for the failure."""
     make_environment = partial(SimulatedEnvironment, seed=seed)
 
     def fails(scenario: Scenario) -> bool:
         return failure_of(partial(check_scenario, scenario, make_environment)) is not None
 
     scenario = scenario_of_seed(seed, _device(device))
-    steps = _without(scenario.steps, lambda fewer: fails(replace(scenario, steps=fewer)))
+    steps = _shortened(scenario.steps, lambda fewer: fails(replace(scenario, steps=fewer)))
     for place, step in enumerate(steps):
         for fewer in (replace(step, meanwhile=()), *(replace(step, meanwhile=(one,)) for one in step.meanwhile)):
             tried = (*steps[:place], fewer, *steps[place + 1 :])
@@ -166,8 +171,8 @@ def shortest_failing(seed: int, device: str | None = None) -> Scenario:
     return replace(scenario, steps=steps)
 
 
-def _without(steps: tuple[Step, ...], fails: Callable[[tuple[Step, ...]], bool]) -> tuple[Step, ...]:
-    """Leave out steps, many at a time and then fewer, as long as what remains fails."""
+def _shortened(steps: tuple[Step, ...], fails: Callable[[tuple[Step, ...]], bool]) -> tuple[Step, ...]:
+    """Leave out steps, first many at a time and then fewer, as long as the remaining steps fail."""
     size = len(steps)
     while size:
         start = 0

@@ -1,7 +1,7 @@
-"""Scenarios: what a run is made of, as plain data that can be printed, compared, shrunk and run again.
+"""Scenarios: everything that decides a run, as plain data that can be printed, compared, shrunk and run again.
 
-A scenario is a topology (which devices stand where, with which limits) and a schedule (who acts when, and how much). It
-says nothing of the environment that it runs in: simulated or real sockets, one pump or the other.
+A scenario is a topology (the devices, how they are chained, and their limits) and a schedule (which peer acts when, and
+how much). It says nothing about the environment in which it runs: simulated or real sockets, one pump or the other.
 """
 
 from dataclasses import dataclass, replace
@@ -17,13 +17,13 @@ Side = Literal["frontend", "backend"]
 
 
 class PrintedAsPython:
-    """Whatever is printed as the Python expression that makes it."""
+    """A base class: an instance is printed as the Python expression that makes it."""
 
     def __repr__(self) -> str:
         return as_python(self)
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - what hypothesis and IPython call
-        """hypothesis would print a dataclass field by field, and enums as what is no Python."""
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - hypothesis and IPython pass both
+        """Print the same for hypothesis, which would print an enum in a form that is not valid Python."""
         for number, line in enumerate(str(self).splitlines()):
             if number:
                 printer.break_()
@@ -34,24 +34,27 @@ class Action(StrEnum):
     """What a step does."""
 
     JOIN = "join"
-    """A peer comes; it may be late. Who sends or takes joins first, if it has to."""
+    """A peer connects, perhaps late. A peer that is to send, answer or subscribe connects first, if it has not yet."""
     LEAVE = "leave"
-    """A peer goes, whatever is on its way to it."""
+    """A peer disconnects, even if messages are on their way to it."""
     REJOIN = "rejoin"
-    """A peer goes and comes again at once; with the same routing id, if its broker can have noticed by then."""
+    """A peer leaves and joins again at once. It has the same routing id if its broker has noticed that it left."""
     SEND = "send"
-    """A peer sends `count` messages, as far as its socket takes them."""
+    """A peer sends up to `count` messages, as far as its socket takes them."""
     TAKE = "take"
-    """A peer receives up to `count` messages. Who is never told to is a stalled reader."""
+    """A peer receives up to `count` messages. A peer that is never told to is a stalled reader."""
     ANSWER = "answer"
-    """A peer receives up to `count` messages and sends each back with a mark of its own: a worker."""
+    """A worker receives up to `count` messages and answers each with a message that has a mark of its own."""
     SUBSCRIBE = "subscribe"
-    """A subscriber subscribes to the topic of that number, or unsubscribes."""
+    """A subscriber subscribes to the topic with the number `count`."""
     UNSUBSCRIBE = "unsubscribe"
+    """A subscriber unsubscribes from the topic with the number `count`."""
     COPY = "copy"
     """The reader of the capture socket takes up to `count` copies."""
     PAUSE = "pause"
+    """The brokers of a line are paused."""
     RESUME = "resume"
+    """The brokers of a line are resumed."""
     REPLACE = "replace"
     """A line of brokers is removed, and another added in its place."""
     TURN = "turn"
@@ -59,80 +62,94 @@ class Action(StrEnum):
     REST = "rest"
     """The engine runs until it sleeps."""
     WAIT = "wait"
-    """So many milliseconds pass."""
+    """`count` milliseconds pass."""
     SHUT_DOWN = "shut down"
-    """The context is terminated; nothing comes after that."""
+    """The context is terminated. The steps after this one have no effect."""
 
 
 @dataclass(frozen=True, repr=False)
 class Step(PrintedAsPython):
-    """One step of a schedule. What a field means depends on the action; what is not asked for is left out."""
+    """One step of a schedule. An action uses only the fields that it needs."""
 
     action: Action
     line: int = 0
+    """The number of the line, counted from 0."""
     side: Side = "frontend"
+    """The side of the line at which the peer is."""
     who: int = 0
+    """The number of the peer at its side, counted from 0."""
     count: int = 1
+    """How many messages or turns; see `Action`."""
     meanwhile: "tuple[Meanwhile, ...]" = ()
+    """The steps that peers take while the engine makes this turn or rests."""
 
 
 @dataclass(frozen=True, repr=False)
 class Meanwhile(PrintedAsPython):
-    """A step that another takes while the engine is at work: at the engine's next operation but so many on a socket."""
+    """A step that is taken while the engine is at work."""
 
     after: int
+    """After how many operations of the engine on sockets the step is taken."""
     step: Step
 
 
 @dataclass(frozen=True, repr=False)
 class LinePlan(PrintedAsPython):
-    """One broker, or a chain of several of one device, and who stands at its ends."""
+    """A line: one broker, or a chain of several brokers of one device, and the types of the peers at its ends."""
 
     device: Device
     hops: int = 1
+    """The number of brokers in the chain."""
     client: SocketType = SocketType.DEALER
-    """What connects to the first frontend."""
+    """The type of the sockets that connect to the first frontend."""
     worker: SocketType = SocketType.DEALER
-    """What connects to the last backend."""
+    """The type of the sockets that connect to the last backend."""
     delimited: bool = False
-    """Whether clients put an empty frame before what they say, as a REP wants it."""
+    """Whether clients begin their messages with an empty frame, which a REP needs."""
     high_water_mark: int = 0
-    """Of the broker's sockets; 0: without limit."""
+    """The high-water marks of the brokers' sockets; 0 is no limit."""
     peers_high_water_mark: int = 0
+    """The high-water marks of the peers' sockets; 0 is no limit."""
     no_drop: bool = False
-    """XPUB_NODROP at the backend: refuse rather than drop."""
+    """Whether the backend has XPUB_NODROP: it refuses a message rather than drop it."""
     capture: Literal["none", "plain", "prefixed"] = "none"
+    """Whether the brokers have a capture socket, and whether the copies have a prefix that says their direction."""
     capture_high_water_mark: int = 0
+    """The high-water marks of the capture sockets; 0 is no limit."""
     behaviour: tuple[int | str, ...] = ()
-    """What a handler makes of its first message, its second and so on, over and over: so many messages ("one" of them
-    returned rather than yielded), or "raise", or "nonsense". Empty: no handler, or the device's own."""
+    """What a handler does with its first message, its second and so on, over and over. A number: it yields so many
+    messages. "one": it returns one message. "raise": it raises. "nonsense": it returns something that is not a message.
+    If this is empty, the handlers are those of the device, if it has any."""
 
 
 @dataclass(frozen=True, repr=False)
 class Topology(PrintedAsPython):
-    """Several lines in one engine."""
+    """Several lines of brokers in one engine."""
 
     lines: tuple[LinePlan, ...]
     bodies: tuple[tuple[bytes, ...], ...] = ((b"body",),)
-    """What messages carry behind their marks, one after the other, over and over."""
+    """The frames behind the marks of messages: those of the first message, the second and so on, over and over."""
     waiter: Literal["nested", "flat"] = "nested"
+    """The engine's waiter."""
     burst_messages: int = 1000
+    """The engine's limit of messages for one flow in one turn."""
     burst_bytes: int = 1 << 20
+    """The engine's limit of bytes for one flow in one turn."""
     processes_in_send: float = 0.5
-    """In a simulation: how often libzmq looks at its commands in a send, from 0 to 1."""
+    """In a simulation: how likely a send is to process the socket's commands first, from 0 to 1."""
     operation_s: float = 0.0
     """In a simulation: how long one operation on a socket takes."""
 
 
 @dataclass(frozen=True, repr=False)
 class Scenario(PrintedAsPython):
-    """A topology, and what happens in it."""
+    """A topology, and the steps that are taken in it."""
 
     topology: Topology
     steps: tuple[Step, ...]
 
     def __str__(self) -> str:
-        """The same expression with a line for each line of brokers and each step."""
+        """The Python expression that makes this scenario, with each line of brokers and each step on a line of text."""
         lines = "".join(f"            {line!r},\n" for line in self.topology.lines)
         topology = repr(replace(self.topology, lines=())).replace("(()", f"(\n        (\n{lines}        )", 1)
         steps = "".join(f"        {step!r},\n" for step in self.steps)

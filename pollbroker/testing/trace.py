@@ -1,14 +1,14 @@
 """The trace: what happened in a run, as plain data, for the invariants to judge.
 
-Everything is written down at the ends, by those who sent and received, and by whoever steered the engine and read its
-counters; nothing is asked of the engine that its users could not ask. Rules:
+Everything is recorded outside of the brokers: by the peers that send and receive, and by the runner, which steers the
+engine and reads its counters as a user could. Rules:
 
-- A message is written as its *canonical* frames: as a broker's pump sees them. Behind a ROUTER that is the routing id
-  first, which a client never sees; a REQ's empty delimiter is there too. So a message that passes unchanged has the
-  same frames at both ends, whatever stands there.
+- A message is recorded as its *canonical* frames: those that a broker's pump sees. Behind a ROUTER these begin with the
+  routing id, which a client never sees; the empty delimiter of a REQ is among them too. So a message that passes
+  unchanged has the same frames at both ends, whatever the types of the peers.
 - A *path* is one direction of a line of brokers (one broker, or a chain of them), from the peers at one end to those at
   the other. Where a device has a handler the path has two legs: to the handler, and from it.
-- A *peer* is one life of a socket: who leaves and comes again is another peer.
+- A *peer* is one socket from its connection to its disconnection. A peer that leaves and comes again is another peer.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ Frames: TypeAlias = tuple[bytes, ...]
 
 
 class FlowKey(NamedTuple):
-    """One direction of one broker."""
+    """A flow: one direction of one broker."""
 
     broker: str
     source: str
@@ -39,32 +39,32 @@ class Path:
     name: str
     line: str
     sink: str
-    """The side at which it ends."""
+    """The side at which the path ends."""
     flows: tuple[FlowKey, ...]
-    """The flows that it leads through, in order."""
+    """The flows that the path leads through, in order."""
     prefix: Frames = ()
-    """The routing ids of the brokers in between: in front of a message at the far end of a chain of ROUTERs."""
+    """The routing ids of the brokers in between, with which a message begins at the far end of a chain of ROUTERs."""
     prefix_is_added: bool = True
-    """Whether the chain puts the prefix there, or (on the way back) takes it off."""
+    """Whether the chain adds the prefix; on the way back it removes the prefix."""
     to_router: bool = False
-    """Whether the last sink is a ROUTER: then the first frame says which peer a message is for."""
+    """Whether the last sink is a ROUTER. Then the first frame names the peer that a message is for."""
     to_many: bool = False
     """Whether the last sink gives each subscriber a copy."""
     may_lose: bool = False
-    """Whether libzmq may drop messages on it in silence: at a publisher's high-water mark; and subscriptions, at that
-    of a publisher who does not look."""
+    """Whether libzmq may drop messages or subscriptions in silence: messages at a publisher's high-water mark, and
+    subscriptions at the high-water mark of a publisher that does not process its commands."""
     from_publisher: bool = False
-    """Whether it begins at publishers, who send to nobody what nobody subscribed to."""
+    """Whether the path begins at publishers. They drop messages to which nobody has subscribed."""
     capacity: int = 0
-    """How many messages lie at most between the last broker and a consumer, unread; 0: no limit."""
+    """How many messages at most can wait between the last broker and a consumer; 0 is no limit."""
     handled: bool = False
-    """Whether a handler stands in the way."""
+    """Whether a handler is on the path."""
     upstream: bool = False
-    """Whether subscriptions travel on it, and not messages of peers."""
+    """Whether subscriptions travel on the path, and not messages of peers."""
 
 
 class Joined(NamedTuple):
-    """A peer is there, at a line and a side of it, with the routing id that a ROUTER knows it by, if one does."""
+    """A peer has connected to a side of a line. At a ROUTER it has that routing id."""
 
     peer: str
     line: str
@@ -74,7 +74,7 @@ class Joined(NamedTuple):
 
 
 class Left(NamedTuple):
-    """A peer is gone, whatever it had not read yet."""
+    """A peer has disconnected. What it had not read is lost."""
 
     peer: str
 
@@ -85,12 +85,12 @@ class Sent(NamedTuple):
     path: str
     peer: str
     mark: bytes
-    """The frame of it that is in no other message."""
+    """The frame that is in no other message."""
     frames: Frames
     expected_at: frozenset[str] | None = None
-    """The subscribers who are to have it, where each has a copy."""
+    """The subscribers that are to receive it, where each receives a copy."""
     answers: bytes | None = None
-    """The mark of the request that it is the reply to."""
+    """If it is a reply, the mark of the request."""
 
 
 class Got(NamedTuple):
@@ -100,7 +100,7 @@ class Got(NamedTuple):
     peer: str
     frames: Frames
     tail: bool = False
-    """Whether these are only the frames behind the first empty one: a REP keeps the envelope to itself."""
+    """Whether these are only the frames behind the first empty one, because a REP does not show the envelope."""
 
 
 class Handled(NamedTuple):
@@ -112,7 +112,7 @@ class Handled(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """A handler gave a message to be sent."""
+    """A handler returned a message to be sent."""
 
     path: str
     flow: FlowKey
@@ -120,21 +120,21 @@ class Returned(NamedTuple):
 
 
 class Iterated(NamedTuple):
-    """A handler has given an iterator of messages; or that iterator was asked until there was nothing more."""
+    """A handler has returned an iterator of messages, or, if `ended`, that iterator has come to its end."""
 
     path: str
     ended: bool
 
 
 class Lost(NamedTuple):
-    """So many messages that a flow had sent were lost with peers that left: only a simulation can tell."""
+    """How many messages that a flow had sent were lost with peers that left. Only a simulation can tell."""
 
     flow: FlowKey
     messages: int
 
 
 class Copied(NamedTuple):
-    """The reader of a broker's capture socket has received a copy, behind the prefix of its direction if it has one."""
+    """The reader of a broker's capture socket has received a copy, with the prefix of its direction if it has one."""
 
     broker: str
     frames: Frames
@@ -157,7 +157,7 @@ class Heard(NamedTuple):
 
 
 class Steered(NamedTuple):
-    """A broker was added, paused, resumed, removed; or its context was terminated: `ended`."""
+    """A broker was "added", "paused", "resumed" or "removed"; or its context was terminated: "ended"."""
 
     broker: str
     how: str
@@ -168,23 +168,23 @@ class Counted(NamedTuple):
 
     flow: FlowKey
     state: str
-    """Of its broker."""
+    """The state of the broker."""
     statistics: FlowStatistics
     error: str | None = None
 
 
 class Turned(NamedTuple):
-    """The engine has made a turn; what its flows have moved is in the `Counted` that follow."""
+    """The engine has made a turn. The `Counted` events that follow show what its flows have moved."""
 
     movable: frozenset[FlowKey] = frozenset()
-    """The flows that could have moved before it, as far as that is known."""
+    """The flows that could move before the turn, as far as that is known."""
 
 
 class Slept(NamedTuple):
-    """The engine sleeps until something happens: nothing woke it, and no timer was due."""
+    """The engine sleeps: nothing wakes it, and no timer is due."""
 
     movable: frozenset[FlowKey] = frozenset()
-    """The flows that can move all the same."""
+    """The flows that can move although the engine sleeps. There must be none."""
 
 
 Event: TypeAlias = (
@@ -210,26 +210,29 @@ _Kind = TypeVar("_Kind", bound=tuple[object, ...])
 
 @dataclass
 class Trace:
-    """What happened, in order."""
+    """What happened in a run, in order."""
 
     paths: dict[str, Path] = field(default_factory=dict)
+    """The paths through the topology, by name."""
     events: list[Event] = field(default_factory=list)
+    """What happened, in order."""
     complete: set[str] = field(default_factory=set)
-    """The paths at whose end everything was read, and nothing is on its way any more."""
+    """The names of the paths on which every message was read at the end, so that none is on its way any more."""
     burst_messages: int = 0
-    """The engine's limit for one flow in one turn; 0: not known."""
+    """The engine's limit of messages for one flow in one turn; 0 if it is not known."""
     burst_bytes: int = 0
+    """The engine's limit of bytes for one flow in one turn; 0 if it is not known."""
     patience: int = 0
-    """In how many turns a flow that can move all the while has moved; 0: not known."""
+    """Within how many turns a flow that can move all the time must have moved; 0 if that is not known."""
     captured: set[str] = field(default_factory=set)
     """The brokers that have a capture socket."""
     prefixes: dict[FlowKey, bytes] = field(default_factory=dict)
-    """What precedes the copies of a flow."""
+    """The frame that precedes the copies of a flow."""
     memory: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """What the invariants have worked out of it already."""
+    """A cache for the invariants: what they have computed from the trace."""
 
     def of(self, kind: type[_Kind]) -> Iterator[tuple[int, _Kind]]:
-        """The events of a kind, each with its place in the trace."""
+        """The events of one kind, each with its place in the trace."""
         return ((at, event) for at, event in enumerate(self.events) if isinstance(event, kind))
 
     def last_counted(self) -> dict[FlowKey, Counted]:

@@ -284,6 +284,6 @@ def test_unfit_arguments_are_named() -> None:
         check_relay(relays.zmq_proxy, situations=["rain"])
     with pytest.raises(DeviceError, match="reflector: expected a frontend of ROUTER"):
         check_relay(relays.zmq_proxy, REFLECTOR)
-    with pytest.raises(RuntimeError, match=r"'tests\.support\.relays:nobody' cannot be had"):
+    with pytest.raises(RuntimeError, match=r"'tests\.support\.relays:nobody' cannot be imported"):
         examine_relay("tests.support.relays:nobody")
     assert set(situations_of(QUEUE)) < set(SITUATIONS)

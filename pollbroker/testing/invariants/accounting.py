@@ -1,4 +1,4 @@
-"""What is promised of the counters, and of captures: the account balances, and it is true."""
+"""The promises about the counters and the captures: the account of each flow balances, and the counters are true."""
 
 from collections import defaultdict
 
@@ -28,7 +28,7 @@ def accounts_balance(trace: Trace) -> None:
 
 
 def counters_are_true(trace: Trace) -> None:
-    """What the counters say at the end of a complete path is what the peers sent and received."""
+    """At the end of a complete path the counters say what the peers sent and received."""
     final = trace.last_counted()
     leavers = {event.peer for _, event in trace.of(Left)}
     for leg in legs_of(trace):
@@ -88,7 +88,8 @@ def _check_sent(trace: Trace, leg: Leg, counters: Counters, *, exact: bool) -> N
 
 
 def captures_are_faithful(trace: Trace) -> None:
-    """The copies are of what was sent on, each whole and once, in that order; those that are missing were counted."""
+    """The capture socket gives a copy of each message that was sent on, whole and in that order. Missing copies were
+    counted."""
     copies: dict[str, list[tuple[int, Frames]]] = defaultdict(list)
     for at, event in trace.of(Copied):
         copies[event.broker].append((at, event.frames))
@@ -123,7 +124,11 @@ def captures_are_faithful(trace: Trace) -> None:
 
 
 def _passing(trace: Trace, path: Path, place: int) -> dict[Frames, list[int]]:
-    """The messages as the flow at a place of a path passes them on, with the numbers of those that look so."""
+    """The messages in the form in which a flow passes them on, each with the numbers of the inputs that have that form.
+
+    Arguments:
+        place: the place of the flow on the path, counted from 0.
+    """
     messages = next((leg.inputs for leg in legs_of(trace) if leg.path is path and leg.last), [])
     if path.prefix_is_added:
         added, cut = path.prefix[len(path.prefix) - place :], 0
@@ -138,7 +143,8 @@ def _passing(trace: Trace, path: Path, place: int) -> dict[Frames, list[int]]:
 def _source_of(
     trace: Trace, frames: Frames, flows: list[tuple[Path, int]], known: list[dict[Frames, list[int]]]
 ) -> tuple[int, list[int]] | None:
-    """Which flow a copy is of, and of which of its messages it may be (-1: a subscription); None if of none."""
+    """Return the number of the flow that a copy comes from and the messages of which it may be a copy; None if no flow
+    sent such a message. For a subscription the messages are [-1]."""
     for number, (path, place) in enumerate(flows):
         prefix = trace.prefixes.get(path.flows[place])
         rest = frames
@@ -155,7 +161,7 @@ def _source_of(
 
 
 def _check_order_of_copies(trace: Trace, path: Path, place: int, order: list[int]) -> None:
-    """Copies come in the order of their producers, and in that in which each consumer got the originals."""
+    """Copies come in the order in which each producer sent the originals and each consumer received them."""
     ranks = {message: rank for rank, message in enumerate(order)}
     for leg in legs_of(trace):
         if leg.path is not path or not leg.last:

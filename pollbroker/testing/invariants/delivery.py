@@ -1,4 +1,5 @@
-"""What is promised of messages: whole, unchanged, once, in order, on their path, to whom they are for, none lost."""
+"""The promises about messages: they arrive whole, unchanged, once, in order, at the right receiver, and none is
+lost."""
 
 from collections import defaultdict
 
@@ -11,7 +12,7 @@ from pollbroker.testing.violation import InvariantViolation
 
 
 def messages_arrive_whole_and_unchanged(trace: Trace) -> None:
-    """What comes out has exactly the frames of one message that went in."""
+    """A message that comes out has exactly the frames of one message that went in."""
     for leg in legs_of(trace):
         for output, place in zip(leg.outputs, leg.matches, strict=True):
             if place is None:
@@ -31,7 +32,7 @@ def messages_arrive_whole_and_unchanged(trace: Trace) -> None:
 
 
 def nothing_crosses(trace: Trace) -> None:
-    """What comes out at the end of a path went in at its beginning, and not into another."""
+    """A message that comes out at the end of a path went in at the beginning of the same path."""
     for leg in legs_of(trace):
         for output, place in zip(leg.outputs, leg.matches, strict=True):
             origin = _origin(trace, output.frames) if place is None else None
@@ -45,7 +46,7 @@ def nothing_crosses(trace: Trace) -> None:
 
 
 def replies_reach_their_requesters(trace: Trace) -> None:
-    """At a ROUTER each message goes to the peer whose routing id it names, and a reply to whom it answers."""
+    """At a ROUTER each message goes to the peer whose routing id it names, and a reply to the peer that had asked."""
     requests = {sent.mark: sent for _, sent in trace.of(Sent)}
     ids = {joined.peer: joined.routing_id for _, joined in trace.of(Joined)}
     for leg in legs_of(trace):
@@ -71,7 +72,7 @@ def replies_reach_their_requesters(trace: Trace) -> None:
 
 
 def nothing_is_doubled(trace: Trace) -> None:
-    """Each message comes out once; where subscribers have copies, once at each."""
+    """Each message comes out once; where subscribers receive copies, once at each subscriber."""
     for leg in legs_of(trace):
         seen: dict[tuple[str, int], Output] = {}
         for output, place in zip(leg.outputs, leg.matches, strict=True):
@@ -89,7 +90,7 @@ def nothing_is_doubled(trace: Trace) -> None:
 
 
 def order_is_kept(trace: Trace) -> None:
-    """What one producer sent to one consumer comes in the order in which it was sent."""
+    """The messages from one producer to one consumer come in the order in which they were sent."""
     for leg in legs_of(trace):
         latest: dict[tuple[str, str], tuple[int, Output]] = {}
         for output, place in zip(leg.outputs, leg.matches, strict=True):
@@ -109,10 +110,10 @@ def order_is_kept(trace: Trace) -> None:
 
 
 def nothing_is_lost_beyond_the_counted(trace: Trace) -> None:
-    """At the end of a complete path everything has come out but what is held, or was dropped by a rule that counts it.
+    """On a complete path every message has come out, except those that are held or were dropped by a rule that counts.
 
-    What a consumer had not read when it left is lost with it: at most what lies between it and its broker. What libzmq
-    drops inside itself at a publisher's high-water mark is libzmq's.
+    A consumer that leaves may lose what it had not read: at most as many messages as can wait between it and its
+    broker. Messages that libzmq itself drops at a publisher's high-water mark are not looked for.
     """
     final = trace.last_counted()
     left = {event.peer: at for at, event in trace.of(Left)}
@@ -128,7 +129,8 @@ def nothing_is_lost_beyond_the_counted(trace: Trace) -> None:
         missing = [one for place, one in enumerate(leg.inputs) if place not in received]
         counted = _counted(path, leg, final)
         if leg.inputs and path.from_publisher and (leg.last != path.handled):
-            counted += len(leg.inputs) - final[path.flows[0]].statistics.received  # what nobody had subscribed to
+            # Messages to which nobody had subscribed.
+            counted += len(leg.inputs) - final[path.flows[0]].statistics.received
         least, most = _lost_with_leavers(trace, path, left) if leg.last else (0, 0)
         if not counted + least <= len(missing) <= counted + most:
             example = f"; {_named(missing[0])} was sent by {missing[0].producer} @{missing[0].at}" if missing else ""
@@ -153,7 +155,7 @@ def _counted(path: Path, leg: Leg, final: dict[FlowKey, Counted]) -> int:
 
 
 def _lost_with_leavers(trace: Trace, path: Path, left: dict[str, int]) -> tuple[int, int]:
-    """How many messages the consumers that left have taken with them: at least and at most, as far as is known."""
+    """The least and the greatest number of messages that may be lost with consumers that left, as far as is known."""
     for _, lost in trace.of(Lost):
         if lost.flow == path.flows[-1]:
             return lost.messages, lost.messages
@@ -179,7 +181,7 @@ def _check_every_subscriber_was_served(trace: Trace, leg: Leg, left: dict[str, i
 
 
 def subscriptions_travel_upstream(trace: Trace) -> None:
-    """In the end every publisher that can hear it was told of exactly the topics that somebody wants."""
+    """In the end every XPUB was told of exactly the topics to which subscribers are subscribed."""
     left = {event.peer for _, event in trace.of(Left)}
     for path in trace.paths.values():
         if not path.upstream or path.may_lose or path.name not in trace.complete:
@@ -206,7 +208,7 @@ def _last_said(trace: Trace, kind: type[Wanted] | type[Heard], peers: set[str]) 
 
 
 def _origin(trace: Trace, frames: Frames) -> tuple[int, Sent] | None:
-    """The message whose mark is among these frames, and its place in the trace."""
+    """The place in the trace and the message whose mark is among these frames; None if there is no such message."""
     known, by_mark = trace.memory.get("marks", (-1, {}))
     if known != len(trace.events):
         by_mark = {sent.mark: (at, sent) for at, sent in trace.of(Sent)}
@@ -216,7 +218,7 @@ def _origin(trace: Trace, frames: Frames) -> tuple[int, Sent] | None:
 
 
 def _goes_astray(path: Path, sent: Sent, output: Output) -> bool:
-    """Whether it differs from what was sent only in whom it is for."""
+    """Return True if an output differs from the message that was sent only in the receiver that it names."""
     expected = as_it_arrives(path, sent.frames)
     return path.to_router and not output.tail and expected[1:] == output.frames[1:] and expected != output.frames
 

@@ -1,7 +1,8 @@
-"""Legs: what went in at one end and came out at the other, matched.
+"""Legs: the messages that went in at one end of a path and came out at the other, matched with each other.
 
-A path without a handler is one leg, from the peers that send to those that receive. With a handler it is two: to the
-handler, and from it. An output is matched with the input that has the same frames; marks make them differ.
+A path without a handler is one leg, from the peers that send to the peers that receive. A path with a handler is two
+legs: one to the handler, and one from it. An output is matched with the input that has the same frames. Two inputs
+differ by their marks.
 """
 
 from collections import defaultdict
@@ -40,13 +41,14 @@ class Leg:
     matches: list[int | None] = field(default_factory=list)
     """For each output the place of its input, or None if there is none."""
     alike: set[int] = field(default_factory=set)
-    """The places of inputs that look like others: a handler may give the same message again. Of these nobody can tell
-    which came first."""
+    """The places of inputs that have the same frames as others: a handler may return the same message again. The order
+    of such messages cannot be checked."""
     last: bool = True
-    """Whether it ends at peers."""
+    """Whether the leg ends at peers, and not at a handler."""
 
     def match(self) -> None:
-        """Match the outputs with the inputs. Of several alike the first is taken for the first."""
+        """Match the outputs with the inputs. Of several with the same frames, the first output is matched with the
+        first input, and so on."""
         whole: dict[Frames, list[int]] = defaultdict(list)
         tails: dict[Frames, list[int]] = defaultdict(list)
         for place, one in enumerate(self.inputs):
@@ -66,7 +68,7 @@ class Leg:
 
 
 def as_it_arrives(path: Path, frames: Frames) -> Frames:
-    """What a message's frames are at the far end of a path."""
+    """The frames of a message at the far end of a path."""
     if path.prefix_is_added:
         return path.prefix + frames
     return frames[len(path.prefix) :]
@@ -105,5 +107,5 @@ def legs_of(trace: Trace) -> list[Leg]:
 
 
 def shown(frames: Frames) -> str:
-    """Frames for an account, the long ones cut."""
+    """Frames as text for an error message, with long frames cut."""
     return "[" + ", ".join(repr(frame[:40]) + ("..." if len(frame) > 40 else "") for frame in frames) + "]"

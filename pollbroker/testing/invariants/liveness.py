@@ -1,4 +1,4 @@
-"""What is promised of the loop: whatever can move moves, fairly, and nothing moves that is not to."""
+"""The promises about the loop: a flow that can move moves, no flow moves too much in a turn, and none while paused."""
 
 from collections import defaultdict
 
@@ -8,7 +8,7 @@ from pollbroker.testing.violation import InvariantViolation
 
 
 def whatever_can_move_moves(trace: Trace) -> None:
-    """The engine does not fall asleep while a flow can move; and one that can move is not passed over."""
+    """The engine does not fall asleep while a flow can move, and does not pass over a flow that can move."""
     waited: dict[FlowKey, int] = defaultdict(int)
     last: dict[FlowKey, FlowStatistics] = {}
     since: dict[FlowKey, int] = {}
@@ -18,7 +18,7 @@ def whatever_can_move_moves(trace: Trace) -> None:
             account = f"the engine fell asleep @{at} although {', '.join(map(str, sorted(event.movable)))} could move"
             raise InvariantViolation("progress", account)
         if type(event) in (Joined, Left):
-            waited.clear()  # what could move may not any more, and then again
+            waited.clear()  # a flow that could move may be unable to now
         elif type(event) is Turned and trace.patience:
             passed_over = set(event.movable)
         elif type(event) is Counted:
@@ -44,7 +44,7 @@ def _position(counters: FlowStatistics) -> tuple[int, int, int, int]:
 
 
 def bursts_are_bounded(trace: Trace) -> None:
-    """In one turn a flow moves its limit of messages, and of bytes, and no more: that is what fairness rests on."""
+    """In one turn a flow moves at most its limit of messages and of bytes, so that the other flows are served too."""
     if not trace.burst_messages:
         return
     before: dict[FlowKey, FlowStatistics] = {}

@@ -1,4 +1,4 @@
-"""The table of the invariants, in the order in which they are checked: what explains most comes first."""
+"""The table of the invariants, in the order in which they are checked: those that explain most come first."""
 
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
