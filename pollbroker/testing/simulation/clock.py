@@ -1,8 +1,8 @@
-"""The clock of a simulation: time passes only when somebody says so."""
+"""The clock of a simulation: time passes only when it is told to."""
 
 
 class SimClock:
-    """Call it for the seconds since the simulation began; `advance` is the only thing that moves it."""
+    """A clock. Call it for the seconds since the simulation began; only `advance` makes time pass."""
 
     __slots__ = ("_now_s",)
 
@@ -13,7 +13,7 @@ class SimClock:
         return self._now_s
 
     def advance(self, seconds: float) -> None:
-        """Let that much time pass. Raises `ValueError` for less than none."""
+        """Let time pass. Raises `ValueError` for a negative time."""
         if seconds < 0:
             raise ValueError(f"{seconds!r}: expected a time of at least 0 s")
         self._now_s += seconds

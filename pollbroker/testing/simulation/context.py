@@ -2,11 +2,13 @@
 
 Rules, which are libzmq's (ctx.cpp, socket_base.cpp):
 
-- Who binds is told of a connection by a command; who connects has its end at once. A connection to an address that
-  nobody has bound yet has its pipe too, and can be written to; the bind attaches the far end.
-- Over inproc the marks of both ends are added up; 0 on either side means no limit.
-- If a peer is a ROUTER or a REP, the routing id of the other end is the first item in the pipe. Before the bind it is
-  not known what the peer will be, so it is always put there, and taken out again if it is not wanted.
+- A socket that connects has its end of the pipe at once. The socket that has bound is told of it by a command. A
+  connection to an address that no socket has bound yet has a pipe too, and can be written to; the bind attaches the far
+  end.
+- Over inproc the high-water marks of both ends are added up; 0 on either side means no limit.
+- If a peer is a ROUTER or a REP, the routing id of the other end is the first item in the pipe. Before the bind the
+  type of the peer is not known, so the routing id is always put there, and taken out again if the peer does not need
+  it.
 - The options that count for a peer are those at the time of the bind or connect.
 """
 
@@ -29,7 +31,7 @@ DEFAULT_MAX_SOCKETS = 1023
 
 
 class Endpoint(NamedTuple):
-    """A socket that can be connected to, or that wants to connect, and its options at that time."""
+    """A socket that has bound or connects, and its options at that time."""
 
     socket: "SimSocket"
     send: int
@@ -38,7 +40,7 @@ class Endpoint(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A connection to an address that nobody has bound yet."""
+    """A connection to an address that no socket has bound yet."""
 
     connector: Endpoint
     near: Pipe
@@ -60,11 +62,11 @@ class SimContext:
 
     @property
     def sockets(self) -> "list[SimSocket]":
-        """Those that are open."""
+        """The sockets that are open."""
         return list(self._sockets.values())
 
     def socket(self, socket_type: int) -> "SimSocket":
-        """A fresh one. Raises `zmq.ZMQError`: ETERM (as `ContextTerminated`), EMFILE, EINVAL."""
+        """Return a new socket. Raises `zmq.ZMQError`: ETERM (as `ContextTerminated`), EMFILE, EINVAL."""
         if self.closed or self._terminating:
             raise zmq.ContextTerminated
         if len(self._sockets) >= self._max_sockets:
@@ -93,22 +95,23 @@ class SimContext:
     # The end
 
     def shutdown(self) -> None:
-        """zmq_ctx_shutdown: each socket is told to stop, and says ETERM from when it has processed that."""
+        """As zmq_ctx_shutdown: each socket gets a stop command, and raises ETERM once it has processed the command."""
         if not self._terminating:
             self._terminating = True
             for socket in self.sockets:
                 socket.mailbox.post(type(socket).on_stop, socket)
 
     def term(self) -> None:
-        """zmq_ctx_term, which waits for the sockets to be closed. Raises `RuntimeError` if one is open."""
+        """As zmq_ctx_term. That would wait until all sockets are closed, so this raises `RuntimeError` if one is
+        open."""
         self.shutdown()
         if self._sockets:
             names = ", ".join(socket.name for socket in self.sockets)
-            raise RuntimeError(f"the context's end would wait for ever: open still are {names}")
+            raise RuntimeError(f"the end of the context would wait for ever for sockets that are still open: {names}")
         self.closed = True
 
     def destroy(self, linger: int | None = None) -> None:
-        """Close all sockets, and end."""
+        """Close all sockets, and terminate the context."""
         for socket in self.sockets:
             socket.close(linger)
         self.term()
@@ -141,10 +144,10 @@ class SimContext:
         connector.socket.mailbox.post(on_connected, connector.socket)
         is_told = connector.socket.takes_routing_ids and not connector.socket.closed
         if is_told and not far.write(binder.routing_id, ROUTING_ID):
-            raise WouldAbort("ctx.cpp: the socket that had connected here takes routing ids, and has let go again")
+            raise WouldAbort("ctx.cpp: the socket that connected here takes routing ids, and has disconnected again")
 
     def connect(self, socket: "SimSocket", addr: str) -> Pipe:
-        """The near end of the new pipe, yet to be attached."""
+        """Make a pipe and return its near end, which the caller must attach."""
         connector = _endpoint(socket)
         binder = self._bound.get(addr)
         if binder is None:
@@ -167,14 +170,14 @@ class SimContext:
         return near
 
     def unbind(self, socket: "SimSocket", addr: str) -> bool:
-        """Whether the socket was bound there."""
+        """Take a bind back. Return True if the socket was bound there."""
         if addr not in self._bound or self._bound[addr].socket is not socket:
             return False
         del self._bound[addr]
         return True
 
     def forget(self, socket: "SimSocket") -> None:
-        """A socket is closed."""
+        """Remove a socket that is being closed."""
         self._sockets.pop(socket.underlying, None)
         self._bound = {addr: binder for addr, binder in self._bound.items() if binder.socket is not socket}
 

@@ -1,10 +1,10 @@
-"""What a simulated socket is to its pipes, whatever its type; what it is to its user is in `socket.py`.
+"""The side of a simulated socket that its pipes see, for all socket types; the user's side is in `socket.py`.
 
-A type says what it does with its pipes (`_attach`, `_forget`, `on_readable`, `on_writable`), what it does for its user
-(`_send`, `_receive`, `_has_in`, `_has_out`), and what is true of it (`_would_receive`, `_would_send`).
+A socket type defines what it does with its pipes (`_attach`, `_forget`, `on_readable`, `on_writable`), what it does for
+its user (`_send`, `_receive`, `_has_in`, `_has_out`), and what it could do now (`_would_receive`, `_would_send`).
 
-Whoever asks for the truth (`can_receive`, `can_send`, `unread`) changes nothing by that. What counts is what this
-socket would do if it processed its own commands now, whatever its peers have yet to process.
+Unlike a call of libzmq's, `can_receive`, `can_send` and `unread` change nothing. They say what this socket would do if
+it processed its own commands now. What its peers have yet to process does not count.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SocketCore:
-    """A socket without its public face."""
+    """A socket without the methods that look like those of `zmq.Socket`."""
 
     __slots__ = (
         "__weakref__",
@@ -48,7 +48,7 @@ class SocketCore:
     )
 
     takes_routing_ids = False
-    """Whether a peer's first item is the name that it goes by."""
+    """Whether the first item from each peer is the peer's routing id."""
 
     def __init__(self, context: "SimContext", socket_type: zmq.SocketType, number: int) -> None:
         self.type = socket_type
@@ -56,11 +56,12 @@ class SocketCore:
         self.underlying = number
         self.name = f"{socket_type.name}-{number}"
         self.watched = False
-        """Whether its operations are counted, and may be meddled with."""
+        """Whether its operations are counted, and `SimNetwork.meddle` is called before them."""
         self.lost_with_peers = 0
-        """Messages that it sent, and that a peer which left had not read, or not wholly been sent."""
+        """How many messages were lost because a peer left that had not read them, or had not yet got all their
+        frames."""
         self.dropped_in_silence = 0
-        """Messages that it swallowed without a word; for a publisher, one for each peer that missed one."""
+        """How many messages it dropped without an error. A publisher counts one for each peer that missed a message."""
         self.mailbox = Mailbox()
         self._commands = self.mailbox.commands
         self._context = context
@@ -80,26 +81,26 @@ class SocketCore:
 
     @property
     def pipes(self) -> list[Pipe]:
-        """Those that it has now."""
+        """The pipes that it has now."""
         return self._pipes
 
     @property
     def tears_messages(self) -> bool:
-        """See `SimNetwork`."""
+        """See `SimNetwork.tears_messages`."""
         return self._network.tears_messages
 
-    # The truth
+    # What the socket could do, found out without changing it
 
     def can_receive(self) -> bool:
-        """Whether a whole message could be received now."""
+        """Return True if a whole message could be received now."""
         return not self.closed and self._would_receive(outlooks(self))
 
     def can_send(self, first_frame: bytes | None = None) -> bool:
-        """Whether a message's first frame would be taken now; for a ROUTER that frame is the routing id."""
+        """Return True if the first frame of a message would be accepted now. For a ROUTER that is the routing id."""
         return not self.closed and self._would_send(outlooks(self), first_frame)
 
     def lost_so_far(self) -> int:
-        """`lost_with_peers`, and what lies unread with peers that have let go, though not all has been said of that."""
+        """`lost_with_peers`, and the unread messages of peers that are disconnecting and will not read them."""
         return self.lost_with_peers + unread_by_leavers(self._pipes)
 
     def unread(self) -> list[list[bytes]]:
@@ -111,7 +112,7 @@ class SocketCore:
             raise zmq.ZMQError(zmq.ENOTSOCK)
         raise zmq.ContextTerminated
 
-    # Commands, and what pipes tell
+    # Commands, and calls from pipes
 
     def _process_commands(self) -> None:
         if self._commands:
@@ -144,10 +145,10 @@ class SocketCore:
     def on_writable(self, pipe: Pipe) -> None:
         raise NotImplementedError
 
-    # What a type does
+    # What each socket type defines
 
     def _set(self, option: int, value: int | bytes) -> None:
-        """An option of this type was set."""
+        """Called when an option was set, for types that act on it."""
 
     def _attach(self, pipe: Pipe) -> None:
         raise NotImplementedError

@@ -2,11 +2,11 @@
 
 Rules, which are libzmq's (mailbox.cpp, reaper.cpp):
 
-- A command takes effect when the socket that it is for processes its mailbox, and not before.
-- ZMQ_FD is readable from the moment a command arrives at an empty mailbox until all are processed. So it tells that
-  something *has* happened; reading ZMQ_EVENTS makes it quiet again.
-- A closed socket goes on answering until its peers have let go. libzmq's reaper thread sees to that; here it happens as
-  soon as the command is posted, but never inside of another such command.
+- A command takes effect when its socket processes the mailbox, and not before.
+- ZMQ_FD is readable from the moment a command arrives at an empty mailbox until all commands are processed. So it says
+  that something *has* happened; reading ZMQ_EVENTS processes the commands and makes it unreadable again.
+- A closed socket processes commands until its peers have disconnected. In libzmq the reaper thread does that. Here each
+  command is processed as soon as it is posted, but never inside of another such command.
 """
 
 import os
@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 Command: TypeAlias = tuple[Callable[[Any, int], None], Any, int]
-"""A function, whom it is for (a pipe, or a socket), and a number."""
+"""A function and its two arguments: the pipe or socket that it is for, and a number."""
 
 
 class Reaper:
-    """Runs what is posted to closed sockets."""
+    """Runs the commands that are posted to closed sockets."""
 
     __slots__ = ("_commands", "_runs")
 
@@ -52,7 +52,7 @@ class Mailbox:
         self._reaper: Reaper | None = None
 
     def post(self, function: Callable[[Any, int], None], target: Any, number: int = 0) -> None:
-        """Add a command, and signal it if nobody has been told yet."""
+        """Add a command, and make the descriptor readable if it is not yet."""
         if self._reaper is not None:
             self._reaper.post((function, target, number))
             return
@@ -62,7 +62,7 @@ class Mailbox:
             self._signalled = True
 
     def process(self) -> None:
-        """Run all commands, also those that they give rise to."""
+        """Run all commands, including those that are posted meanwhile."""
         commands = self.commands
         while commands:
             function, target, number = commands.popleft()
@@ -72,7 +72,8 @@ class Mailbox:
             self._signalled = False
 
     def fileno(self) -> int:
-        """ZMQ_FD. Most simulated sockets are never asked for it, so it is made when somebody does."""
+        """The descriptor ZMQ_FD. It is made at the first call, because most simulated sockets are never asked for
+        it."""
         if self._descriptor < 0:
             self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             if self.commands:
@@ -81,11 +82,11 @@ class Mailbox:
         return self._descriptor
 
     def close(self, reaper: Reaper) -> None:
-        """Leave what is here, and all that is still to come, to the reaper."""
+        """Hand over the commands that are here, and all that are still to come, to the reaper."""
         waiting = tuple(self.commands)
         self.commands.clear()
         self._reaper = reaper
-        reaper.post(*waiting)  # all at once: what these give rise to comes after them
+        reaper.post(*waiting)  # all in one call, so that commands which they post come after them
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,6 +1,6 @@
-"""The simulated environment: everything in it comes from here, and goes with it.
+"""The simulated network: it makes the contexts, sockets and pollers of a simulation, and closes them.
 
-One thread, one clock, one source of chance: a run with the same seed and the same calls is the same run.
+There is one thread, one clock and one source of chance. So a run with the same seed and the same calls is the same run.
 """
 
 import random
@@ -36,20 +36,25 @@ _TYPES: Final[Mapping[int, type[SimSocket]]] = {
 
 
 class SimNetwork:
-    """A environment with a clock, contexts and pollers."""
+    """A simulation: a clock, and the contexts and pollers that are made from it.
+
+    Arguments:
+        seed: decides everything that is chance in the simulation.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         self.random = random.Random(seed)
         self.clock = SimClock()
         self.processes_in_send = 0.5
-        """How likely it is that a send processes the commands that are pending."""
+        """How likely a send is to process the socket's commands first, from 0 to 1."""
         self.tears_messages = False
-        """Whether a PUSH or a DEALER with three peers or more does what libzmq 4.3.5 does when one of the others leaves
-        between two frames of a message: go on with the wrong peer. No caller can help it, so no promise covers it."""
+        """Whether a PUSH or DEALER with three or more peers goes on with the wrong peer when another peer leaves
+        between two frames of a message, as libzmq 4.3.5 does. No sender can prevent that, so no promise covers it."""
         self.meddle: Callable[[SimSocket, str], None] | None = None
-        """Called before each "send", "recv" and reading of "events" on a watched socket: what others do meanwhile."""
+        """Called before each "send", "recv" and reading of "events" on a watched socket, with the socket and the name
+        of the operation. It can do what other threads or processes might do at that moment."""
         self.operations = 0
-        """How many of these there were."""
+        """How many of these operations there were."""
         self.reaper = Reaper()
         self._contexts: list[SimContext] = []
         self._sockets = 0
@@ -64,7 +69,7 @@ class SimNetwork:
         return SimPoller(self.clock)
 
     def close(self) -> None:
-        """Close every socket, and with it its descriptor."""
+        """Close every socket and its descriptor."""
         for context in self._contexts:
             context.destroy()
 
@@ -86,7 +91,7 @@ class SimNetwork:
         return self.random.random() < self.processes_in_send
 
     def before(self, socket: SimSocket, operation: str) -> None:
-        """A watched socket is about to do something. What the meddler does is not counted, and not meddled with."""
+        """Called before each operation on a watched socket. Operations inside `meddle` are not counted."""
         if self._meddles:
             return
         self.operations += 1

@@ -1,6 +1,6 @@
-"""Socket options: which there are, for which types, and what they are before anybody sets them.
+"""Socket options: which ones the simulation has, for which socket types, and their defaults.
 
-Only those in `_ONLY_FOR` and the ones that `socket.py` names have an effect; the others are remembered and given back.
+Only those in `_ONLY_FOR` and those that `socket.py` names have an effect. The values of the others are only stored.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ DEFAULTS: Final[Mapping[int, int | bytes]] = {
     SocketOption.MAXMSGSIZE: -1,
     SocketOption.ROUTING_ID: b"",
 }
-"""Others are 0 until they are set."""
+"""The defaults of the options that are not 0."""
 
 _PUBLISHERS: Final = frozenset({SocketType.PUB, SocketType.XPUB})
 _ROUTERS: Final = frozenset({SocketType.ROUTER, SocketType.REP})
@@ -52,11 +52,11 @@ _NOT_MODELLED: Final = frozenset(
         SocketOption.XPUB_WELCOME_MSG,
     }
 )
-"""These would have to have an effect, so that they are ignored must not go unnoticed."""
+"""Options that would have to have an effect. They raise, so that nobody believes that they work."""
 
 
 def check_option(socket_type: SocketType, option: int, value: int | bytes) -> None:
-    """Raise `zmq.ZMQError` (EINVAL) where libzmq does, `NotImplementedError` for what the simulation lacks."""
+    """Raise `zmq.ZMQError` (EINVAL) where libzmq does, and `NotImplementedError` for what is not simulated."""
     if option in _NOT_MODELLED:
         raise NotImplementedError(f"the simulation has no {SocketOption(option).name}")
     refused = option in _NOT_SETTABLE or socket_type not in _ONLY_FOR.get(option, (socket_type,))

@@ -1,7 +1,7 @@
-"""PUSH, PULL, DEALER and PAIR: the types that pass messages on as they are.
+"""PUSH, PULL, DEALER and PAIR: the types that neither add nor remove frames.
 
-Rules, which are libzmq's (push.cpp, pull.cpp, dealer.cpp, pair.cpp): PUSH sends in turn, PULL receives in turn, DEALER
-does both. A PAIR has one peer; to whoever comes second it closes the pipe at once.
+Rules, which are libzmq's (push.cpp, pull.cpp, dealer.cpp, pair.cpp): PUSH sends to its peers in turn, PULL receives
+from its peers in turn, DEALER does both. A PAIR has one peer; it closes the pipe of a second one at once.
 """
 
 import zmq
@@ -29,7 +29,7 @@ class PushSocket(SimSocket):
         self._balancer.on_terminated(pipe)
 
     def on_readable(self, pipe: Pipe) -> None:
-        """A PUSH never reads, so it is told of nothing but the end, which is a command of its own."""
+        """Do nothing: a PUSH never reads. It learns of the end of a pipe by another command."""
 
     def on_writable(self, pipe: Pipe) -> None:
         self._balancer.on_writable(pipe)
@@ -61,7 +61,7 @@ class PullSocket(SimSocket):
         self._queue.on_readable(pipe)
 
     def on_writable(self, pipe: Pipe) -> None:
-        """A PULL never writes."""
+        """Do nothing: a PULL never writes."""
 
     def _receive(self) -> Item | None:
         return self._queue.receive()
@@ -132,10 +132,10 @@ class PairSocket(SimSocket):
             self._pipe = None
 
     def on_readable(self, pipe: Pipe) -> None:
-        """With one pipe there is no turn to take."""
+        """Do nothing: with one pipe there is no order of pipes."""
 
     def on_writable(self, pipe: Pipe) -> None:
-        """Nor here."""
+        """Do nothing, as in `on_readable`."""
 
     def _send(self, body: bytes, kind: int) -> int:
         return TAKEN if self._pipe is not None and self._pipe.write(body, kind) else NO_ROOM
@@ -156,6 +156,6 @@ class PairSocket(SimSocket):
         return any(outlook.takes for outlook in self._own(outlooks))
 
     def _own(self, outlooks: list[Outlook]) -> list[Outlook]:
-        """The outlook of its one peer: the present one if it stays, or else the first that comes after it has gone."""
+        """The outlook of its one peer: the present peer if it stays, or else the first that comes after it."""
         own = [outlook for outlook in outlooks if outlook.pipe is self._pipe]
         return own or outlooks[:1]

@@ -2,15 +2,16 @@
 
 Rules, which are libzmq's (pipe.cpp, ypipe.hpp):
 
-- A message is seen by its reader when its last frame is written. What was written of an unfinished one is taken back
-  when the writer lets go.
-- The writer counts what it wrote against what the reader *said* that it has read. The reader says so when its count is
-  a multiple of its low-water mark, (high + 1) / 2, after *any* frame that it reads: also after the first one, while the
-  count is 0, and again for each frame of the message that follows a multiple.
-- The reader is woken only if it has found the pipe empty since it was woken last.
-- Who lets go first (`terminate`) writes a delimiter behind what is written, and reads no more. The other end reads up
-  to the delimiter, unless it never reads (PUSH, PUB: no delay), and then acknowledges; the first end acknowledges that,
-  and with each acknowledgement the end that gets it is gone. Until then the pipe is in its socket's lists, but refuses.
+- The reader sees a message when its last frame is written. The frames of an unfinished message are taken back when the
+  writer ends the pipe.
+- The writer compares how many messages it wrote with how many the reader has *reported* as read. After *any* frame the
+  reader reports its count if that is a multiple of its low-water mark, (high + 1) / 2: also after the first frames,
+  while the count is 0, and again for each frame of the message that follows a multiple.
+- The reader is woken only if it has found the pipe empty since it was last woken.
+- The end that closes first (`terminate`) writes a delimiter behind what it has written, and reads no more. The other
+  end reads up to the delimiter and then acknowledges; an end that never reads (PUSH, PUB) acknowledges at once, without
+  delay. The first end acknowledges that in turn. An end is gone when it gets an acknowledgement. Until then the pipe
+  stays in its socket's lists, but takes and gives nothing.
 """
 
 from collections import deque
@@ -23,13 +24,17 @@ if TYPE_CHECKING:
 
 ACTIVE: Final = 0
 AT_DELIMITER: Final = 1
-"""The delimiter has been read; the peer's request to end has yet to be processed."""
+"""The delimiter has been read; the command by which the peer ends the pipe has yet to be processed."""
 UP_TO_DELIMITER: Final = 2
-"""The peer has let go; what it wrote may still be read."""
+"""The peer has ended the pipe; what the peer wrote may still be read."""
 ACKNOWLEDGED: Final = 3
+"""This end has acknowledged the end of the pipe and waits for the acknowledgement of the peer."""
 LET_GO: Final = 4
+"""This end has ended the pipe."""
 LET_GO_BOTH: Final = 5
+"""Both ends have ended the pipe."""
 GONE: Final = 6
+"""This end is no longer in its socket's lists."""
 
 _READING: Final = (ACTIVE, UP_TO_DELIMITER)
 
@@ -43,7 +48,7 @@ class Channel:
         self.items: deque[Item] = deque()
         self.unfinished: list[Item] = []
         self.asleep = False
-        """Whether the reader has found nothing, and waits to be woken."""
+        """Whether the reader has found the channel empty, and waits to be woken."""
 
 
 class Pipe:
@@ -72,14 +77,14 @@ class Pipe:
 
     def __init__(self, owner: "SocketCore", inbound: Channel, outbound: Channel, high_in: int, high_out: int) -> None:
         self.owner = owner
-        """Whose mailbox gets this end's commands."""
+        """The socket whose mailbox gets the commands for this end."""
         self.inbound = inbound
         self.outbound = outbound
         self.state = ACTIVE
         self.readable = True
         self.writable = True
         self.routing_id = b""
-        """By which a ROUTER knows this peer."""
+        """The routing id by which a ROUTER knows the peer."""
         self.high = high_out
         self._low = (high_in + 1) // 2
         self._extra_in = self._extra_out = -1
@@ -89,7 +94,7 @@ class Pipe:
     # Water marks
 
     def set_extra(self, extra_in: int, extra_out: int) -> None:
-        """What the other end allows: over inproc the two ends' marks are added up."""
+        """Set the high-water marks of the other end, which over inproc are added to those of this end."""
         self._extra_in, self._extra_out = extra_in, extra_out
 
     def set_water_marks(self, high_in: int, high_out: int) -> None:
@@ -104,11 +109,11 @@ class Pipe:
         self.set_water_marks(packed >> 32, packed & 0xFFFFFFFF)
 
     def has_room(self) -> bool:
-        """Whether the high-water mark allows another message, be the pipe being ended or not."""
+        """Return True if the high-water mark allows another message, even if the pipe is being ended."""
         return not self.high or self._written - self._peer_has_read < self.high
 
     def would_have_room(self, peer_has_read: int | None, water_marks: int | None) -> bool:
-        """The same, if word came that the peer has read so many, and of other water marks (None: no word)."""
+        """Return what `has_room` would return after commands with these numbers (None: without such a command)."""
         has_read = self._peer_has_read if peer_has_read is None else peer_has_read
         high = self.high if water_marks is None else self._high_with(water_marks & 0xFFFFFFFF)
         return not high or self._written - has_read < high
@@ -116,7 +121,11 @@ class Pipe:
     # Reading
 
     def can_read(self) -> bool:
-        """Whether a frame is there. To find none puts this end to sleep; to find the delimiter moves the end along."""
+        """Return True if there is a frame to read.
+
+        If there is none, this end waits to be woken. If the next item is the delimiter, this end reads it and acts on
+        it.
+        """
         if not self.readable:
             return False
         items = self.inbound.items
@@ -131,7 +140,7 @@ class Pipe:
         return True
 
     def read(self) -> Item | None:
-        """The next frame, or None."""
+        """Read the next frame. Return None if there is none."""
         if not self.readable:
             return None
         items = self.inbound.items
@@ -157,7 +166,7 @@ class Pipe:
     # Writing
 
     def can_write(self) -> bool:
-        """Whether a frame would be taken. To find the pipe full has this end wait for word from the reader."""
+        """Return True if a frame would be accepted. If the pipe is full, this end waits for a report of the reader."""
         if not self.writable:
             return False
         if self.high and self._written - self._peer_has_read >= self.high:
@@ -166,7 +175,8 @@ class Pipe:
         return True
 
     def write(self, body: bytes, kind: int) -> bool:
-        """Write one frame; a last one is handed over, with all that was written before it. Whether it was taken."""
+        """Write one frame. Return True if it was accepted. The last frame of a message makes the whole message
+        readable."""
         if not self.writable:
             return False
         if self.high and self._written - self._peer_has_read >= self.high:
@@ -186,7 +196,7 @@ class Pipe:
         return True
 
     def rollback(self) -> None:
-        """Take back what was written of an unfinished message."""
+        """Take back the frames of an unfinished message."""
         self.outbound.unfinished.clear()
 
     def on_room(self, peer_has_read: int) -> None:
@@ -204,11 +214,16 @@ class Pipe:
     # The end
 
     def set_nodelay(self) -> None:
-        """This end never reads, so it would never come to the delimiter."""
+        """Let this end acknowledge the end of the pipe at once, because it never reads and would not find the
+        delimiter."""
         self._delays = False
 
     def terminate(self, delays: bool) -> None:
-        """Let go. `delays`: if the peer has let go already, what it wrote is still to be read."""
+        """End the pipe.
+
+        Arguments:
+            delays: True if, when the peer has ended the pipe already, what it wrote is still to be read.
+        """
         self._delays = delays
         state = self.state
         if state in (ACKNOWLEDGED, LET_GO, LET_GO_BOTH, GONE):
@@ -260,7 +275,7 @@ class Pipe:
 
 
 def make_pipe(near: "SocketCore", far: "SocketCore", high_out: int, high_in: int) -> tuple[Pipe, Pipe]:
-    """Both ends of a pipe; the marks are those of the near end, for what it writes and for what it reads."""
+    """Return both ends of a new pipe. The high-water marks are those of the near end, for writing and for reading."""
     there, back = Channel(), Channel()
     near_end = Pipe(near, back, there, high_in, high_out)
     far_end = Pipe(far, there, back, high_out, high_in)

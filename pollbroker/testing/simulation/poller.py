@@ -1,6 +1,6 @@
-"""A simulated poller. It never sleeps: where a real one would, time is let pass.
+"""A simulated poller. It never sleeps: where a real poller would sleep until a timeout, it advances the clock.
 
-Whoever drives a simulation learns from `asleep` that nothing in the environment as it is would ever end the sleep.
+If it has no timeout and nothing is ready, it sets `asleep`: as nothing else runs, nothing would ever end that sleep.
 """
 
 import select
@@ -20,11 +20,12 @@ _POLLERR: Final = int(zmq.POLLERR)
 
 
 _MOST_IDLE_POLLS: Final = 5000
-"""Far more than any driver looks in a row without waiting."""
+"""Far more polls in a row without waiting than a loop needs that does not spin."""
 
 
 class SpinsForEver(AssertionError):
-    """The poller was asked again and again without waiting, though nothing had happened: in one thread nothing can."""
+    """The poller was asked again and again without waiting although nothing was ready, and in one thread nothing could
+    become ready meanwhile."""
 
 
 class SimPoller:
@@ -41,7 +42,7 @@ class SimPoller:
         """Whether the last `poll` had no timeout and found nothing."""
 
     def register(self, socket: Any, flags: int = _POLLIN | _POLLOUT) -> None:
-        """Watch a simulated socket, or a real descriptor; no flags: stop watching it."""
+        """Watch a simulated socket or a real descriptor. Without flags, stop watching it."""
         target: Target = socket if not hasattr(socket, "fileno") else socket.fileno()
         if not flags:
             if target in self._targets:
@@ -55,7 +56,7 @@ class SimPoller:
         self.register(socket, flags)
 
     def unregister(self, socket: Any) -> None:
-        """Stop watching. Raises `KeyError` if it was not watched."""
+        """Stop watching a socket or a descriptor. Raises `KeyError` if it was not watched."""
         target: Target = socket if not hasattr(socket, "fileno") else socket.fileno()
         del self._targets[target]
         if isinstance(target, int):
@@ -63,15 +64,18 @@ class SimPoller:
 
     @property
     def sockets(self) -> list[tuple[Target, int]]:
-        """What is watched, and for which events."""
+        """The sockets and descriptors that are watched, each with the events to watch for."""
         return list(self._targets.items())
 
     def poll(self, timeout: int | None = None) -> list[tuple[Any, int]]:
-        """What is ready, in the order of registration. Raises `zmq.ZMQError` for a closed socket, or an ended
-        one, and `SpinsForEver`."""
+        """Return what is ready, in the order of registration.
+
+        Raises `zmq.ZMQError` for a socket that is closed or whose context has ended, and `SpinsForEver`.
+        """
         self.asleep = False
         ready = self._look()
-        while not ready and timeout != 0 and self._has_news():  # come in while it looked at others: ZMQ_FD wakes it
+        # A command may have come to one socket while another one was asked. With libzmq its ZMQ_FD would end the wait.
+        while not ready and timeout != 0 and self._has_commands():
             ready = self._look()
         if not ready:
             if timeout is None or timeout < 0:
@@ -80,10 +84,10 @@ class SimPoller:
                 self._clock.advance(timeout / 1000)
         self._idle_polls = self._idle_polls + 1 if not ready and timeout == 0 else 0
         if self._idle_polls > _MOST_IDLE_POLLS:
-            raise SpinsForEver(f"asked {_MOST_IDLE_POLLS} times in a row without waiting, and there was nothing")
+            raise SpinsForEver(f"asked {_MOST_IDLE_POLLS} times in a row without waiting, and nothing was ready")
         return ready
 
-    def _has_news(self) -> bool:
+    def _has_commands(self) -> bool:
         return any(not isinstance(target, int) and target.mailbox.commands for target in self._targets)
 
     def _look(self) -> list[tuple[Any, int]]:

@@ -1,14 +1,16 @@
-"""PUB, XPUB, SUB and XSUB: messages to all who want them.
+"""PUB, XPUB, SUB and XSUB: a message goes to every subscriber whose subscription matches.
 
 Rules, which are libzmq's (xpub.cpp, pub.cpp, xsub.cpp, sub.cpp, generic_mtrie_impl.hpp):
 
-- A subscription is a message from XSUB to XPUB: a 1 (to end it: a 0) and a prefix. Any frame that begins so is one.
-- An XSUB passes each subscription on, and the end of one only when it is the last of that prefix. To a new publisher it
-  sends all that it has. It has no filter: SUB has.
-- An XPUB reads its pipes as soon as it is told of them. It passes on the first subscription to a prefix and the end of
-  the last one (all with XPUB_VERBOSE, XPUB_VERBOSER), also when a peer leaves, and what is no subscription.
-- A subscriber that has no room is left out of a message, without a word. With XPUB_NODROP the frame is refused instead,
-  if any subscriber that matches and is still in the list has no room; POLLOUT is said always.
+- A subscription is a message from XSUB to XPUB: a byte 1 (0 to end it) and a prefix. Every frame that begins with such
+  a byte is one.
+- An XSUB passes each subscription on, but the end of a subscription only if it is the last of that prefix. To a new
+  publisher it sends all its subscriptions. It does not filter messages; a SUB does.
+- An XPUB reads its pipes as soon as it is told of them. It gives its user the first subscription to a prefix and the
+  end of the last one, also when a peer leaves (with XPUB_VERBOSE and XPUB_VERBOSER all of them), and every other
+  message.
+- A subscriber that has no room misses a message, without an error. With XPUB_NODROP the frame is refused instead, if a
+  subscriber that matches and is still in the list has no room. POLLOUT is always set.
 """
 
 from collections import deque
@@ -30,9 +32,10 @@ class XPubSocket(SimSocket):
         super().__init__(context, socket_type, number)
         self._distributor = Distributor(self)
         self._subscribers: dict[bytes, dict[Pipe, None]] = {}
-        """By prefix. The inner dict is a set that keeps its order, so that a run can be repeated."""
+        """The subscribers to each prefix. The inner dict is used as a set with an order, so that a run can be
+        repeated."""
         self._pending: deque[Item] = deque()
-        """What is to be received."""
+        """The frames that the user can receive."""
         self._in_message = False
         self._drops = True
         self._verbose = self._verboser = False
@@ -79,13 +82,13 @@ class XPubSocket(SimSocket):
         self._pending.append((body, kind))
 
     def _add(self, prefix: bytes, pipe: Pipe) -> bool:
-        """Whether it is the first subscription to that prefix."""
+        """Add a subscription. Return True if it is the first to that prefix."""
         first = prefix not in self._subscribers
         self._subscribers.setdefault(prefix, {})[pipe] = None
         return first
 
     def _discard(self, prefix: bytes, pipe: Pipe) -> bool:
-        """Whether it was the last subscription to that prefix, or none at all."""
+        """Remove a subscription. Return True if it was the last to that prefix, or did not exist."""
         pipes = self._subscribers.get(prefix)
         if pipes is None or pipe not in pipes:
             return True
@@ -96,7 +99,7 @@ class XPubSocket(SimSocket):
 
     def _send(self, body: bytes, kind: int) -> int:
         if not self._in_message:
-            self._distributor.unmatch()  # of a frame that was refused, some still match
+            self._distributor.unmatch()  # a frame that was refused has left its matches
             for pipe in self._subscribers_to(body):
                 self._distributor.match(pipe)
         if not self._drops and not self._distributor.matches_have_room():
@@ -172,7 +175,7 @@ class PubSocket(XPubSocket):
         super()._attach(pipe)
 
     def _tell(self, body: bytes, kind: int) -> None:
-        """A PUB keeps to itself who subscribes to what."""
+        """Do nothing: the user of a PUB is not told of subscriptions."""
 
     def _receive(self) -> Item | None:
         raise zmq.ZMQError(zmq.ENOTSUP)
@@ -194,9 +197,9 @@ class XSubSocket(SimSocket):
         self._queue = FairQueue()
         self._distributor = Distributor(self)
         self._subscriptions: dict[bytes, int] = {}
-        """How many there are, by prefix."""
+        """The number of subscriptions to each prefix."""
         self._ahead: Item | None = None
-        """A frame that was fetched to say whether there is one."""
+        """A frame that was fetched to find out whether there is one."""
         self._in_message = False
 
     def _attach(self, pipe: Pipe) -> None:
@@ -239,7 +242,7 @@ class XSubSocket(SimSocket):
         return item
 
     def _fetch(self) -> Item | None:
-        """The next frame of a message that is wanted."""
+        """Return the next frame of a message that passes the filter, or None."""
         while True:
             item = self._queue.receive()
             if item is None or self._in_message or not self.filters or self._wants(item[0]):

@@ -2,11 +2,12 @@
 
 Rules, which are libzmq's (req.cpp, rep.cpp):
 
-- A REQ puts an empty frame before its request, waits for the reply from the one it went to, and throws away what does
-  not begin with an empty frame, or comes from others. Before each request it throws away all that has come meanwhile.
-- A REP keeps the frames up to the first empty one and puts them before its reply; a message without an empty frame it
-  throws away. Its reply is swallowed if the requester has left or has no room.
-- Out of turn: EFSM.
+- A REQ puts an empty frame before its request and waits for the reply from the peer to which the request went. It
+  throws away a message that does not begin with an empty frame or comes from another peer. Before each request it
+  throws away everything that has come meanwhile.
+- A REP keeps the frames up to the first empty one and puts them before its reply. It throws away a message without an
+  empty frame. Its reply is dropped if the requester has left or has no room.
+- A send or a receive out of turn raises EFSM.
 """
 
 import zmq
@@ -27,7 +28,7 @@ class ReqSocket(DealerSocket):
         super().__init__(context, socket_type, number)
         self._awaits_reply = False
         self._at_start = True
-        """Of a message, in either direction."""
+        """Whether the next frame is the first of a message, in either direction."""
         self._replier: Pipe | None = None
 
     def _forget(self, pipe: Pipe) -> None:

@@ -1,13 +1,14 @@
-"""ROUTER: messages by the name of the peer, which stands before each.
+"""ROUTER: each message begins with the name (the routing id) of a peer.
 
 Rules, which are libzmq's (router.cpp):
 
-- A peer's first item is its name; without one it is given one: a zero byte and four more. A second peer of the same
-  name is ignored, unless ROUTER_HANDOVER lets it take the first one's place.
-- To a name that nobody has, or whose pipe is full or being ended, a message is swallowed; with ROUTER_MANDATORY the
-  first frame is refused: EAGAIN for a full one, EHOSTUNREACH for the others. A single frame is swallowed at all times.
-- To say whether it has a message it fetches the first frame ahead.
-- With ROUTER_MANDATORY it says POLLOUT if any of its peers has room, and else always.
+- The first item from a peer is its name. If that is empty, the ROUTER gives the peer a name: a zero byte and four more.
+  A second peer of the same name is ignored, unless ROUTER_HANDOVER lets it take the place of the first.
+- A message is dropped if no peer has the name, or if the peer's pipe is full or being ended. With ROUTER_MANDATORY its
+  first frame is refused instead: EAGAIN for a full pipe, EHOSTUNREACH otherwise. A message of one frame is always
+  dropped.
+- To find out whether it has a message, it fetches the first frame ahead.
+- With ROUTER_MANDATORY, POLLOUT is set if any peer has room; otherwise POLLOUT is always set.
 """
 
 import zmq
@@ -45,14 +46,14 @@ class RouterSocket(SimSocket):
         self._unnamed: set[Pipe] = set()
         self._next_name: int = self._network.random.getrandbits(32)
         self._ahead: list[Item] = []
-        """What was fetched ahead and is still to be received, the next one last."""
+        """The frames that were fetched ahead, in reverse order: the next one to receive is the last."""
         self._in_message = False
         self._out_message = False
         self._source: Pipe | None = None
-        """Whose message is being received."""
+        """The pipe of the message that is being received."""
         self._source_must_go = False
         self._sink: Pipe | None = None
-        """To whom a message is being sent; None while one is swallowed."""
+        """The pipe of the message that is being sent; None while a message is dropped."""
         self._mandatory = False
         self._handover = False
 
@@ -89,7 +90,7 @@ class RouterSocket(SimSocket):
             self._queue.attach(pipe)
 
     def on_writable(self, pipe: Pipe) -> None:
-        """Each send asks the pipe itself."""
+        """Do nothing: each send asks the pipe itself."""
 
     def _identify(self, pipe: Pipe) -> bool:
         item = pipe.read()
@@ -107,7 +108,7 @@ class RouterSocket(SimSocket):
         return True
 
     def _replace(self, name: bytes) -> None:
-        """Have the peer of that name end, under another name for as long as that takes."""
+        """End the pipe of the peer of that name. Until it has ended, it has another name."""
         pipe = self._named.pop(name)
         pipe.routing_id = self._fresh_name()
         self._named[pipe.routing_id] = pipe
@@ -121,7 +122,7 @@ class RouterSocket(SimSocket):
         self._next_name = (self._next_name + 1) & 0xFFFFFFFF
         return name
 
-    # Sender
+    # Sending
 
     def _send(self, body: bytes, kind: int) -> int:
         if not self._out_message:
@@ -200,7 +201,7 @@ class RouterSocket(SimSocket):
         self._ahead = [item, (self._source.routing_id, MORE)]
         return True
 
-    # The truth
+    # What the socket could do, found out without changing it
 
     def _would_receive(self, outlooks: list[Outlook]) -> bool:
         if self._in_message or self._ahead:
@@ -222,7 +223,7 @@ class RouterSocket(SimSocket):
             if self._named.get(outlook.pipe.routing_id) is outlook.pipe
         }
         named = list(by_name.values())
-        # Of two that go by one name the first whose command is processed has it.
+        # If two new peers have the same name, the one whose command is processed first gets it.
         for outlook in sorted(filter(lambda one: one.is_told_of, outlooks), key=lambda one: one.told_at or 0):
             if outlook not in named and outlook.items:
                 name = outlook.items[0][0] or b"\0unnamed%d" % len(by_name)

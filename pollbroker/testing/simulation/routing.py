@@ -2,10 +2,11 @@
 
 Rules, which are libzmq's (lb.cpp, fq.cpp, dist.cpp):
 
-- Each keeps its pipes in one list, whose front part is in use. A pipe that refuses is swapped behind that part; when it
-  is heard of again it is swapped back. The order that results decides whose turn it is, so it is kept to the letter.
-- Frames of one message go to, and come from, one pipe. When that pipe is lost in the middle of a message, the rest of
-  the message is swallowed.
+- Each class keeps its pipes in one list, of which the front part is active. A pipe that refuses is swapped behind that
+  part, and swapped back when it becomes readable or writable again. The order that results decides which pipe is next,
+  so it has to be exactly libzmq's.
+- The frames of one message go to, and come from, one pipe. When that pipe ends in the middle of a message, the rest of
+  the message is dropped.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 TAKEN: Final = 0
 NO_ROOM: Final = 1
 BROKEN: Final = 2
-"""Not taken: the peer has left in the middle of this message. The rest will be swallowed."""
+"""Not taken: the peer has left in the middle of this message. The rest of the message will be dropped."""
 
 
 def swap(pipes: list[Pipe], one: int, other: int) -> None:
@@ -27,7 +28,7 @@ def swap(pipes: list[Pipe], one: int, other: int) -> None:
 
 
 def forget(pipes: list[Pipe], pipe: Pipe) -> None:
-    """Remove it; the last one takes its place."""
+    """Remove a pipe from a list. The last pipe takes its place."""
     last = pipes.pop()
     if last is not pipe:
         pipes[pipes.index(pipe)] = last
@@ -59,7 +60,8 @@ class Balancer:
     def on_terminated(self, pipe: Pipe) -> None:
         place = self._pipes.index(pipe)
         if place == self._current and self.in_message:
-            self._socket.lost_with_peers += not self._swallows  # the next pipe in its place may end before the message
+            # A pipe that ends while the rest of a message is dropped has lost nothing more.
+            self._socket.lost_with_peers += not self._swallows
             self._swallows = True
         current = self._pipes[self._current] if self._current < len(self._pipes) else pipe
         if place < self._active:
@@ -69,7 +71,7 @@ class Balancer:
             self._current = self._pipes.index(current)
 
     def send(self, body: bytes, kind: int) -> int:
-        """TAKEN, NO_ROOM or BROKEN."""
+        """Send a frame. Return TAKEN, NO_ROOM or BROKEN."""
         if self._swallows:
             self.in_message = self._swallows = kind == MORE
             return TAKEN
@@ -150,7 +152,7 @@ class FairQueue:
                     self._current = (self._current + 1) % self._active
                 return item
             if self.in_message:
-                raise WouldAbort("fq.cpp: the socket let go of a peer while it was receiving a message from it")
+                raise WouldAbort("fq.cpp: the socket ended a pipe while it was receiving a message from it")
             self._retire(self._current)
         return None
 
@@ -173,8 +175,8 @@ class FairQueue:
 class Distributor:
     """Sends each message to every pipe that matches.
 
-    In its list come first the pipes that match this message, then all that take part in this message (active), then
-    those that may take part in the next (eligible), then those that refused.
+    The list begins with the pipes that match this message. After them come the other pipes to which this message may go
+    (active), then those to which the next message may go (eligible), then those that refused.
     """
 
     __slots__ = ("_active", "_eligible", "_in_message", "_matching", "_pipes", "_socket")
@@ -241,7 +243,7 @@ class Distributor:
             if self._pipes[place].write(body, kind):
                 place += 1
             else:
-                self._give_up(self._pipes[place])  # which puts another one into its place
+                self._give_up(self._pipes[place])  # this puts another pipe in its place
         self._in_message = kind == MORE
         if not self._in_message:
             self._active = self._eligible

@@ -1,12 +1,13 @@
-"""A simulated socket as its user sees it: as a `zmq.Socket`.
+"""A simulated socket as its user sees it: like a `zmq.Socket`.
 
-Rules, which are libzmq's (socket_base.cpp) unless it says otherwise:
+Rules, which are libzmq's (socket_base.cpp) unless a rule says otherwise:
 
-- Commands are processed by each bind, connect, disconnect and reading of ZMQ_EVENTS; by a receive when it found
-  nothing, and each 100th time; by a send now and then (libzmq: a millisecond after the last time; here: as a die is
-  cast).
-- Nothing ever waits. What would have to wait raises `WouldBlockForever`: in one thread nobody could end that.
-- A type's `_send` gives TAKEN, NO_ROOM or BROKEN; its `_receive` an item or None. What else is wrong is raised.
+- Commands are processed by each bind, connect, disconnect and reading of ZMQ_EVENTS; by a receive that finds nothing,
+  and by every 100th receive; by some sends (in libzmq if a millisecond has passed since the last time, here by chance).
+- No operation waits. One that would have to raises `WouldBlockForever`, because in one thread nothing could end the
+  wait.
+- The `_send` of a socket type returns TAKEN, NO_ROOM or BROKEN; `_receive` returns an item or None. Other errors are
+  raised.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ _POLLOUT: Final = int(zmq.POLLOUT)
 
 
 class WouldBlockForever(AssertionError):
-    """An operation would have waited, in the one thread that there is."""
+    """An operation would have waited. There is only one thread, so nothing could have ended the wait."""
 
 
 class SimSocket(SocketCore):
@@ -72,7 +73,7 @@ class SimSocket(SocketCore):
     # Messages
 
     def send(self, data: Any, flags: int = 0, copy: bool = True, track: bool = False) -> None:  # noqa: ARG002
-        """Send one frame, as `zmq.Socket.send`. Raises `zmq.Again`, `zmq.ZMQError`, `WouldBlockForever`."""
+        """Send one frame, like `zmq.Socket.send`. Raises `zmq.Again`, `zmq.ZMQError`, `WouldBlockForever`."""
         if self.watched:
             self._network.before(self, "send")
         if self._dead:
@@ -89,13 +90,13 @@ class SimSocket(SocketCore):
         if flags & _DONTWAIT or timeout_ms == 0:
             raise zmq.Again
         if outcome == BROKEN:
-            return  # libzmq swallows this frame too then, so that a send that may wait is never told
+            return  # libzmq drops this frame too, without an error, if the send may wait
         self._process_commands()
         if self._send(body, MORE if flags & _SNDMORE else LAST) != TAKEN:
             self._wait("send", timeout_ms)
 
     def recv(self, flags: int = 0, copy: bool = True, track: bool = False) -> Any:  # noqa: ARG002
-        """Receive one frame, as `zmq.Socket.recv`: bytes, or without `copy` a `SimFrame`. Raises as `send` does."""
+        """Receive one frame, like `zmq.Socket.recv`: bytes, or without `copy` a `SimFrame`. Raises as `send` does."""
         if self.watched:
             self._network.before(self, "recv")
         if self._dead:
@@ -120,7 +121,7 @@ class SimSocket(SocketCore):
 
     def _wait(self, operation: str, timeout_ms: int) -> None:
         if timeout_ms < 0:
-            raise WouldBlockForever(f"{self.name}: this {operation} would wait, and nobody could ever end that")
+            raise WouldBlockForever(f"{self.name}: this {operation} would wait, and nothing could ever end the wait")
         self._network.clock.advance(timeout_ms / 1000)
         raise zmq.Again
 
@@ -136,7 +137,7 @@ class SimSocket(SocketCore):
         return parts
 
     def poll(self, timeout: int | None = None, flags: int = _POLLIN) -> int:  # noqa: ARG002
-        """The events of `flags` that there are now. It never sleeps, whatever the timeout."""
+        """Return those events of `flags` that are set now. This never sleeps, whatever the timeout."""
         return self._events() & flags
 
     # Options
@@ -194,13 +195,13 @@ class SimSocket(SocketCore):
     # Endpoints
 
     def bind(self, addr: str) -> None:
-        """Be found at `inproc://...`. Raises `zmq.ZMQError`."""
+        """Bind to an address `inproc://...`. Raises `zmq.ZMQError`."""
         self._prepare(addr)
         self._context.bind(self, addr)
         self._last_endpoint = addr.encode()
 
     def connect(self, addr: str) -> None:
-        """Connect to who is bound there, or will be one day. Raises `zmq.ZMQError`."""
+        """Connect to the socket that has bound to an address or will do so later. Raises `zmq.ZMQError`."""
         self._prepare(addr)
         pipe = self._context.connect(self, addr)
         self.attach(pipe)
@@ -208,7 +209,7 @@ class SimSocket(SocketCore):
         self._connected.setdefault(addr, []).append(pipe)
 
     def disconnect(self, addr: str) -> None:
-        """Take back a bind (those who are connected stay so) or else all connects to that address."""
+        """Take back a bind, which leaves its connections open, or else all connections to an address."""
         self._prepare(addr)
         if self._context.unbind(self, addr):
             return
@@ -229,7 +230,7 @@ class SimSocket(SocketCore):
     # The end
 
     def close(self, linger: int | None = None) -> None:  # noqa: ARG002 -- over inproc nothing is left to send
-        """Let go of all peers, at once (libzmq's reaper thread does it a moment later)."""
+        """End all pipes at once. (libzmq's reaper thread does so a moment later.)"""
         if self.closed:
             return
         self.closed = self._dead = True

@@ -1,8 +1,8 @@
 """What a socket could do if it processed its commands now, found out without processing any.
 
-This is what invariants are checked against, so it must not disturb: libzmq's own answers change what they tell of (they
-process commands, put pipes to sleep, fetch messages ahead). It looks at the socket's own mailbox only; what its peers
-have yet to process has not happened.
+The invariants are checked against this, so it must not change the simulation. libzmq's own answers would: they process
+commands, put pipes to sleep, and fetch messages ahead. Only the mailbox of the socket itself is read. What its peers
+have yet to process counts as not having happened.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,26 +15,27 @@ if TYPE_CHECKING:
 
 
 class Outlook(NamedTuple):
-    """One pipe, once the socket has processed its commands."""
+    """One pipe as it will be when the socket has processed its commands."""
 
     pipe: Pipe
     takes: bool
-    """Whether it would take a message's first frame."""
+    """Whether the pipe would accept the first frame of a message."""
     told_at: int | None
-    """Which of the commands, counted from 0, first gives it to the socket, or tells that there is something to read."""
+    """The number, counted from 0, of the first command that attaches the pipe or says that it can be read; None if
+    there is no such command."""
     room: bool
-    """Whether the high-water mark allows one, be it that the pipe is being ended."""
+    """Whether the high-water mark allows another message, even if the pipe is being ended."""
     items: list[Item]
-    """What could be read from it."""
+    """The items that could be read from the pipe."""
 
     @property
     def is_told_of(self) -> bool:
-        """Whether the socket would be given it, or be told that there is something to read."""
+        """Return True if a command attaches the pipe or says that it can be read."""
         return self.told_at is not None
 
     @property
     def messages(self) -> list[list[bytes]]:
-        """The whole messages in it."""
+        """The whole messages that could be read from the pipe."""
         messages: list[list[bytes]] = []
         frames: list[bytes] = []
         for body, kind in self.items:
@@ -47,14 +48,14 @@ class Outlook(NamedTuple):
 
 
 def unread_by_leavers(pipes: "list[Pipe]") -> int:
-    """How many messages written to these pipes their other ends will never read: they have let go."""
+    """How many messages in these pipes will never be read, because the other end has ended the pipe."""
     return sum(
         kind == LAST for pipe in pipes if pipe.peer.state in (LET_GO, LET_GO_BOTH) for _, kind in pipe.outbound.items
     )
 
 
 def outlooks(socket: "SocketCore") -> list[Outlook]:
-    """Those of all pipes that the socket would have, in the order in which it got them."""
+    """The outlooks of all pipes that the socket would have, in the order in which it got them."""
     gone: set[Pipe] = set()
     leaving: set[Pipe] = set()
     has_read: dict[Pipe, int] = {}
@@ -97,9 +98,9 @@ def _readable_items(pipe: Pipe) -> list[Item]:
 
 
 def on_bind(pipe: Pipe, _: int) -> None:
-    """The command that gives a socket the pipe that somebody connected to it."""
+    """The command that attaches the pipe of a new connection to a socket that has bound."""
     pipe.owner.attach(pipe)
 
 
 def on_connected(socket: "SocketCore", _: int) -> None:
-    """The command that tells a socket that a peer was bound; it does nothing but wake."""
+    """The command by which a socket that has connected learns of the bind. It has no effect but the wake-up."""
