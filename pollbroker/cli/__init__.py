@@ -1,4 +1,4 @@
-"""The command line: the only part that prints, parses argv or exits."""
+"""The command line: the only part of pollbroker that prints, parses argv or exits."""
 
 from pollbroker.cli.commands import main
 

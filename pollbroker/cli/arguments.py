@@ -1,4 +1,4 @@
-"""What the arguments of the commands may look like."""
+"""Parsing the arguments of the commands."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -11,22 +11,22 @@ from pollbroker.errors import ConfigError, did_you_mean
 from pollbroker.options import parse_options
 
 _LONGEST_S: Final = 1e6
-"""Eleven days: more than anybody waits, and less than what any timer of the system takes."""
+"""The longest duration: eleven days, which every timer of the system can wait."""
 
 
 def seconds(text: str) -> float:
-    """A duration. Raises `click.BadParameter`."""
+    """Parse a duration in seconds. Raises `click.BadParameter`."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number <= _LONGEST_S:  # nor is nan
+    if not 0 <= number <= _LONGEST_S:  # this refuses nan, too
         raise click.BadParameter(f"{text!r}: expected seconds, 0 to {_LONGEST_S:.0f}")
     return number
 
 
 def some_seconds(text: str) -> float:
-    """A duration that is not 0. Raises `click.BadParameter`."""
+    """Parse a duration in seconds that is not 0. Raises `click.BadParameter`."""
     number = seconds(text)
     if not number:
         raise click.BadParameter(f"{text!r}: expected more than 0 seconds")
@@ -34,15 +34,17 @@ def some_seconds(text: str) -> float:
 
 
 def one_of(words: Iterable[str], kind: str) -> Callable[[str], str]:
-    """What to give click as the `type` of an argument that is one of these words, in any case.
+    """Return the `type` of a click argument that must be one of these words, in upper or lower case.
 
-    `kind` is what the error says that the words are, such as "a command".
+    Arguments:
+        words: the words.
+        kind: what the words are, for the error message, such as "a command".
     """
     known = tuple(words)
     by_folded = {word.casefold(): word for word in known}
 
     def word_of(text: str) -> str:
-        """Raises `click.BadParameter`."""
+        """Return the word as it is in `words`. Raises `click.BadParameter`."""
         word = by_folded.get(text.casefold())
         if word is None:
             near = did_you_mean(text, known) or f"; expected {', '.join(known)}"
@@ -53,9 +55,9 @@ def one_of(words: Iterable[str], kind: str) -> Callable[[str], str]:
 
 
 def socket_option(text: str) -> tuple[str, OptionValue]:
-    """NAME=VALUE as a pair, the value an integer where the option takes one.
+    """Parse NAME=VALUE into a pair. The value is an integer if the option takes one. Raises `click.BadParameter`.
 
-    Whether there is such an option, and whether the value fits, the engine says. Raises `click.BadParameter`.
+    The engine checks later whether the option exists and the value is valid.
     """
     name, separator, value = text.partition("=")
     if not separator or not name:
@@ -68,7 +70,7 @@ def socket_option(text: str) -> tuple[str, OptionValue]:
 
 
 def gathered(pairs: tuple[tuple[str, OptionValue], ...]) -> dict[str, OptionValue]:
-    """Pairs as socket options by name; what was given several times has a list of values."""
+    """Return socket options by name. An option that was given several times has a list of values."""
     several: dict[str, list[OptionValue]] = {}
     for name, value in pairs:
         several.setdefault(name.lower(), []).append(value)

@@ -1,9 +1,10 @@
-"""The command `pollbroker`, and how every error of its commands is told.
+"""The command `pollbroker`, and how the errors of its subcommands are reported.
 
-- An error is one line on stderr: what, where, and what was expected. Never a traceback, never a block of usage.
-- Exit codes: 0 all went well; 1 what was run failed (a broker, a check, an old libzmq); 2 it was called wrongly, or
-  could not begin; 130 Ctrl-C where it does not mean an orderly end (143 SIGTERM, 129 SIGHUP); 141 whoever read its
-  output has gone, which is no error and is not told.
+- An error is one line on stderr that says where it is, what was found, and what was expected. It is never a traceback
+  or a usage text.
+- Exit codes: 0 everything went well; 1 what was run failed (a broker, a check, an old libzmq); 2 the arguments were
+  wrong, or the command could not begin; 130 it was ended by Ctrl-C, where Ctrl-C does not ask for an orderly end
+  (143 SIGTERM, 129 SIGHUP); 141 the process that read its output has ended, which is not reported as an error.
 - A command returns its exit code, or None for 0.
 """
 
@@ -28,9 +29,10 @@ from pollbroker.version import __version__
 
 EXIT_MISUSED = 2
 EXIT_INTERRUPTED = 130
-"""What shells report for a process that SIGINT has ended: 128 + 2."""
+"""The exit code that shells report for a process that SIGINT has ended: 128 + 2."""
 EXIT_CUT_OFF = 141
-"""What they report for one that SIGPIPE has ended, as most commands whose output is piped into `head`: 128 + 13."""
+"""The exit code that shells report for a process that SIGPIPE has ended, as it ends most commands whose output is piped
+into `head`: 128 + 13."""
 
 
 class OneLineErrors(click.Group):
@@ -71,7 +73,8 @@ class OneLineErrors(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that is named first. Raises `click.UsageError`, with the nearest one."""
+        """Return the command that the first argument names. Raises `click.UsageError`, which suggests a similar
+        name."""
         known = self.list_commands(ctx)
         if args[0] not in known and not ctx.resilient_parsing:
             near = did_you_mean(args[0], known) or f"; expected {', '.join(known)}"
@@ -89,26 +92,29 @@ def _describe(error: click.ClickException, context: click.Context | None) -> str
 
 @contextmanager
 def _quiet_when_cut_off() -> Iterator[None]:
-    """Exit in silence when nobody reads the output any more. (For click it is exit code 1, as a check that failed.)"""
+    """As a context: exit without an error message when the process that read the output has ended.
+
+    click would exit with 1 then, which here says that a check failed.
+    """
     try:
         yield
     except BrokenPipeError:
         sys.exit(EXIT_CUT_OFF)
     except SystemExit as exit_:
-        if isinstance(exit_.__context__, BrokenPipeError):  # rich exits by itself
+        if isinstance(exit_.__context__, BrokenPipeError):  # rich has caught it and exited
             sys.exit(EXIT_CUT_OFF)
         raise
 
 
 def _fail(code: int, message: str, where: str = "pollbroker") -> NoReturn:
-    with suppress(OSError):  # nobody is there to be told
+    with suppress(OSError):  # stderr is closed, so the error cannot be reported
         click.echo(f"{where}: {' '.join(message.split())}", err=True)
     _flush_output()
     sys.exit(code)
 
 
 def _flush_output() -> None:
-    """Give up what was printed and cannot be written: Python would try again at its end, and exit with 120."""
+    """Discard output that cannot be written. Python would try to write it again at its end, and exit with 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

@@ -1,4 +1,4 @@
-"""`pollbroker ctl`: one command to a running engine, and its reply."""
+"""`pollbroker ctl`: send one command to a running engine, and print the reply."""
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -14,20 +14,20 @@ _COUNTS: Final = tuple(f"{port} {way}" for port in ("frontend", "backend") for w
 
 
 def describe_statistics(frames: Sequence[bytes]) -> list[str]:
-    """The reply to STATISTICS (zmq_proxy_steerable(3): 8 numbers of 8 bytes), one line for each way at each port.
+    """Describe the reply to STATISTICS, with one line for what each port received and one for what it sent.
 
-    Raises `ControlError` if it is something else.
+    Raises `ControlError` if the reply is not 8 frames of 8 bytes, as in zmq_proxy_steerable(3).
     """
     if len(frames) != 2 * len(_COUNTS) or any(len(frame) != 8 for frame in frames):
         raise ControlError(f"STATISTICS: {list(frames)!r} came back; expected 8 frames of 8 bytes")
     numbers = [struct.unpack("=Q", frame)[0] for frame in frames]
     return [
-        f"{what:<17}  {count} {'frame' if count == 1 else 'frames'}, {size} bytes"
-        for what, count, size in zip(_COUNTS, numbers[::2], numbers[1::2], strict=True)
+        f"{name:<17}  {count} {'frame' if count == 1 else 'frames'}, {size} bytes"
+        for name, count, size in zip(_COUNTS, numbers[::2], numbers[1::2], strict=True)
     ]
 
 
-def _describe_nothing(frames: Sequence[bytes]) -> list[str]:  # noqa: ARG001 - one of a table
+def _describe_nothing(frames: Sequence[bytes]) -> list[str]:  # noqa: ARG001 - as the others in `_COMMANDS`
     return ["done"]
 
 
@@ -50,7 +50,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Sequence[bytes]], list[str]]]] = {
 """How the reply to each command is printed."""
 
 
-@click.command(short_help="Steer a running engine, or ask it.")
+@click.command(short_help="Steer a running engine, or read its statistics.")
 @click.argument("endpoint")
 @click.argument("command", metavar="COMMAND", type=one_of(_COMMANDS, "a command"))
 @click.argument("broker", required=False)
@@ -61,13 +61,13 @@ _COMMANDS: Final[Mapping[str, Callable[[Sequence[bytes]], list[str]]]] = {
     metavar="SECONDS",
     default=5.0,
     show_default=True,
-    help="How long the reply may take.",
+    help="The longest time to wait for the reply.",
 )
 def ctl(endpoint: str, command: str, broker: str | None, timeout_s: float) -> None:
     """Send COMMAND to the engine whose control socket is at ENDPOINT, and print the reply.
 
-    PAUSE, RESUME, TERMINATE, STATISTICS (numbers of frames) and STATS (everything, as JSON) are for all of its brokers,
-    or for the one named BROKER; LIST names them.
+    PAUSE, RESUME, TERMINATE, STATISTICS (numbers of frames and bytes) and STATS (all statistics, as JSON) apply to all
+    brokers of the engine, or only to the one named BROKER. LIST prints the names of the brokers.
     """
     for line in _COMMANDS[command](request(endpoint, command, broker, timeout_s=timeout_s)):
         click.echo(line)

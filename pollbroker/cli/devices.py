@@ -1,7 +1,8 @@
-"""One command for each device of the table: it runs one broker until it is told to end.
+"""One command for each device in `DEVICES`: it runs one broker until it is told to end.
 
-Each line that it prints is one fact: a word, what it is about, two spaces, and the explanation. The line `ready` comes
-when the broker's sockets are open, so a script that has read it knows every address.
+Each line that a command prints is one fact: a word, the name or address that it is about, two spaces, and an
+explanation. The line `ready` comes when the broker's sockets are open. A script that has read this line has read every
+address.
 """
 
 import ipaddress
@@ -35,21 +36,22 @@ PEERS: Final = {
     zmq.PUSH: "PULL pullers",
     zmq.PAIR: "one PAIR peer",
 }
-"""Who stands opposite to a port, by the type of its socket."""
+"""The peers that connect to a port, by the type of its socket."""
 
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
-"""The addresses that stand for all of a machine's, and the one by which the machine itself reaches them."""
+"""The addresses that mean every interface of a machine, each with the address by which the machine itself connects."""
 
 _NOTATION: Final = (
     "An endpoint is bound, or connected if it begins with > (quote it): tcp://127.0.0.1:5559, tcp://*:*, ipc://path, "
-    "'>tcp://host:5559'. Several are separated by commas. Ctrl-C, SIGTERM and SIGHUP end it in order: what it still "
-    "has is delivered first, for as long as --drain allows. A second signal ends it at once. Exit codes: 0 everything "
-    "was delivered; 1 messages were lost, or the broker failed; 2 it could not begin; 130, 143, 129 ended at once."
+    "'>tcp://host:5559'. Several are separated by commas. Ctrl-C, SIGTERM and SIGHUP end the broker in order: the "
+    "messages that it still has are delivered first, for as long as --drain allows. A second signal ends it at once. "
+    "Exit codes: 0 everything was delivered; 1 messages were lost, or the broker failed; 2 the broker could not begin; "
+    "130, 143, 129 it was ended at once."
 )
 
 
 def device_command(device: Device) -> click.Command:
-    """The command that runs one broker of this device."""
+    """Return the command that runs one broker of a device."""
     ports = tuple(device.ports)
     peers = "; ".join(f"{port} {_type_at(device, port).name}, for {PEERS[_type_at(device, port)]}" for port in ports)
     return click.Command(
@@ -64,14 +66,14 @@ def device_command(device: Device) -> click.Command:
 
 def _options(device: Device, ports: tuple[str, ...]) -> Iterator[click.Option]:
     marks = click.IntRange(min=0)
-    yield click.Option(["--name"], default=device.name, show_default=True, help="What the broker is called.")
+    yield click.Option(["--name"], default=device.name, show_default=True, help="The name of the broker.")
     yield click.Option(
-        ["--capture"], metavar="ENDPOINT", help="A PUB socket that gets a copy of every message sent on."
+        ["--capture"], metavar="ENDPOINT", help="A PUB socket for copies of every message that is sent on."
     )
-    yield click.Option(["--control"], metavar="ENDPOINT", help="A socket for `pollbroker ctl`, or any REQ.")
-    yield click.Option(["--hwm"], type=marks, help="High-water mark of both sockets, both ways, in messages; 0: none.")
-    yield click.Option(["--sndhwm"], type=marks, help="The same for sending alone.")
-    yield click.Option(["--rcvhwm"], type=marks, help="The same for receiving alone.")
+    yield click.Option(["--control"], metavar="ENDPOINT", help="A socket for the commands of `pollbroker ctl`.")
+    yield click.Option(["--hwm"], type=marks, help="The high-water mark of both sockets, in messages; 0 is no limit.")
+    yield click.Option(["--sndhwm"], type=marks, help="The high-water mark for sending only.")
+    yield click.Option(["--rcvhwm"], type=marks, help="The high-water mark for receiving only.")
     for port in ports:
         yield click.Option(
             [f"--{port}-option"],
@@ -82,7 +84,7 @@ def _options(device: Device, ports: tuple[str, ...]) -> Iterator[click.Option]:
         )
     if any(zmq.SUB in device.types_of(port) for port in ports):
         yield click.Option(
-            ["--topic"], multiple=True, help="Let pass what begins with this; repeatable. Without it, everything."
+            ["--topic"], multiple=True, help="Pass on messages that begin with this; repeatable. By default all."
         )
     if _has_slow_peers(device):
         yield click.Option(
@@ -90,7 +92,7 @@ def _options(device: Device, ports: tuple[str, ...]) -> Iterator[click.Option]:
             type=click.Choice(["drop", "wait"]),
             default=device.slow_peer,
             show_default=True,
-            help="What becomes of a message whose one receiver is full: dropped (counted), or waited for.",
+            help="If the one receiver of a message is full: drop the message (and count it), or wait.",
         )
     yield click.Option(
         ["--drain", "drain_s"],
@@ -98,17 +100,18 @@ def _options(device: Device, ports: tuple[str, ...]) -> Iterator[click.Option]:
         metavar="SECONDS",
         default=1.0,
         show_default=True,
-        help="How long the end may take, to deliver what the broker still has.",
+        help="How long the end may take, to deliver the messages that the broker still has.",
     )
 
 
 def _type_at(device: Device, port: str) -> zmq.SocketType:
-    """The type of socket that the engine opens at a port."""
+    """Return the type of the socket that the engine opens at a port."""
     return device.types_of(port)[0]
 
 
 def _has_slow_peers(device: Device) -> bool:
-    """Return True if a sink is a ROUTER that tells of a full peer; one that is not mandatory drops without a word."""
+    """Return True if a sink is a ROUTER that refuses a message for a full peer (ROUTER_MANDATORY). Without that option
+    a ROUTER drops such a message in silence."""
     return any(
         _type_at(device, sink) is zmq.ROUTER and device.options_of(sink).get("router_mandatory")
         for route in device.routes
@@ -130,7 +133,7 @@ def run_device(
     drain_s: float,
     **given: Any,
 ) -> int:
-    """Run one broker until it is told to end; returns the exit code.
+    """Run one broker until it is told to end. Return the exit code.
 
     `given` has the endpoint of each port by the port's name, and its socket options by that name with `_option` after
     it.
@@ -138,7 +141,7 @@ def run_device(
     endpoints: dict[str, Any] = {port: given[port] for port in device.ports}
     marks = {"sndhwm": hwm if sndhwm is None else sndhwm, "rcvhwm": hwm if rcvhwm is None else rcvhwm}
     shared = {key: value for key, value in marks.items() if value is not None}
-    # Arguments are bytes to the system: a topic that is not UTF-8 is as good as any.
+    # For the system an argument is bytes, so a topic need not be UTF-8.
     topics = tuple(("subscribe", os.fsencode(one)) for one in topic)
     engine = Engine()
     with EndingSignals(engine) as signals:
@@ -155,7 +158,7 @@ def run_device(
                 **endpoints,
             )
             control_endpoints = () if control is None else attach(engine, control).endpoints
-            for warning in warn_of_strangers(control_endpoints):
+            for warning in warn_of_other_machines(control_endpoints):
                 click.echo(warning, err=True)
             statistics = engine.statistics()
             click.echo(f"broker {name}  {device.name}, {statistics.pump} pump, {statistics.waiter} waiter")
@@ -169,8 +172,8 @@ def run_device(
             engine.close(timeout_s=0)
 
 
-def warn_of_strangers(addresses: Iterable[str]) -> Iterator[str]:
-    """A line for each address of a control socket that other machines may reach, or that is reached on one."""
+def warn_of_other_machines(addresses: Iterable[str]) -> Iterator[str]:
+    """Yield a warning for each address of a control socket that is not on the loopback interface."""
     for address in addresses:
         if address.startswith("tcp://") and not _is_loopback(address):
             yield (
@@ -205,7 +208,8 @@ def _describe_port(port: Port, address: str, *, bound: bool) -> str:
 
 
 def _address_from(address: str, place: Literal["here", "elsewhere"]) -> str:
-    """The address as a peer connects to it; that of every interface is none that others can connect to."""
+    """The address to which a peer here or elsewhere connects. Peers cannot connect to the address of every
+    interface."""
     for everywhere, loopback in _EVERYWHERE.items():
         prefix = f"tcp://{everywhere}:"
         if address.startswith(prefix):

@@ -21,17 +21,18 @@ from pollbroker.standard_devices import STREAMER
 from pollbroker.version import __version__
 
 OLDEST_LIBZMQ: Final = (4, 3, 3)
-"""Before it, whoever can connect can stop a server, without finishing the handshake (CVE-2020-15166)."""
+"""With older versions anyone who can connect to a server can stop it, even before the handshake (CVE-2020-15166)."""
 
 _OPTIONAL: Final = ("ipc", "curve", "gssapi")
-"""What a libzmq may have been built without (zmq_has(3)), of what pollbroker can use. Its other transports (pgm, norm,
-tipc, vmci, ws, wss) no endpoint of pollbroker's takes, and no socket type that is a draft fits a device."""
+"""The parts that pollbroker can use and that a libzmq may have been built without (zmq_has(3)). The other transports of
+libzmq (pgm, norm, tipc, vmci, ws, wss) cannot be used in an endpoint, and no draft socket type fits a device."""
 
 _MECHANISMS: Final = ("null", "plain", "curve", "gssapi")
-"""How peers may prove who they are, by the socket options (zmq_null(7) and its neighbours)."""
+"""The mechanisms by which peers can authenticate, which socket options choose (zmq_null(7), zmq_plain(7), ...)."""
 
 _DESCRIPTORS_A_BROKER: Final = 4
-"""Two bound sockets, and for each its mailbox and its listener. Each connected peer is one more."""
+"""How many descriptors a broker needs: two bound sockets with a mailbox and a listener each. Each connected peer needs
+one more."""
 
 _SOCKETS_A_BROKER: Final = 2
 
@@ -39,7 +40,7 @@ _SELF_TEST_MS: Final = 5000
 
 
 def refuse_libzmq(version: tuple[int, ...]) -> str | None:
-    """Why this version of libzmq is refused, or None if it is not."""
+    """Return why this version of libzmq is refused, or None if it is new enough."""
     if version >= OLDEST_LIBZMQ:
         return None
     found, oldest = (".".join(map(str, numbers)) for numbers in (version, OLDEST_LIBZMQ))
@@ -47,12 +48,19 @@ def refuse_libzmq(version: tuple[int, ...]) -> str | None:
 
 
 def usable(names: Iterable[str]) -> list[str]:
-    """Those of these transports or mechanisms that this libzmq has."""
+    """Return those transports or mechanisms that this libzmq has."""
     return [name for name in names if name not in _OPTIONAL or zmq.has(name)]
 
 
 def explain_pump(chosen: str, asked: str | None, failure: ImportError | None, *, free_threaded: bool = False) -> str:
-    """Which pump serves and why: `asked` is what POLLBROKER_PUMP says, `failure` why the native one does not load."""
+    """Describe which pump is used and why.
+
+    Arguments:
+        chosen: the pump that is used.
+        asked: the value of POLLBROKER_PUMP.
+        failure: why the native pump could not be imported; None if it could.
+        free_threaded: True if this is a free-threaded Python.
+    """
     if asked:
         return f"{chosen}, as POLLBROKER_PUMP says"
     if failure is None:
@@ -67,7 +75,13 @@ def explain_pump(chosen: str, asked: str | None, failure: ImportError | None, *,
 
 
 def explain_waiter(chosen: str, asked: str | None, selector: str) -> str:
-    """Which waiter serves and why: `asked` is what POLLBROKER_WAITER says, `selector` the best of this platform."""
+    """Describe which waiter is used and why.
+
+    Arguments:
+        chosen: the waiter that is used.
+        asked: the value of POLLBROKER_WAITER.
+        selector: the name of the best selector of this platform, such as "epoll".
+    """
     if asked:
         return f"{chosen}, as POLLBROKER_WAITER says"
     if chosen == "nested":
@@ -76,13 +90,22 @@ def explain_waiter(chosen: str, asked: str | None, selector: str) -> str:
 
 
 def count_brokers(descriptors: int, used: int, sockets: int) -> int:
-    """About how many brokers, without their peers, fit into a limit of descriptors and a context's limit of sockets."""
+    """Return about how many brokers, without peers, the limits allow.
+
+    Arguments:
+        descriptors: the process's limit of descriptors.
+        used: how many descriptors are in use.
+        sockets: the context's limit of sockets.
+    """
     by_descriptors = sockets if descriptors == resource.RLIM_INFINITY else (descriptors - used) // _DESCRIPTORS_A_BROKER
     return max(0, min(by_descriptors, sockets // _SOCKETS_A_BROKER))
 
 
 def self_test() -> float:
-    """Send one message through a streamer; returns the seconds it took. Raises `EngineError` if it does not arrive."""
+    """Send one message through a streamer and return how many seconds it took.
+
+    Raises `EngineError` if the message does not arrive, or arrives changed.
+    """
     with Engine() as engine:
         broker = engine.add("self-test", STREAMER, frontend="inproc://self-test-in", backend="inproc://self-test-out")
         pusher, puller = engine.context.socket(zmq.PUSH), engine.context.socket(zmq.PULL)
@@ -138,9 +161,9 @@ def _used_descriptors() -> int:
         return 0
 
 
-@click.command(short_help="See what is installed here, and whether it works.")
+@click.command(short_help="Show what is installed here, and check that it works.")
 def doctor() -> int:
-    """Say what is installed here and what it can do, and send one message through a broker.
+    """Show what is installed here and what it can do, and send one message through a broker.
 
     Exits with 1 if libzmq is too old, or if the message does not arrive.
     """

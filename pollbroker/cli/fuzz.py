@@ -1,4 +1,4 @@
-"""`pollbroker fuzz`: look for a schedule that breaks a promise, for as long as one is told to."""
+"""`pollbroker fuzz`: try seeds in the test kit's simulation, and report those that break a promise."""
 
 import os
 import time
@@ -15,29 +15,29 @@ from pollbroker.cli.signals import exit_at_signals
 from pollbroker.standard_devices import DEVICES
 
 _MOST_SHOWN: Final = 20
-"""Failures that are told one by one; of the rest only how many there are."""
+"""How many failures are printed one by one. The others are only counted."""
 
 
 @click.command(short_help="Look for a schedule that breaks a promise.")
 @click.option(
     "--seeds", type=click.IntRange(1), help="How many seeds to try.  [default: 10000, or what --minutes allow]"
 )
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="For how long at most.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="The longest time to try seeds.")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes.  [default: one a core]")
 @click.option(
     "--device",
     type=one_of(DEVICES, "a device"),
     metavar="DEVICE",
-    help=f"Of which device ({', '.join(DEVICES)}); by default of all.",
+    help=f"The device to test ({', '.join(DEVICES)}); by default all.",
 )
-@click.option("--replay", type=click.IntRange(0), metavar="SEED", help="Run one seed, and show what happens in it.")
+@click.option("--replay", type=click.IntRange(0), metavar="SEED", help="Run one seed again, and shorten its schedule.")
 def fuzz(
     seeds: int | None, minutes: float | None, first: int, jobs: int, device: str | None, replay: int | None
 ) -> int:
-    """Run simulated schedules, one for each seed, and hold the engine that ships to what is promised.
+    """Run simulated schedules, one for each seed, and check that the engine keeps every promise.
 
-    A seed that fails is named, with the command that runs it again. Exits with 1 if there is one.
+    A seed that fails is printed, with the command that runs it again. Exits with 1 if a seed fails.
     """
     try:
         from pollbroker.testing import fuzzing

@@ -1,7 +1,8 @@
-"""Serving: one broker run until it is told to end, and its account.
+"""Serving: run one broker until it is told to end, and print what it has moved and lost.
 
-The end in order: what it has yet to read and to send is moved first, for as long as the time allows; then it takes
-nothing more, and what it holds is offered for the rest of the time. What is left is said.
+In an orderly end the broker first moves the messages that it has yet to read and to send, for as long as the time
+allows. Then it reads nothing more, and offers the messages that it holds for the rest of the time. Messages that are
+left after that are reported as lost.
 """
 
 import time
@@ -20,7 +21,7 @@ from pollbroker.working import UNREAD_MOST
 
 
 def serve(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: float) -> int:
-    """Run the engine until a signal, a TERMINATE, or the broker's own end.
+    """Run the engine until a signal comes, a TERMINATE command comes, or the broker ends.
 
     Returns the exit code: 1 if the broker failed, or if messages were lost.
     """
@@ -40,7 +41,7 @@ def serve(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: fl
 
 
 def _say(line: str, *, err: bool = False) -> None:
-    """Print a line, if it can be: the end is carried out even if whoever read the output, or the terminal, has gone."""
+    """Print a line, if that is possible. The broker is ended in order even if nothing reads the output any more."""
     with suppress(OSError):
         click.echo(line, err=err)
 
@@ -52,9 +53,12 @@ def _reason(broker: Broker, signal: Signals | None) -> str:
 
 
 def _end(engine: Engine, broker: Broker, drain_s: float) -> tuple[BrokerStatistics | None, BrokerStatistics]:
-    """The statistics before the removal, unless it was removed already or has ended by itself, and the final ones."""
+    """Drain and remove the broker. Return its statistics before the removal, and the final ones.
+
+    The first are None if the broker had been removed or had ended before.
+    """
     give_up_s = time.monotonic() + drain_s
-    if not broker.removed.done() and broker.state is not BrokerState.PAUSED:  # a paused one cannot be drained
+    if not broker.removed.done() and broker.state is not BrokerState.PAUSED:  # a paused broker cannot be drained
         engine.drain(timeout_s=drain_s)
     before: BrokerStatistics | None = None
     if not broker.removed.done():
@@ -64,9 +68,12 @@ def _end(engine: Engine, broker: Broker, drain_s: float) -> tuple[BrokerStatisti
 
 
 def describe_loss(before: BrokerStatistics | None, final: BrokerStatistics, drain_s: float) -> str | None:
-    """How many messages were lost and why, or None if none were.
+    """Describe how many messages were lost and why. Return None if none were lost.
 
-    `before`: the statistics when draining was over; None if the broker had ended before it could be drained.
+    Arguments:
+        before: the statistics at the end of draining; None if the broker had ended before it could be drained.
+        final: the statistics after the removal.
+        drain_s: how long draining was allowed to take.
     """
     losing = {source: flow for source, flow in final.flows.items() if flow.unread + flow.held}
     if not losing:
@@ -93,7 +100,7 @@ def _explain_loss(
 
 
 def describe_flow(flow: FlowStatistics) -> str:
-    """The sums of one direction, in one line; what is 0 and seldom otherwise is left out."""
+    """Describe the counters of one direction in one line. Those that are usually 0 are left out when they are."""
     parts = [f"{flow.received} received", f"{flow.sent} sent", f"{flow.sent_bytes} bytes"]
     if flow.added:
         parts.append(f"{flow.added} added")

@@ -1,13 +1,13 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first asks for an orderly end, the second ends the process at once.
+"""Ctrl-C, SIGTERM and SIGHUP: the first signal asks for an orderly end, the second ends the process at once.
 
-- The first stops the engine, and the program goes on to its orderly end: exit code 0.
-- The second is given back to the system, which ends the process by that very signal, whatever it is doing: a shell
-  reports 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP.
-- One that comes within a moment of the first is the same one: `timeout` (coreutils) sends its signal to the process and
-  to its group, so that it comes twice. A terminal that is closed may send its SIGHUP twice too.
-- A SIGHUP or SIGINT that was ignored when the program began stays so: `nohup` wants it to outlive its terminal, and a
-  shell without job control wants Ctrl-C to end what is in its foreground, and not its background jobs. SIGTERM ends it
-  whatever was ignored.
+- The first signal stops the engine, and the program goes on to its orderly end, with exit code 0.
+- The second signal is left to the system, which ends the process by it, whatever the process is doing. A shell reports
+  130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP.
+- A signal that comes within a moment of the first counts as the same one. `timeout` (coreutils) sends its signal to the
+  process and to its group, so it comes twice. A terminal that is closed may send SIGHUP twice, too.
+- If SIGHUP or SIGINT was ignored when the program began, it stays ignored. `nohup` ignores SIGHUP so that a program
+  outlives its terminal. A shell without job control ignores SIGINT so that Ctrl-C does not end background jobs. SIGTERM
+  always ends the program.
 """
 
 import signal
@@ -21,19 +21,21 @@ from typing import Any, Self
 from pollbroker.engine import Engine
 
 SAME_SIGNAL_S = 0.2
-"""Longer than a signal takes to come twice, shorter than it takes to press Ctrl-C twice."""
+"""Signals within this time count as one. It is longer than a signal takes to come twice, and shorter than it takes to
+press Ctrl-C twice."""
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def exit_at_signals() -> Iterator[None]:
-    """As a context, in the main thread: SIGTERM and SIGHUP exit as Ctrl-C does, through everything that cleans up.
+    """As a context, in the main thread: SIGTERM and SIGHUP raise `SystemExit`, so that everything cleans up as at
+    Ctrl-C.
 
     The exit code is what a shell reports for a process that the signal has ended: 143 or 129.
     """
 
-    def leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what the signal module calls
+    def leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal module passes both
         sys.exit(128 + number)
 
     previous: dict[signal.Signals, Any] = {}
@@ -48,7 +50,8 @@ def exit_at_signals() -> Iterator[None]:
 
 
 class EndingSignals:
-    """As a context, in the main thread: SIGINT, SIGTERM and SIGHUP stop the engine, and end nothing else."""
+    """As a context, in the main thread: the first SIGINT, SIGTERM or SIGHUP stops the engine and has no other
+    effect."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -69,7 +72,7 @@ class EndingSignals:
         for one, handler in self._previous.items():
             signal.signal(one, handler)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what the signal module calls
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal module passes both
         now_s = time.monotonic()
         if self.first is None:
             self.first, self._first_s = signal.Signals(number), now_s

@@ -1,4 +1,4 @@
-"""Control: steering a running engine through a ZeroMQ socket. docs/control.md is the protocol."""
+"""Control: steering a running engine through a ZeroMQ socket. docs/control.md describes the protocol."""
 
 from pollbroker.control.client import request
 from pollbroker.control.commands import ERROR, OK, Control

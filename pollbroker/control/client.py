@@ -1,7 +1,8 @@
 """One command to a running engine, and its reply: what `pollbroker ctl` sends.
 
-libzmq goes on trying to connect for ever and says nothing. Its socket monitor (zmq_socket_monitor(3)) tells of each
-attempt that failed, so that "nobody is there" is told at once, and apart from "somebody is there and does not answer".
+libzmq goes on trying to connect for ever and reports nothing. Its socket monitor (zmq_socket_monitor(3)) reports each
+attempt that failed. So the error "nobody listens there" comes at once, and is not the same as "somebody listens there,
+but does not answer".
 """
 
 import math
@@ -29,12 +30,17 @@ def request(
     timeout_s: float = 5.0,
     context: zmq.Context[Any] | None = None,
 ) -> Frames:
-    """The frames of the reply to one command, sent from a REQ socket to the REP or ROUTER control socket at `endpoint`.
+    """Send one command to a control socket, and return the frames of the reply.
 
-    It is connected to, unless marked with `@`. `context` is needed for `inproc://` only.
+    Arguments:
+        endpoint: the endpoint of the control socket, a REP or ROUTER. It is connected to, unless it begins with `@`.
+        command: the command, such as "PAUSE".
+        broker: the name of the broker that the command is for; by default it is for all brokers.
+        timeout_s: the longest time to wait for the reply.
+        context: the context for the client's sockets; it is needed for `inproc://` only.
 
-    Raises `ControlError` if nobody listens there (at once), if no answer comes within `timeout_s` seconds, or if the
-    command is refused (with the reason), `EndpointError`, or `EngineError` (no socket can be had).
+    Raises `ControlError` if nobody listens at the endpoint (at once), if no reply comes within `timeout_s`, or if the
+    command is refused (with the reason); `EndpointError`; `EngineError` if no socket can be opened.
     """
     if context is None:
         with zmq.Context[Socket]() as own:
@@ -51,9 +57,9 @@ def request(
 
 
 def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Frames, timeout_s: float) -> Frames:
-    """Send a message and return the reply. `given` is the endpoint as the caller wrote it, for the errors."""
+    """Send a message and return the reply. `given` is the endpoint as the caller wrote it, for error messages."""
     end_s = time.monotonic() + timeout_s
-    what = shown(message[0])
+    verb = shown(message[0])
     when_ended = "the context was terminated; expected an open one, or none"
     attempts = open_port(
         context,
@@ -89,11 +95,11 @@ def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Fra
                 return client.sync_socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 but = "; somebody listens there, but does not answer" if connected else ""
-                raise ControlError(f"{given}: no answer to {what} within {timeout_s:g} s{but}") from None
+                raise ControlError(f"{given}: no answer to {verb} within {timeout_s:g} s{but}") from None
         except zmq.Again:
-            raise ControlError(f"{given}: nobody connected within {timeout_s:g} s to be sent {what}") from None
+            raise ControlError(f"{given}: nobody connected within {timeout_s:g} s to be sent {verb}") from None
         except zmq.ZMQError as error:
-            raise ControlError(f"{given}: {what}: {error.strerror}") from error
+            raise ControlError(f"{given}: {verb}: {error.strerror}") from error
         finally:
             client.close()
     finally:
@@ -101,7 +107,10 @@ def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Fra
 
 
 def _await_reply(client: Socket, attempts: Socket, endpoint: Endpoint, given: str, end_s: float) -> bool:
-    """Wait for the reply, but not if nobody is there, which raises `ControlError`; whether a connection was made."""
+    """Wait for the reply until `end_s`. Return True if a connection was made.
+
+    Raises `ControlError` if nobody listens at the endpoint.
+    """
     poller = zmq.Poller()
     poller.register(client, zmq.POLLIN)
     poller.register(attempts, zmq.POLLIN)
@@ -119,7 +128,10 @@ def _await_reply(client: Socket, attempts: Socket, endpoint: Endpoint, given: st
 
 
 def _why_nobody(endpoint: Endpoint) -> str | None:
-    """What is known of a connection that failed; None: somebody listens after all, with a queue that is full."""
+    """Return a reason for a connection that failed, as the end of an error message.
+
+    Returns None if somebody listens after all, with a full queue of connections.
+    """
     path = endpoint.address.removeprefix("ipc://")
     if path == endpoint.address:
         return "" if endpoint.host_name is None else ", or the name does not resolve"
@@ -132,7 +144,7 @@ def _why_nobody(endpoint: Endpoint) -> str | None:
         except FileNotFoundError:
             return ": there is no such file"
         except ConnectionRefusedError:
-            return "" if path.startswith("@") else " any more: whoever made the file has ended"
+            return "" if path.startswith("@") else " any more: the process that made the file has ended"
         except OSError as error:
             return f", or not for this process: {error.strerror}"
     return None

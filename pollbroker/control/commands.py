@@ -1,10 +1,14 @@
 """Control: steering a running engine through a ZeroMQ socket, with the commands of libzmq's zmq_proxy_steerable.
 
-Scripts written for libzmq's steerable proxy steer an engine unchanged; what goes beyond that, docs/control.md tells.
+Scripts written for libzmq's steerable proxy can steer an engine unchanged. docs/control.md describes what goes beyond
+it.
 
-- `Control` is sans-I/O: the frames of one command in, the frames of its reply out. Sockets come in with `attach`.
-- A command is carried out whole, or refused with `ERROR` and one line that says why: then nothing has changed.
-- No frame that a peer sends raises. A REP socket answers every command, since one left unanswered would end it.
+- `Control` is sans-I/O: it is given the frames of one command and returns the frames of the reply. `attach` connects it
+  to a socket.
+- A command is carried out whole, or refused with `ERROR` and one line that says why. If it is refused, nothing has
+  changed.
+- No frame that a peer sends raises an exception. A REP socket answers every command, because it could not receive
+  another one before.
 """
 
 import json
@@ -33,10 +37,10 @@ _DONE: Final[Frames] = [b""]
 
 _SOCKET_TYPES: Final = (zmq.REP, zmq.PAIR, zmq.SUB, zmq.ROUTER)
 _UNANSWERED: Final = ([b"PAUSE"], [b"RESUME"], [b"TERMINATE"])
-"""At a PAIR socket, as libzmq has it, but for its 4.3.5 (libzmq #4600)."""
+"""The commands without a reply at a PAIR socket, as in libzmq except its release 4.3.5 (libzmq #4600)."""
 
 _SHOWN_CHARACTERS: Final = 60
-"""How much of a peer's frame an error repeats."""
+"""How many characters of a peer's frame an error message repeats."""
 
 _LOG_INTERVAL_S: Final = 1.0
 
@@ -56,10 +60,10 @@ class Control:
         self._warn = make_seldom_warning()
 
     def handle(self, frames: Frames) -> Frames | None:
-        """The reply to one command, or None where this type of socket sends none.
+        """Carry out one command and return the reply, or None where this type of socket sends none.
 
-        Both are whole messages of the socket: those of a ROUTER begin with an envelope, which is the routing id, or
-        all up to an empty delimiter if the client (a REQ) sent one. Nothing in `frames` makes it raise.
+        Both are whole messages of the socket. Those of a ROUTER begin with an envelope: the routing id, or, if the
+        client sent an empty delimiter as a REQ does, all frames up to the delimiter. No `frames` raise an exception.
         """
         length = _envelope_length(frames) if self._type == zmq.ROUTER else 0
         envelope, command = frames[:length], frames[length:]
@@ -67,7 +71,7 @@ class Control:
             reply = _carry_out(self._engine, command)
         except PollbrokerError as error:
             reply = _refusal(str(error))
-        except Exception as error:  # noqa: BLE001 - a REP socket has to be answered, whatever happened
+        except Exception as error:  # noqa: BLE001 - a REP socket must answer, whatever happened
             self._warn("control: a command raised", exc_info=error)
             reply = _refusal(f"the engine failed to carry it out: {error!r}")
         if self._type == zmq.SUB:
@@ -80,7 +84,10 @@ class Control:
 
 
 def _envelope_length(frames: Frames) -> int:
-    """Of a ROUTER's message. An empty frame at the end is an (empty) command, not a delimiter."""
+    """The number of frames in the envelope of a ROUTER's message.
+
+    An empty frame at the end of the message is an empty command, and not a delimiter.
+    """
     try:
         return frames.index(b"", 1, -1) + 1
     except ValueError:
@@ -88,7 +95,7 @@ def _envelope_length(frames: Frames) -> int:
 
 
 def _carry_out(engine: Engine, command: Frames) -> Frames:
-    """The reply to a valid command, carried out. Raises `PollbrokerError` for any other, and nothing has changed."""
+    """Carry out a command and return the reply. For an invalid command, change nothing and raise `PollbrokerError`."""
     if not command:
         raise ControlError(f"an empty message; expected {_EXPECTED}")
     verb, *names = command
@@ -125,7 +132,7 @@ def _steer(engine: Engine, steer: Callable[[str], None], name: str | None) -> Fr
             steer(each)
         except EngineError:
             if broker.state in (BrokerState.RUNNING, BrokerState.PAUSED):
-                raise  # else it has ended or is about to, which must not keep the others from being steered
+                raise  # a broker that has ended or is about to must not keep the others from being steered
     return _DONE
 
 
@@ -176,13 +183,14 @@ def _refusal(text: str) -> Frames:
 
 
 def shown(frame: bytes) -> str:
-    """A peer's frame as one printable line."""
+    """Return a peer's frame as one printable line."""
     text = repr(frame[:_SHOWN_CHARACTERS].decode(errors="backslashreplace"))
     return text if len(frame) <= _SHOWN_CHARACTERS else f"{text}... ({len(frame)} bytes)"
 
 
 def make_seldom_warning() -> Callable[..., None]:
-    """Logs a warning once a second at most: who floods a control socket is not to flood the log."""
+    """Return a function that logs at most one warning a second, so that a peer that floods a control socket does not
+    flood the log."""
     next_s = -math.inf
 
     def warn(message: str, *args: object, exc_info: BaseException | None = None) -> None:

@@ -1,7 +1,8 @@
 """Control sockets in an engine's loop.
 
-Nothing waits: a reply that cannot be sent at once is dropped and counted. A burst of commands is bounded, so that
-traffic keeps its turn; the engine calls readers before brokers, so that control keeps its own.
+The engine never waits for a control socket: a reply that cannot be sent at once is dropped and counted. The number of
+commands in a turn is limited, so that control does not hold up the brokers. The engine calls readers before brokers, so
+that the brokers do not hold up control.
 """
 
 import logging
@@ -23,26 +24,29 @@ _logger = logging.getLogger("pollbroker")
 
 _OPTIONS: Final[Mapping[int, Mapping[str, object]]] = {
     zmq.SUB: {"subscribe": b"", "linger": 0},
-    # Without it libzmq drops a reply to a client that has left, or does not read, without a word.
+    # Without this option libzmq drops a reply in silence if the client has left or does not read.
     zmq.ROUTER: {"router_mandatory": 1},
 }
 _FRAME_MAX_BYTES: Final = 1 << 20
-"""libzmq closes the connection of whoever sends a larger frame: no command comes near, and memory is the engine's."""
+"""libzmq closes the connection of a client that sends a larger frame. No command is nearly as large; the limit protects
+the engine's memory."""
 
 _BURST_COMMANDS: Final = 100
 _BURST_S: Final = 0.002
-"""A turn of the loop carries out this many commands, or as many as fit into this time, which is what a broker's burst
-may take: with a thousand brokers, a single STATS takes ten milliseconds."""
+"""In one turn of the loop at most this many commands are carried out, and none is begun after this time, which is how
+long the bursts of a turn may take. The time limit is needed because with a thousand brokers a single STATS takes ten
+milliseconds."""
 
 
 class ControlServer:
-    """A control socket in an engine's loop; `attach` and `attach_socket` make it. It ends with the engine."""
+    """A control socket in an engine's loop, which `attach` or `attach_socket` has made. It is closed with the
+    engine."""
 
     def __init__(self, engine: Engine, control: Control, port: WorkingPort) -> None:
         self.endpoints = port.endpoints
-        """The real addresses; none for a socket of the caller's own."""
+        """The real addresses of the socket; empty for a socket that the caller has opened."""
         self.dropped_replies = 0
-        """Replies that could not be sent at once: their client has left, or does not read."""
+        """How many replies could not be sent at once, because their client had left or did not read."""
         self.closed = False
         self._engine = engine
         self._control = control
@@ -52,7 +56,7 @@ class ControlServer:
         self._at_close = engine.on_close(self.close)
 
     def close(self) -> None:
-        """Take no more commands. The socket is closed if `attach` opened it; replies on their way still leave."""
+        """Take no more commands. If `attach` opened the socket, it is closed; replies on their way are still sent."""
         if not self.closed:
             self._engine.remove_reader(self._port.sync_socket)
             self._at_close.cancel()
@@ -60,7 +64,7 @@ class ControlServer:
             self._port.close()
 
     def _serve(self) -> None:
-        """Carry out the commands that have come in, up to the bounds of a burst."""
+        """Carry out the commands that have come in, within the limits of one turn."""
         end_s = time.monotonic() + _BURST_S
         try:
             for _ in range(_BURST_COMMANDS):
@@ -71,7 +75,7 @@ class ControlServer:
         except zmq.Again:
             pass
         except zmq.ZMQError as error:
-            if error.errno != zmq.ETERM:  # which is an orderly end
+            if error.errno != zmq.ETERM:  # the end of the context is an orderly end
                 _logger.warning("control: %r takes commands no longer: %s", self._port, error)
             self.close()
 
@@ -95,19 +99,21 @@ def attach(
     socket_type: int = zmq.REP,
     options: Mapping[str, object] | None = None,
 ) -> ControlServer:
-    """Open a control socket in `engine.context` and steer the engine by what comes in; returns it with its endpoints.
+    """Open a control socket in `engine.context` and carry out the commands that come in.
 
     Arguments:
-        endpoint: one or several, as for a broker: `@tcp://...` or without a mark is bound, `>tcp://...` connected. Who
-            reaches it can stop the engine: bind to loopback, or to `ipc://`.
+        engine: the engine to steer.
+        endpoint: one or several endpoints, as for a broker: `@tcp://...` or an endpoint without a mark is bound,
+            `>tcp://...` is connected. Whoever reaches the socket can stop the engine, so bind to loopback or `ipc://`.
         socket_type: REP or ROUTER (for any number of clients), PAIR (for one), or SUB (which cannot answer).
         options: socket options by name.
 
-    Raises `EndpointError`, `ConfigError` (the socket type or an option), or `EngineError` (no socket can be had).
+    Raises `EndpointError`; `ConfigError` for a wrong socket type or option; `EngineError` if no socket can be opened.
     """
     if socket_type == zmq.REP:
         # A message without a delimiter, from a peer that has left or does not read, makes libzmq's REP lose its next
-        # reply, whoever that is for (rollback() in router.cpp). A ROUTER serves the same clients, and loses none.
+        # reply, even if that is for another client (rollback() in router.cpp). A ROUTER serves the same clients without
+        # such a loss.
         socket_type = zmq.ROUTER
     if engine.closed:
         raise EngineError("control: the engine is closed")
@@ -130,10 +136,12 @@ def attach(
 
 
 def attach_socket(engine: Engine, socket: Socket) -> ControlServer:
-    """Steer the engine by what comes in at a socket of the caller's, which stays the caller's: never closed, no option
-    touched. Until the server is closed only the engine may use it.
+    """Carry out the commands that come in at a socket that the caller has opened.
 
-    Raises `ConfigError` (a socket of the wrong type) or `EngineError` (it is closed).
+    The socket remains the caller's: it is never closed and none of its options is changed. Until the server is closed,
+    only the engine may use the socket.
+
+    Raises `ConfigError` for a socket of the wrong type, and `EngineError` if the socket is closed.
     """
     if socket.closed:
         raise EngineError("control: the socket is closed; expected an open REP, PAIR, SUB or ROUTER socket")

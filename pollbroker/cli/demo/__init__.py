@@ -1,9 +1,9 @@
-"""`pollbroker demo`: three brokers under real traffic, and proof that nothing was lost.
+"""`pollbroker demo`: three brokers under real traffic, and a check that nothing was lost.
 
-Two kinds of process are at work, and each reads only what it needs. The demo itself is `command.py`, which starts the
-engine and reads from top to bottom; it steers its peers through `crew.py`, shows what happens through `screen.py`, and
-judges the end by `checks.py`. A peer is `peer.py`, which obeys `orders.py` and plays one of `roles.py`. What both sides
-must agree on, the messages and the reports about them, is `workload.py`.
+There are two kinds of processes. The first is the demo itself, `command.py`: it starts the engine, starts and steers
+the peers (`processes.py`), shows the rates and results (`screen.py`), and checks the results (`checks.py`). The others
+are the peers, `peer.py`: each reads commands (`stdin.py`) and has one of the roles in `roles.py`. `workload.py` has
+what both sides must agree on: the messages, and the reports about them.
 """
 
 from pollbroker.cli.demo.command import demo

@@ -1,4 +1,7 @@
-"""What the demo checks: what went in came out, and the engine counted what the peers counted. Pure functions."""
+"""The demo's checks: every message that was sent arrived, and the engine counted what the peers counted.
+
+All functions here are pure.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,52 +11,56 @@ from typing import Final
 from pollbroker.cli.demo.workload import Report, Tallies, Tally, merge_tallies
 from pollbroker.statistics import BrokerStatistics
 
-TRIOS: Final = (
+BROKER_ROLES: Final = (
     ("queue", "client", "worker"),
     ("forwarder", "publisher", "subscriber"),
     ("streamer", "pusher", "puller"),
 )
-"""Each broker of the demo, the role of its sources and that of its sinks."""
+"""Each broker of the demo, with the role of the peers that send to it and the role of the peers that receive from
+it."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One claim, and whether it held."""
+    """One claim, and whether it is true."""
 
     claim: str
     messages: int
-    """How many it is about."""
+    """How many messages the claim is about."""
     wrong: tuple[str, ...] = ()
-    """What was found instead, if it did not hold."""
+    """What was found instead, if the claim is not true."""
 
     @property
     def holds(self) -> bool:
-        """Whether nothing was wrong. A claim about no message says nothing, so it does not hold."""
+        """Return True if nothing was wrong. A claim about no message says nothing, so then this is False."""
         return self.messages > 0 and not self.wrong
 
 
 @dataclass(frozen=True)
 class Sum:
-    """What one broker was given in its main direction, and what came of it."""
+    """The numbers of messages that passed one broker from frontend to backend."""
 
     broker: str
     sent: int
-    """By the sources; of what publishers sent, what somebody wants."""
+    """Messages that the sources sent. Of a publisher's messages only those count to which a subscriber has
+    subscribed."""
     received: int
-    """By the broker, and likewise what it sent on."""
+    """Messages that the broker received."""
     sent_on: int
+    """Messages that the broker sent on."""
     expected: int
-    """At the sinks: a message for two subscribers counts twice."""
+    """Messages that should arrive at the sinks. A message for two subscribers counts twice."""
     arrived: int
+    """Messages that arrived at the sinks."""
 
 
 def sum_up(
     reports: Sequence[Report], brokers: Mapping[str, BrokerStatistics], wanted: Mapping[int, Sequence[str]]
 ) -> list[Sum]:
-    """The sums of all brokers; for `wanted` see `check_all`."""
+    """Return the sums of all brokers. For `wanted` see `check_all`."""
     takers = Counter(stream for streams in wanted.values() for stream in streams)
     sums = []
-    for broker, source, sink in TRIOS:
+    for broker, source, sink in BROKER_ROLES:
         sent = [item for report in reports if report.role == source for item in report.tallies.items()]
         is_published = source == "publisher"
         flow = brokers[broker].flows["frontend"]
@@ -71,7 +78,8 @@ def sum_up(
 
 
 def count_unwanted(reports: Iterable[Report], wanted: Mapping[int, Sequence[str]]) -> int:
-    """How many messages the publishers sent that nobody wants; for `wanted` see `check_all`."""
+    """Return how many messages the publishers sent to which no subscriber has subscribed. For `wanted` see
+    `check_all`."""
     streams = {stream for streams in wanted.values() for stream in streams}
     sent = [item for report in reports if report.role == "publisher" for item in report.tallies.items()]
     return sum(tally.count for stream, tally in sent if stream not in streams)
@@ -80,7 +88,13 @@ def count_unwanted(reports: Iterable[Report], wanted: Mapping[int, Sequence[str]
 def check_all(
     reports: Sequence[Report], brokers: Mapping[str, BrokerStatistics], wanted: Mapping[int, Sequence[str]]
 ) -> list[Check]:
-    """All checks. `wanted`: the streams that each subscriber is to hear, by its number."""
+    """Make all checks.
+
+    Arguments:
+        reports: the reports of all peers.
+        brokers: the final statistics of the brokers.
+        wanted: the streams that each subscriber should receive, by the subscriber's number.
+    """
     by_role: dict[str, list[Report]] = {}
     for report in reports:
         by_role.setdefault(report.role, []).append(report)
@@ -112,7 +126,8 @@ def check_all(
             sum(sums.values()),
             (
                 *_miscounts(brokers["queue"], {"frontend": sums["queue"], "backend": sums["queue"]}),
-                # What nobody subscribed to does not cross; each topic that somebody did is subscribed to once.
+                # Messages without a subscriber do not reach the broker. Of the subscriptions to a topic only the first
+                # is passed on.
                 *_miscounts(brokers["forwarder"], {"frontend": sums["forwarder"] + probes, "backend": len(topics)}),
                 *_miscounts(brokers["streamer"], {"frontend": sums["streamer"]}),
             ),
@@ -133,7 +148,7 @@ def _wrong_replies(clients: Iterable[Report]) -> Iterator[str]:
 
 
 def _differences(expected: Mapping[str, Tally], found: Mapping[str, Tally]) -> Iterator[str]:
-    """Streams of which other messages arrived than were sent."""
+    """Describe each stream of which other messages arrived than were sent."""
     for stream in sorted(expected.keys() | found.keys()):
         there, here = expected.get(stream, Tally()), found.get(stream, Tally())
         if not there.same_messages(here):

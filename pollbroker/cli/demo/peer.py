@@ -1,9 +1,10 @@
 """A peer of the demo, in a process of its own: `python -m pollbroker.cli.demo.peer ROLE NUMBER ENDPOINT [WORD...]`.
 
-- It is told one word a line on stdin, and says one JSON object a line on stdout.
-- It says `{}` once, when it is ready; and its report each time that it is told `stop` (make no more messages, and
-  finish what was begun), `report`, or `end` (take what is still coming, until nothing comes). `go` starts a source.
-- At the end of stdin it ends: it never outlives whoever started it.
+- A peer reads commands from stdin, one word on each line, and writes replies to stdout, one JSON object on each line.
+- It writes `{}` once, when it is ready. It replies with its report to `stop` (send no more messages, but finish what
+  was begun), to `report`, and to `end` (receive what still comes, until nothing comes). The command `go` lets a source
+  begin and has no reply.
+- It ends at the end of stdin. So it never outlives the process that started it.
 """
 
 import json
@@ -15,26 +16,27 @@ from typing import Final
 
 import zmq
 
-from pollbroker.cli.demo.orders import Orders
-from pollbroker.cli.demo.roles import ROLES, Peer, Stage
+from pollbroker.cli.demo.roles import ROLES, Peer, SourceState
+from pollbroker.cli.demo.stdin import StdinCommands
 
 _NICENESS: Final = 5
-"""Of those that send and take as fast as they can: else those that wait for each other get no turn of a processor."""
+"""How much peers that send or receive as fast as they can lower their priority. Otherwise clients and workers, which
+wait for each other's messages, would hardly get a processor."""
 
 
 def _say(fields: dict[str, object]) -> None:
-    print(json.dumps(fields), flush=True)  # noqa: T201 - this is what its starter listens to
+    print(json.dumps(fields), flush=True)  # noqa: T201 - stdout is how a peer replies
 
 
 def run_peer(peer: Peer) -> None:
-    """Do what the role does, and what is ordered, until stdin ends."""
+    """Work as the role does, and carry out commands, until stdin ends."""
 
     carry_out: Mapping[str, Callable[[], None]] = {"stop": peer.finish, "report": lambda: None, "end": peer.drain}
     ready = False
     while True:
-        for word in peer.orders.read():
+        for word in peer.commands.read():
             if word == "go":
-                peer.stage = Stage.GOING
+                peer.state = SourceState.SENDING
             else:
                 carry_out[word]()
                 _say(peer.report().as_json())
@@ -44,14 +46,14 @@ def run_peer(peer: Peer) -> None:
             ready = True
             _say({})
             if peer.is_greedy:
-                os.nice(_NICENESS)  # not before: it would start last
+                os.nice(_NICENESS)  # only now, because it would start more slowly than the others
 
 
 def main(role: str, number: str, endpoint: str, *words: str) -> None:
     """Run one peer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     with zmq.Context() as context:
-        peer = ROLES[role](context, Orders(), role, int(number), words)
+        peer = ROLES[role](context, StdinCommands(), role, int(number), words)
         with peer.socket:
             peer.socket.connect(endpoint)
             try:

@@ -1,7 +1,7 @@
-"""The roles of the demo's peers: what each sends or takes, and what it counts.
+"""The roles of the demo's peers: what each peer sends or receives, and what it counts.
 
-Nothing is lost inside libzmq: a publisher waits when one of its subscribers is full (XPUB_NODROP), and publishes only
-what has been probed, since a subscription takes its time to travel from the subscriber to the publisher.
+Nothing may be lost inside libzmq. So a publisher waits when one of its subscribers is full (XPUB_NODROP). Before it
+begins, probes show that every subscription has travelled from the subscribers to the publishers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 import zmq
 
-from pollbroker.cli.demo.orders import Orders
+from pollbroker.cli.demo.stdin import StdinCommands
 from pollbroker.cli.demo.workload import (
     SOCKET_OPTIONS,
     Report,
@@ -25,74 +25,76 @@ from pollbroker.cli.demo.workload import (
 )
 
 UNWANTED_TOPIC: Final = "c"
-"""Published, and subscribed to by nobody: it must not cross the broker."""
+"""A topic that is published and has no subscriber. Its messages must not pass the broker."""
 
 _BURST: Final = 200
-"""Messages between two looks at stdin."""
+"""How many messages are sent or received between two looks at stdin."""
 
-_PATIENCE_MS: Final = 20
-"""How long anything waits before stdin is looked at again."""
+_WAIT_MS: Final = 20
+"""The longest wait between two looks at stdin."""
 
 _PROBING_MS: Final = 5
-"""Between two probes."""
+"""The time between two probes."""
 
 _QUIET_MS: Final = 100
-"""At the end: nothing came for so long, so nothing more is coming."""
+"""At the end, when nothing has come for this time, nothing more will come."""
 
 
-class Stage(Enum):
-    """Whether a source makes messages."""
+class SourceState(Enum):
+    """Whether a source sends messages. Sinks have this state too, without an effect."""
 
     WAITING = auto()
-    GOING = auto()
-    OVER = auto()
+    SENDING = auto()
+    STOPPED = auto()
 
 
 class Peer:
-    """What all roles share: a socket, an account, and being steered."""
+    """What all roles share: a socket, the tallies of messages, and the commands from stdin."""
 
     socket_type: ClassVar[int]
     is_greedy: ClassVar[bool] = True
-    """Whether it uses all the time that it is given."""
+    """Whether the role uses all the processor time that it gets."""
 
-    def __init__(self, context: zmq.Context[Any], orders: Orders, role: str, number: int, words: Sequence[str]) -> None:
-        self.orders = orders
+    def __init__(
+        self, context: zmq.Context[Any], commands: StdinCommands, role: str, number: int, words: Sequence[str]
+    ) -> None:
+        self.commands = commands
         self.role = role
         self.number = number
         self.words = words
-        self.stage = Stage.WAITING
+        self.state = SourceState.WAITING
         self.tallies: Tallies = {}
         self.socket = context.socket(self.socket_type)
         self.socket.linger = 0
-        self.socket.sndtimeo = self.socket.rcvtimeo = _PATIENCE_MS
+        self.socket.sndtimeo = self.socket.rcvtimeo = _WAIT_MS
         for name, value in SOCKET_OPTIONS.items():
             setattr(self.socket, name, value)
         self.prepare()
 
     def prepare(self) -> None:
-        """Set what the role needs before the socket is connected."""
+        """Set the options and attributes of the role. Called before the socket is connected."""
 
     def is_ready(self) -> bool:
-        """Whether it is connected as far as it can tell; called again and again until it is."""
+        """Return True if the peer is connected from end to end, as far as it can tell. Called until it is."""
         return True
 
     def work(self) -> None:
-        """One burst, or a short wait."""
+        """Send or receive one burst, or wait for a short time."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Make no more messages, and end what was begun."""
-        self.stage = Stage.OVER
+        """Send no more messages, but finish what was begun."""
+        self.state = SourceState.STOPPED
 
     def drain(self) -> None:
-        """Take what is still coming, until nothing comes."""
+        """Receive what still comes, until nothing comes."""
 
     def report(self) -> Report:
-        """What was counted so far."""
+        """Return what was counted so far."""
         return Report(self.role, self.number, self.tallies)
 
     def send_burst(self, bodies: list[bytes]) -> int:
-        """How many of them were taken: fewer than all if the socket is full."""
+        """Send messages. Return how many the socket took: not all of them if it is full."""
         send = self.socket.send
         for i, body in enumerate(bodies):
             try:
@@ -113,26 +115,26 @@ class Client(Peer):
     def prepare(self) -> None:
         self.numbers = count(1)
         self.request = b""
-        """The one that has no reply yet."""
+        """The request that has no reply yet, or an empty one."""
         self.replies = self.wrong = 0
 
     def is_ready(self) -> bool:
-        """Whether a first reply has come."""
+        """Return True if a first reply has come."""
         return self._exchange()
 
     def work(self) -> None:
-        if self.stage is Stage.GOING:
+        if self.state is SourceState.SENDING:
             self._exchange()
         else:
-            self.orders.wait(_PATIENCE_MS)
+            self.commands.wait(_WAIT_MS)
 
     def finish(self) -> None:
         super().finish()
-        while self.request and not self.orders.wait(0):
+        while self.request and not self.commands.wait(0):
             self._exchange()
 
     def _exchange(self) -> bool:
-        """Whether a reply has come."""
+        """Send a request if none is without a reply. Return True if the reply has come."""
         if not self.request:
             request = make_body(f"r{self.number}", next(self.numbers))
             if not self.send_burst([request]):
@@ -152,7 +154,7 @@ class Client(Peer):
 
 
 class Sink(Peer):
-    """What takes messages."""
+    """Receives messages."""
 
     def work(self) -> None:
         add_to_tallies(self.tallies, self.receive_burst())
@@ -162,7 +164,7 @@ class Sink(Peer):
             self.work()
 
     def receive_burst(self) -> list[bytes]:
-        """What has arrived; waits a little for the first message."""
+        """Return the messages that have arrived. Waits for a short time for the first one."""
         bodies: list[bytes] = []
         receive = self.socket.recv
         with suppress(zmq.Again):
@@ -194,8 +196,8 @@ class Pusher(Peer):
         self.next_number = 1
 
     def work(self) -> None:
-        if self.stage is not Stage.GOING:
-            self.orders.wait(_PATIENCE_MS)
+        if self.state is not SourceState.SENDING:
+            self.commands.wait(_WAIT_MS)
             return
         first = self.next_number
         stream = f"s{self.number}"
@@ -209,9 +211,9 @@ class Puller(Sink):
 
 
 class Publisher(Peer):
-    """Publishes on several topics as fast as the slowest subscriber reads. `words`: the topics that somebody wants."""
+    """Publishes on several topics as fast as the slowest subscriber reads. `words` are the topics with subscribers."""
 
-    socket_type = zmq.XPUB  # a PUB could not see the subscriptions come
+    socket_type = zmq.XPUB  # a PUB is not told of subscriptions
 
     def prepare(self) -> None:
         self.socket.xpub_nodrop = 1
@@ -222,15 +224,15 @@ class Publisher(Peer):
         self.probes = 0
 
     def is_ready(self) -> bool:
-        """Whether all subscriptions have come; from now on every probe and every message crosses the broker."""
+        """Return True if all subscriptions have come. From then on every probe and every message passes the broker."""
         with suppress(zmq.Again):
             self.missing.discard(self.socket.recv())
         return not self.missing
 
     def work(self) -> None:
-        if self.stage is not Stage.GOING:
-            self.orders.wait(_PROBING_MS)
-            if self.stage is Stage.WAITING:
+        if self.state is not SourceState.SENDING:
+            self.commands.wait(_PROBING_MS)
+            if self.state is SourceState.WAITING:
                 self._probe()
             return
         if not self.pending:
@@ -251,7 +253,7 @@ class Publisher(Peer):
 
 
 class Subscriber(Sink):
-    """Takes what is published. `words`: the streams that it is to hear, each a topic and a publisher."""
+    """Receives what is published. `words` are the streams that it should receive, each a topic and a publisher."""
 
     socket_type = zmq.SUB
 
@@ -261,7 +263,7 @@ class Subscriber(Sink):
         self.unheard = set(self.words)
 
     def is_ready(self) -> bool:
-        """Whether each stream was heard: what is published from now on arrives."""
+        """Return True if a probe of each stream has come. What is published from then on arrives."""
         self.work()
         return not self.unheard
 

@@ -15,30 +15,31 @@ from pollbroker.statistics import EngineStatistics
 
 _REFRESH_S = 0.25
 _LINES_S = 1.0
-"""Between two looks: a terminal is painted four times a second, a file gets a line for each direction each second."""
+"""The time between two looks at the rates. A terminal is painted four times a second; a file gets a line for each
+direction every second."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What one direction of a broker has moved, since a moment ago and in all."""
+    """How many messages one direction of a broker moves in a second, and has moved in all."""
 
     broker: str
     direction: str
     messages_s: float
     bytes_s: float
     messages: int
-    """Since the start of the broker."""
+    """Messages since the start of the broker."""
     state: str
 
 
 class ShowRates(Protocol):
-    """Shows the rates between two snapshots, `elapsed_s` after the first of all."""
+    """Shows rates; `elapsed_s` is the time since the sources began."""
 
     def __call__(self, elapsed_s: float, rates: Sequence[Rate]) -> None: ...
 
 
 def compute_rates(before: EngineStatistics, after: EngineStatistics, elapsed_s: float) -> list[Rate]:
-    """The rates of every direction between two snapshots."""
+    """Return the rates of every direction between two snapshots of the statistics."""
     rates = []
     for name, broker in after.brokers.items():
         for source, flow in broker.flows.items():
@@ -57,20 +58,21 @@ def compute_rates(before: EngineStatistics, after: EngineStatistics, elapsed_s: 
 
 
 class Screen:
-    """Where the demo shows what it does: stdout."""
+    """Prints what the demo shows to stdout."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
         self.refresh_s = _REFRESH_S if self._console.is_terminal else _LINES_S
-        """Seconds between two looks."""
+        """The time between two looks at the rates."""
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         self._console.print(Text(text), soft_wrap=True)
 
     @contextmanager
     def live_rates(self) -> Iterator[ShowRates]:
-        """As a context: a function that shows rates, in one place on a terminal, in new lines elsewhere."""
+        """As a context: a function that shows rates, always in the same place on a terminal, and elsewhere in new
+        lines."""
         if not self._console.is_terminal:
             yield self._show_lines
             return
@@ -85,7 +87,7 @@ class Screen:
             )
 
     def show_sums(self, sums: Iterable[Sum]) -> None:
-        """The sums, as a table."""
+        """Print the sums as a table."""
         table = Table(title="messages", title_justify="left")
         table.add_column("broker")
         for column in ("peers sent", "broker took", "broker sent", "peers got", "lost"):
@@ -102,7 +104,7 @@ class Screen:
         self._console.print(table)
 
     def show_checks(self, checks: Iterable[Check]) -> None:
-        """Each check in a line, and what was wrong with it in a line each."""
+        """Print each check on a line, followed by a line for each thing that was wrong."""
         for check in checks:
             verdict = Text("ok      ", "green") if check.holds else Text("FAILED  ", "bold red")
             nothing = "" if check.messages else ": nothing to check, no message was sent"

@@ -1,11 +1,11 @@
-"""The demo's messages, and the account that is kept of them at both ends.
+"""The demo's messages, and how they are counted at both ends.
 
 A body is 64 bytes: two letters for the **stream** (which topic, which source), the number in that stream (8 bytes,
 big-endian), and padding. Bodies of one stream therefore sort by their numbers. The number 0 is a probe: it shows that a
 stream arrives, and counts as no message.
 
-A `Tally` of what was sent and one of what arrived are equal if, and only if, it was the same messages: it holds their
-number and the sum of their checksums. Whether they came in order, it says too.
+A `Tally` holds the number of messages and the sum of their checksums. So the tally of what was sent and the tally of
+what arrived are equal if, and only if, the messages were the same. A tally also counts messages that came out of order.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,22 +22,23 @@ _NO_NUMBER: Final = bytes(_NUMBER_BYTES)
 _NUMBER: Final = slice(STREAM_BYTES, STREAM_BYTES + _NUMBER_BYTES)
 
 _TCP_BUFFER_BYTES: Final = 1 << 17
-"""As much may be on its way in each connection. The system's own limit holds seconds of traffic, which would have to be
-waited for at the end."""
+"""How much may be on its way in each connection. The system's default holds seconds of traffic, for which the demo
+would have to wait at the end."""
 
 SOCKET_OPTIONS: Final[Mapping[str, int]] = {"sndbuf": _TCP_BUFFER_BYTES, "rcvbuf": _TCP_BUFFER_BYTES}
-"""For both ends of every connection."""
+"""The socket options at both ends of every connection."""
 
 
 @dataclass
 class Tally:
-    """How many messages of one stream, the sum of their checksums, and how many came out of order."""
+    """The messages of one stream: their number, the sum of their checksums, and how many came out of order."""
 
     count: int = 0
     checksum: int = 0
     disordered: int = 0
-    """Messages whose number was not above that of the message before."""
+    """How many messages had a number that was not greater than that of the message before."""
     last: bytes = b""
+    """The last message."""
 
     def add(self, bodies: list[bytes]) -> None:
         """Count messages, in the order in which they came."""
@@ -47,31 +48,31 @@ class Tally:
         self.last = bodies[-1] if bodies else self.last
 
     def same_messages(self, other: "Tally") -> bool:
-        """Whether the other has counted the same messages, in whatever order."""
+        """Return True if the other tally has counted the same messages, in any order."""
         return (self.count, self.checksum) == (other.count, other.checksum)
 
 
 Tallies: TypeAlias = dict[str, Tally]
-"""By stream."""
+"""Tallies by stream."""
 
 
 def make_body(stream: str, number: int) -> bytes:
-    """A message."""
+    """Return the message with a number in a stream."""
     return stream.encode() + number.to_bytes(_NUMBER_BYTES) + _PADDING
 
 
 def is_probe(body: bytes) -> bool:
-    """Whether it counts as no message."""
+    """Return True if a message is a probe, which is not counted as a message."""
     return body[_NUMBER] == _NO_NUMBER
 
 
 def stream_of(body: bytes) -> str:
-    """The stream that a message belongs to, whatever it consists of."""
+    """Return the stream that a message belongs to. Any bytes are accepted."""
     return body[:STREAM_BYTES].decode(errors="backslashreplace")
 
 
 def make_reply(request: bytes) -> bytes:
-    """What a worker answers: nobody else's reply looks like it."""
+    """Return the reply of a worker. No other request has the same reply."""
     return request[::-1]
 
 
@@ -80,12 +81,12 @@ def add_to_tallies(tallies: Tallies, bodies: Iterable[bytes]) -> None:
     by_stream: dict[bytes, list[bytes]] = {}
     for body in bodies:
         by_stream.setdefault(body[:STREAM_BYTES], []).append(body)
-    for those in by_stream.values():
-        tallies.setdefault(stream_of(those[0]), Tally()).add(those)
+    for in_stream in by_stream.values():
+        tallies.setdefault(stream_of(in_stream[0]), Tally()).add(in_stream)
 
 
 def merge_tallies(several: Iterable[Mapping[str, Tally]]) -> Tallies:
-    """The tallies of several peers as one; the order between them means nothing."""
+    """Add the tallies of several peers up. The result does not say which message was last."""
     merged: Tallies = {}
     for tallies in several:
         for stream, tally in tallies.items():
@@ -103,27 +104,27 @@ class Report:
     role: str
     number: int
     tallies: Mapping[str, Tally]
-    """A source: what was sent, by stream; a sink: what arrived."""
+    """By stream, the messages that a source sent or that arrived at a sink."""
     replies: int = 0
-    """A client: replies that came."""
+    """How many replies a client got."""
     wrong: int = 0
-    """A client: replies that were not its request's."""
+    """How many replies of a client were not the reply to its request."""
     probes: int = 0
-    """A publisher: probes sent."""
+    """How many probes a publisher sent."""
 
     @property
     def count(self) -> int:
-        """Messages of all streams."""
+        """The number of messages of all streams."""
         return sum(tally.count for tally in self.tallies.values())
 
     def as_json(self) -> dict[str, object]:
-        """For `report_from_json`."""
+        """Return what `report_from_json` turns into an equal report."""
         return vars(self) | {
             "tallies": {stream: [t.count, t.checksum, t.disordered] for stream, t in self.tallies.items()}
         }
 
 
 def report_from_json(fields: Mapping[str, Any]) -> Report:
-    """The report that `Report.as_json` made."""
+    """Return the report from which `Report.as_json` made these fields."""
     tallies = {stream: Tally(*counts) for stream, counts in fields["tallies"].items()}
     return Report(**{**fields, "tallies": tallies})

@@ -1,7 +1,7 @@
-"""The demo's crew: its peers, each in a fresh process, steered through its stdin and heard through its stdout.
+"""The processes of the demo's peers. A peer gets commands on its stdin and replies on its stdout.
 
-Every wait has a deadline, and leaving the crew's context ends every process, whatever has happened: the end of its
-stdin is what tells a peer to end, and one that does not is killed.
+Every wait has a deadline. Leaving the context of `PeerProcesses` ends every process: a peer ends when its stdin is
+closed, and is killed if it does not.
 """
 
 import json
@@ -21,28 +21,37 @@ import pollbroker
 from pollbroker.cli.demo.workload import Report, report_from_json
 
 READY_S: Final = 60.0
-"""How long the peers may take to start: on a busy machine a dozen interpreters need many times their usual second."""
+"""How long the peers may take to start. It is usually a second; on a busy machine a dozen interpreters need far
+more."""
 
 REPLY_S: Final = 30.0
-"""How long a peer may take for what it is told."""
+"""How long a peer may take to carry out a command."""
 
 _END_S: Final = 3.0
-"""How long a peer may take to end by itself."""
+"""How long a peer may take to end before it is killed."""
 
 
 class DemoError(click.ClickException):
-    """The demo could not be carried out. (A check that failed is none: it is a result.)"""
+    """The demo could not be carried out. This is not raised for a check that failed, which is a result."""
 
     exit_code = 1
 
 
-class Member:
-    """One peer."""
+class PeerProcess:
+    """The process of one peer.
+
+    Arguments:
+        role: a key of `ROLES`.
+        number: the number of the peer among those of its role.
+        endpoint: the endpoint that the peer connects to.
+        words: the topics or streams of the peer, for roles that have some.
+    """
 
     def __init__(self, role: str, number: int, endpoint: str, *words: str) -> None:
         self.role = role
         self.number = number
-        # The very package that runs here, whatever is in the working directory (-P) or installed elsewhere.
+        # The process must import the same package as this one, even if another one is in the working directory (-P) or
+        # installed.
         path = [str(Path(pollbroker.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pollbroker.cli.demo.peer", role, str(number), endpoint, *words],
@@ -56,24 +65,24 @@ class Member:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The id of the process."""
         return self._process.pid
 
     def tell(self, word: str) -> None:
-        """Write a word to its stdin. Raises `DemoError` if it has ended."""
+        """Send a command. Raises `DemoError` if the process has ended."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(f"{word}\n".encode())
         except BrokenPipeError:
             raise self._ended() from None
 
-    def hear(self, give_up_s: float) -> dict[str, Any]:
-        """The next object from its stdout. Raises `DemoError` if it has ended, or says nothing until `give_up_s`."""
+    def read_reply(self, give_up_s: float) -> dict[str, Any]:
+        """Return the next reply. Raises `DemoError` if the process has ended, or does not reply until `give_up_s`."""
         assert self._process.stdout is not None
         while b"\n" not in self._unread:
             remaining_s = max(0.0, give_up_s - time.monotonic())
             if not select.select([self._process.stdout], [], [], remaining_s)[0]:
-                raise DemoError(f"demo: {self.role} {self.number} said nothing in time")
+                raise DemoError(f"demo: {self.role} {self.number} did not reply in time")
             chunk = self._process.stdout.read(1 << 16)
             if not chunk:
                 raise self._ended()
@@ -84,20 +93,20 @@ class Member:
         return fields
 
     def _ended(self) -> DemoError:
-        self._process.kill()  # if it has only closed its stdout: its stderr is now read to the end
+        self._process.kill()  # if it has only closed its stdout, reading its stderr would wait for its end
         assert self._process.stderr is not None
         lines = self._process.stderr.read().decode(errors="backslashreplace").split("\n")
         self._process.wait()
-        last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+        last = next((line for line in reversed(lines) if line.strip()), "it printed no error")
         return DemoError(f"demo: {self.role} {self.number} ended before it was told to: {last}")
 
     def begin_end(self) -> None:
-        """Tell it to end."""
+        """Tell the process to end."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def end(self, give_up_s: float) -> None:
-        """Wait for its end, and kill it if it does not come in time."""
+        """Wait until the process has ended, and kill it if it does not end in time."""
         try:
             self._process.wait(max(0.0, give_up_s - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -108,11 +117,11 @@ class Member:
             stream.close()
 
 
-class Crew:
-    """All peers of the demo."""
+class PeerProcesses:
+    """The processes of all peers of the demo. Leaving the context ends them."""
 
     def __init__(self) -> None:
-        self.members: list[Member] = []
+        self.members: list[PeerProcess] = []
 
     def __enter__(self) -> Self:
         return self
@@ -126,26 +135,26 @@ class Crew:
         for member in self.members:
             member.end(give_up_s)
 
-    def hire(self, role: str, number: int, endpoint: str, *words: str) -> None:
-        """Start a peer."""
-        self.members.append(Member(role, number, endpoint, *words))
+    def start(self, role: str, number: int, endpoint: str, *words: str) -> None:
+        """Start the process of a peer; see `PeerProcess`."""
+        self.members.append(PeerProcess(role, number, endpoint, *words))
 
     def wait_until_ready(self) -> None:
-        """Wait until each has said that it is connected."""
+        """Wait until each peer has reported that it is connected."""
         give_up_s = time.monotonic() + READY_S
         for member in self.members:
-            member.hear(give_up_s)
+            member.read_reply(give_up_s)
 
     def tell(self, word: str, roles: Iterable[str]) -> None:
-        """Tell a word to all of these roles, which they do not answer."""
+        """Send a command that has no reply to all peers of these roles."""
         for member in self._of(roles):
             member.tell(word)
 
     def ask(self, word: str, roles: Iterable[str]) -> list[Report]:
-        """Tell a word to all of these roles, and return their reports."""
+        """Send a command to all peers of these roles, and return their reports."""
         self.tell(word, roles)
         give_up_s = time.monotonic() + REPLY_S
-        return [report_from_json(member.hear(give_up_s)) for member in self._of(roles)]
+        return [report_from_json(member.read_reply(give_up_s)) for member in self._of(roles)]
 
-    def _of(self, roles: Iterable[str]) -> list[Member]:
+    def _of(self, roles: Iterable[str]) -> list[PeerProcess]:
         return [member for member in self.members if member.role in roles]

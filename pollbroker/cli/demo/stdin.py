@@ -1,4 +1,4 @@
-"""What a peer of the demo is told, one word a line on stdin."""
+"""The commands that a peer of the demo gets on its stdin: one word on each line."""
 
 import os
 import select
@@ -6,19 +6,19 @@ import select
 _STDIN = 0
 
 
-class Orders:
-    """The words on stdin."""
+class StdinCommands:
+    """Reads commands from stdin."""
 
     def __init__(self) -> None:
         self._unread = b""
 
     @staticmethod
     def wait(wait_ms: int) -> bool:
-        """Whether something is to be read, now or within so many milliseconds, or stdin has ended."""
+        """Wait at most `wait_ms`. Return True if there is something to read or stdin has ended."""
         return bool(select.select([_STDIN], [], [], wait_ms / 1000)[0])
 
     def read(self) -> list[str]:
-        """Those that have come. Raises `EOFError` at the end of stdin."""
+        """Return the commands that have come. Raises `EOFError` at the end of stdin."""
         if not self.wait(0):
             return []
         chunk = os.read(_STDIN, 4096)
