@@ -1,11 +1,11 @@
-"""What is done with a change before it goes in: `nox -l` lists it, `nox -s lint` does one of it, `.ci/run` all of it.
+"""The checks that a change must pass: `nox -l` lists them, `nox -s lint` runs one, `.ci/run` runs all.
 
-- `tests`, `lint`, `docs`, `mutants` and `sanitizers` work in this tree, in its `.venv`: the one that README's second
-  command makes, since one for each of them would be an installation for each. What is lacking in it is installed.
-- `demo`, `no-compiler` and `packaging` are about what somebody else would get. Each works in a fresh copy of the tree
-  as git sees it, with a virtual environment of its own: nothing that was built or installed before can help.
+- `tests`, `lint`, `docs`, `mutants` and `sanitizers` work in this tree, in its `.venv`, which README's second command
+  makes. They share one virtual environment to save installations. What is missing in it is installed.
+- `demo`, `no-compiler` and `packaging` check what a user would get. Each works in a fresh copy of the tree as git sees
+  it, with a virtual environment of its own, so nothing that was built or installed before can hide a fault.
 
-What stands behind `--` is handed on: `nox -s tests -- tests/device/test_device.py`.
+Arguments after `--` are passed on: `nox -s tests -- tests/device/test_device.py`.
 """
 
 import re
@@ -19,7 +19,7 @@ from typing import Final
 import nox
 
 nox.needs_version = ">=2024.4.15"
-nox.options.default_venv_backend = "none"  # see above: who works where is said by each session
+nox.options.default_venv_backend = "none"  # each session chooses its own environment; see above
 nox.options.sessions = ["lint", "tests"]
 nox.options.stop_on_first_error = True
 
@@ -31,52 +31,52 @@ TOOLS: Final = {
     "lint": ("ruff", "mypy", "lint-imports", "nox"),
     "docs": ("sphinx-build",),
 }
-"""Of each extra that a session needs, the commands by which it is known to be installed."""
+"""For each extra that a session needs, the commands that are there if it is installed."""
 
 LINTERS: Final = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",), ("lint-imports",))
 
 FROM_SDIST: Final = ("tests/bench", "tests/control", "tests/docs", "tests/project")
-"""The tests that read the files around them; the others say the same of an sdist as of the tree."""
+"""The tests to run from an sdist: those that read files of the tree. For the others an sdist makes no difference."""
 
 NO_NATIVE_PUMP: Final = "import pollbroker; e = pollbroker.Engine(); assert e.statistics().pump == 'python'; e.close()"
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, on all cores; or some of them, with pytest's arguments behind `--`."""
+    """Run all tests on all cores, or those that pytest's arguments after `--` choose."""
     session.run(*in_venv(session, "test", "python"), "-m", "pytest", *session.posargs, external=True)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff's rules and its format, mypy, and who may import whom."""
+    """Check ruff's rules and format, the types (mypy), and the rules for imports (import-linter)."""
     for linter in LINTERS:
         session.run(*in_venv(session, "lint", *linter), external=True)
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation site, in which a warning is an error (docs/index.md)."""
+    """Build the documentation site; a warning is an error (docs/index.md)."""
     python = in_venv(session, "docs", "python")
     session.run(*python, "-m", "sphinx", "-W", "--keep-going", "docs", "docs/_build/html", external=True)
 
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Build each mutant of the native code, and have a test find it (docs/mutation.md). It takes many minutes."""
+    """Build each mutant of the native code, and check that a test finds it (docs/mutation.md). Takes many minutes."""
     python = in_venv(session, "test", "python")
     session.run(*python, "-m", "tests.mutants", "--native", *session.posargs, external=True)
 
 
 @nox.session
 def sanitizers(session: nox.Session) -> None:
-    """The native code under AddressSanitizer and UndefinedBehaviorSanitizer (docs/sanitizers.md). It needs gcc."""
+    """Test the native code with AddressSanitizer and UndefinedBehaviorSanitizer (docs/sanitizers.md). Needs gcc."""
     session.run(*in_venv(session, "test", "python"), "-m", "tests.sanitize", *session.posargs, external=True)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The README's first command, exactly as it is printed there."""
+    """Run the README's first command, exactly as it is printed there."""
     (command,) = re.findall(r"^.* && \.venv/bin/pollbroker demo$", (TOP / "README.md").read_text(), re.MULTILINE)
     with fresh_copy(session):
         session.run("bash", "-c", command, external=True)
@@ -85,31 +85,31 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(name="no-compiler")
 def no_compiler(session: nox.Session) -> None:
-    """Install without a C compiler: the Python pump serves, and doctor says so."""
+    """Install without a C compiler: the Python pump is used, and doctor says so."""
     with fresh_copy(session):
         session.run("python3", "-m", "venv", ".venv", external=True)
         session.run(".venv/bin/pip", "install", ".", env={"CC": "false"}, external=True)
         told = session.run(".venv/bin/pollbroker", "doctor", silent=True, external=True)
         print(told)
         if "python: " not in str(told):
-            session.error("doctor does not say that the Python pump serves, and why")
+            session.error("doctor does not say that the Python pump is used, and why")
         session.run(".venv/bin/python", "-c", NO_NATIVE_PUMP, external=True)
 
 
 @nox.session
 def packaging(session: nox.Session) -> None:
-    """Make sdist and wheel: the one holds what git holds, the other comes from it, and tests can be run from it."""
+    """Make an sdist and a wheel. The sdist must have the files that git has, and tests must run from it."""
     with fresh_copy(session) as tree:
         expected = {name for name in files_of(tree) if Path(name).name != ".gitignore"}
         session.run("python3", "-m", "venv", ".venv", external=True)
         session.run(".venv/bin/pip", "install", "build", external=True)
-        session.run(".venv/bin/python", "-m", "build", silent=True, external=True)  # what it says is shown if it fails
+        session.run(".venv/bin/python", "-m", "build", silent=True, external=True)  # nox shows the output if it fails
         if not list(tree.glob("dist/pollbroker-*-cp311-abi3-*.whl")):
             session.error(f"no wheel with the native pump: {sorted(path.name for path in tree.glob('dist/*'))}")
         (archive,) = tree.glob("dist/pollbroker-*.tar.gz")
         shutil.unpack_archive(archive, tree / "unpacked", filter="data")
         (sdist,) = (tree / "unpacked").iterdir()
-        # What setuptools adds.
+        # PKG-INFO and egg-info are added by setuptools.
         held = {name for name in files_of(sdist) if not re.match(r"PKG-INFO$|pollbroker\.egg-info/", name)}
         if held != expected:
             session.error(f"the sdist does not hold what git holds: {sorted(held ^ expected)}: see MANIFEST.in")
@@ -121,14 +121,15 @@ def packaging(session: nox.Session) -> None:
 
 
 def in_venv(session: nox.Session, extra: str, tool: str, *arguments: str) -> tuple[str, ...]:
-    """The command of a tool in the tree's `.venv`, which is made if it is absent, and given what it lacks."""
+    """Return the command of a tool in the tree's `.venv`. Make the `.venv` if it is missing, and install what it
+    lacks."""
     if not (VENV / "bin/python").exists():
         session.run("python3", "-m", "venv", str(VENV), external=True)
     pip = str(VENV / "bin/pip")
     if not list(VENV.glob("lib/*/site-packages/__editable__*pollbroker*")):
         session.run(pip, "install", "-e", f".[{extra}]", external=True)
     if not all((VENV / "bin" / name).exists() for name in TOOLS[extra]):
-        # Without the project itself, which would be built anew.
+        # The project itself is left out, because it would be built again.
         extras = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
         session.run(pip, "install", *extras[extra], external=True)
     return (str(VENV / "bin" / tool), *arguments)
@@ -136,7 +137,7 @@ def in_venv(session: nox.Session, extra: str, tool: str, *arguments: str) -> tup
 
 @contextmanager
 def fresh_copy(session: nox.Session) -> Iterator[Path]:
-    """As a context, with its directory as the working directory: a copy of the tree as git sees it."""
+    """As a context: a copy of the tree as git sees it, in which the working directory is the copy."""
     listed = session.run(
         *("git", "-C", str(TOP), "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
         silent=True,
@@ -145,12 +146,12 @@ def fresh_copy(session: nox.Session) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as directory, session.chdir(directory):
         tree = Path(directory)
         for name in str(listed).rstrip("\0").split("\0"):
-            if (TOP / name).exists():  # git lists what was deleted and not committed, too
+            if (TOP / name).exists():  # git also lists files whose deletion was not committed
                 (tree / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(TOP / name, tree / name)
         yield tree
 
 
 def files_of(directory: Path) -> set[str]:
-    """The files below a directory, by their paths from there."""
+    """The files below a directory, by their paths relative to it."""
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}

@@ -14,7 +14,8 @@ from pollbroker import QUEUE, Engine
 
 
 class Driver:
-    """Lets an asyncio loop make an engine's turns: when its descriptor is readable, and when a timer of its is due."""
+    """Lets an asyncio loop make an engine's turns: when the engine's descriptor is readable, or one of its timers is
+    due."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -62,7 +63,7 @@ async def main(count: int = 10) -> None:
         await asyncio.gather(*(ask(context, frontend.endpoints[0], name, count) for name in ("Ada", "Ben")))
         worker.cancel()
 
-        # The engine's timers and calls run as well, in this thread, so they may touch what asyncio owns.
+        # The engine's timers and calls run in this thread, too, so they may use objects of asyncio.
         done = asyncio.Event()
         engine.call_later(0.01, done.set)
         await done.wait()

@@ -1,9 +1,9 @@
-"""A client and a worker that both connect, while neither binds: the queue between them is the one fixed place.
+"""A client and a worker that both connect, while neither binds: only the queue between them has a fixed address.
 
 pollbroker queue tcp://127.0.0.1:5559 tcp://127.0.0.1:5560
 python examples/both_connect.py tcp://127.0.0.1:5559 tcp://127.0.0.1:5560
 
-So either may come and go, on any machine, in any order. Start this program before the queue if you like: it waits.
+So either may come and go, on any machine, in any order. You may start this program before the queue: it waits.
 """
 
 import sys

@@ -14,18 +14,20 @@ from pollbroker import QUEUE, Broker, Device, Engine, Route
 
 
 def shout(frames: list[bytes]) -> list[bytes]:
-    """Replies in capitals. In a queue, the frames before the last say whose reply it is: keep them."""
+    """Turn replies into capitals. In a queue, the frames before the last one say which client a reply is for: keep
+    them."""
     *envelope, reply = frames
     return [*envelope, reply.upper()]
 
 
 def only_positive(frames: list[bytes]) -> list[bytes] | None:
-    """Numbers above zero: None drops a message. (So does an exception, which is counted apart, and logged.)"""
+    """Pass on numbers above zero. None drops a message. So does an exception, which is logged and counted
+    separately."""
     return frames if int(frames[0]) > 0 else None
 
 
 def each_word(frames: list[bytes]) -> Generator[list[bytes], None, None]:
-    """One message for each word: a generator sends as many as it yields."""
+    """Send a message for each word: a generator sends as many messages as it yields."""
     for word in frames[0].split():
         yield [word]
 

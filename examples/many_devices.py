@@ -12,7 +12,7 @@ from pollbroker import FORWARDER, QUEUE, STREAMER, Engine
 
 OF_EACH = 10
 PEERS = {QUEUE.name: (zmq.REQ, zmq.REP), FORWARDER.name: (zmq.XPUB, zmq.SUB), STREAMER.name: (zmq.PUSH, zmq.PULL)}
-"""Which sockets talk through a device: one at its frontend, one at its backend."""
+"""The types of the two sockets that exchange messages through a device, at its frontend and at its backend."""
 
 
 def exchange(sender: zmq.Socket[bytes], receiver: zmq.Socket[bytes], message: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Several workers for one client: the queue shares out the requests, and brings each reply back as soon as it is there.
+"""Several workers for one client: the queue shares out the requests, and passes each reply back as soon as it comes.
 
 pollbroker queue tcp://127.0.0.1:5559 tcp://127.0.0.1:5560
 python examples/many_workers.py tcp://127.0.0.1:5559 tcp://127.0.0.1:5560 [COUNT, by default 12]
@@ -30,7 +30,8 @@ def work(context: zmq.Context[zmq.Socket[bytes]], backend: str, name: str, answe
 def ask(client: zmq.Socket[bytes], first: int) -> None:
     """Ask as many questions at once as there are workers, and print the replies in the order in which they come."""
     for number in range(first, first + WORKERS):
-        # Unlike a REQ, a DEALER can have many requests on their way, and has to add the empty frame by itself.
+        # Unlike a REQ, a DEALER can have many requests on the way. It must add the empty frame, which a REQ adds
+        # itself.
         client.send_multipart([b"", f"question {number}".encode()])
     for _ in range(WORKERS):
         _, reply = client.recv_multipart()

@@ -1,4 +1,4 @@
-"""In the place of `zmq.proxy(frontend, backend)`: the program opens the sockets, the engine moves the messages.
+"""Instead of `zmq.proxy(frontend, backend)`: the program opens the sockets, and the engine moves the messages.
 
 python examples/own_sockets.py tcp://127.0.0.1:5559 tcp://127.0.0.1:5560
 
@@ -24,7 +24,7 @@ def main(frontend_endpoint: str, backend_endpoint: str) -> None:
     ):
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signal_number, lambda *_: engine.stop())
-        # Without it a ROUTER drops a reply that it cannot deliver, and nobody counts it.
+        # Without this option a ROUTER drops a reply that it cannot deliver, and it is not counted.
         frontend.router_mandatory = 1
         frontend.bind(frontend_endpoint)
         backend.bind(backend_endpoint)

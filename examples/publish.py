@@ -3,9 +3,9 @@
 pollbroker forwarder tcp://127.0.0.1:5561 tcp://127.0.0.1:5562
 python examples/publish.py tcp://127.0.0.1:5561 [COUNT, by default until Ctrl-C]
 
-A publisher drops what nobody has subscribed to yet, so one that begins at once loses its first messages. This one has
-an XPUB socket: a PUB socket that can also read who subscribes. A forwarder passes on what its subscribers ask for. A
-filter asks for what is on its own list, and says nothing of who is there behind it.
+A publisher drops messages to which nobody has subscribed yet, so one that begins at once loses its first messages. This
+publisher has an XPUB socket: a PUB socket that can also receive subscriptions. A forwarder passes on the subscriptions
+of its subscribers. A filter subscribes to the topics on its own list, even if it has no subscriber.
 """
 
 import sys

@@ -11,7 +11,7 @@ import zmq
 
 
 def main(endpoint: str, count: int = 10) -> None:
-    # Leaving the block waits until all is sent, however long it takes: the streamer may as well be started later.
+    # Leaving the block waits until everything is sent, however long that takes. So the streamer may be started later.
     with suppress(KeyboardInterrupt), zmq.Context() as context, context.socket(zmq.PUSH) as pusher:
         pusher.connect(endpoint)
         for number in range(count):

@@ -15,7 +15,7 @@ def main(endpoint: str, count: int = 10) -> None:
         client.linger = 0  # Ctrl-C ends it at once, even with a question that nobody has taken yet
         client.connect(endpoint)
         for number in range(count):
-            # A REQ socket asks, then waits for the reply, in turn. One socket serves for any number of requests.
+            # A REQ socket sends a request and then waits for the reply. One socket can make any number of requests.
             client.send_string(f"question {number}")
             print(f"question {number}: {client.recv_string()}")
 

@@ -15,7 +15,7 @@ import zmq
 
 def main(endpoint: str, topic: str, limit: int | None = None) -> None:
     with suppress(KeyboardInterrupt), zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
-        subscriber.subscribe(topic)  # a prefix of the first frame; the empty one is that of every message
+        subscriber.subscribe(topic)  # a prefix of the first frame; every message begins with the empty one
         subscriber.connect(endpoint)
         for _ in islice(count(), limit):
             found, report = subscriber.recv_multipart()
