@@ -1,6 +1,6 @@
-"""The parent's end of a child process: started, asked, and ended whatever happens.
+"""The parent's side of a child process: it starts the child, asks it for samples, and ends it in any case.
 
-Every read has a deadline. What a child writes to its standard error goes to a file and is told only if the child fails.
+Every read has a deadline. The standard error of a child goes to a file, which is shown only if the child fails.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from typing import Any, Self
 
 from bench.work import Assignment, LoadSample, ProcessSample, Started
 
-# Thousands of brokers take seconds to bind; a child that says nothing for so long is lost.
+# How long a child may take to start. Thousands of brokers take seconds to bind.
 START_DEADLINE_S = 120.0
-# A busy Python broker hands its interpreter over every 5 ms; so long is a broker that does not let go at all.
+# How long a child may take to answer. A busy Python broker gives the interpreter away every 5 ms, so a child that takes
+# longer than this has a broker that never gives it away.
 ANSWER_DEADLINE_S = 30.0
 END_DEADLINE_S = 5.0
-TOLD_OF_STDERR = 2000  # characters: the end of a traceback
+SHOWN_OF_STDERR = 2000  # characters: the end of a traceback
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -34,9 +35,9 @@ class ChildError(Exception):
 
 
 class Child:
-    """A process of `bench.host`; a context manager that ends it.
+    """A process that runs `bench.host`. As a context manager it ends the process.
 
-    `role` names it in errors; `environment` is added to the parent's.
+    `role` names the process in errors; `environment` is added to the parent's environment.
     """
 
     def __init__(self, role: str, assignment: Assignment, environment: Mapping[str, str]) -> None:
@@ -75,35 +76,36 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process's id, for what can be seen of it from outside."""
+        """The id of the process, for measurements from outside."""
         return self._process.pid
 
     def started(self) -> Started:
-        """Hand the child its assignment, and wait for its first line: everything in it is bound."""
+        """Send the child its assignment, and wait for its first line, which it prints when everything is bound."""
         self._write(self._assignment)
-        told = self._read(START_DEADLINE_S)
+        fields = self._read(START_DEADLINE_S)
         return Started(
-            tuple(told["frontends"]),
-            tuple(told["backends"]),
-            tuple(tuple(load) for load in told["loads"]),
-            tuple(told["added_ms"]),
-            tuple(told["removed_ms"]),
+            tuple(fields["frontends"]),
+            tuple(fields["backends"]),
+            tuple(tuple(load) for load in fields["loads"]),
+            tuple(fields["added_ms"]),
+            tuple(fields["removed_ms"]),
         )
 
     def ask(self) -> None:
-        """Request a sample, to be had from `sample`. Apart, so that several children can be asked at one moment."""
+        """Request a sample, which `sample` then reads. So several children can be asked at the same moment."""
         self._write(b"\n")
 
     def sample(self) -> ProcessSample:
-        """The answer to `ask`. Raises `ChildError` if a load has failed or met a message that was not whole."""
-        told = self._read(ANSWER_DEADLINE_S)
-        loads = tuple(LoadSample(**load) for load in told.pop("loads"))
+        """Read the answer to `ask`. Raises `ChildError` if a load has failed, or has received a message with wrong
+        frames."""
+        fields = self._read(ANSWER_DEADLINE_S)
+        loads = tuple(LoadSample(**load) for load in fields.pop("loads"))
         for load in loads:
             if load.failure:
                 raise ChildError(f"{self._role}: the load ended: {os.strerror(load.failure)}")
             if load.malformed:
                 raise ChildError(f"{self._role}: {load.malformed} messages arrived with wrong frames")
-        return ProcessSample(**told, loads=loads)
+        return ProcessSample(**fields, loads=loads)
 
     def _write(self, line: bytes) -> None:
         assert self._process.stdin is not None
@@ -126,11 +128,11 @@ class Child:
                 raise self._lost("ended")
             self._unread += read
         line, self._unread = self._unread.split(b"\n", 1)
-        told = json.loads(line)
-        assert isinstance(told, dict)
-        return told
+        fields = json.loads(line)
+        assert isinstance(fields, dict)
+        return fields
 
-    def _lost(self, what: str) -> ChildError:
+    def _lost(self, reason: str) -> ChildError:
         self._stderr.seek(0)
-        said = self._stderr.read().decode(errors="replace").strip()
-        return ChildError(f"{self._role}: {what}\n{said[-TOLD_OF_STDERR:]}".rstrip())
+        errors = self._stderr.read().decode(errors="replace").strip()
+        return ChildError(f"{self._role}: {reason}\n{errors[-SHOWN_OF_STDERR:]}".rstrip())

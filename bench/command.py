@@ -17,7 +17,7 @@ from bench.plots.write import MatplotlibMissingError, write_plots
 from bench.questions.table import QUESTIONS
 from bench.report import figures_table, goals_table, spoken, summary_markdown, summary_table, timing
 from bench.results import Origin, QuestionResult, Results, write_results
-from bench.run import Asked, ask, judge_overall, plan_run
+from bench.run import PlannedQuestion, ask, judge_overall, plan_run
 
 OUTPUT = Path(__file__).with_name("results")
 # Samples take from one second to ten, and the first ones say little about the rest: the time left is judged by so long.
@@ -93,7 +93,7 @@ def name_of(names: Sequence[str], *, quick: bool, rounds: int | None) -> str:
     return "-".join(parts) or "latest"
 
 
-def _ask_all(console: Console, results: Results, plan: Sequence[Asked], partial: Path) -> None:
+def _ask_all(console: Console, results: Results, plan: Sequence[PlannedQuestion], partial: Path) -> None:
     """Fill `results`, and keep them in `partial` after each cell."""
     began_s = time.monotonic()
     samples = sum(one.sample_count for one in plan)
@@ -147,7 +147,7 @@ def _write(console: Console, results: Results, output: Path) -> None:
     _say(console, f"written to {output}: {', '.join(path.name for path in written)}")
 
 
-def _print_head(console: Console, origin: Origin, results: Results, plan: Sequence[Asked]) -> None:
+def _print_head(console: Console, origin: Origin, results: Results, plan: Sequence[PlannedQuestion]) -> None:
     told = {**origin.machine, **origin.versions}
     _say(console, ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items()))
     questions = "1 question" if len(plan) == 1 else f"{len(plan)} questions"

@@ -1,4 +1,4 @@
-"""On what the numbers were taken: a number without its machine says nothing."""
+"""The machine and the versions with which the figures were measured, without which the figures mean nothing."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ import zmq
 from bench.child import CHECKOUT
 from bench.results import LOAD, Origin
 
-# What a peer may stand on, beside pyzmq: told where it is installed.
+# Packages of peers, beside pyzmq. Their versions are recorded if they are installed.
 PEER_PACKAGES = ("gevent", "pynng")
 NOT_INSTALLED = "not installed"
 GIT_DEADLINE_S = 10
-# What a figure depends on, as git names it.
+# The files that a figure depends on, as paths for git.
 MEASURED = ("pollbroker", "bench", "setup.py", ":!bench/results", ":!bench/pages", ":!bench/*.md")
 
 
 def origin_now() -> Origin:
-    """What a question that is asked now, here, comes from."""
+    """Return the origin of a question that is asked now, on this machine."""
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Origin(started, describe_machine(), describe_versions())
 
 
 def describe_machine() -> dict[str, str | int | float]:
-    """Processor, cores, memory, kernel, and the load of the last minute: a busy machine measures its other guests."""
+    """Return the processor, cores, memory, kernel, and the load of the last minute, which shows if the machine was
+    busy."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count() or 0,
@@ -42,8 +43,8 @@ def describe_machine() -> dict[str, str | int | float]:
 
 
 def describe_versions() -> dict[str, str]:
-    """Python, libzmq and the packages that are measured."""
-    peers = {package: told for package in PEER_PACKAGES if (told := _version(package)) != NOT_INSTALLED}
+    """Return the versions of Python, libzmq and the packages that are measured."""
+    peers = {package: found for package in PEER_PACKAGES if (found := _version(package)) != NOT_INSTALLED}
     return {
         "python": f"{platform.python_implementation()} {sys.version.split()[0]}",
         "libzmq": zmq.zmq_version(),
@@ -61,9 +62,9 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """The commit of the checkout, in brackets, and whether what is measured has been edited since.
+    """Return the commit of the checkout in brackets, with "edited" if files that are measured have changed since.
 
-    Results that were just written, and pages made from them, are no edit. Nothing where there is no git.
+    Results and pages that were made from them do not count as edited. Without git the text is empty.
     """
     commit = _git("rev-parse", "--short", "HEAD")
     if commit is None:
@@ -73,7 +74,7 @@ def _commit() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the checkout; None if there is no git, or no checkout."""
+    """Run git in the checkout and return its output; None if there is no git, or no checkout."""
     git = shutil.which("git")
     if git is None:
         return None

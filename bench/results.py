@@ -1,7 +1,8 @@
-"""What was measured, as plain data: every sample in the order it was taken, and the same again from a file.
+"""The results of a run, as plain data: every sample in the order in which it was taken. They are written to a file and
+read from it.
 
-Tables, plots and the summary are made from these and from nothing else, so whatever a run shows can be shown again from
-its file, on another machine and without measuring.
+Tables, plots and the summary are made from the results alone. So they can be made again from the file, on another
+machine and without measuring.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from bench.question import Sample
 Described = Mapping[str, str | int | float]
 
 LOAD = "load_average_1min"
-"""The name of the load average in `Origin.machine`: the one thing there that changes by the minute."""
+"""The name of the load average in `Origin.machine`, where nothing else changes from minute to minute."""
 
 _ONE_ITEM_A_LINE = ("questions", "cells", "cases", "goals")
-"""The lists of a file that are written with one item a line."""
+"""The lists that are written to the file with one item on each line."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,13 @@ class Spread:
 
     @classmethod
     def of(cls, values: list[float]) -> Spread | None:
-        """The spread of the values; None of none."""
+        """Return the spread of the values, or None if there are none."""
         return cls(statistics.median(values), min(values), max(values)) if values else None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A goal and what was measured, one value a round. A goal that could not be measured is not reached."""
+    """A goal and what was measured, with one value for each round. A goal that could not be measured is not reached."""
 
     goal: str
     bound: float
@@ -55,12 +56,12 @@ class Verdict:
 
     @property
     def reached(self) -> bool:
-        """Whether the median is within the bound."""
+        """Return True if the median is within the bound."""
         return self.spread is not None and self._within(self.spread.median)
 
     @property
     def reached_sometimes(self) -> bool:
-        """Whether any round was within the bound."""
+        """Return True if any round was within the bound."""
         return any(self._within(value) for value in self.values)
 
     def _within(self, value: float) -> bool:
@@ -69,7 +70,8 @@ class Verdict:
 
 @dataclass
 class CaseResult:
-    """One case of a cell: one sample a round. A case that failed has an error, and no samples after it."""
+    """One case of a cell, with one sample for each round. A case that failed has an error, and no samples after
+    that."""
 
     label: str
     peer: str
@@ -78,7 +80,7 @@ class CaseResult:
     error: str | None = None
 
     def values(self, figure: str) -> list[float]:
-        """One figure of every sample that has it."""
+        """The values of one figure, from every sample that has it."""
         return [sample[figure] for sample in self.samples if figure in sample]
 
     def spread(self, figure: str) -> Spread | None:
@@ -88,7 +90,7 @@ class CaseResult:
 
 @dataclass
 class CellResult:
-    """The cases of a cell, how often and how long they were measured, and what became of the goals."""
+    """The cases of a cell, how often and how long they were measured, and whether the goals were reached."""
 
     label: str
     plan: Described
@@ -96,7 +98,7 @@ class CellResult:
     goals: list[Verdict] = field(default_factory=list)
 
     def ratios(self, figure: str, of: str, to: str) -> list[float]:
-        """One ratio a round of one figure, of one case to another; none where a case is absent or has failed."""
+        """The ratio of case `of` to case `to` for one figure, in each round in which both were measured."""
         by_label = {case.label: case.samples for case in self.cases}
         return [
             sample[figure] / baseline[figure]
@@ -107,7 +109,8 @@ class CellResult:
 
 @dataclass(frozen=True)
 class Origin:
-    """When, on what and with which versions a question was asked. `versions` has the commit of the checkout."""
+    """When a question was asked, on which machine and with which versions. `versions` includes the commit of the
+    checkout."""
 
     started: str
     machine: Described
@@ -130,9 +133,10 @@ class QuestionResult:
 
 @dataclass
 class Results:
-    """Answers. `name` says what was asked and names the files; `goals` are those over several questions.
+    """The answers to several questions. `name` says what was asked and names the files; `goals` are those over several
+    questions.
 
-    They need not be of one run (`merge.py`), so each answer has its own origin.
+    The answers may come from different runs (`merge.py`), so each has its own origin.
     """
 
     name: str
@@ -143,7 +147,7 @@ class Results:
     goals: list[Verdict] = field(default_factory=list)
 
     def verdicts(self) -> Iterator[tuple[str, str, Verdict]]:
-        """Every goal, those over several questions first: the question, the cell, what became of it."""
+        """Every goal with its question and cell. Goals over several questions come first."""
         for verdict in self.goals:
             yield "overall", "", verdict
         for question in self.questions:
@@ -152,10 +156,10 @@ class Results:
                     yield question.name, cell.label, verdict
 
     def origins(self) -> list[tuple[Origin, list[str]]]:
-        """Where the answers come from, in the order of the questions: each origin with the names of its questions.
+        """The origins of the answers, each with the names of its questions, in the order of the questions.
 
-        The hour and the load of the machine are not the same for any two questions, even of one run: both are those
-        of the first one.
+        The time and the load of the machine differ even between the questions of one run. Those of the first question
+        are used for all questions with the same origin.
         """
         found: list[tuple[Origin, list[str]]] = []
         for question in self.questions:
@@ -168,7 +172,7 @@ class Results:
         return found
 
     def failures(self) -> list[str]:
-        """One line for each case that could not be measured: where, and the first and the last line of its error."""
+        """One line for each case that could not be measured: its cell, and the first and the last line of its error."""
         return [
             f"{question.name}: {cell.label}: {case.label}: {_in_one_line(case.error)}"
             for question in self.questions
@@ -179,9 +183,10 @@ class Results:
 
 
 def write_results(results: Results, path: Path) -> None:
-    """Write a run as JSON, at once: a run that is killed while it writes leaves the file as it was.
+    """Write the results as JSON. The file is replaced in one step, so a process that is killed leaves the old one
+    whole.
 
-    Each case and each goal is one line, and so is the head of each question and of each cell, so a diff shows what
+    Each case and each goal is on a line of its own, as is the beginning of each question and cell. So a diff shows what
     was measured again.
     """
     beside = path.with_name(path.name + ".new")
@@ -190,19 +195,19 @@ def write_results(results: Results, path: Path) -> None:
 
 
 def read_results(path: Path) -> Results:
-    """The run that `write_results` wrote."""
-    told = json.loads(path.read_text())
+    """Read the results that `write_results` wrote."""
+    fields = json.loads(path.read_text())
     return Results(
         **{
-            **told,
-            "questions": [_question(question) for question in told["questions"]],
-            "goals": [_verdict(goal) for goal in told["goals"]],
+            **fields,
+            "questions": [_question(question) for question in fields["questions"]],
+            "goals": [_verdict(goal) for goal in fields["goals"]],
         }
     )
 
 
 def _lasting(origin: Origin) -> tuple[str, Described, Described]:
-    """What does not change from one question of a run to the next."""
+    """The part of an origin that is the same for all questions of a run."""
     machine = {name: value for name, value in origin.machine.items() if name != LOAD}
     return origin.started[:10], machine, origin.versions
 
@@ -213,21 +218,21 @@ def _in_one_line(error: str) -> str:
 
 
 def _as_json(results: Results) -> dict[str, Any]:
-    """The fields as they are, and beside each goal what a reader would have to work out."""
-    told = dataclasses.asdict(results)
-    goals: list[dict[str, Any]] = [*told["goals"]]
-    goals += [goal for question in told["questions"] for cell in question["cells"] for goal in cell["goals"]]
+    """The fields, and for each goal also its spread and whether it was reached, for readers of the file."""
+    fields = dataclasses.asdict(results)
+    goals: list[dict[str, Any]] = [*fields["goals"]]
+    goals += [goal for question in fields["questions"] for cell in question["cells"] for goal in cell["goals"]]
     for goal in goals:
         verdict = _verdict(goal)
         goal["spread"] = dataclasses.asdict(verdict.spread) if verdict.spread else None
         goal["reached"] = verdict.reached
-    return told
+    return fields
 
 
-def _written(told: Mapping[str, Any], margin: str = "") -> str:
-    """An object as JSON: in one line, but for its lists of `_ONE_ITEM_A_LINE`."""
+def _written(fields: Mapping[str, Any], margin: str = "") -> str:
+    """An object as JSON, in one line except for the lists in `_ONE_ITEM_A_LINE`."""
     parts = []
-    for name, value in told.items():
+    for name, value in fields.items():
         if name in _ONE_ITEM_A_LINE and value:
             inner = margin + " "
             items = ",\n".join(inner + _written(item, inner) for item in value)
@@ -237,15 +242,15 @@ def _written(told: Mapping[str, Any], margin: str = "") -> str:
     return "{" + ", ".join(parts) + "}"
 
 
-def _question(told: dict[str, Any]) -> QuestionResult:
-    cells = [_cell(cell) for cell in told["cells"]]
-    return QuestionResult(**{**told, "origin": Origin(**told["origin"]), "cells": cells})
+def _question(fields: dict[str, Any]) -> QuestionResult:
+    cells = [_cell(cell) for cell in fields["cells"]]
+    return QuestionResult(**{**fields, "origin": Origin(**fields["origin"]), "cells": cells})
 
 
-def _cell(told: dict[str, Any]) -> CellResult:
-    cases = [CaseResult(**case) for case in told["cases"]]
-    return CellResult(told["label"], told["plan"], cases, [_verdict(goal) for goal in told["goals"]])
+def _cell(fields: dict[str, Any]) -> CellResult:
+    cases = [CaseResult(**case) for case in fields["cases"]]
+    return CellResult(fields["label"], fields["plan"], cases, [_verdict(goal) for goal in fields["goals"]])
 
 
-def _verdict(told: dict[str, Any]) -> Verdict:
-    return Verdict(told["goal"], told["bound"], told["at_least"], told["values"])
+def _verdict(fields: dict[str, Any]) -> Verdict:
+    return Verdict(fields["goal"], fields["bound"], fields["at_least"], fields["values"])

@@ -22,7 +22,7 @@ SHORTEST = 0.25
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlannedQuestion:
     """A question and the cells of it that are to be measured."""
 
     question: Question
@@ -38,27 +38,27 @@ class Asked:
         """How long the cells take, about."""
         return sum(cell.plan.rounds * len(cell.cases) * sample_s(self.question, cell.plan) for cell in self.cells)
 
-    def with_rounds(self, rounds: int) -> Asked:
+    def with_rounds(self, rounds: int) -> PlannedQuestion:
         """The same with so many rounds of every cell."""
-        return Asked(self.question, tuple(_with_rounds(cell, rounds) for cell in self.cells))
+        return PlannedQuestion(self.question, tuple(_with_rounds(cell, rounds) for cell in self.cells))
 
-    def with_at_most(self, rounds: int) -> Asked:
+    def with_at_most(self, rounds: int) -> PlannedQuestion:
         """The same with no more than so many rounds of any cell."""
         cells = tuple(_with_rounds(cell, min(rounds, cell.plan.rounds)) for cell in self.cells)
-        return Asked(self.question, cells)
+        return PlannedQuestion(self.question, cells)
 
-    def shortened(self, share: float) -> Asked:
+    def shortened(self, share: float) -> PlannedQuestion:
         """The same with warm-ups and windows that last so much of theirs."""
-        return Asked(self.question, tuple(_shortened(cell, share) for cell in self.cells))
+        return PlannedQuestion(self.question, tuple(_shortened(cell, share) for cell in self.cells))
 
 
-def plan_run(questions: Sequence[Question], *, quick: bool, rounds: int | None) -> list[Asked]:
+def plan_run(questions: Sequence[Question], *, quick: bool, rounds: int | None) -> list[PlannedQuestion]:
     """What is to be measured: so many rounds, or as many as each question thinks right.
 
     A quick run that would take longer than its budget gives up rounds, those of the cells with the most first, down to
     one of each, and after that the length of its windows: the questions grow in number, and the minute does not.
     """
-    asked = [Asked(question, question.cells(quick)) for question in questions]
+    asked = [PlannedQuestion(question, question.cells(quick)) for question in questions]
     if rounds is not None:
         return [one.with_rounds(rounds) for one in asked]
     if quick:
@@ -81,7 +81,7 @@ def sample_s(question: Question, plan: Plan) -> float:
 
 
 def ask(
-    asked: Asked, cells: list[CellResult], *, begin: Callable[[str], None], done: Callable[[float], None]
+    asked: PlannedQuestion, cells: list[CellResult], *, begin: Callable[[str], None], done: Callable[[float], None]
 ) -> Iterator[CellResult]:
     """Measure the cells of a question, one after the other, and yield each when it is whole.
 

@@ -1,7 +1,8 @@
-"""What is to be done, as plain data that travels to the child processes as JSON.
+"""What a measurement does, as plain data that is sent to the child processes as JSON.
 
-`Work` is one cell of a table. From it the parent makes what each child is told: a `Deployment` for the process that
-runs the brokers and a `Load` for each that sends or receives. Nothing here imports zmq, so nothing weighs on a child.
+`Work` describes one kind of measurement. From it the parent makes the instructions of each child: a `Deployment` for
+the process that runs the brokers, and a `Load` for each process that sends or receives. This module does not import
+zmq, so that a child imports only what it needs.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-# libzmq's own default: what a user who sets nothing gets.
+# libzmq's default, which a user has who sets nothing.
 DEFAULT_HIGH_WATER_MARK = 1000
-# What is published without loss is bounded by what subscribers have seen, behind several queues: with more room in
-# each, how long a message takes does not bound how many a second there are.
+# A paced publisher waits until subscribers have seen its messages, which are behind several queues. The queues are
+# larger here, so that the time that a message takes does not limit the rate.
 PUBLISHED_HIGH_WATER_MARK = 10_000
-# A queue of 1,000 messages of 1 MiB, four times over on the way through a broker, would be 4 GB and measure the page
-# faults of the machine. A queue holds at most so many bytes.
+# The greatest number of bytes in a queue. The way through a broker has four queues; with 1,000 messages of 1 MiB each
+# they would take 4 GB, and the bench would measure page faults.
 QUEUE_BYTES = 64 << 20
-# The load at many pairs is one socket connected to all of them. Its requests on the way: enough for eight clients a
-# pair, and with few pairs no fewer than one pair alone is given.
+# How many requests are on the way from a socket that is connected to many pairs: eight for each pair, as from eight
+# clients, but not fewer than for a single pair.
 SHARED_WINDOW, SHARED_WINDOW_PER_PAIR = 500, 8
-# The reply to STATISTICS, by libzmq's protocol: so many frames of so many bytes.
+# The number of frames, and the size of each, in the reply to STATISTICS.
 STATISTICS_FRAMES, STATISTICS_SIZE = 8, 8
 
 
@@ -38,7 +39,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Which device is driven by which load, and on which side messages are counted."""
+    """A device, the load at each of its ports, and the side (`counter`) at which messages are counted."""
 
     device: str
     frontend: Side
@@ -49,24 +50,25 @@ class Traffic:
 TRAFFIC: Mapping[str, Traffic] = MappingProxyType(
     {
         "streamer": Traffic("streamer", Side("source", "PUSH"), Side("sink", "PULL"), "backend"),
-        # A source and a sink that speak ZMTP themselves, and so cost next to nothing: tcp only.
+        # The source and the sink speak ZMTP without libzmq, so they take very little CPU time. Only tcp is possible.
         "wire": Traffic("streamer", Side("wire_source", "PUSH"), Side("wire_sink", "PULL"), "backend"),
         "forwarder": Traffic("forwarder", Side("publisher", "PUB"), Side("subscriber", "SUB"), "backend"),
         "queue": Traffic("queue", Side("requester", "DEALER"), Side("echo", "DEALER"), "frontend"),
         "requests": Traffic("queue", Side("poster", "DEALER"), Side("collector", "DEALER"), "backend"),
-        # A REP sends each reply to the broker that the request came through, so one can serve any number of them.
+        # A REP sends each reply to the broker that the request came through, so one REP can serve any number of
+        # brokers.
         "replies": Traffic("queue", Side("requester", "DEALER"), Side("echo", "REP"), "frontend"),
         "round trip": Traffic("queue", Side("lockstep", "REQ"), Side("echo", "REP"), "frontend"),
     }
 )
 
-# What steers brokers while the traffic runs; a side of its own, which any traffic may have beside its two.
+# The load that sends commands to the control socket. Any traffic may have it, in addition to its two sides.
 CONTROL = Side("commander", "REQ")
 
 
-# What is given a copy of all that passes; also a side of its own. It binds, so that the brokers can be told where.
+# The load that receives the copies of a capture. It binds, so that the brokers can be told its address.
 CAPTURE = Side("witness", "SUB")
-# What precedes a copy: the first where the message came from the frontend, the second where from the backend.
+# The prefixes of copies: of messages from the frontend, and of messages from the backend.
 CAPTURE_PREFIXES = ("in", "out")
 
 
@@ -74,17 +76,18 @@ CAPTURE_PREFIXES = ("in", "out")
 class Work:
     """One kind of traffic through one broker process.
 
-    `size` is in bytes a frame; `frames` does not count the envelope that a queue adds. Load runs through the first
-    `pairs` brokers; `idle_pairs` more stand beside them, bound, with no peer. `limit` ends a source after so many
-    messages (0: never). `shared`: the load at each side is one socket connected to every pair, which costs it the same
-    however many those are. `controlled`: the broker has a control socket. `captured`: a witness is given a copy of what
-    passes through the first pair.
+    - `size` is the size of a frame in bytes. `frames` does not include the envelope that a queue adds.
+    - The load runs through the first `pairs` brokers. `idle_pairs` more are bound, and have no peer.
+    - `limit` ends a source after that number of messages; with 0 it does not end.
+    - `shared`: the load at each side is one socket connected to every pair. Its cost does not grow with the pairs.
+    - `controlled`: the broker has a control socket.
+    - `captured`: the load "witness" receives a copy of each message that passes through the first pair.
 
-    Of a forwarder: each pair has one publisher, which takes its `topics` in turn, and `subscribers`, each subscribed to
-    one of them. `paced`: the publisher keeps a bounded number of messages on the way that a subscriber has not seen.
+    For a forwarder, each pair has one publisher, which uses its `topics` in turn, and `subscribers`, each subscribed to
+    one of them. `paced`: the publisher limits the number of its messages that a subscriber has not seen yet.
 
-    What a user may set of a broker, and the load does not follow: `mark`, the high-water mark of its sockets (None:
-    that of the load), `io_threads` of its context, and `engine`, arguments of pollbroker's `Engine`, by name.
+    Three settings are for the broker only, and not for the load: `mark`, the high-water mark of its sockets (None: the
+    same as the load's), `io_threads` of its context, and `engine`, the arguments of pollbroker's `Engine` by name.
     """
 
     traffic: str
@@ -107,13 +110,14 @@ class Work:
 
     @property
     def high_water_mark(self) -> int:
-        """Messages that each queue of each socket may hold: of the load, and without `mark` of every peer."""
+        """How many messages each queue of a socket may hold: of the load's sockets and, without `mark`, of the
+        broker's."""
         wanted = PUBLISHED_HIGH_WATER_MARK if self.traffic == "forwarder" and self.paced else DEFAULT_HIGH_WATER_MARK
         return max(16, min(wanted, QUEUE_BYTES // (self.size * self.frames)))
 
     @property
     def together(self) -> bool:
-        """Whether broker and load must share a process, and so its CPU time."""
+        """Return True if broker and load must share a process. The CPU time is then that of both."""
         return self.transport == "inproc"
 
     def endpoints(self, side: str, count: int, directory: Path) -> tuple[str, ...]:
@@ -128,7 +132,8 @@ class Work:
         raise ValueError(f"transport {self.transport!r}: expected tcp, ipc or inproc")
 
     def deployment(self, module: str, directory: Path, captures: tuple[str, ...] = ()) -> Deployment:
-        """What the broker process is told; `module` is the peer's, `captures` are where its witnesses are."""
+        """The instructions for the broker process. `captures` are the addresses to which its capture sockets
+        connect."""
         count = self.pairs + self.idle_pairs
         return Deployment(
             module=module,
@@ -143,13 +148,14 @@ class Work:
         )
 
     def described(self) -> dict[str, str | int | float]:
-        """The work as the results keep it: flat, the high-water mark told, and `mark` only where it is set."""
+        """The work as it is kept in the results: as one flat mapping, with the high-water mark, and without unset
+        fields."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "engine"}
         named = {name: value for name, value in fields.items() if value is not None}
         return {**named, "high_water_mark": self.high_water_mark, **self.engine}
 
     def load(self, side: str, endpoints: tuple[str, ...], directory: Path, *, bind: bool = False) -> Load:
-        """What the load at the port `side` is told; it connects unless `bind`."""
+        """The instructions for the load at the port `side`. It connects, unless `bind` is True."""
         role: Side = getattr(TRAFFIC[self.traffic], side)
         sockets = self.subscribers if role.role == "subscriber" else self.peers
         return Load(
@@ -173,14 +179,15 @@ class Work:
         if self.shared:
             return max(SHARED_WINDOW, SHARED_WINDOW_PER_PAIR * self.pairs)
         if self.traffic == "forwarder":
-            # Half a mark would do here too, but for the millisecond that a busy XPUB does not look at what was read.
+            # Half a high-water mark is too much here: for up to a millisecond a busy XPUB does not notice what was
+            # read.
             return self.high_water_mark // 4 if self.paced else 0
-        # A ROUTER drops a reply that finds its pipe full, and libzmq hears only every half a high-water mark that
-        # the pipe was read. With half of it on the way, no reply is ever dropped.
+        # A ROUTER drops a reply whose pipe is full, and libzmq reports only after every half a high-water mark that the
+        # pipe was read. With at most half a mark of requests on the way, no reply is dropped.
         return self.high_water_mark // 2
 
     def witness(self, directory: Path) -> Load:
-        """What is told to the load that receives the copies. It is started before the brokers."""
+        """The instructions for the load that receives the copies. It is started before the brokers."""
         return Load(
             role=CAPTURE.role,
             socket=CAPTURE.socket,
@@ -194,7 +201,7 @@ class Work:
         )
 
     def commander(self, control: str) -> Load:
-        """What is told to the load that asks for statistics at the control socket, one command after the other."""
+        """The instructions for the load that sends STATISTICS to the control socket, one command after the other."""
         return Load(
             role=CONTROL.role,
             socket=CONTROL.socket,
@@ -210,10 +217,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a broker process is told: the peer's module, the device, the endpoints of each pair, and of the control.
+    """The instructions for a broker process: the peer's module, the device, and the endpoints of its pairs and control.
 
-    `captures`: to what the capture sockets of the first pairs connect. `io_threads` are of the process's context,
-    `engine` arguments of pollbroker's engine, which no other peer has.
+    `captures` are the addresses to which the capture sockets of the first pairs connect. `io_threads` is for the
+    context of the process. `engine` are arguments of pollbroker's `Engine`; other peers ignore them.
     """
 
     module: str
@@ -229,10 +236,13 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Load:
-    """What one load is told. `role` is a C function, `load_ROLE`; `window` counts what is on the way for each socket.
+    """The instructions for one load.
 
-    `shared`: one socket has all the endpoints, instead of one each. `module` is the library that the load speaks.
-    `seen` is the file by which a publisher learns how far its subscribers are.
+    - `role` names a C function, `load_ROLE`.
+    - `window` is how many messages of each socket may be on the way.
+    - `shared`: one socket has all the endpoints, instead of a socket for each.
+    - `module` is the Python module that runs the load.
+    - `seen` is a file from which a publisher learns how many messages its subscribers have seen.
     """
 
     role: str
@@ -253,23 +263,24 @@ class Load:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a child process runs: brokers, loads, or (inproc) both; `growth` more brokers are timed, one by one."""
+    """What a child process runs: brokers, loads, or (for inproc) both. `growth` more brokers are added and timed."""
 
     brokers: Deployment | None = None
     loads: tuple[Load, ...] = ()
     growth: int = 0
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Assignment:
-        """The assignment that `dataclasses.asdict` and `json` took apart."""
-        brokers = told["brokers"]
-        loads = tuple(Load(**load) for load in told["loads"])
-        return cls(Deployment(**brokers) if brokers else None, loads, told["growth"])
+    def from_json(cls, fields: Mapping[str, Any]) -> Assignment:
+        """Return the assignment from which `dataclasses.asdict` and `json` have made these fields."""
+        brokers = fields["brokers"]
+        loads = tuple(Load(**load) for load in fields["loads"])
+        return cls(Deployment(**brokers) if brokers else None, loads, fields["growth"])
 
 
 @dataclass(frozen=True)
 class Started:
-    """A child's first line: where it is bound, and how long each broker took that it added and removed (`growth`)."""
+    """The first line that a child prints: its addresses, and how long it took to add and remove each of `growth`
+    brokers."""
 
     frontends: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
@@ -280,9 +291,9 @@ class Started:
 
 @dataclass(frozen=True)
 class LoadSample:
-    """What a load has done so far. The percentiles are of the round trips since the sample before.
+    """What a load has done so far. The percentiles are of the round trips since the previous sample.
 
-    `missed` are messages that were published to a subscriber and did not arrive.
+    `missed` counts messages that were published for a subscriber and did not arrive.
     """
 
     messages: int
@@ -294,7 +305,8 @@ class LoadSample:
 
 @dataclass(frozen=True)
 class ProcessSample:
-    """A child process at one moment of its own clock; CPU is user and system, libzmq's threads included."""
+    """The state of a child process at one moment. CPU time is user and system time of all threads, including
+    libzmq's."""
 
     time_s: float
     cpu_s: float

@@ -125,8 +125,8 @@ class Facts:
     def origins(self) -> list[str]:
         """Commit, date and machine, in a line for each of them; of several, with the questions that are theirs."""
         *named, (rest, _) = sorted(self._results.origins(), key=lambda found: len(found[1]))
-        lines = [f"{', '.join(f'`{name}`' for name in names)}: {_told(origin)}" for origin, names in named]
-        return [*lines, f"all other questions: {_told(rest)}" if named else _told(rest)]
+        lines = [f"{', '.join(f'`{name}`' for name in names)}: {_describe_origin(origin)}" for origin, names in named]
+        return [*lines, f"all other questions: {_describe_origin(rest)}" if named else _describe_origin(rest)]
 
     def _question(self, name: str) -> QuestionResult:
         for question in self._results.questions:
@@ -180,7 +180,7 @@ def _mean(ratios: Sequence[list[float]]) -> str:
     return " ".join(part for part in with_spread(Spread.of(mean_within_rounds(ratios))) if part)
 
 
-def _told(origin: Origin) -> str:
+def _describe_origin(origin: Origin) -> str:
     machine, versions = origin.machine, origin.versions
     day = datetime.date.fromisoformat(origin.started[:10])
     return (

@@ -14,7 +14,7 @@ from bench.plots.table import Axis
 from bench.results import CaseResult, CellResult, Described, QuestionResult, Spread
 
 # What follows from the rest, or only ends a source: no difference that a panel would have to be told by.
-NOT_TOLD = frozenset({"high_water_mark", "limit"})
+NOT_IN_TITLES = frozenset({"high_water_mark", "limit"})
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ def line_panels(question: QuestionResult, axis: Axis, figure: str) -> list[Panel
     cases = [case for cell in question.cells for case in cell.cases if case.samples and axis.varies in case.work]
     groups: dict[tuple[tuple[str, str | int | float], ...], list[CaseResult]] = defaultdict(list)
     for case in cases:
-        common = tuple((name, case.work[name]) for name in case.work if name not in NOT_TOLD | {axis.varies})
+        common = tuple((name, case.work[name]) for name in case.work if name not in NOT_IN_TITLES | {axis.varies})
         groups[common].append(case)
     shared = {name for name in dict(next(iter(groups), ())) if len({dict(group).get(name) for group in groups}) == 1}
     panels = []
     for common, members in groups.items():
         lines = tuple(line for line in _lines(members, axis, figure) if line.points)
         if any(len(line.points) > 1 for line in lines):
-            panels.append(Panel(_told({name: value for name, value in common if name not in shared}), lines))
+            panels.append(Panel(_describe({name: value for name, value in common if name not in shared}), lines))
     return panels
 
 
@@ -92,7 +92,7 @@ def _place(work: Described, axis: Axis) -> float:
     return axis.scale * sum(float(work.get(name, 0)) for name in axis.fields)
 
 
-def _told(common: Described) -> str:
+def _describe(common: Described) -> str:
     """What a panel has of its own: a word speaks for itself, a number is told with its name."""
     return ", ".join(_in_words(name.replace("_", " "), value) for name, value in common.items())
 

@@ -41,7 +41,7 @@ from bench.results import (
     read_results,
     write_results,
 )
-from bench.run import Asked, ask, judge, judge_overall, plan_run
+from bench.run import PlannedQuestion, ask, judge, judge_overall, plan_run
 from bench.work import Assignment, Work
 from tests.support.bench import PLAN
 
@@ -353,7 +353,7 @@ def test_quick_run_of_many_questions_shortens_its_windows() -> None:
 def test_time_to_start_is_the_plans_own_where_it_has_one() -> None:
     case = Case.of(NATIVE, Work("streamer"))
     cell = Cell("", (case,), Plan(rounds=2, warm_up_s=0.1, window_s=0.2, start_s=5.0))
-    assert Asked(fake_question(iter([]), []), (cell,)).estimated_s == pytest.approx(2 * 5.3)
+    assert PlannedQuestion(fake_question(iter([]), []), (cell,)).estimated_s == pytest.approx(2 * 5.3)
 
 
 def test_whole_quick_run_takes_less_than_a_minute_by_its_own_estimate() -> None:
