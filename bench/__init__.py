@@ -1,5 +1,5 @@
-"""How pollbroker stands against what a user would pick instead: `python -m bench`.
+"""The bench compares pollbroker with the brokers that a user might choose instead: `python -m bench`.
 
-`questions/` holds what is asked, one file each; `peers/` what is compared, one file each; `load/` the compiled source
-and sink. `README.md` says how it is measured and how to add to it.
+`questions/` has a file for each question, `peers/` a file for each broker that is compared, and `load/` the compiled
+programs that send and receive. `README.md` says how the bench measures, and how to add to it.
 """

@@ -1,4 +1,4 @@
-"""The command line: chooses the questions, says how long they take, prints and writes the answers."""
+"""The command line: it chooses the questions, says how long they take, and prints and writes the answers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from bench.results import Origin, QuestionResult, Results, write_results
 from bench.run import PlannedQuestion, ask, judge_overall, plan_run
 
 OUTPUT = Path(__file__).with_name("results")
-# Samples take from one second to ten, and the first ones say little about the rest: the time left is judged by so long.
+# The time left is estimated from the speed in this period. Samples take from one second to ten, so it must be long.
 SPEED_PERIOD_S = 600.0
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Fewer cells, shorter windows: under a minute, and only an impression.")
+@click.option("--quick", is_flag=True, help="Fewer cells and shorter windows: under a minute, as an impression.")
 @click.option(
     "--question",
     "names",
     multiple=True,
     type=click.Choice(list(QUESTIONS)),
-    help="Ask this question only; may be given several times.",
+    help="Ask only this question; may be given several times.",
 )
-@click.option("--rounds", type=click.IntRange(min=1), help="So many alternations of each cell instead of five.")
+@click.option("--rounds", type=click.IntRange(min=1), help="The number of rounds of each cell; by default mostly 5.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -43,24 +43,24 @@ SPEED_PERIOD_S = 600.0
 )
 @click.option(
     "--name",
-    help="The name of the results. Without it the whole bench writes latest.json, and a run that is less than that "
-    "is named after what was asked: quick.json, queue-rate.json, quick-queue-rate.json, 3-rounds.json.",
+    help="The name of the results. By default the whole bench writes latest.json, and any other run is named after "
+    "what was asked: quick.json, queue-rate.json, quick-queue-rate.json, 3-rounds.json.",
 )
 def main(quick: bool, names: tuple[str, ...], rounds: int | None, output: Path, name: str | None) -> None:
-    """Measure pollbroker beside its peers, print what was measured and which goals were reached, and write it down.
+    """Measure pollbroker and its peers, print the figures and which goals were reached, and write them to files.
 
-    Writes NAME.json with every sample, NAME.md with the summary, and the plots. A run that is broken off leaves
-    NAME.partial.json and does not touch the last whole one. Exits with 1 if something could not be measured; a goal
-    that was missed is an answer, not an error.
+    Writes NAME.json with every sample, NAME.md with the summary, and the plots. A run that is interrupted leaves
+    NAME.partial.json and does not change the last complete results. Exits with 1 if something could not be measured; a
+    goal that was missed is an answer, and not an error.
     """
     chosen = [question for question in QUESTIONS.values() if question.name in names or not names]
     plan = plan_run(chosen, quick=quick, rounds=rounds)
     try:
-        library_path()  # built here, once, before the clock runs
+        library_path()  # built here, before anything is measured
     except LoadError as error:
         raise click.ClickException(str(error)) from error
     output.mkdir(parents=True, exist_ok=True)
-    # Without a terminal a table must not be folded to the 80 columns that rich assumes.
+    # Without a terminal rich would fold tables to 80 columns.
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
@@ -74,7 +74,7 @@ def main(quick: bool, names: tuple[str, ...], rounds: int | None, output: Path, 
         _ask_all(console, results, plan, partial)
     except KeyboardInterrupt:
         write_results(results, partial)
-        _say(console, f"broken off; what was measured is in {partial}: python -m bench.plots draws it")
+        _say(console, f"interrupted; what was measured is in {partial}: python -m bench.plots draws it")
         raise click.Abort from None
     results.complete = True
     partial.unlink(missing_ok=True)
@@ -84,7 +84,7 @@ def main(quick: bool, names: tuple[str, ...], rounds: int | None, output: Path, 
 
 
 def name_of(names: Sequence[str], *, quick: bool, rounds: int | None) -> str:
-    """The name of a run's files: `latest` for the whole bench, else what makes it less, or other, than that."""
+    """The name of a run's files: `latest` for the whole bench, and otherwise what is different from the whole bench."""
     parts = ["quick"] if quick else []
     if names:
         parts.append("+".join(names) if len(names) <= 3 else f"{len(names)}-questions")
@@ -94,7 +94,7 @@ def name_of(names: Sequence[str], *, quick: bool, rounds: int | None) -> str:
 
 
 def _ask_all(console: Console, results: Results, plan: Sequence[PlannedQuestion], partial: Path) -> None:
-    """Fill `results`, and keep them in `partial` after each cell."""
+    """Fill `results`, and write them to the file `partial` after each cell."""
     began_s = time.monotonic()
     samples = sum(one.sample_count for one in plan)
     columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[taken]} of {task.fields[samples]}"))
@@ -111,7 +111,7 @@ def _ask_all(console: Console, results: Results, plan: Sequence[PlannedQuestion]
             progress.update(bar, description=description)
 
         def done(estimated_s: float) -> None:
-            # The bar is in estimated seconds, so that a question of long samples does not upset the time left.
+            # The bar counts estimated seconds, so that questions with long samples do not distort the time left.
             progress.update(bar, advance=estimated_s, taken=progress.tasks[0].fields["taken"] + 1)
 
         for one in plan:
@@ -132,7 +132,7 @@ def _ask_all(console: Console, results: Results, plan: Sequence[PlannedQuestion]
 
 
 def _write(console: Console, results: Results, output: Path) -> None:
-    if len(results.questions) > 1:  # of one question, its own table has just said it
+    if len(results.questions) > 1:  # the table of a single question has just shown the same
         console.print(summary_table(results))
     written = [output / f"{results.name}.json", output / f"{results.name}.md"]
     write_results(results, written[0])
@@ -148,8 +148,8 @@ def _write(console: Console, results: Results, output: Path) -> None:
 
 
 def _print_head(console: Console, origin: Origin, results: Results, plan: Sequence[PlannedQuestion]) -> None:
-    told = {**origin.machine, **origin.versions}
-    _say(console, ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told.items()))
+    facts = {**origin.machine, **origin.versions}
+    _say(console, ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()))
     questions = "1 question" if len(plan) == 1 else f"{len(plan)} questions"
     samples = sum(one.sample_count for one in plan)
     _say(console, f"{questions}, {samples} samples, about {spoken(results.estimated_s)}; results: {results.name}")

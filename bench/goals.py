@@ -1,4 +1,4 @@
-"""The goals over several questions. Those of one cell stand with the question that measures it."""
+"""The goals over several questions. The goals of a single cell are in the module of its question."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Times the addition of one more broker to those that stand already, and its removal, inside their process.
+"""Measures how long it takes to add one more broker, and to remove it, in a process that has many.
 
-A peer whose `start` was called before takes the further pair by a second call of it. A peer that can take a pair away
-again has `remove_last() -> None`; libzmq's proxy cannot be asked to end, so it has none.
+A peer adds another pair when its `start` is called again. A peer that can remove a pair has `remove_last() -> None`;
+libzmq's proxy has not, because it cannot be told to end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.work import Deployment
 def grow(
     context: zmq.Context[zmq.Socket[bytes]], brokers: Deployment, times: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Milliseconds of each addition and of each removal (none, if the peer cannot)."""
+    """Return the milliseconds of each addition, and of each removal (empty if the peer cannot remove a pair)."""
     peer: Any = importlib.import_module(brokers.module)
     more = [
         replace(brokers, frontends=(_fresh(brokers.frontends[0], n),), backends=(_fresh(brokers.backends[0], n),))
@@ -34,7 +34,7 @@ def grow(
 
 
 def _fresh(endpoint: str, number: int) -> str:
-    """An address of its own beside `endpoint`, which is a wildcard or a path."""
+    """Return another address like `endpoint`, which is a wildcard or a path."""
     return f"{endpoint}-{number}" if endpoint.startswith("ipc://") else endpoint
 
 

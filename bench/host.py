@@ -1,11 +1,10 @@
-"""The program of every child process: it runs brokers, loads, or (inproc) both, and tells what they have done.
+"""The program of every child process: it runs brokers, loads, or (for inproc) both, and reports what they have done.
 
-`python -m bench.host` reads a `bench.work.Assignment`, one line of JSON, from its standard input: with thousands of
+`python -m bench.host` reads a `bench.work.Assignment` from its standard input, as one line of JSON; with thousands of
 endpoints it would be too long for an argument. It prints one line of JSON when everything is bound (`Started`), and
-one for each further line of input (`ProcessSample`). The end of the input ends it, so it never outlives its parent,
-however that ended.
+one for each further line of input (`ProcessSample`). It exits at the end of the input, so it never outlives its parent.
 
-Only what the assignment needs is imported: the memory of a broker process is its own, not the bench's.
+It imports only what the assignment needs, so that the memory of a broker process does not include that of the bench.
 """
 
 from __future__ import annotations
@@ -28,13 +27,14 @@ from bench.work import Assignment, ProcessSample, Started
 if TYPE_CHECKING:
     from bench.load.role import RunningLoad
 
-# The option counts sockets; a broker has two, a load one, and what a peer adds for itself fits into the rest.
+# Added to the limit of sockets, for those that a peer opens in addition to two for each broker and one for each load.
 SPARE_SOCKETS = 1023
 
 
 def main() -> None:
     """Run the assignment that the first line of the standard input names, until that input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends its children by closing the input.
+    # Ctrl-C is for the parent, which ends its children by closing their input.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     assignment = Assignment.from_json(json.loads(sys.stdin.readline()))
     _raise_descriptor_limit()
     io_threads = 1 if assignment.brokers is None else assignment.brokers.io_threads
@@ -50,7 +50,8 @@ def main() -> None:
     _tell(Started(frontends, backends, tuple(load.endpoints for load in loads), added_ms, removed_ms))
     for _ in sys.stdin:
         _tell(_sample(loads))
-    # A proxy that blocks in a send cannot be asked to end, and nothing here is worth keeping: no orderly end.
+    # There is no orderly end, because a proxy that blocks in a send cannot be told to end, and nothing here must be
+    # saved.
     os._exit(0)
 
 
@@ -69,7 +70,7 @@ def _grow(
 
 
 def _sample(loads: list[RunningLoad]) -> ProcessSample:
-    # Clock, CPU and counters are read in one breath; what takes longer comes after.
+    # The clock, the CPU time and the counters are read one right after the other. What takes longer comes after that.
     time_s, cpu_s, counts = time.monotonic(), time.process_time(), [load.count() for load in loads]
     samples = tuple(load.sample(count) for load, count in zip(loads, counts, strict=True))
     resident_kib, threads = _memory_and_threads()
@@ -77,7 +78,8 @@ def _sample(loads: list[RunningLoad]) -> ProcessSample:
 
 
 def _memory_and_threads() -> tuple[int, int]:
-    """Resident memory in KiB and the number of threads; without /proc the highest memory so far, and 0 threads."""
+    """Return the resident memory in KiB and the number of threads; without /proc the peak memory so far, and 0
+    threads."""
     status = Path("/proc/self/status")
     if status.exists():
         fields = dict(line.split(":", 1) for line in status.read_text().splitlines())

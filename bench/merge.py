@@ -1,9 +1,9 @@
-"""`python -m bench.merge FILE`: take the answers of a run of some questions over into the results of record.
+"""`python -m bench.merge FILE`: replace answers in the results of record by those of a run of some questions.
 
-The whole bench takes most of an hour. When a change concerns some questions, those are asked again, and their answers
-replace the old ones, each with its own date, commit and machine, which every page made from the results names. Only
-what the whole bench would have measured is taken: no quick run, no run with other rounds, none that was broken off or
-failed in a case.
+The whole bench takes most of an hour. When a change affects only some questions, these are asked again, and their
+answers replace the old ones. Each answer has its own date, commit and machine, which the pages name. Only answers as
+the whole bench measures them are accepted: not those of a quick run, of a run with other rounds, of a run that was
+interrupted, or with a case that failed.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from bench.run import judge_overall
 
 
 class RefusedError(Exception):
-    """The answers are not what the whole bench would have measured; the message says which and why."""
+    """An answer is not as the whole bench measures it; the message says which answer, and why."""
 
 
 def merge(record: Results, run: Results, questions: Mapping[str, Question] = QUESTIONS) -> Results:
-    """The record with the answers of `run` in the place of its own, and the goals over several questions judged again.
+    """Return the record with the answers of `run`, and with the goals over several questions judged again.
 
-    Raises `RefusedError` if an answer is less than whole.
+    Raises `RefusedError` if an answer is not as the whole bench measures it.
     """
     if not run.complete:
-        raise RefusedError(f"{run.name}: the run was broken off")
+        raise RefusedError(f"{run.name}: the run was interrupted")
     if failures := run.failures():
         raise RefusedError(f"{run.name}: {failures[0]}")
     for answer in run.questions:
@@ -62,13 +62,13 @@ def _check_whole(answer: QuestionResult, questions: Mapping[str, Question]) -> N
         for cell in question.cells(False)
     ]
     if [(cell.label, cell.plan, [case.label for case in cell.cases]) for cell in answer.cells] != expected:
-        raise RefusedError(f"{answer.name}: not the cells, cases and rounds that the whole bench has")
+        raise RefusedError(f"{answer.name}: the cells, cases and rounds are not those of the whole bench")
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def main(file: Path) -> None:
-    """Take the answers in FILE over into bench/results/latest.json, and make summary, plots and pages again."""
+    """Put the answers in FILE into bench/results/latest.json, and make the summary, the plots and the pages again."""
     try:
         merged = merge(read_results(RECORD), read_results(file))
         render_pages(merged)  # before anything is written: the pages name figures that must be there

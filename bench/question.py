@@ -1,7 +1,7 @@
-"""The vocabulary of a question: cells, the cases that alternate in them, the figures taken and the goals set.
+"""What a question consists of: its cells, the cases that alternate in each cell, the figures, and the goals.
 
-A question is a table, not a program: `run.py` walks it, `report.py` prints it. What is particular to a question is its
-`measure`, which takes one sample of one case.
+A question is data: `run.py` measures its cells and `report.py` prints the figures. The only code of a question is its
+function `measure`, which takes one sample of one case.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Sample = dict[str, float]
 
 @dataclass(frozen=True)
 class Figure:
-    """How a number of a sample is printed: `value * scale`, in whole numbers or to about three digits.
+    """How a number of a sample is printed: as `value * scale`, in whole numbers or with about three digits.
 
-    `quantity` is what a ratio of two of it is called, for a ratio has no unit; without it, the heading.
+    `quantity` is the name of the ratio of two such numbers, which has no unit; by default it is the heading.
     """
 
     heading: str
@@ -30,7 +30,7 @@ class Figure:
 
     @property
     def name(self) -> str:
-        """What a ratio of it is called."""
+        """The name of the ratio of two such numbers."""
         return self.quantity or self.heading
 
 
@@ -65,7 +65,7 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
 class Plan:
     """How often and how long: `rounds` alternations, each a warm-up and a measured window.
 
-    `start_s` is the question's, unless it is given: a cell of thousands of pairs takes longer to bring up.
+    `start_s` is how long a sample takes to start; by default that of the question. Thousands of pairs take longer.
     """
 
     rounds: int
@@ -76,7 +76,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured in turn with the others of its cell; `label` is unique there."""
+    """A peer and its work, measured in alternation with the other cases of its cell; `label` is unique there."""
 
     peer: Peer
     work: Work
@@ -84,13 +84,13 @@ class Case:
 
     @classmethod
     def of(cls, peer: Peer, work: Work) -> Case:
-        """The case that is called as its peer is."""
+        """Return a case that has the name of its peer as its label."""
         return cls(peer, work, peer.name)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound for a figure of case `of`: as a ratio to case `to`, or for the figure itself where there is no `to`."""
+    """A bound for a figure of case `of`: for its ratio to case `to`, or for the figure itself if there is no `to`."""
 
     figure: str
     of: str
@@ -105,9 +105,9 @@ class Goal:
 
 @dataclass(frozen=True)
 class OverallGoal:
-    """A bound for the geometric mean of one ratio over every cell of some questions that has both cases.
+    """A bound for the geometric mean of one ratio, over every cell of some questions that has both cases.
 
-    A ratio of rates over a grid has no other mean: twice as fast here and half as fast there is even.
+    The mean is geometric, so that twice as fast in one cell and half as fast in another make 1.
     """
 
     questions: tuple[str, ...]
@@ -118,13 +118,13 @@ class OverallGoal:
     at_least: bool
 
     def __str__(self) -> str:
-        what = FIGURES[self.figure].name
-        return f"{what}: {self.of} / {self.to}, geometric mean over {', '.join(self.questions)}"
+        figure = FIGURES[self.figure].name
+        return f"{figure}: {self.of} / {self.to}, geometric mean over {', '.join(self.questions)}"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Cases that are measured in alternation, and what is expected of them."""
+    """Cases that are measured in alternation, and their goals."""
 
     label: str
     cases: tuple[Case, ...]
@@ -134,9 +134,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Question:
-    """One question: its cells, full or quick; its figures in the order of the columns; how one sample is taken.
+    """One question.
 
-    `start_s` is what a sample takes beside its warm-up and window, for the estimate of the time.
+    - `figures` are in the order of the columns.
+    - `cells` returns the cells of a full run, or, given True, of a quick run.
+    - `measure` takes one sample of a case.
+    - `start_s` is how long a sample takes beside its warm-up and window, for the estimate of the time.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What was measured, as tables for the terminal and as the summary of a run in markdown."""
+"""The results as tables for the terminal, and as the summary of a run in Markdown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def figures_table(question: QuestionResult) -> Table:
 
 
 def goals_table(cells: list[CellResult]) -> Table:
-    """One row for each goal of some cells: the bound, the median with the lowest and the highest, reached or not."""
+    """One row for each goal of some cells: the bound, the median with the lowest and the highest, and if it was
+    reached."""
     table = _goals_table("")
     for cell in cells:
         for verdict in cell.goals:
@@ -56,7 +57,7 @@ def summary_table(results: Results) -> Table:
 
 
 def summary_markdown(results: Results) -> str:
-    """The summary to commit and to link: the machine, the versions, how long it took, every goal."""
+    """The summary in Markdown: the machine, the versions, how long the run took, every goal, and every figure."""
     lines = [
         f"# Results of the bench: {results.name}",
         "",
@@ -88,12 +89,12 @@ def counted(results: Results) -> str:
 
 
 def timing(results: Results) -> str:
-    """What was estimated and what it took."""
+    """How long the run was estimated to take, and how long it took."""
     return f"estimated {spoken(results.estimated_s)}, took {spoken(results.took_s)}"
 
 
 def spoken(seconds: float) -> str:
-    """A duration for a reader."""
+    """A duration in words."""
     return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
@@ -111,14 +112,14 @@ def with_spread(spread: Spread | None, scale: float = 1.0, *, whole: bool = Fals
 
 
 def _origins_markdown(results: Results) -> list[str]:
-    """Machine and versions, once for the questions that share them."""
+    """The machine and the versions, once for all questions that have the same."""
     origins = results.origins()
     lines = []
     for origin, names in origins:
         which = "all questions" if len(origins) == 1 else ", ".join(names)
-        told = {"questions": which, "began": origin.started, **origin.machine, **origin.versions}
+        facts = {"questions": which, "began": origin.started, **origin.machine, **origin.versions}
         lines += ["| | |", "| --- | --- |"]
-        lines += [f"| {_escaped(name.replace('_', ' '))} | {_escaped(str(value))} |" for name, value in told.items()]
+        lines += [f"| {_escaped(name.replace('_', ' '))} | {_escaped(str(value))} |" for name, value in facts.items()]
         lines.append("")
     return lines
 
@@ -174,7 +175,7 @@ def _escaped(text: str) -> str:
 
 
 def _number(value: float, whole: bool) -> str:
-    """Three digits, or two behind zeros: 1,234; 12.3; 1.23; 0.12; 0.012."""
+    """A number with three digits, or with two after leading zeros: 1,234; 12.3; 1.23; 0.12; 0.012."""
     size = abs(value)
     if whole or size >= 100 or size == 0:
         return f"{value:,.0f}"

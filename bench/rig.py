@@ -1,7 +1,7 @@
-"""The set-up of one sample: a broker process and the load processes around it, fresh, on their own endpoints.
+"""The processes of one sample: a new broker process and new load processes, on their own endpoints.
 
-For inproc all of it is one process, because only threads of one process can share an inproc endpoint; the CPU time of
-that process is then the load's too.
+For inproc there is one process, because only sockets of one process can share an inproc endpoint. Its CPU time then
+includes that of the load.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from bench.peers.table import Peer
 from bench.work import TRAFFIC, Assignment, LoadSample, ProcessSample, Started, Work
 
 CONDITION_DEADLINE_S = 30.0
-CONDITION_PAUSE_S = 0.01  # between two looks at a counter: waiting must not weigh on the machine
+CONDITION_PAUSE_S = 0.01  # between two looks at a counter, so that waiting takes little CPU time
 
 
 @dataclass(frozen=True)
 class Window:
-    """What happened between two moments: at the broker's process (0 without one) and where messages are counted."""
+    """What was measured between two moments: of the broker's process (0 without a broker), and where messages are
+    counted."""
 
     rate_per_s: float
     cpu_share: float
@@ -37,9 +38,9 @@ class Window:
 
 
 class Rig:
-    """A peer with its load, as a context manager that ends every process.
+    """A peer with its load. As a context manager it ends every process.
 
-    `start` brings up all of it; a question that wants one part after the other calls `start_broker` and `start_load`.
+    `start` starts all processes. A question that starts one after the other calls `start_broker` and `start_load`.
     """
 
     def __init__(self, peer: Peer, work: Work) -> None:
@@ -71,9 +72,9 @@ class Rig:
         self.wait_for_messages(TRAFFIC[self._work.traffic].counter, 1)
 
     def start_broker(self, growth: int = 0) -> Started:
-        """Start the broker process, if the peer has one, and wait until its ports are bound; what it told.
+        """Start the broker process, if the peer has one, wait until its ports are bound, and return what it reported.
 
-        `growth` more brokers are added then and removed, one by one and timed.
+        After that `growth` more brokers are added and removed, and each of these is timed.
         """
         if self._peer.module is None:
             return Started()
@@ -99,13 +100,13 @@ class Rig:
             self._endpoints["frontend"] = started.loads[0]
 
     def start_commander(self) -> None:
-        """Start what asks for statistics at the control socket of the broker, which has one (`Work.controlled`)."""
+        """Start the load that sends STATISTICS to the control socket of the broker, which must have one."""
         child = self._child(f"{self._peer.name}: control", Assignment(None, (self._work.commander(self._control),)))
         self._loads["control"] = child, 0
         child.started()
 
     def wait_for_messages(self, side: str, count: int) -> None:
-        """Return once the load at `side` has counted so many messages. Raises `ChildError` at the deadline."""
+        """Wait until the load at `side` has counted `count` messages. Raises `ChildError` at the deadline."""
         child, index = self._loads[side]
         deadline_s = time.monotonic() + CONDITION_DEADLINE_S
         while True:
@@ -119,7 +120,8 @@ class Rig:
             time.sleep(CONDITION_PAUSE_S)
 
     def window(self, warm_up_s: float, window_s: float) -> Window:
-        """Measure from `warm_up_s` on, for `window_s`; messages are counted at the traffic's counter, if it runs."""
+        """Wait for `warm_up_s`, then measure for `window_s`. Messages are counted at the traffic's counter, if it
+        runs."""
         time.sleep(warm_up_s)
         before = self._sample()
         time.sleep(window_s)
@@ -150,18 +152,18 @@ class Rig:
         )
 
     def sample_broker(self) -> ProcessSample:
-        """The process of the broker alone, which must run, at this moment."""
+        """Take a sample of the broker's process alone, which must run."""
         assert self._broker is not None
         self._broker.ask()
         return self._broker.sample()
 
     def broker_pid(self) -> int:
-        """The process of the broker, which must run."""
+        """The id of the broker's process, which must run."""
         assert self._broker is not None
         return self._broker.pid
 
     def _start_witness(self) -> tuple[str, ...]:
-        """Start what receives the copies of a captured broker; where it is bound."""
+        """Start the load that receives the copies of a capture. Return its addresses."""
         child = self._child(f"{self._peer.name}: capture", Assignment(None, (self._work.witness(self._directory),)))
         self._loads["capture"] = child, 0
         return child.started().loads[0]
@@ -185,7 +187,7 @@ class Rig:
         self._loads = {"backend": (child, 0), "frontend": (child, 1)}
 
     def _sample(self) -> dict[Child, ProcessSample]:
-        """Every process at one moment: all are asked before the first answer is awaited."""
+        """Take samples of all processes at one moment: all are asked before the first answer is read."""
         children = {child for child, _ in self._loads.values()} | ({self._broker} if self._broker else set())
         for child in children:
             child.ask()

@@ -1,7 +1,7 @@
-"""The method: cases in alternation, medians, ratios taken round by round.
+"""The method of measuring: cases alternate, a ratio is taken within each round, and the answer is the median.
 
-The machines are small and noisy. A B A B lets a slow minute fall on both; a ratio is taken within each round and the
-median of the ratios is the answer, so the noise of a round stands in both its halves.
+The machines are small and noisy. When the cases alternate (A B A B), a slow minute affects both. A ratio is taken
+within each round, so the noise of a round is in both numbers, and the median of the ratios is the answer.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from bench.child import ChildError
 from bench.question import Case, Cell, Goal, OverallGoal, Plan, Question
 from bench.results import CaseResult, CellResult, QuestionResult, Verdict
 
-# A quick run is to end within a minute, and estimates are missed.
+# The greatest estimate for a quick run, which should end within a minute even if it takes longer than estimated.
 QUICK_BUDGET_S = 50.0
-# To fit, warm-ups and windows are shortened to no less than this of what their questions say.
+# To fit into the budget, warm-ups and windows are shortened, but not to less than this share.
 SHORTEST = 0.25
 
 
 @dataclass(frozen=True)
 class PlannedQuestion:
-    """A question and the cells of it that are to be measured."""
+    """A question, and those of its cells that will be measured."""
 
     question: Question
     cells: tuple[Cell, ...]
@@ -35,28 +35,28 @@ class PlannedQuestion:
 
     @property
     def estimated_s(self) -> float:
-        """How long the cells take, about."""
+        """About how long the cells take."""
         return sum(cell.plan.rounds * len(cell.cases) * sample_s(self.question, cell.plan) for cell in self.cells)
 
     def with_rounds(self, rounds: int) -> PlannedQuestion:
-        """The same with so many rounds of every cell."""
+        """The same with this number of rounds in every cell."""
         return PlannedQuestion(self.question, tuple(_with_rounds(cell, rounds) for cell in self.cells))
 
     def with_at_most(self, rounds: int) -> PlannedQuestion:
-        """The same with no more than so many rounds of any cell."""
+        """The same with at most this number of rounds in any cell."""
         cells = tuple(_with_rounds(cell, min(rounds, cell.plan.rounds)) for cell in self.cells)
         return PlannedQuestion(self.question, cells)
 
     def shortened(self, share: float) -> PlannedQuestion:
-        """The same with warm-ups and windows that last so much of theirs."""
+        """The same with warm-ups and windows that are shortened to this share."""
         return PlannedQuestion(self.question, tuple(_shortened(cell, share) for cell in self.cells))
 
 
 def plan_run(questions: Sequence[Question], *, quick: bool, rounds: int | None) -> list[PlannedQuestion]:
-    """What is to be measured: so many rounds, or as many as each question thinks right.
+    """Plan a run: with a number of rounds, or with the rounds that each question has by default.
 
-    A quick run that would take longer than its budget gives up rounds, those of the cells with the most first, down to
-    one of each, and after that the length of its windows: the questions grow in number, and the minute does not.
+    If a quick run would take longer than its budget, the number of rounds is reduced, in the cells with the most rounds
+    first, and down to one. If it still takes too long, the windows are shortened.
     """
     asked = [PlannedQuestion(question, question.cells(quick)) for question in questions]
     if rounds is not None:
@@ -75,7 +75,7 @@ def plan_run(questions: Sequence[Question], *, quick: bool, rounds: int | None) 
 
 
 def sample_s(question: Question, plan: Plan) -> float:
-    """How long one sample takes, about."""
+    """About how long one sample takes."""
     start_s = question.start_s if plan.start_s is None else plan.start_s
     return start_s + plan.warm_up_s + plan.window_s
 
@@ -83,11 +83,11 @@ def sample_s(question: Question, plan: Plan) -> float:
 def ask(
     asked: PlannedQuestion, cells: list[CellResult], *, begin: Callable[[str], None], done: Callable[[float], None]
 ) -> Iterator[CellResult]:
-    """Measure the cells of a question, one after the other, and yield each when it is whole.
+    """Measure the cells of a question, one after the other, and yield each when it is complete.
 
-    A cell is in `cells` from its first sample on: a run that is broken off keeps that, too.
+    A cell is added to `cells` before its first sample, so that a run that is interrupted keeps its samples.
     `begin(description)` and `done(estimated_s)` are called around every sample, for a progress bar. A case that fails
-    is recorded with its error and left out of the remaining rounds, the others go on.
+    is recorded with its error and left out of the remaining rounds. The other cases go on.
     """
     question = asked.question
     for cell in asked.cells:
@@ -105,7 +105,7 @@ def ask(
 
 
 def judge(goal: Goal, cell: CellResult) -> Verdict:
-    """What became of a goal of one cell."""
+    """Return whether a goal of one cell was reached, with the values that were measured."""
     if goal.to is None:
         values = next((case.values(goal.figure) for case in cell.cases if case.label == goal.of), [])
     else:
@@ -114,10 +114,10 @@ def judge(goal: Goal, cell: CellResult) -> Verdict:
 
 
 def judge_overall(goal: OverallGoal, answers: Sequence[QuestionResult]) -> Verdict | None:
-    """What became of a goal over several questions; None if not all of them were asked.
+    """Return whether a goal over several questions was reached; None if not all of the questions were asked.
 
-    The mean is taken within each round, over as many rounds as every cell has. One cell without an answer leaves the
-    goal without one: a mean that may leave out what failed can be improved by failing.
+    The mean is taken within each round, over as many rounds as every cell has. If one cell has no answer, the goal has
+    none: otherwise a mean could be improved by a failure.
     """
     concerned = [answer for answer in answers if answer.name in goal.questions]
     if len(concerned) < len(goal.questions):
@@ -138,7 +138,7 @@ def mean_within_rounds(ratios: Sequence[list[float]]) -> list[float]:
 
 
 def _geometric_mean(ratios: list[float]) -> float:
-    return statistics.geometric_mean(ratios) if all(ratios) else 0.0  # a cell that stood still: no logarithm, no merit
+    return statistics.geometric_mean(ratios) if all(ratios) else 0.0  # 0 has no logarithm: a cell without messages
 
 
 def _with_rounds(cell: Cell, rounds: int) -> Cell:

@@ -1,6 +1,8 @@
-"""The threads of a process seen from outside, so that looking wakes none of them and costs the process nothing.
+"""How often the threads of a process wake up, read from outside, which wakes none of them and costs the process
+nothing.
 
-The main thread of every child only answers the bench and is left out: what remains is the peer's and libzmq's own.
+The main thread of every child only answers the bench, so it is left out. The others are those of the peer and of
+libzmq.
 """
 
 from __future__ import annotations
@@ -8,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-# libzmq names its I/O threads and its reaper; whatever else runs in a broker's process runs a loop.
+# The beginning of the names of libzmq's I/O threads and reaper. Every other thread of a broker's process runs a loop.
 LIBZMQ_THREADS = "ZMQbg"
 
 
 @dataclass(frozen=True)
 class ThreadTimes:
-    """Of a process so far: how often a thread fell asleep (so was woken), in all and of the loops, and CPU seconds."""
+    """How often the threads of a process fell asleep so far (and so were woken), all of them and those that run a loop;
+    and their CPU time."""
 
     wakeups: int
     loop_wakeups: int
@@ -22,7 +25,7 @@ class ThreadTimes:
 
 
 def thread_times(pid: int) -> ThreadTimes | None:
-    """All threads of a process but its main one, added up; None on a system without Linux's /proc."""
+    """The sums over all threads of a process but its main one; None on a system without Linux's /proc."""
     tasks = Path(f"/proc/{pid}/task")
     if not tasks.is_dir():
         return None
