@@ -1,1 +1,2 @@
-"""The compiled load: C files, how they are built (`native.py`) and one running role of it (`role.py`)."""
+"""The load, which sends and receives in C: its C files, how they are built (`native.py`), and how one runs
+(`role.py`)."""

@@ -1,8 +1,8 @@
 """Builds the C files of this directory once, into one library, and loads it with ctypes.
 
-The library is kept in the user's cache under a hash of the sources, the compiler and the libzmq that it will call, so
-an edit or another environment builds anew and a second run does not. It links nothing: `load_bind` hands it the
-functions of pyzmq's own libzmq.
+The library is kept in the user's cache under a hash of the sources, the compiler and the libzmq that it will call. So
+it is built again only after an edit, or in another environment. It is not linked with libzmq: `load_bind` gives it the
+functions of pyzmq's libzmq.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def libzmq_path() -> str:
 
 
 def library_path() -> Path:
-    """The compiled load, built now if the cache has none."""
+    """Return the path of the compiled load, which is built now if the cache does not have it."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise LoadError("no C compiler (cc, gcc, clang or $CC) to build bench/load with")
@@ -73,12 +73,12 @@ def library_path() -> Path:
         )
         if result.returncode:
             raise LoadError(f"{compiler} could not build the load:\n{result.stderr}")
-        built.replace(library)  # at once, so that a second bench never loads half a library
+        built.replace(library)  # in one step, so that another bench never loads half a library
     return library
 
 
 def load_library() -> ctypes.CDLL:
-    """The compiled load, bound to pyzmq's libzmq. A call into it releases the GIL."""
+    """Return the compiled load, bound to pyzmq's libzmq. Calls of its functions release the GIL."""
     libzmq = ctypes.CDLL(libzmq_path())
     addresses = [ctypes.cast(getattr(libzmq, name), ctypes.c_void_p) for name in FUNCTIONS]
     library = ctypes.CDLL(str(library_path()))

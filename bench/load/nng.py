@@ -1,7 +1,7 @@
 """The load that speaks nng: the same source and sink as ZeroMQ's, on nng's push and pull, in `nng.c`.
 
-nng and ZeroMQ do not understand each other, so a broker of nng's has nng at both of its ends. What is here beside the
-running load is the little of nng's C interface that its broker needs as well.
+nng and ZeroMQ have different protocols, so a broker of nng needs nng at both ends. Besides the load, this module has
+the parts of nng's C interface that the broker (`bench/peers/nng_device.py`) needs, too.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Listener(ctypes.Structure):
 
 
 class NngError(Exception):
-    """nng refused something."""
+    """A call of nng failed."""
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def library() -> ctypes.CDLL:
 
 
 def opened(opener: str, high_water_mark: int) -> Socket:
-    """A new socket. Only what sends has a buffer of its own in nng: by default none, here as long as ZeroMQ's."""
+    """Return a new socket. In nng only a sending socket has a buffer; it is made as long as ZeroMQ's."""
     socket = Socket()
     _check(opener, getattr(library(), opener)(ctypes.byref(socket)))
     if "push" in opener:
@@ -67,7 +67,7 @@ def opened(opener: str, high_water_mark: int) -> Socket:
 
 
 def listen(socket: Socket, endpoint: str) -> str:
-    """Bind a socket; the real address."""
+    """Bind a socket and return the real address."""
     listener, port = _Listener(), ctypes.c_int()
     wildcard = endpoint.endswith(":*")
     address = endpoint.removesuffix("*") + "0" if wildcard else endpoint
@@ -99,17 +99,17 @@ class RunningLoad:
 
         def loop() -> None:
             code = run(ctypes.byref(self._progress), socket, ctypes.c_size_t(load.size))
-            print(f"{load.role}: {_spoken(code)}", file=sys.stderr)
+            print(f"{load.role}: {_describe(code)}", file=sys.stderr)
             self._failure = errno.EIO  # nng's own numbers mean something else to the bench
 
         threading.Thread(target=loop, name=load.role, daemon=True).start()
 
     def count(self) -> int:
-        """Messages so far: one read of memory."""
+        """The number of messages so far, by one read of memory."""
         return self._progress.messages
 
     def sample(self, messages: int) -> LoadSample:
-        """The load as it stood when `count` gave `messages`."""
+        """A sample of the load; `messages` is what `count` has returned."""
         return LoadSample(messages, self._progress.malformed, self._failure)
 
 
@@ -122,11 +122,11 @@ def _bound_load() -> ctypes.CDLL:
     return load
 
 
-def _check(what: str, code: int) -> None:
+def _check(where: str, code: int) -> None:
     if code:
-        raise NngError(f"{what}: {_spoken(code)}")
+        raise NngError(f"{where}: {_describe(code)}")
 
 
-def _spoken(code: int) -> str:
-    said: bytes = library().nng_strerror(code)
-    return said.decode()
+def _describe(code: int) -> str:
+    text: bytes = library().nng_strerror(code)
+    return text.decode()

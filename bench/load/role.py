@@ -1,6 +1,6 @@
-"""One running role of the load: its sockets, made in Python, and its loop, which runs in C in a thread.
+"""One running load: its sockets are made in Python, and its loop runs in C, in a thread.
 
-The Python side only reads counters. It never touches a socket once the thread has started.
+Once the thread has started, Python only reads counters and never uses a socket.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.load.wire import ROLES as WIRE_ROLES
 from bench.load.wire import Link
 from bench.work import Load, LoadSample
 
-# Round trips kept for percentiles: 8 MiB, some minutes of lockstep on loopback.
+# How many round trips are kept for percentiles: in 8 MiB, those of some minutes on loopback.
 ROUND_TRIPS = 1 << 20
 PERCENTILES: Mapping[str, float] = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999, "worst_us": 1.0}
 TIMED_ROLES = ("lockstep", "commander")
@@ -67,7 +67,7 @@ class Order(ctypes.Structure):
 
 
 class RunningLoad:
-    """A role at work until the process ends; `endpoints` are the real addresses of its sockets."""
+    """A load that runs until the process ends; `endpoints` are the real addresses of its sockets."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], load: Load) -> None:
         link = Link(load) if load.role in WIRE_ROLES else None
@@ -107,13 +107,13 @@ class RunningLoad:
         threading.Thread(target=loop, name=load.role, daemon=True).start()
 
     def count(self) -> int:
-        """Messages so far: one read of memory."""
+        """The number of messages so far, by one read of memory."""
         return self._progress.messages
 
     def sample(self, messages: int) -> LoadSample:
-        """The load as it stood when `count` gave `messages`."""
-        told = self._progress
-        return LoadSample(messages, told.malformed, self._failure, self._round_trips(messages), told.missed)
+        """A sample of the load; `messages` is what `count` has returned."""
+        progress = self._progress
+        return LoadSample(messages, progress.malformed, self._failure, self._round_trips(messages), progress.missed)
 
     def _round_trips(self, messages: int) -> dict[str, float]:
         kept = len(self._times_ns)
@@ -136,7 +136,7 @@ def _open_all(context: zmq.Context[zmq.Socket[bytes]], load: Load) -> list[tuple
 
 
 def _topic(load: Load, index: int) -> bytes:
-    """What a subscriber's socket subscribes to: publish.c gives a publisher's topics to its subscribers in turn."""
+    """The topic of a subscriber's socket. publish.c gives the topics of a publisher to its subscribers in turn."""
     if load.role != "subscriber" or load.topics == 1:
         return b""
     publishers = len(load.endpoints) // load.subscribers
@@ -144,7 +144,7 @@ def _topic(load: Load, index: int) -> bytes:
 
 
 def _map_seen(load: Load) -> ctypes.Array[Seen] | None:
-    """The numbers of all subscribers, in a file that publisher and subscribers map, whoever comes first."""
+    """Map the file in which subscribers tell their publisher the number of the last message that they have seen."""
     if not load.seen:
         return None
     count = len(load.endpoints) * (load.subscribers if load.role == "publisher" else 1)
@@ -156,7 +156,7 @@ def _map_seen(load: Load) -> ctypes.Array[Seen] | None:
 def _open(
     context: zmq.Context[zmq.Socket[bytes]], load: Load, endpoints: tuple[str, ...], topic: bytes
 ) -> tuple[zmq.Socket[bytes], list[str]]:
-    """A socket at all of these endpoints, and their real addresses."""
+    """Open a socket at all of these endpoints. Return it with their real addresses."""
     socket: zmq.Socket[bytes] = context.socket(getattr(zmq, load.socket))
     socket.set_hwm(load.high_water_mark)
     socket.setsockopt(zmq.LINGER, 0)

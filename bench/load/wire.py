@@ -10,7 +10,7 @@ ROLES = ("wire_source", "wire_sink")
 
 
 class Link:
-    """A TCP socket at the load's one endpoint, listening or to be connected; `endpoint` is its real address."""
+    """A TCP connection at the one endpoint of a load, which listens or connects; `endpoint` is the real address."""
 
     def __init__(self, load: Load) -> None:
         if len(load.endpoints) != 1 or not load.endpoints[0].startswith("tcp://"):
@@ -22,8 +22,8 @@ class Link:
         self.endpoint = f"tcp://{host}:{self._address[1]}"
 
     def connected(self) -> int:
-        """The descriptor of the connection, blocking, once there is one. Raises `OSError`."""
+        """Wait for the connection and return its descriptor, which is blocking. Raises `OSError`."""
         connection = self._listener.accept()[0] if self._listener else socket.create_connection(self._address)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connection = connection  # kept, or it would be closed
+        self._connection = connection  # without a reference it would be closed
         return connection.fileno()

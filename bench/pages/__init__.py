@@ -1,1 +1,1 @@
-"""Pages whose figures come from the results of record, and from nowhere else: README's section on speed, and more."""
+"""The pages whose figures come from the results of record: README's section on speed, and docs/performance.md."""

@@ -1,6 +1,6 @@
-"""What the pages may say of a run: every figure by the question, the cell and the case that it was measured in.
+"""The figures that templates of pages can use, each by its question, cell and case.
 
-A page that names what was not measured is an error, and not a page with a gap.
+A template that names something that was not measured is an error; the page is not made with a gap.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Facts:
         self._results = results
 
     def names(self) -> Mapping[str, Callable[..., Any]]:
-        """What a template may call."""
+        """The functions that a template may call, by name."""
         return {name: getattr(self, name) for name in NAMES}
 
     def ratio(self, place: Place, figure: str, of: str = NATIVE.name, to: str = PROXY.name) -> str:
@@ -67,16 +67,16 @@ class Facts:
         return " ".join(part for part in with_spread(self._ratio(place, figure, of, to)) if part)
 
     def times(self, place: Place, figure: str, of: str = NATIVE.name, to: str = PROXY.name) -> str:
-        """The median alone: `1.19`."""
+        """The median of the ratios without the spread: `1.19`."""
         return with_spread(self._ratio(place, figure, of, to))[0]
 
     def value(self, place: Place, figure: str, case: str = NATIVE.name) -> str:
-        """A figure itself in the unit of its heading, with its spread: `2,220 (2,104 to 2,465)`."""
+        """A figure in the unit of its heading, with its spread: `2,220 (2,104 to 2,465)`."""
         spread = self._case(self._cell(place), case).spread(figure)
         return " ".join(part for part in shown(figure, self._measured(spread, place, figure)) if part)
 
     def only(self, place: Place, figure: str, case: str = NATIVE.name) -> str:
-        """The median of a figure alone: `2,220`."""
+        """The median of a figure without the spread: `2,220`."""
         spread = self._case(self._cell(place), case).spread(figure)
         return shown(figure, self._measured(spread, place, figure))[0]
 
@@ -99,7 +99,8 @@ class Facts:
         return self._between([(place, spread) for place, spread in found if spread is not None], None)
 
     def compared(self, questions: Sequence[str] = ()) -> Comparison:
-        """pollbroker beside `zmq.proxy` in all cells of these questions, or of all, that measured both of both."""
+        """Compare pollbroker with `zmq.proxy` over all cells, of these questions or of all, in which both were
+        measured."""
         asked = [self._question(name) for name in questions] or self._results.questions
         cells = [cell for question in asked for cell in question.cells if _compares(cell)]
         if not cells:
@@ -114,16 +115,17 @@ class Facts:
         )
 
     def grid(self) -> tuple[str, ...]:
-        """The questions that the goal for the geometric mean is about."""
+        """The questions of the goal for the geometric mean."""
         return GRID
 
     def goals(self) -> tuple[int, int]:
-        """How many goals were reached, and of how many."""
+        """How many goals were reached, and how many there are."""
         verdicts = [verdict for _, _, verdict in self._results.verdicts()]
         return sum(verdict.reached for verdict in verdicts), len(verdicts)
 
     def origins(self) -> list[str]:
-        """Commit, date and machine, in a line for each of them; of several, with the questions that are theirs."""
+        """A line for each origin: its commit, date and machine. If there are several, with the names of their
+        questions."""
         *named, (rest, _) = sorted(self._results.origins(), key=lambda found: len(found[1]))
         lines = [f"{', '.join(f'`{name}`' for name in names)}: {_describe_origin(origin)}" for origin, names in named]
         return [*lines, f"all other questions: {_describe_origin(rest)}" if named else _describe_origin(rest)]
@@ -159,7 +161,8 @@ class Facts:
         return spread
 
     def _between(self, found: Sequence[tuple[Place, Spread | None]], figure: str | None) -> str:
-        """The span of medians; of a figure in the unit of its heading, of ratios (no figure) as they are."""
+        """The lowest and the highest median: of a figure in the unit of its heading, or of ratios if there is no
+        figure."""
         medians = [self._measured(spread, place, figure or "ratio").median for place, spread in found]
         scale, whole = (FIGURES[figure].scale, FIGURES[figure].whole) if figure else (1.0, False)
         ends = (with_spread(Spread(end, end, end), scale, whole=whole)[0] for end in (min(medians), max(medians)))

@@ -1,7 +1,7 @@
-"""Makes the pages from their templates, which stand beside this file, and the results of record.
+"""Makes the pages from the results of record and from their templates, which are in this directory.
 
-A template holds the prose, and calls `Facts` where a figure stands. So no figure can be told that was not measured, and
-a page cannot fall behind the results: a test compares the two.
+A template holds the prose, and calls `Facts` for each figure. So a page has no figure that was not measured. A test
+checks that the pages are up to date with the results.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TEMPLATES = Path(__file__).parent
 RECORD = CHECKOUT / "bench/results/latest.json"
 COMMAND = "python -m bench.pages"
 
-# Between these lines stands what is made; a page that has none is made from its first line on.
+# The lines in a page between which its made part is.
 BEGIN, END = f"<!-- made by {COMMAND} from bench/pages/{{template}} -->", "<!-- made until here -->"
 
 PAGES: Mapping[str, str] = {"README.md": "speed.md", "docs/performance.md": "performance.md"}
@@ -28,12 +28,12 @@ PAGES: Mapping[str, str] = {"README.md": "speed.md", "docs/performance.md": "per
 
 
 def render_pages(results: Results, directory: Path = CHECKOUT) -> dict[Path, str]:
-    """The text of every page, with the figures of `results`. What stands around the made part is read from the page."""
+    """Return the text of every page, with the figures of `results`. The text around the made part is left as it is."""
     return {directory / page: _render(results, directory / page, template) for page, template in PAGES.items()}
 
 
 def write_pages(results: Results, directory: Path = CHECKOUT) -> list[Path]:
-    """Write the pages; returns those that have changed."""
+    """Write the pages. Return those that have changed."""
     pages = render_pages(results, directory)  # all of them, before the first is written
     changed = [page for page, text in pages.items() if page.read_text() != text]
     for page in changed:
@@ -53,7 +53,7 @@ def _render(results: Results, page: Path, template: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # what is made is markdown, and from our own files
+        autoescape=False,  # the text is Markdown, and comes from files of this repository
     )
     made = environment.get_template(template).render(Facts(results).names())
     begin = BEGIN.format(template=template)

@@ -1,1 +1,2 @@
-"""What is compared, one module each, with `start(context, deployment)`; `table.py` names them all."""
+"""The peers: the brokers and relays that are compared. Each is a module with `start(context, deployment)`; `table.py`
+lists them."""

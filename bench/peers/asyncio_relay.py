@@ -15,7 +15,7 @@ from bench.work import Deployment
 def start(context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Bind every pair and relay for all of them in one event loop."""
     pairs = bound_pairs(context, deployment)
-    bound = addresses(pairs)  # before the sockets are another thread's
+    bound = addresses(pairs)  # read before another thread uses the sockets
     relays = _relay_all(pairs, two_way=DEVICES[deployment.device].two_way)
     threading.Thread(target=asyncio.run, args=(relays,), daemon=True).start()
     return bound

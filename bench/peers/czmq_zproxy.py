@@ -18,7 +18,7 @@ import zmq
 from bench.peers.sockets import DEVICES
 from bench.work import Deployment
 
-# czmq's own settings hold for all sockets of the process, so they are made before the first one.
+# Added to czmq's limit of sockets, which is set for the whole process before the first socket is opened.
 SPARE_SOCKETS = 1023
 SOCKETS_A_PROXY = 4  # frontend, backend and both ends of the actor's pipe
 
@@ -26,7 +26,7 @@ SOCKETS_A_PROXY = 4  # frontend, backend and both ends of the actor's pipe
 def start(_context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Start a zproxy for every pair."""
     if any(endpoint.startswith("inproc:") for endpoint in deployment.frontends):
-        raise ValueError("czmq zproxy: its inproc endpoints are out of reach of pyzmq's libzmq")
+        raise ValueError("czmq zproxy: sockets of pyzmq's libzmq cannot reach its inproc endpoints")
     czmq = ctypes.CDLL(ctypes.util.find_library("czmq"))
     czmq.zactor_new.restype = ctypes.c_void_p
     czmq.zactor_new.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
@@ -45,14 +45,14 @@ def start(_context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> t
 
 
 def _bind(czmq: ctypes.CDLL, proxy: ctypes.c_void_p, place: str, kind: str, endpoint: str) -> str:
-    """Tell a zproxy what to bind; the real address of it."""
+    """Tell a zproxy what to bind, and return the real address."""
     before = _descriptors()
     words = [word.encode() for word in (place, kind, endpoint)]
     czmq.zstr_sendx(proxy, *map(ctypes.c_char_p, words), None)
     czmq.zsock_wait(proxy)
     if not endpoint.endswith(":*"):
         return endpoint
-    # zproxy does not tell its ports. The one it has just bound is the one listener that was not there before.
+    # zproxy does not report its ports. The port that it has just bound belongs to the one listener that is new.
     (port,) = [port for descriptor in _descriptors() - before if (port := _listening_port(descriptor))]
     return f"{endpoint.removesuffix('*')}{port}"
 
@@ -62,10 +62,10 @@ def _descriptors() -> set[int]:
 
 
 def _listening_port(descriptor: int) -> int | None:
-    """The port at which a descriptor listens, if it is a listening TCP socket."""
+    """Return the port at which a descriptor listens, or None if it is not a listening TCP socket."""
     try:
         found = socket.socket(fileno=os.dup(descriptor))
-    except OSError:  # closed since it was listed, or no socket
+    except OSError:  # it was closed since it was listed, or is not a socket
         return None
     with found:
         if found.family != socket.AF_INET or not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

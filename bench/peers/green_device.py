@@ -15,8 +15,8 @@ from bench.work import Deployment
 def start(context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Bind every pair and hand each to a device, in a thread that has gevent's hub to itself."""
     pairs = bound_pairs(context, deployment)
-    bound = addresses(pairs)  # before the sockets are another thread's
-    # The main thread waits for its orders in a blocking read, so it is not the one to run greenlets.
+    bound = addresses(pairs)  # read before another thread uses the sockets
+    # The main thread waits for commands in a blocking read, so it cannot run greenlets.
     threading.Thread(target=_run, args=(pairs,), daemon=True).start()
     return bound
 
@@ -24,7 +24,7 @@ def start(context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tu
 def _run(pairs: list[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]) -> None:
     gevent.joinall(
         [
-            # The device type is ignored: what it relays is up to the sockets.
+            # The device type is ignored: the types of the sockets decide what is relayed.
             gevent.spawn(zmq.green.device, zmq.QUEUE, *(zmq.green.Socket.shadow(socket) for socket in pair))
             for pair in pairs
         ],

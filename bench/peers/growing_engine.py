@@ -1,4 +1,4 @@
-"""pollbroker, one engine that runs on while brokers are added to it and removed: every call of `start` adds to it."""
+"""pollbroker, with one engine to which every call of `start` adds brokers while it runs."""
 
 from __future__ import annotations
 

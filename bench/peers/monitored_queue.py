@@ -1,7 +1,7 @@
-"""`zmq.devices.ThreadMonitoredQueue`: a thread a pair, in pyzmq's Cython, and a prefixed copy of all that passes.
+"""`zmq.devices.ThreadMonitoredQueue`: a thread for each pair, in pyzmq's Cython, and a prefixed copy of each message.
 
-The copies go to a PUB, which drops what its subscriber does not take. Without a capture in the deployment the PUB stays
-unconnected.
+The copies go to a PUB, which drops copies that its subscriber does not take. Without a capture in the deployment the
+PUB is not connected.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import zmq
 from zmq.devices import ThreadMonitoredQueue
 
 from bench.peers.sockets import DEVICES
-from bench.peers.zmq_devices import Telling, start_all
+from bench.peers.zmq_devices import ReportsAddresses, start_all
 from bench.work import CAPTURE_PREFIXES, Deployment
 
 
-class TellingQueue(Telling, ThreadMonitoredQueue):
-    """A `ThreadMonitoredQueue` that tells where it is bound."""
+class ReportingQueue(ReportsAddresses, ThreadMonitoredQueue):
+    """A `ThreadMonitoredQueue` that reports its addresses."""
 
 
 def start(context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -25,8 +25,8 @@ def start(context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tu
     ports = DEVICES[deployment.device]
     kinds = getattr(zmq, ports.frontend), getattr(zmq, ports.backend)
     prefixes = [prefix.encode() for prefix in CAPTURE_PREFIXES]
-    devices: list[Any] = [TellingQueue(*kinds, zmq.PUB, *prefixes) for _ in deployment.frontends]
-    for device, capture in zip(devices, deployment.captures, strict=False):  # captured are all pairs or none
+    devices: list[Any] = [ReportingQueue(*kinds, zmq.PUB, *prefixes) for _ in deployment.frontends]
+    for device, capture in zip(devices, deployment.captures, strict=False):  # either all pairs have a capture, or none
         device.setsockopt_mon(zmq.SNDHWM, deployment.high_water_mark)
         device.connect_mon(capture)
     return start_all(devices, context, deployment)

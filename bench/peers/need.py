@@ -1,4 +1,4 @@
-"""What some peers need beside pyzmq. A peer whose need is not met is left out of its questions, and they say so."""
+"""What some peers need beside pyzmq. If it is not installed, the peer is left out of its questions, which say so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Need:
-    """A Python package or a shared library, by the name it is found under, and how to come by it."""
+    """A Python package or a shared library: the name by which it is found, and the command that installs it."""
 
     name: str
     install: str
@@ -18,7 +18,7 @@ class Need:
 
     @functools.cached_property
     def met(self) -> bool:
-        """Whether it is installed; looked up once."""
+        """Return True if it is installed. That is looked up only once."""
         if self.library:
             return ctypes.util.find_library(self.name) is not None
         return importlib.util.find_spec(self.name) is not None

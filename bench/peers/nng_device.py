@@ -1,7 +1,7 @@
-"""`nng_device`, the broker of nng (nanomsg's successor), by ctypes: a thread a pair, STREAMER only.
+"""`nng_device`, the broker of nng (nanomsg's successor), by ctypes: a thread for each pair, STREAMER only.
 
-As nng_device(3) says: a raw socket of each protocol, here pull0 and push0, and a call that does not return. nng's
-protocols are its own, so its load speaks nng too (`bench/load/nng.py`).
+As in nng_device(3), it has a raw socket of each protocol, here pull0 and push0, and a call that does not return. nng
+has protocols of its own, so its load uses nng, too (`bench/load/nng.py`).
 """
 
 from __future__ import annotations

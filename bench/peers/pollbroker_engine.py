@@ -1,4 +1,4 @@
-"""pollbroker: every pair a broker of one engine, in one thread. `POLLBROKER_PUMP` says which pump serves."""
+"""pollbroker: each pair is a broker of one engine, in one thread. `POLLBROKER_PUMP` chooses the pump."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(
     device: Device,
     control_context: zmq.Context[zmq.Socket[bytes]] | None = None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Do what `start` does, with this device as the deployment's; control in this context, if one is given."""
+    """Do what `start` does with a given device. If a control context is given, the control socket is opened in it."""
     ports = DEVICES[deployment.device]
     mark = deployment.high_water_mark
     engine = Engine(context, **deployment.engine)
@@ -41,7 +41,8 @@ def run(
         for index, (frontend, backend) in enumerate(zip(deployment.frontends, deployment.backends, strict=True))
     ]
     if deployment.control:
-        from pollbroker.control import attach, attach_socket  # only where it is asked for: memory is measured
+        # Imported only if it is needed, because memory is measured.
+        from pollbroker.control import attach, attach_socket
 
         if control_context is None:
             attach(engine, deployment.control)

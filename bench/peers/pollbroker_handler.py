@@ -1,4 +1,4 @@
-"""pollbroker with a Python function on every route: it is given each message whole and sends it on as it is."""
+"""pollbroker with a Python function on every route, which is given each message and returns it unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pollbroker import DEVICES
 
 
 def start(context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Run every pair in one engine, by a device whose routes pass through `identity`."""
+    """Run every pair in one engine, with a device whose routes have the handler `identity`."""
     plain = DEVICES[deployment.device]
     routes = tuple(dataclasses.replace(route, via=identity) for route in plain.routes)
     return run(context, deployment, dataclasses.replace(plain, name=f"{plain.name} with a handler", routes=routes))

@@ -1,7 +1,8 @@
 """The loop that a good program without pollbroker would have: `zmq.Poller`, `recv_multipart`, `send_multipart`.
 
-All pairs in one thread. A source that is ready is read until it is empty, or until it has had its share, so that a busy
-one cannot starve the others: to ask the poller before each message costs more than the message. Sends block.
+All pairs are in one thread. A source that is ready is read until it is empty, because asking the poller before each
+message costs more than the message. It is read up to `BURST_MESSAGES` times, so that a busy source cannot starve the
+others. Sends block.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from bench.peers.sockets import DEVICES, addresses, bound_pairs
 from bench.work import Deployment
 
 BURST_MESSAGES = 1000
-"""As many as libzmq's own proxy, and pollbroker, move from one socket before the others have their turn."""
+"""How many messages are moved from one source before the others have their turn: as in libzmq's proxy and
+pollbroker."""
 
 Move = Callable[[zmq.Socket[bytes], zmq.Socket[bytes]], None]
 
@@ -48,7 +50,7 @@ def _relay(sinks: dict[zmq.Socket[bytes], zmq.Socket[bytes]], move: Move) -> Non
 
 
 def drain(source: zmq.Socket[bytes], sink: zmq.Socket[bytes]) -> None:
-    """Move what the source has, up to `BURST_MESSAGES`."""
+    """Move the messages that the source has, up to `BURST_MESSAGES`."""
     for _ in range(BURST_MESSAGES):
         try:
             message = source.recv_multipart(zmq.NOBLOCK)

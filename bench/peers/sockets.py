@@ -1,7 +1,7 @@
-"""The sockets of the peers that are handed bound sockets, made alike for each of them.
+"""The bound sockets of each pair, which are made in the same way for all peers that are given sockets.
 
-`DEVICES` says which types stand at the two ports and which high-water marks bear on them; the peers that open their own
-sockets take the options from here too.
+`DEVICES` has the socket types of the two ports, and the high-water marks that have an effect there. Peers that open
+their own sockets use these, too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DEVICES: Mapping[str, Ports] = MappingProxyType(
 def bound_pairs(
     context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment
 ) -> list[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
-    """The frontend and backend socket of every pair, bound."""
+    """Return the bound frontend and backend socket of every pair."""
     ports = DEVICES[deployment.device]
     mark = deployment.high_water_mark
     return [
@@ -55,7 +55,7 @@ def bound_pairs(
 def addresses(
     pairs: list[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a peer's `start` returns: where the frontends and the backends are bound."""
+    """Return the addresses of the frontends and of the backends, as a peer's `start` does."""
     return (
         tuple(frontend.get_string(zmq.LAST_ENDPOINT) for frontend, _ in pairs),
         tuple(backend.get_string(zmq.LAST_ENDPOINT) for _, backend in pairs),

@@ -1,6 +1,7 @@
-"""`zmq.proxy_steerable` in a thread a pair: libzmq's broker that a control socket steers and asks for statistics.
+"""`zmq.proxy_steerable` in a thread for each pair: libzmq's broker with a control socket, which has the command
+STATISTICS.
 
-A control socket steers one proxy; the one of the first pair is bound where the deployment says, the others have none.
+A control socket steers one proxy. That of the first pair is bound as the deployment says; the other pairs have none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The peers by the name that the tables print.
+"""The peers, by the names that the tables print.
 
 A peer's module is imported only in its own broker process. Every module has
 
@@ -19,9 +19,11 @@ from bench.peers.need import CZMQ, GEVENT, NNG, Need
 
 @dataclass(frozen=True)
 class Peer:
-    """One thing to compare. No `module`: no broker at all, the load talks to itself. `environment` is the process's.
+    """A broker to compare.
 
-    `needs` is what has to be installed for it; `load_module` runs the load that can talk to it.
+    Without a `module` there is no broker, and the load is connected to itself. `environment` is added to that of the
+    process. `needs` is what must be installed for the peer. `load_module` runs a load that has the protocol of the
+    peer.
     """
 
     name: str
@@ -77,12 +79,12 @@ PEERS: Mapping[str, Peer] = MappingProxyType(
 
 
 def installed(peers: Iterable[Peer]) -> tuple[Peer, ...]:
-    """Those of the peers that can run here."""
+    """Return those peers that can run here."""
     return tuple(peer for peer in peers if peer.needs is None or peer.needs.met)
 
 
 def left_out(peers: Iterable[Peer]) -> list[str]:
-    """A sentence for each of the peers that cannot run here: what it takes."""
+    """Return a sentence for each peer that cannot run here, with what must be installed."""
     return [
         f"Left out: {peer.name} ({peer.needs.install})."
         for peer in peers

@@ -6,16 +6,16 @@ import zmq
 from zmq.devices import ThreadProxy
 
 from bench.peers.sockets import DEVICES
-from bench.peers.zmq_devices import Telling, start_all
+from bench.peers.zmq_devices import ReportsAddresses, start_all
 from bench.work import Deployment
 
 
-class TellingProxy(Telling, ThreadProxy):
-    """A `ThreadProxy` that tells where it is bound."""
+class ReportingProxy(ReportsAddresses, ThreadProxy):
+    """A `ThreadProxy` that reports its addresses."""
 
 
 def start(context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Start a `ThreadProxy` for every pair; its monitor socket is left unbound, as it comes."""
+    """Start a `ThreadProxy` for every pair. Its monitor socket is not bound, as by default."""
     ports = DEVICES[deployment.device]
     kinds = getattr(zmq, ports.frontend), getattr(zmq, ports.backend)
-    return start_all([TellingProxy(*kinds) for _ in deployment.frontends], context, deployment)
+    return start_all([ReportingProxy(*kinds) for _ in deployment.frontends], context, deployment)

@@ -1,8 +1,8 @@
 """The relay of many tutorials: a thread for each direction, both on the same two sockets, frame by frame.
 
-ZeroMQ sockets are not thread-safe: of a two-way device, one thread receives from the very socket that the other sends
-to. It may hang or abort its process at any moment, which is why it runs in a process of its own and under deadlines.
-Of a STREAMER there is one direction, one thread, and nothing wrong.
+ZeroMQ sockets are not thread-safe, and in a two-way device one thread receives from the socket to which the other
+sends. So this relay may hang or abort its process at any moment; it runs in a process of its own, with deadlines. A
+STREAMER has one direction and one thread, so there the relay is correct.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.work import Deployment
 def start(context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Bind every pair and start a thread for each of its directions."""
     pairs = bound_pairs(context, deployment)
-    bound = addresses(pairs)  # before the sockets are other threads'
+    bound = addresses(pairs)  # read before other threads use the sockets
     for frontend, backend in pairs:
         directions = [(frontend, backend)]
         if DEVICES[deployment.device].two_way:

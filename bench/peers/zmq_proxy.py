@@ -13,7 +13,7 @@ from bench.work import Deployment
 def start(context: zmq.Context[zmq.Socket[bytes]], deployment: Deployment) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Bind every pair and hand each to a proxy."""
     pairs = bound_pairs(context, deployment)
-    bound = addresses(pairs)  # before the sockets are another thread's
+    bound = addresses(pairs)  # read before another thread uses the sockets
     for frontend, backend in pairs:
         threading.Thread(target=zmq.proxy, args=(frontend, backend), daemon=True).start()
     return bound

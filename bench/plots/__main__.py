@@ -12,9 +12,9 @@ from bench.results import read_results
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Where to; else beside the file.")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="By default beside the file.")
 def main(file: Path, output: Path | None) -> None:
-    """Draw what the results in FILE hold; a plot whose data is not there is not drawn."""
+    """Draw the plots for which the results in FILE have data."""
     directory = output or file.parent
     directory.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""Drawing, the only place that knows matplotlib. No pyplot: nothing here needs a display or keeps a state."""
+"""Drawing: the only module that uses matplotlib. It does not use pyplot, which may need a display and keeps a state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.plots.panels import Line, Panel
 from bench.plots.table import AXIS_LABELS, Axis
 from bench.question import FIGURES
 
-# Okabe and Ito's colours, which the colour-blind can tell apart, for those who are in every picture.
+# Colours by Okabe and Ito, which the colour-blind can distinguish, for the peers that are in most pictures.
 FIXED = {
     NATIVE.name: "#0072B2",
     PROXY.name: "#D55E00",
@@ -28,7 +28,7 @@ FIXED = {
 OTHERS = ("#CC79A7", "#E69F00", "#8C564B", "#9467BD", "#BCBD22", "#17BECF", "#7F3C8D", "#A5AA99", "#E73F74", "#4B6A53")
 UNKNOWN = "#000000"
 MARKERS = "os^Dv<>Xph"
-# An axis of values that differ by more than this is logarithmic; one of fewer starts at 0.
+# An axis is logarithmic if the ratio of its greatest and least value is greater than this. Otherwise it starts at 0.
 LOGARITHMIC_FROM = 8.0
 PANEL_INCHES = (4.2, 3.3)
 BAR_INCHES = 0.34

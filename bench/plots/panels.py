@@ -1,7 +1,7 @@
-"""From results to points: which panels a plot of a question has, and which lines are in them.
+"""From results to points: the panels of a plot, and the lines in each panel.
 
-A panel holds the cases whose work differs in nothing but what runs along its axis. A line is a peer; where a peer
-stands at one place of the axis more than once (with other settings, say), its cases are lines of their own.
+A panel has the cases whose work differs only in what its axis shows. A line is a peer. If a peer has several cases at
+one place of the axis, for example with other settings, each case has a line of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bench.peers.table import NONE
 from bench.plots.table import Axis
 from bench.results import CaseResult, CellResult, Described, QuestionResult, Spread
 
-# What follows from the rest, or only ends a source: no difference that a panel would have to be told by.
+# Fields that are not in the title of a panel, because they follow from other fields, or only end a source.
 NOT_IN_TITLES = frozenset({"high_water_mark", "limit"})
 
 
@@ -36,15 +36,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines that belong side by side; `title` says what they have in common and other panels have not."""
+    """Lines that are drawn together; `title` says how the panel differs from other panels."""
 
     title: str
     lines: tuple[Line, ...]
 
 
 def line_panels(question: QuestionResult, axis: Axis, figure: str) -> list[Panel]:
-    """The panels of one figure along an axis: those in which a line has two points or more."""
-    if figure not in question.figures:  # measured by the way, and not what was asked
+    """The panels of one figure along an axis, without those in which no line has two points."""
+    if figure not in question.figures:  # the figure was measured, but the question does not show it
         return []
     cases = [case for cell in question.cells for case in cell.cases if case.samples and axis.varies in case.work]
     groups: dict[tuple[tuple[str, str | int | float], ...], list[CaseResult]] = defaultdict(list)
@@ -61,7 +61,7 @@ def line_panels(question: QuestionResult, axis: Axis, figure: str) -> list[Panel
 
 
 def bar_panels(question: QuestionResult, figure: str, peers: int) -> list[Panel]:
-    """A panel for each cell that compares so many brokers; each case is a line of one point."""
+    """A panel for each cell that compares at least `peers` brokers. Each case is a line of one point."""
     if figure not in question.figures:
         return []
     panels = [Panel(cell.label, _bars(cell, figure)) for cell in question.cells]
@@ -93,7 +93,7 @@ def _place(work: Described, axis: Axis) -> float:
 
 
 def _describe(common: Described) -> str:
-    """What a panel has of its own: a word speaks for itself, a number is told with its name."""
+    """The title of a panel: words are shown as they are, and numbers with their names."""
     return ", ".join(_in_words(name.replace("_", " "), value) for name, value in common.items())
 
 

@@ -1,4 +1,4 @@
-"""The plots, as a table. Each is drawn for every question that has its data; none names a question."""
+"""The table of the plots. Each plot is drawn for every question that has data for it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Axis:
-    """What runs along x: the sum of some fields of the work, times `scale`. `varies` differs within a panel.
+    """The x axis of a plot: the sum of some fields of the work, times `scale`. The field `varies` differs within a
+    panel.
 
-    Work that does not name what varies, or leaves it to its default, has no place on the axis.
+    Work without the field that varies, or in which it has its default, has no place on the axis.
     """
 
     label: str

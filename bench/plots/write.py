@@ -1,4 +1,4 @@
-"""Writes every plot that a run has the data for, each question in pictures of its own."""
+"""Writes the plots of a run: those for which it has data, with separate pictures for each question."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_plots(results: Results, directory: Path) -> list[Path]:
     Raises `MatplotlibMissingError` where matplotlib is not installed; everything else works without it.
     """
     try:
-        import bench.plots.draw  # noqa: F401 - tried here, once, before any earlier plot is taken away
+        import bench.plots.draw  # noqa: F401 - tried before any earlier plot is removed
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
@@ -28,14 +28,14 @@ def write_plots(results: Results, directory: Path) -> list[Path]:
     written = []
     for plot, question in questions:
         path = directory / f"{results.name}-{question.name}-{plot.name}.png"
-        path.unlink(missing_ok=True)  # a picture of another run beside the figures of this one would lie
+        path.unlink(missing_ok=True)  # a picture of another run must not stay beside the figures of this one
         drawn = _draw(path, plot, question, _where(question.origin))
         written += [path] if drawn else []
     return written
 
 
 def _draw(path: Path, plot: LinePlot | BarPlot, question: QuestionResult, where: str) -> bool:
-    """Draw one plot of one question; False if its data is not there."""
+    """Draw one plot of one question. Return False if there is no data for it."""
     from bench.plots.draw import draw_bars, draw_lines
 
     if isinstance(plot, BarPlot):
@@ -50,7 +50,7 @@ def _draw(path: Path, plot: LinePlot | BarPlot, question: QuestionResult, where:
 
 
 def _where(origin: Origin) -> str:
-    """The machine and the versions in one line: what a picture must say to be passed around alone."""
+    """The machine and the versions in one line, so that a picture can be understood without the results."""
     machine, versions = origin.machine, origin.versions
     parts = [str(machine.get("processor", "")), f"{machine.get('cores', '?')} cores"]
     parts += [f"libzmq {versions.get('libzmq', '?')}", str(versions.get("python", "")), origin.started[:10]]

@@ -1,1 +1,1 @@
-"""What is asked, one module each with a `QUESTION`; `table.py` names them all."""
+"""The questions of the bench. Each module has a `QUESTION`; `table.py` lists them."""

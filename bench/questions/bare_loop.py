@@ -1,7 +1,8 @@
 """How near is the native pump to a bare C loop of zmq_msg_recv and zmq_msg_send (`load/bare.c`)?
 
-First the pump alone: so many messages stand in an inproc PULL, and are moved to an inproc PUSH that has room for all of
-them, in one call and one thread; nothing else is in the time. Then both at work, as a STREAMER, beside `zmq.proxy`.
+First the pump alone is measured: messages that wait in an inproc PULL are moved to an inproc PUSH that has room for all
+of them, in one call and one thread. Nothing else is in the time. Then both run as a STREAMER, and are compared with
+`zmq.proxy`.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ GOALS = (Goal("message_ns", NATIVE.name, BARE.name, 1.1, at_least=False),)
 
 
 def measure(case: Case, plan: Plan) -> Sample:
-    """Of a work with a limit: nanoseconds a message, the median of runs. Of others: the rate."""
+    """For work with a limit: nanoseconds for each message, as the median of several runs. For other work: the rate."""
     if not case.work.limit:
         return rates.measure(case, plan)
-    # Again and again until the time is over: the first calls find cold caches and a heap that still grows.
+    # Repeated until the time is over, because the first calls are slower: caches are cold and the heap still grows.
     measured: list[float] = []
     begun_s = time.monotonic()
     while not measured or time.monotonic() - begun_s < plan.warm_up_s + plan.window_s:
@@ -44,7 +45,8 @@ def measure(case: Case, plan: Plan) -> Sample:
 
 
 def _move_once(case: Case) -> float:
-    """Nanoseconds a message to move all of them. Raises `ChildError` if one of them did not arrive whole."""
+    """Move all messages, and return the nanoseconds for each. Raises `ChildError` if one of them did not arrive
+    whole."""
     work = case.work
     library = load_library()
     library.bare_move.restype = library.bare_count.restype = ctypes.c_int64
@@ -62,7 +64,7 @@ def _move_once(case: Case) -> float:
             pump = import_module("pollbroker.pump.native").Pump(source, sink)
             begun_ns = time.perf_counter_ns()
             while pump.sent < work.limit and pump.move(work.limit, 1 << 62) == LIMIT:
-                pass  # a pump comes back after so many frames, too
+                pass  # a pump also returns after a number of frames
             moved = pump.sent
         took_ns = time.perf_counter_ns() - begun_ns
         arrived = library.bare_count(drain.underlying, work.frames, work.size)
@@ -74,7 +76,7 @@ def _move_once(case: Case) -> float:
 
 
 def _connected(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
-    """A PUSH and a PULL with room for any number of messages between them."""
+    """Return a PUSH and a PULL that are connected, with room for any number of messages between them."""
     push, pull = context.socket(zmq.PUSH), context.socket(zmq.PULL)
     for socket in push, pull:
         socket.set_hwm(0)
@@ -92,7 +94,7 @@ def _fill(library: ctypes.CDLL, feeder: zmq.Socket[bytes], work: Work) -> None:
 
 
 def cells(quick: bool) -> tuple[Cell, ...]:
-    """The pump on messages of one frame and of three; a STREAMER over tcp and inproc."""
+    """Cells for the pump with messages of one frame and of three, and for a STREAMER over tcp and inproc."""
     pump = tuple(
         Cell(
             f"pump, inproc {SIZE} B, {frames} frame{'s' if frames > 1 else ''}",

@@ -1,9 +1,9 @@
 """Does a message cost more with more pairs beside it, all of them busy?
 
-One source and one sink, each a single socket connected to every pair, drive them all: libzmq takes turns among the
-connections at no cost for those that have nothing, so the load does not grow with the pairs and the broker does. The
-source sends to the pairs in turn, so all are equally busy. Worker and requester likewise; the worker is a REP, which
-sends each reply back to where its request came from.
+One source and one sink, each a single socket connected to every pair, drive all pairs. libzmq takes turns among the
+connections, without a cost for connections that have nothing. So the cost of the load does not grow with the number of
+pairs, and that of the broker may. The source sends to the pairs in turn, so all are equally busy. For queues there is
+one requester and one worker; the worker is a REP, which sends each reply to the broker that the request came from.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from bench.question import Case, Cell, Goal, Plan, Question, Sample
 from bench.rig import Rig
 from bench.work import TRAFFIC, Work
 
-DEVICES = (("streamer", "streamer"), ("queue", "replies"))  # and the traffic through them
+DEVICES = (("streamer", "streamer"), ("queue", "replies"))  # each with the traffic through it
 PAIRS, MOST = (1, 10, 100, 1000), 4000
-# Where goals are set, and the ceiling without a broker is measured.
+# The numbers of pairs with goals, at which the rate without a broker is measured too.
 GOAL_PAIRS = (100, 1000)
-# In the broker's process: two sockets a pair, each with a mailbox, a listener and a connection. Some are spared for
-# the rest of the process.
+# How many descriptors each pair takes in the broker's process (two sockets with a mailbox, a listener and a connection
+# each), and how many are left for the rest of the process.
 DESCRIPTORS_PER_PAIR, SPARED_DESCRIPTORS = 6, 200
 
-# So many messages a pair must have passed before the warm-up: then every connection stands, and has carried some.
+# How many messages must have passed for each pair before the warm-up begins. Then every connection has been made and
+# used.
 SETTLED = 10
 
 FULL = Plan(rounds=5, warm_up_s=0.3, window_s=0.9, start_s=0.5)
@@ -51,7 +52,8 @@ def measure(case: Case, plan: Plan) -> Sample:
 
 
 def cells(quick: bool) -> tuple[Cell, ...]:
-    """A STREAMER and a QUEUE at each number of pairs, of the most a STREAMER alone; quick: one STREAMER cell."""
+    """Cells for a STREAMER and a QUEUE at each number of pairs, at the greatest only a STREAMER; quick: one STREAMER
+    cell."""
     most = _most_pairs()
     counts = (QUICK_PAIRS,) if quick else (*(pairs for pairs in PAIRS if pairs < most), most)
     return tuple(
@@ -79,7 +81,7 @@ def _goals() -> tuple[Goal, ...]:
 
 
 def _most_pairs() -> int:
-    """As many pairs as the descriptors of one process allow, in whole hundreds."""
+    """The greatest number of pairs, in hundreds, that the limit of descriptors allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         return MOST

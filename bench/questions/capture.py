@@ -1,8 +1,8 @@
-"""What does it cost to give a copy of every message to somebody who watches, beside pyzmq's broker made for that?
+"""What does it cost to copy every message to a capture socket, compared with pyzmq's broker that is made for this?
 
-Both copy to a PUB, with a prefix frame that says where the message came from; a native SUB in a process of its own
-takes what it can. What it cannot take, PUB drops, so the copies that arrived are shown beside the rate. Of a QUEUE, a
-request and its reply are two copies.
+Both copy to a PUB, with a prefix frame that says where the message came from. A native SUB in a process of its own
+takes as many copies as it can. The PUB drops the others, so the copies that arrived are shown beside the rate. In a
+QUEUE, a request and its reply are two copies.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def measure(case: Case, plan: Plan) -> Sample:
 
 def cells(quick: bool) -> tuple[Cell, ...]:
     """A STREAMER and a QUEUE over tcp. Quick: the STREAMER."""
-    # Who loses copies moves messages faster; so the copies are held to the same bound.
+    # A broker that loses copies moves messages faster, so the rate of copies has the same goal.
     goals = tuple(
         Goal(figure, NATIVE.name, MONITORED_QUEUE.name, 1.0, at_least=True)
         for figure in ("rate_per_s", "captured_per_s")

@@ -1,8 +1,9 @@
-"""What limits one STREAMER when source and sink cost next to nothing?
+"""What limits one STREAMER when the source and the sink take very little CPU time?
 
-With clients on libzmq, which spend about as much on a message as a broker does, three processes share two cores. Here
-source and sink speak ZMTP themselves (`load/wire.c`), so a broker has a core for each of its threads. No goals: what is
-seen then is libzmq's I/O thread, which reads and writes for every broker on it, the bare loop included.
+Clients on libzmq take about as much CPU time for a message as a broker does, and then three processes share two cores.
+Here the source and the sink speak ZMTP without libzmq (`load/wire.c`), so a broker has a core for each of its threads.
+There are no goals, because the limit is then libzmq's I/O thread, which is the same for every broker, including the
+bare loop.
 """
 
 from __future__ import annotations

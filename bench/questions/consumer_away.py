@@ -1,7 +1,8 @@
-"""What does a broker cost while messages wait in it and nobody takes them?
+"""What does a broker cost while messages wait in it and there is no consumer?
 
-libzmq's proxy spins: its frontend is readable and its backend is not writable. After the window a consumer comes, and
-every message must reach it, or the sample fails: a broker that had lost them would be idle too.
+libzmq's proxy spins, because its frontend is readable and its backend is not writable. After the window a consumer
+connects. If not every message reaches it, the sample fails, because a broker that had lost the messages would be idle
+too.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How long does a control command wait for its answer while the broker is under full load?
 
-A REQ in a process of its own asks for STATISTICS, waits for the answer, pauses for 2 ms, and asks again. The peer is
-libzmq's steerable proxy, which has the same command; of a hundred pairs it steers one, with an engine it is all.
-"Control apart" is a control socket in a context of its own: it does not share libzmq's I/O thread with the traffic.
+A REQ in a process of its own sends STATISTICS, waits for the reply, pauses for 2 ms, and sends it again. The peer is
+libzmq's steerable proxy, which has the same command. Of a hundred pairs it steers one; an engine steers all. "Control
+apart" is a control socket in a context of its own, which does not share libzmq's I/O thread with the traffic.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.5, start_s=0.9)
 
 
 def measure(case: Case, plan: Plan) -> Sample:
-    """Percentiles of the answers in the window, how many there were, and the rate of the traffic meanwhile.
+    """Percentiles of the time to a reply, the number of replies in the window, and the rate of the traffic meanwhile.
 
-    Where a command was not answered at all in the window, there is its number, 0, and no time.
+    If no command was answered in the window, the number is 0 and there are no times.
     """
     with Rig(case.peer, case.work) as rig:
         rig.start()

@@ -1,8 +1,9 @@
 """How many messages a second does one FORWARDER deliver, to one subscriber and to ten, and what does one cost?
 
-An XPUB drops what its subscribers are too slow for, so a broker that loses much could look fast. The publisher
-therefore waits for the slowest subscriber (`load/publish.c`), and the rate, summed over the subscribers, is what can be
-published without loss. One cell does without that: there `delivered %` says how much of the traffic that rate is.
+An XPUB drops messages for subscribers that are too slow, so a broker that loses many messages could look fast.
+Therefore the publisher waits for the slowest subscriber (`load/publish.c`), and the rate, summed over the subscribers,
+is what can be published without loss. In one cell the publisher does not wait: there `delivered %` says how many of the
+messages arrived.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ def cells(quick: bool) -> tuple[Cell, ...]:
         )
     ]
     each = _cell("10 subscribers, 1 topic each, tcp 64 B", Work("forwarder", subscribers=TOPICS, topics=TOPICS))
-    # No goal, and no part in the mean over the grid, which goes by labels: what is lost differs, so the work does.
+    # This cell has no goal and, because of its labels, is not in the mean over the grid: the brokers lose different
+    # numbers of messages, so their rates cannot be compared.
     lossy = Work("forwarder", paced=False)
     cases = tuple(Case(peer, lossy, f"{peer.name}, not waiting") for peer in rates.PEERS)
     return (*one, *wide, each, Cell("with loss, tcp 64 B", cases, rates.GRID))
 
 
 def _cell(label: str, work: Work) -> Cell:
-    # Without a broker a publisher would have to connect to ten places: not what is asked here.
+    # Without a broker a publisher would have to connect to ten subscribers, which is not what is measured here.
     peers = (NATIVE, PROXY, NONE) if work.subscribers == 1 else (NATIVE, PROXY)
     return Cell(label, tuple(Case.of(peer, work) for peer in peers), rates.GRID, rates.NOT_SLOWER)
 

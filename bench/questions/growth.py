@@ -1,8 +1,9 @@
-"""How long does it take to add one more broker where thousands stand, and to remove it?
+"""How long does it take to add one more broker to thousands, and to remove it?
 
-Timed inside the broker's process, from the thread of the caller, while the others are idle (`bench/growth.py`). Of
-`zmq.proxy` an addition is two sockets, bound, and a thread; it cannot be removed. Over tcp most of the time is the
-kernel's, in search of a port that is free among thousands; over ipc it is the broker's.
+The time is taken inside the broker's process, in the thread of the caller, while the other brokers are idle
+(`bench/growth.py`). With `zmq.proxy`, an addition is two bound sockets and a thread, and cannot be removed. Over tcp
+most of the time is spent in the kernel, which searches for a free port among thousands; over ipc it is spent in the
+broker.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def measure(case: Case, _plan: Plan) -> Sample:
 
 
 def cells(quick: bool) -> tuple[Cell, ...]:
-    """Few and many alternate in a cell: adding to many is compared with adding to few."""
+    """Few and many brokers alternate in one cell, so that adding to many is compared with adding to few."""
     counts = QUICK_COUNTS if quick else COUNTS
     return tuple(
         Cell(

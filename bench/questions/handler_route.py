@@ -1,4 +1,4 @@
-"""How fast is pollbroker with a Python function on every route, beside the loop that one would write instead?"""
+"""How fast is pollbroker with a Python function on every route, compared with a `zmq.Poller` loop in Python?"""
 
 from __future__ import annotations
 

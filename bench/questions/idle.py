@@ -1,8 +1,9 @@
 """What does a queue cost while nothing happens: memory for each, threads, wake-ups and CPU of the whole process?
 
-Memory per pair is the difference between a process with many queues and one with a single queue, both of the same
-sample, so that the interpreter and the libraries fall out. Wake-ups and CPU are of all threads of the broker's process
-but the one that answers the bench, libzmq's own included, and are read from outside (`bench/threads.py`).
+Memory per pair is the difference between a process with many queues and one with a single queue, both in the same
+sample, so that the interpreter and the libraries are not counted. Wake-ups and CPU time are those of all threads of the
+broker's process, including libzmq's, except the one that answers the bench. They are read from outside
+(`bench/threads.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.5, start_s=0.9)
 
 
 def measure(case: Case, plan: Plan) -> Sample:
-    """Memory per queue beyond the first, and what the process of all of them does in a window of silence."""
+    """Memory per queue beyond the first, and the wake-ups and CPU time of the process in a window without traffic."""
     pairs = case.work.pairs
     with Rig(case.peer, case.work) as rig:
         rig.start_broker()
@@ -57,7 +58,7 @@ def _silence(pid: int, window_s: float) -> Sample:
 
 
 def cells(quick: bool) -> tuple[Cell, ...]:
-    """So many queues, bound, with no peers."""
+    """Cells with different numbers of queues, which are bound and have no peers."""
     return tuple(
         Cell(
             f"{count:,} idle queue{'s' if count > 1 else ''}",

@@ -1,9 +1,9 @@
-"""What does each knob that a user has trade for what?
+"""What does each setting that a user can change improve, and what does it cost?
 
-Of the engine: how much a direction moves in one turn (`burst_messages`, `burst_bytes`), and how long it looks for more
-before it falls asleep (`spin_s`). Of ZeroMQ: the high-water marks of the broker's sockets and the I/O threads of its
-context. A cell is one knob, its values in alternation with the default. The load keeps its defaults throughout: what
-is asked is what the broker does with the same offer.
+The engine's settings are how much a direction moves in one turn (`burst_messages`, `burst_bytes`), and how long it
+looks for more work before it falls asleep (`spin_s`). ZeroMQ's are the high-water marks of the broker's sockets, and
+the I/O threads of its context. A cell is one setting, of which several values alternate with the default. The load
+always has the default settings, so that every broker gets the same traffic.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ DEFAULT_BURST_MESSAGES, DEFAULT_BURST_KIB, DEFAULT_SPIN_US, DEFAULT_MARK, DEFAUL
 
 FULL = Plan(rounds=5, warm_up_s=0.3, window_s=0.7)
 QUICK = Plan(rounds=1, warm_up_s=0.2, window_s=0.4)
-COMMANDED_START_S = 0.6  # one process more
+COMMANDED_START_S = 0.6  # there is one process more
 
 
 def measure(case: Case, plan: Plan) -> Sample:
-    """Rate and CPU per message; of a lockstep its round trips, and of a controlled broker how long a command took."""
+    """Rate and CPU per message; also the round trips, if there are any, and how long a control command took."""
     with Rig(case.peer, case.work) as rig:
         rig.start()
         rig.wait_for_messages(TRAFFIC[case.work.traffic].counter, SETTLED * case.work.pairs)
@@ -45,7 +45,7 @@ def measure(case: Case, plan: Plan) -> Sample:
 
 
 def cells(quick: bool) -> tuple[Cell, ...]:
-    """A cell for each knob, and for the I/O threads one more with several pairs. Quick: spinning alone."""
+    """A cell for each setting, and one more for the I/O threads with several pairs. Quick: only spinning."""
     if quick:
         return (_spins(QUICK),)
     return (_bursts(), _marks(), *_io_threads(), _spins(FULL), _burst_bytes())
@@ -66,7 +66,7 @@ def _marks() -> Cell:
 
 
 def _io_threads() -> tuple[Cell, ...]:
-    """Beside `zmq.proxy`: a thread of libzmq's serves either."""
+    """These cells include `zmq.proxy`, which is served by libzmq's I/O threads in the same way."""
     kinds = {
         "streamer": Work("streamer"),
         f"streamer, {BUSY_PAIRS} pairs": Work("streamer", pairs=BUSY_PAIRS, shared=True),

@@ -1,7 +1,7 @@
-"""How does pollbroker stand beside the brokers of other libraries: czmq's zproxy, and nng's device?
+"""How does pollbroker compare with the brokers of other libraries: czmq's zproxy, and nng's device?
 
-czmq speaks ZeroMQ and is driven by the same load. nng speaks its own protocol, so its load is nng's too, and its rate
-is to be read beside its own ceiling without a broker, as pollbroker's beside ZeroMQ's.
+czmq has the protocol of ZeroMQ and gets the same load. nng has a protocol of its own, so its load uses nng too. Compare
+its rate with that of its load without a broker, as you compare pollbroker's with that of ZeroMQ's load.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIZES = {"64 B": 64, "64 KiB": 1 << 16}
 
 
 def cells(quick: bool) -> tuple[Cell, ...]:
-    """A STREAMER with small and large messages, and a QUEUE, which has no load that speaks nng. Quick: the first."""
+    """Cells for a STREAMER with small and large messages, and for a QUEUE, without nng. Quick: only the first cell."""
     plan = QUICK if quick else FULL
     streamers = (
         _cell(f"streamer, tcp {label}", Work("streamer", size=size), plan, nng=True) for label, size in SIZES.items()

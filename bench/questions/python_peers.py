@@ -1,8 +1,7 @@
-"""How far ahead of a relay in Python is pollbroker, whichever way one would write or find it?
+"""How much faster is pollbroker than relays that are written in Python?
 
-`zmq.devices` runs C or Cython in its threads: it stands in the table and has no part in the goal. The two-thread relay
-of a QUEUE uses sockets from two threads at once, which libzmq forbids: what it does is shown, and nothing is divided by
-it.
+`zmq.devices` runs C or Cython in its threads, so it is in the table without a goal. The two-thread relay of a QUEUE
+uses sockets from two threads at once, which libzmq forbids. Its rate is shown, but no ratio to it is a goal.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ NOTE = "queue, two-thread relay: 0 messages are a hang, or an abort of its proce
 
 
 def measure(case: Case, plan: Plan) -> Sample:
-    """As in the rate questions, but a relay that cannot be relied on may end in the middle."""
+    """As in the rate questions, except that the two-thread relay of a QUEUE may end or hang in the middle."""
     if not _unsound(case):
         return rates.measure(case, plan)
     with Rig(case.peer, case.work) as rig:
@@ -46,7 +45,7 @@ def measure(case: Case, plan: Plan) -> Sample:
             rig.start_load("frontend")
             rig.wait_for_messages("frontend", 1)
             window = rig.window(plan.warm_up_s, plan.window_s)
-        except ChildError:  # it was bound, so it could be started; it did not stay alive
+        except ChildError:  # the relay has started, because it was bound, but has ended or hangs
             return {"rate_per_s": 0.0, "megabytes_per_s": 0.0}
     return rates.figures_of(window, case.work)
 

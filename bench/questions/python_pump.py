@@ -1,4 +1,4 @@
-"""Where the native pump could not be built: is the Python pump at least as fast as the loop that one would write?"""
+"""Where the native pump cannot be built, is the Python pump at least as fast as a `zmq.Poller` loop in Python?"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ GOALS = (Goal("rate_per_s", NATIVE.name, PROXY.name, 1.2, at_least=True),)
 
 
 def cells(quick: bool) -> tuple[Cell, ...]:
-    """Requests that nobody awaits or answers, so that the broker is what limits them, and not the round trip."""
+    """Requests without replies, so that the broker limits the rate, and not the round trip."""
     return rates.grid("requests", GOALS, quick=quick)
 
 

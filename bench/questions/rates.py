@@ -1,4 +1,4 @@
-"""What the rate questions share: one sample of messages per second and CPU per message, and the grid of sizes."""
+"""What the rate questions share: a sample of messages per second and CPU per message, and the grid of sizes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def measure(case: Case, plan: Plan) -> Sample:
 
 
 def figures_of(window: Window, work: Work) -> Sample:
-    """The figures of one window; CPU per message needs a broker and a message."""
+    """The figures of one window. There is no CPU per message without a broker, or without a message."""
     sample = {
         "rate_per_s": window.rate_per_s,
         "megabytes_per_s": window.rate_per_s * work.size * work.frames / 1e6,
@@ -50,7 +50,8 @@ def grid(
     places: tuple[tuple[str, str], ...] = EVERYWHERE,
     headline_peers: tuple[Peer, ...] = PEERS,
 ) -> tuple[Cell, ...]:
-    """Sizes and transports (`places`); no cell may be slower than `zmq.proxy`. Quick: the headline alone."""
+    """Cells for sizes and transports (`places`), with the goal not to be slower than `zmq.proxy`. Quick: the headline
+    cell."""
     cells = []
     for transport, label in places:
         headline = (transport, label) == HEADLINE_CELL

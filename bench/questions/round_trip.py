@@ -14,9 +14,9 @@ from bench.work import Work
 IDLE, QUICK_IDLE = (0, 1000, 4000), (0, 100)
 FULL = Plan(rounds=5, warm_up_s=0.3, window_s=1.0, start_s=1.6)
 QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.3, start_s=0.6)
-# The loop in Python asks every socket at every wake-up: one number of idle pairs shows what that comes to.
+# The loop in Python asks every socket at every wake-up. One number of idle pairs is enough to show the cost of that.
 POLLER_IDLE = 1000
-# What `Engine` advises to whom a round trip matters more than CPU time; `knobs` asks what it costs.
+# The value that `Engine` recommends if a round trip matters more than CPU time. The question `knobs` measures its cost.
 SPIN_US = 100
 
 
@@ -34,7 +34,7 @@ def measure(case: Case, plan: Plan) -> Sample:
 
 
 def cells(quick: bool) -> tuple[Cell, ...]:
-    """One cell, so that every number of idle queues alternates with every other: they are compared with one another."""
+    """One cell, in which all numbers of idle queues alternate, because they are compared with each other."""
     counts = QUICK_IDLE if quick else IDLE
     cases = [_case(peer, idle) for idle in counts for peer in (NATIVE, PROXY)]
     if not quick:

@@ -13,7 +13,7 @@ GOALS = (
 
 
 def cells(quick: bool) -> tuple[Cell, ...]:
-    """PUSH to PULL through one pair, one frame a message; in the headline also the ceiling of brokers on libzmq."""
+    """PUSH to PULL through one pair, with messages of one frame. The headline cell also has the bare C loop."""
     return rates.grid("streamer", GOALS, quick=quick, headline_peers=(*rates.PEERS, BARE))
 
 
