@@ -149,10 +149,10 @@ def test_goals_over_several_questions_are_judged_again() -> None:
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        (results(answer("a", cell("other", [1.0, 1.0], [1.0, 1.0]))), "a: not the cells, cases and rounds"),
+        (results(answer("a", cell("other", [1.0, 1.0], [1.0, 1.0]))), "a: the cells, cases and rounds are not"),
         (results(answer("z", cell("one", [1.0, 1.0], [1.0, 1.0]))), "z: there is no such question"),
         (results(answer("a", cell("one", [1.0], [1.0], error="it died"))), "it died"),
-        (dataclasses.replace(results(answer("a")), complete=False), "the run was broken off"),
+        (dataclasses.replace(results(answer("a")), complete=False), "the run was interrupted"),
     ],
 )
 def test_answer_that_is_less_than_whole_is_not_merged(run: Results, message: str) -> None:
@@ -165,7 +165,7 @@ def test_answer_with_other_rounds_is_not_merged(tmp_path: Path) -> None:
     write_results(run, tmp_path / "run.json")
     assert merge(results(), read_results(tmp_path / "run.json"), {"a": question("a")}).questions == run.questions
     run.questions[0].cells[0].plan = {**run.questions[0].cells[0].plan, "rounds": 3}
-    with pytest.raises(RefusedError, match="not the cells, cases and rounds"):
+    with pytest.raises(RefusedError, match="the cells, cases and rounds are not"):
         merge(results(), run, {"a": question("a")})
 
 
