@@ -1,7 +1,7 @@
 /* The bare loop: messages from one socket to another by zmq_msg_recv and zmq_msg_send, and nothing else.
  *
- * It is the ceiling of what a broker on libzmq can reach: no counters, no capture, no other pairs, no way to pause or
- * end it.  It may hold one frame that the sink has refused.
+ * No broker on libzmq can be faster: there are no counters, no capture, no other pairs, and no way to pause or end it.  It
+ * may hold one frame that the sink has refused.
  */
 #include "load.h"
 
@@ -37,7 +37,7 @@ static int move(relay_t *relay, uint64_t limit, uint64_t *moved)
                 return FAILED;
             if (!relay->begun)
                 return FULL;
-            relay->code = EPROTO; /* the peer left in the middle of a message: this loop knows no way on */
+            relay->code = EPROTO; /* the peer left in the middle of a message; this loop cannot go on then */
             return FAILED;
         }
         relay->holding = 0;
@@ -47,7 +47,7 @@ static int move(relay_t *relay, uint64_t limit, uint64_t *moved)
     return LIMIT;
 }
 
-/* Moves up to `limit` messages, as long as neither side makes it wait: how many, or the errno as a negative number. */
+/* Moves up to `limit` messages, as long as neither side would make it wait.  Returns how many, or -errno. */
 int64_t bare_move(void *source, void *sink, uint64_t limit)
 {
     relay_t relay = { .source = source, .sink = sink };
@@ -58,7 +58,7 @@ int64_t bare_move(void *source, void *sink, uint64_t limit)
     return outcome == FAILED ? -(int64_t) relay.code : (int64_t) moved;
 }
 
-/* Takes all messages that wait in a socket: how many had `frames` frames of `size` bytes, or the errno, negative. */
+/* Takes all messages that wait in a socket.  Returns how many had `frames` frames of `size` bytes, or -errno. */
 int64_t bare_count(void *source, int32_t frames, uint64_t size)
 {
     const order_t order = { .frames = frames, .size = size };
@@ -72,8 +72,8 @@ int64_t bare_count(void *source, int32_t frames, uint64_t size)
     return code == EAGAIN ? whole : -code;
 }
 
-/* Sleeps until something happens at the socket.  ZMQ_FD tells of commands, not of messages, and only of those that
- * came after the last ones were processed.  A receive that found nothing has processed them; a refused send has not
+/* Sleeps until something happens at the socket.  ZMQ_FD reports commands, not messages, and only those that came after the
+ * last ones were processed.  A receive that found nothing has processed them; a refused send has not
  * (socket_base.cpp looks once a millisecond or so), so for a sink ZMQ_EVENTS is read first. */
 static int wait_for(void *socket, int is_sink)
 {

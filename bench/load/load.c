@@ -1,4 +1,4 @@
-/* The load: what sends and counts messages, one way, around the broker that is measured; load.h tells the rules.
+/* The load in one direction: it sends messages to the broker that is measured, and counts them.  The rules are in load.h.
  *
  * Requests and their replies are in requests.c, publications in publish.c, ZMTP without libzmq in wire.c.
  */
@@ -19,9 +19,9 @@ int wait_any(const order_t *order, pollitem_t *items, short events)
     return 0;
 }
 
-/* Sends one message, copied by libzmq as almost every sender has it copied; constant messages would be cheaper here,
- * and at the sink of an inproc run, than they are in life.  EAGAIN: nothing was sent.  Once the first frame is accepted
- * libzmq takes the others, unless the peer has left (EPROTO). */
+/* Sends one message, which libzmq copies, as for almost every sender.  Constant messages would be cheaper, but senders
+ * rarely have them.  Returns EAGAIN if nothing was sent.  Once the first frame is accepted libzmq takes the others,
+ * unless the peer has left (EPROTO). */
 int send_message(void *socket, const order_t *order, const void *body, int envelope, int flags)
 {
     int begun = 0;

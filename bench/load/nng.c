@@ -1,6 +1,6 @@
-/* The load that speaks nng: what sends and counts messages around a broker of nng's.
+/* The load that uses nng: it sends messages to a broker of nng, and counts them.
  *
- * The rules of load.h hold, with nng_load_bind, which is handed the functions of the system's libnng.  A role returns
+ * The rules are those of load.h; nng_load_bind is given the functions of the system's libnng.  A role returns
  * nng's number of the error that ended it.  Messages are moved by asynchronous operations, several at once: a pull
  * socket has no buffer, so one that is received from by a single call at a time waits for a thread to wake after each
  * message.
@@ -97,7 +97,7 @@ static void received(void *argument)
     receive_next(operation);
 }
 
-/* Keeps AT_ONCE operations going.  What they refer to is left to the end of the process: one of them may still run. */
+/* Keeps AT_ONCE operations going.  Their memory is never freed, because one of them may still run. */
 static int run(progress_t *progress, nng_socket socket, size_t size, void (*done)(void *), void (*next)(operation_t *))
 {
     role_t *role = calloc(1, sizeof *role);

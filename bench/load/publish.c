@@ -1,4 +1,4 @@
-/* The load of a forwarder: one publisher for each broker, and its subscribers; load.h tells the rules.
+/* The load of a forwarder: one publisher for each broker, and its subscribers.  The rules are in load.h.
  *
  * The first frame begins with the topic (one byte) and the message's number.  A subscriber thus knows what it has missed,
  * and checks that numbers only grow.  It leaves the last number in memory that the publisher sees, which keeps a bounded
@@ -11,14 +11,14 @@
 #include <string.h>
 
 enum { HEADER = 9 };                    /* the topic, and eight bytes of number */
-enum { NAP_NS = 20000 };                /* a full window is looked at again so soon: a small part of its drain */
+enum { NAP_NS = 20000 };                /* the pause before a full window is checked again */
 enum { GREETING_NS = 1000000 };         /* between messages while a subscriber has seen none: it may not be there yet */
-enum { WRITE_OFF_NS = 1000000000 };     /* what was not seen for so long is lost; a busy machine may pause a process */
+enum { WRITE_OFF_NS = 1000000000 };     /* a message that was not seen for this time counts as lost */
 
 /* What the publisher knows of one of its sockets. */
 typedef struct {
     uint64_t sent;
-    uint64_t written_off;   /* up to this number nothing is awaited any more */
+    uint64_t written_off;   /* messages up to this number count as seen or lost */
     uint64_t stalled_ns;    /* since when the window is full (0: it is not), or when the last greeting was sent */
 } window_t;
 

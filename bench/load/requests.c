@@ -1,12 +1,12 @@
-/* The load of a queue: requesters and the workers that answer them; and who asks at a control socket.  load.h tells the
- * rules.
+/* The load of a queue: requesters, the workers that answer them, and the client of a control socket.  The rules are in
+ * load.h.
  */
 #include "load.h"
 
 #include <stdlib.h>
 
 enum { MAX_FRAMES = 64 };   /* frames that echo can hold of one message */
-enum { COMMAND_PAUSE_NS = 2000000 }; /* between a command's reply and the next: commands must not be the load */
+enum { COMMAND_PAUSE_NS = 2000000 }; /* the pause after a reply, so that commands are not the main load */
 
 /* DEALER, speaking as a REQ would (an empty frame, then the body), with up to order->window requests on the way. */
 int load_requester(progress_t *progress, const order_t *order)

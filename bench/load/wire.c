@@ -1,8 +1,8 @@
 /* A source and a sink that speak ZMTP 3.0 themselves (RFC 23, NULL mechanism), over one TCP socket.
  *
- * Why: a libzmq client spends about as much on a message as a broker does.  On two cores such clients take most of the
- * machine, and every broker seems to be as fast as any other.  These take next to nothing: messages are encoded once,
- * before the first is sent, and counted by their headers.
+ * A libzmq client takes about as much CPU time for a message as a broker.  On two cores such clients take most of the
+ * machine, and all brokers seem to be equally fast.  These clients take very little: messages are encoded once, before
+ * the first is sent, and counted by their headers.
  */
 #include "load.h"
 
@@ -12,9 +12,9 @@
 
 enum { MORE = 1, LONG = 2, COMMAND = 4 };   /* flags of a frame */
 enum { GREETING = 64, SHORT_HEADER = 2, LONG_HEADER = 9 };
-enum { BLOCK_MESSAGES = 1000, BLOCK_BYTES = 8 << 20 };  /* what one write carries: so many messages, or fewer large ones */
+enum { BLOCK_MESSAGES = 1000, BLOCK_BYTES = 8 << 20 };  /* the limits of what one write carries */
 enum { BUFFER = 1 << 20 };
-enum { COMMAND_BYTES = 255 };               /* a READY that is longer than this is nobody's that we talk to */
+enum { COMMAND_BYTES = 255 };               /* libzmq's READY is never longer than this */
 
 static int write_all(int descriptor, const unsigned char *data, size_t size)
 {
@@ -76,7 +76,7 @@ static int shake_hands(int descriptor, const char *socket_type)
     return memcmp(theirs, ready, sizeof ready - 1) ? EPROTO : 0;
 }
 
-/* Writes the header of a frame: how many bytes that took. */
+/* Writes the header of a frame.  Returns its size in bytes. */
 static size_t put_header(unsigned char *data, uint64_t size, int more)
 {
     if (size <= UINT8_MAX) {

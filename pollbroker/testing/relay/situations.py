@@ -210,14 +210,14 @@ def _leaving_client(harness: RelayHarness) -> None:
     harness.not_answering.add(worker)
     leaver, other = harness.join("frontend"), harness.join("frontend")
     harness.send(leaver, 10)
-    if not harness.expect_messages(worker, 10, "the requests", "nobody stood still"):
+    if not harness.expect_messages(worker, 10, "the requests", "every other peer read what came"):
         return
     harness.leave(leaver)
     # The relay's socket has two commands to process for that. It processes each of them at the latest when it next
     # receives a message; libzmq's own thread does nothing here.
     for number in (1, 2):
         harness.send(other, 1)
-        if not harness.expect_messages(worker, 10 + number, "a request", "nobody stood still"):
+        if not harness.expect_messages(worker, 10 + number, "a request", "every other peer read what came"):
             return
         leaver.process_commands()
     harness.not_answering.discard(worker)
@@ -256,7 +256,7 @@ def _bare_between_routers(harness: RelayHarness) -> None:
     receiver = harness.join("backend")
     senders = [harness.join("frontend") for _ in range(2)]
     harness.send(senders[0], 3, to=receiver)
-    if harness.expect_messages(receiver, 3, "what was sent to it", "nobody stood still"):
+    if harness.expect_messages(receiver, 3, "what was sent to it", "every other peer read what came"):
         harness.send(senders[0], 1, to=receiver, bare=True)
         harness.send(senders[0], 2, to=receiver)
         harness.finish()
