@@ -6,14 +6,14 @@ how much). It says nothing about the environment in which it runs: simulated or 
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, TypeAlias
 
 from zmq import SocketType
 
 from pollbroker.device import Device
 from pollbroker.testing.devices import as_python
 
-Side = Literal["frontend", "backend"]
+Side: TypeAlias = str
 
 
 class PrintedAsPython:

@@ -99,7 +99,7 @@ def test_statistics_are_eight_numbers_of_64_bits() -> None:
     ],
 )
 def test_a_control_socket_off_loopback_is_warned_of(address: str, warned: bool) -> None:
-    lines = list(devices.warn_of_strangers([address]))
+    lines = list(devices.warn_of_other_machines([address]))
     assert lines == warned * [
         f"pollbroker: warning: control: whoever reaches {address} can stop the broker; "
         "use ipc://path or tcp://127.0.0.1:port instead"
@@ -113,7 +113,7 @@ def test_the_warning_of_a_control_socket_is_one_line_on_stderr(run: Run, tmp_pat
     code, lines, stderr = command.end()
     everywhere = next(line.split(" ")[1] for line in lines if line.startswith("control tcp://0.0.0.0:"))
     assert code == 0, address
-    assert stderr == "".join(f"{line}\n" for line in devices.warn_of_strangers([everywhere]))
+    assert stderr == "".join(f"{line}\n" for line in devices.warn_of_other_machines([everywhere]))
 
 
 def test_socket_files_of_a_command_go_with_it(run: Run, tmp_path: Path) -> None:

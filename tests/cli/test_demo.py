@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from pollbroker import DEVICES, Device, Engine, Route
 from pollbroker.cli import main
-from pollbroker.cli.demo import command, crew
-from pollbroker.cli.demo.crew import Crew, DemoError
+from pollbroker.cli.demo import command, processes
+from pollbroker.cli.demo.processes import DemoError, PeerProcesses
 from pollbroker.pump import Handler
 from tests.support.commands import dispositions
 from tests.support.deadline import DEADLINE_S, wait_until
@@ -116,8 +116,10 @@ def test_ctrl_c_ends_the_demo_and_its_peers_without_a_traceback() -> None:
 
 
 def test_a_demo_in_which_nothing_was_sent_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    tell = Crew.tell
-    monkeypatch.setattr(Crew, "tell", lambda few, word, roles: None if word == "go" else tell(few, word, roles))
+    tell = PeerProcesses.tell
+    monkeypatch.setattr(
+        PeerProcesses, "tell", lambda few, word, roles: None if word == "go" else tell(few, word, roles)
+    )
     result = CliRunner().invoke(main, ["demo", "--seconds", "0.01"])
     assert (result.exit_code, result.stderr) == (1, "")
     verdicts = [line.split(":") for line in result.stdout.splitlines() if line.startswith(("ok ", "FAILED "))]
@@ -144,7 +146,7 @@ def test_a_demo_whose_output_is_cut_off_ends_in_silence_and_so_do_its_peers() ->
         assert b"peers in other processes" in process.stdout.readline()
         process.stdout.close()  # as `head -1` does
         process.stdout = None
-        _, stderr = process.communicate(timeout=crew.READY_S)
+        _, stderr = process.communicate(timeout=processes.READY_S)
         assert (process.returncode, stderr) == (141, b"")
         wait_until(lambda: has_ended(process.pid))
     finally:

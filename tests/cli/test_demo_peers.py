@@ -14,12 +14,12 @@ import zmq
 from rich.console import Console
 from zmq.utils.monitor import recv_monitor_message
 
-from pollbroker.cli.demo import crew
+from pollbroker.cli.demo import processes
 from pollbroker.cli.demo.checks import Check
-from pollbroker.cli.demo.crew import Crew, DemoError, Member
-from pollbroker.cli.demo.orders import Orders
+from pollbroker.cli.demo.processes import DemoError, PeerProcess, PeerProcesses
 from pollbroker.cli.demo.roles import Publisher, Subscriber
 from pollbroker.cli.demo.screen import Rate, Screen, compute_rates
+from pollbroker.cli.demo.stdin import StdinCommands
 from pollbroker.cli.demo.workload import make_body
 from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics
 from tests.support.addresses import bind
@@ -72,7 +72,7 @@ def test_a_publisher_is_ready_when_all_of_its_topics_are_subscribed_to(
     connect: Connect, context: zmq.Context[Socket]
 ) -> None:
     broker = connect(zmq.XSUB)
-    publisher = Publisher(context, Orders(), "publisher", 0, ["a", "b"])
+    publisher = Publisher(context, StdinCommands(), "publisher", 0, ["a", "b"])
     publisher.socket.connect(bind(broker))
 
     def sees(missing: set[bytes]) -> bool:
@@ -89,7 +89,7 @@ def test_a_subscriber_is_ready_when_it_has_heard_every_stream_and_counts_no_prob
     connect: Connect, context: zmq.Context[Socket]
 ) -> None:
     broker = connect(zmq.XPUB)
-    subscriber = Subscriber(context, Orders(), "subscriber", 0, ["a0", "a1"])
+    subscriber = Subscriber(context, StdinCommands(), "subscriber", 0, ["a0", "a1"])
     subscriber.socket.connect(bind(broker))
     assert broker.recv() == b"\1a"
     broker.send(make_body("a0", 0))
@@ -101,38 +101,38 @@ def test_a_subscriber_is_ready_when_it_has_heard_every_stream_and_counts_no_prob
     assert {stream: tally.count for stream, tally in subscriber.tallies.items()} == {"a0": 1}
 
 
-# -- the crew ----------------------------------------------------------------------------------------------------------
+# -- the peers' processes ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def member() -> Iterator[Member]:
+def member() -> Iterator[PeerProcess]:
     """A peer that is ready, and connected to nobody."""
-    one = Member("puller", 0, "tcp://127.0.0.1:9")
-    one.hear(time.monotonic() + DEADLINE_S)
+    one = PeerProcess("puller", 0, "tcp://127.0.0.1:9")
+    one.read_reply(time.monotonic() + DEADLINE_S)
     yield one
     one.begin_end()
     one.end(time.monotonic())
 
 
 def test_a_peer_that_ends_too_soon_is_named_with_its_last_words() -> None:
-    one = Member("gardener", 0, "tcp://127.0.0.1:9")
+    one = PeerProcess("gardener", 0, "tcp://127.0.0.1:9")
     with pytest.raises(DemoError, match=r"^demo: gardener 0 ended before it was told to: KeyError: 'gardener'$"):
-        one.hear(time.monotonic() + DEADLINE_S)
+        one.read_reply(time.monotonic() + DEADLINE_S)
     with pytest.raises(DemoError, match="ended before it was told to"):
         one.tell("report")
     one.begin_end()
     one.end(time.monotonic() + DEADLINE_S)
 
 
-def test_a_peer_that_says_nothing_in_time_is_named(member: Member) -> None:
-    with pytest.raises(DemoError, match="demo: puller 0 said nothing in time"):
-        member.hear(time.monotonic())
+def test_a_peer_that_says_nothing_in_time_is_named(member: PeerProcess) -> None:
+    with pytest.raises(DemoError, match="demo: puller 0 did not reply in time"):
+        member.read_reply(time.monotonic())
 
 
 def test_a_peer_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "_END_S", 0.05)
-    with Crew() as few:
-        few.hire("puller", 0, "tcp://127.0.0.1:9")
+    monkeypatch.setattr(processes, "_END_S", 0.05)
+    with PeerProcesses() as few:
+        few.start("puller", 0, "tcp://127.0.0.1:9")
         few.wait_until_ready()
         os.kill(few.members[0].pid, signal.SIGSTOP)
     with pytest.raises(ProcessLookupError):
@@ -147,9 +147,9 @@ def test_a_peer_does_not_outlive_its_starter(connect: Connect) -> None:
     monitor.rcvtimeo = DEADLINE_MS
     program = f"""if True:
         import os, sys, time
-        from pollbroker.cli.demo.crew import Member
-        member = Member("puller", 0, {address!r})
-        member.hear(time.monotonic() + {DEADLINE_S})
+        from pollbroker.cli.demo.processes import PeerProcess
+        member = PeerProcess("puller", 0, {address!r})
+        member.read_reply(time.monotonic() + {DEADLINE_S})
         sys.stdin.read()
         os._exit(0)
     """

@@ -70,7 +70,7 @@ def unused_port() -> str:
 @pytest.mark.parametrize(
     ("find", "why"),
     [
-        (lambda path: leave_stale_file(path / "stale"), " any more: whoever made the file has ended"),
+        (lambda path: leave_stale_file(path / "stale"), " any more: the process that made the file has ended"),
         (lambda path: f"ipc://{path}/missing", ": there is no such file"),
         (lambda path: f"ipc://@{path}/missing", ""),
         (lambda path: unused_port(), ""),

@@ -25,8 +25,8 @@ from pollbroker.testing import (
     topologies,
 )
 from pollbroker.testing.drawing import scenario_of_seed
+from pollbroker.testing.environments import ENVIRONMENTS
 from pollbroker.testing.trace import Counted, Got, Sent, Turned
-from pollbroker.testing.worlds import COLUMNS
 from tests.support.kit import few
 
 # -- what is drawn -----------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def test_a_seed_does_the_same_again(seed: int) -> None:
     assert len(first.events) > 0
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("column", ENVIRONMENTS)
 def test_everything_is_closed_after_a_run(column: str) -> None:
     def descriptors() -> set[pathlib.Path]:
         return set(pathlib.Path("/dev/fd").iterdir())
@@ -88,7 +88,7 @@ def test_everything_is_closed_after_a_run(column: str) -> None:
 # -- the stage ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("column", ENVIRONMENTS)
 def test_a_schedule_written_by_hand_runs(column: str) -> None:
     topology = Topology(lines=(LinePlan(STREAMER, client=zmq.SocketType.PUSH, worker=zmq.SocketType.PULL),))
     steps = (Step(Action.SEND, count=3), Step(Action.REST), Step(Action.TAKE, side="backend", count=3))

@@ -107,7 +107,11 @@ def test_local_handler_is_printed_as_the_name_that_it_is_to_have() -> None:
 
 
 def test_name_of_nothing_is_refused() -> None:
-    for where, account in (("os", "expected 'module:name'"), ("os:nothing", "cannot be had"), ("nobody:x", "cannot")):
+    for where, account in (
+        ("os", "expected 'module:name'"),
+        ("os:nothing", "cannot be imported"),
+        ("nobody:x", "cannot"),
+    ):
         with pytest.raises(ValueError, match=f"^'{where}'.* ?{account}"):
             named(where)
 

@@ -21,8 +21,8 @@ from pollbroker.testing import (
     scenarios,
 )
 from pollbroker.testing.drawing import scenario_of_seed
+from pollbroker.testing.environments import ENVIRONMENTS
 from pollbroker.testing.trace import Counted
-from pollbroker.testing.worlds import COLUMNS
 from tests.mutants.breaking import in_place
 from tests.mutants.table import MUTANTS
 from tests.support.kit import shouted
@@ -41,7 +41,7 @@ def test_ten_thousand_seeds_keep_every_promise() -> None:
 @pytest.mark.parametrize("first", range(0, 200, 20))
 def test_columns_agree(first: int) -> None:
     for seed in range(first, first + 20):
-        check_columns(scenario_of_seed(seed), tuple(COLUMNS))
+        check_columns(scenario_of_seed(seed), tuple(ENVIRONMENTS))
 
 
 @pytest.mark.slow

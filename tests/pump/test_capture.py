@@ -6,7 +6,7 @@ import pytest
 import zmq
 
 from pollbroker.pump import EMPTY
-from pollbroker.testing.worlds import shut_down
+from pollbroker.testing.environments import shut_down
 from tests.support.accounts import balanced
 from tests.support.pipes import MANY, take_all
 from tests.support.pumps import Line, router_line
