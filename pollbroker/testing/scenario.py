@@ -6,7 +6,7 @@ how much). It says nothing about the environment in which it runs: simulated or 
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from zmq import SocketType
 
