@@ -86,7 +86,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         (
             (
                 "                self._held = None\n            messages += 1\n",
-                "                self._held = message[1:] or None if outcome == 2 else None\n"
+                "                self._held = message[1:] or None if outcome == 5 else None\n"
                 "            messages += 1\n",
             ),
         ),
@@ -97,7 +97,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         (
             (
                 "                self._held = None\n            messages += 1\n",
-                "                self._held = None\n                if outcome == 2:\n                    read()\n"
+                "                self._held = None\n                if outcome == 5:\n                    read()\n"
                 "            messages += 1\n",
             ),
         ),
