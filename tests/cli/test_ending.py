@@ -3,6 +3,7 @@
 import signal
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import zmq
@@ -14,7 +15,7 @@ from pollbroker.cli.signals import EndingSignals
 from pollbroker.statistics import BrokerStatistics, FlowStatistics
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import ENDING_SIGNALS, Run, dispositions, invoke
-from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
+from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect
 
 # -- what is lost is told ----------------------------------------------------------------------------------------------
@@ -52,13 +53,14 @@ def test_a_command_says_at_its_end_what_was_not_delivered(run: Run, connect: Con
     )
 
 
-def test_a_command_counts_at_its_end_what_no_consumer_was_there_for(run: Run, connect: Connect) -> None:
-    command = run("streamer", ANY_PORT, ANY_PORT)
-    pusher = connect(zmq.PUSH, command.addresses()["frontend"], linger=DEADLINE_MS)
+def test_a_command_counts_at_its_end_what_no_consumer_was_there_for(run: Run, connect: Connect, tmp_path: Path) -> None:
+    frontend = f"ipc://{tmp_path}/frontend"
+    pusher = connect(zmq.PUSH, frontend)
     for number in range(50):
-        pusher.send(b"%d" % number)
-    pusher.close()
-    pusher.context.term()  # when it has sent all of them
+        pusher.send(b"%d" % number)  # waiting for the broker, to which libzmq then sends all of them at once
+    command = run("streamer", frontend, ANY_PORT, "--control", ANY_PORT)
+    control = command.addresses()["control"]
+    wait_until(lambda: "1 frame," in invoke("ctl", control, "STATISTICS").stdout)
     command.process.send_signal(signal.SIGINT)
     code, lines, stderr = command.end()
     assert code == 1

@@ -16,7 +16,7 @@ from pollbroker import ControlError, EndpointError, Engine
 from pollbroker.control import attach, request
 from pollbroker.engine import engine_loop
 from tests.support.addresses import ANY_PORT
-from tests.support.deadline import DEADLINE_MS
+from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.types import Connect, MakeEngine, Socket
 
 
@@ -106,9 +106,14 @@ def test_engine_that_does_not_answer_raises_another_error(
 ) -> None:
     engine = make_engine()  # which nobody runs
     (endpoint,) = attach(engine, ANY_PORT if transport == "tcp" else f"ipc://{tmp_path}/hung").endpoints
-    expected = f"^{endpoint}: no answer to 'LIST' within 0.2 s; somebody listens there, but does not answer$"
-    with pytest.raises(ControlError, match=expected):
-        request(endpoint, "LIST", timeout_s=0.2)
+    expected = f"{endpoint}: no answer to 'LIST' within 0.2 s; somebody listens there, but does not answer"
+
+    def says_so() -> bool:
+        with pytest.raises(ControlError) as raised:
+            request(endpoint, "LIST", timeout_s=0.2)
+        return str(raised.value) == expected
+
+    wait_until(says_so)  # on a busy machine even the connection may take longer
 
 
 def test_listener_with_a_full_queue_counts_as_present(tmp_path: Path) -> None:

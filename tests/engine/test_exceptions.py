@@ -1,8 +1,11 @@
 """Exceptions in brokers, callbacks and the engine's own thread: what each of them ends, and what goes on."""
 
+import logging
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -198,3 +201,37 @@ def test_engine_can_be_started_again_after_a_system_exit(make_engine: MakeEngine
     engine.start()
     wait_until(lambda: engine.running)
     engine.close()  # of the exit nothing is left to tell
+
+
+class HeldUp(logging.Handler):
+    """Holds a thread up in the middle of what it logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.CRITICAL)
+        self.entered, self.leave = threading.Event(), threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.entered.set()
+        assert self.leave.wait(DEADLINE_S)
+
+
+# The engine is not running any more when its thread has left the loop, though the thread has yet to end.
+def test_engine_can_be_started_again_while_its_thread_is_ending(make_engine: MakeEngine) -> None:
+    engine, held_up = make_engine(), HeldUp()
+    logging.getLogger("pollbroker").addHandler(held_up)
+    try:
+        engine.start()
+        engine.call_soon_threadsafe(sys.exit)
+        assert held_up.entered.wait(DEADLINE_S)
+        assert not engine.running
+        with ThreadPoolExecutor(1) as pool:
+            started = pool.submit(engine.start)
+            with pytest.raises(TimeoutError):
+                started.result(0.02)  # it waits for the thread that is ending
+            held_up.leave.set()
+            started.result(DEADLINE_S)
+        wait_until(lambda: engine.running)
+        engine.close()
+    finally:
+        held_up.leave.set()
+        logging.getLogger("pollbroker").removeHandler(held_up)
