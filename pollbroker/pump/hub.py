@@ -43,7 +43,7 @@ class Flow:
         self.probe_when_full = False
         self._stalled_s = 0.0
         self._stalled_since: float | None = None
-        self._full_sinks = sinks
+        self.full_sinks = sinks
         """Those that have refused a message when the flow was stalled, by port index."""
         self._distrusted: set[int] = set()
         """Those of them that have said that they had room, and have refused all the same."""
@@ -62,15 +62,11 @@ class Flow:
             self.state = _WAITING
         elif outcome == FULL:
             self.state = _STALLED
-            self._full_sinks = tuple(self.sinks[index] for index in pump.full_sinks)
+            self.full_sinks = tuple(self.sinks[index] for index in pump.full_sinks)
             if self._stalled_since is None:
                 self.stalls += 1
                 self._stalled_since = now_s
         return touched
-
-    def is_stalled_on(self, port_index: int) -> bool:
-        """Return True if it is stalled, and this port is one of the sinks that have refused a message of it."""
-        return self.state == _STALLED and port_index in self._full_sinks
 
     def sink_says(self, port_index: int, room: bool) -> None:
         """A sink that this flow is stalled on says whether it has room. If it said so before and refused, only time can
@@ -187,12 +183,13 @@ class Hub:
     def interest(self, port_index: int, /) -> int:
         events = 0
         reader = self._readers[port_index]
-        if reader is not None and reader.state == _WAITING:
-            events |= _POLLIN
-        if reader is not None and reader.state == _PAUSED:
-            events |= _POLLERR  # never happens; but who watches a socket for anything is told of its context's end
+        if reader is not None:
+            if reader.state == _WAITING:
+                events |= _POLLIN
+            elif reader.state == _PAUSED:
+                events |= _POLLERR  # never happens; but who watches a socket for anything is told of its context's end
         for flow in self._writers[port_index]:
-            if flow.is_stalled_on(port_index):
+            if flow.state == _STALLED and port_index in flow.full_sinks:
                 events |= _POLLOUT
         return events
 
@@ -203,7 +200,7 @@ class Hub:
         if reader is not None and reader.state == _WAITING and events & _POLLIN:
             reader.state = _READY
         for flow in self._writers[port_index]:
-            if flow.is_stalled_on(port_index):
+            if flow.state == _STALLED and port_index in flow.full_sinks:
                 flow.sink_says(port_index, bool(events & _POLLOUT))
 
     def _outcome(self) -> int:
@@ -213,7 +210,7 @@ class Hub:
         for flow in self.flows:
             if flow.state == _READY:
                 self.schedule()
-            if flow.needs_timer:
+            elif flow.state != _WAITING and flow.needs_timer:
                 flags |= RETRY
             ended = ended and flow.state == _ENDED
         return flags | FLUSHED if ended else flags
