@@ -19,10 +19,15 @@ GIVEN_UP = {
     "follow": "send_next, or carry_out",
     "settling_down_s": "ADDRESS_RELEASE_S",
     "timeout_ms=": "timeout_s",
+    "handlerpump": "routingpump",
+    "armed": "retries.waiting",
+    "portname": "str, the name of any port",
+    "pumpfactory": "implementation",
+    "crew": "peerprocesses",
 }
 """Each name, and what stands in its place."""
 
-PROSE = {"follow", "bell", "rouse", "patient", "surroundings", "pumping"}
+PROSE = {"armed", "crew", "follow", "bell", "rouse", "patient", "surroundings", "pumping"}
 """Words of everyday language, which prose may use: of these only names in code are looked at."""
 
 
