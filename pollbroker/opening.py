@@ -12,11 +12,12 @@ from typing import Any, Final, TypeAlias
 
 import zmq
 
+from pollbroker.binding import open_port
 from pollbroker.device import CAPTURE, CAPTURE_TYPES, Device
 from pollbroker.endpoint import Endpoint, Endpoints, parse_endpoints
 from pollbroker.errors import ConfigError, DeviceError, EndpointError, EngineError
 from pollbroker.options import Value, parse_options
-from pollbroker.port import WorkingPort, open_port, socket_type_of
+from pollbroker.port import WorkingPort, socket_type_of
 from pollbroker.pump import Socket
 from pollbroker.standard_devices import guess_device
 

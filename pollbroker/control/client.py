@@ -13,10 +13,10 @@ from typing import Any, Final
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from pollbroker.binding import open_port
 from pollbroker.control.commands import ERROR, Frames, shown
 from pollbroker.endpoint import Endpoint, parse_endpoints
 from pollbroker.errors import ControlError, EndpointError
-from pollbroker.port import open_port
 from pollbroker.pump import Socket
 
 _MONITOR: Final = "inproc://pollbroker.control.client.{}"

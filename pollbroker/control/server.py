@@ -12,12 +12,13 @@ from typing import Final
 
 import zmq
 
+from pollbroker.binding import open_port
 from pollbroker.control.commands import Control, Frames, make_seldom_warning
 from pollbroker.endpoint import Endpoints, parse_endpoints
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
 from pollbroker.options import parse_options
-from pollbroker.port import WorkingPort, open_port
+from pollbroker.port import WorkingPort
 from pollbroker.pump import Socket
 
 _logger = logging.getLogger("pollbroker")

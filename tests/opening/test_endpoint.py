@@ -10,9 +10,9 @@ import zmq
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from pollbroker.binding import open_port
 from pollbroker.endpoint import Endpoint, parse_endpoints
 from pollbroker.errors import EndpointError
-from pollbroker.port import open_port
 from tests.support.types import Socket
 
 PLACE = "brokers.orders.frontend"

@@ -9,8 +9,8 @@ import pytest
 import zmq
 
 from pollbroker import Engine, EngineError
+from pollbroker.binding import open_port
 from pollbroker.control import attach, request
-from pollbroker.port import open_port
 from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.types import Socket
 

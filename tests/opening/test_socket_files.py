@@ -10,10 +10,11 @@ import pytest
 import zmq
 
 from pollbroker import EndpointError, Engine
+from pollbroker.binding import open_port
 from pollbroker.control import attach, request
 from pollbroker.endpoint import parse_endpoints
 from pollbroker.options import parse_options
-from pollbroker.port import WorkingPort, open_port
+from pollbroker.port import WorkingPort
 from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.types import Connect, Socket
 

@@ -1,0 +1,188 @@
+"""Opening a socket: its options are set, then its endpoints are bound and connected.
+
+libzmq's errors say little, and some it does not report at all. This room looks first for what libzmq would do wrong in
+silence, and adds to each error what the user can do about it.
+"""
+
+import errno
+import logging
+import os
+import resource
+import socket as net
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from pollbroker.endpoint import Endpoint
+from pollbroker.errors import EndpointError, EngineError
+from pollbroker.options import Value, set_options
+from pollbroker.port import WorkingPort
+from pollbroker.pump import Socket
+from pollbroker.socket_files import SocketFile, is_taken_path, make_directory, path_of
+
+_logger = logging.getLogger("pollbroker")
+
+LINGER_MS: Final = 1000
+"""How long a socket of the engine's goes on sending, once closed, the messages that it had accepted. With libzmq's
+default, for ever, `Context.term()` could wait without end. The option `linger` overrides this."""
+
+SPARE_DESCRIPTORS: Final = 16
+"""libzmq 4.3.5 needs up to a dozen at once: for a context's threads, a socket's mailbox, a listener, a name look-up."""
+
+_CONTEXT_ENDED: Final = (zmq.ETERM, zmq.ENOTSUP, errno.EFAULT)
+"""The errors of opening a socket when its context is being terminated (libzmq), was terminated by the same object
+(pyzmq), or was terminated by another object that shares it (libzmq)."""
+
+_HINTS: Final = {
+    errno.ENODEV: " (expected an address or an interface of this machine, or a name that resolves to one)",
+    errno.EADDRNOTAVAIL: " (expected an address of this machine)",
+    errno.ECONNREFUSED: " (nothing is bound there in this context)",
+}
+
+
+def open_port(
+    context: zmq.Context[Socket],
+    *,
+    where: str,
+    name: str,
+    socket_type: int,
+    endpoints: Iterable[Endpoint],
+    options: Iterable[tuple[zmq.SocketOption, Value]],
+    prepare: Callable[[Socket], None] | None = None,
+    when_ended: str = "the engine's context was terminated; make a new Engine",
+) -> WorkingPort:
+    """Open a socket, set its options, and bind and connect its endpoints. After an error nothing is left open.
+
+    `prepare` is called with the socket before anything is bound or connected. `when_ended` is what the error says if
+    the context has ended.
+
+    Raises `EndpointError`, `ConfigError` (an option that libzmq refuses), or `EngineError` if no socket can be opened.
+    """
+    try:
+        _check_descriptors()
+        socket = context.socket(socket_type)
+    except (zmq.ZMQError, OSError) as error:
+        why = when_ended if error.errno in _CONTEXT_ENDED else _why_no_socket(context, socket_type, error)
+        raise EngineError(f"{where}: cannot open a socket: {why}") from error
+    files: list[SocketFile] = []
+    try:
+        socket.setsockopt(zmq.LINGER, LINGER_MS)
+        endpoints, options = tuple(endpoints), tuple(options)
+        if any("://[" in endpoint.address for endpoint in endpoints):
+            socket.setsockopt(zmq.IPV6, 1)  # without it libzmq says of [::1] that there is no such device
+        set_options(where, socket, options)
+        if prepare is not None:
+            prepare(socket)
+        # A listener whose descriptor is given (USE_FD) is bound already, and its file is not the engine's to remove.
+        makes_files = dict(options).get(zmq.SocketOption.USE_FD, -1) == -1
+        addresses = tuple(
+            _bind_or_connect(where, socket, endpoint, files if makes_files else None) for endpoint in endpoints
+        )
+        return WorkingPort(name, socket, owned=True, endpoints=addresses, files=tuple(files))
+    except BaseException:
+        for file in files:
+            file.remove()
+        socket.close(linger=0)
+        raise
+
+
+def _check_descriptors() -> None:
+    """Raise `OSError` (EMFILE) if fewer descriptors are left than libzmq needs: it would abort the whole process."""
+    spare: list[int] = []
+    try:
+        for _ in range(SPARE_DESCRIPTORS):
+            spare.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for descriptor in spare:
+            os.close(descriptor)
+
+
+def _why_no_socket(context: zmq.Context[Socket], socket_type: int, error: OSError | zmq.ZMQError) -> str:
+    if not isinstance(error, zmq.ZMQError):  # _check_descriptors
+        return (
+            f"{error.strerror}: fewer than {SPARE_DESCRIPTORS} descriptors are left; expected a higher limit "
+            f"(ulimit -n){_describe_limits(context, error)}"
+        )
+    if error.errno == errno.EMFILE:
+        return (
+            f"too many are open; close some, or set MAX_SOCKETS on the context before its first socket, or raise the "
+            f"limit of descriptors (ulimit -n){_describe_limits(context, error)}"
+        )
+    if error.errno == errno.EINVAL:
+        return f"this libzmq ({zmq.zmq_version()}) has no sockets of the type {socket_type!r}"
+    return error.strerror or str(error)
+
+
+def _bind_or_connect(where: str, socket: Socket, endpoint: Endpoint, files: list[SocketFile] | None) -> str:
+    """Bind or connect, and return the real address. The file of an `ipc://` path that is bound is added to `files`.
+
+    `files` is None if the descriptor of a listener was given, since the path was bound with that.
+    """
+    try:
+        if endpoint.bind:
+            return _bind(where, socket, endpoint.address, files)
+        socket.connect(endpoint.address)
+    except zmq.ZMQError as error:
+        verb = "bind" if endpoint.bind else "connect"
+        hint = _HINTS.get(error.errno or 0, "")
+        limits = _describe_limits(socket.context, error)
+        failure = EndpointError(f"{where}: {endpoint}: cannot {verb}: {_reason(error)}{hint}{limits}")
+        failure.address = endpoint.address
+        raise failure from error
+    if endpoint.host_name is not None:
+        threading.Thread(
+            target=_warn_unless_resolved, args=(where, endpoint), name="pollbroker-resolve", daemon=True
+        ).start()
+    return endpoint.address
+
+
+def _bind(where: str, socket: Socket, address: str, files: list[SocketFile] | None) -> str:
+    directory: Path | None = None
+    if files is not None:
+        if is_taken_path(address):
+            raise zmq.ZMQError(errno.EADDRINUSE)
+        if address == "ipc://*":
+            # Without TMPDIR libzmq 4.3.5 would make its directory in the working directory, and give a relative path.
+            directory = make_directory(where)
+            address = f"ipc://{directory}/socket"
+    try:
+        socket.bind(address)
+    except BaseException:
+        if directory is not None:
+            directory.rmdir()
+        raise
+    path = path_of(address)
+    if files is not None and path is not None:
+        with suppress(OSError):  # another program has removed the file at once
+            files.append(SocketFile.at(path, directory))
+    bound = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(bound, bytes)
+    return bound.rstrip(b"\0").decode()
+
+
+def _reason(error: zmq.ZMQError) -> str:
+    """What the error itself says. pyzmq adds the address to some errors, and the message names the address already."""
+    return (error.strerror or str(error)).split(" (addr=")[0]
+
+
+def _describe_limits(context: zmq.Context[Socket], error: OSError | zmq.ZMQError) -> str:
+    if error.errno != errno.EMFILE:
+        return ""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return f" (this process may open {descriptors} descriptors, this context {context.get(zmq.MAX_SOCKETS)} sockets)"
+
+
+def _warn_unless_resolved(where: str, endpoint: Endpoint) -> None:
+    """Log a warning if a name does not resolve. libzmq says nothing then: it tries again at each reconnect interval."""
+    assert endpoint.host_name is not None
+    try:
+        net.getaddrinfo(endpoint.host_name.strip("[]"), None)
+    except (OSError, UnicodeError) as error:
+        _logger.warning(
+            "%s: %s: %s does not resolve (%s); the connection is made once it does",
+            where, endpoint, endpoint.host_name, getattr(error, "strerror", None) or error,
+        )  # fmt: skip

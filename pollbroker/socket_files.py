@@ -1,0 +1,77 @@
+"""The files of `ipc://` sockets that the engine binds.
+
+libzmq 4.3.5 takes a path away from a socket that listens at it, and leaves the file behind when its own socket is
+closed. So the engine looks before it binds, and removes the file when it closes the socket.
+"""
+
+import os
+import socket as net
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pollbroker.errors import EndpointError
+
+
+@dataclass(frozen=True)
+class SocketFile:
+    """The file of an `ipc://` path that the engine bound."""
+
+    path: Path
+    """Absolute, since the program may change its directory."""
+    identity: tuple[int, int]
+    """The device and the inode, which tell this file from one that somebody else has bound at the path since."""
+    directory: Path | None = None
+    """The directory that was made for this file alone, if there is one."""
+
+    @classmethod
+    def at(cls, path: Path, directory: Path | None = None) -> Self:
+        """Describe the file that was just bound at `path`. Raises `OSError` if it has been removed already."""
+        return cls(path, _identify(path), directory)
+
+    def remove(self) -> None:
+        """Remove the file and its directory, unless another file is at the path now."""
+        with suppress(OSError):  # the file has been removed already, or the directory may no longer be written
+            if _identify(self.path) == self.identity:
+                self.path.unlink()
+            if self.directory is not None:
+                self.directory.rmdir()
+
+
+def _identify(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+def make_directory(where: str) -> Path:
+    """Make a directory for the file of `ipc://*`. Raises `EndpointError`, which names the place `where`."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="pollbroker-")).absolute()
+    except OSError as error:
+        raise EndpointError(f"{where}: @ipc://*: cannot make a directory for the socket: {error}") from error
+
+
+def path_of(address: str) -> Path | None:
+    """The path of the file of an `ipc://` address; None for an abstract name, and for another transport."""
+    path = address.removeprefix("ipc://")
+    if path == address or path.startswith("@"):
+        return None
+    return Path(os.fsdecode(path.encode())).absolute()  # libzmq takes UTF-8, whatever the encoding of file names here
+
+
+def is_taken_path(address: str) -> bool:
+    """Return True if a socket listens at an `ipc://` path. libzmq would take the path away from it and say nothing."""
+    path = address.removeprefix("ipc://")
+    if path in (address, "*"):
+        return False
+    with net.socket(net.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect("\0" + path[1:] if path.startswith("@") else path)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
