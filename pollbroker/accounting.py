@@ -1,4 +1,4 @@
-"""From the counters of a broker's pumps to its statistics: by flow, and by port."""
+"""Makes the statistics of a broker, by flow and by port, from the counters of its pumps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +22,11 @@ def account_for(
     unread: Mapping[int, int],
     now_s: float,
 ) -> BrokerStatistics:
-    """The statistics of a broker; `ports` and `unread` by port index, the capture port last if there is one."""
+    """The statistics of a broker.
+
+    `ports` is in the order of the port indices, with the capture port last if there is one. `unread` has, by port
+    index, how many messages were left unread there.
+    """
     counted = [(flow, flow.pump.counters()) for flow in flows]
     return BrokerStatistics(
         name=name,
@@ -80,5 +84,5 @@ def _port_statistics(index: int, port: WorkingPort, counted: Sequence[tuple[Flow
 
 
 def _sent_to(index: int, flow: Flow) -> Counters:
-    """What one of the sinks of a flow was sent."""
+    """The counters of what a flow sent to the port of this index."""
     return flow.pump.sink_counters()[flow.sinks.index(index)]

@@ -1,7 +1,8 @@
 """What `Engine.add` and `Engine.register` return: a handle to a broker.
 
 The broker itself (`working.py`) belongs to the engine's thread. Every method of the handle may be called from any
-thread, since it goes the way of the engine's own methods; what can be read without a method is a snapshot of a moment.
+thread, because it calls a method of the engine, which passes the call on to the engine's thread. Attributes are read at
+once, and may have changed a moment later.
 """
 
 from collections.abc import Mapping
@@ -21,18 +22,18 @@ from pollbroker.working import WorkingBroker
 
 @dataclass(frozen=True)
 class Port:
-    """One socket of a broker, as others see it."""
+    """One socket of a broker, as a snapshot: its name, its type and its addresses."""
 
     name: str
-    """As the device calls it, such as `frontend`; or `capture`."""
+    """The device's name for the port, such as `frontend`; or `capture`."""
     type: zmq.SocketType
     endpoints: tuple[str, ...]
-    """The real addresses: what was bound, wildcards resolved, and what was connected. A registered socket's are not
-    known here."""
+    """The real addresses: those that were bound, with wildcards resolved, and those that were connected. Empty for a
+    registered socket, whose addresses the engine does not know."""
 
     @property
     def endpoint(self) -> str:
-        """The first of them: the only one, as a rule. Raises `IndexError` for a registered socket."""
+        """The first address; most ports have one only. Raises `IndexError` for a registered socket."""
         return self.endpoints[0]
 
     def __repr__(self) -> str:
@@ -56,7 +57,8 @@ class Steering(Protocol):
 class Broker:
     """A device at work. Every method and attribute may be used from any thread.
 
-    A handle stays with its broker: when that was removed, the name may be another broker's, and this one says so.
+    A handle belongs to one broker. After that broker was removed, another may have its name; the methods of the handle
+    do not touch that one, and raise `EngineError` or return the last statistics.
     """
 
     __slots__ = ("__weakref__", "_engine", "_working")
@@ -66,7 +68,7 @@ class Broker:
         self._working = working
 
     def __eq__(self, other: object) -> bool:
-        """Return True for another handle to the same broker."""
+        """Return True if `other` is a handle to the same broker."""
         return isinstance(other, Broker) and other._working is self._working
 
     def __hash__(self) -> int:
@@ -74,42 +76,42 @@ class Broker:
 
     @property
     def name(self) -> str:
-        """Its name, which no other broker of the engine has at the same time."""
+        """The broker's name, which no other broker of the engine has at the same time."""
         return self._working.name
 
     @property
     def device(self) -> Device:
-        """The definition that it works by."""
+        """The definition of the broker's ports and routes."""
         return self._working.device
 
     @property
     def state(self) -> BrokerState:
-        """What it does at this moment; see `BrokerState`."""
+        """What the broker does at this moment; see `BrokerState`."""
         return self._working.state
 
     @property
     def error(self) -> BaseException | None:
-        """Why it failed; None unless it has."""
+        """Why the broker failed; None if it has not."""
         return self._working.error
 
     @property
     def ports(self) -> Mapping[str, Port]:
-        """Its sockets by name: those of the device, and `capture` if it has one."""
+        """The broker's sockets by name: those of the device, and `capture` if there is one."""
         return FrozenDict({port.name: Port(port.name, port.type, port.endpoints) for port in self._working.ports})
 
     @property
     def frontend(self) -> Port:
-        """The port of that name. Raises `DeviceError` if the device has none."""
+        """The port `frontend`. Raises `DeviceError` if the device has none."""
         return self._port("frontend")
 
     @property
     def backend(self) -> Port:
-        """The port of that name. Raises `DeviceError` if the device has none."""
+        """The port `backend`. Raises `DeviceError` if the device has none."""
         return self._port("backend")
 
     @property
     def capture(self) -> Port:
-        """The port of that name. Raises `DeviceError` if it was given no capture socket."""
+        """The port `capture`. Raises `DeviceError` if the broker was given no capture socket."""
         return self._port("capture")
 
     def _port(self, name: str) -> Port:
@@ -120,19 +122,22 @@ class Broker:
 
     @property
     def removed(self) -> "Future[BrokerStatistics]":
-        """Resolved, with its last statistics, when it is removed or has ended by itself."""
+        """A future that is resolved, with the last statistics, when the broker is removed, has ended or has failed."""
         return self._working.removed
 
     def pause(self) -> None:
-        """As `Engine.pause`."""
+        """Move nothing until `resume`; see `Engine.pause`."""
         self._engine.pause(self)
 
     def resume(self) -> None:
-        """As `Engine.resume`."""
+        """Move messages again; see `Engine.resume`."""
         self._engine.resume(self)
 
     def remove(self, *, timeout_s: float = 1.0) -> BrokerStatistics:
-        """As `Engine.remove`. Of a broker that was removed already: its last statistics, once more."""
+        """End the broker and return its final statistics; see `Engine.remove`.
+
+        If the broker was removed already, its final statistics are returned once more.
+        """
         try:
             return self._engine.remove(self, timeout_s=timeout_s)
         except EngineError:
@@ -141,11 +146,14 @@ class Broker:
             return self._working.final
 
     def drain(self, timeout_s: float = 5.0) -> bool:
-        """As `Engine.drain`, for this broker alone. Return True if nothing is left, and False if the time is over."""
+        """Wait until this broker holds no message and has none to read; see `Engine.drain`.
+
+        Return True if it is drained, and False if it was not after `timeout_s`.
+        """
         return not self._engine.drain(timeout_s, broker=self)
 
     def statistics(self) -> BrokerStatistics:
-        """A frozen snapshot. Of a broker that was removed: its last statistics."""
+        """A frozen snapshot. If the broker was removed, these are its final statistics."""
         try:
             return self._engine.broker_statistics(self)
         except EngineError:
@@ -158,5 +166,5 @@ class Broker:
 
 
 def working_broker(broker: Broker) -> WorkingBroker:
-    """What is behind a handle: for the test kit, which looks at what the engine's thread alone may touch."""
+    """The broker that a handle stands for. Only the engine's thread may use it; the test kit looks into it."""
     return broker._working

@@ -1,8 +1,8 @@
-"""Calls from other threads, and whose turn it is.
+"""Calls from other threads, and the lock that they need.
 
-Who may touch sockets: whoever holds the lock. `Loop.run` holds it from beginning to end, `Loop.step` for one turn. A
-call from another thread takes the lock if it is free; if not, the call is queued, the loop is woken, and the result, or
-the exception, comes back to the caller.
+Only the thread that holds the lock may touch sockets. `Loop.run` holds it from beginning to end, `Loop.step` for one
+turn. A call from another thread takes the lock if it is free. If not, the call is queued and the loop is woken; the
+thread of the loop makes the call, and the caller is given the result or the exception.
 """
 
 import logging
@@ -25,26 +25,28 @@ _logger = logging.getLogger("pollbroker")
 
 _Result = TypeVar("_Result")
 
-_TAKE_OVER_S: Final = 0.05
-"""How often a caller that waits for another thread's loop looks whether that loop has ended."""
+_LOCK_CHECK_S: Final = 0.05
+"""A caller waits for another thread's loop. After so many seconds it looks whether that loop has ended: then nobody
+would make its call, and it has to take the lock itself."""
 
 
 class Calls:
     """The lock, and the queue of calls for the thread that holds it.
 
     Arguments:
-        waker: what ends the sleep of the loop.
-        has_work: gives a marker that changes whenever work was added. If it changed during a call, the loop is woken.
+        waker: ends the sleep of the loop.
+        work_marker: returns a value that changes whenever work was added. If it changed during a call, the loop is
+            woken.
     """
 
-    def __init__(self, waker: Waker, has_work: Callable[[], object]) -> None:
+    def __init__(self, waker: Waker, work_marker: Callable[[], object]) -> None:
         self.lock = threading.RLock()
         self.in_turn = False
-        """Whether a turn of the loop is being made, by the thread that holds the lock."""
+        """True while the thread that holds the lock makes a turn of the loop."""
         self._waker = waker
-        self._has_work = has_work
+        self._work_marker = work_marker
         self.runs = 0
-        """How often a thread has begun to run the loop."""
+        """How many times `Loop.run` has begun."""
         self._runner: int | None = None
         self._claiming = threading.Lock()
         self._closed = False
@@ -54,7 +56,7 @@ class Calls:
     # -- who may call, and when ---------------------------------------------------------------------------------------
 
     def check_usable(self) -> None:
-        """Raise `EngineError` in a fork, and after `close`."""
+        """Raise `EngineError` in a process that was forked from the engine's, and after `close`."""
         if os.getpid() != self._pid:
             raise EngineError(
                 f"this engine belongs to process {self._pid}, and cannot be used in its fork {os.getpid()}"
@@ -69,16 +71,16 @@ class Calls:
 
     @property
     def running(self) -> bool:
-        """Whether a thread runs the loop, or is about to."""
+        """True while a thread runs the loop, or is about to."""
         return self._runner is not None
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """True after `close` was called."""
         return self._closed
 
     def in_own_turn(self) -> bool:
-        """Return True if this very thread is within a turn: in a handler, a reader, a timer or a call of the loop."""
+        """Return True if the calling thread is within a turn: in a handler, a reader, a timer or a queued call."""
         if not self.lock.acquire(blocking=False):
             return False
         try:
@@ -87,11 +89,11 @@ class Calls:
             self.lock.release()
 
     def may_sleep(self) -> bool:
-        """Return True if this thread may sleep: it is not within a turn of the loop, nor does it run asyncio's."""
+        """Return True if the calling thread may sleep: it is not within a turn, and runs no event loop of asyncio."""
         return not (self.in_own_turn() or _runs_asyncio())
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def running_loop(self) -> Iterator[None]:
         """Hold the lock for as long as this thread runs the loop. Other threads queue their calls meanwhile.
 
         Raises `EngineError` if a thread runs the loop already.
@@ -107,16 +109,16 @@ class Calls:
         finally:
             self._runner = None
 
-    def _may_take_over(self) -> bool:
-        """Return True if no other thread runs the loop, so that this one may take the lock."""
+    def _may_take_lock(self) -> bool:
+        """Return True if no other thread runs the loop, so that the calling thread may take the lock."""
         return self._runner is None or self._runner == threading.get_ident()
 
     # -- from other threads -------------------------------------------------------------------------------------------
 
     def call(self, fn: Callable[..., _Result], *args: Any) -> _Result:
-        """Return `fn(*args)`, called with the lock held: here if it is free, else in the thread that holds it."""
+        """Return `fn(*args)`. It is called here if the lock is free, and else in the thread that holds the lock."""
         self.check_usable()
-        if self._may_take_over() and self.lock.acquire(blocking=False):
+        if self._may_take_lock() and self.lock.acquire(blocking=False):
             return self._call_here(fn, *args)
         result: Future[_Result] = Future()
         self.put(partial(self._resolve, result, fn, *args))
@@ -124,41 +126,43 @@ class Calls:
         return result.result()
 
     def _call_here(self, fn: Callable[..., _Result], *args: Any) -> _Result:
-        before = self._has_work()
+        before = self._work_marker()
         try:
             self.check_usable()
             return fn(*args)
         finally:
-            if not self.in_turn and self._has_work() != before:
-                self._waker.wake()  # whoever sleeps on the loop's descriptor, or until its next timer, must look again
+            if not self.in_turn and self._work_marker() != before:
+                self._waker.wake()  # a program that sleeps on the loop's descriptor has work to do now
             self.lock.release()
 
     def _resolve(self, result: Future[_Result], fn: Callable[..., _Result], *args: Any) -> None:
         try:
             self.check_usable()
             result.set_result(fn(*args))
-        except Exception as error:  # noqa: BLE001 - it is the caller's, and raised there
+        except Exception as error:  # noqa: BLE001 - it is raised again in the calling thread
             result.set_exception(error)
         except BaseException as error:
             result.set_exception(error)
-            raise  # such as KeyboardInterrupt: it is the loop's too
+            raise  # such as KeyboardInterrupt, which also ends the loop
 
     def wait(self, future: Future[Any], drive: Callable[[], object]) -> None:
-        """Wait for a future that the loop resolves; as long as no other thread has the lock, `drive` the loop here."""
+        """Wait for a future that a turn of the loop resolves. While no other thread has the lock, `drive` is called
+        here to make the turns."""
         while not future.done():
-            if self._may_take_over() and self.lock.acquire(blocking=False):
+            if self._may_take_lock() and self.lock.acquire(blocking=False):
                 try:
                     if not future.done():
                         drive()
                 finally:
                     self.lock.release()
             else:
-                futures.wait([future], _TAKE_OVER_S)
+                futures.wait([future], _LOCK_CHECK_S)
 
     # -- the queue ----------------------------------------------------------------------------------------------------
 
     def put(self, fn: Callable[[], Any]) -> Handle:
-        """Queue a call and wake the loop; return its handle. Any thread may do this, and signal handlers."""
+        """Queue a call and wake the loop; return the handle of the call. Any thread and any signal handler may do
+        this."""
         handle = Handle(0.0, fn)
         self._queue.append(handle)
         self._waker.wake()
@@ -169,12 +173,12 @@ class Calls:
         return len(self._queue)
 
     def run(self, most: int | None = None) -> None:
-        """Make so many of the queued calls, or all; those that they bring about are left for the next time."""
+        """Make the first `most` of the queued calls, or all. Calls that are queued meanwhile are left in the queue."""
         for _ in range(self.pending() if most is None else most):
             run_handle(self._queue.popleft())
 
     def close(self) -> None:
-        """Refuse every call from now on. A caller that waits for an answer is told that the engine is closed."""
+        """Refuse every call from now on. A caller whose call is still queued is told that the engine is closed."""
         self._closed = True
         self.run()
 
@@ -182,7 +186,7 @@ class Calls:
 def _runs_asyncio() -> bool:
     """Return True if an event loop of asyncio runs in this thread.
 
-    asyncio is not imported for that: in a process where nobody has imported it, no such loop runs.
+    asyncio is not imported to find that out: where no module has imported it, no such loop runs.
     """
     get_running_loop = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
     if get_running_loop is None:
@@ -195,7 +199,7 @@ def _runs_asyncio() -> bool:
 
 
 def run_handle(handle: Handle) -> None:
-    """Run it; what it raises is logged, since nobody waits for it."""
+    """Make a call. An exception is logged, since no caller waits for the result."""
     try:
         handle.run()
     except Exception:

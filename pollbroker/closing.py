@@ -1,8 +1,9 @@
-"""The end of an engine: its brokers are removed, its thread ends, and everything that is its own is given back.
+"""The end of an engine: its brokers are removed, its thread ends, and its sockets, descriptors and context are closed.
 
-The order matters. The brokers go first, while the loop still turns, so that each can send on what it holds. Then the
-thread ends, so that nobody else touches a socket. Whoever attached a socket closes it; then the loop gives its
-descriptors back. The context is last, since terminating it waits for every socket in it.
+The order matters. The brokers are removed first, while the loop still runs, so that each can send what it holds. Then
+the thread ends, so that no other thread touches a socket. The callbacks of `on_close` close the sockets that were
+attached, such as control's; then the loop closes its descriptors. The context is last, since terminating it waits for
+every socket in it.
 """
 
 import logging
@@ -22,11 +23,13 @@ from pollbroker.timers import Handle
 _logger = logging.getLogger("pollbroker")
 
 TERM_S: Final = 5.0
-"""How long `close` waits for its context. Its own sockets linger for a second, unless their options say otherwise."""
+"""How long `close` waits for the engine's context to end. The engine's own sockets linger for at most a second, unless
+their options say otherwise."""
 
 
 class Closing:
-    """What an engine does at its end. `context` is the one to terminate; None if it is the caller's."""
+    """Closes an engine. `context` is the engine's own, which is terminated; None if the caller handed the context
+    in."""
 
     def __init__(self, loop: Loop, table: Table, thread: EngineThread, context: zmq.Context[Any] | None) -> None:
         self._loop = loop
@@ -36,7 +39,7 @@ class Closing:
         self._callbacks: list[Handle] = []
 
     def add(self, callback: Callable[[], Any]) -> Handle:
-        """Have it called when the engine closes. To be called in the engine's thread."""
+        """Have `callback` called when the engine closes. Only the engine's thread may call this."""
         handle = Handle(0.0, callback)
         self._callbacks = [*(one for one in self._callbacks if not one.cancelled()), handle]
         return handle
@@ -73,7 +76,7 @@ class Closing:
 
     def _give_back(self) -> None:
         for broker in self._table.begin_removing_all(0.0):
-            broker.end_removal()  # added by others meanwhile
+            broker.end_removal()  # another thread has added it since the first removals
         for handle in self._callbacks:
             run_handle(handle)
         self._loop.close()
@@ -82,9 +85,13 @@ class Closing:
 
 
 def _terminate(context: zmq.Context[Any]) -> None:
-    """Terminate a context, unless sockets of others keep it: then it ends when they are closed."""
+    """Terminate a context, and wait until that is done, at most `TERM_S`. It goes on in a thread if it takes longer."""
     term = threading.Thread(target=context.term, name="pollbroker-term", daemon=True)
     term.start()
     term.join(TERM_S)
     if term.is_alive():
-        _logger.warning("the engine's context is left behind: sockets of others are open in it, or its own still send")
+        _logger.warning(
+            "context not terminated after %g s: sockets that the engine did not open are still open in it, or a socket "
+            "that it closed still sends messages; the context ends when these are done",
+            TERM_S,
+        )

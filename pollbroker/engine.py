@@ -20,7 +20,7 @@ from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError, EngineError
 from pollbroker.frozen import FrozenDict
 from pollbroker.loop import Loop
-from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes, device_between, make_plan, parse_prefixes, roomy_context
+from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes, device_between, make_context, make_plan, parse_prefixes
 from pollbroker.pump import Socket
 from pollbroker.standard_devices import find_device
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
@@ -73,10 +73,10 @@ class Engine:
             spin_s=spin_s,
             pump=pump,
             waiter=waiter,
-            nothing_can_come=lambda: self._table.is_dead,
+            all_brokers_ended=lambda: self._table.all_ended,
         )
         self._calls = self._loop.calls
-        self.context: zmq.Context[Any] = roomy_context() if context is None else context
+        self.context: zmq.Context[Any] = make_context() if context is None else context
         """Where `add` opens sockets."""
         self._table = Table(self.context, self._loop.implementation, self._loop.access)
         self._drains = Drains(self._table, self._loop)
@@ -136,7 +136,7 @@ class Engine:
         while True:
             try:
                 working = self._calls.call(self._table.add, name, found, plan, prefixes)
-                self._thread.go_on()
+                self._thread.restart_if_out_of_work()
                 return Broker(self, working)
             except EndpointError as error:
                 if not self._table.released.explain(error) or time.monotonic() >= give_up_s:
@@ -174,7 +174,7 @@ class Engine:
         found = found or device_between(name, sockets)
         prefixes = parse_prefixes(name, found, capture_prefixes)
         working = self._calls.call(self._table.register, name, found, sockets, prefixes)
-        self._thread.go_on()
+        self._thread.restart_if_out_of_work()
         return Broker(self, working)
 
     def remove(self, broker: str | Broker, *, timeout_s: float = 1.0) -> BrokerStatistics:

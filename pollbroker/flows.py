@@ -29,8 +29,10 @@ def make_hub(
     direct = all(is_direct(route) for route in device.routes)
     carrier = implementation if direct else PYTHON  # flows of the native one take its own pumps only
     sockets = tuple(ports[name].sync_socket for name in device.ports)
-    guarded = tuple(port.socket for port in ports.values())
-    guarded = sockets if guarded == sockets else guarded  # a thousand brokers need not keep both
+    checked_sockets = tuple(port.socket for port in ports.values())
+    checked_sockets = (
+        sockets if checked_sockets == sockets else checked_sockets
+    )  # a thousand brokers need not keep both
     indices = {name: index for index, name in enumerate(device.ports)}
     flows = []
     for route in device.routes:
@@ -39,7 +41,7 @@ def make_hub(
         has_router = any(ports[sink].type == zmq.ROUTER for sink in route.sinks)
         flow.probe_when_full = has_router and device.slow_peer == "wait"
         flows.append(flow)
-    return carrier.make_hub(owner, ready, sockets, guarded, tuple(flows))
+    return carrier.make_hub(owner, ready, sockets, checked_sockets, tuple(flows))
 
 
 def is_direct(route: Route) -> bool:

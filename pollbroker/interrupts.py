@@ -17,7 +17,7 @@ from pollbroker.waker import Waker
 
 
 @contextmanager
-def hearing_signals(waker: Waker, stop: Callable[[], None]) -> Iterator[None]:
+def signal_handling(waker: Waker, stop: Callable[[], None]) -> Iterator[None]:
     """While the loop runs: let signals wake it, and have Ctrl-C call `stop`. Does nothing outside the main thread.
 
     What was changed in the process is put back at the end. Raises KeyboardInterrupt there if Ctrl-C came meanwhile.

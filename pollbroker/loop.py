@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pollbroker.calls import Calls, run_handle
 from pollbroker.errors import ConfigError, EngineError
-from pollbroker.interrupts import hearing_signals
+from pollbroker.interrupts import signal_handling
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Hub, choose_implementation
 from pollbroker.reader import Readers
@@ -35,14 +35,14 @@ _LONGEST_SPIN_S: Final = 0.01
 _LONGEST_SLEEP_S: Final = 86_400.0
 """The most that one sleep may last: a timer may be set for later than poll(2) can be told."""
 
-_TURN_FOR_ANOTHER_MS: Final = 10
+_WAITING_TURN_MS: Final = 10
 """How long a thread that waits for a result, and makes the turns itself meanwhile, holds the lock in one of them."""
 
 
 class Loop:
     """The loop of an engine; see `Engine` for the arguments.
 
-    `nothing_can_come` is asked before `run` returns because nothing is left to do.
+    `all_brokers_ended` is asked before `run` returns because nothing is left to do.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Loop:
         spin_s: float,
         pump: str | None,
         waiter: str | None,
-        nothing_can_come: Callable[[], bool],
+        all_brokers_ended: Callable[[], bool],
     ) -> None:
         for name, value in (("burst_messages", burst_messages), ("burst_bytes", burst_bytes)):
             if not isinstance(value, int) or not 1 <= value < 1 << 63:
@@ -70,21 +70,21 @@ class Loop:
         self.timers = Timers(self._clock)
         self._waker = Waker()
         self._waiter.add(self._waker.fileno(), self._waker.drain_waker)
-        self.calls = Calls(self._waker, self._work_at_hand)
+        self.calls = Calls(self._waker, self._work_marker)
         """Carries what other threads call over to the thread that runs the loop. Any thread may use it."""
         self._ready: list[Hub] = []
-        self.readers = Readers(self._waiter, self.implementation, home=self._ready)
+        self.readers = Readers(self._waiter, self.implementation, engine_id=self._ready)
         self._wake_hub = self._wake  # one bound method for all hubs
         self.turns = 0
         """How many turns were made."""
         self.access = LoopAccess(self._ready, self._watch, self._unwatch, self.timers.add, self._clock)
         """What the brokers are given of the loop."""
-        self.at_rest: list[Callable[[], object]] = []
+        self.on_idle: list[Callable[[], object]] = []
         """What is called at the end of each turn that leaves no broker with work."""
-        self._nothing_can_come = nothing_can_come
+        self._all_brokers_ended = all_brokers_ended
         self.stop_called = False
         """Whether `stop` was called, and no `run` has ended for it yet."""
-        self.ran_out = False
+        self.ran_out_of_work = False
         """Whether the last `run` returned because nothing was left to do."""
 
     # -- driving it: from any thread ----------------------------------------------------------------------------------
@@ -92,14 +92,14 @@ class Loop:
     def run(self) -> None:
         """See `Engine.run`. The lock is held from beginning to end."""
         self.calls.check_usable()
-        with self.calls.claimed():
-            self.ran_out = False
+        with self.calls.running_loop():
+            self.ran_out_of_work = False
             try:
-                with hearing_signals(self._waker, self.stop):
+                with signal_handling(self._waker, self.stop):
                     self._turn(0 if self.stopping else None)
-                    while not (self.stop_called or self._is_over()):
+                    while not (self.stop_called or self._is_out_of_work()):
                         self._turn(None)
-                self.ran_out = not self.stop_called
+                self.ran_out_of_work = not self.stop_called
             finally:
                 self.stop_called = False
 
@@ -114,7 +114,7 @@ class Loop:
     @property
     def stopping(self) -> bool:
         """See `Engine.stopping`."""
-        return self.stop_called or self._is_over()
+        return self.stop_called or self._is_out_of_work()
 
     def step(self, timeout_s: float | None) -> bool:
         """See `Engine.step`. The lock is held for this one turn."""
@@ -146,7 +146,7 @@ class Loop:
 
     def wait_for(self, future: Future[Any]) -> None:
         """Wait until a turn resolves the future. While no thread runs the loop, make the turns here."""
-        self.calls.wait(future, partial(self._turn, _TURN_FOR_ANOTHER_MS))
+        self.calls.wait(future, partial(self._turn, _WAITING_TURN_MS))
 
     @property
     def waiter_name(self) -> str:
@@ -179,8 +179,8 @@ class Loop:
                 self.calls.run(calls)
             if self._waiter.needs_interest:
                 self._waiter.update((*worked, *self._ready))
-            if self.at_rest and not self._ready:
-                for call in self.at_rest.copy():
+            if self.on_idle and not self._ready:
+                for call in self.on_idle.copy():
                     call()
         finally:
             self.calls.in_turn = False
@@ -216,11 +216,11 @@ class Loop:
             self._ready[:0] = ready[worked:]
         return ready
 
-    def _is_over(self) -> bool:
+    def _is_out_of_work(self) -> bool:
         """Return True if nothing is left to do, and nothing can come."""
         return (
             not self._ready
-            and self._nothing_can_come()
+            and self._all_brokers_ended()
             and not (self.readers or self.calls.pending() or self.timers.first())
         )
 
@@ -233,7 +233,7 @@ class Loop:
         next_ms = math.ceil(min(next_s, _LONGEST_SLEEP_S) * 1000)
         return next_ms if limit_ms is None else min(next_ms, limit_ms)
 
-    def _work_at_hand(self) -> object:
+    def _work_marker(self) -> object:
         """A marker that changes whenever work was added; see `Calls`."""
         return bool(self._ready), bool(self.readers.ready), self.timers.first()
 

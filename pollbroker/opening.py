@@ -191,7 +191,7 @@ def parse_prefixes(name: str | None, device: Device, prefixes: Prefixes | None) 
     return by_port
 
 
-def roomy_context() -> zmq.Context[Any]:
+def make_context() -> zmq.Context[Any]:
     """A context that allows as many sockets as the process may open descriptors; libzmq's default is 1,023."""
     context: zmq.Context[Any] = zmq.Context()
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -213,12 +213,12 @@ class ReleasedAddresses:
         """What was bound there is being closed."""
         now_s = time.monotonic()
         self._released_s = {a: s for a, s in self._released_s.items() if now_s - s < ADDRESS_RELEASE_S}
-        self._released_s |= dict.fromkeys(map(_place_of, addresses), now_s)
+        self._released_s |= dict.fromkeys(map(_exclusive_part, addresses), now_s)
 
     def forget(self, addresses: Iterable[str]) -> None:
         """What is bound there is in use for good."""
-        gone = set(map(_place_of, addresses))
-        self._released_s = {a: s for a, s in self._released_s.items() if a not in gone}
+        bound = set(map(_exclusive_part, addresses))
+        self._released_s = {a: s for a, s in self._released_s.items() if a not in bound}
 
     def explain(self, error: EndpointError) -> bool:
         """Return True if a later try may succeed: the address is in use, and one of ours was released a moment ago."""
@@ -227,7 +227,7 @@ class ReleasedAddresses:
         return in_use and error.address is not None and self._is_recent(error.address)
 
     def _is_recent(self, address: str) -> bool:
-        released_s = self._released_s.get(_place_of(address))
+        released_s = self._released_s.get(_exclusive_part(address))
         return released_s is not None and time.monotonic() - released_s < ADDRESS_RELEASE_S
 
 
@@ -235,6 +235,6 @@ RELEASED: Final = ReleasedAddresses()
 """Those of all engines in this process."""
 
 
-def _place_of(address: str) -> str:
+def _exclusive_part(address: str) -> str:
     """What of an address can be in use: of tcp its port, since one interface has several names."""
     return f"tcp:{address.rpartition(':')[2]}" if address.startswith("tcp://") else address

@@ -19,7 +19,12 @@ class Reader:
     """A callback that is called, once a turn, as long as its socket or descriptor has something to read."""
 
     def __init__(
-        self, target: Socket | int, callback: Callable[[], Any], implementation: Implementation, *, home: object = None
+        self,
+        target: Socket | int,
+        callback: Callable[[], Any],
+        implementation: Implementation,
+        *,
+        engine_id: object = None,
     ) -> None:
         if not isinstance(target, int) and not hasattr(target, "getsockopt"):
             raise EngineError(f"{target!r} cannot be read; expected a ZeroMQ socket or a descriptor")
@@ -28,12 +33,12 @@ class Reader:
         self.target = target
         self.key = None if isinstance(target, int) else int(target.underlying)
         """What identifies a socket while it is open; None for a descriptor."""
-        self.home = home
+        self.engine_id = engine_id
         """See `pollbroker.claims`."""
         self._callback = callback
         self._read_events = None if isinstance(target, int) else implementation.make_event_reader(target)
 
-    def used_as(self, key: int) -> str | None:
+    def describe_use(self, key: int) -> str | None:
         """See `pollbroker.claims`."""
         return None if key != self.key or isinstance(self.target, int) or self.target.closed else "a reader's"
 
@@ -56,27 +61,27 @@ class Reader:
 class Readers:
     """The readers of a loop: which sockets and descriptors are watched, and which callbacks are due."""
 
-    def __init__(self, waiter: Waiter, implementation: Implementation, *, home: object) -> None:
+    def __init__(self, waiter: Waiter, implementation: Implementation, *, engine_id: object) -> None:
         self.ready: dict[Reader, None] = {}
         """Those whose callbacks are due, in the order in which they became so."""
         self._waiter = waiter
         self._implementation = implementation
-        self._home = home
+        self._engine_id = engine_id
         self._readers: dict[Socket | int, Reader] = {}
 
     def add(self, target: Socket | int, callback: Callable[[], Any]) -> None:
         """Watch a target; a second callback for it takes the place of the first."""
         self.remove(target)
-        reader = Reader(target, callback, self._implementation, home=self._home)
+        reader = Reader(target, callback, self._implementation, engine_id=self._engine_id)
         if reader.key is not None:
             CLAIMS.take(reader.key, reader, "add_reader")
         try:
-            self._waiter.add(target, partial(self._notice, reader))
+            self._waiter.add(target, partial(self._on_wake, reader))
         except BaseException:
             self._give_back(reader)
             raise
         self._readers[target] = reader
-        self._notice_input(reader)
+        self._check_input(reader)
 
     def remove(self, target: Socket | int) -> bool:
         """Stop watching `target`. Return True if it was being watched."""
@@ -106,25 +111,25 @@ class Readers:
         readers, self.ready = self.ready, {}
         try:
             for reader in readers:
-                if self._is_known(reader):
+                if self._is_registered(reader):
                     reader.run()
-                if self._is_known(reader):
-                    self._notice_input(reader)
+                if self._is_registered(reader):
+                    self._check_input(reader)
         except BaseException:
             # Such as KeyboardInterrupt: another run of the loop goes on where this one was.
-            self.ready |= {reader: None for reader in readers if self._is_known(reader)}
+            self.ready |= {reader: None for reader in readers if self._is_registered(reader)}
             raise
 
-    def _is_known(self, reader: Reader) -> bool:
+    def _is_registered(self, reader: Reader) -> bool:
         return self._readers.get(reader.target) is reader
 
-    def _notice(self, reader: Reader) -> None:
+    def _on_wake(self, reader: Reader) -> None:
         if isinstance(reader.target, int):
             self.ready[reader] = None
         else:
-            self._notice_input(reader)
+            self._check_input(reader)
 
-    def _notice_input(self, reader: Reader) -> None:
+    def _check_input(self, reader: Reader) -> None:
         try:
             if reader.has_input():
                 self.ready[reader] = None

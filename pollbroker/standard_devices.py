@@ -13,14 +13,14 @@ from pollbroker.device import RECEIVES, SENDS, Device, Route
 from pollbroker.errors import DeviceError, did_you_mean
 from pollbroker.pump import SUBSCRIPTION_MAX_BYTES
 
-_THERE: Final = Route("frontend", "backend")
-_AND_BACK: Final = Route("backend", "frontend")
+_TO_BACKEND: Final = Route("frontend", "backend")
+_TO_FRONTEND: Final = Route("backend", "frontend")
 
 QUEUE: Final = Device(
     "queue",
     zmq.ROUTER,
     zmq.DEALER,
-    (_THERE, _AND_BACK),
+    (_TO_BACKEND, _TO_FRONTEND),
     # Without it libzmq drops the reply to a client that has left, or is slow, without a word.
     frontend_options={"router_mandatory": 1},
 )
@@ -30,7 +30,7 @@ FORWARDER: Final = Device(
     "forwarder",
     zmq.XSUB,
     zmq.XPUB,
-    (_THERE, _AND_BACK),
+    (_TO_BACKEND, _TO_FRONTEND),
     # What comes in there is subscriptions. One that is too long would be dropped before it reaches the XSUB; with this
     # limit libzmq closes the connection of whoever sends one, and keeps it in none of its tables.
     backend_options={"maxmsgsize": SUBSCRIPTION_MAX_BYTES},
@@ -39,10 +39,10 @@ FORWARDER: Final = Device(
 subscription of more than 4,096 bytes is not passed on: the connection that it came by is closed at once, and at an XPUB
 that you register yourself it is dropped (counted as `long_subscription`)."""
 
-FILTER: Final = Device("filter", zmq.SUB, zmq.PUB, (_THERE,), frontend_options={"subscribe": b""})
+FILTER: Final = Device("filter", zmq.SUB, zmq.PUB, (_TO_BACKEND,), frontend_options={"subscribe": b""})
 """Publishers to subscribers, by a fixed list of topic prefixes: `frontend_options={"subscribe": [b"a", b"b"]}`."""
 
-STREAMER: Final = Device("streamer", zmq.PULL, zmq.PUSH, (_THERE,))
+STREAMER: Final = Device("streamer", zmq.PULL, zmq.PUSH, (_TO_BACKEND,))
 """Pushers to pullers (PULL, PUSH)."""
 
 REFLECTOR: Final = Device(

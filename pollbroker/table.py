@@ -36,9 +36,9 @@ class Table:
         self._implementation = implementation
         self._loop_access = loop_access
         self._brokers: dict[str, WorkingBroker] = {}
-        self._living = 0
-        self._leaving: set[WorkingBroker] = set()
-        self._gone = self._give_back  # one bound method for all of them
+        self._alive_count = 0
+        self._being_removed: set[WorkingBroker] = set()
+        self._on_end = self._broker_ended  # one bound method for all of them
 
     def __iter__(self) -> Iterator[WorkingBroker]:
         return iter(self._brokers.values())
@@ -47,13 +47,13 @@ class Table:
         return len(self._brokers)
 
     @property
-    def is_dead(self) -> bool:
+    def all_ended(self) -> bool:
         """Return True if there are brokers, and every one of them has ended or failed by itself."""
-        return bool(self._brokers) and not self._living
+        return bool(self._brokers) and not self._alive_count
 
     def statistics(self, which: str | Broker) -> BrokerStatistics:
         """A snapshot of one broker."""
-        broker = self.known(which)
+        broker = self.find(which)
         broker.check_alive()
         return broker.statistics()
 
@@ -64,7 +64,7 @@ class Table:
     def add(self, name: str, device: Device, plan: Plan, prefixes: Mapping[str, bytes]) -> WorkingBroker:
         """Open the ports of a plan and start a broker on them."""
         self._check_free(name)
-        return self._enter(name, device, plan.open(self._context, self.released), prefixes)
+        return self._start(name, device, plan.open(self._context, self.released), prefixes)
 
     def register(
         self,
@@ -81,9 +81,9 @@ class Table:
         ports = lend_ports(name, device, sockets)
         for port in ports.values():
             self._check_different(name, port, ports)
-        return self._enter(name, device, ports, prefixes)
+        return self._start(name, device, ports, prefixes)
 
-    def _enter(
+    def _start(
         self, name: str, device: Device, ports: Mapping[str, WorkingPort], prefixes: Mapping[str, bytes]
     ) -> WorkingBroker:
         broker = WorkingBroker(
@@ -93,7 +93,7 @@ class Table:
             implementation=self._implementation,
             prefixes=prefixes,
             loop_access=self._loop_access,
-            gone=self._gone,
+            on_end=self._on_end,
         )
         try:
             for port in broker.ports:
@@ -108,12 +108,12 @@ class Table:
             if port.owned:
                 self.released.forget(port.endpoints)
         self._brokers[name] = broker
-        self._living += 1
+        self._alive_count += 1
         return broker
 
     def _claim(self, broker: WorkingBroker, port: WorkingPort) -> None:
         other = CLAIMS.owner(port.key)
-        if isinstance(other, WorkingBroker) and other.home is broker.home:
+        if isinstance(other, WorkingBroker) and other.engine_id is broker.engine_id:
             other.check_alive()  # its socket may have been closed under the engine, and the address used again
         CLAIMS.take(port.key, broker, f"brokers.{broker.name}.{port.name}")
 
@@ -122,12 +122,12 @@ class Table:
         for port in broker.ports:
             CLAIMS.give_back(port.key, broker)
 
-    def _give_back(self, broker: WorkingBroker) -> None:
+    def _broker_ended(self, broker: WorkingBroker) -> None:
         """It has ended: its sockets are nobody's now. Unless it was to be removed, it stays in the table to be seen."""
-        if broker in self._leaving:
-            self._leaving.remove(broker)
+        if broker in self._being_removed:
+            self._being_removed.remove(broker)
             del self._brokers[broker.name]
-        self._living -= 1
+        self._alive_count -= 1
         self._give_claims_back(broker)
         for port in broker.ports:
             if port.owned:
@@ -135,11 +135,11 @@ class Table:
 
     def pause(self, which: str | Broker) -> None:
         """Pause a broker."""
-        self._alive(which).pause()
+        self._not_ended(which).pause()
 
     def resume(self, which: str | Broker) -> None:
         """Resume a broker."""
-        self._alive(which).resume()
+        self._not_ended(which).resume()
 
     def begin_removal(self, which: str | Broker, timeout_s: float) -> WorkingBroker:
         """Take a broker out: at once if it holds nothing, else when it has sent that or the time is over."""
@@ -148,9 +148,9 @@ class Table:
         if broker.state in FINAL_STATES:
             del self._brokers[broker.name]
             return broker
-        self._leaving.add(broker)
+        self._being_removed.add(broker)
         broker.begin_removal()
-        if broker in self._leaving:
+        if broker in self._being_removed:
             time_out = self._loop_access.call_later(timeout_s, broker.end_removal)
             broker.removed.add_done_callback(lambda _: time_out.cancel())
         return broker
@@ -162,7 +162,7 @@ class Table:
     def remove_at_once(self, which: str | Broker) -> WorkingBroker:
         """Take a broker out without waiting: what it holds is offered once."""
         broker = self.begin_removal(which, 0.0)
-        broker.offer_held()
+        broker.offer_held_messages()
         broker.end_removal()
         return broker
 
@@ -179,7 +179,7 @@ class Table:
                 where = f"brokers.{name}.{port.name}"
                 raise EngineError(f"{where}: the socket is registered twice here, as {other.name} too")
 
-    def known(self, which: str | Broker) -> WorkingBroker:
+    def find(self, which: str | Broker) -> WorkingBroker:
         """The broker of a name or a handle. Raises `EngineError` if there is none, or if it was removed."""
         if isinstance(which, Broker):
             broker = self._brokers.get(which.name)
@@ -194,14 +194,14 @@ class Table:
         return broker
 
     def _steerable(self, which: str | Broker) -> WorkingBroker:
-        broker = self.known(which)
+        broker = self.find(which)
         if broker.hub.working:
             raise EngineError(
                 f"brokers.{broker.name}: its own handler cannot steer it; use engine.call_soon_threadsafe"
             )
         return broker
 
-    def _alive(self, which: str | Broker) -> WorkingBroker:
+    def _not_ended(self, which: str | Broker) -> WorkingBroker:
         broker = self._steerable(which)
         if broker.state in FINAL_STATES or broker.state is BrokerState.REMOVING:
             why = "" if broker.error is None else f": {broker.error}"

@@ -28,11 +28,11 @@ class EngineThread:
         self._loop = loop
         self._run = run
         self._thread: threading.Thread | None = None
-        self._runs_before = 0
+        self._runs_at_start = 0
         """How often the loop had been run when the thread was started."""
         self._ended_by: BaseException | None = None
         """What ended the thread, if it was not told to end."""
-        self._beginning_or_end = threading.RLock()
+        self._start_and_end_lock = threading.RLock()
         self._ending = False
 
     @property
@@ -43,27 +43,29 @@ class EngineThread:
     def start(self) -> None:
         """Begin. Raises `EngineError` if any thread runs the loop, or this one is about to."""
         self._loop.calls.check_usable()
-        with self._beginning_or_end:
+        with self._start_and_end_lock:
             self._loop.calls.check_not_running()
-            if self.alive and self._loop.calls.runs == self._runs_before and not self._loop.stop_called:
+            if self.alive and self._loop.calls.runs == self._runs_at_start and not self._loop.stop_called:
                 raise EngineError("the engine is running already")
             self._begin()
 
-    def go_on(self) -> None:
+    def restart_if_out_of_work(self) -> None:
         """After a broker was added: begin again if the thread has returned because nothing was left to do."""
-        if self._loop.ran_out and self._thread is not None and not self._loop.calls.in_own_turn():
-            with self._beginning_or_end:
-                if self._loop.ran_out and not (self._loop.calls.running or self._loop.calls.closed or self._ending):
+        if self._loop.ran_out_of_work and self._thread is not None and not self._loop.calls.in_own_turn():
+            with self._start_and_end_lock:
+                if self._loop.ran_out_of_work and not (
+                    self._loop.calls.running or self._loop.calls.closed or self._ending
+                ):
                     self._begin()
 
     def _begin(self) -> None:
         self.join()
         self._ended_by = None
-        self._runs_before = self._loop.calls.runs
-        self._thread = threading.Thread(target=self._run_and_tell, name="pollbroker", daemon=True)
+        self._runs_at_start = self._loop.calls.runs
+        self._thread = threading.Thread(target=self._run_and_log, name="pollbroker", daemon=True)
         self._thread.start()
 
-    def _run_and_tell(self) -> None:
+    def _run_and_log(self) -> None:
         try:
             self._run()
         except BaseException as error:  # nobody is above this thread: the log tells, and `Engine.close`
@@ -81,7 +83,7 @@ class EngineThread:
 
         If closing was interrupted, as by Ctrl-C, the engine is not closed, and all of this can be done again.
         """
-        with self._beginning_or_end:
+        with self._start_and_end_lock:
             if self._ending:
                 yield False
                 return

@@ -52,8 +52,8 @@ class WorkingBroker:
 
     __slots__ = (
         "__weakref__",
-        "_gone",
         "_loop_access",
+        "_on_end",
         "_removed",
         "device",
         "error",
@@ -75,7 +75,7 @@ class WorkingBroker:
         implementation: Implementation,
         prefixes: Mapping[str, bytes],
         loop_access: LoopAccess,
-        gone: Callable[["WorkingBroker"], None],
+        on_end: Callable[["WorkingBroker"], None],
     ) -> None:
         self.name = name
         self.device = device
@@ -83,7 +83,7 @@ class WorkingBroker:
         self.error: BaseException | None = None
         """Why it failed."""
         self._loop_access = loop_access
-        self._gone = gone
+        self._on_end = on_end
         self.final: BrokerStatistics | None = None
         """Its last statistics, once it is removed or has ended by itself."""
         self._removed: Future[BrokerStatistics] | None = None
@@ -179,7 +179,7 @@ class WorkingBroker:
                 flow.resume()
             self.hub.schedule()
 
-    def look_again(self) -> None:
+    def recheck_sources(self) -> None:
         """Have every flow that waits look at its source in the next turn."""
         for flow in self.hub.flows:
             if flow.state == FlowState.WAITING:
@@ -202,7 +202,7 @@ class WorkingBroker:
         else:
             self.hub.schedule()
 
-    def offer_held(self) -> None:
+    def offer_held_messages(self) -> None:
         """Offer what is held once more, now, whatever its flows wait for."""
         for flow in self.hub.flows:
             if flow.pump.held and flow.state != FlowState.ENDED:
@@ -244,7 +244,7 @@ class WorkingBroker:
         for port in self.ports:
             port.close()
         final = self.statistics(unread)
-        self._gone(self)
+        self._on_end(self)
         with _FUTURES:
             self.final = final
             removed = self._removed
@@ -254,11 +254,11 @@ class WorkingBroker:
     # -- what it tells ------------------------------------------------------------------------------------------------
 
     @property
-    def home(self) -> object:
+    def engine_id(self) -> object:
         """See `pollbroker.claims`."""
         return self._loop_access.ready
 
-    def used_as(self, key: int) -> str | None:
+    def describe_use(self, key: int) -> str | None:
         """See `pollbroker.claims`."""
         known = next((port for port in self.ports if port.key == key), None)
         return None if known is None or known.socket.closed else f"brokers.{self.name}.{known.name}"

@@ -82,7 +82,7 @@ cdef class Collector:
             wake = self.wakes.get(epoll_descriptor(&self.events[i]))
             if isinstance(wake, OnReady):
                 on_ready = wake
-                if not on_ready.hub._have_read(on_ready.port_index):
+                if not on_ready.hub._schedule_reader(on_ready.port_index):
                     others.append(on_ready)
             elif wake is not None:
                 others.append(wake)

@@ -80,7 +80,7 @@ class Sender(Protocol):
         """Messages that the sink has accepted so far."""
 
     @property
-    def placed(self) -> int:
+    def finished(self) -> int:
         """Messages that are accounted for: sent, or dropped here."""
 
     def send(self, message: list[bytes], /) -> int:
@@ -282,7 +282,7 @@ class Implementation(Protocol):
         owner: HubOwner,
         ready: list[Any],
         sockets: tuple[Socket, ...],
-        guarded: tuple[Socket, ...],
+        checked_sockets: tuple[Socket, ...],
         flows: Sequence[Flow],
         /,
     ) -> Hub:

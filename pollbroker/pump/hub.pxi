@@ -122,16 +122,16 @@ cdef class Hub:
     cdef readonly tuple flows
     cdef public bint flushing
     cdef list ready
-    cdef tuple sockets, guarded
+    cdef tuple sockets, checked_sockets
     cdef PortState *ports
     cdef int port_count
     cdef bint scheduled, ended
 
-    def __cinit__(self, owner, list ready not None, tuple sockets not None, tuple guarded not None, tuple flows not None):
+    def __cinit__(self, owner, list ready not None, tuple sockets not None, tuple checked_sockets not None, tuple flows not None):
         self.owner = owner
         self.ready = ready
         self.sockets = sockets
-        self.guarded = guarded
+        self.checked_sockets = checked_sockets
         self.flows = flows
         self.port_count = len(sockets)
         assert all(isinstance(flow, Flow) for flow in flows)
@@ -190,12 +190,12 @@ cdef class Hub:
         if self.ended:
             return 0
         self._check_open()
-        if self._have_read(port_index):
+        if self._schedule_reader(port_index):
             return 0
         self._settle(port_index)
         return self._outcome()
 
-    cdef bint _have_read(self, int port_index) except -1:
+    cdef bint _schedule_reader(self, int port_index) except -1:
         """Make the flow that waits for this source ready, if there is one: to try costs no more than to ask."""
         cdef Flow flow
         for flow in self.flows:
@@ -249,7 +249,7 @@ cdef class Hub:
         return flags | FLUSHED if ended else flags
 
     cdef int _check_open(self) except -1:
-        for socket in self.guarded:
+        for socket in self.checked_sockets:
             if socket.closed:
                 raise zmq.ZMQError(zmq.ENOTSOCK)
         return 0

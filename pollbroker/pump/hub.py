@@ -111,7 +111,7 @@ class Hub:
         owner: HubOwner,
         ready: list[Any],
         sockets: tuple[Socket, ...],
-        guarded: tuple[Socket, ...],
+        checked_sockets: tuple[Socket, ...],
         flows: tuple[Flow, ...],
     ) -> None:
         self.owner = owner
@@ -120,7 +120,7 @@ class Hub:
         self.working = False
         self._ready = ready
         self._sockets = sockets
-        self._guarded = guarded
+        self._checked_sockets = checked_sockets
         self._scheduled = False
         self._ended = False
         ports = range(len(sockets))
@@ -216,6 +216,6 @@ class Hub:
         return flags | FLUSHED if ended else flags
 
     def _check_open(self) -> None:
-        for socket in self._guarded:
+        for socket in self._checked_sockets:
             if socket.closed:
                 raise zmq.ZMQError(zmq.ENOTSOCK)

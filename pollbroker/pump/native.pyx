@@ -252,7 +252,7 @@ cdef class Pump:
                     if outcome == FULL or outcome == ERROR:
                         self.code = sender.code
                         # On an error it is held, unless it was a later frame that failed, or the copy for the capture.
-                        self.holding = receiver._dropped() + sender._placed() != receiver.received_
+                        self.holding = receiver._dropped() + sender._finished() != receiver.received_
                     else:
                         self.holding = False
                     if not self.holding:

@@ -85,7 +85,7 @@ class Pump:
                 try:
                     outcome = send(message)
                 except BaseException:
-                    if sender.placed + receiver.dropped == receiver.received:
+                    if sender.finished + receiver.dropped == receiver.received:
                         self._held = None  # it was a later frame that failed, or the copy for the capture socket
                     raise
                 if outcome == FULL:

@@ -139,8 +139,8 @@ class RoutingPump:
 
     def _is_accounted_for(self, held: int) -> bool:
         """Return True if every message is counted as sent or dropped but so many."""
-        gone = self._receiver.dropped + self._filtered + self._failed + sum(one.placed for one in self._senders)
-        return gone + held == self._receiver.received + self._added
+        accounted = self._receiver.dropped + self._filtered + self._failed + sum(one.finished for one in self._senders)
+        return accounted + held == self._receiver.received + self._added
 
     def _handle(self, frames: list[bytes]) -> list[bytes] | None:
         """What the handler makes of a message, or None if nothing is to be sent (counted)."""

@@ -57,10 +57,10 @@ cdef class Sender:
         return self.sent_
 
     @property
-    def placed(self):
-        return self._placed()
+    def finished(self):
+        return self._finished()
 
-    cdef uint64_t _placed(self) noexcept nogil:
+    cdef uint64_t _finished(self) noexcept nogil:
         """Messages that are accounted for: sent, or dropped here."""
         return self.sent_ + self.unroutable + self.slow_peer + self.interrupted + self.long_subscription
 

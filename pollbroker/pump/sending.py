@@ -181,7 +181,7 @@ class Sender:
         return taken
 
     @property
-    def placed(self) -> int:
+    def finished(self) -> int:
         """Messages that are accounted for: sent, or dropped here."""
         return self.sent + self.unroutable + self.slow_peer + self.interrupted + self.long_subscription
 

@@ -26,7 +26,7 @@ class FlatWaiter:
         """The events that the poller was told of, by target; what is watched for none is not in here."""
         self._ports: dict[Hub, dict[Socket, int]] = {}
         """The port indices of the sockets of each hub."""
-        self._hub_at: dict[Socket | int, Hub] = {}
+        self._hub_of: dict[Socket | int, Hub] = {}
         self._woken: list[Hub] = []
         """The hubs that something has happened at since the last `update`."""
 
@@ -38,7 +38,7 @@ class FlatWaiter:
     def add_port(self, socket: Socket, hub: Hub, port_index: int, wake: Wake) -> None:
         self.add(socket, wake)
         self._ports.setdefault(hub, {})[socket] = port_index
-        self._hub_at[socket] = hub
+        self._hub_of[socket] = hub
 
     def update(self, hubs: Iterable[Hub]) -> None:
         """Watch for what can wake the flows that may have changed, and for nothing else."""
@@ -60,7 +60,7 @@ class FlatWaiter:
     def remove(self, target: Socket | int) -> None:
         self._watch(target, 0)
         self._wakes.pop(target, None)
-        hub = self._hub_at.pop(target, None)
+        hub = self._hub_of.pop(target, None)
         if hub is not None and not isinstance(target, int):
             del self._ports[hub][target]
             if not self._ports[hub]:
@@ -68,7 +68,7 @@ class FlatWaiter:
 
     def wait(self, timeout_ms: int | None) -> list[Wake]:
         ready = self._ready(timeout_ms)
-        self._woken += [self._hub_at[target] for target in ready if target in self._hub_at]
+        self._woken += [self._hub_of[target] for target in ready if target in self._hub_of]
         return [self._wakes[target] for target in ready]
 
     def _ready(self, timeout_ms: int | None) -> list[Socket | int]:

@@ -29,7 +29,7 @@ class NestedWaiter:
         self._poller = poller
         self._poller.register(self._set.fileno(), _POLLIN)
         self._descriptors: dict[Socket | int, int] = {}
-        self._overtaken: list[Wake] = []
+        self._replaced_wakes: list[Wake] = []
         self._spin_s = spin_s
         collector: Collector | None = None
         if isinstance(self._set, _EpollSet):
@@ -41,7 +41,7 @@ class NestedWaiter:
         descriptor = target if isinstance(target, int) else int(target.getsockopt(zmq.FD))
         if descriptor in self._wakes:
             # Its owner closed it behind our back, and the number was given out again: let the owner find out.
-            self._overtaken.append(self._wakes[descriptor])
+            self._replaced_wakes.append(self._wakes[descriptor])
             self.remove(next(target for target, known in self._descriptors.items() if known == descriptor))
         self._set.register(descriptor)
         self._descriptors[target] = descriptor
@@ -61,9 +61,9 @@ class NestedWaiter:
             del self._wakes[descriptor]
 
     def wait(self, timeout_ms: int | None) -> list[Wake]:
-        if self._overtaken:
-            overtaken, self._overtaken = self._overtaken, []
-            return overtaken
+        if self._replaced_wakes:
+            replaced_wakes, self._replaced_wakes = self._replaced_wakes, []
+            return replaced_wakes
         if not self._always_polls and (timeout_ms == 0 or self._collector.has_events(self._spin_s)):
             return self._collector()
         return self._collector() if self._poller.poll(timeout_ms) else []

@@ -29,7 +29,7 @@ class Around:
         self.watched: list[tuple[Hub, int, WorkingPort]] = []
         self.unwatched: list[WorkingPort] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
-        self.gone: list[WorkingBroker] = []
+        self.ended: list[WorkingBroker] = []
         self.loop_access = LoopAccess(self.ready, self.watch, self.unwatched.append, self.later, lambda: self.now_s)
 
     def watch(self, hub: Hub, place: int, port: WorkingPort) -> None:
@@ -69,7 +69,7 @@ def make(context: zmq.Context[Socket], implementation: Implementation, around: A
             "implementation": implementation,
             "prefixes": {},
             "loop_access": around.loop_access,
-            "gone": around.gone.append,
+            "on_end": around.ended.append,
         }
         return WorkingBroker("b", device, ports, **{**given, **options})
 
@@ -164,10 +164,10 @@ class Recorded:
 def test_hub_is_the_pumps_unless_a_handler_is_called(make: Callable[..., WorkingBroker], around: Around) -> None:
     recorded = Recorded()
     broker = make(QUEUE, implementation=recorded.implementation)
-    ((owner, ready, sockets, guarded, flows),) = recorded.hubs
+    ((owner, ready, sockets, checked_sockets, flows),) = recorded.hubs
     assert (owner, ready, flows) == (broker, around.ready, broker.hub.flows)
     assert sockets == (broker.port("frontend").sync_socket, broker.port("backend").sync_socket)
-    assert guarded is sockets  # a thousand brokers need not keep both
+    assert checked_sockets is sockets  # a thousand brokers need not keep both
     assert len(recorded.pumps) == 2
 
 
@@ -192,7 +192,7 @@ def test_hub_of_a_handler_is_the_python_one_and_its_sending_the_pumps(
     assert recorded.sendings == [(broker.port("backend").sync_socket, capture.sync_socket, b"there", drop)]
 
 
-def test_capture_socket_is_guarded_too(make: Callable[..., WorkingBroker], context: zmq.Context[Socket]) -> None:
+def test_capture_socket_is_checked_too(make: Callable[..., WorkingBroker], context: zmq.Context[Socket]) -> None:
     recorded = Recorded()
     capture = WorkingPort("capture", context.socket(zmq.PUB), owned=False)
     broker = make(
@@ -201,9 +201,9 @@ def test_capture_socket_is_guarded_too(make: Callable[..., WorkingBroker], conte
         capture=capture,
         prefixes=PREFIXES,
     )
-    ((_, _, sockets, guarded, _),) = recorded.hubs
+    ((_, _, sockets, checked_sockets, _),) = recorded.hubs
     assert sockets == (broker.port("frontend").sync_socket, broker.port("backend").sync_socket)
-    assert guarded == (broker.port("frontend").socket, broker.port("backend").socket, capture.socket)
+    assert checked_sockets == (broker.port("frontend").socket, broker.port("backend").socket, capture.socket)
     assert [(pump["capture"], pump["prefix"]) for pump in recorded.pumps] == [
         (capture.sync_socket, b"there"),
         (capture.sync_socket, b"back"),
@@ -341,10 +341,10 @@ def test_only_flows_that_wait_are_looked_at_again(
     make: Callable[..., WorkingBroker], around: Around, connect: Connect
 ) -> None:
     broker = make(QUEUE)
-    broker.look_again()
+    broker.recheck_sources()
     assert around.ready == []
     around.work(broker)
-    broker.look_again()
+    broker.recheck_sources()
     assert (around.ready, broker.idle) == ([broker.hub], False)
 
 
@@ -357,14 +357,14 @@ def test_broker_that_holds_nothing_is_removed_at_once(make: Callable[..., Workin
     removed = broker.removed
     assert not removed.done()
     broker.begin_removal()
-    assert (broker.state, around.gone) == (BrokerState.REMOVED, [broker])
+    assert (broker.state, around.ended) == (BrokerState.REMOVED, [broker])
     assert removed.result(0).state == "removed"
     assert broker.removed is removed
     assert broker.port("frontend").socket.closed
     assert broker.port("backend").socket.closed
     for end in (broker.begin_removal, broker.end_removal, broker.check_alive):
         end()
-    assert around.gone == [broker]
+    assert around.ended == [broker]
 
 
 def test_future_that_is_asked_for_afterwards_is_resolved(make: Callable[..., WorkingBroker]) -> None:
@@ -388,7 +388,7 @@ def test_what_is_held_is_sent_before_the_end_and_no_more(
 
     def gone() -> bool:
         around.work(broker)
-        return bool(around.gone)
+        return bool(around.ended)
 
     wait_until(gone)
     flow = broker.removed.result(0).flows["frontend"]
@@ -413,7 +413,7 @@ def test_removal_whose_time_is_over_leaves_what_is_held(
 def test_drained_hub_is_the_brokers_end(make: Callable[..., WorkingBroker], around: Around, connect: Connect) -> None:
     broker = stalled(make, around, connect)
     broker.carry_out(FLUSHED)
-    assert (broker.state, around.gone) == ("removed", [broker])
+    assert (broker.state, around.ended) == ("removed", [broker])
 
 
 def test_closed_socket_is_a_failure_that_is_named(make: Callable[..., WorkingBroker], around: Around) -> None:
@@ -422,7 +422,7 @@ def test_closed_socket_is_a_failure_that_is_named(make: Callable[..., WorkingBro
     assert broker.state == "running"
     broker.port("backend").socket.close()
     broker.fail(zmq.ZMQError(zmq.ENOTSOCK))
-    assert (broker.state, around.gone) == ("failed", [broker])
+    assert (broker.state, around.ended) == ("failed", [broker])
     assert broker.statistics().error == "backend: the socket was closed under the engine"
     broker.fail(zmq.ZMQError(zmq.EFAULT))
     assert broker.statistics().error == "backend: the socket was closed under the engine"
@@ -451,7 +451,7 @@ def test_end_of_the_context_is_an_orderly_end(implementation: Implementation, ar
         implementation=implementation,
         prefixes={},
         loop_access=around.loop_access,
-        gone=around.gone.append,
+        on_end=around.ended.append,
     )
     around.work(broker)
     broker.begin_removal()
@@ -460,11 +460,11 @@ def test_end_of_the_context_is_an_orderly_end(implementation: Implementation, ar
     ending.start()
 
     def ended() -> bool:
-        broker.offer_held()
+        broker.offer_held_messages()
         return broker.state == "ended"
 
     wait_until(ended)
-    assert (broker.error, around.gone) == (None, [broker])
+    assert (broker.error, around.ended) == (None, [broker])
     for socket in (producer, frontend, backend):
         socket.close(linger=0)
     ending.join(DEADLINE_MS / 1000)

@@ -235,7 +235,7 @@ def test_undelivered_messages_are_logged_at_the_end(
     assert messages == [(logging.WARNING, "brokers.a: closed with 1 messages undelivered")]
 
 
-def test_context_in_which_others_have_sockets_is_left_behind(
+def test_context_that_cannot_be_terminated_yet_is_warned_of(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("pollbroker.closing.TERM_S", 0.02)
@@ -246,7 +246,8 @@ def test_context_in_which_others_have_sockets_is_left_behind(
         assert [(record.levelno, record.message) for record in caplog.records] == [
             (
                 logging.WARNING,
-                "the engine's context is left behind: sockets of others are open in it, or its own still send",
+                "context not terminated after 0.02 s: sockets that the engine did not open are still open in it, or a "
+                "socket that it closed still sends messages; the context ends when these are done",
             )
         ]
         (ending,) = (thread for thread in threading.enumerate() if thread.name == "pollbroker-term")

@@ -251,7 +251,7 @@ def test_interrupt_in_a_call_is_the_callers_and_the_loops() -> None:
         except KeyboardInterrupt as error:
             caught.append(error)
 
-    with calls.claimed(), running(ask):
+    with calls.running_loop(), running(ask):
         wait_until(calls.pending)
         with pytest.raises(KeyboardInterrupt):
             calls.run()

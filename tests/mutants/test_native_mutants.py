@@ -41,9 +41,9 @@ def test_a_mutant_that_changes_nothing_is_not_found() -> None:
 
 @pytest.mark.slow
 def test_a_mutant_is_found_by_a_test() -> None:
-    mutant = next(mutant for mutant in native.MUTANTS if mutant.claim == "only the first guarded socket is looked at")
+    mutant = next(mutant for mutant in native.MUTANTS if mutant.claim == "only the first socket is checked to be open")
     verdict = judge(mutant, ("tests/pump/test_hub.py",))
-    assert (verdict.failed, verdict.by) == (True, "`test_every_guarded_socket_is_looked_at`")
+    assert (verdict.failed, verdict.by) == (True, "`test_every_socket_is_checked_to_be_open`")
 
 
 @pytest.mark.slow

@@ -193,9 +193,9 @@ def test_handlers_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_
     twin.faults.plan("send", sink.push, 2, code=zmq.ETERM)
     with pytest.raises(zmq.ContextTerminated):
         sender.send([b"begun", LONG, LONG])
-    assert (sender.placed, sender.sent, twin.live) == (1, 0, 0)
+    assert (sender.finished, sender.sent, twin.live) == (1, 0, 0)
     assert sender.send([b"whole", LONG]) == SENT
-    assert (sender.placed, sender.sent, twin.live) == (2, 1, 0)
+    assert (sender.finished, sender.sent, twin.live) == (2, 1, 0)
     assert take_all(reader) == [[b"from", b"whole", LONG]]
 
 
@@ -358,7 +358,7 @@ def test_handlers_message_without_memory_is_counted_and_raises(
     native.faults.plan("init_size", None, place, code=12)
     with pytest.raises(MemoryError):
         sender.send([LONG, LONG, LONG])
-    assert (sender.sent, sender.placed) == (0, place - 1)  # nothing was begun if the first frame has no memory
+    assert (sender.sent, sender.finished) == (0, place - 1)  # nothing was begun if the first frame has no memory
     assert native.live == 0
 
 

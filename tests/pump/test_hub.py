@@ -195,15 +195,15 @@ def test_a_port_is_watched_for_both_of_its_flows(
 # Each of them, not the first alone: of a broker with registered sockets every one may be closed under the engine.
 @pytest.mark.parametrize("closed", [0, 1, 2])
 @pytest.mark.parametrize("touch", [lambda hub: hub.work(MANY, MANY, 0.0), lambda hub: hub.wake(0)])
-def test_every_guarded_socket_is_looked_at(
+def test_every_socket_is_checked_to_be_open(
     context: zmq.Context[Socket], implementation: Implementation, closed: int, touch: Callable[[Hub], int]
 ) -> None:
     stand = Stand(context, implementation)
-    guarded = tuple(context.socket(zmq.PAIR) for _ in range(3))
+    checked_sockets = tuple(context.socket(zmq.PAIR) for _ in range(3))
     sockets = (stand.inputs[0].open(), stand.outputs[0].push)
-    hub = implementation.make_hub(cast(Any, stand), stand.ready, sockets, guarded, tuple(stand.hub.flows))
+    hub = implementation.make_hub(cast(Any, stand), stand.ready, sockets, checked_sockets, tuple(stand.hub.flows))
     stand.inputs[0].give(b"1")
-    guarded[closed].close()
+    checked_sockets[closed].close()
     with pytest.raises(zmq.ZMQError) as raised:
         touch(hub)
     assert raised.value.errno == zmq.ENOTSOCK

@@ -103,7 +103,7 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
         ),
     ),
     Mutant(
-        "only the first guarded socket is looked at",
+        "only the first socket is checked to be open",
         HUB,
         (
             (
@@ -137,7 +137,12 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "the collector has the wrong port read",
         COLLECTOR,
-        (("on_ready.hub._have_read(on_ready.port_index)", "on_ready.hub._have_read(1 - on_ready.port_index)"),),
+        (
+            (
+                "on_ready.hub._schedule_reader(on_ready.port_index)",
+                "on_ready.hub._schedule_reader(1 - on_ready.port_index)",
+            ),
+        ),
     ),
     Mutant(
         "a wake-up that no flow waits for is lost",
