@@ -1,8 +1,8 @@
 """A device: which sockets a broker has, as named ports, and which routes run between them.
 
-A `Device` is a definition, immutable, and can be used by any number of brokers. The usual ones stand in
-`pollbroker.standard_devices`. To change one, such as a QUEUE with a handler, `dataclasses.replace(QUEUE, name=...,
-routes=...)` keeps everything else that it says, its socket options among them.
+A `Device` is a definition: it cannot be changed, and any number of brokers may be made from it. The usual devices are
+in `pollbroker.standard_devices`. To make a variant, such as a QUEUE with a handler, use `dataclasses.replace(QUEUE,
+name=..., routes=...)`, which copies everything else, such as the socket options.
 """
 
 import inspect
@@ -32,10 +32,11 @@ CAPTURE: Final = "capture"
 has a port of this name."""
 
 CAPTURE_TYPES: Final = (zmq.PUB, zmq.PUSH, zmq.DEALER, zmq.PAIR)
-"""What may stand at a capture port, as for libzmq's own proxy (zmq_proxy(3))."""
+"""The socket types that a capture port may have: the same as for libzmq's own proxy (zmq_proxy(3))."""
 
 _ARGUMENTS: Final = frozenset({"name", "device", "options", "capture_type", "capture_prefixes", "transport"})
-"""Arguments of `Engine.add` and `Engine.register`, where ports are arguments too."""
+"""Other arguments of `Engine.add` and `Engine.register`. Ports are arguments of these, too, by their names, so that no
+port may have one of these names."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Route:
     A message goes to every sink of the route; `To("port", frames)` goes to that sink alone. Without `via`, each message
     goes to every sink: the route is then a tee.
 
-    A sink that is full holds the route up: what that sink has yet to accept is kept, and the route reads nothing more
-    until it has been sent. The other sinks of the route have their copy by then, and other routes go on.
+    If a sink is full, the route holds the message for it, and reads nothing more until that sink has accepted the
+    message. The other sinks of the route have been given their copies by then. Other routes are not affected.
     """
 
     source: str
@@ -76,30 +77,32 @@ class Device:
         Device("tee", ports={"source": zmq.PULL, "a": zmq.PUSH, "b": zmq.PUSH}, routes=[Route("source", ("a", "b"))])
 
     Arguments:
-        name: what statistics and errors call it.
+        name: the name of the device in statistics and errors.
         frontend, backend: a short form for the two ports that most devices have; each takes the place of the entry of
             that name in `ports`.
         ports: the socket type of each port by the port's name, or several types, of which `Engine.add` opens the first
             and `Engine.register` accepts any. A name is a Python identifier.
-        routes: the directions. Every port is the source or a sink of one. A port is the source of one route at most,
-            since whoever reads a socket reads all of it.
-        options: for each port by its name, the socket options that `Engine.add` sets unless it is told otherwise.
-        frontend_options, backend_options: the same in short; each takes the place of its port's entry in `options`.
-        slow_peer: what happens to a message whose one receiver, at a ROUTER sink, is full while others are not:
-            "drop" it (counted), or "wait" (and let those behind it wait too).
-        maxframes: the most frames of a message. One that has more is dropped (counted as `too_many_frames`), so that no
-            message of a peer holds up the other brokers and control. How large a frame may be, the socket option
-            `maxmsgsize` says.
+        routes: the directions. Every port is the source or a sink of a route. No port is the source of two routes,
+            since a message that one of them has read is lost to the other.
+        options: for each port by its name, socket options that `Engine.add` sets; its own arguments override them.
+        frontend_options, backend_options: a short form of `options` for these two ports; each takes the place of its
+            port's entry there.
+        slow_peer: what happens at a ROUTER sink to a message for a peer that is full while other peers are not. With
+            "drop" the message is dropped (counted as `slow_peer`); with "wait" it is held, and the messages behind it
+            wait, too.
+        maxframes: the most frames that a message may have. A message of more frames is dropped (counted as
+            `too_many_frames`), so that no message of a peer delays control and the other brokers. The size of a frame
+            is limited by the socket option `maxmsgsize`.
 
     Raises `DeviceError` if the definition is unsound.
     """
 
     name: str
     ports: Mapping[str, tuple[SocketType, ...]] = field(hash=False)
-    """The socket types that may stand at each port, by the port's name; a broker's ports have this order."""
+    """The socket types that each port may have, by the port's name. A broker's ports have the same order."""
     routes: Sequence[Route]
     options: Mapping[str, Options] = field(hash=False)
-    """The socket options that the device asks for, by the port's name; only of ports for which it asks for any."""
+    """The socket options of each port, by the port's name. A port without options has no entry."""
     slow_peer: Literal["drop", "wait"]
     maxframes: int
 
@@ -132,15 +135,15 @@ class Device:
         self._check()
 
     def types_of(self, port: str) -> tuple[SocketType, ...]:
-        """The socket types that may stand at a port; none where the device has no such port."""
+        """The socket types that a port may have; an empty tuple if the device has no such port."""
         return self.ports.get(port, ())
 
     def options_of(self, port: str) -> Options:
-        """The socket options that the device asks for at a port."""
+        """The socket options of a port; an empty mapping if there are none."""
         return self.options.get(port, FrozenDict())
 
     def check_socket_type(self, port: str, socket_type: int) -> None:
-        """Raise `DeviceError` unless a socket of this type may stand at the port."""
+        """Raise `DeviceError` unless the port may have a socket of this type."""
         if socket_type not in self.types_of(port):
             expected = " or ".join(t.name for t in self.types_of(port))
             found = SocketType(socket_type).name
@@ -221,7 +224,7 @@ def _as_types(name: str, port: object, types: object) -> tuple[SocketType, ...]:
 def _as_routes(name: str, routes: object) -> tuple[Route, ...]:
     several = tuple(routes) if isinstance(routes, Iterable) else (None,)
     if not all(isinstance(route, Route) for route in several):
-        raise DeviceError(f"device {name}: {routes!r} are no routes; expected several Route(source, sink)")
+        raise DeviceError(f"device {name}: routes: {routes!r}: expected a sequence of Route(source, sink)")
     return several
 
 

@@ -1,8 +1,8 @@
-"""Endpoints: what they may look like, checked before libzmq sees them.
+"""Endpoints are parsed and checked here, before libzmq is given them.
 
-libzmq accepts more than it should (`tcp://127.0.0.1:70000` binds port 4464), so every endpoint is parsed here first.
-The notation is czmq's (zsock_attach): `@tcp://...` binds, `>tcp://...` connects, several are separated by commas;
-without a mark a broker binds, since its peers come and go and it stays.
+libzmq accepts more than it should: `tcp://127.0.0.1:70000` binds port 4464. The notation is czmq's (zsock_attach):
+`@tcp://...` binds and `>tcp://...` connects; several endpoints are separated by commas. An endpoint without a mark is
+bound, since a broker is usually the side that stays while its peers come and go.
 """
 
 import ipaddress
@@ -19,7 +19,7 @@ _IPC_PATH_MAX_BYTES: Final = 107
 """`sockaddr_un.sun_path` holds 108 bytes with the NUL that ends it (unix(7))."""
 
 _INPROC_NAME_MAX_BYTES: Final = 256
-"""zmq_inproc(7)."""
+"""The limit that zmq_inproc(7) names."""
 
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?\Z")
 """A DNS name or an interface name."""
@@ -27,7 +27,7 @@ _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint: its address as libzmq takes it, and whether it is bound or connected."""
+    """One endpoint: its address in libzmq's form, and whether it is bound or connected."""
 
     address: str
     bind: bool
@@ -37,7 +37,7 @@ class Endpoint:
 
     @property
     def host_name(self) -> str | None:
-        """The name that has to be resolved to connect, or None where there is none."""
+        """The host name that has to be resolved before a connection can be made; None if there is no such name."""
         if self.bind or not self.address.startswith("tcp://"):
             return None
         host = self.address.removeprefix("tcp://").rpartition(";")[2].rpartition(":")[0]
@@ -45,7 +45,7 @@ class Endpoint:
 
 
 def parse_endpoints(where: str, endpoints: Endpoints) -> tuple[Endpoint, ...]:
-    """The endpoints of a port, from a string (commas between several) or from several strings.
+    """The endpoints of a port, from one string (several are separated by commas) or from several strings.
 
     Raises `EndpointError`, which names the place `where`, the endpoint and what was expected.
     """
@@ -119,7 +119,7 @@ def _check_ipc(endpoint_where: str, rest: str, bind: bool) -> None:
         raise EndpointError(f"{endpoint_where}: the path is longer than {_IPC_PATH_MAX_BYTES} bytes")
 
 
-def _check_inproc(endpoint_where: str, rest: str, bind: bool) -> None:  # noqa: ARG001 - as the other two
+def _check_inproc(endpoint_where: str, rest: str, bind: bool) -> None:  # noqa: ARG001 - all three checks are called alike
     if not 1 <= len(rest.encode()) <= _INPROC_NAME_MAX_BYTES:
         raise EndpointError(f"{endpoint_where}: expected inproc://name, the name 1 to {_INPROC_NAME_MAX_BYTES} bytes")
 
@@ -127,11 +127,11 @@ def _check_inproc(endpoint_where: str, rest: str, bind: bool) -> None:  # noqa: 
 _CHECKS: Final = {"tcp": _check_tcp, "ipc": _check_ipc, "inproc": _check_inproc}
 
 TRANSPORTS: Final = tuple(_CHECKS)
-"""What an endpoint may begin with."""
+"""The transports that an endpoint may begin with."""
 
 
 def _is_ip(host: str) -> bool:
-    """Whether it is an IPv4 address, or an IPv6 address in brackets."""
+    """Return True if `host` is an IPv4 address, or an IPv6 address in brackets."""
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         version = ipaddress.ip_address(bare).version

@@ -1,7 +1,7 @@
 """The engine: every public method in one file.
 
-An `Engine` holds a loop, a table of brokers, and a thread of its own if it is to have one. Its methods may be called
-from any thread: what they do to brokers, timers and readers is carried over to the thread that runs the loop.
+An `Engine` has a loop, a table of brokers, and, after `start`, a thread of its own. Its methods may be called from any
+thread: whatever changes brokers, timers or readers is passed on to the thread that runs the loop.
 """
 
 import time
@@ -34,23 +34,27 @@ class Engine:
     """Runs any number of brokers in one thread.
 
     Arguments:
-        context: where `add` opens sockets; by default a context of the engine's own, which allows as many sockets as
-            the process may open descriptors, and which `close` terminates.
-        poller: a `zmq.Poller`, or what looks like one (`zmq.green.Poller()` makes the engine cooperative under gevent).
-        clock: seconds, monotonic; `time.monotonic` by default.
+        context: the context in which `add` opens sockets. By default the engine makes one, which allows as many sockets
+            as the process may open descriptors, and which `close` terminates.
+        poller: a `zmq.Poller`, or an object with the same methods (`zmq.green.Poller()` makes the engine cooperative
+            under gevent).
+        clock: a function that returns the time in seconds and never goes back; by default `time.monotonic`.
         burst_messages, burst_bytes: the most that one direction of one broker moves in one turn. Larger bursts cost
-            less for each message; smaller ones let the other brokers, and control, have their turn sooner.
-        spin_s: how long to look for more, up to 0.01 s, before falling asleep. 0.0001 takes the kernel's wake-ups out
-            of a round trip, and costs CPU time while there is traffic; idle, the engine sleeps all the same. A `poller`
-            that is handed in to a nested waiter is asked without spinning.
-        pump: "native" or "python"; by default as POLLBROKER_PUMP says, else the native one if it was built.
-        waiter: "nested" or "flat"; by default as POLLBROKER_WAITER says, else nested where the platform has it.
+            less for each message; with smaller ones the other brokers, and control, wait less.
+        spin_s: how long, up to 0.01 s, the engine asks again and again for something to do before it falls asleep.
+            With 0.0001 a round trip needs no wake-up by the kernel; this costs CPU time while there is traffic. An idle
+            engine sleeps all the same. A nested waiter does not spin on a `poller` that is handed in.
+        pump: "native" or "python". By default the environment variable POLLBROKER_PUMP decides; if it is not set, the
+            native pump is used if it was built.
+        waiter: "nested" or "flat". By default the environment variable POLLBROKER_WAITER decides; if it is not set,
+            the nested waiter is used if the platform has it.
 
-    Use it as `with Engine() as engine:`, which runs it in a thread of its own; or call `run()` in this thread, or drive
-    it with `step()`, and `close()` it in the end (`with contextlib.closing(Engine()) as engine:`). Every method may be
-    called from any thread. After `fork` the child can do nothing with it: `EngineError`.
+    `with Engine() as engine:` runs the engine in a thread of its own, and closes it at the end of the block. Otherwise
+    call `run()` or `step()` in a thread of the program, and `close()` in the end (`with contextlib.closing(Engine()) as
+    engine:`). Every method may be called from any thread. In a process that was forked from the engine's, every method
+    raises `EngineError`.
 
-    Raises `ConfigError` if an argument, or one of the two environment variables, is unfit.
+    Raises `ConfigError` if an argument, or one of the two environment variables, has an unknown or unfit value.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class Engine:
         )
         self._calls = self._loop.calls
         self.context: zmq.Context[Any] = make_context() if context is None else context
-        """Where `add` opens sockets."""
+        """The context in which `add` opens sockets."""
         self._table = Table(self.context, self._loop.implementation, self._loop.access)
         self._drains = Drains(self._table, self._loop)
         self._thread = EngineThread(self._loop, self.run)
@@ -101,24 +105,25 @@ class Engine:
         capture_prefixes: Prefixes | None = None,
         **more_ports: Endpoints,
     ) -> Broker:
-        """Start a broker on sockets that the engine opens and owns; returns it with its endpoints bound.
+        """Start a broker on sockets that the engine opens and owns. Return its handle when its endpoints are bound.
 
         Arguments:
             name: unique in this engine.
             device: a `Device`, or its name in `DEVICES`.
-            frontend, backend, more_ports: endpoints of each port that the device has, by the port's name; one or
-                several (a list, or with commas): `@tcp://...` or without a mark is bound, `>tcp://...` connected.
+            frontend, backend, more_ports: the endpoints of each port of the device, by the port's name. A port may have
+                several (a list, or separated by commas). `tcp://...` and `@tcp://...` are bound, `>tcp://...` is
+                connected.
             capture: endpoints of a socket that is given a copy of every message that is sent on.
-            options: by port, socket options by name, such as `{"frontend": {"sndhwm": 5000}}`.
-            frontend_options, backend_options, capture_options: the same in short, for these three.
+            options: for each port by its name, socket options by name: `{"frontend": {"sndhwm": 5000}}`.
+            frontend_options, backend_options, capture_options: a short form of `options` for these three ports.
             capture_type: PUB, PUSH, DEALER or PAIR.
-            capture_prefixes: frames, of which one precedes each captured message: by the port that the message came
-                from; or a tuple of two, for the frontend and for the backend.
+            capture_prefixes: frames that precede captured messages, by the name of the port that a message came from;
+                or a tuple of two frames, for the frontend and the backend.
 
-        An address that a broker of this process released a moment ago may be in use still. `add` tries it again for up
+        An address that a broker of this process released a moment ago may still be in use. `add` tries it again for up
         to 5 seconds, and sleeps in between with `time.sleep`, which gevent can replace. Within a turn of the loop, and
         where an asyncio loop runs in the calling thread, it does not sleep: it raises `EndpointError` at once, and the
-        message says that the address may be had again soon.
+        message says that the address may soon be free again.
 
         Raises `DeviceError`, `EndpointError`, `ConfigError`, or `EngineError` (the name is taken, no socket is left).
         """
@@ -156,16 +161,16 @@ class Engine:
         capture_prefixes: Prefixes | None = None,
         **more_ports: Socket,
     ) -> Broker:
-        """Start a broker on the caller's sockets, which stay the caller's: never closed, no option touched.
+        """Start a broker on sockets of the caller's. The engine never closes them, and sets no option of theirs.
 
-        Until the broker is removed only the engine may use them. Without a `device` it is what `zmq.proxy` would be
-        between these sockets: whatever either can receive goes to the other, if that can send. A device with one socket
-        takes it as `frontend`, with None, or the same socket, as `backend`. A device with other ports takes their
-        sockets by the ports' names. Without a `name` the broker is called after its device, with a number. For
-        `capture` and `capture_prefixes` see `add`.
+        Until the broker is removed, only the engine may use the sockets. Without a `device` the broker does what
+        `zmq.proxy` would do between these sockets: messages go from each socket that can receive to the other, if that
+        can send. For a device with one socket, give it as `frontend`; `backend` is None or the same socket. Sockets of
+        other ports are given by the ports' names. Without a `name` the broker is named after its device, with a number.
+        For `capture` and `capture_prefixes` see `add`.
 
-        Raises `DeviceError` (a socket of the wrong type, or two between which nothing can pass) or `EngineError` (the
-        name is taken, a socket is closed or registered already).
+        Raises `DeviceError` (a socket has the wrong type, or no message can pass between the sockets) or `EngineError`
+        (the name is taken, a socket is closed or registered already).
         """
         sockets = {"frontend": frontend, "backend": backend, **more_ports, "capture": capture}
         found = None if device is None else find_device(device)
@@ -178,13 +183,13 @@ class Engine:
         return Broker(self, working)
 
     def remove(self, broker: str | Broker, *, timeout_s: float = 1.0) -> BrokerStatistics:
-        """End a broker, and return its final statistics: what a flow still held is a message that was not delivered.
+        """End a broker, and return its final statistics. A message that a flow still holds then was not delivered.
 
-        It takes nothing more, and for up to `timeout_s` goes on offering what it holds. Then the sockets that the
-        engine opened are closed; what libzmq had accepted on them is sent on for as long as their `linger` allows. The
-        caller's own sockets are the caller's again. The other brokers go on meanwhile.
+        The broker receives nothing more, and for up to `timeout_s` it goes on offering the messages that it holds. Then
+        the sockets that the engine opened are closed; messages that libzmq had accepted on them are sent for as long as
+        their `linger` allows. Registered sockets may be used by the caller again. Other brokers go on meanwhile.
 
-        From within a turn of the loop (a reader, a timer) there is no waiting: what it holds is offered once.
+        A call from within a turn of the loop (in a reader or a timer) does not wait: held messages are offered once.
 
         Raises `EngineError` if there is no such broker, or if its own handler calls this.
         """
@@ -195,24 +200,24 @@ class Engine:
         return removed.result()
 
     def pause(self, broker: str | Broker) -> None:
-        """Move nothing in this broker, in either direction, until `resume`; a message that it holds stays held.
+        """Move no message in this broker until `resume`. A message that is held stays held.
 
         Raises `EngineError` if there is no such broker, if it has ended, or if its own handler calls this.
         """
         self._calls.call(self._table.pause, broker)
 
     def resume(self, broker: str | Broker) -> None:
-        """Move again. Raises as `pause`."""
+        """Let a paused broker move messages again. Raises the same errors as `pause`."""
         self._calls.call(self._table.resume, broker)
 
     def drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> tuple[str, ...]:
-        """Wait until no broker, or not this one, holds a message or has one to read; the names of those that still had
-        after `timeout_s`.
+        """Wait until `broker`, or every broker, holds no message and has none to read.
 
-        What is still on its way in the network does not show: stop the producers first. A paused broker cannot be
-        drained, so it is among the names.
+        Return the names of the brokers that still hold a message or have one to read after `timeout_s`. A paused broker
+        cannot be drained, so it is among the names. Messages that are still on their way in the network are not known
+        to the engine: stop the producers first.
 
-        Raises `EngineError` if there is no such broker, or if called from within a turn of the loop.
+        Raises `EngineError` if there is no such broker, or if it is called from within a turn of the loop.
         """
         if self._calls.in_own_turn():
             raise EngineError("drain() was called from within a turn of the loop, which it would wait for")
@@ -222,11 +227,11 @@ class Engine:
 
     @property
     def brokers(self) -> Mapping[str, Broker]:
-        """The brokers by name, as they are now; those that have failed or ended too, until they are removed."""
+        """A snapshot of the brokers by name. Those that have failed or ended are included until they are removed."""
         return FrozenDict({name: Broker(self, working) for name, working in self._table.snapshot().items()})
 
     def statistics(self) -> EngineStatistics:
-        """A frozen snapshot of every broker, each direction."""
+        """A frozen snapshot of the engine: what each broker has done in each direction and at each port."""
         return self._calls.call(self._statistics)
 
     def broker_statistics(self, broker: str | Broker) -> BrokerStatistics:
@@ -244,49 +249,51 @@ class Engine:
     # -- beginning and end --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Run in a thread of its own, until `stop()` or `close()`, or until nothing is left to do (see `run`).
+        """Run in a thread of the engine's own, until `stop()` or `close()`, or until nothing is left to do (see `run`).
 
-        If it returned since nothing was left to do, it runs again as soon as a broker is added. A `SystemExit` or
-        `KeyboardInterrupt` that a handler, a timer, a reader or a call raises ends the thread: that is logged, and
+        If the thread ended because nothing was left to do, it begins again as soon as a broker is added. A `SystemExit`
+        or `KeyboardInterrupt` that a handler, a timer, a reader or a call raises ends the thread: it is logged, and
         `close` raises `EngineError` from it.
 
-        Raises `EngineError` if it runs already.
+        Raises `EngineError` if the engine is running already.
         """
         self._thread.start()
 
     def run(self) -> None:
-        """Run in this thread until `stop()`, or until nothing is left to do: every broker has ended or failed by
-        itself, and there is no reader, timer or call to serve.
+        """Run in the calling thread until `stop()`, or until nothing is left to do: every broker has ended or failed,
+        and there is no reader, timer or call to serve.
 
-        A broker ends by itself when the context of its sockets is terminated. An engine that was given no broker yet,
-        or whose last one was removed, goes on: it waits for the next.
+        A broker ends without being removed when the context of its sockets is terminated. An engine that has no broker
+        yet, or whose last broker was removed, goes on, and waits for the next.
 
-        In the main thread Ctrl-C ends it between two turns, so that nothing is lost, and raises `KeyboardInterrupt`.
-        `SystemExit` and `KeyboardInterrupt` that a handler, a timer, a reader or a call raises end it too, and are
-        raised here; any other exception of theirs is logged, and it goes on. An exception that comes from nowhere of
-        the user's (such as a `MemoryError` while a message is received) ends the one broker that it concerns.
+        In the main thread Ctrl-C ends the run between two turns, so that nothing is lost, and raises
+        `KeyboardInterrupt`. A `SystemExit` or `KeyboardInterrupt` that a handler, a timer, a reader or a call raises
+        ends the run, too, and is raised here; any other exception of these is logged, and the engine goes on. Any other
+        exception in a broker (such as a `MemoryError` while a message is received) ends that broker alone.
 
-        Raises `EngineError` if it runs already.
+        Raises `EngineError` if the engine is running already.
         """
         self._loop.run()
 
     def stop(self) -> None:
-        """Make `run` return after its present turn, or after its first if it has yet to begin.
+        """Make `run` return after its present turn, or after its first turn if it has not begun yet.
 
-        Nothing is lost by it: brokers keep their messages, and another `run` goes on. Signal handlers may call it. On a
-        closed engine it does nothing.
+        Nothing is lost: brokers keep their messages, and another `run` goes on with them. Signal handlers may call
+        `stop`. On a closed engine it does nothing.
         """
         self._loop.stop()
 
     def close(self, *, timeout_s: float = 1.0) -> None:
-        """Stop, remove every broker (see `remove` for the time limit), and give everything back that is the engine's.
+        """Remove every broker (see `remove` for the time limit), stop the engine, and close all that it has opened.
 
-        A context of the engine's own is terminated, which waits for what its sockets had accepted, at most as long as
-        their `linger`. If sockets that others opened in it are open still, that is left behind with a warning, and ends
-        when they are closed. Closing again does nothing.
+        A context that the engine made is terminated. That waits until its sockets have sent the messages that they had
+        accepted, at most as long as their `linger`. If sockets that the program opened in this context are still open,
+        `close` logs a warning after 5 seconds and returns; the context ends when they are closed. Closing again does
+        nothing.
 
-        Raises `EngineError` if called from within a turn of the loop; and, when everything is closed, if the engine's
-        own thread was ended by a `SystemExit` or `KeyboardInterrupt` of a handler, a timer, a reader or a call.
+        Raises `EngineError` if it is called from within a turn of the loop. When everything is closed, it also raises
+        `EngineError` if the engine's own thread was ended by a `SystemExit` or `KeyboardInterrupt` of a handler, a
+        timer, a reader or a call.
         """
         self._closing.close(timeout_s)
 
@@ -301,65 +308,67 @@ class Engine:
             self.close()
         except EngineError:
             if error is None or not self.closed:
-                raise  # else the block has an error of its own to tell, and this one is in the log
+                raise  # otherwise the block's own error is raised, and this one is in the log
 
     @property
     def running(self) -> bool:
-        """Whether a thread is in `run`, or about to be."""
+        """True while a thread is in `run`, or about to be."""
         return self._calls.running
 
     @property
     def stopping(self) -> bool:
-        """Whether `run` would return: `stop` was called and no `run` has ended for it yet, or nothing is left to do
-        (see `run`). Whoever drives the engine by `step` may want to end."""
+        """True if `run` would return: `stop` was called and no `run` has ended because of it yet, or nothing is left to
+        do (see `run`). A program that calls `step` can end its own loop then."""
         return self._loop.stopping
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed: nothing can be done with it any more."""
+        """True if the engine was closed, so that it can no longer be used."""
         return self._calls.closed
 
     # -- in a program with a loop of its own --------------------------------------------------------------------------
 
     def step(self, timeout_s: float | None = 0.0) -> bool:
-        """Make one turn, sleeping at most that many seconds (None: without end) for something to do.
+        """Make one turn, which sleeps for up to `timeout_s` (None: without limit) until there is something to do.
 
-        For programs with a loop of their own: call it when `fileno()` is readable, and when `next_timer_s()` is over.
-        Returns whether there is more to do at once; `fileno()` is readable then.
+        For programs with a loop of their own: call it when `fileno()` is readable, and after `next_timer_s()` seconds.
+        Return True if there is more to do at once; `fileno()` is readable then.
 
-        Raises `EngineError` if `run` is at it already, or if called from within a turn.
+        Raises `EngineError` if the engine is running already, or if it is called from within a turn.
         """
         return self._loop.step(timeout_s)
 
     def fileno(self) -> int:
-        """A descriptor that is readable when `step()` has something to do, timers aside.
+        """A descriptor that is readable when `step()` has something to do, except for timers.
 
-        Raises `EngineError` for a flat waiter, which has none.
+        Raises `EngineError` with a flat waiter, which has no such descriptor.
         """
         return self._loop.fileno()
 
     def next_timer_s(self) -> float | None:
-        """Seconds until `step()` has something to do for a timer (0.0: at once), or None."""
+        """Seconds until `step()` has a timer to run (0.0: there is something to do at once); None without a timer."""
         return self._loop.next_timer_s()
 
     # -- timers, readers and calls ------------------------------------------------------------------------------------
 
     def call_later(self, delay_s: float, fn: Callable[..., Any], *args: Any) -> Handle:
-        """Have `fn(*args)` called in the engine's thread after that many seconds; returns its handle."""
+        """Have `fn(*args)` called in the engine's thread after `delay_s` seconds. Return a handle that can cancel
+        it."""
         return self._calls.call(self._loop.timers.add, delay_s, partial(fn, *args))
 
     def call_soon_threadsafe(self, fn: Callable[..., Any], *args: Any) -> Handle:
-        """Have `fn(*args)` called in the engine's thread, in the next turn; returns at once, with its handle."""
+        """Have `fn(*args)` called in the engine's thread, in the next turn. Return at once, with a handle that can
+        cancel the call."""
         self._calls.check_usable()
         return self._calls.put(partial(fn, *args))
 
     def add_reader(self, target: Socket | int, callback: Callable[..., Any], *args: Any) -> None:
         """Have `callback(*args)` called, once a turn, as long as a socket or a descriptor has something to read.
 
-        As `asyncio.loop.add_reader`: a second callback for one target takes the place of the first. What it raises is
-        logged. The socket stays the caller's; close it only after `remove_reader`.
+        As with `asyncio.loop.add_reader`, a second callback for one target takes the place of the first. An exception
+        of the callback is logged. The caller closes the socket, but only after `remove_reader`.
 
-        Raises `EngineError` for a socket that a broker has.
+        Raises `EngineError` for a socket that a broker uses.
         """
         self._calls.call(self._loop.readers.add, target, partial(callback, *args))
 
@@ -368,7 +377,8 @@ class Engine:
         return self._calls.call(self._loop.readers.remove, target)
 
     def on_close(self, callback: Callable[[], Any]) -> Handle:
-        """Have it called when the engine closes: whoever attached a socket closes it there. Returns its handle."""
+        """Have `callback` called when the engine closes, such as to close a socket that has a reader. Return a handle
+        that can cancel it."""
         return self._calls.call(self._closing.add, callback)
 
     def __repr__(self) -> str:
@@ -379,12 +389,12 @@ class Engine:
 
 
 def engine_loop(engine: Engine) -> Loop:
-    """The loop that an engine holds: for tests, which look at what the engine's thread alone may touch."""
+    """The loop of an engine. Only the engine's thread may use it; tests look into it."""
     return engine._loop
 
 
 def _released_just_now(error: EndpointError) -> EndpointError:
-    """The error that an address is in use, which says that this may pass by itself."""
-    told = EndpointError(f"{error}: it was released a moment ago, and may be had again soon")
+    """The same error, with the hint that the address may soon be free again."""
+    told = EndpointError(f"{error}: a broker released the address a moment ago, and it may soon be free again")
     told.address = error.address
     return told

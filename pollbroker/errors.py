@@ -1,6 +1,7 @@
 """The errors that pollbroker raises.
 
-Each message says what is wrong, where, and what was expected. What a peer sends is never an error: it is counted.
+Each message says what is wrong, where, and what was expected. Nothing that a peer sends raises an error: messages that
+cannot be passed on are counted.
 """
 
 import difflib
@@ -12,12 +13,12 @@ import zmq
 
 _LONGEST_WORD: Final = 60
 _MOST_COMPARED: Final = 200
-"""What a peer sends may be of any length, and an engine may have any number of brokers: within these limits comparing
-takes a millisecond."""
+"""Limits for finding the nearest name, since a word that a peer sends may have any length, and an engine may have any
+number of brokers. Within these limits it takes a millisecond."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """The end of an error's line about a word that is not known: the nearest one that is; None if none is near."""
+    """The end of an error message about an unknown word, with the nearest known one; None if none is near."""
     if len(word) > _LONGEST_WORD:
         return None
     names = {name.casefold(): name for name in islice(known, _MOST_COMPARED)}
@@ -26,7 +27,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 
 
 class PollbrokerError(Exception):
-    """The base of every error that pollbroker raises of its own."""
+    """The base class of every error of pollbroker's own."""
 
 
 class DeviceError(PollbrokerError):
@@ -53,7 +54,8 @@ class EngineError(PollbrokerError):
 
 
 def describe_error(error: BaseException) -> str:
-    """The error's own words, behind its type unless it is libzmq's; some errors, such as MemoryError, have none."""
+    """The type and the message of an error. An error of libzmq's is described by its message alone; some errors, such
+    as MemoryError, have no message."""
     if isinstance(error, zmq.ZMQError):
         return str(error)
     return ": ".join(filter(None, (type(error).__name__, str(error))))

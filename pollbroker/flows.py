@@ -1,4 +1,4 @@
-"""From a device and the open ports of a broker to the hub with its flows."""
+"""Makes the hub of a broker, with its flows, from a device and the broker's open ports."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,16 +18,16 @@ def make_hub(
     prefixes: Mapping[str, bytes],
     ready: list[Any],
 ) -> Hub:
-    """A hub with a flow for each route of a device. The port index of a port is its place in `device.ports`.
+    """A hub with a flow for each route of a device. A port's index is its position in `device.ports`.
 
     Arguments:
-        owner: whose it is.
-        ports: by name; the capture port among them, if there is one.
+        owner: the broker that the hub belongs to.
+        ports: the open ports by name, with the capture port if there is one.
         prefixes: the frame that precedes each captured message, by the name of the port that it came from.
         ready: the loop's list of hubs that have work.
     """
     direct = all(is_direct(route) for route in device.routes)
-    carrier = implementation if direct else PYTHON  # flows of the native one take its own pumps only
+    hub_implementation = implementation if direct else PYTHON  # native flows take native pumps only, not a RoutingPump
     sockets = tuple(ports[name].sync_socket for name in device.ports)
     checked_sockets = tuple(port.socket for port in ports.values())
     checked_sockets = (
@@ -37,15 +37,15 @@ def make_hub(
     flows = []
     for route in device.routes:
         pump = _make_pump(device, route, ports, implementation, prefixes.get(route.source))
-        flow = carrier.make_flow(pump, indices[route.source], tuple(indices[sink] for sink in route.sinks))
+        flow = hub_implementation.make_flow(pump, indices[route.source], tuple(indices[sink] for sink in route.sinks))
         has_router = any(ports[sink].type == zmq.ROUTER for sink in route.sinks)
         flow.probe_when_full = has_router and device.slow_peer == "wait"
         flows.append(flow)
-    return carrier.make_hub(owner, ready, sockets, checked_sockets, tuple(flows))
+    return hub_implementation.make_hub(owner, ready, sockets, checked_sockets, tuple(flows))
 
 
 def is_direct(route: Route) -> bool:
-    """Return True if each message goes from one socket to one other as it is."""
+    """Return True if each message goes unchanged from one socket to one other."""
     return route.via is None and len(route.sinks) == 1
 
 

@@ -1,7 +1,7 @@
-"""A dictionary that cannot be changed, for definitions and snapshots that are handed to anybody.
+"""A dictionary that cannot be changed, for definitions and snapshots.
 
-It is a `dict` and no `types.MappingProxyType`, so that what holds one can be pickled and copied, and is taken by `json`
-and by `dataclasses.asdict`.
+It is a subclass of `dict`, and not a `types.MappingProxyType`, so that an object that holds one can be pickled and
+copied, and can be given to `json` and `dataclasses.asdict`.
 """
 
 from typing import Any, NoReturn, TypeVar
@@ -15,12 +15,12 @@ class FrozenDict(dict[_Key, _Value]):
 
     __slots__ = ()
 
-    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 - it stands for methods of every shape
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002 - it replaces methods with any arguments
         raise TypeError("this mapping cannot be changed; make a dict of it and change that")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[type["FrozenDict[_Key, _Value]"], tuple[dict[_Key, _Value]]]:
-        """Pickling fills a dict item by item, which this one would refuse: make it from another."""
+        """Pickle it as a call with a plain dict. Otherwise pickle would set the items one by one, which is refused."""
         return type(self), (dict(self),)

@@ -1,11 +1,12 @@
 """Signals while the loop runs in the main thread: each one wakes the loop, and Ctrl-C ends its run between two turns.
 
-Python runs the handler of a signal when the main thread next runs Python. One that arrives just before the loop falls
-asleep would wait for whatever wakes the loop next: so `signal.set_wakeup_fd` is told to write to the waker.
+Python runs a signal's handler when the main thread next runs Python code. If a signal arrives just before the loop
+falls asleep, its handler would wait until something else wakes the loop. So `signal.set_wakeup_fd` is told to write to
+the waker.
 
 Python's own handler of SIGINT raises KeyboardInterrupt anywhere, even between a receive and the send that belongs to
 it. So, as in `asyncio.Runner`, the first Ctrl-C only stops the loop, and KeyboardInterrupt is raised after its last
-turn. The second is raised at once. A handler that somebody else has set is left in place.
+turn. A second Ctrl-C raises KeyboardInterrupt at once. A handler of SIGINT that the program has set stays in place.
 """
 
 import signal
@@ -18,25 +19,25 @@ from pollbroker.waker import Waker
 
 @contextmanager
 def signal_handling(waker: Waker, stop: Callable[[], None]) -> Iterator[None]:
-    """While the loop runs: let signals wake it, and have Ctrl-C call `stop`. Does nothing outside the main thread.
+    """While the loop runs, let signals wake it, and have Ctrl-C call `stop`. Does nothing outside the main thread.
 
-    What was changed in the process is put back at the end. Raises KeyboardInterrupt there if Ctrl-C came meanwhile.
+    The process's signal settings are restored at the end. Then KeyboardInterrupt is raised if Ctrl-C came meanwhile.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     interrupts = 0
 
-    def interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - what the signal module calls
+    def interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the signal module calls it so
         nonlocal interrupts
         interrupts += 1
         if interrupts > 1:
             raise KeyboardInterrupt
         stop()
 
-    others = signal.set_wakeup_fd(waker.signal_fileno(), warn_on_full_buffer=False)
-    if others != -1:
-        signal.set_wakeup_fd(others)  # another loop of this thread, such as asyncio's, has its own already
+    previous_fd = signal.set_wakeup_fd(waker.signal_fileno(), warn_on_full_buffer=False)
+    if previous_fd != -1:
+        signal.set_wakeup_fd(previous_fd)  # another loop of this thread, such as asyncio's, uses it already
     handles_interrupt = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if handles_interrupt:
         signal.signal(signal.SIGINT, interrupt)
@@ -46,8 +47,8 @@ def signal_handling(waker: Waker, stop: Callable[[], None]) -> Iterator[None]:
         try:
             if handles_interrupt:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-        finally:  # the second Ctrl-C may come just here
-            if others == -1:
+        finally:  # even if a second Ctrl-C comes just here
+            if previous_fd == -1:
                 signal.set_wakeup_fd(-1)
     if interrupts:
         raise KeyboardInterrupt

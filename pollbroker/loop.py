@@ -1,11 +1,11 @@
 """The loop: one thread, one `zmq.Poller`, and everything that waits in it.
 
 A turn: wait until something is ready, a timer is due or a call has come in; call the readers; let each ready broker
-work, at most one burst for each direction; run the timers and calls that are due. With work left over it does not
-sleep.
+work, at most one burst for each direction; run the timers that are due, and the calls. If work is left over from the
+last turn, the loop does not sleep.
 
-`Engine` is the public face of it. What is here belongs to the thread that holds the lock of `calls`, unless its
-docstring says that any thread may use it.
+`Engine` has the public methods. Only the thread that holds the lock of `calls` may use what is here, unless a docstring
+says that any thread may.
 """
 
 import math
@@ -27,22 +27,25 @@ from pollbroker.waker import Waker
 from pollbroker.working import LoopAccess
 
 _LONGEST_WORK_S: Final = 0.002
-"""No broker begins a burst in a turn that has lasted so long, so readers, timers and calls wait no longer."""
+"""How long the bursts of one turn may take. After that no broker begins a burst, so that readers, timers and calls do
+not wait longer."""
 
 _LONGEST_SPIN_S: Final = 0.01
 """Upper bound of `spin_s`. While the loop spins, timers and signal handlers can run this late."""
 
 _LONGEST_SLEEP_S: Final = 86_400.0
-"""The most that one sleep may last: a timer may be set for later than poll(2) can be told."""
+"""Upper bound of one sleep. A timer may be set for so late that poll(2) cannot be given the time."""
 
 _WAITING_TURN_MS: Final = 10
-"""How long a thread that waits for a result, and makes the turns itself meanwhile, holds the lock in one of them."""
+"""A thread that waits for a result makes the turns itself while no thread runs the loop. In each of them it sleeps at
+most so long, since it holds the lock meanwhile."""
 
 
 class Loop:
     """The loop of an engine; see `Engine` for the arguments.
 
-    `all_brokers_ended` is asked before `run` returns because nothing is left to do.
+    `all_brokers_ended` returns True if there are brokers and every one has ended; only then may `run` find that nothing
+    is left to do.
     """
 
     def __init__(
@@ -71,23 +74,23 @@ class Loop:
         self._waker = Waker()
         self._waiter.add(self._waker.fileno(), self._waker.drain_waker)
         self.calls = Calls(self._waker, self._work_marker)
-        """Carries what other threads call over to the thread that runs the loop. Any thread may use it."""
+        """Passes calls from other threads on to the thread that runs the loop. Any thread may use it."""
         self._ready: list[Hub] = []
         self.readers = Readers(self._waiter, self.implementation, engine_id=self._ready)
         self._wake_hub = self._wake  # one bound method for all hubs
         self.turns = 0
         """How many turns were made."""
         self.access = LoopAccess(self._ready, self._watch, self._unwatch, self.timers.add, self._clock)
-        """What the brokers are given of the loop."""
+        """The part of the loop that brokers use."""
         self.on_idle: list[Callable[[], object]] = []
-        """What is called at the end of each turn that leaves no broker with work."""
+        """Functions that are called at the end of each turn that leaves no broker with work."""
         self._all_brokers_ended = all_brokers_ended
         self.stop_called = False
-        """Whether `stop` was called, and no `run` has ended for it yet."""
+        """True after `stop` was called, until `run` has ended because of it."""
         self.ran_out_of_work = False
-        """Whether the last `run` returned because nothing was left to do."""
+        """True if the last `run` returned because nothing was left to do."""
 
-    # -- driving it: from any thread ----------------------------------------------------------------------------------
+    # -- driving the loop: from any thread ----------------------------------------------------------------------------
 
     def run(self) -> None:
         """See `Engine.run`. The lock is held from beginning to end."""
@@ -104,7 +107,7 @@ class Loop:
                 self.stop_called = False
 
     def stop(self) -> None:
-        """See `Engine.stop`. Only a flag and a wake-up, so a signal handler may call it."""
+        """See `Engine.stop`. This only sets a flag and wakes the loop, so that a signal handler may call it."""
         if self.calls.closed:
             return
         self.calls.check_usable()
@@ -133,28 +136,28 @@ class Loop:
             return more
 
     def fileno(self) -> int:
-        """See `Engine.fileno`. It is the waiter's."""
+        """See `Engine.fileno`. The descriptor is the waiter's."""
         self.calls.check_usable()
         return self._waiter.fileno()
 
     def next_timer_s(self) -> float | None:
-        """See `Engine.next_timer_s`. Work that is left over is due at once."""
+        """See `Engine.next_timer_s`. If work is left over, this is 0.0."""
         self.calls.check_usable()
         if self._ready or self.readers.ready:
             return 0.0
         return self.calls.call(self.timers.next_s)
 
     def wait_for(self, future: Future[Any]) -> None:
-        """Wait until a turn resolves the future. While no thread runs the loop, make the turns here."""
+        """Wait until a turn resolves the future. While no thread runs the loop, the calling thread makes the turns."""
         self.calls.wait(future, partial(self._turn, _WAITING_TURN_MS))
 
     @property
     def waiter_name(self) -> str:
-        """How it waits: nested or flat."""
+        """`nested` or `flat`."""
         return self._waiter.name
 
     def close(self) -> None:
-        """Give every descriptor back. The caller holds the lock, and no broker is left."""
+        """Close every descriptor. The caller holds the lock, and no broker is left."""
         self.readers.remove_all()
         self._waiter.remove(self._waker.fileno())
         self._waiter.close()
@@ -173,7 +176,7 @@ class Loop:
             if self.readers.ready:
                 self.readers.serve()
             worked = self._work() if self._ready else []
-            calls = self.calls.pending()  # what timers bring about has its turn in the next
+            calls = self.calls.pending()  # a call that a timer queues is left for the next turn
             self.timers.run_due(run_handle)
             if calls:
                 self.calls.run(calls)
@@ -186,10 +189,10 @@ class Loop:
             self.calls.in_turn = False
 
     def _work(self) -> list[Hub]:
-        """Let those that are ready move, one burst for each direction, and say who worked.
+        """Let each ready hub move messages, one burst for each direction. Return the hubs.
 
-        What there was no time for comes first in the next turn: many busy brokers are not to keep control and timers
-        waiting for all their bursts.
+        The bursts of a turn have a time limit, so that many busy brokers do not keep control and timers waiting. Hubs
+        that had no burst because of it come first in the next turn.
         """
         messages, size = self._burst_messages, self._burst_bytes
         now_s = self._clock()
@@ -204,20 +207,20 @@ class Loop:
                     flags = hub.work(messages, size, now_s)
                     if flags:
                         hub.owner.carry_out(flags)
-                except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this one broker
+                except Exception as error:  # noqa: BLE001 - any error ends this one broker
                     hub.owner.fail(error)
                 now_s = self._clock()
                 if now_s >= end_s:
                     break
         except BaseException:
-            worked -= 1  # such as KeyboardInterrupt: another `run` goes on where this one was
+            worked -= 1  # after a KeyboardInterrupt, say, another `run` begins with the hub that was interrupted
             raise
         finally:
             self._ready[:0] = ready[worked:]
         return ready
 
     def _is_out_of_work(self) -> bool:
-        """Return True if nothing is left to do, and nothing can come."""
+        """Return True if nothing is left to do, and no broker, reader, timer or call can bring new work."""
         return (
             not self._ready
             and self._all_brokers_ended()
@@ -234,23 +237,23 @@ class Loop:
         return next_ms if limit_ms is None else min(next_ms, limit_ms)
 
     def _work_marker(self) -> object:
-        """A marker that changes whenever work was added; see `Calls`."""
+        """A value that changes whenever work was added; see `Calls`."""
         return bool(self._ready), bool(self.readers.ready), self.timers.first()
 
     # -- brokers in the loop ------------------------------------------------------------------------------------------
 
     def _watch(self, hub: Hub, port_index: int, port: WorkingPort) -> None:
-        """Have the hub told when something happens at this port of it."""
+        """Have `hub.wake` called when something happens at this port."""
         self._waiter.add_port(port.sync_socket, hub, port_index, hub.on_ready(port_index, self._wake_hub))
 
     def _unwatch(self, port: WorkingPort) -> None:
         self._waiter.remove(port.sync_socket)
 
     def _wake(self, hub: Hub, port_index: int) -> None:
-        """Tell the hub that something happened at a port of it."""
+        """Tell a hub that something has happened at one of its ports, and do what the hub leaves to its owner."""
         try:
             flags = hub.wake(port_index)
             if flags:
                 hub.owner.carry_out(flags)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - any error ends this one broker
             hub.owner.fail(error)

@@ -1,6 +1,6 @@
-"""From what `Engine.add` and `Engine.register` are told to the ports of a broker.
+"""Makes the ports of a broker from the arguments of `Engine.add` and `Engine.register`.
 
-A `Plan` is made, and everything in it checked, in the caller's thread; its sockets are opened in the engine's.
+A `Plan` is made and checked in the caller's thread; its sockets are opened in the engine's.
 """
 
 import errno
@@ -22,8 +22,8 @@ from pollbroker.pump import Socket
 from pollbroker.standard_devices import guess_device
 
 ADDRESS_RELEASE_S: Final = 5.0
-"""How long a closed socket's address may still be in use: libzmq closes its listeners in another thread, which may have
-to wait for a core: beside four busy loops on two cores it took more than a second."""
+"""How long the address of a closed socket may still be in use. libzmq closes listeners in another thread, which may
+have to wait for a core: beside four busy loops on two cores that took more than a second."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,13 @@ class PortPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A broker's ports to open."""
+    """The ports of a broker to open."""
 
     ports: tuple[PortPlan, ...]
 
     def open(self, context: zmq.Context[Socket], released: "ReleasedAddresses") -> dict[str, WorkingPort]:
-        """Open all of them, by name; on an error those that were opened are closed again, and noted as released."""
+        """Open the ports, and return them by name. After an error those that were opened are closed again, and their
+        addresses noted in `released`."""
         opened: dict[str, WorkingPort] = {}
         try:
             for plan in self.ports:
@@ -71,7 +72,8 @@ def make_plan(
     options: Mapping[str, Mapping[str, object]],
     capture_type: int,
 ) -> Plan:
-    """Check what a broker is to be opened with. Both mappings are by port; those of `capture` are among them.
+    """Check the endpoints and options of a broker's ports, and make a plan of them. Both mappings are by port name,
+    with `capture`.
 
     Raises `DeviceError`, `EndpointError` or `ConfigError`.
     """
@@ -103,9 +105,9 @@ def make_plan(
 
 
 def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None]) -> dict[str, WorkingPort]:
-    """The ports of a broker whose sockets stay the caller's, by name; that of `capture` is among them.
+    """The ports of a broker on registered sockets, by name, with `capture` if there is one.
 
-    Raises `DeviceError` for a socket of a type that cannot stand there, and `EngineError` for one that is closed.
+    Raises `DeviceError` for a socket whose type the port may not have, and `EngineError` for a closed socket.
     """
     ports: dict[str, WorkingPort] = {}
     for port in (*device.ports, *(port for port in sockets if port not in device.ports)):
@@ -128,7 +130,7 @@ def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None]) 
 
 
 def _no_such_port(name: str | None, device: Device, port: str) -> str:
-    """The beginning of an error about a port that the device has not."""
+    """The beginning of an error about a port that the device does not have."""
     hint = f"; its ports are: {', '.join(device.ports)}"
     if port.endswith("_options"):
         hint += f" (socket options of a port are given as options={{{port.removesuffix('_options')!r}: ...}})"
@@ -136,9 +138,9 @@ def _no_such_port(name: str | None, device: Device, port: str) -> str:
 
 
 def device_between(name: str | None, sockets: Mapping[str, Socket | None]) -> Device:
-    """The device that goes with the types of one or two sockets, as for `zmq.proxy`; see `guess_device`.
+    """The device for the types of one or two registered sockets; see `guess_device`.
 
-    Raises `DeviceError`, or `EngineError` for a socket that is closed.
+    Raises `DeviceError`, or `EngineError` for a closed socket.
     """
     types = []
     for port, socket in sockets.items():
@@ -155,7 +157,7 @@ def device_between(name: str | None, sockets: Mapping[str, Socket | None]) -> De
 
 def _check_socket(where: str, socket: Socket) -> None:
     if not hasattr(socket, "getsockopt"):
-        raise DeviceError(f"{where}: {socket!r} is no ZeroMQ socket")
+        raise DeviceError(f"{where}: {socket!r} is not a ZeroMQ socket")
     if socket.closed:
         raise EngineError(f"{where}: the socket is closed; expected an open one")
 
@@ -167,13 +169,13 @@ def _refuse_capture(name: str, socket_type: object) -> None:
 
 
 Prefixes: TypeAlias = tuple[bytes, bytes] | Mapping[str, bytes]
-"""A frame for each port by its name; or one for the frontend and one for the backend."""
+"""Frames by the ports' names; or a tuple of two frames, for the frontend and for the backend."""
 
 
 def parse_prefixes(name: str | None, device: Device, prefixes: Prefixes | None) -> Mapping[str, bytes]:
     """The frames that precede captured messages, by the port that a message came from.
 
-    Raises `DeviceError` if they are none.
+    Raises `DeviceError` if `prefixes` is malformed, or names a port that the device does not have.
     """
     where = f"brokers.{name}.capture: prefixes {prefixes!r}"
     by_port = dict(zip(("frontend", "backend"), prefixes, strict=False)) if isinstance(prefixes, tuple) else prefixes
@@ -192,7 +194,7 @@ def parse_prefixes(name: str | None, device: Device, prefixes: Prefixes | None) 
 
 
 def make_context() -> zmq.Context[Any]:
-    """A context that allows as many sockets as the process may open descriptors; libzmq's default is 1,023."""
+    """Make a context that allows as many sockets as the process may open descriptors; libzmq's default is 1,023."""
     context: zmq.Context[Any] = zmq.Context()
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     most = context.get(zmq.SOCKET_LIMIT)
@@ -201,27 +203,27 @@ def make_context() -> zmq.Context[Any]:
 
 
 class ReleasedAddresses:
-    """Addresses that were bound here until a moment ago, and may not be free yet.
+    """Addresses that this process released a moment ago, and that may not be free yet.
 
-    libzmq closes a listener in its own thread, soon after the socket: a bind at once may find the address in use.
+    libzmq closes a listener in its own thread, some time after the socket. Until then the address is in use.
     """
 
     def __init__(self) -> None:
         self._released_s: dict[str, float] = {}
 
     def note(self, addresses: Iterable[str]) -> None:
-        """What was bound there is being closed."""
+        """Note that the sockets at these addresses are being closed."""
         now_s = time.monotonic()
         self._released_s = {a: s for a, s in self._released_s.items() if now_s - s < ADDRESS_RELEASE_S}
         self._released_s |= dict.fromkeys(map(_exclusive_part, addresses), now_s)
 
     def forget(self, addresses: Iterable[str]) -> None:
-        """What is bound there is in use for good."""
+        """Forget addresses that a broker has bound again: they are in use, and will not soon be free."""
         bound = set(map(_exclusive_part, addresses))
         self._released_s = {a: s for a, s in self._released_s.items() if a not in bound}
 
     def explain(self, error: EndpointError) -> bool:
-        """Return True if a later try may succeed: the address is in use, and one of ours was released a moment ago."""
+        """Return True if a later try may succeed: the address is in use, and this process released it a moment ago."""
         cause = error.__cause__
         in_use = isinstance(cause, zmq.ZMQError) and cause.errno == errno.EADDRINUSE
         return in_use and error.address is not None and self._is_recent(error.address)
@@ -232,9 +234,10 @@ class ReleasedAddresses:
 
 
 RELEASED: Final = ReleasedAddresses()
-"""Those of all engines in this process."""
+"""The released addresses of all engines in this process."""
 
 
 def _exclusive_part(address: str) -> str:
-    """What of an address can be in use: of tcp its port, since one interface has several names."""
+    """The part of an address that two sockets cannot share. Of a tcp address this is the port, since one interface has
+    several names."""
     return f"tcp:{address.rpartition(':')[2]}" if address.startswith("tcp://") else address

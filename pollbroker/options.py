@@ -19,15 +19,15 @@ _NOT_FOR_USERS: Final = frozenset({"FD", "EVENTS", "TYPE", "RCVMORE", "LAST_ENDP
 """Options that can only be read."""
 
 _ENGINE_OWNS: Final = frozenset({"SNDTIMEO", "RCVTIMEO"})
-"""The engine never waits in a send or a receive, so these would have no effect."""
+"""Timeouts of sends and receives. The engine never waits in either, so these would have no effect."""
 
 _CUTS_MESSAGES: Final = "CONFLATE"
-"""It keeps the last frame of the last message, so it splits messages (zmq_setsockopt(3))."""
+"""With this option a socket keeps only the last frame of a message (zmq_setsockopt(3)), so messages would be split."""
 
 _SWITCH: Final = (0, 1)
 _NOT_NEGATIVE: Final = (0, None)
 _OR_DEFAULT: Final = (-1, None)
-"""-1 stands for the system's default, for no limit, or for never."""
+"""The value -1 means the system's default, no limit, or never, depending on the option."""
 
 RANGES: Final[Mapping[str, tuple[int, int | None]]] = {
     "AFFINITY": _NOT_NEGATIVE,
@@ -70,8 +70,8 @@ RANGES: Final[Mapping[str, tuple[int, int | None]]] = {
     "XPUB_VERBOSER": _SWITCH,
     "ZAP_ENFORCE_DOMAIN": _SWITCH,
 }
-"""The least and the greatest value of an option (None: no bound), by zmq_setsockopt(3). libzmq says no more than
-"Invalid argument" of most, and takes some that it cannot use."""
+"""The least and the greatest value of each option (None: no bound), from zmq_setsockopt(3). They are checked here,
+since libzmq answers most wrong values with "Invalid argument" only, and accepts some that it cannot use."""
 
 _BYTES: Final = frozenset(
     {
@@ -83,13 +83,15 @@ _BYTES: Final = frozenset(
     }
 )  # fmt: skip
 _LONG: Final = frozenset({"AFFINITY", "MAXMSGSIZE", "VMCI_BUFFER_MAX_SIZE", "VMCI_BUFFER_MIN_SIZE", "VMCI_BUFFER_SIZE"})
-"""Options whose values are bytes, and integers of 64 bits (zmq_setsockopt(3)); those of all others have 32."""
+"""Options whose values are bytes (`_BYTES`) or integers of 64 bits (`_LONG`), from zmq_setsockopt(3). The values of all
+others are integers of 32 bits."""
 
 _REPEATABLE: Final = frozenset({"SUBSCRIBE", "UNSUBSCRIBE", "TCP_ACCEPT_FILTER"})
 
 
 def parse_options(where: str, options: Mapping[str, object]) -> list[tuple[SocketOption, Value]]:
-    """Options by name as pairs to set, in the order given; a repeatable one (`subscribe`) may have a list of values.
+    """Options by name as pairs to set, in the given order. An option that can be set repeatedly, such as `subscribe`,
+    may have a list of values.
 
     Raises `ConfigError`, which names the place `where`, the option and what was expected.
     """
@@ -108,7 +110,8 @@ def parse_options(where: str, options: Mapping[str, object]) -> list[tuple[Socke
 
 
 def set_options(where: str, socket: zmq.Socket[Any], options: Iterable[tuple[SocketOption, Value]]) -> None:
-    """Set parsed options on a fresh socket. Raises `ConfigError` for one that libzmq refuses for this socket type."""
+    """Set parsed options on a new socket. Raises `ConfigError` for an option that libzmq refuses for this socket
+    type."""
     for option, value in options:
         try:
             socket.setsockopt(option, value)
@@ -126,11 +129,15 @@ def _find(where: str, name: str) -> SocketOption:
         settable = [one.lower() for one in SocketOption.__members__ if one not in refused]
         raise ConfigError(f"{where}: {name!r} is not a socket option{did_you_mean(str(name), settable) or ''}")
     if option.name in _NOT_FOR_USERS:
-        raise ConfigError(f"{where}: option {name}: it can only be read")
+        raise ConfigError(f"{where}: option {name}: this option can only be read")
     if option.name in _ENGINE_OWNS:
-        raise ConfigError(f"{where}: option {name}: the engine never waits in a send or a receive")
+        raise ConfigError(
+            f"{where}: option {name}: it would have no effect, since the engine never waits in a send or a receive"
+        )
     if option.name == _CUTS_MESSAGES:
-        raise ConfigError(f"{where}: option {name}: it cuts messages to their last frame; expected a high-water mark")
+        raise ConfigError(
+            f"{where}: option {name}: it keeps only the last frame of a message; expected a high-water mark"
+        )
     return option
 
 
@@ -164,7 +171,9 @@ def _checked(where: str, option: SocketOption, value: object) -> Value:
         )
         raise ConfigError(f"{where}: {value!r}: expected {expected}")
     if option is SocketOption.USE_FD and value != -1 and not _is_socket(value):
-        raise ConfigError(f"{where}: {value!r}: expected the descriptor of an open socket")  # else libzmq aborts
+        raise ConfigError(
+            f"{where}: {value!r}: expected the descriptor of an open socket"
+        )  # otherwise libzmq would abort the process
     return value
 
 

@@ -1,4 +1,4 @@
-"""Readers: callbacks for sockets and descriptors that are no broker's, such as control."""
+"""Readers: callbacks for sockets and descriptors that no broker uses, such as the control socket."""
 
 import logging
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Reader:
             raise EngineError(f"{target!r} cannot be read; expected an open socket")
         self.target = target
         self.key = None if isinstance(target, int) else int(target.underlying)
-        """What identifies a socket while it is open; None for a descriptor."""
+        """libzmq's address of the socket, which identifies it while it is open; None for a descriptor."""
         self.engine_id = engine_id
         """See `pollbroker.claims`."""
         self._callback = callback
@@ -43,7 +43,7 @@ class Reader:
         return None if key != self.key or isinstance(self.target, int) or self.target.closed else "a reader's"
 
     def has_input(self) -> bool:
-        """Settle the socket. Return True if it has input. A descriptor is asked by the waiter alone."""
+        """Settle the socket. Return True if it has input. Always False for a descriptor: only the waiter can tell."""
         if self._read_events is None or isinstance(self.target, int):
             return False
         if self.target.closed:
@@ -51,7 +51,7 @@ class Reader:
         return bool(self._read_events() & zmq.POLLIN)
 
     def run(self) -> None:
-        """Call back. What it raises is logged; the reader stays."""
+        """Call the callback. An exception is logged, and the reader stays."""
         try:
             self._callback()
         except Exception:
@@ -63,14 +63,14 @@ class Readers:
 
     def __init__(self, waiter: Waiter, implementation: Implementation, *, engine_id: object) -> None:
         self.ready: dict[Reader, None] = {}
-        """Those whose callbacks are due, in the order in which they became so."""
+        """The readers whose callbacks are due, in the order in which they became ready."""
         self._waiter = waiter
         self._implementation = implementation
         self._engine_id = engine_id
         self._readers: dict[Socket | int, Reader] = {}
 
     def add(self, target: Socket | int, callback: Callable[[], Any]) -> None:
-        """Watch a target; a second callback for it takes the place of the first."""
+        """Watch a target. A second callback for one target takes the place of the first."""
         self.remove(target)
         reader = Reader(target, callback, self._implementation, engine_id=self._engine_id)
         if reader.key is not None:
@@ -107,7 +107,7 @@ class Readers:
             self.remove(target)
 
     def serve(self) -> None:
-        """Call back each of those that are ready, once."""
+        """Call the callback of each ready reader once."""
         readers, self.ready = self.ready, {}
         try:
             for reader in readers:
@@ -116,7 +116,7 @@ class Readers:
                 if self._is_registered(reader):
                     self._check_input(reader)
         except BaseException:
-            # Such as KeyboardInterrupt: another run of the loop goes on where this one was.
+            # Such as KeyboardInterrupt. No reader is lost: another run of the loop calls them.
             self.ready |= {reader: None for reader in readers if self._is_registered(reader)}
             raise
 
@@ -134,7 +134,7 @@ class Readers:
             if reader.has_input():
                 self.ready[reader] = None
         except zmq.ZMQError as error:
-            _logger.warning("%r is read no longer: %s", reader.target, error)
+            _logger.warning("the reader of %r was removed, since the socket cannot be used: %s", reader.target, error)
             self.remove(reader.target)
             if error.errno == zmq.ETERM:
-                reader.run()  # its owner finds out, and can close it: the context waits for that
+                reader.run()  # its callback finds this out and can close the socket, for which the context waits

@@ -1,9 +1,9 @@
-"""When a message that was refused is offered again although nothing wakes the engine for it.
+"""Timers for flows whose sink refused a message and does not wake the engine when it has room.
 
-As a rule a sink that has refused a message wakes the engine when it has room. Two kinds of sinks do not: one that says
-that it has room and refuses all the same (an XPUB with XPUB_NODROP of which one subscriber is full), and a mandatory
-ROUTER that says of all its peers together that they are full. A flow that is stalled on one of these `needs_timer`
-(`pollbroker.pump.contract.Flow`), and this room sets it.
+As a rule a sink that has refused a message wakes the engine when it has room. Two kinds of sinks do not: an XPUB with
+XPUB_NODROP of which one subscriber is full, since it reports POLLOUT and refuses all the same; and a mandatory ROUTER
+of which one peer is full, since its POLLOUT is about all peers together. A flow that is stalled on one of these
+`needs_timer` (`pollbroker.pump.contract.Flow`), and the timer is set here.
 """
 
 from collections.abc import Callable
@@ -14,10 +14,12 @@ from pollbroker.timers import Handle
 
 RETRY_FIRST_S: Final = 0.0005
 RETRY_MOST_S: Final = 0.02
-"""A message is offered again after half a millisecond, then after twice that, up to 20 ms: 50 times a second."""
+"""A refused message is offered again after half a millisecond. Each further delay is twice as long, up to 20 ms, which
+is 50 times a second."""
 
 _RETRIES_THAT_DOUBLE: Final = 10
-"""More than it takes to reach the most; after a thousand the power of two is no float any more."""
+"""After so many retries the delay has long reached `RETRY_MOST_S`. Without this limit the power of two would be too
+large for a float after a thousand."""
 
 
 class Retries:

@@ -1,6 +1,6 @@
-"""The devices that everybody uses, and how the engine finds the one that is meant.
+"""The devices that ship with pollbroker, and how the engine finds a device by its name or by socket types.
 
-The table `DEVICES` has them by name; programs may add their own to it, or hand them to the engine as they are.
+The table `DEVICES` has the devices by name. Programs may add their own to it, or give a `Device` to the engine.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ QUEUE: Final = Device(
     zmq.ROUTER,
     zmq.DEALER,
     (_TO_BACKEND, _TO_FRONTEND),
-    # Without it libzmq drops the reply to a client that has left, or is slow, without a word.
+    # Without this option libzmq drops replies to clients that have left or are slow, and does not report it.
     frontend_options={"router_mandatory": 1},
 )
 """Requests to workers, replies to their requesters (ROUTER, DEALER)."""
@@ -31,13 +31,13 @@ FORWARDER: Final = Device(
     zmq.XSUB,
     zmq.XPUB,
     (_TO_BACKEND, _TO_FRONTEND),
-    # What comes in there is subscriptions. One that is too long would be dropped before it reaches the XSUB; with this
-    # limit libzmq closes the connection of whoever sends one, and keeps it in none of its tables.
+    # The backend receives subscriptions. A subscription that is too long would be dropped before it reaches the XSUB.
+    # With this limit libzmq closes the connection of the peer that sends it, and does not store the subscription.
     backend_options={"maxmsgsize": SUBSCRIPTION_MAX_BYTES},
 )
-"""Publishers to subscribers; subscriptions travel upstream, so only what somebody wants crosses (XSUB, XPUB). A
-subscription of more than 4,096 bytes is not passed on: the connection that it came by is closed at once, and at an XPUB
-that you register yourself it is dropped (counted as `long_subscription`)."""
+"""Publishers to subscribers (XSUB, XPUB). Subscriptions are passed on to the publishers, so that they send only what
+some subscriber wants. A subscription of more than 4,096 bytes is not passed on: the connection of the peer that sent it
+is closed at once. At an XPUB that you register yourself, it is dropped (counted as `long_subscription`)."""
 
 FILTER: Final = Device("filter", zmq.SUB, zmq.PUB, (_TO_BACKEND,), frontend_options={"subscribe": b""})
 """Publishers to subscribers, by a fixed list of topic prefixes: `frontend_options={"subscribe": [b"a", b"b"]}`."""
@@ -52,14 +52,14 @@ REFLECTOR: Final = Device(
     (Route("frontend", "frontend"),),
     frontend_options={"router_mandatory": 1},
 )
-"""One socket, frontend and backend at once: each message goes back where it came from."""
+"""One socket (ROUTER, DEALER, PAIR or REP): each message goes back to the peer that sent it."""
 
 DEVICES: Final[dict[str, Device]] = {device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR)}
 """The table of device definitions, by name. Programs may add their own."""
 
 
 def find_device(device: Device | str) -> Device:
-    """The device itself, or the one of that name in `DEVICES`. Raises `DeviceError` if there is none."""
+    """The device itself, or the device of that name in `DEVICES`. Raises `DeviceError` if there is none."""
     if isinstance(device, Device):
         return device
     try:
@@ -71,13 +71,15 @@ def find_device(device: Device | str) -> Device:
 
 
 def guess_device(name: str | None, types: Sequence[SocketType]) -> Device:
-    """The device that libzmq's proxy would be between two sockets of these types: whatever either can receive goes to
-    the other, if that can send. It is one of `DEVICES` if one is just that, and else one of the name `proxy`. With one
-    type the device has one socket, the frontend, which gets back what it gives.
+    """The device that does what libzmq's proxy does between two sockets of these types.
 
-    A REQ or a REP keeps its own order: it takes its next request when it has had its reply, or has given it.
+    Messages go from each socket that can receive to the other, if that can send. The device is one of `DEVICES` if one
+    of them has these types and routes, and otherwise a new device named `proxy`. With one type the device has one port,
+    `frontend`, and sends back what it receives there.
 
-    Raises `DeviceError`, which names the broker `name`, if nothing could pass.
+    A REQ or REP socket alternates between sending and receiving, and the flows wait for its turns.
+
+    Raises `DeviceError`, which names the broker `name`, if no message could pass.
     """
     ports = dict(zip(("frontend", "backend"), types, strict=False))
     opposite = dict(zip(ports, reversed(ports), strict=True))

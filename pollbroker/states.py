@@ -1,4 +1,4 @@
-"""The states of a broker, from its start to its end."""
+"""The states of a broker."""
 
 from enum import StrEnum
 from typing import Final
@@ -8,13 +8,13 @@ class BrokerState(StrEnum):
     RUNNING = "running"
     PAUSED = "paused"
     REMOVING = "removing"
-    """Only what it holds is still sent."""
+    """The broker is being removed: it sends the messages that it holds, and receives nothing more."""
     REMOVED = "removed"
     ENDED = "ended"
-    """Its context was terminated: an orderly end."""
+    """The context of its sockets was terminated, which is an orderly end."""
     FAILED = "failed"
-    """See `Broker.error`."""
+    """An error ended the broker; see `Broker.error`."""
 
 
 FINAL_STATES: Final = frozenset({BrokerState.REMOVED, BrokerState.ENDED, BrokerState.FAILED})
-"""Those in which a broker uses no socket any more."""
+"""The states in which a broker no longer uses any socket."""

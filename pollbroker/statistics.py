@@ -41,22 +41,23 @@ class Counters:
     held: int = 0
     """Messages (at most one for each sink) that a sink has yet to accept."""
     added: int = 0
-    """Messages beyond the first that were made of one message: by a handler, or since it goes to several sinks."""
+    """Messages beyond the first that were made of one message, by a handler or because the route has several sinks."""
     unroutable: int = 0
     """Dropped: a ROUTER sink knows no peer of that routing id, or the message had no frame behind the routing id."""
     slow_peer: int = 0
-    """Dropped: the one peer of a ROUTER sink that it was for was full, and the device says `slow_peer="drop"`."""
+    """Dropped: the message was for a peer of a ROUTER sink that was full, and the device has `slow_peer="drop"`."""
     interrupted: int = 0
     """Dropped: the sink's peer left, the context was terminated, or memory ran out, between the frames of the
     message."""
     too_many_frames: int = 0
     """Dropped: the message had more frames than the device's `maxframes`."""
     long_subscription: int = 0
-    """Dropped: the sink is an XSUB, and the message had a subscription too long for libzmq to remove again."""
+    """Dropped: the sink is an XSUB, and the message had a subscription that is too long for libzmq to remove safely."""
     filtered: int = 0
     """Dropped: the handler returned None, or yielded nothing."""
     failed: int = 0
-    """Dropped: the handler raised, or returned what is no message, or a `To` for no sink of the route."""
+    """Dropped: the handler raised, or returned something that is not a message, or a `To` for a port that is not a sink
+    of the route."""
     captured: int = 0
     """Copies that the capture socket accepted. There is one for each sink that accepted a message."""
     captured_frames: int = 0
@@ -66,11 +67,11 @@ class Counters:
 
     @property
     def dropped(self) -> int:
-        """Messages dropped by any rule; copies for a capture socket are not among them."""
+        """Messages dropped by any rule. Copies for a capture socket are not counted here."""
         return sum(getattr(self, name) for name in DROPS)
 
     def __add__(self, other: "Counters") -> "Counters":
-        """The sums of two."""
+        """The sum of each counter."""
         return Counters(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(Counters)))
 
 
@@ -84,9 +85,9 @@ class FlowStatistics(Counters):
     """`ready`, `waiting` (for the source), `stalled` (on the sink), `retrying` (stalled on a sink that gives no
     wake-up), `paused` or `ended`."""
     stalls: int = 0
-    """How often the sink refused a message that could have moved."""
+    """How often a sink refused a message, so that the flow had to wait for it."""
     stalled_s: float = 0.0
-    """Seconds spent so, up to now."""
+    """Seconds that the flow has waited for a full sink."""
     unread: int = 0
     """In the statistics of a removed broker: messages that had arrived at the source, were not read, and are lost,
     since the engine closed the socket. They are counted up to 10,000, and are not part of `received`."""
@@ -99,18 +100,18 @@ class PortStatistics:
     type: str
     """The type of its socket, such as `ROUTER`."""
     endpoints: tuple[str, ...]
-    """The real addresses; a registered socket's are not known here."""
+    """The real addresses. Empty for a registered socket, whose addresses the engine does not know."""
     received: int = 0
-    """Messages taken from it."""
+    """Messages taken from the port."""
     received_frames: int = 0
     received_bytes: int = 0
     sent: int = 0
-    """Messages that it accepted; at the capture port, copies of messages."""
+    """Messages that the port accepted; at the capture port, copies of messages."""
     sent_frames: int = 0
     sent_bytes: int = 0
     dropped: int = 0
-    """Messages that were to be sent to it and were dropped, as the counters of the flow say by name; at the capture
-    port, copies that it did not accept."""
+    """Messages that were to be sent to the port and were dropped; the counters of the flow say by which rule. At the
+    capture port, copies that it did not accept."""
 
 
 @dataclass(frozen=True)
@@ -121,16 +122,16 @@ class BrokerStatistics:
     name: str
     device: str
     state: str
-    """`running`, `paused`, `removing`, `removed`, `ended` (its context was terminated) or `failed`."""
+    """`running`, `paused`, `removing`, `removed`, `ended` (the context of its sockets was terminated) or `failed`."""
     error: str | None
-    """Why it failed, or None."""
+    """Why the broker failed; None if it has not."""
     flows: Mapping[str, FlowStatistics]
     ports: Mapping[str, PortStatistics] = field(default_factory=FrozenDict)
 
 
 @dataclass(frozen=True)
 class EngineStatistics:
-    """A whole engine."""
+    """An engine and all of its brokers."""
 
     pump: str
     """`native` or `python`."""

@@ -1,6 +1,6 @@
-"""The table of brokers: who is in it, on whose sockets, and how one comes in and goes out.
+"""The table of an engine's brokers: how a broker is added, found, paused, resumed and removed.
 
-Everything here happens in the engine's thread; `Engine` carries the calls over.
+Everything here happens in the engine's thread, to which `Engine` passes its calls on.
 """
 
 import itertools
@@ -38,7 +38,7 @@ class Table:
         self._brokers: dict[str, WorkingBroker] = {}
         self._alive_count = 0
         self._being_removed: set[WorkingBroker] = set()
-        self._on_end = self._broker_ended  # one bound method for all of them
+        self._on_end = self._broker_ended  # one bound method for all brokers saves memory
 
     def __iter__(self) -> Iterator[WorkingBroker]:
         return iter(self._brokers.values())
@@ -48,7 +48,7 @@ class Table:
 
     @property
     def all_ended(self) -> bool:
-        """Return True if there are brokers, and every one of them has ended or failed by itself."""
+        """True if there are brokers, and every one of them has ended or failed."""
         return bool(self._brokers) and not self._alive_count
 
     def statistics(self, which: str | Broker) -> BrokerStatistics:
@@ -58,7 +58,7 @@ class Table:
         return broker.statistics()
 
     def snapshot(self) -> dict[str, WorkingBroker]:
-        """A copy. May be taken from any thread."""
+        """A copy of the table. Any thread may call this."""
         return dict(self._brokers)
 
     def add(self, name: str, device: Device, plan: Plan, prefixes: Mapping[str, bytes]) -> WorkingBroker:
@@ -73,7 +73,7 @@ class Table:
         sockets: Mapping[str, Socket | None],
         prefixes: Mapping[str, bytes],
     ) -> WorkingBroker:
-        """Start a broker on sockets of the caller's."""
+        """Start a broker on registered sockets."""
         if name is None:
             numbered = (f"{device.name}-{i}" for i in itertools.count(1))
             name = next(one for one in numbered if one not in self._brokers)
@@ -114,7 +114,7 @@ class Table:
     def _claim(self, broker: WorkingBroker, port: WorkingPort) -> None:
         other = CLAIMS.owner(port.key)
         if isinstance(other, WorkingBroker) and other.engine_id is broker.engine_id:
-            other.check_alive()  # its socket may have been closed under the engine, and the address used again
+            other.check_alive()  # a new socket may have the address of one that was closed under the engine
         CLAIMS.take(port.key, broker, f"brokers.{broker.name}.{port.name}")
 
     @staticmethod
@@ -123,7 +123,8 @@ class Table:
             CLAIMS.give_back(port.key, broker)
 
     def _broker_ended(self, broker: WorkingBroker) -> None:
-        """It has ended: its sockets are nobody's now. Unless it was to be removed, it stays in the table to be seen."""
+        """Give back the claims of a broker that has ended. If it was not being removed, it stays in the table, so that
+        its state and its error can be read."""
         if broker in self._being_removed:
             self._being_removed.remove(broker)
             del self._brokers[broker.name]
@@ -142,7 +143,8 @@ class Table:
         self._not_ended(which).resume()
 
     def begin_removal(self, which: str | Broker, timeout_s: float) -> WorkingBroker:
-        """Take a broker out: at once if it holds nothing, else when it has sent that or the time is over."""
+        """Begin to remove a broker. It is removed at once if it holds no message, and otherwise when it has sent the
+        held messages, or after `timeout_s`."""
         check_delay(timeout_s)
         broker = self._steerable(which)
         if broker.state in FINAL_STATES:
@@ -156,11 +158,11 @@ class Table:
         return broker
 
     def begin_removing_all(self, timeout_s: float) -> list[WorkingBroker]:
-        """Take every broker out, as `begin_removal`."""
+        """Begin to remove every broker; see `begin_removal`."""
         return [self.begin_removal(name, timeout_s) for name in self.snapshot()]
 
     def remove_at_once(self, which: str | Broker) -> WorkingBroker:
-        """Take a broker out without waiting: what it holds is offered once."""
+        """Remove a broker without waiting: the messages that it holds are offered once."""
         broker = self.begin_removal(which, 0.0)
         broker.offer_held_messages()
         broker.end_removal()
@@ -180,11 +182,11 @@ class Table:
                 raise EngineError(f"{where}: the socket is registered twice here, as {other.name} too")
 
     def find(self, which: str | Broker) -> WorkingBroker:
-        """The broker of a name or a handle. Raises `EngineError` if there is none, or if it was removed."""
+        """The broker with this name or handle. Raises `EngineError` if there is none, or if it was removed."""
         if isinstance(which, Broker):
             broker = self._brokers.get(which.name)
             if broker is None or broker is not working_broker(which):
-                whose = ", and another engine's" if which.state not in FINAL_STATES else ""
+                whose = ", and belongs to another engine" if which.state not in FINAL_STATES else ""
                 raise EngineError(f"brokers.{which.name}: it is {which.state}{whose}")
             return broker
         broker = self._brokers.get(which)

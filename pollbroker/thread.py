@@ -1,8 +1,8 @@
 """The thread that `Engine.start` begins and `Engine.close` ends.
 
-It runs the loop until that is stopped, or until nothing is left to do; in the second case a broker that is added starts
-it again. One lock keeps the beginnings and the end apart: a thread that was started while the engine closes would be
-nobody's.
+The thread runs the loop until the loop is stopped, or until nothing is left to do. In the second case it is started
+again when a broker is added. Starting and closing share one lock, since nobody would end a thread that was started
+while the engine closes.
 """
 
 import logging
@@ -17,11 +17,12 @@ _logger = logging.getLogger("pollbroker")
 
 
 class EngineThread:
-    """The engine's own thread, if it has one. Every method may be called from any thread, `join` from any other.
+    """The engine's own thread, if it has one. Every method may be called from any thread, except that `join` may not be
+    called from the engine's own.
 
     Arguments:
-        loop: what the thread runs.
-        run: how it runs it: `Engine.run`.
+        loop: the loop that the thread runs.
+        run: the function that runs it, `Engine.run`.
     """
 
     def __init__(self, loop: Loop, run: Callable[[], None]) -> None:
@@ -29,19 +30,21 @@ class EngineThread:
         self._run = run
         self._thread: threading.Thread | None = None
         self._runs_at_start = 0
-        """How often the loop had been run when the thread was started."""
+        """The value of `Calls.runs` when the thread was started. While it is the same, the thread has not begun to
+        run."""
         self._ended_by: BaseException | None = None
-        """What ended the thread, if it was not told to end."""
+        """The exception that ended the thread, if there was one."""
         self._start_and_end_lock = threading.RLock()
         self._ending = False
 
     @property
     def alive(self) -> bool:
-        """Whether the thread has begun, and not ended yet."""
+        """True while the thread exists: it has begun, and has not ended yet."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin. Raises `EngineError` if any thread runs the loop, or this one is about to."""
+        """Start the thread. Raises `EngineError` if a thread runs the loop, or if this one was started and is about
+        to."""
         self._loop.calls.check_usable()
         with self._start_and_end_lock:
             self._loop.calls.check_not_running()
@@ -50,7 +53,8 @@ class EngineThread:
             self._begin()
 
     def restart_if_out_of_work(self) -> None:
-        """After a broker was added: begin again if the thread has returned because nothing was left to do."""
+        """Start the thread again if it has ended because nothing was left to do. To be called when a broker was
+        added."""
         if self._loop.ran_out_of_work and self._thread is not None and not self._loop.calls.in_own_turn():
             with self._start_and_end_lock:
                 if self._loop.ran_out_of_work and not (
@@ -68,7 +72,7 @@ class EngineThread:
     def _run_and_log(self) -> None:
         try:
             self._run()
-        except BaseException as error:  # nobody is above this thread: the log tells, and `Engine.close`
+        except BaseException as error:  # no caller would see it, so it is logged, and `Engine.close` raises
             self._ended_by = error
             _logger.critical("the engine's thread was ended by %s", describe_error(error), exc_info=error)
 
@@ -79,9 +83,10 @@ class EngineThread:
 
     @contextmanager
     def ending(self) -> Iterator[bool]:
-        """While the engine closes: nothing can start the thread. Gives False if this very caller is closing already.
+        """Keep the thread from being started while the engine closes. Yields False if the calling thread is closing the
+        engine already.
 
-        If closing was interrupted, as by Ctrl-C, the engine is not closed, and all of this can be done again.
+        If closing was interrupted, such as by Ctrl-C, the engine is not closed, and can be closed again.
         """
         with self._start_and_end_lock:
             if self._ending:
@@ -94,6 +99,6 @@ class EngineThread:
                 self._ending = self._loop.calls.closed
 
     def take_error(self) -> BaseException | None:
-        """Return what ended the thread if it was not told to end, and forget it."""
+        """Return the exception that ended the thread, or None. It is returned once only."""
         error, self._ended_by = self._ended_by, None
         return error

@@ -1,4 +1,4 @@
-"""Timers: calls that are to come at a time, and the handles by which they can be cancelled."""
+"""Timers: calls that are to be made at a time, and the handles by which they can be cancelled."""
 
 import heapq
 import itertools
@@ -10,7 +10,7 @@ from pollbroker.errors import ConfigError
 
 
 class Handle:
-    """A call that is to come; `cancel()` makes it not come (as `asyncio.Handle`)."""
+    """A call that is to be made. `cancel()` prevents it, as with `asyncio.Handle`."""
 
     __slots__ = ("_call", "when_s")
 
@@ -19,28 +19,28 @@ class Handle:
         self._call: Callable[[], Any] | None = call
 
     def cancel(self) -> None:
-        """Do not call it. Does nothing if it was called already."""
+        """Cancel the call. Does nothing if it was made already."""
         self._call = None
 
     def cancelled(self) -> bool:
-        """Return True if it was cancelled, or called already."""
+        """Return True if the call was cancelled, or was made already."""
         return self._call is None
 
     def run(self) -> None:
-        """Call it, once, unless it was cancelled."""
+        """Make the call, unless it was made already or was cancelled."""
         call, self._call = self._call, None
         if call is not None:
             call()
 
 
 def check_delay(delay_s: float) -> None:
-    """Raise `ConfigError` if this is not a number of seconds."""
+    """Raise `ConfigError` if `delay_s` is not a number of seconds."""
     if not isinstance(delay_s, (int, float)) or math.isnan(delay_s):
         raise ConfigError(f"{delay_s!r}: expected a number of seconds")
 
 
 class Timers:
-    """Handles in the order of their times, by a clock that is handed in (seconds, monotonic)."""
+    """Handles in the order of their times. `clock` returns seconds, and never goes back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -48,25 +48,26 @@ class Timers:
         self._order = itertools.count()
 
     def add(self, delay_s: float, call: Callable[[], Any]) -> Handle:
-        """Have it called after that many seconds; of two for one time, the first added comes first."""
+        """Have `call` called after `delay_s` seconds. Of two calls for one time, the first added is made first."""
         check_delay(delay_s)
         handle = Handle(self._clock() + delay_s, call)
         heapq.heappush(self._heap, (handle.when_s, next(self._order), handle))
         return handle
 
     def first(self) -> Handle | None:
-        """The next that is due, or None."""
+        """The handle that is due next, or None."""
         while self._heap and self._heap[0][2].cancelled():
             heapq.heappop(self._heap)
         return self._heap[0][2] if self._heap else None
 
     def next_s(self) -> float | None:
-        """Seconds until the next is due (0 if it is overdue), or None."""
+        """Seconds until the next handle is due (0 if it is overdue), or None."""
         first = self.first()
         return None if first is None else max(0.0, first.when_s - self._clock())
 
     def run_due(self, run: Callable[[Handle], None]) -> None:
-        """Run those that are due now, in the order of their times; those that they add are left for the next time."""
+        """Run the handles that are due now, in the order of their times. Handles that they add are left for the next
+        call."""
         if not self._heap:
             return
         now_s = self._clock()

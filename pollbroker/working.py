@@ -1,6 +1,6 @@
-"""A device at work: its ports, its flows with the hub that lets them move, and its life from start to end.
+"""A device at work: its ports, its hub with the flows, and its states from start to end.
 
-Everything here happens in the engine's thread; `broker.py` is what others are given.
+Everything here happens in the engine's thread. Users are given the handle of `broker.py`.
 """
 
 import logging
@@ -27,28 +27,29 @@ from pollbroker.timers import Handle
 _logger = logging.getLogger("pollbroker")
 
 UNREAD_MOST: Final = 10_000
-"""How many unread messages a removal counts at each source: more would keep the other brokers waiting."""
+"""How many unread messages a removal counts at each source. To count more would keep the other brokers waiting."""
 
 _FUTURES: Final = threading.Lock()
-"""A broker's future is made when somebody first asks for it, in whatever thread: a thousand brokers have none."""
+"""Guards the making of a broker's future `removed`. To save memory it is made when it is first asked for, and any
+thread may ask."""
 
 
 @dataclass(frozen=True)
 class LoopAccess:
-    """What a broker needs of the loop that it works in."""
+    """The part of the loop that a broker uses."""
 
     ready: list[Hub]
     """The hubs that have work in the next turn."""
     watch: Callable[[Hub, int, WorkingPort], None]
-    """Have a hub's `wake` called with this index when something happens at this port."""
+    """Watch a port of a hub: call the hub's `wake` with this port index when something happens there."""
     unwatch: Callable[[WorkingPort], None]
-    """No longer: the port is about to be closed, or the caller's again."""
+    """Stop watching a port, before its socket is closed or may be used by the caller again."""
     call_later: Callable[[float, Callable[[], None]], Handle]
     clock: Callable[[], float]
 
 
 class WorkingBroker:
-    """A device at work. Attributes may be read from any thread; methods are the engine's."""
+    """A device at work. Any thread may read the attributes; only the engine's thread may call the methods."""
 
     __slots__ = (
         "__weakref__",
@@ -81,16 +82,17 @@ class WorkingBroker:
         self.device = device
         self.state = BrokerState.RUNNING
         self.error: BaseException | None = None
-        """Why it failed."""
+        """Why the broker failed; None if it has not."""
         self._loop_access = loop_access
         self._on_end = on_end
         self.final: BrokerStatistics | None = None
-        """Its last statistics, once it is removed or has ended by itself."""
+        """The final statistics, after the broker was removed, has ended or has failed."""
         self._removed: Future[BrokerStatistics] | None = None
         self.watched_ports = tuple(ports[port] for port in device.ports)
-        """The ports that something can happen at, by their index in the hub; nothing waits for a capture socket."""
+        """The ports of the device, by their index in the hub. The capture port is not watched, since no flow waits for
+        it."""
         self.ports = (*self.watched_ports, ports[CAPTURE]) if CAPTURE in ports else self.watched_ports
-        """All of its ports: those of the device in its order, and the capture port if there is one."""
+        """All ports: those of the device in its order, then the capture port if there is one."""
         self.hub = make_hub(self, device, ports, implementation, prefixes, loop_access.ready)
         self.retries = Retries(self.hub, loop_access.call_later)
 
@@ -104,7 +106,7 @@ class WorkingBroker:
 
     @property
     def removed(self) -> "Future[BrokerStatistics]":
-        """Resolved, with its last statistics, when it is removed or has ended by itself."""
+        """A future that is resolved, with the final statistics, when the broker is removed, has ended or has failed."""
         with _FUTURES:
             if self._removed is None:
                 self._removed = Future()
@@ -112,23 +114,24 @@ class WorkingBroker:
                     self._removed.set_result(self.final)
             return self._removed
 
-    # -- what its hub leaves to it ------------------------------------------------------------------------------------
+    # -- what the hub leaves to its owner -----------------------------------------------------------------------------
 
     def carry_out(self, flags: int) -> None:
-        """Do what the hub has left to do: `RETRY`, `FLUSHED`."""
+        """Do what the flags of the hub ask for: `RETRY`, `FLUSHED`."""
         if flags & RETRY:
             self.retries.set_timers()
         if flags & FLUSHED:
             self.end_removal()
 
     def fail(self, error: Exception) -> None:
-        """End for an error: the end of the sockets' context is an orderly one, anything else a failure."""
+        """End the broker because of an error. If its context was terminated, the broker has ended; otherwise it has
+        failed."""
         self.check_alive()
         if self.state not in FINAL_STATES:
             self._end(error)
 
     def check_alive(self) -> None:
-        """Find out if a socket was closed under the engine, which nothing announces."""
+        """End the broker if one of its sockets was closed under the engine, of which libzmq tells nobody."""
         if self.state not in FINAL_STATES:
             for port in self.ports:
                 try:
@@ -142,15 +145,18 @@ class WorkingBroker:
             self._finish(BrokerState.ENDED)
         else:
             self.error = error
-            # An error of a socket says all that there is to say; of any other the place where it was raised matters.
+            # A socket's error explains itself; for any other exception the traceback is logged, too.
             trace = None if isinstance(error, zmq.ZMQError) else error
             _logger.error("brokers.%s: failed: %s", self.name, describe_error(error), exc_info=trace)
             self._finish(BrokerState.FAILED)
 
-    # -- what the engine is told to do --------------------------------------------------------------------------------
+    # -- what the engine's methods do ---------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin: have the ports watched, and every flow try. If a port cannot be watched, it is as if nothing was."""
+        """Watch the ports, and have every flow try to move messages in the next turn.
+
+        If a port cannot be watched, all of them are closed or left to the caller again, and the error is raised.
+        """
         watched: list[WorkingPort] = []
         try:
             for port_index, port in enumerate(self.watched_ports):
@@ -172,7 +178,7 @@ class WorkingBroker:
                 flow.pause(self._loop_access.clock())
 
     def resume(self) -> None:
-        """Move again: every flow tries, and what it finds tells what to wait for."""
+        """Let every flow try to move messages again. What it finds decides what it waits for."""
         if self.state is BrokerState.PAUSED:
             self.state = BrokerState.RUNNING
             for flow in self.hub.flows:
@@ -180,14 +186,14 @@ class WorkingBroker:
             self.hub.schedule()
 
     def recheck_sources(self) -> None:
-        """Have every flow that waits look at its source in the next turn."""
+        """Have every waiting flow look at its source in the next turn."""
         for flow in self.hub.flows:
             if flow.state == FlowState.WAITING:
                 flow.resume()
                 self.hub.schedule()
 
     def begin_removal(self) -> None:
-        """Take nothing more; go on sending what is held. `removed` is resolved when nothing is."""
+        """Receive nothing more, and go on sending held messages. When none is held, the broker is removed."""
         if self.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
             return
         self.state = BrokerState.REMOVING
@@ -203,36 +209,39 @@ class WorkingBroker:
             self.hub.schedule()
 
     def offer_held_messages(self) -> None:
-        """Offer what is held once more, now, whatever its flows wait for."""
+        """Offer held messages once more, at once, whatever the flows wait for."""
         for flow in self.hub.flows:
             if flow.pump.held and flow.state != FlowState.ENDED:
                 flow.resume()
         try:
-            for _ in range(2):  # a first refusal may be stale; then the sink is asked, and tried again if it says so
+            for _ in range(2):  # the first refusal may be out of date; settling the sink then makes the flow ready
                 self.carry_out(self.hub.work(1, 1, self._loop_access.clock()))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this broker alone
+        except Exception as error:  # noqa: BLE001 - any error ends this one broker
             self.fail(error)
 
     def end_removal(self) -> None:
-        """Be removed now, whatever is held still; the final statistics say what that is."""
+        """Remove the broker now. The final statistics say how many messages are still held."""
         if self.state not in FINAL_STATES:
             self._finish(BrokerState.REMOVED)
 
     def _count_unread(self) -> dict[int, int]:
-        """Leave no message half read: by the source of each flow, how many messages are lost with a socket that the
-        engine closes. At a socket of the caller's the next message is the caller's."""
+        """Count, by the source of each flow, the unread messages that are lost when the engine closes its sockets.
+
+        At a registered socket nothing is counted: the rest of a message that was read in part is discarded, so that the
+        caller's next receive begins with a message.
+        """
         unread: dict[int, int] = {}
         try:
             for flow in self.hub.flows:
                 source = self.watched_ports[flow.source]
                 if source.socket.closed:
-                    continue  # under the engine: the native code would read memory that libzmq has given back
+                    continue  # closed under the engine: the native code would read memory that libzmq has freed
                 if not source.owned:
                     flow.pump.discard_rest()
-                elif source.type != zmq.XPUB:  # what comes from there is subscriptions, of no use to anybody any more
+                elif source.type != zmq.XPUB:  # an XPUB receives subscriptions, which are of no use any more
                     unread[flow.source] = flow.pump.count_unread(UNREAD_MOST)
         except zmq.ZMQError as error:
-            _logger.warning("brokers.%s: what was left unread cannot be counted: %s", self.name, error)
+            _logger.warning("brokers.%s: the unread messages cannot be counted: %s", self.name, error)
         return unread
 
     def _finish(self, state: BrokerState) -> None:
@@ -251,7 +260,7 @@ class WorkingBroker:
         if removed is not None:
             removed.set_result(final)
 
-    # -- what it tells ------------------------------------------------------------------------------------------------
+    # -- what the broker tells of itself ------------------------------------------------------------------------------
 
     @property
     def engine_id(self) -> object:
@@ -265,11 +274,11 @@ class WorkingBroker:
 
     @property
     def idle(self) -> bool:
-        """True if nothing is held, and nothing was left to read when its sockets were last settled."""
+        """True if no message is held, and none was left to read when the sockets were last settled."""
         return all(flow.state in (FlowState.WAITING, FlowState.ENDED) for flow in self.hub.flows)
 
     def statistics(self, unread: Mapping[int, int] = FrozenDict()) -> BrokerStatistics:
-        """A snapshot; `unread` by the source of each flow."""
+        """A snapshot. `unread` has the number of unread messages by the source of each flow."""
         return account_for(
             name=self.name,
             device=self.device.name,

@@ -111,7 +111,7 @@ def test_handle_of_another_engine_is_refused(make_engine: MakeEngine) -> None:
     one, other = make_engine(), make_engine()
     broker = one.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     other.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
-    with pytest.raises(EngineError, match=r"^brokers\.s: it is running, and another engine's$"):
+    with pytest.raises(EngineError, match=r"^brokers\.s: it is running, and belongs to another engine$"):
         other.pause(broker)
     assert broker.state == "running"
 

@@ -286,9 +286,9 @@ def test_number_of_sockets_must_be_the_devices(engine: Engine, connect: Connect)
 
 @pytest.mark.parametrize("wrong", [5, "tcp://127.0.0.1:*", object(), zmq.PULL])
 def test_what_is_no_socket_is_refused(engine: Engine, connect: Connect, wrong: Any) -> None:
-    with pytest.raises(DeviceError, match=r"^brokers\.a\.frontend: .* is no ZeroMQ socket"):
+    with pytest.raises(DeviceError, match=r"^brokers\.a\.frontend: .* is not a ZeroMQ socket"):
         engine.register(wrong, connect(zmq.PUSH), STREAMER, name="a")
-    with pytest.raises(DeviceError, match=r"^brokers\.a\.capture: .* is no ZeroMQ socket"):
+    with pytest.raises(DeviceError, match=r"^brokers\.a\.capture: .* is not a ZeroMQ socket"):
         engine.register(connect(zmq.PULL), connect(zmq.PUSH), STREAMER, name="a", capture=wrong)
 
 

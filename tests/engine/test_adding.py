@@ -283,4 +283,7 @@ def test_released_address_is_tried_again_but_not_where_a_sleep_holds_up_a_loop(
         call(engine, add)
     assert clock.slept_s == ([0.001] * int(8 * ADDRESS_RELEASE_S) if waits else [])
     assert raised.value.address == address.decode()
-    assert str(raised.value).endswith(": it was released a moment ago, and may be had again soon") is not waits
+    assert (
+        str(raised.value).endswith(": a broker released the address a moment ago, and it may soon be free again")
+        is not waits
+    )

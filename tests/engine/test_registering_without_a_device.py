@@ -219,7 +219,7 @@ def test_sockets_that_cannot_be_a_device_are_refused(make_engine: MakeEngine, co
         DeviceError, match="nothing can pass between sockets of the types PULL and SUB; expected one that"
     ):
         engine.register(connect(zmq.PULL), connect(zmq.SUB))
-    with pytest.raises(DeviceError, match=r"^brokers\.a\.backend: 5 is no ZeroMQ socket"):
+    with pytest.raises(DeviceError, match=r"^brokers\.a\.backend: 5 is not a ZeroMQ socket"):
         engine.register(connect(zmq.PULL), 5, name="a")  # type: ignore[arg-type]
     closed = connect(zmq.PULL)
     closed.close()

@@ -83,12 +83,14 @@ def test_unknown_option_is_refused(name: object, hint: str) -> None:
 
 @pytest.mark.parametrize("name", ["fd", "events", "type", "rcvmore", "last_endpoint", "mechanism", "thread_safe"])
 def test_read_only_option_is_refused(name: str) -> None:
-    assert f"option {name}: it can only be read" in refusal({name: 1})
+    assert f"option {name}: this option can only be read" in refusal({name: 1})
 
 
 @pytest.mark.parametrize("name", ["sndtimeo", "RCVTIMEO"])
 def test_timeout_is_refused_since_the_engine_never_waits(name: str) -> None:
-    assert f"option {name}: the engine never waits in a send or a receive" in refusal({name: 100})
+    assert f"option {name}: it would have no effect, since the engine never waits in a send or a receive" in refusal(
+        {name: 100}
+    )
 
 
 @pytest.mark.parametrize("value", ["5", b"5", 5.0, None, [5], {}])
