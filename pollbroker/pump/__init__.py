@@ -1,4 +1,5 @@
-"""Moving messages: the pumps, native and Python, the one that looks at each message; flows, and their hub."""
+"""Moving messages: the native pump and the Python one, the pump for routes with a handler or several sinks, and the
+flows and hubs that carry pumps."""
 
 from pollbroker.pump.choosing import PYTHON, choose_implementation, native_classes
 from pollbroker.pump.contract import (

@@ -1,4 +1,4 @@
-"""Which implementation serves: as POLLBROKER_PUMP says, else the native one if it was built, else the Python one."""
+"""Chooses the implementation: the one that is asked for, or else the native one if it was built, or else Python."""
 
 import os
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from pollbroker.pump.contract import Collector, Flow, Hub, Implementation, Pump,
 
 @dataclass(frozen=True)
 class Classes:
-    """An `Implementation` by the classes that it consists of."""
+    """An `Implementation` that is made of the classes of one or more modules."""
 
     name: str
     make_pump: Callable[..., Pump]
@@ -34,14 +34,14 @@ PYTHON: Final = Classes(
     make_event_reader=python.EventReader,
     make_flow=hub.Flow,
     make_hub=hub.Hub,
-    make_collector=lambda epoll, wakes: None,  # noqa: ARG005 - the waiter has a collector itself
+    make_collector=lambda epoll, wakes: None,  # noqa: ARG005 - the waiter uses its own
 )
-"""The one that is always there; its flows take every pump."""
+"""The Python implementation, which works everywhere. Its flows take every pump."""
 
 
 def choose_implementation(name: str | None = None) -> Implementation:
-    """The implementation of that name (`"native"` or `"python"`); without one, as POLLBROKER_PUMP says; without that,
-    the best.
+    """The implementation of that name (`"native"` or `"python"`). Without a name POLLBROKER_PUMP decides; if that is
+    not set either, the native one is taken if it was built.
 
     Raises `ConfigError` for an unknown name, and for `"native"` where it was not built.
     """
@@ -61,7 +61,7 @@ def choose_implementation(name: str | None = None) -> Implementation:
 
 
 def native_classes(native: ModuleType) -> Implementation:
-    """The implementation that a native module consists of."""
+    """The implementation that is made of the classes of a native module."""
     return Classes(
         "native",
         make_pump=native.Pump,

@@ -1,10 +1,10 @@
-# The native collector: reads an epoll set, and has the hubs woken without a Python call. See `contract.py`.
+# The native collector: reads an epoll set, and wakes hubs without a Python call. See `contract.py`.
 #
-# It is a part of `native.pyx`, because it calls the hubs directly.
+# It is included in `native.pyx`, because it calls the hubs directly.
 
 @cython.final
 cdef class OnReady:
-    """Wakes a hub for one of its ports by a call of the loop, which does what comes of it: `wake(hub, port_index)`."""
+    """Wakes a hub for one of its ports. It calls `wake(hub, port_index)` of the loop, which carries out the flags."""
 
     cdef readonly Hub hub
     cdef readonly int port_index
@@ -44,13 +44,13 @@ cdef extern from "time.h" nogil:
     int clock_gettime(int clock, timespec *now)
 
 cdef enum:
-    MOST_EVENTS = 256  # of one turn: the kernel tells the others first in the next
+    MOST_EVENTS = 256  # in one turn; in the next turn the kernel reports the others first
 
 
 @cython.final
 cdef class Collector:
-    """Reads an epoll set without sleeping: makes the flows that have something to read ready, and returns the other
-    wakes, which are to be called."""
+    """Reads an epoll set without sleeping. Makes flows ready whose source has had an event, and returns the other
+    functions of `wakes` that are to be called."""
 
     cdef int epoll
     cdef dict wakes
@@ -61,7 +61,7 @@ cdef class Collector:
         self.wakes = wakes
 
     def has_events(self, double spin_s):
-        """Ask again and again, for so many seconds at most, whether something has happened."""
+        """Ask repeatedly, for `spin_s` at most, whether something has happened. Return True if so."""
         cdef timespec begun, now
         cdef int count = 0
         with nogil:
@@ -77,7 +77,7 @@ cdef class Collector:
         cdef int i, count
         cdef list others = []
         cdef OnReady on_ready
-        count = read_epoll(self.epoll, self.events, MOST_EVENTS)  # with the GIL: nothing waits here
+        count = read_epoll(self.epoll, self.events, MOST_EVENTS)  # the GIL is kept, since this never waits
         for i in range(count):
             wake = self.wakes.get(epoll_descriptor(&self.events[i]))
             if isinstance(wake, OnReady):

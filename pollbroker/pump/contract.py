@@ -1,7 +1,7 @@
-"""What every pump promises, native or Python; and what carries pumps: flows, and the hub of a broker's flows.
+"""The contract that the native and the Python implementation keep: pumps, flows, hubs, and their parts.
 
-`Implementation` is the whole of it: one set of classes that fit together. Sockets that are handed in are open; whoever
-calls makes sure that they are still open, before each call. `tests/pump/` holds both implementations to this page.
+An `Implementation` is one set of classes that fit together. The caller of any method makes sure that the sockets are
+still open. `tests/pump/` tests both implementations against this contract.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,18 +15,20 @@ Socket: TypeAlias = zmq.Socket[Any]
 
 MAXFRAMES: Final = 4096
 """The most frames that a message may have, unless the device says otherwise. A message is read whole before it is sent,
-so this bounds how long a single message of any peer can keep the loop: to about a millisecond (4 in Python)."""
+so this limits how long one message of a peer can occupy the loop: to about one millisecond, or four in Python."""
 
 BURST_FRAMES: Final = 4096
-"""A pump that has moved, or discarded, so many frames comes back with LIMIT after the message that it is at."""
+"""A pump that has moved or discarded so many frames returns LIMIT when it has dealt with its present message."""
 
 SUBSCRIPTION_MAX_BYTES: Final = 4096
-"""The longest subscription that is sent to an XSUB. libzmq 4.3.5 removes one by a recursion for each of its bytes
-(`trie_t::rm_helper` in trie.cpp), so that a long one from any peer would overflow the stack and end the process."""
+"""The longest subscription that is sent to an XSUB. libzmq 4.3.5 removes a subscription by a recursion as deep as its
+length (`trie_t::rm_helper` in trie.cpp), so that a long one from any peer would overflow the stack and end the
+process."""
 
 
 class Pump(Protocol):
-    """Moves whole messages from a source to its sinks: until the source is empty, a sink full, or the budget spent.
+    """Moves whole messages from a source to its sinks, until the source is empty, a sink is full, or the budget is
+    spent.
 
     A message is read whole before its first frame is offered, and is held whole while a sink refuses it.
     """
@@ -41,7 +43,7 @@ class Pump(Protocol):
 
     @property
     def held(self) -> int:
-        """Messages (at most one for each sink) taken from the source that a sink has not accepted."""
+        """Messages that were taken from the source and that a sink has yet to accept; at most one for each sink."""
 
     @property
     def full_sinks(self) -> tuple[int, ...]:
@@ -54,26 +56,26 @@ class Pump(Protocol):
         """For each sink the counters of the sending side; see `Sender`."""
 
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:
-        """Move messages, beginning with what is held, and say why it ended: EMPTY, FULL or LIMIT.
+        """Move messages, a held one first, and return why it stopped: EMPTY, FULL or LIMIT.
 
         A dropped message counts against the limits like one that was sent. The message that exceeds `limit_bytes` is
         still moved whole.
 
-        Raises `zmq.ZMQError` for what neither EAGAIN, EINTR nor EHOSTUNREACH explains; a message whose first frame
-        could not be offered for that reason is still held.
+        Raises `zmq.ZMQError` for any error but EAGAIN, EINTR and EHOSTUNREACH. A message whose first frame could not be
+        sent because of it is still held.
         """
 
     def discard_rest(self) -> None:
-        """Read and drop what is left of a message that has too many frames, and of which a part was discarded, so
-        that whoever reads the source next begins with a message. Raises `zmq.ZMQError`."""
+        """Read and drop the rest of a message that has too many frames, if a part of it was discarded. Whoever reads
+        the source next then begins with a whole message. Raises `zmq.ZMQError`."""
 
     def count_unread(self, limit_messages: int, /) -> int:
-        """Return how many messages the source has to give, up to the limit. They are read and lost: for a source that
-        is about to be closed. Raises `zmq.ZMQError`."""
+        """Return how many messages can be read from the source, up to the limit. They are read and lost, so this is for
+        a source that is about to be closed. Raises `zmq.ZMQError`."""
 
 
 class Sender(Protocol):
-    """One sink of a flow with a handler or with several sinks, and the capture socket."""
+    """Sends to one sink of a flow with a handler or with several sinks, and copies to the capture socket."""
 
     @property
     def sent(self) -> int:
@@ -81,17 +83,17 @@ class Sender(Protocol):
 
     @property
     def finished(self) -> int:
-        """Messages that are accounted for: sent, or dropped here."""
+        """Messages that this sender is done with: sent or dropped."""
 
     def send(self, message: list[bytes], /) -> int:
         """Offer a whole message: SENT, FULL (offer it again later) or DROPPED (counted)."""
 
     def counters(self) -> Counters:
-        """A snapshot of the counters of the sending side; the others are 0."""
+        """A snapshot of the counters of sending; the other counters are 0."""
 
 
 class Receiver(Protocol):
-    """The source of a flow, and the counters of what came from it."""
+    """Receives from the source of a flow, and counts what it has received."""
 
     @property
     def received(self) -> int:
@@ -99,7 +101,7 @@ class Receiver(Protocol):
 
     @property
     def received_bytes(self) -> int:
-        """The bytes of their frames."""
+        """The bytes of the frames of these messages."""
 
     @property
     def dropped(self) -> int:
@@ -107,16 +109,16 @@ class Receiver(Protocol):
 
     @property
     def burst_frames(self) -> int:
-        """Frames read since this was last set to 0."""
+        """Frames that were read since this counter was last set to 0."""
 
     @burst_frames.setter
     def burst_frames(self, value: int, /) -> None: ...
 
     def __call__(self) -> list[bytes] | None:
-        """The next message, without waiting; None if there is none. An empty list: a message, or a part of one that
-        has too many frames, was read and dropped (counted); there may be more.
+        """Return the next message, or None if there is none; never wait. An empty list means that a message, or a part
+        of one that has too many frames, was read and dropped (counted), and that there may be more.
 
-        Raises `zmq.ZMQError` (a message that was begun is counted as interrupted) and `MemoryError` (likewise).
+        Raises `zmq.ZMQError` and `MemoryError`. A message of which frames were already read is counted as interrupted.
         """
 
     def discard_rest(self) -> None:
@@ -126,117 +128,119 @@ class Receiver(Protocol):
         """See `Pump`."""
 
     def counters(self) -> Counters:
-        """A snapshot of the counters of the receiving side; the others are 0."""
+        """A snapshot of the counters of receiving; the other counters are 0."""
 
 
 class Flow(Protocol):
     """One direction of a broker at run time: a pump and its state. Times are seconds of the loop's clock."""
 
     source: int
-    """The port that it takes from, by its index in the hub."""
+    """The port index of the source."""
     state: int
     """A `FlowState`."""
     stalls: int
-    """How often a sink refused a message that could have moved."""
+    """How often a sink refused a message, so that the flow had to wait for it."""
     retries: int
-    """How many timers in a row were set for it; see `needs_timer`. 0 again when a message has moved."""
+    """How many timers were set for this flow since it last moved a message; see `needs_timer`."""
     probe_when_full: bool
-    """Set by its broker: a sink of it is to be tried now and then even while it says that it is full. A mandatory
-    ROUTER says so of all its peers, and the one for whom a message is held may have left."""
+    """Set by the broker. True if a full sink is to be tried now and then although it does not report POLLOUT. A
+    mandatory ROUTER reports nothing when the peer leaves for which a message is held."""
 
     @property
     def sinks(self) -> tuple[int, ...]:
-        """The ports that it gives to, by their index in the hub."""
+        """The port indices of the sinks."""
 
     @property
     def pump(self) -> Pump:
-        """What moves its messages."""
+        """The pump that moves the messages of this flow."""
 
     @property
     def needs_timer(self) -> bool:
-        """True while nothing but a timer may tell it when to try again: its sink has said that it had room, and has
-        refused all the same; or it is stalled and `probe_when_full` is set."""
+        """True while only a timer can tell the flow when to try again. Either its sink has reported room and refused
+        the message all the same, or the flow is stalled and `probe_when_full` is set."""
 
     def pause(self, now_s: float, /) -> None:
         """Move nothing until `resume`."""
 
     def resume(self) -> None:
-        """Move again; what became ready meanwhile shows at the first try."""
+        """Move messages again. The flow becomes READY, and its first try shows what it has to wait for."""
 
     def end(self, now_s: float, /) -> None:
-        """Move nothing ever again."""
+        """Move nothing any more."""
 
     def stalled_s(self, now_s: float, /) -> float:
-        """Seconds spent stalled until now."""
+        """Seconds that the flow has been stalled, up to now."""
 
 
 class HubOwner(Protocol):
-    """Whose a hub is: a broker at work. What the hub's methods return or raise is for its owner."""
+    """The broker that a hub belongs to. It is given what the hub's methods return or raise."""
 
     def carry_out(self, flags: int, /) -> None:
-        """Do what the hub has left to do: `RETRY`, `FLUSHED`."""
+        """Do what the flags of the hub ask for: `RETRY`, `FLUSHED`."""
 
     def fail(self, error: Exception, /) -> None:
-        """End for an error that a method of the hub has raised."""
+        """End the broker because of an error that a method of the hub has raised."""
 
 
 class Hub(Protocol):
-    """The flows of one broker, and the sockets between which they run. `hub.py` tells the rule that it keeps."""
+    """The flows of one broker, and the sockets between them. `hub.py` explains the rule that every hub keeps."""
 
     flushing: bool
-    """Set: each flow sends what it holds, and no more."""
+    """True after the removal of the broker has begun: each flow sends the message that it holds, and then ends."""
 
     @property
     def owner(self) -> HubOwner:
-        """Whose it is."""
+        """The broker that the hub belongs to."""
 
     @property
     def flows(self) -> tuple[Flow, ...]:
-        """All of them."""
+        """All flows of the hub."""
 
     @property
     def working(self) -> bool:
-        """True while a handler of one of its routes is being called."""
+        """True while a handler of one of the broker's routes is being called."""
 
     def end(self, now_s: float, /) -> None:
-        """End every flow, and touch the sockets never again."""
+        """End every flow, and do not touch the sockets any more."""
 
     def schedule(self) -> None:
-        """Have `work` called in the next turn: put it on the loop's list, unless it is there."""
+        """Have `work` called in the next turn: put the hub on the loop's list, unless it is there already."""
 
     def work(self, limit_messages: int, limit_bytes: int, now_s: float, /) -> int:
-        """Let each ready flow move at most that much, settle what was touched, and return flags.
+        """Let each ready flow move messages within the limits, settle the sockets that were used, and return flags.
 
         Raises `zmq.ZMQError`: ENOTSOCK if a socket was closed under it, otherwise as `Pump.move`.
         """
 
     def wake(self, port_index: int, /) -> int:
-        """Something has happened at a port: have it read, or settle it if that is not for a flow to do; flags.
+        """Something has happened at a port: make the flow ready that reads it, or settle the socket if no flow is to
+        read it. Return flags.
 
-        Raises as `work`.
+        Raises the same errors as `work`.
         """
 
     def on_ready(self, port_index: int, wake: Callable[[Any, int], None], /) -> Callable[[], None]:
-        """What to call when something happens at a port: it calls `wake(hub, port_index)`, the loop's way to call the
-        hub's `wake` and to see to what comes of that. A native collector can do without as long as nothing does."""
+        """Return the function to call when something happens at a port. It calls `wake(hub, port_index)`, with which
+        the loop calls the hub's `wake` and carries out the flags. A native collector makes a flow ready without this
+        call where there is nothing to carry out."""
 
     def interest(self, port_index: int, /) -> int:
-        """The events for which a port has to be watched: a flow that could not move for them is not woken by them."""
+        """The events for which a port has to be watched now: those that can wake one of the flows."""
 
 
 class Collector(Protocol):
-    """Tells what has happened in an epoll set, without sleeping."""
+    """Reads what has happened in an epoll set, without sleeping."""
 
     def __call__(self) -> list[Callable[[], None]]:
-        """What is to be called, as far as it has not seen to that itself."""
+        """Return the functions that are to be called. A native collector leaves out those whose work it has done."""
 
     def has_events(self, spin_s: float, /) -> bool:
-        """Ask again and again, for so many seconds at most, whether something has happened."""
+        """Ask repeatedly, for `spin_s` at most, whether something has happened. Return True if so."""
 
 
 class Implementation(Protocol):
-    """One implementation of all of this. A flow and a hub of the native one take its own pumps only, and each flow of
-    it has one sink; those of the Python one take every pump."""
+    """One implementation of the whole contract. Native flows and hubs take native pumps only, and each native flow has
+    one sink. Python flows and hubs take every pump."""
 
     @property
     def name(self) -> str:
@@ -255,27 +259,30 @@ class Implementation(Protocol):
     ) -> Pump:
         """Make a pump for a route without a handler and with one sink.
 
-        Arguments: a `capture` socket for copies of what was sent, which a `prefix` frame precedes if there is one;
-        `drop_slow_peer`: whether a message for a ROUTER's one full peer is dropped (counted), or held; `maxframes`: a
-        message of more frames is dropped (counted).
+        Arguments:
+            capture: a socket that is given a copy of each message that was sent.
+            prefix: a frame that precedes each copy.
+            drop_slow_peer: True if a message for a peer of a ROUTER that is full, while others are not, is dropped
+                (counted); False if it is held.
+            maxframes: a message of more frames is dropped (counted).
         """
 
     def make_receiver(self, source: Socket, maxframes: int = MAXFRAMES, /) -> Receiver:
-        """Make the receiving side of a flow."""
+        """Make the receiver of a flow."""
 
     def make_sender(
         self, sink: Socket, capture: Socket | None, prefix: bytes | None, drop_slow_peer: bool, /
     ) -> Sender:
-        """Make a sending side of a flow."""
+        """Make a sender for one sink of a flow."""
 
     def make_event_reader(self, socket: Socket, /) -> Callable[[], int]:
-        """Make a function that reads a socket's ZMQ_EVENTS, and so processes its pending commands.
+        """Make a function that reads a socket's ZMQ_EVENTS, which also processes the socket's pending commands.
 
         The function raises `zmq.ZMQError` if the socket is closed or its context terminated.
         """
 
     def make_flow(self, pump: Pump, source: int, sinks: tuple[int, ...], /) -> Flow:
-        """Make a flow of a pump, between the ports of these indices in its hub."""
+        """Make a flow with this pump, from the port with the index `source` to those with the indices `sinks`."""
 
     def make_hub(
         self,
@@ -286,14 +293,21 @@ class Implementation(Protocol):
         flows: Sequence[Flow],
         /,
     ) -> Hub:
-        """Make a hub of flows between sockets.
+        """Make a hub.
 
-        Arguments: its owner; the loop's list of hubs that have work; the sockets by port index; the objects
-        that must not be found closed (those that were handed in, and the capture's); the flows.
+        Arguments:
+            owner: the broker that the hub belongs to.
+            ready: the loop's list of hubs that have work.
+            sockets: the sockets by port index.
+            checked_sockets: the socket objects that are checked to be open before each use: those that were registered
+                or opened, and the capture socket.
+            flows: the flows between the sockets.
         """
 
     def make_collector(self, epoll: int, wakes: dict[int, Callable[[], None]], /) -> Collector | None:
-        """Make a collector of an epoll set; None if it has none of its own.
+        """Make a collector of an epoll set. None if the implementation has none; the waiter then uses its own.
 
-        Arguments: the set's descriptor; what to call for a descriptor in it.
+        Arguments:
+            epoll: the descriptor of the set.
+            wakes: the function to call for each descriptor in the set.
         """

@@ -1,6 +1,6 @@
-# The native hub: the flows of one broker, without a Python object made on the way of a message.
+# The native hub: the flows of one broker. It makes no Python object when a message is moved.
 #
-# The rules are those of `hub.py`, its twin, whose head tells them; a change here is a change there. It is a part of
+# The rules are at the top of `hub.py`, the Python version; both are changed together. This file is included in
 # `native.pyx`, because a flow calls its pump directly.
 
 cdef enum:
@@ -27,7 +27,7 @@ assert (POLLIN, POLLOUT, POLLERR) == (zmq.POLLIN, zmq.POLLOUT, zmq.POLLERR)
 
 cdef struct PortState:
     void *socket
-    bint read_dry  # in this turn: nothing was left to read there, and nothing was sent there since
+    bint read_dry  # True if, in this turn, a receive found nothing there, and nothing was sent there after it
 
 
 @cython.final
@@ -51,7 +51,8 @@ cdef class Flow:
         self.sink_is_trusted = True
 
     cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes, double now_s) except -1:
-        """Let the pump work once, and take on the state that its outcome means. Return True if the sink was touched."""
+        """Let the pump move messages, and set the state that follows from its outcome. Return True if a message was
+        offered to the sink."""
         cdef Pump pump = self.pump
         cdef uint64_t sent = pump.sender.sent_, received = pump.receiver.received_
         cdef bint held = pump.holding
@@ -72,8 +73,8 @@ cdef class Flow:
         return held or pump.receiver.received_ != received
 
     cdef void _sink_says(self, bint room) noexcept:
-        """The sink that this flow is stalled on says whether it has room. If it said so before and refused, only time
-        can tell when it has."""
+        """Note whether the sink that the flow is stalled on reports room. If the sink has reported room before and
+        refused all the same, a timer decides when to try again."""
         if not room:
             self.sink_is_trusted = True
         elif self.sink_is_trusted:
@@ -127,7 +128,9 @@ cdef class Hub:
     cdef int port_count
     cdef bint scheduled, ended
 
-    def __cinit__(self, owner, list ready not None, tuple sockets not None, tuple checked_sockets not None, tuple flows not None):
+    def __cinit__(
+        self, owner, list ready not None, tuple sockets not None, tuple checked_sockets not None, tuple flows not None
+    ):
         self.owner = owner
         self.ready = ready
         self.sockets = sockets
@@ -147,7 +150,7 @@ cdef class Hub:
 
     @property
     def working(self):
-        return False  # no handler is ever called here
+        return False  # a native hub has no routes with handlers
 
     cpdef schedule(self):
         if not self.scheduled:
@@ -168,7 +171,7 @@ cdef class Hub:
             return 0
         self._check_open()
         if self.flushing:
-            limit_messages = limit_bytes = 1  # what it holds, and no more
+            limit_messages = limit_bytes = 1  # the held message, and no more
         for i in range(self.port_count):
             self.ports[i].read_dry = False
         for flow in self.flows:
@@ -196,7 +199,11 @@ cdef class Hub:
         return self._outcome()
 
     cdef bint _schedule_reader(self, int port_index) except -1:
-        """Make the flow that waits for this source ready, if there is one: to try costs no more than to ask."""
+        """Make the flow that reads this port ready. Return False if there is none, or if it does not wait for its
+        source.
+
+        The flow simply tries to receive, which costs no more than reading ZMQ_EVENTS.
+        """
         cdef Flow flow
         for flow in self.flows:
             if flow.source == port_index and (flow.state == WAITING or flow.state == READY):
@@ -220,7 +227,7 @@ cdef class Hub:
             if flow.sink == port_index and flow.state == STALLED:
                 events |= POLLOUT
             if flow.source == port_index and flow.state == PAUSED:
-                events |= POLLERR  # never happens; but who watches a socket for anything is told of its context's end
+                events |= POLLERR  # it never happens, but a watched socket also reports that its context was terminated
         return events
 
     cdef int _settle(self, int port_index) except -1:
@@ -236,7 +243,7 @@ cdef class Hub:
         return 0
 
     cdef int _outcome(self) except -1:
-        """Schedule it if a flow is ready, and say what else its owner has to do."""
+        """Schedule the hub if a flow is ready. Return the flags that tell its owner what to do."""
         cdef Flow flow
         cdef int flags = 0
         cdef bint ended = self.flushing

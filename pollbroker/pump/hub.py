@@ -1,11 +1,11 @@
-"""The hub: the flows of one broker, and the one subtle rule of the loop. `hub.pxi` is its native twin.
+"""The hub: the flows of one broker, and the one subtle rule of the loop. `hub.pxi` is the native version.
 
 **Settling.** A socket is settled when ZMQ_EVENTS has been read after the last operation on it. libzmq's descriptor
-(ZMQ_FD) is readable while commands are pending, and a send or a receive may process them: then nothing is left to wake
-anybody, though a message or room has come. So whoever works with a broker's sockets settles them before the loop may
-sleep; `work` does. One operation settles as well, for reading: a receive that found nothing, since libzmq processes the
-commands before it says EAGAIN, as long as nothing was sent on the socket after it. And a socket that nobody waits for
-need not be settled.
+(ZMQ_FD) is readable while commands are pending for the socket. A send or a receive may process these commands. Then the
+descriptor is no longer readable, and nothing wakes the loop, although a message or room for one has come. So `work`
+settles the sockets that it has used, before the loop may sleep. There are two exceptions. A receive that found nothing
+settles the socket for reading, since libzmq processes the commands before it reports EAGAIN; but not if something is
+sent on the socket afterwards. And a socket for which no flow waits need not be settled.
 """
 
 from collections.abc import Callable
@@ -44,12 +44,14 @@ class Flow:
         self._stalled_s = 0.0
         self._stalled_since: float | None = None
         self.full_sinks = sinks
-        """Those that have refused a message when the flow was stalled, by port index."""
+        """The sinks that refused a message when the flow was last stalled, by port index."""
         self._distrusted: set[int] = set()
-        """Those of them that have said that they had room, and have refused all the same."""
+        """The full sinks that have reported room, after which the flow tries again. If such a sink refuses again, its
+        report cannot be trusted."""
 
     def move(self, limit_messages: int, limit_bytes: int, now_s: float) -> bool:
-        """Let the pump work once, and take on the state that its outcome means. Return True if a sink was touched."""
+        """Let the pump move messages, and set the state that follows from its outcome. Return True if a message was
+        offered to a sink."""
         pump = self.pump
         sent, held, received = pump.sent, pump.held, pump.received
         outcome = pump.move(limit_messages, limit_bytes)
@@ -69,8 +71,8 @@ class Flow:
         return touched
 
     def sink_says(self, port_index: int, room: bool) -> None:
-        """A sink that this flow is stalled on says whether it has room. If it said so before and refused, only time can
-        tell when it has."""
+        """Note whether a sink that the flow is stalled on reports room. If the sink has reported room before and
+        refused all the same, a timer decides when to try again."""
         if not room:
             self._distrusted.discard(port_index)
         elif port_index not in self._distrusted:
@@ -125,9 +127,9 @@ class Hub:
         self._ended = False
         ports = range(len(sockets))
         self._readers = [next((flow for flow in flows if flow.source == port), None) for port in ports]
-        """For each port the flow that takes from it; a port is the source of one at most."""
+        """For each port the flow that reads it, or None. A port is the source of one flow at most."""
         self._writers = [[flow for flow in flows if port in flow.sinks] for port in ports]
-        """For each port the flows that give to it."""
+        """For each port the flows that send to it."""
 
     def schedule(self) -> None:
         if not self._scheduled:
@@ -145,8 +147,8 @@ class Hub:
             return 0
         self._check_open()
         if self.flushing:
-            limit_messages, limit_bytes = 1, 1  # what it holds, and no more
-        read_dry: set[int] = set()
+            limit_messages, limit_bytes = 1, 1  # the held message, and no more
+        read_dry: set[int] = set()  # the ports at which a receive found nothing, and nothing was sent after it
         self.working = True
         try:
             for flow in self.flows:
@@ -171,7 +173,7 @@ class Hub:
         self._check_open()
         reader = self._readers[port_index]
         if reader is not None and reader.state in (_WAITING, _READY):
-            reader.state = _READY  # to try costs no more than to ask
+            reader.state = _READY  # a receive costs no more than reading ZMQ_EVENTS
             self.schedule()
             return 0
         self._settle(port_index)
@@ -187,7 +189,7 @@ class Hub:
             if reader.state == _WAITING:
                 events |= _POLLIN
             elif reader.state == _PAUSED:
-                events |= _POLLERR  # never happens; but who watches a socket for anything is told of its context's end
+                events |= _POLLERR  # never happens, but tells when the context ends
         for flow in self._writers[port_index]:
             if flow.state == _STALLED and port_index in flow.full_sinks:
                 events |= _POLLOUT
@@ -204,7 +206,7 @@ class Hub:
                 flow.sink_says(port_index, bool(events & _POLLOUT))
 
     def _outcome(self) -> int:
-        """Schedule it if a flow is ready, and say what else its owner has to do."""
+        """Schedule the hub if a flow is ready. Return the flags that tell its owner what to do."""
         flags = 0
         ended = self.flushing
         for flow in self.flows:

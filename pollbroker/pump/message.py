@@ -1,4 +1,4 @@
-"""What a handler is given, and what it may give back."""
+"""What a handler is given, and what it may return."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class To:
         port: the name of a sink of the route.
         frames: the message.
 
-    Raises `DeviceError` if `frames` is no message. Whether the route has such a sink shows when the message is moved:
-    if it has not, the message is dropped and counted as `failed`.
+    Raises `DeviceError` if `frames` is not a message. If the route has no such sink, the message is dropped when it is
+    moved, and counted as `failed`.
     """
 
     port: str
@@ -36,7 +36,7 @@ Handler: TypeAlias = Callable[[list[bytes]], Message | To | Iterator[Message | T
 
 
 def is_message(value: Any) -> TypeGuard[Message]:
-    """Return True if this can be sent as a message: a sequence of one or more frames of bytes."""
+    """Return True if `value` can be sent as a message: a sequence of one or more frames of bytes."""
     if type(value) is not list and (
         not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray, memoryview, str))
     ):

@@ -1,16 +1,17 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, auto_pickle=False
-"""The native pump: moves zmq_msg_t by pointer from one socket to another with the GIL released.
+"""The native pump: moves zmq_msg_t by pointer from one socket to another, with the GIL released.
 
-Rules that hold here, and in `python.py`, its twin:
+These rules hold here and in `python.py`, the Python version:
 
-1. Nothing is asked per message. Receive a message without waiting; offer its first frame without waiting.
+1. A message is received without waiting, and its first frame is offered to the sink without waiting. No socket is asked
+   for its events first, since EAGAIN says as much.
 2. A message whose first frame the sink refuses is held whole, and offered again later.
-3. Once a first frame is accepted, the rest of the message follows before anything else does.
-4. A frame that was refused in the middle of a message is never sent again: it would begin a new message.
+3. Once a first frame is accepted, the rest of the message is sent before anything else.
+4. A frame that was refused in the middle of a message is never sent again, since it would begin a new message.
 
 libzmq is not linked: the functions are found, at import, in the very copy that pyzmq has loaded. `zmq_msg_t` is 64
-opaque bytes by libzmq's public ABI (zmq.h), and `Socket.underlying` is the `void *` that the functions take. That the
-sockets are open is the caller's to see to, before each call: libzmq cannot tell a closed socket from freed memory.
+opaque bytes by libzmq's public ABI (zmq.h), and `Socket.underlying` is the `void *` that the functions take. The caller
+makes sure before each call that the sockets are open: the memory of a closed socket is freed.
 """
 
 import ctypes
@@ -81,7 +82,7 @@ cdef enum:
     BURST_FRAMES = 4096
     SUBSCRIPTION_MAX_BYTES = 4096
 
-# What became of a message that was read or offered to the sink, and of the call as a whole.
+# The outcomes of `outcomes.py`.
 cdef enum:
     EMPTY = 0
     FULL = 1
@@ -117,7 +118,8 @@ cdef int _events(void *socket) noexcept nogil:
 
 
 cdef inline int _receive(zmq_msg_t *msg, void *socket, size_t *size) noexcept nogil:
-    """zmq_msg_recv without waiting, again after EINTR: 0, with the frame's size, or the errno."""
+    """Call zmq_msg_recv without waiting, and again after EINTR. Return 0 and set the frame's size, or return the
+    errno."""
     cdef int result, code
     while True:
         result = zmq_msg_recv(msg, socket, DONTWAIT)
@@ -130,7 +132,7 @@ cdef inline int _receive(zmq_msg_t *msg, void *socket, size_t *size) noexcept no
 
 
 cdef inline int _send(zmq_msg_t *msg, void *socket, int flags) noexcept nogil:
-    """zmq_msg_send, again after EINTR: 0, or the errno."""
+    """Call zmq_msg_send, and again after EINTR. Return 0, or the errno."""
     cdef int code
     while zmq_msg_send(msg, socket, flags) < 0:
         code = zmq_errno()
@@ -140,9 +142,9 @@ cdef inline int _send(zmq_msg_t *msg, void *socket, int flags) noexcept nogil:
 
 
 cdef int _send_rechecked(zmq_msg_t *msg, void *socket, int flags) noexcept nogil:
-    """As `_send`, but believe a refusal only after the socket's commands are processed.
+    """Do as `_send`. If the frame is refused, process the socket's pending commands and try once more.
 
-    libzmq looks at them once a millisecond or so while it is sending: a peer may have made room since.
+    While it is sending, libzmq processes commands about once in a millisecond only; a peer may have made room since.
     """
     cdef int code = _send(msg, socket, flags)
     if code == EAGAIN and _events(socket) >= 0:
@@ -154,7 +156,7 @@ cdef int _send_rechecked(zmq_msg_t *msg, void *socket, int flags) noexcept nogil
 cdef class EventReader:
     """Reads a socket's ZMQ_EVENTS: `reader() -> int`. Raises `zmq.ZMQError`."""
 
-    cdef object socket  # keeps it alive
+    cdef object socket  # keeps the socket alive
     cdef void *handle
 
     def __cinit__(self, socket):
@@ -246,12 +248,12 @@ cdef class Pump:
                 if outcome == SENT:
                     self.holding = False
                     if sender.broken or receiver.room > ROOM_KEPT:
-                        receiver._forget()  # the frame that was refused in its middle, and at a PAIR what follows it
+                        receiver._forget()  # the frame that was refused, and at a PAIR those behind it, are still there
                     receiver.used = 0
                 else:
                     if outcome == FULL or outcome == ERROR:
                         self.code = sender.code
-                        # On an error it is held, unless it was a later frame that failed, or the copy for the capture.
+                        # After an error the message is held, unless a later frame failed, or the copy for the capture.
                         self.holding = receiver._dropped() + sender._finished() != receiver.received_
                     else:
                         self.holding = False

@@ -1,32 +1,33 @@
-"""What became of a message, of a burst and of a flow: numbers, since they are compared for every message and burst.
+"""The outcomes of sending, of a burst and of a turn, and the states of a flow.
 
-The native twins have the same numbers, and compare them with these when they are loaded.
+They are plain numbers, since they are compared for every message. The native version has the same numbers, and compares
+them with these when it is loaded.
 """
 
 from enum import IntEnum
 from typing import Final
 
-# What `Pump.move` and `Sender.send` return, and in the native twin what reads and offers a frame.
+# What `Pump.move` and `Sender.send` return, and in the native version the functions that read and offer frames.
 EMPTY: Final = 0
-"""The source has nothing more."""
+"""The source has no more messages."""
 FULL: Final = 1
-"""The sink refuses the message, which is to be offered again later."""
+"""The sink has refused the message, which is to be offered again later."""
 LIMIT: Final = 2
-"""The budget of a burst is spent; there may be more."""
+"""The budget of the burst is spent; there may be more messages."""
 ERROR: Final = 3
-"""Something failed that raises an exception; in the native twin alone, where no exception can be raised."""
+"""An error occurred. Used in the native version only, which raises the exception later, when it has the GIL."""
 SENT: Final = 4
 """The sink has accepted the message."""
 DROPPED: Final = 5
 """The message was dropped, and counted."""
 READ: Final = 6
-"""A message was read; in the native twin alone."""
+"""A message was read. Used in the native version only."""
 
-# What `Hub.work` and `Hub.wake` leave for the hub's owner to do: flags.
+# Flags of `Hub.work` and `Hub.wake`: what the hub's owner is to do.
 RETRY: Final = 1
-"""There is a flow for which a timer has to be set; see `Flow.needs_timer`."""
+"""A flow needs a timer; see `Flow.needs_timer`."""
 FLUSHED: Final = 2
-"""It is flushing, and every flow has ended."""
+"""The hub is flushing, and every flow has ended."""
 
 
 class FlowState(IntEnum):
@@ -34,12 +35,12 @@ class FlowState(IntEnum):
 
         READY     -- move --> WAITING (source empty), STALLED (sink full) or READY (budget spent)
         WAITING   -- source has messages --> READY
-        STALLED   -- sink has room --> READY; but RETRYING if the sink says so and refuses all the same
+        STALLED   -- sink has room --> READY; but RETRYING if the sink reports room and refuses all the same
         RETRYING  -- timer --> READY
         PAUSED    -- resume --> READY
-        ENDED     for good
+        ENDED     is final
 
-    A flow that is not READY costs nothing and watches nothing but what can wake it.
+    A flow that is not READY costs no time, and only the events that can wake it are watched.
     """
 
     READY = 0

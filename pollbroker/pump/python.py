@@ -1,6 +1,6 @@
-"""The Python pump: the same contract as the native one, for machines where that was not built.
+"""The Python pump. It keeps the same contract as the native one, and serves where that was not built.
 
-Frames are passed on as `zmq.Frame`, so the bodies are not copied.
+Frames are passed on as `zmq.Frame`, so that their contents are not copied.
 """
 
 from typing import Final

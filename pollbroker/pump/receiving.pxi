@@ -1,29 +1,29 @@
-# The native receiving side: `receiving.py` in C, for one source.
+# The native receiver: receives messages from one source.
 #
-# The rules are those of `receiving.py`; a change here is a change there. It is a part of `native.pyx`, because the pump
-# calls it for every message.
+# The rules are at the top of `receiving.py`, the Python version; both are changed together. This file is included in
+# `native.pyx`, because the pump calls it for every message.
 
 cdef enum:
-    ROOM_KEPT = 256  # frames, of 64 bytes: room beyond that is given back when the message is gone
+    ROOM_KEPT = 256  # frames of 64 bytes; if there is more room, it is freed when the message has been sent
 
 
 @cython.final
 cdef class Receiver:
-    """The source of a flow, the message that was read from it last, and the counters of what came from it."""
+    """Receives from the source of a flow, and keeps the message that was read last; see `contract.py`."""
 
-    cdef object socket  # keeps it alive
+    cdef object socket  # keeps the socket alive
     cdef void *source
     cdef uint64_t maxframes
     cdef bint discarding
 
-    # The frames of the message: the first, and those behind it, if there are any. All of them, and all that there is
-    # room for, are initialised at any time.
+    # The frames of the message: the first, and the rest in an array. Every frame for which there is room is always
+    # initialised, whether it is in use or not.
     cdef zmq_msg_t first
     cdef zmq_msg_t *rest
     cdef size_t used, room
 
     cdef uint64_t received_, received_frames, received_bytes_, too_many_frames, interrupted
-    cdef uint64_t message_bytes  # of the message, or the part of one, that was read last
+    cdef uint64_t message_bytes  # bytes of the message, or of the part of a message, that was read last
     cdef public uint64_t burst_frames
     cdef int code
 
@@ -38,7 +38,7 @@ cdef class Receiver:
         self._give_room_back()
 
     def __call__(self):
-        """The next message as a list of bytes, None, or an empty list; see `contract.py`."""
+        """Return the next message as a list of bytes, or None, or an empty list; see `contract.py`."""
         cdef int outcome
         with nogil:
             outcome = self._read()
@@ -62,7 +62,8 @@ cdef class Receiver:
         return &self.first if i == 0 else &self.rest[i - 1]
 
     cdef int _read(self) noexcept nogil:
-        """Read the next message: READ, EMPTY, DROPPED (a message, or a part of one, was discarded: counted) or ERROR."""
+        """Read the next message: READ, EMPTY, DROPPED (a message, or a part of one, was discarded: counted) or
+        ERROR."""
         cdef size_t size = 0, size_of_all
         if self.discarding:
             return self._discard(BURST_FRAMES)
@@ -88,7 +89,7 @@ cdef class Receiver:
                 self.code = _receive(&self.rest[self.used - 1], self.source, &size)
             if self.code != 0:
                 self.interrupted += 1
-                self.discarding = self.code == ENOMEM  # the rest is there still
+                self.discarding = self.code == ENOMEM  # the rest can still be read
                 break
             size_of_all += size
             self.used += 1
@@ -97,18 +98,18 @@ cdef class Receiver:
                 return READ
         self._count(self.used, size_of_all)
         self._forget()
-        # EAGAIN: the connection was taken down with the rest of the message.
+        # EAGAIN: the connection was closed, and the rest of the message with it.
         return DROPPED if self.code == 0 or self.code == EAGAIN else ERROR
 
     cdef inline void _count(self, size_t frames, size_t size) noexcept nogil:
-        """Frames were read, of so many bytes."""
+        """Count frames that were read, and their bytes."""
         self.received_frames += frames
         self.received_bytes_ += size
         self.burst_frames += frames
         self.message_bytes = size
 
     cdef int _discard(self, size_t most_frames) noexcept nogil:
-        """Read and drop at most so many of the frames that are left of a message: DROPPED, or ERROR."""
+        """Read and drop at most `most_frames` of the frames that are left of a message. Return DROPPED, or ERROR."""
         cdef size_t frames = 0, size = 0, size_of_all = 0
         self.code = 0
         while self.discarding and frames < most_frames:
@@ -125,13 +126,13 @@ cdef class Receiver:
         return DROPPED if self.code == 0 or self.code == EAGAIN else ERROR
 
     def discard_rest(self):
-        """Read and drop what is left of a message of which a part was discarded."""
+        """Read and drop the rest of a message of which a part was discarded."""
         while self.discarding:
             if self._discard(BURST_FRAMES) == ERROR:
                 raise _error(self.code)
 
     def count_unread(self, uint64_t limit_messages):
-        """How many messages the source has to give, up to the limit; they are read and lost."""
+        """Return how many messages can be read from the source, up to the limit. They are read and lost."""
         cdef uint64_t messages = 0
         cdef size_t size = 0
         self.discard_rest()
@@ -159,7 +160,7 @@ cdef class Receiver:
         return True
 
     cdef void _forget(self) noexcept nogil:
-        """Close what is left of the message's frames."""
+        """Close the frames of the message that were not sent."""
         cdef size_t i
         cdef zmq_msg_t *frame
         for i in range(self.used):

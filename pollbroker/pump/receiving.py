@@ -1,11 +1,9 @@
-"""How one message is received without waiting: its first frame, then the rest, before anything is done with it.
+"""Receives messages without waiting. `python.py` and `routing.py` use it; `receiving.pxi` is the native version.
 
-`receiving.pxi` is the native twin; `python.py` and `routing.py` share the rules through this room:
-
-1. A message is read whole before it is handed on. libzmq announces a message when all of its frames are there.
-2. A message of more than `maxframes` frames is dropped. It is discarded a part at a time, so that no peer can keep the
-   loop busy with one message; the counters count it when the first part is discarded.
-3. What ends in the middle of a message (the context is terminated, memory runs out) counts it as interrupted.
+1. A message is read whole before it is handed on. libzmq announces a message when all of its frames have arrived. 2. A
+message of more than `maxframes` frames is dropped. It is discarded a part at a time, so that no peer can occupy the
+   loop with one message. It is counted when the first part is discarded.
+3. A message whose rest cannot be read (its context is terminated, memory runs out) is counted as interrupted.
 """
 
 from typing import Final
@@ -19,7 +17,7 @@ DONTWAIT: Final = int(zmq.DONTWAIT)
 
 
 class Receiver:
-    """The source of a flow, and the counters of what came from it; see `pollbroker.pump.contract`."""
+    """Receives from the source of a flow; see `pollbroker.pump.contract`."""
 
     def __init__(self, source: Socket, maxframes: int = MAXFRAMES) -> None:
         self._recv = source.recv
@@ -32,7 +30,7 @@ class Receiver:
         self.interrupted = 0
         self.burst_frames = 0
         self.message_bytes = 0
-        """Bytes of the message, or the part of one, that was read last."""
+        """Bytes of the message, or of the part of a message, that was read last."""
 
     def __call__(self) -> list[bytes] | None:
         frames = self.read()
@@ -45,7 +43,7 @@ class Receiver:
             raise
 
     def read(self) -> list[zmq.Frame] | None:
-        """As a call, but with the frames as libzmq has them, so that nothing is copied."""
+        """Do the same as a call, but return `zmq.Frame` objects, so that their contents are not copied."""
         self.message_bytes = 0
         if self._discarding:
             self._discard(BURST_FRAMES)
@@ -69,11 +67,13 @@ class Receiver:
             try:
                 frame = self._recv(DONTWAIT, False)
             except zmq.Again:
-                self.interrupted += 1  # the connection was taken down with the rest of the message
+                self.interrupted += 1  # the connection was closed, and the rest of the message with it
                 return []
             except BaseException as error:
                 self.interrupted += 1
-                self._discarding = not isinstance(error, zmq.ZMQError)  # such as KeyboardInterrupt: the rest is there
+                self._discarding = not isinstance(
+                    error, zmq.ZMQError
+                )  # after a KeyboardInterrupt, say, the rest can be read
                 raise
             self._count(frame)
             message.append(frame)
@@ -94,7 +94,7 @@ class Receiver:
         return messages
 
     def _discard(self, most_frames: int) -> None:
-        """Read and drop at most so many of the frames that are left of a message."""
+        """Read and drop at most `most_frames` of the frames that are left of a message."""
         for _ in range(most_frames):
             try:
                 frame = self._recv(DONTWAIT, False)

@@ -1,11 +1,11 @@
-"""The pump of a route on which each message is looked at: by a handler, or since it goes to several sinks.
+"""The pump of a route with a handler or with several sinks.
 
 A handler is given one message (`list[bytes]`) and returns the message to send, or None to drop it. A generator function
 yields any number of messages; it is asked for the next only when the last has been sent. An exception drops that one
 message, is counted, and is logged once a second at most. So is `To` a port that is no sink of the route.
 
-A message goes to every sink, and `To("port", frames)` to that one alone. A sink that is full keeps nothing from the
-others: they have their copy before the pump comes back with FULL, and only what that sink has yet to accept is held.
+A message goes to every sink, and `To("port", frames)` goes to that one alone. A full sink does not delay the message
+for the others: they are given it before the pump returns FULL, and it is held for the full sink only.
 """
 
 import logging
@@ -25,7 +25,7 @@ _LOG_INTERVAL_S: Final = 1.0
 
 
 class RoutingPump:
-    """Moves what `receiver` takes, through `handler` if there is one, to the `senders`; see
+    """Moves messages from `receiver`, through `handler` if there is one, to the `senders`; see
     `pollbroker.pump.contract`.
 
     Arguments:
@@ -42,7 +42,7 @@ class RoutingPump:
         self._sink_of = {name: (index,) for index, name in enumerate(senders)}
         self._held: list[bytes] | None = None
         self._destination = self._every_sink
-        """The sinks, by their index, of the message that was made last; of one that is held, those that refused it."""
+        """The indices of the sinks that the present message goes to; if it is held, of those that have refused it."""
         self._rest: Iterator[Message | To] | None = None
         self._last_log_s = float("-inf")
         self._added = 0
@@ -124,7 +124,7 @@ class RoutingPump:
             except BaseException:
                 left = destination[position + 1 :]
                 if not self._is_accounted_for(len(full) + len(left)):
-                    left = (index, *left)  # nothing of it was sent; else a later frame of it failed, or its copy
+                    left = (index, *left)  # none of it was sent; otherwise a later frame or the copy has failed
                 self._hold(message, (*full, *left))
                 raise
         self._hold(message, tuple(full))
@@ -138,22 +138,22 @@ class RoutingPump:
             self._held = None
 
     def _is_accounted_for(self, held: int) -> bool:
-        """Return True if every message is counted as sent or dropped but so many."""
+        """Return True if every message except `held` of them is counted as sent or dropped."""
         accounted = self._receiver.dropped + self._filtered + self._failed + sum(one.finished for one in self._senders)
         return accounted + held == self._receiver.received + self._added
 
     def _handle(self, frames: list[bytes]) -> list[bytes] | None:
-        """What the handler makes of a message, or None if nothing is to be sent (counted)."""
+        """The first message that the handler makes of `frames`, or None if nothing is to be sent (counted)."""
         if self._handler is None:
             self._go_to_every_sink()
             return frames
         try:
             result = self._handler(frames)
-        except Exception as error:  # noqa: BLE001 - whatever a user's handler raises concerns this one message
+        except Exception as error:  # noqa: BLE001 - any error of a handler drops this one message
             self._fail(error)
             return None
         except BaseException:
-            self._failed += 1  # such as KeyboardInterrupt: it is the loop's, but the message is accounted for
+            self._failed += 1  # such as KeyboardInterrupt, which ends the run; the message is counted first
             raise
         if result is None:
             self._filtered += 1
@@ -186,7 +186,7 @@ class RoutingPump:
         return self._checked(message)
 
     def _checked(self, message: Any) -> list[bytes] | None:
-        """The message as a list, and its destination noted; None (counted) if it is no message."""
+        """Return the message as a list, and set its destination; None (counted) if it cannot be sent as a message."""
         try:
             if type(message) is not list and isinstance(message, To):
                 destination = self._sink_of.get(message.port)
@@ -198,8 +198,8 @@ class RoutingPump:
                     self._go_to_every_sink()
                 return message if type(message) is list else list(message)
             found = reprlib.repr(message)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is no message
-            found = f"what raised {error!r}"
+        except Exception as error:  # noqa: BLE001 - an object that raises when it is looked at is not a message
+            found = f"an object that raised {error!r}"
         sinks = ", ".join(map(repr, self._sink_of))
         self._fail(
             TypeError(

@@ -1,19 +1,19 @@
-# The native sending side: `sending.py` in C, for one sink and the capture socket beside it.
+# The native sender: sends to one sink, and copies to the capture socket.
 #
-# The rules are those of `sending.py`; a change here is a change there. It is a part of `native.pyx`, because the pump
-# calls it for every frame.
+# The rules are at the top of `native.pyx`. `sending.py` is the Python version; both are changed together. This file is
+# included in `native.pyx`, because the pump calls it for every frame.
 
 
 cdef inline bint _is_long_subscription(const char *data, size_t size) noexcept nogil:
-    """Return True if an XSUB would take the frame for a subscription, or the end of one, and it is too long."""
+    """Return True if an XSUB would take the frame for a subscription or an unsubscription, and it is too long."""
     return size > SUBSCRIPTION_MAX_BYTES and (data[0] == 0 or data[0] == 1)
 
 
 @cython.final
 cdef class Sender:
-    """The sink of a flow, its capture socket, and the counters of both; see `sending.py`."""
+    """Sends to one sink of a flow, and copies to the capture socket; see `contract.py`."""
 
-    cdef object sockets  # keeps them alive
+    cdef object sockets  # keeps the sockets alive
     cdef void *sink
     cdef void *capture
     cdef bint sink_is_router, sink_is_pair, sink_is_rep, sink_is_xsub, capture_is_pair, drop_slow_peer
@@ -61,7 +61,7 @@ cdef class Sender:
         return self._finished()
 
     cdef uint64_t _finished(self) noexcept nogil:
-        """Messages that are accounted for: sent, or dropped here."""
+        """Messages that this sender is done with: sent or dropped."""
         return self.sent_ + self.unroutable + self.slow_peer + self.interrupted + self.long_subscription
 
     def counters(self):
@@ -107,7 +107,8 @@ cdef class Sender:
     cdef int _send_message(self, Receiver read) noexcept nogil:
         """Offer the message that a receiver has read: SENT, FULL (offer it again later), DROPPED (counted) or ERROR.
 
-        Unless it is to be offered again, the receiver has to forget it: what was not sent is in there still.
+        Unless the message is to be offered again, the receiver has to forget it, since it still has the frames that
+        were not sent.
         """
         cdef size_t i, last = read.used - 1
         cdef zmq_msg_t *frame
@@ -129,10 +130,10 @@ cdef class Sender:
         return SENT
 
     cdef int _offer(self, zmq_msg_t *msg, bint more) noexcept nogil:
-        """Offer a message's first frame: SENT, FULL (offer it again later), DROPPED (counted) or ERROR (as FULL)."""
+        """Offer a message's first frame: SENT, FULL or ERROR (offer the message again later), or DROPPED (counted)."""
         cdef int flags = DONTWAIT | SNDMORE if more else DONTWAIT
         if self.sink_is_router and not more:
-            self.unroutable += 1  # libzmq would take it and drop it in silence: there is nothing behind the routing id
+            self.unroutable += 1  # libzmq would silently drop a message with nothing behind the routing id
             return DROPPED
         if self.capture != NULL:
             self._keep_copy(msg)
@@ -145,7 +146,7 @@ cdef class Sender:
             self.unroutable += 1  # the peer is gone, or, at a REP, nobody has asked
             return DROPPED
         if self.code == EFSM:
-            return FULL  # a REQ has to have its reply before it can ask again
+            return FULL  # a REQ has to receive its reply before it can ask again
         if self.code != EAGAIN:
             return ERROR
         if self.drop_slow_peer:
@@ -155,13 +156,13 @@ cdef class Sender:
 
     cdef int _send_next(self, zmq_msg_t *msg, bint more) noexcept nogil:
         """Send the next frame of a message whose first frame was accepted: SENT or ERROR."""
-        # The next peer of a PAIR would be given the rest of a broken message as a message of its own.
+        # After a frame was refused, the next peer of a PAIR would take the rest of the message for a new message.
         if not (self.broken and self.sink_is_pair):
             if self.capture != NULL and not self.broken:
                 self._keep_copy(msg)
             self.code = _send(msg, self.sink, DONTWAIT | SNDMORE if more else DONTWAIT)
             if self.code == EAGAIN:
-                # libzmq's lb.cpp: the peer has left; this frame is lost, and the rest is swallowed. To send this frame
+                # The peer has left. libzmq (lb.cpp) drops this frame and the rest of the message. To send this frame
                 # again would begin a new message.
                 self.broken = True
             elif self.code != 0:
@@ -170,7 +171,7 @@ cdef class Sender:
         return SENT if more else self._complete()
 
     cdef void _interrupt(self) noexcept nogil:
-        """The rest of a message that was begun will never be sent."""
+        """Count a message of which the rest cannot be sent, and forget its copies."""
         self.interrupted += 1
         self._forget_copies()
 
@@ -183,10 +184,11 @@ cdef class Sender:
         self.sent_bytes += self.message_bytes
         return SENT if self.capture == NULL else self._send_copies()
 
-    # -- capture: a message is copied frame by frame, and the copy is sent when the message is through ----------------
+    # -- capture: a message is copied frame by frame, and the copy is sent after the message -------------------------
 
     cdef void _keep_copy(self, zmq_msg_t *msg) noexcept nogil:
-        """Keep a copy of the frame, behind the prefix if it is the first; large frames are shared, not copied."""
+        """Keep a copy of the frame; the prefix precedes the first. libzmq shares large frames and does not copy
+        them."""
         if self.copies_used == 0 and self.prefix_data != NULL and self._make_room():
             if zmq_msg_init_size(&self.copies[0], self.prefix_size) == 0:
                 memcpy(zmq_msg_data(&self.copies[0]), self.prefix_data, self.prefix_size)
@@ -218,13 +220,13 @@ cdef class Sender:
         self.copies_lost = False
 
     cdef int _send_copies(self) noexcept nogil:
-        """Give the copies to the capture socket: SENT, whether it takes them or not (counted), or ERROR."""
+        """Send the copies to the capture socket. Return SENT, also if it refuses them (counted), or ERROR."""
         cdef size_t i
         cdef int flags, code = 0
         cdef bint lost = self.copies_lost
         for i in range(self.copies_used):
             if lost and (i <= 1 or self.capture_is_pair):
-                break  # the first frame was refused, or a PAIR's next peer would be given the rest as a message
+                break  # the first frame was refused, or a PAIR's next peer would take the rest for a message
             flags = DONTWAIT | SNDMORE if i + 1 < self.copies_used else DONTWAIT
             if i == 0:
                 code = _send_rechecked(&self.copies[i], self.capture, flags)

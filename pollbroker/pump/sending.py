@@ -1,7 +1,7 @@
-"""How one message is sent without waiting: offer its first frame, then send what follows. `sending.pxi` is the native
-twin.
+"""Sends messages without waiting: the first frame is offered to the sink, and when it is accepted the others follow.
 
-The rules are those of `native.pyx`; `python.py` and `routing.py` share them through this room.
+The rules are at the top of `native.pyx`. `python.py` and `routing.py` use this module; `sending.pxi` is the native
+version.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ Part: TypeAlias = zmq.Frame | bytes
 
 
 def send_rechecked(socket: Socket, frame: Part, flags: int) -> None:
-    """Send a frame, believing a refusal only after the socket's commands are processed.
+    """Send a frame. If it is refused, process the socket's pending commands and try once more.
 
-    libzmq looks at them once a millisecond or so while it is sending: a peer may have made room since.
+    While it is sending, libzmq processes commands about once in a millisecond only; a peer may have made room since.
 
-    Raises `zmq.Again` if it is refused all the same.
+    Raises `zmq.Again` if the frame is refused again.
     """
     try:
         socket.send(frame, flags, False)
@@ -36,8 +36,8 @@ def send_rechecked(socket: Socket, frame: Part, flags: int) -> None:
 
 
 def has_long_subscription(message: Sequence[Part]) -> bool:
-    """Return True if an XSUB would take a frame of this message for a subscription, or the end of one, and that is
-    longer than libzmq can remove again. An XSUB looks at every frame, not only at the first (xsub.cpp)."""
+    """Return True if an XSUB would take a frame of this message for a subscription or an unsubscription that is too
+    long for libzmq to remove safely. An XSUB looks at every frame, not only at the first (xsub.cpp)."""
     return any(len(frame) > SUBSCRIPTION_MAX_BYTES and _body(frame)[0] <= 1 for frame in message)
 
 
@@ -46,7 +46,7 @@ def _body(frame: Part) -> bytes:
 
 
 class Sender:
-    """The sink of a flow, its capture socket, and the counters of both."""
+    """Sends to one sink of a flow, and copies to the capture socket; see `pollbroker.pump.contract`."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Sender:
     def offer(self, frame: Part, more: bool) -> int:
         """Offer a message's first frame: SENT, FULL (offer it again later) or DROPPED (counted)."""
         if self._is_router and not more:
-            self.unroutable += 1  # libzmq would take it and drop it in silence: there is nothing behind the routing id
+            self.unroutable += 1  # libzmq would silently drop a message with nothing behind the routing id
             return DROPPED
         flags = MORE_TO_COME if more else DONTWAIT
         try:
@@ -110,7 +110,7 @@ class Sender:
             return DROPPED
         except zmq.ZMQError as error:
             if error.errno == zmq.EFSM and not self._is_rep:
-                return FULL  # a REQ has to have its reply before it can ask again
+                return FULL  # a REQ has to receive its reply before it can ask again
             if error.errno not in (EHOSTUNREACH, zmq.EFSM):
                 raise
             self.unroutable += 1  # the peer is gone, or, at a REP, nobody has asked
@@ -128,14 +128,14 @@ class Sender:
         """Send the next frame of a message whose first frame was accepted."""
         self._frames += 1
         self._bytes += len(frame)
-        # The next peer of a PAIR would be given the rest of a broken message as a message of its own.
+        # After a frame was refused, the next peer of a PAIR would take the rest of the message for a new message.
         if not (self._broken and self._is_pair):
             if self._copies is not None:
                 self._copies.append(frame)
             try:
                 self._send(frame, MORE_TO_COME if more else DONTWAIT, False)
             except zmq.Again:
-                # libzmq's lb.cpp: the peer has left; this frame is lost, and the rest is swallowed. To send this frame
+                # The peer has left. libzmq (lb.cpp) drops this frame and the rest of the message. To send this frame
                 # again would begin a new message.
                 self._broken = True
             except zmq.ZMQError:
@@ -164,7 +164,7 @@ class Sender:
 
     @staticmethod
     def _send_copies(capture: Socket, copies: Sequence[Part]) -> bool:
-        """Give the copies of one message to the capture socket. Return True if it took them all."""
+        """Send the copied frames of one message to the capture socket. Return True if it accepted all of them."""
         last = len(copies) - 1
         try:
             send_rechecked(capture, copies[0], MORE_TO_COME if last else DONTWAIT)
@@ -182,7 +182,7 @@ class Sender:
 
     @property
     def finished(self) -> int:
-        """Messages that are accounted for: sent, or dropped here."""
+        """Messages that this sender is done with: sent or dropped."""
         return self.sent + self.unroutable + self.slow_peer + self.interrupted + self.long_subscription
 
     def counters(self) -> Counters:

@@ -1,12 +1,13 @@
 """Waiting: the one place where the engine's thread sleeps, in `zmq.Poller.poll`.
 
-Before it sleeps it may be told to look for a while whether something comes: to be woken takes the kernel longer than
-most round trips are given.
+With `spin_s` the thread first asks repeatedly for a while whether something has happened, since being woken by the
+kernel takes longer than most round trips should.
 
-Two strategies behind one interface. *Nested*: the ZMQ_FD of every socket is in one epoll or kqueue set, and that set's
-own descriptor is in the `zmq.Poller`; an idle socket costs nothing. *Flat*: every socket is in the `zmq.Poller` itself,
-with the events that matter now; for platforms without a pollable selector, and for pollers that are handed in and need
-it. Both may report a socket that turns out not to be ready; neither misses one that was settled before `wait`.
+There are two strategies behind one interface. *Nested*: the ZMQ_FD of every socket is in one epoll or kqueue set, and
+that set's own descriptor is in the `zmq.Poller`; an idle socket costs nothing. *Flat*: every socket is in the
+`zmq.Poller` itself, with the events that can wake a flow now. It serves platforms whose selector has no descriptor, and
+pollers that need the sockets themselves. Both may report a socket that is not ready; neither misses an event of a
+socket that was settled before `wait`.
 """
 
 from pollbroker.waiting.choosing import make_waiter

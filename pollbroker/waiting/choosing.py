@@ -1,4 +1,4 @@
-"""Which waiter serves: the one that is asked for, by an argument or by POLLBROKER_WAITER, else the best."""
+"""Chooses the waiter: the one that is asked for, by an argument or by POLLBROKER_WAITER, or else the best."""
 
 import os
 import selectors
@@ -13,7 +13,8 @@ from pollbroker.waiting.nested import NestedWaiter
 
 
 def make_waiter(name: str | None, poller: Poller | None, implementation: Implementation, spin_s: float) -> Waiter:
-    """The waiter of that name (`"nested"` or `"flat"`); without one, as POLLBROKER_WAITER says; without that, the best.
+    """The waiter of that name (`"nested"` or `"flat"`). Without a name POLLBROKER_WAITER decides; if that is not set
+    either, the nested waiter is taken if the platform has it.
 
     Raises `ConfigError` for an unknown name, and for `"nested"` where the platform's selector cannot be polled.
     """
@@ -28,5 +29,6 @@ def make_waiter(name: str | None, poller: Poller | None, implementation: Impleme
         return FlatWaiter(zmq.Poller() if poller is None else poller, spin_s)
     if poller is None:
         return NestedWaiter(zmq.Poller(), implementation, spin_s)
-    # Whoever hands one in may have others to run while it is asked: it is asked in every turn.
+    # A poller that is handed in may run other tasks while it is polled, as gevent's does. So it is polled in every
+    # turn.
     return NestedWaiter(poller, implementation, spin_s, always_polls=True)

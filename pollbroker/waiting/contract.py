@@ -1,4 +1,4 @@
-"""What both waiters promise, and what both of them use."""
+"""The contract of both waiters, and the functions that both use."""
 
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -11,7 +11,7 @@ Wake: TypeAlias = Callable[[], None]
 
 
 class Poller(Protocol):
-    """As much of `zmq.Poller` as is used here; `zmq.green.Poller` has it too."""
+    """The methods of `zmq.Poller` that are used here; `zmq.green.Poller` has them, too."""
 
     def register(self, socket: Any, flags: int, /) -> None: ...
 
@@ -21,44 +21,50 @@ class Poller(Protocol):
 
 
 class Waiter(Protocol):
-    """What both strategies do. `wake` is called by the caller of `wait`, never by the waiter."""
+    """Finds out which sockets and descriptors are ready. The caller of `wait` calls the `wake` functions; the waiter
+    never does."""
 
     name: str
     needs_interest: bool
-    """Whether `update` has to be called, each time that the events which can wake a flow may have changed."""
+    """True if `update` has to be called whenever the events that can wake a flow may have changed."""
 
     def add(self, target: Socket | int, wake: Wake) -> None:
-        """Report `wake` when something happens at a socket, or when a descriptor is readable.
+        """Watch a socket or a descriptor. `wait` returns `wake` when something has happened at the socket, or when the
+        descriptor is readable.
 
-        Raises `EngineError` if it is watched already.
+        Raises `EngineError` if the target is watched already.
         """
 
     def add_port(self, socket: Socket, hub: Hub, port_index: int, wake: Wake) -> None:
-        """As `add`, for the socket of a port: the hub knows which events matter there."""
+        """Watch the socket of a port, as with `add`. The hub knows which events can wake its flows."""
 
     def update(self, hubs: Iterable[Hub]) -> None:
-        """These hubs have worked: what can wake their flows may have changed."""
+        """Note that these hubs have worked, so that the events which can wake their flows may have changed."""
 
     def remove(self, target: Socket | int) -> None:
-        """Forget a socket or descriptor, which may be closed already. Does nothing if it is not watched."""
+        """Stop watching a socket or descriptor, which may be closed already. Does nothing if it is not watched."""
 
     def wait(self, timeout_ms: int | None) -> list[Wake]:
-        """Sleep until something happens, or for that many milliseconds (0: do not sleep; None: without end)."""
+        """Sleep until something happens, or for `timeout_ms` (0: do not sleep; None: without limit). Return the `wake`
+        functions of what has happened."""
 
     def fileno(self) -> int:
-        """A descriptor that is readable when `wait` would not sleep. Raises `EngineError` where there is none."""
+        """A descriptor that is readable when `wait` would not sleep. Raises `EngineError` if the waiter has none."""
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the waiter's own descriptors."""
 
 
 def check_new(target: Socket | int, watched: Container[Socket | int]) -> None:
+    """Raise `EngineError` if the target is watched already."""
     if target in watched:
-        raise EngineError(f"{target!r} is watched already: a broker's socket, or a reader's, has no other reader")
+        raise EngineError(
+            f"{target!r} is watched already: a socket of a broker or of a reader cannot have another reader"
+        )
 
 
 def spins_until(something: Callable[[], object], spin_s: float) -> bool:
-    """Ask again and again, for so many seconds at most. Return True if there was something."""
+    """Call `something` repeatedly, for `spin_s` at most. Return True as soon as its result is true."""
     end_s = time.monotonic() + spin_s
     while not something():
         if time.monotonic() >= end_s:

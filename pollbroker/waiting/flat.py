@@ -23,12 +23,12 @@ class FlatWaiter:
         self._spin_s = spin_s
         self._wakes: dict[Socket | int, Wake] = {}
         self._watched: dict[Socket | int, int] = {}
-        """The events that the poller was told of, by target; what is watched for none is not in here."""
+        """The events that each target is in the poller for. A target without any is not in the poller."""
         self._ports: dict[Hub, dict[Socket, int]] = {}
         """The port indices of the sockets of each hub."""
         self._hub_of: dict[Socket | int, Hub] = {}
         self._woken: list[Hub] = []
-        """The hubs that something has happened at since the last `update`."""
+        """The hubs at whose sockets something has happened since the last `update`."""
 
     def add(self, target: Socket | int, wake: Wake) -> None:
         check_new(target, self._wakes)
@@ -41,8 +41,8 @@ class FlatWaiter:
         self._hub_of[socket] = hub
 
     def update(self, hubs: Iterable[Hub]) -> None:
-        """Watch for what can wake the flows that may have changed, and for nothing else."""
-        changed = dict.fromkeys((*self._woken, *hubs))  # in an order that a run can repeat
+        """Watch the sockets of these hubs, and of those that were woken, for the events that can wake a flow now."""
+        changed = dict.fromkeys((*self._woken, *hubs))  # a dict and not a set, so that every run has the same order
         self._woken.clear()
         for hub in changed:
             for socket, port_index in self._ports.get(hub, {}).items():
@@ -72,7 +72,7 @@ class FlatWaiter:
         return [self._wakes[target] for target in ready]
 
     def _ready(self, timeout_ms: int | None) -> list[Socket | int]:
-        # pyzmq would poll a closed socket as descriptor 0: let its owner find out instead.
+        # pyzmq would poll descriptor 0 in place of a closed socket. Wake its owner instead, which finds out.
         closed: list[Socket | int] = [one for one in self._watched if not isinstance(one, int) and one.closed]
         if closed:
             return closed
@@ -81,7 +81,9 @@ class FlatWaiter:
                 timeout_ms = 0
             return [target for target, _ in self._poller.poll(timeout_ms)]
         except zmq.ZMQError:
-            return list(self._wakes)  # one of them was terminated or closed meanwhile: all look
+            return list(
+                self._wakes
+            )  # a socket was closed, or its context terminated: wake all owners, so that the right one finds out
 
     def fileno(self) -> int:
         raise EngineError("the flat waiter has no descriptor: call step() at intervals, or use the nested waiter")

@@ -1,4 +1,4 @@
-"""The nested waiter: one set of descriptors, which is itself in the `zmq.Poller`."""
+"""The nested waiter: all descriptors are in one set, and the set's own descriptor is in the `zmq.Poller`."""
 
 import select
 import selectors
@@ -40,7 +40,7 @@ class NestedWaiter:
         check_new(target, self._descriptors)
         descriptor = target if isinstance(target, int) else int(target.getsockopt(zmq.FD))
         if descriptor in self._wakes:
-            # Its owner closed it behind our back, and the number was given out again: let the owner find out.
+            # The descriptor was closed while it was watched, and a new one has its number: wake the owner, to find out.
             self._replaced_wakes.append(self._wakes[descriptor])
             self.remove(next(target for target, known in self._descriptors.items() if known == descriptor))
         self._set.register(descriptor)
@@ -48,15 +48,15 @@ class NestedWaiter:
         self._wakes[descriptor] = wake
 
     def add_port(self, socket: Socket, hub: Hub, port_index: int, wake: Wake) -> None:  # noqa: ARG002
-        """As any other: ZMQ_FD tells that something has happened, whatever it is, and only once."""
+        """Watch a port like any socket: ZMQ_FD reports every kind of event, and each only once."""
         self.add(socket, wake)
 
     def update(self, hubs: Iterable[Hub]) -> None:
-        """Nothing to do, for the same reason."""
+        """Do nothing: ZMQ_FD does not depend on the events that matter now."""
 
     def remove(self, target: Socket | int) -> None:
         descriptor = self._descriptors.pop(target, None)
-        if descriptor is not None:  # else somebody else's descriptor may have its number now
+        if descriptor is not None:  # otherwise its number may be that of another descriptor now
             self._set.unregister(descriptor)
             del self._wakes[descriptor]
 
@@ -77,7 +77,8 @@ class NestedWaiter:
 
 
 class _EpollSet:
-    """An epoll set, and a collector of it (`pollbroker.pump.contract`); `selectors` would keep 200 bytes a socket."""
+    """An epoll set, and a collector of it (`pollbroker.pump.contract`). `selectors` would need 200 bytes more a
+    socket."""
 
     def __init__(self, wakes: dict[int, Wake]) -> None:
         self._epoll = select.epoll()
@@ -89,11 +90,11 @@ class _EpollSet:
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def unregister(self, descriptor: int) -> None:
-        with suppress(OSError):  # the kernel has forgotten it if it is closed
+        with suppress(OSError):  # the kernel removes a closed descriptor from the set
             self._epoll.unregister(descriptor)
 
     def __call__(self) -> list[Wake]:
-        # A descriptor that is known no longer may show all the same, as long as a fork of this process holds it open.
+        # A closed descriptor may still be reported, as long as a process that was forked from this one holds it open.
         return [self._wakes[descriptor] for descriptor, _ in self._epoll.poll(0) if descriptor in self._wakes]
 
     def has_events(self, spin_s: float, /) -> bool:
@@ -101,7 +102,7 @@ class _EpollSet:
 
 
 class _SelectorSet:
-    """The same with `selectors`, for kqueue."""
+    """The same as `_EpollSet`, made with `selectors`, for kqueue."""
 
     def __init__(self, wakes: dict[int, Wake]) -> None:
         self._selector: Any = selectors.DefaultSelector()
