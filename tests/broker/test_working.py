@@ -1,4 +1,4 @@
-"""A broker alone, in loop_access that a test makes: what it has watched, when it wants to try again, how it ends."""
+"""A broker without a loop: which ports it has watched, when it asks for a retry, and how it ends."""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from tests.support.types import Connect, Socket
 
 
 class Around:
-    """What a loop is to a broker: here it writes down what it is asked for, and its clock stands still."""
+    """A fake of the loop, for one broker. It records the broker's calls, and its clock stands still."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -40,7 +40,7 @@ class Around:
         return Handle(delay_s, call)
 
     def work(self, broker: WorkingBroker, messages: int = 1000) -> None:
-        """What the loop does with a hub that is ready."""
+        """Do what the loop does with a hub that is ready."""
         self.ready.clear()
         broker.carry_out(broker.hub.work(messages, 1 << 30, self.now_s))
 
@@ -77,7 +77,7 @@ def make(context: zmq.Context[Socket], implementation: Implementation, around: A
 
 
 def stalled(make: Callable[..., WorkingBroker], around: Around, connect: Connect) -> WorkingBroker:
-    """A streamer that holds a message at a sink that is full; another is in its source."""
+    """A streamer whose sink is full. It holds one message, and another is in its source."""
     broker = make()
     broker.start()
     producer = connect(zmq.PUSH, "inproc://frontend")
@@ -133,7 +133,7 @@ def test_handler_is_called_on_its_own_route_alone(
 
 
 class Recorded:
-    """A implementation that is the Python one under another name, and writes down what it is asked to make."""
+    """The Python implementation under another name. It records what it is asked to make."""
 
     def __init__(self) -> None:
         self.hubs: list[tuple[Any, ...]] = []

@@ -1,4 +1,4 @@
-"""Adding brokers: names, endpoints and addresses that are wrong or taken are refused, and nothing is left of them."""
+"""Adding brokers: names, endpoints and addresses that are wrong or taken are refused, and nothing stays open."""
 
 import asyncio
 import re
@@ -197,7 +197,7 @@ def test_closed_sockets_address_may_be_used_again(
     addresses = {socket.underlying for socket in lent}
     for socket in lent:
         socket.close(linger=0)
-    # Memory is given out again as it pleases: most of these sockets, as a rule, have the address of one before.
+    # Freed memory is used again, so that most of these sockets have the address of an earlier one.
     fresh = [context.socket(zmq.PULL) for _ in range(60)]
     for number, source in enumerate(sorted(fresh, key=lambda socket: socket.underlying not in addresses)[:20]):
         broker = engine.register(source, context.socket(zmq.PUSH), STREAMER, name=f"new-{number}")
@@ -238,7 +238,7 @@ def test_broker_may_take_the_place_of_one_of_another_engine(make_engine: MakeEng
 
 
 async def in_asyncio(call: Callable[[], Any]) -> Any:
-    """What a call gives, or raises, in a thread in which an asyncio loop runs."""
+    """Make a call in a thread in which an asyncio loop runs; return its result, or raise its exception."""
     return call()
 
 

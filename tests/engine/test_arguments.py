@@ -1,4 +1,4 @@
-"""Arguments, environment variables and names that are wrong: each is told with what was expected."""
+"""Wrong arguments, environment variables and names: the error says what was expected."""
 
 import math
 import re

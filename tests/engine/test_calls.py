@@ -164,7 +164,7 @@ def test_thread_may_sleep_in_a_process_that_has_not_imported_asyncio(monkeypatch
 def test_broken_waker_raises() -> None:
     waker = Waker()
     nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, waker.fileno())  # nobody hears it any more
+    os.dup2(nothing, waker.fileno())  # no byte reaches the waker any more
     os.close(nothing)
     with pytest.raises(BrokenPipeError):
         waker.wake()
@@ -182,7 +182,7 @@ def test_many_wake_ups_are_drained_at_once() -> None:
     waker.close()
 
 
-# How long each waits unless it is told otherwise, which its signature promises.
+# The default of each time limit, as the signatures say.
 @pytest.mark.parametrize(
     ("call", "patience_s"), [(lambda e: e.remove("a"), 1.0), (Engine.drain, 5.0), (Engine.close, 1.0)]
 )

@@ -156,7 +156,7 @@ def test_removal_within_a_turn_finds_a_socket_closed(make_engine: MakeEngine, co
     assert not engine.brokers
 
 
-# The native pump would read memory that libzmq has given back.
+# The native pump would read memory that libzmq has freed.
 @pytest.mark.parametrize("owned", [True, False])
 def test_socket_that_was_closed_under_the_engine_is_not_read_at_removal(
     make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch, owned: bool

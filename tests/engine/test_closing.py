@@ -22,7 +22,7 @@ from tests.support.threads import Threads, running
 from tests.support.types import Connect, MakeEngine
 
 
-# However soon: `close` may come before the thread has begun to run.
+# `close` may be called before the thread has begun to run.
 def test_engine_can_be_closed_at_once_after_start(make_engine: MakeEngine) -> None:
     for _ in range(50):
         engine = make_engine()
@@ -94,7 +94,7 @@ def test_close_from_many_threads_closes_once(make_engine: MakeEngine) -> None:
         assert closed == [1]
 
 
-# Whoever comes too late is told so, nothing else; and nobody hangs.
+# A call that comes too late raises EngineError, and none waits for ever.
 @pytest.mark.parametrize("own_context", [True, False])
 def test_engine_may_be_closed_while_others_call_it(make_engine: MakeEngine, own_context: bool) -> None:
     for round_ in range(10):
@@ -256,7 +256,7 @@ def test_context_that_cannot_be_terminated_yet_is_warned_of(
     assert engine.context.closed
 
 
-# Ctrl-C may come while it waits for a message that is held.
+# Ctrl-C may come while `close` waits for a held message to be sent.
 def test_a_close_that_was_interrupted_can_be_made_again(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     holding(engine, connect)

@@ -20,7 +20,7 @@ from tests.support.types import Connect, MakeEngine, Socket
 
 
 def test_asyncio_drives_the_engine(implementation: Any, connect: Connect) -> None:
-    """Woken by its descriptor, and for its timers, and at no other time."""
+    """Call `step` when the engine's descriptor is readable or a timer is due, and at no other time."""
     with contextlib.closing(Engine(pump=implementation.name, waiter="nested")) as engine:
         peers = Peers(connect, engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
         came: list[str] = []
@@ -97,7 +97,7 @@ def test_flat_waiter_has_no_descriptor(implementation: Any) -> None:
         engine.step()
 
 
-# Whoever sleeps on the descriptor is told of work that a call has made, though nothing has happened at any socket.
+# The descriptor becomes readable when a call has made work, although nothing has happened at any socket.
 def test_descriptor_is_readable_after_a_call_that_made_work(
     make_engine: MakeEngine, connect: Connect, context: zmq.Context[Socket]
 ) -> None:

@@ -170,7 +170,7 @@ def test_system_exit_in_the_engines_thread_is_logged_and_raised_by_close(
         engine.close()
     assert raised.value.__cause__ is error
     assert engine.closed
-    engine.close()  # it was told once
+    engine.close()  # the error was raised once already
 
 
 def test_with_block_raises_for_a_system_exit_unless_it_raises_itself(
@@ -200,7 +200,7 @@ def test_engine_can_be_started_again_after_a_system_exit(make_engine: MakeEngine
     wait_until(lambda: not engine.running)
     engine.start()
     wait_until(lambda: engine.running)
-    engine.close()  # of the exit nothing is left to tell
+    engine.close()  # the exit does not raise a second time
 
 
 class HeldUp(logging.Handler):

@@ -13,7 +13,7 @@ from tests.support.turns import rest, turn_until_idle
 from tests.support.types import Connect, MakeEngine, Socket
 
 
-# One burst each: a flooded broker keeps nobody waiting for longer than its burst, whatever is queued in it.
+# A flooded broker keeps the others waiting for one burst only, however many messages are queued in it.
 def test_a_flooded_broker_lets_the_others_have_their_turn(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine(burst_messages=10)
     flooded, flooded_backend = streamer(engine, connect, hwm=0, name="flooded")
@@ -120,7 +120,7 @@ def test_a_turn_moves_one_burst(
     assert flow_of(engine, "a").sent == burst * 2
 
 
-# After a while of bursts the turn ends, and whoever had none comes first in the next.
+# After a time limit no burst begins in a turn, and the brokers that had none come first in the next.
 def test_no_burst_begins_in_a_turn_that_has_lasted_long(
     make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,7 @@ def test_fork_cannot_use_the_engine_and_the_parent_goes_on(implementation: Any, 
         if child == 0:
             del engine, broker
             import gc; gc.collect()
-            with Engine() as engine:  # one of its own is another matter
+            with Engine() as engine:  # the child may have an engine of its own
                 engine.add("a", STREAMER, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*")
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0

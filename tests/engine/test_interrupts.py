@@ -187,7 +187,7 @@ def test_first_ctrl_c_ends_the_run_and_the_second_the_turn(make_engine: MakeEngi
         signal.signal(signal.SIGINT, before)
 
 
-# What the engine has asked of the process is taken back, even if the second Ctrl-C comes while that is done.
+# The process's signal settings are restored, even if the second Ctrl-C comes while that is done.
 def test_second_ctrl_c_leaves_no_wakeup_descriptor_behind(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

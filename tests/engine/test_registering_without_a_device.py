@@ -51,7 +51,7 @@ def test_well_known_device_is_recognised(name: str) -> None:
 
 
 class OurProxy:
-    """The engine, as a proxy between two sockets of the test's."""
+    """Run an engine as a proxy between two sockets of the test's."""
 
     def __init__(self, make_engine: MakeEngine, *sockets: Socket) -> None:
         self.engine = make_engine()
@@ -63,7 +63,7 @@ class OurProxy:
 
 
 class TheirProxy:
-    """libzmq's, in a thread of its own; its sockets are closed when its context ends."""
+    """Run libzmq's own proxy in a thread. Its sockets are closed when its context ends."""
 
     def __init__(self, make_engine: MakeEngine, *sockets: Socket) -> None:
         front, back = sockets[0], sockets[-1]

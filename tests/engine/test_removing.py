@@ -70,7 +70,7 @@ def test_one_broker_removed_by_two_is_removed_once(engine: Engine, connect: Conn
 
 @pytest.mark.parametrize("how", ["thread", "timer", "reader", "call"])
 def test_broker_is_removed_in_full_traffic(engine: Engine, connect: Connect, how: str) -> None:
-    """Whoever removes it, and wherever in the turn: the engine goes on, and so do the others."""
+    """The engine and the other brokers go on, whoever removes a broker and at whichever point of a turn."""
     peers = Peers(connect, engine.add("staying", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
     reader, writer = net.socketpair()
     for number in range(10):
@@ -173,7 +173,7 @@ def test_message_is_offered_once_more_by_a_removal_within_a_turn(make_engine: Ma
     assert (final.state, flow.held, flow.sent, flow.stalls, flow.stalled_s) == ("removed", 0, 1, 1, 7.0)
     assert consumer.recv() == b"held"
     engine.step()
-    assert engine.next_timer_s() is None  # nothing of it is left to come
+    assert engine.next_timer_s() is None  # the broker has left no timer
     here.close()
     there.close()
 

@@ -58,7 +58,7 @@ def test_run_twice_is_an_error(make_engine: MakeEngine) -> None:
         engine.stop()
 
 
-# However soon the second comes: the thread of the first may not have begun.
+# The second call may come before the thread of the first has begun to run.
 def test_start_twice_is_an_error(make_engine: MakeEngine) -> None:
     for _ in range(20):
         engine = make_engine()

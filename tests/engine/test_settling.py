@@ -1,4 +1,4 @@
-"""Nothing is slept over: a message or room that is announced during an operation on the same socket is found."""
+"""The loop does not miss a message, or room for one, that arrives during an operation on the same socket."""
 
 import time
 

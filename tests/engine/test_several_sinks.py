@@ -71,7 +71,7 @@ def balances(flow: FlowStatistics) -> bool:
 
 
 def received(socket: Socket) -> list[bytes]:
-    """All that is there now, of messages of one frame."""
+    """Receive all messages that are there now; each has one frame."""
     messages = []
     while socket.poll(0):
         messages.append(socket.recv())
@@ -290,7 +290,7 @@ event = st.one_of(
 
 
 class Planned:
-    """A handler that does as it is told, and knows what each sink has to be sent."""
+    """A handler that follows a plan, and knows which messages each sink has to be sent."""
 
     def __init__(self, results: list[Any]) -> None:
         self.results = results

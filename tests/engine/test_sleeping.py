@@ -55,7 +55,7 @@ def test_step_does_not_sleep_with_work_left(make_engine: MakeEngine) -> None:
 
 
 def turns_meanwhile(engine: Engine, wait_s: float) -> int:
-    """Turns that the engine makes while another thread's timer runs; asking costs one at each end."""
+    """The number of turns that the engine makes while another thread's timer runs. The two calls cost one turn each."""
     before = engine.statistics().turns
     over = threading.Event()
     timer = threading.Timer(wait_s, over.set)

@@ -118,7 +118,9 @@ def test_message_whose_peer_leaves_in_the_middle_is_dropped_whole(
         sink.getsockopt(zmq.EVENTS)
         consumers.pop().close(linger=0)
         assert select.select([sink.FD], [], [], DEADLINE_MS / 1000)[0], "the sink was not told"
-        sink.getsockopt(zmq.EVENTS)  # while it is sender, libzmq looks about once a millisecond who has left
+        sink.getsockopt(
+            zmq.EVENTS
+        )  # while it sends, libzmq looks only once in a millisecond or so for peers that have left
 
     pump = twin.pump(source.open(), sink)
     source.give(b"before")

@@ -22,7 +22,7 @@ class Waiting(zmq.Socket[Any]):
     send = recv = send_multipart = recv_multipart = poll = _wait
 
 
-# As given to the engine by a program that uses the same sockets with asyncio before and after.
+# A program gives the engine sockets that it also uses with asyncio, before and after.
 @pytest.mark.parametrize("which", ["frontend", "backend", "both"])
 def test_sockets_of_asyncio_are_served(
     context: zmq.Context[Socket], connect: Connect, make_engine: MakeEngine, which: str

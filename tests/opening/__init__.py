@@ -1,1 +1,1 @@
-"""From endpoints and options to open sockets."""
+"""Endpoints, options, and the sockets that are opened with them."""

@@ -1,4 +1,4 @@
-"""Endpoints: what is refused before libzmq sees it, and that libzmq takes what is not."""
+"""Endpoints: malformed ones are refused, and libzmq takes all others."""
 
 import re
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ any_text = st.text(st.characters())
 
 
 def refusal(endpoints: Any) -> str:
-    """The message with which it is refused; it begins with the place."""
+    """Return the message with which an endpoint is refused. It begins with the place."""
     with pytest.raises(EndpointError) as caught:
         parse_endpoints(PLACE, endpoints)
     message = str(caught.value)

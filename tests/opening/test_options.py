@@ -20,7 +20,7 @@ PLACE = "brokers.orders.frontend"
 
 
 def refusal(options: dict[Any, Any]) -> str:
-    """The message with which they are refused; it begins with the place."""
+    """Return the message with which options are refused. It begins with the place."""
     with pytest.raises(ConfigError) as caught:
         parse_options(PLACE, options)
     message = str(caught.value)

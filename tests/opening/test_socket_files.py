@@ -1,4 +1,4 @@
-"""Files of `ipc://` sockets: they have absolute paths, they go with their sockets, and nobody else's goes with them."""
+"""Files of `ipc://` sockets: they have absolute paths, and are removed with their sockets; other files are not."""
 
 import os
 import socket as net

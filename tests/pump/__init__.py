@@ -1,1 +1,1 @@
-"""The pumps, and the hubs that carry them, held to `pollbroker/pump/contract.py`."""
+"""The pumps and the hubs keep the contract of `pollbroker/pump/contract.py`."""

@@ -1,4 +1,4 @@
-"""What the tests of the pumps share."""
+"""Fixtures for the tests of the pumps."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,7 +20,7 @@ def make_pump(request: pytest.FixtureRequest) -> Callable[..., Pump]:
 
 @pytest.fixture
 def line_with(context: zmq.Context[Socket]) -> Iterator[Callable[..., Line]]:
-    """Makes lines with a pump of one's choice; they are closed at the end of the test."""
+    """Makes lines with the pump that a test asks for. They are closed at the end of the test."""
     made = []
 
     def make(make_pump: Callable[..., Pump], **options: Any) -> Line:

@@ -192,7 +192,7 @@ def test_a_port_is_watched_for_both_of_its_flows(
     assert (stand.hub.interest(0), stand.hub.interest(1)) == interests
 
 
-# Each of them, not the first alone: of a broker with registered sockets every one may be closed under the engine.
+# Every socket is checked, since any socket of a broker with registered sockets may be closed under the engine.
 @pytest.mark.parametrize("closed", [0, 1, 2])
 @pytest.mark.parametrize("touch", [lambda hub: hub.work(MANY, MANY, 0.0), lambda hub: hub.wake(0)])
 def test_every_socket_is_checked_to_be_open(
@@ -219,7 +219,7 @@ def test_a_long_turn_ends_early_and_the_next_begins_where_it_ended(
     seconds = itertools.count()
     engine = make_engine(
         context, burst_messages=1, clock=lambda: float(next(seconds))
-    )  # each look at it is a second later
+    )  # each call of the clock returns a second more
     pipes = [(Pipe(context), Pipe(context)) for _ in range(3)]
     for taken, given in pipes:
         taken.give(b"first")

@@ -1,4 +1,4 @@
-"""The Python pump and its sender, against fakes that refuse, and fail, at the moment that a test wants.
+"""The Python pump and its sender, with fake sockets that refuse or fail when a test wants it.
 
 What real sockets can show, `test_pump.py` shows of both pumps.
 """
@@ -27,7 +27,7 @@ MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 
 
 class FakeFrame(bytes):
-    """A frame, and whether more of its message follows."""
+    """A fake frame, which says whether more frames of its message follow."""
 
     more = False
 
@@ -43,7 +43,8 @@ def frames_of(*messages: Sequence[bytes]) -> list[Any]:
 
 
 class FakeSource:
-    """Gives frames one by one, or raises those that are errors; then it is empty. It insists on how it is asked."""
+    """A fake source. It returns frames one by one, and raises those that are errors; then it is empty. It checks the
+    arguments of each receive."""
 
     def __init__(self, *frames: Any) -> None:
         self.frames = list(frames)
@@ -59,7 +60,8 @@ class FakeSource:
 
 
 class FakeSink:
-    """Raises at those places, counted in all that is offered to it, that `errors` names; the rest it takes."""
+    """A fake sink. It counts the frames that are offered, raises at the places that `errors` names, and takes the
+    rest."""
 
     def __init__(self, socket_type: int = zmq.PUSH, errors: Mapping[int, Exception] | None = None) -> None:
         self.type = socket_type
@@ -280,7 +282,7 @@ def test_event_reader_tells_what_a_socket_can_do(context: zmq.Context[Socket], c
 # -- handlers ----------------------------------------------------------------------------------------------------------
 
 
-# KeyboardInterrupt in a generator is the loop's, but the message that it concerns is accounted for.
+# KeyboardInterrupt in a generator ends the run, but its message is counted first.
 @pytest.mark.parametrize(("given", "expected"), [(0, (1, 0, 0, 1)), (1, (1, 1, 1, 1))])
 @pytest.mark.parametrize("name", ["native", "python"])
 def test_interrupt_in_a_generator_leaves_the_account_balanced(

@@ -1,4 +1,4 @@
-"""Which sockets a hub settles after its work, and which refusals it believes.
+"""Which sockets a hub settles after its work, and after which refusals it tries again.
 
 A hub is told by its owner which sockets stand at its ports. Here some of them are stand-ins: not those that the pumps
 move between, but others, of which a test decides what they say. So it shows which of them a hub has asked.
@@ -90,7 +90,7 @@ def test_a_message_that_is_refused_unsettles_its_sink_too(
 
 
 class Asked:
-    """A socket at which nothing happens, and which counts how often it is asked."""
+    """A socket at which nothing happens. It counts how often its events are read."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -101,18 +101,18 @@ class Asked:
         return 0
 
 
-# ZMQ_EVENTS costs a system call or two: the Python hub, like its native twin, asks only where somebody waits.
+# Reading ZMQ_EVENTS costs a system call or two, so both hubs read it only of sockets that a flow waits for.
 def test_only_what_somebody_waits_for_is_settled(context: zmq.Context[Socket]) -> None:
     source, sink = Asked(), Asked()
     places: Any = {"port_0": source, "port_1": sink}
     stand = Stand(context, choose_implementation("python"), **places)
     for _ in range(3):
         stand.inputs[0].give(b"1")
-    stand.work(0.0, 1)  # refused: it waits for the sink
+    stand.work(0.0, 1)  # the sink has refused: the flow waits for it
     assert (source.times, sink.times) == (0, 1)
     stand.outputs[0].open()
     stand.flow.resume()
-    stand.work(0.0, 1)  # the limit is spent: it waits for nothing
+    stand.work(0.0, 1)  # the limit is spent: the flow waits for nothing
     assert (stand.states, source.times, sink.times) == ([FlowState.READY], 0, 1)
     stand.work()  # the source was read dry, which settles it
     assert (stand.states, source.times, sink.times) == ([FlowState.WAITING], 0, 1)

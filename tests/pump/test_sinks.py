@@ -1,4 +1,4 @@
-"""What depends on the type of a socket: subscriptions at an XSUB, REQ and REP in step, peers of a ROUTER."""
+"""Rules for some types of sockets: subscriptions at an XSUB, the turns of REQ and REP, the peers of a ROUTER."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from tests.support.types import Connect, Socket
 
 
 def xsub_line(lines: Callable[..., Line]) -> tuple[Line, Socket]:
-    """A line to an XSUB, and the XPUB that hears its subscriptions."""
+    """A line to an XSUB, and the XPUB that receives its subscriptions."""
     line = lines(sink_type=zmq.XSUB, consumer_type=zmq.XPUB)
     return line, line.consumer()
 

@@ -15,7 +15,7 @@ from tests.support.types import Socket
 
 
 class CountingPoller(zmq.Poller):
-    """Says how often somebody was about to sleep, and never does."""
+    """A poller that never sleeps, and counts how often it was asked to."""
 
     slept = 0
 

@@ -1,4 +1,4 @@
-"""What the tests of the waiters share."""
+"""Fixtures for the tests of the waiters."""
 
 import select
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from tests.support.wires import Wire
 
 @pytest.fixture
 def wires() -> Iterator[Callable[[], Wire]]:
-    """Makes wires; they are closed at the end of the test."""
+    """Makes wires, which are closed at the end of the test."""
     made: list[Wire] = []
 
     def make() -> Wire:

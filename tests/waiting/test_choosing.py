@@ -1,4 +1,4 @@
-"""Which waiter serves: by argument, by environment, and by what the machine has."""
+"""Which waiter is chosen: by the argument, by the environment variable, or by what the platform has."""
 
 import selectors
 from collections.abc import Callable, Iterator

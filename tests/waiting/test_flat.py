@@ -58,7 +58,7 @@ def test_flat_waiter_watches_for_the_events_that_the_hub_is_interested_in(
     assert names_of(waiter.wait(None)) == ["sink"]
     for _ in range(2):
         waiter.remove(socket)
-        watch(waiter, hub, zmq.POLLOUT)  # which is not a port of it any more
+        watch(waiter, hub, zmq.POLLOUT)  # the socket is not a port of the hub any more
         assert (poller.registered, waiter.wait(0)) == ({}, [])
     waiter.add(socket, named("again"))
     assert poller.registered == {socket: zmq.POLLIN}

@@ -43,7 +43,7 @@ def test_readable_descriptors_are_reported_until_they_are_removed(
     assert names_of(waiter.wait(None)) == ["again"]
 
 
-# The native collector has room for 256 events of one turn; the kernel tells the others first in the next.
+# The native collector has room for 256 events in one turn; in the next turn the kernel reports the others first.
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 1000])
 def test_more_descriptors_than_one_read_has_room_for_are_all_reported(
     implementation: Implementation, count: int
@@ -115,7 +115,7 @@ def test_closed_descriptor_may_be_removed(nested: Callable[..., NestedWaiter], w
     assert names_of(waiter.wait(None)) == ["other"]
 
 
-# A socket that is closed behind the waiter's back, and whose descriptor's number another is given.
+# A watched socket is closed, and a new one is given the number of its descriptor.
 def test_owner_of_a_descriptor_number_that_was_given_out_again_is_called(
     nested: Callable[..., NestedWaiter], context: zmq.Context[Socket], connect: Connect, wires: Callable[[], Wire]
 ) -> None:
@@ -157,7 +157,7 @@ def test_own_poller_is_asked_to_sleep_only(nested: Callable[..., NestedWaiter], 
     assert poller.asked == [1]
 
 
-# Whoever hands a poller in may have others to run while it is asked.
+# A poller that is handed in may run other tasks while it is polled.
 def test_poller_that_was_handed_in_is_asked_in_every_turn(
     nested: Callable[..., NestedWaiter], wires: Callable[[], Wire]
 ) -> None:
@@ -215,7 +215,7 @@ def test_selector_is_asked_without_sleeping(monkeypatch: pytest.MonkeyPatch, wir
 
 
 class Recorder:
-    """A collector, and the factory of it, that writes down what it was made of and asked."""
+    """A fake collector, and its factory. It records its arguments and its calls."""
 
     def __init__(self, events: bool = False) -> None:
         self.events = events
