@@ -12,7 +12,19 @@ from pollbroker.device import Device, Route
 from pollbroker.standard_devices import DEVICES
 from pollbroker.testing.checking import check_device, check_scenario, check_seed
 from pollbroker.testing.comparing import check_columns
-from pollbroker.testing.devices import DEALERS, PATIENT_QUEUE, TUNNEL, named
+from pollbroker.testing.devices import (
+    DEALERS,
+    EXCHANGE,
+    FAN_IN,
+    FAN_OUT,
+    NEWS,
+    PATIENT_QUEUE,
+    SEVERAL_SINKS,
+    SHARDS,
+    TEE,
+    TUNNEL,
+    named,
+)
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
 from pollbroker.testing.machine import DeviceMachine, device_machine
 from pollbroker.testing.relay import check_relay, examine_relay
@@ -33,8 +45,15 @@ from pollbroker.testing.violation import InvariantViolation
 __all__ = [
     "DEALERS",
     "DEVICES",
+    "EXCHANGE",
+    "FAN_IN",
+    "FAN_OUT",
     "INVARIANTS",
+    "NEWS",
     "PATIENT_QUEUE",
+    "SEVERAL_SINKS",
+    "SHARDS",
+    "TEE",
     "TUNNEL",
     "Action",
     "Device",

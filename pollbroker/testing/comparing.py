@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from pollbroker.device import Device
 from pollbroker.testing.checking import check_scenario, default_columns
 from pollbroker.testing.scenario import Action, Scenario, Step
 from pollbroker.testing.trace import FlowKey, Frames, Got, Sent, Trace
@@ -24,8 +25,8 @@ class Outcome:
     accepted: dict[str, list[bytes]]
     """By path: the marks of the messages that peers could send, in order."""
     arrived: dict[str, Counter[Frames]]
-    """By path: the messages that came out, and how often. Which of several consumers gets a message is left out,
-    because libzmq decides that."""
+    """By path and port: the messages that came out, and how often. Which of several consumers gets a message is left
+    out, because libzmq decides that."""
     counted: dict[FlowKey, tuple[int, ...]]
     """By flow: received, sent, held, added, unroutable, slow_peer, interrupted, filtered, failed."""
 
@@ -33,11 +34,11 @@ class Outcome:
 def outcome_of(trace: Trace) -> Outcome:
     """Return the outcome of a run."""
     accepted: dict[str, list[bytes]] = {name: [] for name in trace.paths}
-    arrived: dict[str, Counter[Frames]] = {name: Counter() for name in trace.paths}
+    arrived = {f"{name} to {sink.port}": Counter[Frames]() for name, path in trace.paths.items() for sink in path.sinks}
     for _, sent in trace.of(Sent):
         accepted[sent.path].append(sent.mark)
     for _, got in trace.of(Got):
-        arrived[got.path][got.frames] += 1
+        arrived[f"{got.path} to {got.port}"][got.frames] += 1
     counted: dict[FlowKey, tuple[int, ...]] = {}
     for flow, last in trace.last_counted().items():
         s = last.statistics
@@ -55,11 +56,16 @@ def deterministic(scenario: Scenario) -> Scenario:
             step = Step(Action.REST)
         steps += [replace(step, meanwhile=()), Step(Action.REST)]
     topology = scenario.topology
-    if any(len(line.device.routes) == 1 and "backend" in line.device.ports for line in topology.lines):
+    if any(_has_sink_that_is_not_read(line.device) for line in topology.lines):
         # A flat waiter does not watch a sink that no flow reads from. Such a socket notices that peers have come or
         # gone when it next sends, or up to a millisecond later, which depends on libzmq's clock.
         topology = replace(topology, waiter="nested")
     return Scenario(topology, tuple(steps))
+
+
+def _has_sink_that_is_not_read(device: Device) -> bool:
+    sources = {route.source for route in device.routes}
+    return any(sink not in sources for route in device.routes for sink in route.sinks)
 
 
 def check_columns(scenario: Scenario, columns: Iterable[str] | None = None) -> None:

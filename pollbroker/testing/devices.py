@@ -7,7 +7,8 @@ printed as the place from which it can be imported.
 
 import importlib
 import sys
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass, replace
 from enum import Enum
@@ -17,6 +18,7 @@ from typing import Any, Final
 import zmq
 
 from pollbroker.device import Device, Route
+from pollbroker.pump import Message, To
 from pollbroker.standard_devices import DEVICES, QUEUE
 
 _THERE_AND_BACK: Final = (Route("frontend", "backend"), Route("backend", "frontend"))
@@ -25,7 +27,84 @@ TUNNEL: Final = Device("tunnel", zmq.PAIR, zmq.PAIR, _THERE_AND_BACK)
 DEALERS: Final = Device("dealers", zmq.DEALER, zmq.DEALER, _THERE_AND_BACK)
 PATIENT_QUEUE: Final = replace(QUEUE, name="patient-queue", slow_peer="wait")
 
-_OWN: Final = {"TUNNEL": TUNNEL, "DEALERS": DEALERS, "PATIENT_QUEUE": PATIENT_QUEUE}
+
+def to_a_shard(message: list[bytes]) -> To:
+    """A handler that gives each message to one of the sinks `a` and `b`, by its frames."""
+    return To("ab"[_number(message, 2)], message)
+
+
+def scatter(message: list[bytes]) -> Message | To | Iterator[Message | To] | None:
+    """A handler that does with each message, by its frames, one of the things that a handler can do.
+
+    It gives the message to every sink, to one of the sinks `a` and `b`, to a port that is no sink, or to nobody, or it
+    gives several messages to different sinks.
+    """
+    results = (message, To("a", message), To("b", message), _several(message), None, To("nowhere", message))
+    return results[_number(message, len(results))]
+
+
+def _several(message: list[bytes]) -> Iterator[Message | To]:
+    yield To("b", [*message, b"first"])
+    yield [*message, b"second"]
+    yield To("a", [*message, b"third"])
+
+
+def _number(message: list[bytes], below: int) -> int:
+    return zlib.crc32(b"".join(message)) % below
+
+
+SHARDS: Final = Device(
+    "shards",
+    ports={"frontend": zmq.ROUTER, "a": zmq.DEALER, "b": zmq.DEALER},
+    routes=(Route("frontend", ("a", "b"), to_a_shard), Route("a", "frontend"), Route("b", "frontend")),
+    options={"frontend": {"router_mandatory": 1}},
+)
+FAN_OUT: Final = Device(
+    "fan-out",
+    ports={"intake": zmq.PULL, "a": zmq.PUSH, "b": zmq.PUSH},
+    routes=(Route("intake", ("a", "b"), scatter),),
+)
+TEE: Final = Device(
+    "tee",
+    ports={"intake": zmq.PULL, "work": zmq.PUSH, "archive": zmq.PUSH},
+    routes=(Route("intake", ("work", "archive")),),
+)
+NEWS: Final = Device(
+    "news",
+    ports={"wire": zmq.SUB, "readers": zmq.PUB, "archive": zmq.PUSH},
+    routes=(Route("wire", ("readers", "archive")),),
+    options={"wire": {"subscribe": b""}},
+)
+FAN_IN: Final = Device(
+    "fan-in",
+    ports={"left": zmq.PULL, "right": zmq.PULL, "all": zmq.PUSH},
+    routes=(Route("left", "all"), Route("right", "all")),
+)
+EXCHANGE: Final = Device(
+    "exchange",
+    ports={"east": zmq.XSUB, "west": zmq.XSUB, "here": zmq.XPUB, "there": zmq.XPUB},
+    routes=(
+        Route("east", ("here", "there")),
+        Route("west", ("there", "here")),
+        Route("here", ("east", "west")),
+        Route("there", ("east", "west")),
+    ),
+)
+
+SEVERAL_SINKS: Final = (SHARDS, FAN_OUT, TEE, NEWS, EXCHANGE)
+"""The kit's devices with a route that has several sinks."""
+
+_OWN: Final = {
+    "TUNNEL": TUNNEL,
+    "DEALERS": DEALERS,
+    "PATIENT_QUEUE": PATIENT_QUEUE,
+    "SHARDS": SHARDS,
+    "FAN_OUT": FAN_OUT,
+    "TEE": TEE,
+    "NEWS": NEWS,
+    "FAN_IN": FAN_IN,
+    "EXCHANGE": EXCHANGE,
+}
 
 
 def named(where: str) -> Any:

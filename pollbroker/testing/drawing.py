@@ -16,45 +16,24 @@ from zmq import SocketType
 from pollbroker.device import Device
 from pollbroker.standard_devices import DEVICES, QUEUE
 from pollbroker.testing.devices import DEALERS, PATIENT_QUEUE, TUNNEL
+from pollbroker.testing.peer_types import (
+    ALONE,
+    INITIATORS,
+    LINKS,
+    WORKERS,
+    has_handler,
+    has_usual_ports,
+    peer_types,
+    type_of,
+)
 from pollbroker.testing.scenario import Action, LinePlan, Meanwhile, Scenario, Side, Step, Topology
 
 _Value = TypeVar("_Value")
 
 _T = SocketType
 
-INITIATORS: Final[dict[SocketType, tuple[SocketType, ...]]] = {
-    _T.ROUTER: (_T.DEALER, _T.REQ),
-    _T.DEALER: (_T.DEALER,),
-    _T.PULL: (_T.PUSH,),
-    _T.PUSH: (_T.PULL,),
-    _T.SUB: (_T.PUB, _T.XPUB),
-    _T.XSUB: (_T.XPUB, _T.PUB),
-    _T.PUB: (_T.SUB,),
-    _T.XPUB: (_T.SUB,),
-    _T.PAIR: (_T.PAIR,),
-}
-"""The socket types that may connect to a port of each type."""
-
-WORKERS: Final = INITIATORS | {_T.DEALER: (_T.DEALER, _T.REP)}
-"""The socket types that may connect to a backend whose frontend is a ROUTER."""
-
-LINKS: Final = {
-    (_T.DEALER, _T.ROUTER),
-    (_T.PUSH, _T.PULL),
-    (_T.XPUB, _T.XSUB),
-    (_T.PUB, _T.SUB),
-    (_T.PAIR, _T.PAIR),
-    (_T.DEALER, _T.DEALER),
-}
-"""The pairs of a backend and a frontend that can be chained."""
-
-PUBLISHERS: Final = frozenset({_T.PUB, _T.XPUB})
-
-ALONE: Final = frozenset({_T.PAIR})
-"""The socket types that have one peer only."""
-
 _PEERS: Final = 3
-"""The greatest number of peers at each side of a line."""
+"""The greatest number of peers at each port of a line."""
 
 POOL: Final[tuple[Device, ...]] = (
     *(device for device in DEVICES.values() for _ in range(2)),
@@ -139,32 +118,42 @@ def draw_line(draw: Draw, device: Device | None = None) -> LinePlan:
     generic = device is None
     if device is None:
         device = draw.choice(POOL)
-    entry = device.types_of("frontend")[0]
-    exit_type = device.types_of("backend")[0] if "backend" in device.ports else entry
-    has_handler = any(route.via is not None for route in device.routes)
+    plan = _draw_usual_line(draw, device, generic) if has_usual_ports(device) else _draw_broker(draw, device)
+    publishes = any(type_of(device, sink) is _T.XPUB for route in device.routes for sink in route.sinks)
+    return replace(
+        plan,
+        delimited=any(plan.peer_type(port) is _T.REP for port in device.ports) or draw.integer(0, 2) == 0,
+        high_water_mark=draw_high_water_mark(draw),
+        peers_high_water_mark=draw_high_water_mark(draw),
+        no_drop=publishes and draw.integer(0, 1) == 1,
+        capture=draw.choice(("none", "none", "plain", "prefixed")),
+        capture_high_water_mark=draw_high_water_mark(draw),
+    )
+
+
+def _draw_usual_line(draw: Draw, device: Device, generic: bool) -> LinePlan:
+    """Draw a line of a device that has a frontend, and no other port but a backend: its length, its peers, and, if the
+    device is from the pool, what its handler does."""
+    entry = type_of(device, "frontend")
+    exit_type = type_of(device, "backend") if "backend" in device.ports else entry
+    handled = has_handler(device)
     behaviour: tuple[int | str, ...] = ()
     if generic and exit_type not in (_T.XPUB, _T.ROUTER) and draw.integer(0, 4) == 0:
         behaviour = draw.several(lambda draw: draw.choice(_BEHAVIOURS), 1, 6)
     hops = 1
-    if "backend" in device.ports and (exit_type, entry) in LINKS and not has_handler and not behaviour:
+    if "backend" in device.ports and (exit_type, entry) in LINKS and not handled and not behaviour:
         hops = draw.choice((1, 1, 1, 2, 3))
     client = draw.choice(INITIATORS[entry])
     worker = draw.choice((WORKERS if entry is _T.ROUTER else INITIATORS)[exit_type])
-    if has_handler or behaviour or "backend" not in device.ports:
+    if handled or behaviour or "backend" not in device.ports:
         client, worker = client if client is not _T.REQ else _T.DEALER, worker if worker is not _T.REP else _T.DEALER
-    return LinePlan(
-        device=device,
-        hops=hops,
-        client=client,
-        worker=worker if "backend" in device.ports else client,
-        delimited=worker is _T.REP or draw.integer(0, 2) == 0,
-        high_water_mark=draw_high_water_mark(draw),
-        peers_high_water_mark=draw_high_water_mark(draw),
-        no_drop=exit_type is _T.XPUB and draw.integer(0, 1) == 1,
-        capture=draw.choice(("none", "none", "plain", "prefixed")),
-        capture_high_water_mark=draw_high_water_mark(draw),
-        behaviour=behaviour,
-    )
+    worker = worker if "backend" in device.ports else client
+    return LinePlan(device, hops=hops, client=client, worker=worker, behaviour=behaviour)
+
+
+def _draw_broker(draw: Draw, device: Device) -> LinePlan:
+    """Draw one broker of a device with other ports: the types of the peers at each of them."""
+    return LinePlan(device, peers={port: draw.choice(peer_types(device, port)) for port in device.ports})
 
 
 def draw_topology(draw: Draw, device: Device | None = None) -> Topology:
@@ -200,18 +189,18 @@ _STEERING: Final[tuple[_Entry, ...]] = (
 def _peers_actions(plan: LinePlan) -> tuple[_Entry, ...]:
     """What the peers of a line may do. An action that is to be chosen more often is in the result more often."""
     entries: list[_Entry] = []
-    sides: tuple[tuple[Side, SocketType], ...] = (("frontend", plan.client),)
-    if "backend" in plan.device.ports:
-        sides = (*sides, ("backend", plan.worker))
-    for side, kind in sides:
+    sources = [route.source for route in plan.device.routes]
+    for side in plan.device.ports:
+        kind = plan.peer_type(side)
+        answers = side != sources[0] and kind in (_T.DEALER, _T.REP, _T.PAIR)
         entries += [(Action.JOIN, side)] * 2
         if kind not in ALONE:
             entries += [(Action.LEAVE, side), (Action.REJOIN, side)]
-        if kind not in (_T.PULL, _T.SUB, _T.REP):
-            entries += [(Action.SEND, side)] * (6 if side == "frontend" else 2)
+        if side in sources and kind not in (_T.PULL, _T.SUB, _T.REP):
+            entries += [(Action.SEND, side)] * (2 if answers else 6)
         if kind not in (_T.PUSH, _T.PUB):
             entries += [(Action.TAKE, side)] * 4
-        if side == "backend" and kind in (_T.DEALER, _T.REP, _T.PAIR):
+        if side in sources and answers:
             entries += [(Action.ANSWER, side)] * 5
         if kind is _T.SUB:
             entries += [(Action.SUBSCRIBE, side), (Action.UNSUBSCRIBE, side)]
@@ -283,9 +272,10 @@ def draw_scenario(draw: Draw, device: Device | None = None, most_steps: int = 60
     """Draw a topology, of the given device or of devices from the pool, and a schedule for it."""
     topology = draw_topology(draw, device)
     subscribing = [
-        Step(Action.JOIN, line, "backend", who)
+        Step(Action.JOIN, line, side, who)
         for line, plan in enumerate(topology.lines)
-        if plan.worker is _T.SUB
+        for side in plan.device.ports
+        if plan.peer_type(side) is _T.SUB
         for who in range(draw.integer(1, _PEERS))
     ]
     opening = (*subscribing, Step(Action.REST)) if subscribing else ()

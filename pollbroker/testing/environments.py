@@ -64,9 +64,9 @@ class Environment(Protocol):
             routing_ids: the routing ids of all peers so far.
         """
 
-    def lost_with_peers(self, flow: FlowKey) -> int | None:
-        """How many messages that a flow had sent were lost because peers left without reading them; None if this
-        environment cannot tell."""
+    def lost_with_peers(self, broker: str, port: str) -> int | None:
+        """How many messages that a port of a broker had sent were lost because peers left without reading them; None
+        if this environment cannot tell."""
 
     def shut_down(self) -> None:
         """Terminate the context."""
@@ -195,12 +195,9 @@ class SimulatedEnvironment:
                     movable.add(FlowKey(broker.name, broker.watched_ports[flow.source].name))
         return frozenset(movable)
 
-    def lost_with_peers(self, flow: FlowKey) -> int | None:
-        broker = working_broker(self.engine.brokers[flow.broker])
-        sinks = next(route.sinks for route in broker.device.routes if route.source == flow.source)
-        if len(sinks) > 1 or sum(sinks[0] in route.sinks for route in broker.device.routes) > 1:
-            return None
-        return next(cast(SimSocket, port.sync_socket).lost_so_far() for port in broker.ports if port.name == sinks[0])
+    def lost_with_peers(self, broker: str, port: str) -> int | None:
+        ports = working_broker(self.engine.brokers[broker]).ports
+        return next(cast(SimSocket, one.sync_socket).lost_so_far() for one in ports if one.name == port)
 
     def shut_down(self) -> None:
         self._context.shutdown()
@@ -282,7 +279,7 @@ class InprocEnvironment:
                         movable.add(FlowKey(broker.name, broker.watched_ports[flow.source].name))
         return frozenset(movable)
 
-    def lost_with_peers(self, flow: FlowKey) -> int | None:  # noqa: ARG002 - as `SimulatedEnvironment`
+    def lost_with_peers(self, broker: str, port: str) -> int | None:  # noqa: ARG002 - as `SimulatedEnvironment`
         return None
 
     def shut_down(self) -> None:

@@ -37,7 +37,13 @@ def _copies(frames: list[bytes], count: int) -> Iterator[list[bytes]]:
         yield [*frames, b"copy %d" % number]
 
 
-def recording_handler(handler: Handler, record: Callable[[Event], object], path: str, flow: FlowKey) -> Handler:
+def recording_handler(
+    handler: Handler,
+    record: Callable[[Event], object],
+    path: str,
+    flow: FlowKey,
+    subscribers: Callable[[str | None, Frames], frozenset[str]],
+) -> Handler:
     """Return the same handler, with each message that it is given and each message that it returns recorded.
 
     Arguments:
@@ -45,12 +51,15 @@ def recording_handler(handler: Handler, record: Callable[[Event], object], path:
         record: called with each event.
         path: the name of the path that leads through the handler.
         flow: the flow that has the handler.
+        subscribers: returns the subscribers that are to receive a message, given its frames and the port that it is
+            for (None: every sink).
     """
 
     def record_result(result: object) -> None:
-        message = result.frames if isinstance(result, To) else result
+        port, message = (result.port, result.frames) if isinstance(result, To) else (None, result)
         if is_message(message):
-            record(Returned(path, flow, tuple(message)))
+            frames = tuple(message)
+            record(Returned(path, flow, frames, port, subscribers(port, frames)))
 
     def recorded_results(results: Iterator[Message | To]) -> Iterator[Message | To]:
         record(Iterated(path, False))

@@ -9,8 +9,8 @@ from typing import Final
 
 import zmq
 
-from pollbroker.testing.drawing import ALONE, PUBLISHERS
 from pollbroker.testing.environments import Environment
+from pollbroker.testing.peer_types import ALONE, PUBLISHERS
 from pollbroker.testing.peers import Peer, envelope_of, mark_of
 from pollbroker.testing.scenario import LinePlan, Side, Topology
 from pollbroker.testing.trace import (
@@ -34,8 +34,6 @@ TOPICS: Final = (b"a", b"ab", b"b", b"")
 SUBSCRIPTIONS: Final = (b"", b"a", b"b")
 """The prefixes to which subscribers subscribe. A subscriber that joins takes the one at its own number."""
 
-_OTHER: Final[dict[Side, Side]] = {"frontend": "backend", "backend": "frontend"}
-
 
 class Line:
     """One broker, or a chain of several, and its peers.
@@ -51,7 +49,7 @@ class Line:
     def __init__(self, name: str, plan: LinePlan, topology: Topology, environment: Environment, trace: Trace) -> None:
         self.name = name
         self.plan = plan
-        wiring = Wiring(name, plan, environment, trace)
+        wiring = Wiring(name, plan, environment, trace, self._subscribers)
         self.brokers = wiring.brokers
         self.paths = wiring.paths
         self.peers: dict[tuple[Side, int], Peer] = {}
@@ -64,7 +62,7 @@ class Line:
         self._bodies = topology.bodies
         # A flat waiter does not watch a socket that no flow reads from. So a PUB is told of subscribers when it next
         # sends, or later.
-        self._hears_subscribers = topology.waiter == "nested" or any(r.source == "backend" for r in plan.device.routes)
+        self._hear_subscribers = {port for port in wiring.types if topology.waiter == "nested" or port in self.paths}
         self._lives = itertools.count()
         self._numbers = itertools.count()
         self._sent: dict[bytes, tuple[Path, Frames]] = {}
@@ -99,8 +97,8 @@ class Line:
         Arguments:
             again: True to use the same routing id as the peer of that number that was there before.
         """
-        side = side if side in self._types else "frontend"
-        kind = self.plan.client if side == "frontend" else self.plan.worker
+        side = side if side in self._types else next(iter(self._types))
+        kind = self.plan.peer_type(side)
         who = 0 if kind in ALONE else who
         known = self.peers.get((side, who))
         if known is not None:
@@ -155,7 +153,7 @@ class Line:
         path, peer = self.paths.get(side), self.join(side, who)
         if path is None or path.upstream or peer is None or peer.kind in (zmq.SUB, zmq.PULL, zmq.REP):
             return 0
-        if path.to_router and self.plan.client == zmq.REQ:
+        if any(self.plan.peer_type(port) == zmq.REQ for port in path.routers):
             return 0  # a REQ throws away a message that is not the reply to its request
         for done in range(count):
             frames, mark = self._compose(path, peer, side)
@@ -167,31 +165,40 @@ class Line:
         number = next(self._numbers)
         mark = peer.next_mark()
         frames = [mark, *self._bodies[number % len(self._bodies)]]
-        delimited = self.plan.delimited or self.plan.client == zmq.REQ
+        delimited = self.plan.delimited or any(self.plan.peer_type(port) == zmq.REQ for port in self._types)
         if delimited and peer.kind != zmq.REQ:
             frames.insert(0, b"")
         if peer.kind in PUBLISHERS:
             frames.insert(0, TOPICS[number % len(TOPICS)])
-        if path.to_router and self._types[side] != zmq.ROUTER:
-            known = [i for (at, _), i in self._last_ids.items() if at == _OTHER[side]]
+        if path.routers and self._types[side] != zmq.ROUTER:
+            known = [i for (at, _), i in self._last_ids.items() if at in path.routers]
             frames[:0] = [*path.prefix, [*known, b"nobody"][number % (len(known) + 1)]]
         return frames, mark
 
     def _send(
         self, path: Path, peer: Peer, frames: list[bytes], mark: bytes, canonical: Frames, answers: bytes | None
     ) -> bool:
-        expected_at = None
-        if path.to_many and self._hears_subscribers:
-            expected_at = frozenset(
-                one.name
-                for one in self.peers.values()
-                if peer.is_known and any(frames[0].startswith(topic) for topic in one.known_topics)
-            )
+        expected_at = self._subscribers(path, None, canonical) if peer.is_known else frozenset()
         if not peer.send(frames):
             return False
         self._sent[mark] = path, canonical
         self._record(Sent(path.name, peer.name, mark, canonical, expected_at, answers))
         return True
+
+    def _subscribers(self, path: Path, port: str | None, frames: Frames) -> frozenset[str]:
+        """The subscribers that are to receive a message on a path: those of which its last broker certainly knows.
+
+        Arguments:
+            port: the sink that the message is for; None for every sink.
+        """
+        sinks = {sink.port for sink in path.sinks if sink.to_many and port in (None, sink.port)}
+        if not sinks:
+            return frozenset()
+        return frozenset(
+            one.name
+            for (at, _), one in self.peers.items()
+            if at in sinks & self._hear_subscribers and any(frames[0].startswith(topic) for topic in one.known_topics)
+        )
 
     def take(self, side: Side, who: int, count: int) -> int:
         """Have a peer receive up to `count` messages. Return how many it received."""
@@ -213,10 +220,10 @@ class Line:
         if peer.kind == zmq.XPUB:
             self._record(Heard(peer.name, frames[0][1:], frames[0][:1] == b"\1"))
         else:
-            path, *others = self._ending[side]
-            if others:
-                path, _ = self._sent.get(mark_of(canonical) or b"", (path, ()))
-            self._record(Got(path.name, peer.name, canonical, peer.kind == zmq.REP))
+            path, _ = self._sent.get(mark_of(canonical) or b"", (None, ()))
+            if path not in self._ending[side]:
+                path = self._ending[side][0]
+            self._record(Got(path.name, peer.name, canonical, peer.kind == zmq.REP, side))
         return canonical
 
     def answer(self, side: Side, who: int, count: int) -> int:
@@ -247,7 +254,7 @@ class Line:
             _, asking = self._sent.get(asked or b"", (path, ()))
             return reply, mark, path.prefix + envelope_of(asking) + tuple(reply), asked
         envelope: Frames = ()
-        if path.to_router:
+        if path.routers:
             envelope = request[: len(path.prefix) + 1]
             if request[len(envelope) : len(envelope) + 1] == (b"",):
                 envelope = (*envelope, b"")

@@ -12,7 +12,7 @@ from pollbroker.statistics import BrokerStatistics
 from pollbroker.testing.environments import Environment, MakeEnvironment
 from pollbroker.testing.line import Line
 from pollbroker.testing.scenario import Action, Meanwhile, Scenario, Step, Topology
-from pollbroker.testing.trace import Counted, FlowKey, Lost, Slept, Steered, Trace, Turned
+from pollbroker.testing.trace import Counted, FlowKey, Lost, PortCounted, Slept, Steered, Trace, Turned
 
 _PATIENCE_TURNS: Final = 2
 """A flow that can move does so within this number of turns, if turns take no time: every broker that is ready works in
@@ -240,12 +240,15 @@ class ScenarioRunner:
             if quiet == 2:
                 break
         self._rest()
+        statistics = self.environment.engine.statistics().brokers
         for line in self.lines:
-            for path in line.paths.values():
-                self.trace.complete.add(path.name)
-                lost = self.environment.lost_with_peers(path.flows[-1])
-                if lost is not None:
-                    self._record(Lost(path.flows[-1], lost))
+            self.trace.complete |= {path.name for path in line.paths.values()}
+            for broker in line.brokers:
+                for port, counters in statistics[broker].ports.items():
+                    self._record(PortCounted(broker, port, counters))
+                    lost = self.environment.lost_with_peers(broker, port)
+                    if lost is not None:
+                        self._record(Lost(broker, port, lost))
         return self.trace
 
     def close(self) -> None:

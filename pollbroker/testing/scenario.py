@@ -4,16 +4,21 @@ A scenario is a topology (the devices, how they are chained, and their limits) a
 how much). It says nothing about the environment in which it runs: simulated or real sockets, one pump or the other.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 from zmq import SocketType
 
 from pollbroker.device import Device
+from pollbroker.errors import DeviceError, did_you_mean
+from pollbroker.frozen import FrozenDict
 from pollbroker.testing.devices import as_python
+from pollbroker.testing.peer_types import check_can_be_judged, has_usual_ports, peer_types
 
 Side: TypeAlias = str
+"""A side of a line, at which peers connect: the name of a port of its device."""
 
 
 class PrintedAsPython:
@@ -75,7 +80,7 @@ class Step(PrintedAsPython):
     line: int = 0
     """The number of the line, counted from 0."""
     side: Side = "frontend"
-    """The side of the line at which the peer is."""
+    """The side of the line at which the peer is: the name of a port. Any other name means the device's first port."""
     who: int = 0
     """The number of the peer at its side, counted from 0."""
     count: int = 1
@@ -95,15 +100,20 @@ class Meanwhile(PrintedAsPython):
 
 @dataclass(frozen=True, repr=False)
 class LinePlan(PrintedAsPython):
-    """A line: one broker, or a chain of several brokers of one device, and the types of the peers at its ends."""
+    """A line: one broker, or a chain of several brokers of one device, and the types of the peers at its ends.
+
+    Raises `DeviceError` if the kit cannot judge the device (see `check_device`), if `peers` names a port that it does
+    not have, or if it cannot be chained: a chain needs the ports `frontend` and `backend` and no other.
+    """
 
     device: Device
     hops: int = 1
     """The number of brokers in the chain."""
     client: SocketType = SocketType.DEALER
-    """The type of the sockets that connect to the first frontend."""
+    """The type of the sockets that connect to the first frontend. This is short for an entry of `peers`, and counts
+    only where the device has the ports `frontend` and `backend`, or `frontend` alone."""
     worker: SocketType = SocketType.DEALER
-    """The type of the sockets that connect to the last backend."""
+    """The type of the sockets that connect to the last backend; as `client`."""
     delimited: bool = False
     """Whether clients begin their messages with an empty frame, which a REP needs."""
     high_water_mark: int = 0
@@ -111,7 +121,7 @@ class LinePlan(PrintedAsPython):
     peers_high_water_mark: int = 0
     """The high-water marks of the peers' sockets; 0 is no limit."""
     no_drop: bool = False
-    """Whether the backend has XPUB_NODROP: it refuses a message rather than drop it."""
+    """Whether each XPUB that is a sink has XPUB_NODROP: it refuses a message rather than drop it."""
     capture: Literal["none", "plain", "prefixed"] = "none"
     """Whether the brokers have a capture socket, and whether the copies have a prefix that says their direction."""
     capture_high_water_mark: int = 0
@@ -120,6 +130,29 @@ class LinePlan(PrintedAsPython):
     """What a handler does with its first message, its second and so on, over and over. A number: it yields so many
     messages. "one": it returns one message. "raise": it raises. "nonsense": it returns something that is not a message.
     If this is empty, the handlers are those of the device, if it has any."""
+    peers: Mapping[str, SocketType] = field(default_factory=FrozenDict, hash=False)
+    """The type of the sockets that connect to each port, by the port's name. At a port that is not named here, they are
+    `client` and `worker`, or, if the device has other ports, of the plainest type that may connect there."""
+
+    def __post_init__(self) -> None:
+        check_can_be_judged(self.device)
+        where = f"device {self.device.name}"
+        if self.hops > 1 and set(self.device.ports) != {"frontend", "backend"}:
+            found = ", ".join(self.device.ports)
+            raise DeviceError(f"{where}: a chain needs the ports frontend and backend and no other; found {found}")
+        for port in self.peers:
+            if port not in self.device.ports:
+                near = did_you_mean(port, self.device.ports) or f"; its ports are: {', '.join(self.device.ports)}"
+                raise DeviceError(f"{where}: peers: the device has no {port}{near}")
+        object.__setattr__(self, "peers", FrozenDict(self.peers))
+
+    def peer_type(self, port: str) -> SocketType:
+        """The type of the sockets that connect to a port."""
+        if port in self.peers:
+            return self.peers[port]
+        if has_usual_ports(self.device):
+            return self.client if port == "frontend" else self.worker
+        return peer_types(self.device, port)[0]
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,7 +7,8 @@ engine and reads its counters as a user could. Rules:
   routing id, which a client never sees; the empty delimiter of a REQ is among them too. So a message that passes
   unchanged has the same frames at both ends, whatever the types of the peers.
 - A *path* is one direction of a line of brokers (one broker, or a chain of them), from the peers at one end to those at
-  the other. Where a device has a handler the path has two legs: to the handler, and from it.
+  the other, or at several others: a route may have several sinks. Where a device has a handler the path has a leg to
+  the handler, and one from it to each sink.
 - A *peer* is one socket from its connection to its disconnection. A peer that leaves and comes again is another peer.
 """
 
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from zmq import SocketType
 
-from pollbroker.statistics import FlowStatistics
+from pollbroker.statistics import FlowStatistics, PortStatistics
 
 Frames: TypeAlias = tuple[bytes, ...]
 
@@ -33,26 +34,34 @@ class FlowKey(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Sink:
+    """One of the ends of a path."""
+
+    port: str
+    """The port of the last broker at which the path ends."""
+    to_router: bool = False
+    """Whether it is a ROUTER. Then the first frame names the peer that a message is for."""
+    to_many: bool = False
+    """Whether it gives each subscriber a copy."""
+    may_lose: bool = False
+    """Whether libzmq may drop messages or subscriptions in silence: messages at a publisher's high-water mark, and
+    subscriptions at the high-water mark of a publisher that does not process its commands."""
+
+
+@dataclass(frozen=True)
 class Path:
     """One direction of a line of brokers."""
 
     name: str
     line: str
-    sink: str
-    """The side at which the path ends."""
+    sinks: tuple[Sink, ...]
+    """The ends of the path: several, if the route of its device has several sinks."""
     flows: tuple[FlowKey, ...]
     """The flows that the path leads through, in order."""
     prefix: Frames = ()
     """The routing ids of the brokers in between, with which a message begins at the far end of a chain of ROUTERs."""
     prefix_is_added: bool = True
     """Whether the chain adds the prefix; on the way back it removes the prefix."""
-    to_router: bool = False
-    """Whether the last sink is a ROUTER. Then the first frame names the peer that a message is for."""
-    to_many: bool = False
-    """Whether the last sink gives each subscriber a copy."""
-    may_lose: bool = False
-    """Whether libzmq may drop messages or subscriptions in silence: messages at a publisher's high-water mark, and
-    subscriptions at the high-water mark of a publisher that does not process its commands."""
     from_publisher: bool = False
     """Whether the path begins at publishers. They drop messages to which nobody has subscribed."""
     capacity: int = 0
@@ -61,6 +70,17 @@ class Path:
     """Whether a handler is on the path."""
     upstream: bool = False
     """Whether subscriptions travel on the path, and not messages of peers."""
+
+    @property
+    def only_sink(self) -> Sink:
+        """The end of a path that has one."""
+        (sink,) = self.sinks
+        return sink
+
+    @property
+    def routers(self) -> tuple[str, ...]:
+        """The ports at which the path ends at a ROUTER."""
+        return tuple(sink.port for sink in self.sinks if sink.to_router)
 
 
 class Joined(NamedTuple):
@@ -97,10 +117,14 @@ class Got(NamedTuple):
     """A peer has received a message."""
 
     path: str
+    """The path on which it came. If several paths end at that port: the one on which the message with this mark was
+    sent, or, if none of these is, the first of them. A handler may have changed the mark."""
     peer: str
     frames: Frames
     tail: bool = False
     """Whether these are only the frames behind the first empty one, because a REP does not show the envelope."""
+    port: str = ""
+    """The port at which the peer is. It may be left out if the path has one sink."""
 
 
 class Handled(NamedTuple):
@@ -117,6 +141,10 @@ class Returned(NamedTuple):
     path: str
     flow: FlowKey
     frames: Frames
+    port: str | None = None
+    """The port that it is for, if it was returned in a `To`; None if it is for every sink of the route."""
+    expected_at: frozenset[str] = frozenset()
+    """The subscribers that are to receive it, where each receives a copy."""
 
 
 class Iterated(NamedTuple):
@@ -127,9 +155,11 @@ class Iterated(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """How many messages that a flow had sent were lost with peers that left. Only a simulation can tell."""
+    """How many messages that a port of a broker had sent were lost with peers that left. Only a simulation can
+    tell."""
 
-    flow: FlowKey
+    broker: str
+    port: str
     messages: int
 
 
@@ -173,6 +203,14 @@ class Counted(NamedTuple):
     error: str | None = None
 
 
+class PortCounted(NamedTuple):
+    """The statistics of a port at the end."""
+
+    broker: str
+    port: str
+    statistics: PortStatistics
+
+
 class Turned(NamedTuple):
     """The engine has made a turn. The `Counted` events that follow show what its flows have moved."""
 
@@ -201,6 +239,7 @@ Event: TypeAlias = (
     | Heard
     | Steered
     | Counted
+    | PortCounted
     | Turned
     | Slept
 )

@@ -109,5 +109,5 @@ def test_a_meddler_acts_in_the_middle_of_a_turn() -> None:
 
 def test_a_device_of_a_seed_is_the_one_asked_for() -> None:
     trace = check_seed(11, REFLECTOR)
-    assert {path.sink for path in trace.paths.values()} == {"frontend"}
+    assert {path.only_sink.port for path in trace.paths.values()} == {"frontend"}
     assert partial(scenario_of_seed, 11)() == scenario_of_seed(11)

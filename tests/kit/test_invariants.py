@@ -23,6 +23,7 @@ from pollbroker.testing.trace import (
     Path,
     Returned,
     Sent,
+    Sink,
     Slept,
     Steered,
     Turned,
@@ -31,7 +32,7 @@ from pollbroker.testing.trace import (
 
 FLOW = FlowKey("b", "frontend")
 
-PATH = Path("p", "line", "backend", (FLOW,))
+PATH = Path("p", "line", (Sink("backend"),), (FLOW,))
 
 ONE = (b"#a/1", b"x", b"y")
 
@@ -64,15 +65,17 @@ def trace_of(*events: Any, paths: tuple[Path, ...] = (PATH,), **more: Any) -> Tr
     return Trace(paths={path.name: path for path in paths}, events=list(events), **more)
 
 
-ROUTED = replace(PATH, to_router=True)
+ROUTED = replace(PATH, sinks=(Sink("backend", to_router=True),))
 
-MANY = replace(PATH, to_many=True)
+MANY = replace(PATH, sinks=(Sink("backend", to_many=True),))
 
 HANDLED = replace(PATH, handled=True)
 
 UPSTREAM = replace(PATH, upstream=True)
 
-OTHER = Path("q", "other", "backend", (FlowKey("d", "frontend"),))
+OTHER = Path("q", "other", (Sink("backend"),), (FlowKey("d", "frontend"),))
+
+GONE = (Joined("c", "line", "backend", zmq.SocketType.PULL), Left("c"))
 
 COMPLETE: dict[str, Any] = {"complete": {"p"}}
 
@@ -141,11 +144,17 @@ BROKEN: dict[str, tuple[str, Trace]] = {
     ),
     "lost though no leaver had it": (
         "no loss beyond the counted",
-        trace_of(sent(ONE), counted(received=1, sent=1), Lost(FLOW, 0), Left("lineb0"), **COMPLETE),
+        trace_of(sent(ONE), counted(received=1, sent=1), Lost("b", "backend", 0), *GONE, **COMPLETE),
     ),
     "a subscriber without": (
         "no loss beyond the counted",
-        trace_of(sent(ONE, expected_at=frozenset({"c"})), counted(**size(ONE)), paths=(MANY,), **COMPLETE),
+        trace_of(
+            Joined("c", "line", "backend", zmq.SocketType.SUB),
+            sent(ONE, expected_at=frozenset({"c"})),
+            counted(**size(ONE)),
+            paths=(MANY,),
+            **COMPLETE,
+        ),
     ),
     "counted frames for messages": (
         "counters are true",
@@ -223,7 +232,7 @@ WHOLE: dict[str, Trace] = {
     "held": trace_of(
         sent(ONE), counted(**size(ONE) | {"held": 1, "sent": 0, "sent_frames": 0, "sent_bytes": 0}), **COMPLETE
     ),
-    "lost with a leaver": trace_of(sent(ONE), counted(**size(ONE)), Lost(FLOW, 1), Left("lineb0"), **COMPLETE),
+    "lost with a leaver": trace_of(sent(ONE), counted(**size(ONE)), Lost("b", "backend", 1), *GONE, **COMPLETE),
     "removed while paused": trace_of(
         counted(), Steered("b", "paused"), Steered("b", "removed"), counted(received=1, sent=1)
     ),

@@ -7,7 +7,7 @@ from zmq import SocketType
 
 from pollbroker.testing.invariants.legs import Input, Leg, Output, as_it_arrives, legs_of, shown
 from pollbroker.testing.peers import mark_of
-from pollbroker.testing.trace import Counted, FlowKey, Frames, Heard, Joined, Left, Lost, Path, Sent, Trace, Wanted
+from pollbroker.testing.trace import Frames, Heard, Joined, Left, Path, Returned, Sent, Trace, Wanted
 from pollbroker.testing.violation import InvariantViolation
 
 
@@ -23,7 +23,9 @@ def messages_arrive_whole_and_unchanged(trace: Trace) -> None:
                     )
                     raise InvariantViolation("whole and unchanged", account)
                 at, sent = origin
-                if sent.path == leg.path.name and not _goes_astray(leg.path, sent, output):
+                if _goes_astray(leg, sent, output) or _sink_expecting(trace, leg, output):
+                    continue  # other promises say what is wrong with it
+                if sent.path == leg.path.name:
                     account = (
                         f"{leg.name}: {sent.mark!r} was sent by {sent.peer} @{at} as {shown(sent.frames)}, "
                         f"seen by {output.consumer} @{output.at} as {shown(output.frames)}"
@@ -32,10 +34,14 @@ def messages_arrive_whole_and_unchanged(trace: Trace) -> None:
 
 
 def nothing_crosses(trace: Trace) -> None:
-    """A message that comes out at the end of a path went in at the beginning of the same path."""
+    """A message that comes out at the end of a path went in at the beginning of the same path, and was for that end."""
     for leg in legs_of(trace):
         for output, place in zip(leg.outputs, leg.matches, strict=True):
             origin = _origin(trace, output.frames) if place is None else None
+            other = _sink_expecting(trace, leg, output) if place is None else None
+            if other is not None:
+                account = f"{leg.name}: {shown(output.frames)} was for {other}, seen by {output.consumer} @{output.at}"
+                raise InvariantViolation("nothing crosses", account)
             if origin is not None and origin[1].path != leg.path.name:
                 at, sent = origin
                 account = (
@@ -50,14 +56,14 @@ def replies_reach_their_requesters(trace: Trace) -> None:
     requests = {sent.mark: sent for _, sent in trace.of(Sent)}
     ids = {joined.peer: joined.routing_id for _, joined in trace.of(Joined)}
     for leg in legs_of(trace):
-        if not (leg.path.to_router and leg.last):
+        if not leg.to_router:
             continue
         for output in leg.outputs:
             origin = _origin(trace, output.frames)
             if origin is None:
                 continue
             at, sent = origin
-            wrong = not leg.path.handled and _goes_astray(leg.path, sent, output)
+            wrong = not leg.path.handled and _goes_astray(leg, sent, output)
             request = requests.get(sent.answers) if sent.answers else None
             if request is not None and ids.get(request.peer) != output.frames[0]:
                 wrong = True
@@ -72,17 +78,18 @@ def replies_reach_their_requesters(trace: Trace) -> None:
 
 
 def nothing_is_doubled(trace: Trace) -> None:
-    """Each message comes out once; where subscribers receive copies, once at each subscriber."""
+    """Each message comes out once at each end that it is for; where subscribers receive copies, once at each
+    subscriber."""
     for leg in legs_of(trace):
         seen: dict[tuple[str, int], Output] = {}
         for output, place in zip(leg.outputs, leg.matches, strict=True):
             if place is None:
                 continue
-            key = (output.consumer if leg.path.to_many else "", place)
+            key = (output.consumer if leg.to_many else "", place)
             if key in seen:
                 first, sent = seen[key], leg.inputs[place]
                 account = (
-                    f"{leg.name}: {_named(sent)} was sent by {sent.producer} once @{sent.at}, seen by {first.consumer} "
+                    f"{leg.name}: {named(sent)} was sent by {sent.producer} once @{sent.at}, seen by {first.consumer} "
                     f"@{first.at} and by {output.consumer} @{output.at}"
                 )
                 raise InvariantViolation("no duplicate", account)
@@ -102,101 +109,50 @@ def order_is_kept(trace: Trace) -> None:
             if before is not None and place < before[0]:
                 overtaker = leg.inputs[before[0]]
                 account = (
-                    f"{leg.name}: {sent.producer} sent {_named(sent)} @{sent.at} and then {_named(overtaker)} "
+                    f"{leg.name}: {sent.producer} sent {named(sent)} @{sent.at} and then {named(overtaker)} "
                     f"@{overtaker.at}; {output.consumer} saw them @{output.at} and @{before[1].at}, the later first"
                 )
                 raise InvariantViolation("order", account)
             latest[key] = place, output
 
 
-def nothing_is_lost_beyond_the_counted(trace: Trace) -> None:
-    """On a complete path every message has come out, except those that are held or were dropped by a rule that counts.
-
-    A consumer that leaves may lose what it had not read: at most as many messages as can wait between it and its
-    broker. Messages that libzmq itself drops at a publisher's high-water mark are not looked for.
-    """
-    final = trace.last_counted()
-    left = {event.peer: at for at, event in trace.of(Left)}
-    for leg in legs_of(trace):
-        path = leg.path
-        if path.name not in trace.complete or not all(flow in final for flow in path.flows):
-            continue
-        if path.to_many and leg.last:
-            if not path.may_lose and not path.handled:
-                _check_every_subscriber_was_served(trace, leg, left)
-            continue
-        received = set(leg.matches) - {None}
-        missing = [one for place, one in enumerate(leg.inputs) if place not in received]
-        counted = _counted(path, leg, final)
-        if leg.inputs and path.from_publisher and (leg.last != path.handled):
-            # Messages to which nobody had subscribed.
-            counted += len(leg.inputs) - final[path.flows[0]].statistics.received
-        least, most = _lost_with_leavers(trace, path, left) if leg.last else (0, 0)
-        if not counted + least <= len(missing) <= counted + most:
-            example = f"; {_named(missing[0])} was sent by {missing[0].producer} @{missing[0].at}" if missing else ""
-            also = f" and {least} to {most} were lost with peers that left" if most else ""
-            account = (
-                f"{leg.name}: {len(leg.inputs)} went in, {len(received)} came out, {counted} were held or dropped by "
-                f"the engine's own count{also}{example}"
-            )
-            raise InvariantViolation("no loss beyond the counted", account)
-
-
-def _counted(path: Path, leg: Leg, final: dict[FlowKey, Counted]) -> int:
-    """How many messages the flows of a leg hold or have dropped."""
-    total = 0
-    for flow in path.flows:
-        counters = final[flow].statistics
-        if not path.handled:
-            total += counters.held + counters.dropped
-        elif leg.last:
-            total += counters.held + counters.unroutable + counters.slow_peer + counters.interrupted
-    return total
-
-
-def _lost_with_leavers(trace: Trace, path: Path, left: dict[str, int]) -> tuple[int, int]:
-    """The least and the greatest number of messages that may be lost with consumers that left, as far as is known."""
-    for _, lost in trace.of(Lost):
-        if lost.flow == path.flows[-1]:
-            return lost.messages, lost.messages
-    leavers = sum(
-        1 for _, one in trace.of(Joined) if one.line == path.line and one.side == path.sink and one.peer in left
-    )
-    return 0, leavers * (path.capacity or 1 << 40)
-
-
-def _check_every_subscriber_was_served(trace: Trace, leg: Leg, left: dict[str, int]) -> None:
-    gone = dict(left)
-    for at, event in trace.of(Wanted):
-        if not event.wanted:
-            gone[event.peer] = max(at, gone.get(event.peer, -1))
-    received = {(output.consumer, place) for output, place in zip(leg.outputs, leg.matches, strict=True)}
-    for place, one in enumerate(leg.inputs):
-        sent = trace.events[one.at]
-        assert isinstance(sent, Sent)
-        for peer in sent.expected_at or ():
-            if (peer, place) not in received and gone.get(peer, -1) < one.at:
-                account = f"{leg.name}: {_named(one)} was sent by {one.producer} @{one.at}, never seen by {peer}"
-                raise InvariantViolation("no loss beyond the counted", f"{account}, who had subscribed to it before")
-
-
 def subscriptions_travel_upstream(trace: Trace) -> None:
-    """In the end every XPUB was told of exactly the topics to which subscribers are subscribed."""
+    """In the end every XPUB was told of exactly the topics to which subscribers are subscribed, at all the ports from
+    which subscriptions lead to it. If a handler is on the way, its results are the subscriptions."""
     left = {event.peer for _, event in trace.of(Left)}
+    there = [event for _, event in trace.of(Joined) if event.peer not in left]
+    heard = _last_said(trace, Heard, {one.peer for one in there})
+    leading: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in trace.paths.values():
-        if not path.upstream or path.may_lose or path.name not in trace.complete:
+        for sink in path.sinks if path.upstream else ():
+            leading[path.line, sink.port].append(path)
+    for (line, port), paths in leading.items():
+        may_lose = any(sink.may_lose for path in paths for sink in path.sinks)
+        if may_lose or any(path.name not in trace.complete for path in paths):
             continue
-        there = [event for _, event in trace.of(Joined) if event.line == path.line and event.peer not in left]
-        wanted = _last_said(trace, Wanted, {one.peer for one in there})
-        union = set().union(*wanted.values()) if wanted else set()
-        heard = _last_said(trace, Heard, {one.peer for one in there})
+        union = {topic for path in paths for topic in _subscribed(trace, path, port, there)}
         for publisher in there:
             topics = heard.get(publisher.peer, set())
-            if publisher.kind is SocketType.XPUB and topics != union:
+            is_told = publisher.kind is SocketType.XPUB and (publisher.line, publisher.side) == (line, port)
+            if is_told and topics != union:
                 account = (
-                    f"{path.name}: {publisher.peer} was told of {sorted(topics)}; subscribed to are {sorted(union)}"
+                    f"{paths[0].name}: {publisher.peer} was told of {sorted(topics)}; subscribed to are {sorted(union)}"
                 )
                 raise InvariantViolation("subscriptions travel upstream", account)
+
+
+def _subscribed(trace: Trace, path: Path, port: str, there: list[Joined]) -> set[bytes]:
+    """The topics to which a path brings subscriptions at one of its ends."""
+    if path.handled:
+        topics: set[bytes] = set()
+        for _, event in trace.of(Returned):
+            if event.path == path.name and event.port in (None, port):
+                for frame in event.frames:  # an XSUB takes every frame that begins so for a subscription, or its end
+                    if frame[:1] in (b"\0", b"\1"):
+                        (topics.add if frame[:1] == b"\1" else topics.discard)(frame[1:])
+        return topics
+    peers = {one.peer for one in there if (one.line, one.side) == (path.line, path.flows[0].source)}
+    return set().union(*_last_said(trace, Wanted, peers).values())
 
 
 def _last_said(trace: Trace, kind: type[Wanted] | type[Heard], peers: set[str]) -> dict[str, set[bytes]]:
@@ -217,12 +173,21 @@ def _origin(trace: Trace, frames: Frames) -> tuple[int, Sent] | None:
     return origin
 
 
-def _goes_astray(path: Path, sent: Sent, output: Output) -> bool:
+def _goes_astray(leg: Leg, sent: Sent, output: Output) -> bool:
     """Return True if an output differs from the message that was sent only in the receiver that it names."""
-    expected = as_it_arrives(path, sent.frames)
-    return path.to_router and not output.tail and expected[1:] == output.frames[1:] and expected != output.frames
+    expected = as_it_arrives(leg.path, sent.frames)
+    return leg.to_router and not output.tail and expected[1:] == output.frames[1:] and expected != output.frames
 
 
-def _named(message: Input) -> str:
+def _sink_expecting(trace: Trace, leg: Leg, output: Output) -> str | None:
+    """The other sink of the path for which there was a message with these frames, or None."""
+    for other in legs_of(trace):
+        if other.path is leg.path and other.sink is not None and other is not leg and other.places_of(output):
+            return other.sink.port
+    return None
+
+
+def named(message: Input) -> str:
+    """A message as text for an error message: its mark, or its frames."""
     mark = mark_of(message.frames)
     return shown(message.frames) if mark is None else repr(mark)

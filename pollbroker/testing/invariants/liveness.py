@@ -44,7 +44,8 @@ def _position(counters: FlowStatistics) -> tuple[int, int, int, int]:
 
 
 def bursts_are_bounded(trace: Trace) -> None:
-    """In one turn a flow moves at most its limit of messages and of bytes, so that the other flows are served too."""
+    """In one turn a flow moves at most its limit of messages and of bytes, so that the other flows are served too. A
+    message that goes to several sinks counts once."""
     if not trace.burst_messages:
         return
     before: dict[FlowKey, FlowStatistics] = {}
@@ -61,8 +62,9 @@ def bursts_are_bounded(trace: Trace) -> None:
                 continue
             for name in ("received", "sent"):
                 moved = getattr(now, name) - getattr(last, name)
-                if moved > trace.burst_messages:
-                    account = f"{event.flow} @{at}: {name} {moved} in a turn; the limit is {trace.burst_messages}"
+                limit = trace.burst_messages * (max(1, len(now.sinks)) if name == "sent" else 1)
+                if moved > limit:
+                    account = f"{event.flow} @{at}: {name} {moved} in a turn; the limit is {limit}"
                     raise InvariantViolation("fairness", account)
             moved = now.received_bytes - last.received_bytes
             if moved >= trace.burst_bytes + largest:

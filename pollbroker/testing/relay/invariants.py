@@ -106,16 +106,15 @@ def _missing(trace: RelayTrace, leg: Leg) -> list[str]:
     left = {event.peer for _, event in trace.of(Left)}
     gone_ids = {joined.routing_id for _, joined in trace.of(Joined) if joined.peer in left}
     received = {
-        (output.consumer if leg.path.to_many else "", place)
-        for output, place in zip(leg.outputs, leg.matches, strict=True)
+        (output.consumer if leg.to_many else "", place) for output, place in zip(leg.outputs, leg.matches, strict=True)
     }
     missing = []
     for place, one in enumerate(leg.inputs):
         sent = trace.events[one.at]
         assert isinstance(sent, Sent)
-        if one.producer in left or (leg.path.to_router and one.frames[0] in gone_ids):
+        if one.producer in left or (leg.to_router and one.frames[0] in gone_ids):
             continue
-        for consumer in (sent.expected_at or frozenset()) - left if leg.path.to_many else ("",):
+        for consumer in (sent.expected_at or frozenset()) - left if leg.to_many else ("",):
             if (consumer, place) not in received:
                 missing.append(f"{sent.mark!r}, sent by {sent.peer} @{one.at}")
     return missing
@@ -127,8 +126,8 @@ def _allowance_for_leavers(trace: RelayTrace, leg: Leg) -> int:
     At a ROUTER, and where each subscriber has a copy, the receiver of a message is known. There a message to a peer
     that left does not count as missing.
     """
-    if leg.path.to_router or leg.path.to_many:
+    if leg.to_router or leg.to_many:
         return 0
     left = {event.peer for _, event in trace.of(Left)}
-    leavers = sum(1 for _, one in trace.of(Joined) if one.side == leg.path.sink and one.peer in left)
+    leavers = sum(1 for _, one in trace.of(Joined) if one.side == leg.path.only_sink.port and one.peer in left)
     return leavers * (leg.path.capacity + 1)

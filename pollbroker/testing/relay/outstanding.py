@@ -42,7 +42,7 @@ class Outstanding:
         A message to a peer that has left need not come out.
         """
         self._sent[sent.mark] = sent
-        if path.to_router and sent.frames[0] not in present_ids:
+        if path.only_sink.to_router and sent.frames[0] not in present_ids:
             self._excused.add(sent.mark)
             return
         for receiver in ("",) if sent.expected_at is None else sent.expected_at:
@@ -58,8 +58,8 @@ class Outstanding:
 
     def remove(self, path: Path, receiver: Peer, mark: bytes, canonical: Frames, shown: int) -> None:
         """A peer has received a message, of which its socket shows the last `shown` frames."""
-        was_missing = self.missing.pop((receiver.name if path.to_many else "", mark), None) is not None
-        is_expected = was_missing or path.may_lose or mark in self._excused
+        was_missing = self.missing.pop((receiver.name if path.only_sink.to_many else "", mark), None) is not None
+        is_expected = was_missing or path.only_sink.may_lose or mark in self._excused
         is_as_sent = mark not in self._sent or self._sent[mark].frames[-shown:] == canonical[-shown:]
         if not (is_expected and is_as_sent):
             self.saw_violation = True
@@ -84,5 +84,5 @@ class Outstanding:
             present: the names of the peers that are there.
         """
         left = [joined.side for _, joined in self._trace.of(Joined) if joined.peer not in present]
-        plain = [path for path in self._paths.values() if not (path.to_router or path.to_many)]
-        return sum(left.count(path.sink) * (path.capacity + 1) for path in plain)
+        plain = [path for path in self._paths.values() if not (path.only_sink.to_router or path.only_sink.to_many)]
+        return sum(left.count(path.only_sink.port) * (path.capacity + 1) for path in plain)

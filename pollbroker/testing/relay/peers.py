@@ -12,7 +12,8 @@ import zmq
 
 from pollbroker.device import Device
 from pollbroker.pump import Socket
-from pollbroker.testing.drawing import INITIATORS, RandomDraw, draw_body
+from pollbroker.testing.drawing import RandomDraw, draw_body
+from pollbroker.testing.peer_types import INITIATORS
 from pollbroker.testing.peers import Peer, envelope_of, mark_of
 from pollbroker.testing.relay.outstanding import Outstanding
 from pollbroker.testing.relay.trace import RelayTrace, paths_of
@@ -57,7 +58,7 @@ class RelayPeers:
         self.paths = paths_of(device, capacity, no_drop)
         """The paths through the relay, by the side at which they begin."""
         self.trace.paths = {path.name: path for path in self.paths.values()}
-        self.replies_are_addressed = "backend" in self.paths and self.paths["backend"].to_router
+        self.replies_are_addressed = "backend" in self.paths and self.paths["backend"].only_sink.to_router
         """Whether a message from the backend begins with the routing id of its receiver."""
         self.backlog: dict[Peer, deque[tuple[bytes | None, bool]]] = {}
         """The messages that peers will send as soon as their sockets take them: for each the routing id that it names,
@@ -185,14 +186,14 @@ class RelayPeers:
         self, peer: Peer, path: Path, frames: list[bytes], mark: bytes, canonical: Frames, answers: bytes | None
     ) -> bool:
         expected_at = None
-        if path.to_many:
+        if path.only_sink.to_many:
             subscribers = [one for one in self.peers if one.is_known and any(map(frames[0].startswith, one.topics))]
             expected_at = frozenset(one.name for one in subscribers if not self._may_miss(path, one))
         if not peer.send(frames):
             return False
         sent = Sent(path.name, peer.name, mark, canonical, expected_at, answers)
         self._record(sent)
-        if path.to_router:
+        if path.only_sink.to_router:
             self._replies[canonical[0]] += 1
         self.outstanding.add(sent, path, {one.routing_id for one in self.peers})
         return True
@@ -200,7 +201,7 @@ class RelayPeers:
     def _may_miss(self, path: Path, subscriber: Peer) -> bool:
         """Return True if libzmq may drop messages for this subscriber in silence, at the subscriber's own high-water
         mark."""
-        return path.may_lose and int(self.sockets[subscriber].getsockopt(zmq.RCVHWM)) > 0
+        return path.only_sink.may_lose and int(self.sockets[subscriber].getsockopt(zmq.RCVHWM)) > 0
 
     def take(self, peer: Peer, most: int = 1 << 20) -> int:
         """Have a peer receive up to `most` messages, and answer each if it is a worker. Return how many it received."""
@@ -220,7 +221,7 @@ class RelayPeers:
             self._record(Heard(peer.name, frames[0][1:], frames[0][:1] == b"\1"))
             return
         side = self._side(peer)
-        path = next(path for path in self.paths.values() if path.sink == side)
+        path = next(path for path in self.paths.values() if path.only_sink.port == side)
         canonical = peer.canonical(frames)
         self._record(Got(path.name, peer.name, canonical, peer.kind is zmq.SocketType.REP))
         self._received[peer] += 1
@@ -239,7 +240,7 @@ class RelayPeers:
             original = self.outstanding.find(asked)
             return reply, mark, (envelope_of(original.frames) if original else ()) + tuple(reply), asked
         envelope: Frames = ()
-        if self.paths["backend"].to_router:
+        if self.paths["backend"].only_sink.to_router:
             envelope = request[:1] + ((b"",) if request[1:2] == (b"",) else ())
         frames = [*envelope, *reply]
         return frames, mark, peer.canonical(tuple(frames)), asked
@@ -279,7 +280,7 @@ class RelayPeers:
             if path is None or path.upstream or (path.name == "replies" and not also_replies) or peer.unsent_replies:
                 continue
             receivers: list[bytes | None] = [None]
-            if path.to_router:  # only DEALERs: a REQ throws away what is not the reply to its request
+            if path.only_sink.to_router:  # only DEALERs: a REQ throws away what is not the reply to its request
                 dealers = [one for one in self.peers if one.kind is zmq.SocketType.DEALER]
                 receivers = [one.routing_id for one in dealers if one.routing_id is not None]
             for receiver in receivers:

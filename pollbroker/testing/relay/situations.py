@@ -80,11 +80,11 @@ def _goes_back(device: Device) -> bool:
 def check_supported(device: Device) -> None:
     """Raise `DeviceError` if the situations cannot be played with the socket types of a device."""
     front, back = device.types_of("frontend"), device.types_of("backend")
-    forth = any(route.source == "frontend" and route.sink == "backend" for route in device.routes)
-    if not forth or front[0] not in _SOURCES or back[0] not in _SINKS:
+    forth = any(route.source == "frontend" and route.sinks == ("backend",) for route in device.routes)
+    if not forth or len(device.ports) > 2 or front[0] not in _SOURCES or back[0] not in _SINKS:
         raise DeviceError(
             f"device {device.name}: expected a frontend of {', '.join(one.name for one in _SOURCES)} and a backend of "
-            f"{', '.join(one.name for one in _SINKS)}, with a route from the one to the other"
+            f"{', '.join(one.name for one in _SINKS)}, no other port, and a route from the one to the other"
         )
 
 
@@ -108,7 +108,7 @@ def _plain_traffic(harness: RelayHarness) -> None:
 def _slow_consumer(harness: RelayHarness) -> None:
     """All high-water marks are small, and a consumer takes one message at a time. Nothing may be lost."""
     consumer = harness.join("backend", mark=_SMALL, reads=False)
-    publishes = harness.paths["frontend"].to_many
+    publishes = harness.paths["frontend"].only_sink.to_many
     # libzmq drops messages at a publisher's own high-water mark, so that has no limit. Replies have room too, because
     # this situation is about requests.
     clients = [harness.join("frontend", sending_mark=0 if publishes else _SMALL) for _ in range(2)]
@@ -139,7 +139,7 @@ def _stalled_consumer(harness: RelayHarness) -> None:
     if harness.await_subscriptions():
         count = 40
         harness.send(client, count)
-        least = count if harness.paths["frontend"].to_many else count - 2 * _SMALL
+        least = count if harness.paths["frontend"].only_sink.to_many else count - 2 * _SMALL
         harness.expect_messages(reader, least, "what the other has no room for", "another consumer took nothing")
 
 
@@ -158,7 +158,7 @@ def _stalled_client(harness: RelayHarness) -> None:
 def _stalled_direction(harness: RelayHarness) -> None:
     """Messages from the frontend stand still, because their only consumer takes nothing. The way back goes on."""
     client = harness.join("frontend")
-    if harness.paths["frontend"].to_many:
+    if harness.paths["frontend"].only_sink.to_many:
         stalled = harness.join("backend", mark=_SMALL, reads=False)
         reader = harness.join("backend")
         if not harness.await_subscriptions():
@@ -229,7 +229,7 @@ def _consumer_away(harness: RelayHarness) -> None:
     """Messages wait while no peer takes them, and the relay sleeps. When a peer takes them, all of them arrive."""
     client = harness.join("frontend")
     consumer: Peer | None = None
-    if harness.paths["frontend"].to_many:  # without a subscriber no message would wait
+    if harness.paths["frontend"].only_sink.to_many:  # without a subscriber no message would wait
         consumer = harness.join("backend", mark=_SMALL, reads=False)
         if not harness.await_subscriptions():
             return

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import zmq
 
 from pollbroker.device import Device, Route
-from pollbroker.testing.trace import Path, Trace
+from pollbroker.testing.trace import Path, Sink, Trace
 
 
 class Unserved(NamedTuple):
@@ -57,11 +57,8 @@ def _path(device: Device, route: Route, capacity: int, no_drop: bool) -> Path:
     return Path(
         name="requests" if route.source == "frontend" else "replies",
         line="relay",
-        sink=route.sinks[0],
+        sinks=(Sink(route.sinks[0], sink == zmq.ROUTER, publishes, publishes and not no_drop),),
         flows=(),
-        to_router=sink == zmq.ROUTER,
-        to_many=publishes,
-        may_lose=publishes and not no_drop,
         from_publisher=source in (zmq.SUB, zmq.XSUB),
         capacity=capacity,
         upstream=source in (zmq.PUB, zmq.XPUB),
