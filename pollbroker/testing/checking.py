@@ -10,6 +10,7 @@ from pollbroker.pump import choose_implementation
 from pollbroker.testing.drawing import scenario_of_seed
 from pollbroker.testing.environments import ENVIRONMENTS, MakeEnvironment, SimulatedEnvironment
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
+from pollbroker.testing.peer_types import check_can_be_judged
 from pollbroker.testing.runner import run_scenario
 from pollbroker.testing.scenario import Scenario
 from pollbroker.testing.strategies import scenarios
@@ -67,16 +68,28 @@ def check_device(
 ) -> None:
     """Test a device as hard as the built-in ones are tested: hypothesis looks for a scenario that breaks a promise.
 
+    The device may have any number of ports, and routes with several sinks. Each sink must get, once and in order,
+    exactly the messages that are for it: all of them at a tee, and those of the handler's results that are for every
+    sink or are a `To` for this one.
+
     Arguments:
         device: the device, with handlers or without. The messages that a handler is given and returns are recorded.
+            Of the socket types that may stand at a port, the first is tested.
         examples: how many scenarios to try in each environment.
         steps: the greatest number of steps in a schedule.
         columns: the environments by name ("simulation", "python", "native"); by default all that this machine has.
         invariants: promises of your own, beside those of every device: functions that are given a `Trace` and raise
             `InvariantViolation`.
 
-    Raises `InvariantViolation` with the shortest scenario that hypothesis could find in its notes.
+    Raises `InvariantViolation` with the shortest scenario that hypothesis could find in its notes, and `DeviceError`
+    for a device that cannot be judged:
+
+    - A REQ or a REP stands at a port. It takes messages only in its own order, which the kit does not know.
+    - A SUB has no option `subscribe`, or no route leads to an XSUB, so that no message would come.
+    - A route leads from an XPUB to something else than an XSUB, or the other way round: then subscriptions become
+      messages, or messages become subscriptions.
     """
+    check_can_be_judged(device)
     for column in default_columns() if columns is None else columns:
         check = partial(check_scenario, column=column, invariants=(*INVARIANTS, *invariants))
         _look_for_a_violation(device, examples, steps, check)

@@ -21,6 +21,7 @@ from pollbroker.testing.peer_types import (
     INITIATORS,
     LINKS,
     WORKERS,
+    check_can_be_judged,
     has_handler,
     has_usual_ports,
     peer_types,
@@ -114,10 +115,12 @@ _BEHAVIOURS: Final[tuple[int | str, ...]] = (1, "one", 0, 2, 3, "raise", "nonsen
 
 
 def draw_line(draw: Draw, device: Device | None = None) -> LinePlan:
-    """Draw one line of brokers, of the given device or of one from the pool."""
+    """Draw one line of brokers, of the given device or of one from the pool. Raises `DeviceError` for a device that the
+    kit cannot judge."""
     generic = device is None
     if device is None:
         device = draw.choice(POOL)
+    check_can_be_judged(device)
     plan = _draw_usual_line(draw, device, generic) if has_usual_ports(device) else _draw_broker(draw, device)
     publishes = any(type_of(device, sink) is _T.XPUB for route in device.routes for sink in route.sinks)
     return replace(
@@ -192,7 +195,8 @@ def _peers_actions(plan: LinePlan) -> tuple[_Entry, ...]:
     sources = [route.source for route in plan.device.routes]
     for side in plan.device.ports:
         kind = plan.peer_type(side)
-        answers = side != sources[0] and kind in (_T.DEALER, _T.REP, _T.PAIR)
+        is_asked = side != sources[0] and type_of(plan.device, side) is not _T.ROUTER
+        answers = is_asked and kind in (_T.DEALER, _T.REP, _T.PAIR)
         entries += [(Action.JOIN, side)] * 2
         if kind not in ALONE:
             entries += [(Action.LEAVE, side), (Action.REJOIN, side)]

@@ -9,6 +9,7 @@ from pollbroker.device import Device
 from pollbroker.testing.drawing import draw_fault, draw_peers_step
 from pollbroker.testing.environments import ENVIRONMENTS
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
+from pollbroker.testing.peer_types import check_can_be_judged
 from pollbroker.testing.runner import ScenarioRunner, quiet_handlers
 from pollbroker.testing.scenario import Action, Step
 from pollbroker.testing.strategies import drawn, meanwhiles, topologies
@@ -94,7 +95,11 @@ def device_machine(device: Device | None, column: str = "simulation") -> type[An
     Arguments:
         device: the device to test; with None hypothesis chooses devices.
         column: the environment: "simulation", "python" or "native".
+
+    Raises `DeviceError` if the kit cannot judge the device; see `check_device`.
     """
+    if device is not None:
+        check_can_be_judged(device)
     name = f"{'Any' if device is None else device.name.title().replace('-', '')}In{column.title()}"
     machine: type[Any] = type(name, (DeviceMachine,), {"device": device, "column": column})
     case: type[Any] = machine.TestCase

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker.statistics import FlowStatistics
+from pollbroker.statistics import FlowStatistics, PortStatistics
 from pollbroker.testing import InvariantViolation, Trace, check_trace
 from pollbroker.testing.trace import (
     Copied,
@@ -21,6 +21,7 @@ from pollbroker.testing.trace import (
     Left,
     Lost,
     Path,
+    PortCounted,
     Returned,
     Sent,
     Sink,
@@ -44,8 +45,8 @@ def sent(frames: tuple[bytes, ...], path: str = "p", peer: str = "a", **more: An
     return Sent(path, peer, mark, frames, **more)
 
 
-def got(frames: tuple[bytes, ...], peer: str = "c", path: str = "p", tail: bool = False) -> Got:
-    return Got(path, peer, frames, tail)
+def got(frames: tuple[bytes, ...], peer: str = "c", path: str = "p", tail: bool = False, port: str = "") -> Got:
+    return Got(path, peer, frames, tail, port)
 
 
 def counted(flow: FlowKey = FLOW, state: str = "running", **counters: Any) -> Counted:
@@ -80,6 +81,24 @@ GONE = (Joined("c", "line", "backend", zmq.SocketType.PULL), Left("c"))
 COMPLETE: dict[str, Any] = {"complete": {"p"}}
 
 PUBLISHER = Joined("a", "line", "backend", zmq.SocketType.XPUB)
+
+TEE = replace(PATH, sinks=(Sink("x"), Sink("y")))
+
+FANNED = replace(TEE, handled=True)
+
+TO_X = Returned("p", FLOW, ONE, "x")
+
+
+def port_counted(port: str, *messages: tuple[bytes, ...]) -> PortCounted:
+    counters = {name: count for name, count in size(*messages).items() if name.startswith("sent")}
+    return PortCounted("b", port, PortStatistics("PUSH", (), **counters))
+
+
+def teed(one: int, sent: int, held: int = 0) -> Counted:
+    """The counters of a tee after one message of this size, of which so many copies were sent and held."""
+    counters = size(ONE) | {"sent": sent, "sent_frames": 3 * sent, "sent_bytes": one * sent}
+    return counted(**counters, held=held, added=1, sinks=("x", "y"))
+
 
 BROKEN: dict[str, tuple[str, Trace]] = {
     "a frame is missing": ("whole and unchanged", trace_of(sent(ONE), got(ONE[:2]))),
@@ -208,6 +227,66 @@ BROKEN: dict[str, tuple[str, Trace]] = {
         "subscriptions travel upstream",
         trace_of(PUBLISHER, Heard("a", b"t", True), paths=(UPSTREAM,), **COMPLETE),
     ),
+    "a copy of a tee lost": (
+        "no loss beyond the counted",
+        trace_of(
+            sent(ONE),
+            got(ONE, port="x"),
+            teed(6, 2),
+            port_counted("x", ONE),
+            port_counted("y", ONE),
+            paths=(TEE,),
+            **COMPLETE,
+        ),
+    ),
+    "a copy of a tee twice": (
+        "no duplicate",
+        trace_of(sent(ONE), got(ONE, port="x"), got(ONE, port="x"), got(ONE, port="y"), paths=(TEE,)),
+    ),
+    "copies of a tee in another order": (
+        "order",
+        trace_of(
+            sent(ONE), sent(TWO), got(ONE, port="x"), got(TWO, "d", port="y"), got(ONE, "d", port="y"), paths=(TEE,)
+        ),
+    ),
+    "at a sink that a To does not name": (
+        "nothing crosses",
+        trace_of(sent(ONE), Handled("p", FLOW, ONE), TO_X, got(ONE, port="y"), paths=(FANNED,)),
+    ),
+    "more held than there are sinks": (
+        "the account balances",
+        trace_of(counted(received=3, held=3, sinks=("x", "y"))),
+    ),
+    "counted at another sink": (
+        "counters are true",
+        trace_of(
+            sent(ONE),
+            Handled("p", FLOW, ONE),
+            TO_X,
+            got(ONE, port="x"),
+            counted(**size(ONE), sinks=("x", "y")),
+            port_counted("x", ONE),
+            port_counted("y", ONE),
+            paths=(FANNED,),
+            **COMPLETE,
+        ),
+    ),
+    "a subscriber without what a handler returned": (
+        "no loss beyond the counted",
+        trace_of(
+            Joined("c", "line", "backend", zmq.SocketType.SUB),
+            sent(ONE),
+            Handled("p", FLOW, ONE),
+            Returned("p", FLOW, ONE, None, frozenset({"c"})),
+            counted(**size(ONE)),
+            paths=(replace(MANY, handled=True),),
+            **COMPLETE,
+        ),
+    ),
+    "a copy too many at the capture": (
+        "capture fidelity",
+        trace_of(sent(ONE), *[Copied("b", ONE)] * 3, captured={"b"}, paths=(TEE,)),
+    ),
     "a broker that failed": ("brokers stay alive", trace_of(counted(state="failed"))),
     "a broker that ended by itself": ("brokers stay alive", trace_of(counted(state="ended"))),
     "a broker that did not end": ("brokers stay alive", trace_of(Steered("b", "ended"), counted())),
@@ -235,6 +314,37 @@ WHOLE: dict[str, Trace] = {
     "lost with a leaver": trace_of(sent(ONE), counted(**size(ONE)), Lost("b", "backend", 1), *GONE, **COMPLETE),
     "removed while paused": trace_of(
         counted(), Steered("b", "paused"), Steered("b", "removed"), counted(received=1, sent=1)
+    ),
+    "a tee": trace_of(
+        sent(ONE),
+        got(ONE, port="x"),
+        got(ONE, "d", port="y"),
+        Copied("b", ONE),
+        Copied("b", ONE),
+        teed(6, 2),
+        port_counted("x", ONE),
+        port_counted("y", ONE),
+        paths=(TEE,),
+    ),
+    "a tee that holds a copy": trace_of(
+        sent(ONE),
+        got(ONE, port="x"),
+        teed(6, 1, 1),
+        port_counted("x", ONE),
+        port_counted("y"),
+        paths=(TEE,),
+        **COMPLETE,
+    ),
+    "To one sink": trace_of(
+        sent(ONE),
+        Handled("p", FLOW, ONE),
+        TO_X,
+        got(ONE, port="x"),
+        counted(**size(ONE), sinks=("x", "y")),
+        port_counted("x", ONE),
+        port_counted("y"),
+        paths=(FANNED,),
+        **COMPLETE,
     ),
     "retrying": trace_of(*[Turned(frozenset({FLOW})), counted(flow_state="retrying")] * 9, patience=2),
 }

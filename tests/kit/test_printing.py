@@ -69,6 +69,8 @@ CHOOSY = Device("choosy", zmq.SUB, zmq.PUB, (Route("frontend", "backend"),), {"s
     [
         (QUEUE, "DEVICES['queue']"),
         (pollbroker.testing.PATIENT_QUEUE, "PATIENT_QUEUE"),
+        (pollbroker.testing.SHARDS, "SHARDS"),
+        (pollbroker.testing.EXCHANGE, "EXCHANGE"),
         (WITH_A_LAMBDA, "named('tests.kit.test_printing:WITH_A_LAMBDA')"),
         (
             with_handler("mine", shouted, slow_peer="wait"),

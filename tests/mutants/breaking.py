@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import product
 from typing import Any, NamedTuple
 
 from pollbroker.testing import InvariantViolation, check_seed
@@ -54,13 +55,14 @@ def in_place(mutant: Mutant) -> Iterator[None]:
 
 
 def find(mutant: Mutant, most_seeds: int) -> Found | None:
-    """Look for a mutant with one seed after the other; None if so many do not find it."""
+    """Look for a mutant with one seed after the other, each with the mutant's devices in turn; None if so many seeds do
+    not find it."""
     with in_place(mutant):
-        for seed in range(most_seeds):
+        for example, (seed, device) in enumerate(product(range(most_seeds), mutant.devices), start=1):
             try:
-                check_seed(seed)
+                check_seed(seed, device)
             except InvariantViolation as violation:
-                return Found(seed + 1, violation.invariant)
+                return Found(example, violation.invariant)
             except Exception as error:  # noqa: BLE001 - a broken engine may raise anything
-                return Found(seed + 1, type(error).__name__)
+                return Found(example, type(error).__name__)
     return None

@@ -6,6 +6,9 @@ mutant says so: then it is to be written anew, or struck out.
 
 from typing import Final, NamedTuple
 
+from pollbroker import Device
+from pollbroker.testing import FAN_OUT, SEVERAL_SINKS, TEE
+
 
 class Mutant(NamedTuple):
     """A function with some of its lines replaced."""
@@ -16,6 +19,8 @@ class Mutant(NamedTuple):
     """The function: module, colon, qualified name."""
     edits: tuple[tuple[str, str], ...]
     """Lines (or parts of them) that stand in it once, and what stands in their place."""
+    devices: tuple[Device | None, ...] = (None,)
+    """The devices with which the kit looks for it, in turn; None has the seed choose."""
 
 
 PUMP: Final = "pollbroker.pump.python:Pump"
@@ -239,6 +244,123 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "a handler's refused message given to the handler again",
         f"{ROUTING}.move",
         (("message = self._held\n", "message, self._held = None if self._rest is None else self._held, None\n"),),
+    ),
+    # -- several sinks
+    Mutant(
+        "a full sink's copy lost",
+        f"{ROUTING}._send",
+        (("                    full.append(index)\n", "                    self._added -= 1\n"),),
+        (TEE,),
+    ),
+    Mutant(
+        "a message for a full sink given to the others again",
+        f"{ROUTING}._send",
+        (
+            (
+                "        self._hold(message, tuple(full))\n        return not full\n",
+                "        if full:\n"
+                "            self._added += len(self._every_sink) - len(full)\n"
+                "        self._hold(message, self._every_sink if full else ())\n"
+                "        return not full\n",
+            ),
+        ),
+        (TEE,),
+    ),
+    Mutant(
+        "a full sink keeps the message from those behind it",
+        f"{ROUTING}._send",
+        (
+            (
+                "                    full.append(index)\n",
+                "                    full += destination[position:]\n                    break\n",
+            ),
+        ),
+        (TEE,),
+    ),
+    Mutant(
+        "a held copy offered to the first of the full sinks alone",
+        f"{ROUTING}._hold",
+        (
+            (
+                "            self._destination = sinks\n",
+                "            self._added -= len(sinks) - 1\n            self._destination = sinks[:1]\n",
+            ),
+        ),
+        (TEE,),
+    ),
+    Mutant(
+        "a route with one full sink goes on reading",
+        f"{ROUTING}._send",
+        (
+            (
+                "        return not full\n",
+                "        if full and len(full) < len(self._every_sink):\n"
+                "            self._late, self._held = [*self.__dict__.get('_late', ()), (list(message), full)], None\n"
+                "            self._added -= len(full)\n"
+                "            return True\n"
+                "        for late, sinks in self.__dict__.pop('_late', ()):\n"
+                "            for index in sinks:\n"
+                "                self._added += self._senders[index].send(late) == 0\n"
+                "        return not full\n",
+            ),
+        ),
+        (TEE,),
+    ),
+    Mutant(
+        "a plain message sent where the last message was held",
+        f"{ROUTING}._for_every_sink",
+        (
+            ("        self._destination = self._every_sink\n", ""),
+            ("len(self._every_sink) - 1", "len(self._destination) - 1"),
+        ),
+        (TEE,),
+    ),
+    Mutant(
+        "copies beyond the first not counted",
+        f"{ROUTING}._for_every_sink",
+        (("        self._added += len(self._every_sink) - 1\n", ""),),
+        (TEE,),
+    ),
+    Mutant(
+        "a message To one sink sent to every sink",
+        f"{ROUTING}._checked",
+        (
+            (
+                "                    self._destination = destination\n",
+                "                    self._for_every_sink(message.frames)\n",
+            ),
+        ),
+        SEVERAL_SINKS,
+    ),
+    Mutant(
+        "a message To one sink sent to another",
+        f"{ROUTING}._checked",
+        (
+            (
+                "                    self._destination = destination\n",
+                "                    self._destination = (len(self._every_sink) - 1 - destination[0],)\n",
+            ),
+        ),
+        SEVERAL_SINKS,
+    ),
+    Mutant(
+        "a message To no sink of the route sent to every sink",
+        f"{ROUTING}._checked",
+        (
+            (
+                "destination = self._sink_of.get(message.port)\n",
+                "destination = self._sink_of.get(message.port)\n"
+                "                if destination is None:\n"
+                "                    return self._for_every_sink(list(message.frames))\n",
+            ),
+        ),
+        (FAN_OUT,),
+    ),
+    Mutant(
+        "a stalled flow that watches the first of its full sinks alone",
+        f"{FLOW}.move",
+        (("for index in pump.full_sinks)", "for index in pump.full_sinks[:1])"),),
+        (TEE,),
     ),
     # -- flows and their hub
     Mutant(

@@ -6,6 +6,7 @@ frames. Two inputs differ by their marks.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -45,8 +46,8 @@ class Leg:
     matches: list[int | None] = field(default_factory=list)
     """For each output the place of its input, or None if there is none."""
     alike: set[int] = field(default_factory=set)
-    """The places of inputs that have the same frames as others: a handler may return the same message again. The order
-    of such messages cannot be checked."""
+    """The places of inputs that have the same frames as others: a handler may return the same message again, or two
+    handlers the same. The order of such messages cannot be checked."""
     _whole: dict[Frames, list[int]] = field(default_factory=lambda: defaultdict(list))
     _tails: dict[Frames, list[int]] = field(default_factory=lambda: defaultdict(list))
     _seen: dict[tuple[str, Frames], int] = field(default_factory=lambda: defaultdict(int))
@@ -75,6 +76,12 @@ class Leg:
         self._tails[expected[len(envelope_of(expected)) :]].append(place)
         if len(self._whole[expected]) > 1:
             self.alike.update(self._whole[expected])
+
+    def find_alike(self, others: "Iterable[Leg]") -> None:
+        """Note the inputs that have the same frames as inputs of other legs that end at the same port."""
+        for other in others:
+            for frames in self._whole.keys() & other._whole.keys():
+                self.alike.update(self._whole[frames])
 
     def take_out(self, output: Output) -> None:
         """Add an output and match it with an input. Of several with the same frames, the first output is matched with
@@ -145,6 +152,9 @@ def _take_out(trace: Trace, to_handlers: dict[str, Leg], to_sinks: dict[str, lis
         for leg in legs:
             assert leg.sink is not None
             by_port[leg.path.line, leg.sink.port].append(leg)
+    for several in by_port.values():
+        for leg in several:
+            leg.find_alike(other for other in several if other is not leg)
     for at, event in enumerate(trace.events):
         if type(event) is Got:
             path = trace.paths[event.path]
