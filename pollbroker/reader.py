@@ -124,6 +124,8 @@ class Readers:
         return self._readers.get(reader.target) is reader
 
     def _on_wake(self, reader: Reader) -> None:
+        if not self._is_registered(reader):
+            return  # it was removed in this turn, after the waiter had collected what is ready
         if isinstance(reader.target, int):
             self.ready[reader] = None
         else:

@@ -18,14 +18,15 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from itertools import product
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import zmq
 
+from pollbroker.broker import Broker
 from pollbroker.device import CAPTURE
-from pollbroker.engine import Engine
 from pollbroker.errors import ConfigError, ControlError, EngineError, PollbrokerError, did_you_mean
 from pollbroker.states import BrokerState
+from pollbroker.statistics import BrokerStatistics, EngineStatistics
 
 _logger = logging.getLogger("pollbroker")
 
@@ -45,13 +46,32 @@ _SHOWN_CHARACTERS: Final = 60
 _LOG_INTERVAL_S: Final = 1.0
 
 
+class Steered(Protocol):
+    """What commands are carried out on: an `Engine`, or what shows a part of one."""
+
+    @property
+    def brokers(self) -> Mapping[str, Broker]: ...
+
+    def pause(self, broker: str, /) -> None: ...
+
+    def resume(self, broker: str, /) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def remove(self, broker: str, /, *, timeout_s: float) -> BrokerStatistics: ...
+
+    def statistics(self) -> EngineStatistics: ...
+
+    def broker_statistics(self, broker: str, /) -> BrokerStatistics: ...
+
+
 class Control:
     """Carries out the commands that come in at a control socket of one type: REP, PAIR, SUB or ROUTER.
 
     Raises `ConfigError` for any other type.
     """
 
-    def __init__(self, engine: Engine, socket_type: int = zmq.REP) -> None:
+    def __init__(self, engine: Steered, socket_type: int = zmq.REP) -> None:
         if socket_type not in _SOCKET_TYPES:
             found = getattr(socket_type, "name", socket_type)
             raise ConfigError(f"control: a {found} socket cannot take commands; expected REP, PAIR, SUB or ROUTER")
@@ -94,7 +114,7 @@ def _envelope_length(frames: Frames) -> int:
         return 1
 
 
-def _carry_out(engine: Engine, command: Frames) -> Frames:
+def _carry_out(engine: Steered, command: Frames) -> Frames:
     """Carry out a command and return the reply. For an invalid command, change nothing and raise `PollbrokerError`."""
     if not command:
         raise ControlError(f"an empty message; expected {_EXPECTED}")
@@ -110,7 +130,7 @@ def _carry_out(engine: Engine, command: Frames) -> Frames:
     return carry_out(engine, _find(engine, verb, names[0]) if names else None)
 
 
-def _find(engine: Engine, verb: bytes, frame: bytes) -> str:
+def _find(engine: Steered, verb: bytes, frame: bytes) -> str:
     try:
         name = frame.decode()
     except UnicodeDecodeError:
@@ -123,7 +143,7 @@ def _find(engine: Engine, verb: bytes, frame: bytes) -> str:
     return name
 
 
-def _steer(engine: Engine, steer: Callable[[str], None], name: str | None) -> Frames:
+def _steer(engine: Steered, steer: Callable[[str], None], name: str | None) -> Frames:
     if name is not None:
         steer(name)
         return _DONE
@@ -136,7 +156,7 @@ def _steer(engine: Engine, steer: Callable[[str], None], name: str | None) -> Fr
     return _DONE
 
 
-def _terminate(engine: Engine, name: str | None) -> Frames:
+def _terminate(engine: Steered, name: str | None) -> Frames:
     if name is None:
         engine.stop()
     else:
@@ -144,7 +164,7 @@ def _terminate(engine: Engine, name: str | None) -> Frames:
     return _DONE
 
 
-def _statistics(engine: Engine, name: str | None) -> Frames:
+def _statistics(engine: Steered, name: str | None) -> Frames:
     """The first port of a device counts as libzmq's frontend, all others as its backend; captured copies nowhere."""
     counts = dict.fromkeys(product(("frontend", "backend"), ("received", "sent"), ("frames", "bytes")), 0)
     for broker in engine.statistics().brokers.values() if name is None else (engine.broker_statistics(name),):
@@ -158,16 +178,16 @@ def _statistics(engine: Engine, name: str | None) -> Frames:
     return [struct.pack("=Q", count % (1 << 64)) for count in counts.values()]
 
 
-def _list(engine: Engine, _: str | None) -> Frames:
+def _list(engine: Steered, _: str | None) -> Frames:
     return [OK, *(name.encode() for name in engine.brokers)]
 
 
-def _stats(engine: Engine, name: str | None) -> Frames:
+def _stats(engine: Steered, name: str | None) -> Frames:
     statistics = engine.statistics() if name is None else engine.broker_statistics(name)
     return [OK, json.dumps(statistics, default=vars).encode()]
 
 
-_COMMANDS: Final[Mapping[bytes, Callable[[Engine, str | None], Frames]]] = {
+_COMMANDS: Final[Mapping[bytes, Callable[[Steered, str | None], Frames]]] = {
     b"PAUSE": lambda engine, name: _steer(engine, engine.pause, name),
     b"RESUME": lambda engine, name: _steer(engine, engine.resume, name),
     b"TERMINATE": _terminate,

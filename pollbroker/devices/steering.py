@@ -1,0 +1,80 @@
+"""The control socket of one device.
+
+A control socket steers an engine, and a device may share its engine with others. So the commands are given to a
+`SingleBroker`, which looks like an engine that has no other broker than that of the device.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+import zmq
+
+from pollbroker.broker import Broker
+from pollbroker.control import Control, ControlServer
+from pollbroker.device import CAPTURE
+from pollbroker.engine import Engine
+from pollbroker.frozen import FrozenDict
+from pollbroker.port import WorkingPort
+from pollbroker.pump import Socket
+from pollbroker.statistics import BrokerStatistics, EngineStatistics
+
+_SERVED_AS: Final[Mapping[int, int]] = {zmq.PULL: zmq.SUB, zmq.DEALER: zmq.PAIR}
+"""libzmq takes commands from any socket that it can receive from. These two receive and answer as those do."""
+
+MONITOR: Final = "monitor"
+"""The port of a monitor socket that is a sink of each route."""
+
+
+class SingleBroker:
+    """What a device's control socket can see of its engine: the one broker of the device."""
+
+    def __init__(self, engine: Engine, broker: Broker) -> None:
+        self._engine = engine
+        self._broker = broker
+
+    @property
+    def brokers(self) -> Mapping[str, Broker]:
+        """The broker, by its name."""
+        return FrozenDict({self._broker.name: self._broker})
+
+    def pause(self, broker: str, /) -> None:  # noqa: ARG002 - there is only one
+        """As `Broker.pause`."""
+        self._broker.pause()
+
+    def resume(self, broker: str, /) -> None:  # noqa: ARG002 - as above
+        """As `Broker.resume`."""
+        self._broker.resume()
+
+    def stop(self) -> None:
+        """End the broker. It may take a moment to send what it holds, and the engine's thread does not wait for it; nor
+        could the reply to the command be sent if the broker ended at once, with its control socket."""
+        threading.Thread(target=self._broker.remove, name="pollbroker-terminate", daemon=True).start()
+
+    def remove(self, broker: str, /, *, timeout_s: float) -> BrokerStatistics:  # noqa: ARG002 - as above
+        """End the broker, as `stop`; its statistics up to now."""
+        self.stop()
+        return self.broker_statistics(broker)
+
+    def statistics(self) -> EngineStatistics:
+        """The engine's, with the one broker."""
+        own = FrozenDict({self._broker.name: self.broker_statistics(self._broker.name)})
+        return replace(self._engine.statistics(), brokers=own)
+
+    def broker_statistics(self, broker: str, /) -> BrokerStatistics:  # noqa: ARG002 - as above
+        """As `Broker.statistics`. A monitor socket is called a capture socket, so that STATISTICS does not count its
+        copies."""
+        own = self._broker.statistics()
+        ports = {CAPTURE if name == MONITOR else name: port for name, port in own.ports.items()}
+        return replace(own, ports=FrozenDict(ports))
+
+
+def steer(engine: Engine, broker: Broker, socket: Socket) -> ControlServer:
+    """Carry out the commands that come in at a control socket, on this broker alone.
+
+    Raises `ConfigError` for a socket of a type that cannot take commands.
+    """
+    port = WorkingPort("control", socket, owned=False)
+    control = Control(SingleBroker(engine, broker), _SERVED_AS.get(port.type, port.type))
+    return ControlServer(engine, control, port)
