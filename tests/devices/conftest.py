@@ -1,6 +1,7 @@
 """What the tests of `pollbroker.devices` share: pyzmq's own devices beside ours, and devices that are ended by the
 test."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, TypeAlias
@@ -16,6 +17,9 @@ from tests.support.types import Socket
 
 MakeDevice: TypeAlias = Callable[..., Any]
 """`make_device("ThreadProxy", zmq.PULL, zmq.PUSH)`: the arguments are those of the class."""
+
+BindDevice: TypeAlias = Callable[..., list[str]]
+"""`bind_device(device, "in", "out")`: the addresses to which the device's sockets are going to be bound."""
 
 LOCAL = "tcp://127.0.0.1"
 
@@ -78,3 +82,18 @@ def make_device(module: Any, device_context: zmq.Context[Socket]) -> Iterator[Ma
 def make_ours(device_context: zmq.Context[Socket]) -> Iterator[MakeDevice]:
     """Makes devices of pollbroker."""
     yield from make_devices(OURS, device_context)
+
+
+@pytest.fixture
+def bind_device(tmp_path_factory: pytest.TempPathFactory) -> BindDevice:
+    """Binds sockets of a device to addresses of their own. A random port of pyzmq's may be taken before it is bound."""
+    directory = tmp_path_factory.mktemp("d")  # with a short name, since the path of a socket is limited
+    numbers = itertools.count()
+
+    def bind(device: Any, *names: str) -> list[str]:
+        addresses = [f"ipc://{directory}/{next(numbers)}" for _ in names]
+        for name, address in zip(names, addresses, strict=True):
+            getattr(device, f"bind_{name}")(address)
+        return addresses
+
+    return bind
