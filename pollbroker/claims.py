@@ -5,6 +5,7 @@ it twice. One table serves the whole process. A claim ends when it is given back
 broker or reader that made it no longer exists.
 """
 
+import os
 import threading
 import weakref
 from typing import Final, Protocol
@@ -30,6 +31,10 @@ class Claims:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # A fork must not inherit it from a thread that it does not have.
+        os.register_at_fork(
+            before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._lock.release
+        )
         self._owners: dict[int, weakref.ref[Owner]] = {}
 
     def take(self, key: int, owner: Owner, where: str) -> None:

@@ -4,6 +4,7 @@ Everything here happens in the engine's thread. Users are given the handle of `b
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -32,6 +33,7 @@ UNREAD_MOST: Final = 10_000
 _FUTURES: Final = threading.Lock()
 """Guards the making of a broker's future `removed`. To save memory it is made when it is first asked for, and any
 thread may ask."""
+os.register_at_fork(before=_FUTURES.acquire, after_in_parent=_FUTURES.release, after_in_child=_FUTURES.release)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ others. A fork inherits no thread, so it makes its own.
 import os
 import threading
 import time
-from typing import Any
+from typing import Any, Final
 
 from pollbroker.devices.base import Device, runs_in_its_own_way
 from pollbroker.devices.proxies import MonitoredQueueBase, ProxyBase, ProxySteerableBase
@@ -22,11 +22,13 @@ class SharedEngine:
         self.engine = Engine()
         self.thread = threading.Thread(target=self._run, name="pollbroker-devices", daemon=daemon)
         self.users = 0
+        self.ended = False
         self.thread.start()
 
     def _run(self) -> None:
         try:
-            self.engine.run()
+            while not self.ended:
+                self.engine.run()  # returns early if its only device ended before `start` could take note of that
         finally:
             self.engine.close()
 
@@ -53,14 +55,16 @@ class SharedEngines:
             shared.users -= 1
             if not shared.users:
                 self._engines = {daemon: one for daemon, one in self._engines.items() if one is not shared}
+                shared.ended = True
                 shared.engine.stop()
 
     def forget(self) -> None:
-        """Begin anew in a fork."""
-        self.__init__()  # type: ignore[misc]
+        """Begin anew in a fork, whoever held the lock."""
+        self._lock = threading.Lock()
+        self._engines = {}
 
 
-_ENGINES = SharedEngines()
+_ENGINES: Final = SharedEngines()
 os.register_at_fork(after_in_child=_ENGINES.forget)
 
 

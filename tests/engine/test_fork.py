@@ -80,3 +80,34 @@ def test_call_in_a_forked_child_names_the_process_of_the_engine(
             ):
                 call()
     assert engine.statistics().brokers == {}
+
+
+# Such a child may make an engine of its own, as a device of `pollbroker.devices` in a process does.
+@pytest.mark.parametrize("lock", ["pollbroker.claims.CLAIMS._lock", "pollbroker.working._FUTURES"])
+def test_fork_is_not_left_with_a_lock_that_another_thread_held(lock: str) -> None:
+    script = """
+        import os, threading, warnings
+        import pollbroker.claims, pollbroker.working
+        from pollbroker import Engine, STREAMER
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, which is the point here
+
+        held, forking = threading.Event(), threading.Event()
+
+        def hold():
+            with LOCK:
+                held.set()
+                forking.wait()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        os.register_at_fork(before=forking.set)  # is called first, as the last that was registered
+        child = os.fork()
+        if not child:
+            with Engine() as engine:
+                engine.add("a", STREAMER, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*").remove()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        thread.join()
+    """
+    run_apart(script.replace("LOCK", lock))
