@@ -136,7 +136,8 @@ class Readers:
             if reader.has_input():
                 self.ready[reader] = None
         except zmq.ZMQError as error:
-            _logger.warning("the reader of %r was removed, since the socket cannot be used: %s", reader.target, error)
             self.remove(reader.target)
             if error.errno == zmq.ETERM:
                 reader.run()  # its callback finds this out and can close the socket, for which the context waits
+            else:
+                _logger.warning("the reader of %r was removed, since the socket cannot be used: %s", reader.target, error)

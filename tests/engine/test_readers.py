@@ -11,8 +11,9 @@ import zmq
 from pollbroker import QUEUE, STREAMER, Device, Engine, EngineError, Route
 from pollbroker.broker import working_broker
 from tests.support.addresses import ANY_PORT
-from tests.support.deadline import wait_until
+from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import Peers
+from tests.support.threads import in_thread
 from tests.support.turns import turn_until_idle
 from tests.support.types import Connect, MakeEngine, Socket
 
@@ -198,6 +199,41 @@ def test_reader_whose_socket_is_closed_is_dropped_with_a_warning(
         other.close()
     engine.remove_reader(socket)
     Peers(connect, engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)).check()
+
+
+def test_reader_is_told_of_the_end_of_its_context_without_a_warning(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    context: zmq.Context[Socket] = zmq.Context()
+    pair = context.socket(zmq.PAIR)
+    with make_engine() as engine:
+        engine.add_reader(pair, pair.close)
+        in_thread(context.term).result(DEADLINE_S)
+        assert not engine.remove_reader(pair)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# The waiter has collected the wake-ups of the turn by then, and that of the reader may be among them.
+@pytest.mark.parametrize("reader_first", [False, True])
+def test_reader_that_is_removed_when_a_broker_ends_is_not_asked_any_more(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture, reader_first: bool
+) -> None:
+    context: zmq.Context[Socket] = zmq.Context()
+    pull, push, pair = (context.socket(kind) for kind in (zmq.PULL, zmq.PUSH, zmq.PAIR))
+    with make_engine() as engine:
+
+        def close(_: object) -> None:
+            engine.remove_reader(pair)
+            for socket in (pull, push, pair):
+                socket.close()
+
+        if reader_first:
+            engine.add_reader(pair, str)
+        engine.register(pull, push, STREAMER).removed.add_done_callback(close)
+        if not reader_first:
+            engine.add_reader(pair, str)
+        in_thread(context.term).result(DEADLINE_S)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_a_socket_has_one_reader(make_engine: MakeEngine, connect: Connect) -> None:
