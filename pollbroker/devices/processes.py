@@ -148,8 +148,9 @@ class ProcessDevice(BackgroundDevice):
 
     def _close_sockets(self) -> None:
         for socket in self._sockets:
-            socket.close(_LINGER_MS if socket.getsockopt(zmq.LINGER) == -1 else None)
-        self._sockets = []
+            if not socket.closed and socket.getsockopt(zmq.LINGER) == -1:
+                socket.setsockopt(zmq.LINGER, _LINGER_MS)
+        super()._close_sockets()
 
 
 class ProcessProxy(ProxyBase, ProcessDevice):

@@ -13,6 +13,8 @@ from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import in_thread
 from tests.support.types import Connect, Socket
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
 KINDS = ("", "Thread", "Process")
 
 

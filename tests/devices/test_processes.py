@@ -14,6 +14,8 @@ from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import in_thread
 from tests.support.types import Connect
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
 
 def start_streamer(make_ours: MakeDevice, method: str = "fork") -> tuple[ProcessDevice, str, str]:
     """Start a process with a device from a PULL to a PUSH socket; the device, and the addresses of the two."""
@@ -45,6 +47,7 @@ def test_start_raises_what_is_wrong_with_an_address(make_ours: MakeDevice, conne
 
 def test_start_says_that_the_process_has_ended(make_ours: MakeDevice) -> None:
     device = make_ours("ProcessDevice", zmq.STREAMER, zmq.PULL, zmq.PUSH)
+    device._launch_class = multiprocessing.get_context("fork").Process  # a lambda cannot be sent to another process
     device.context_factory = lambda: exit(3)
     with pytest.raises(EngineError, match="ended with exit code 3 before its sockets were open"):
         device.start()
