@@ -140,4 +140,4 @@ class Readers:
             if error.errno == zmq.ETERM:
                 reader.run()  # its callback finds this out and can close the socket, for which the context waits
             else:
-                _logger.warning("the reader of %r was removed, since the socket cannot be used: %s", reader.target, error)
+                _logger.warning("the reader of %r was removed, since its socket is unusable: %s", reader.target, error)
