@@ -8,14 +8,17 @@ every socket in it.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Any, Final
 
 import zmq
 
 from pollbroker.calls import run_handle
+from pollbroker.drains import Drains
 from pollbroker.errors import EngineError, describe_error
 from pollbroker.loop import Loop
+from pollbroker.statistics import BrokerStatistics
 from pollbroker.table import Table
 from pollbroker.thread import EngineThread
 from pollbroker.timers import Handle
@@ -31,12 +34,17 @@ class Closing:
     """Closes an engine. `context` is the engine's own, which is terminated; None if the caller handed the context
     in."""
 
-    def __init__(self, loop: Loop, table: Table, thread: EngineThread, context: zmq.Context[Any] | None) -> None:
+    def __init__(
+        self, loop: Loop, table: Table, drains: Drains, thread: EngineThread, context: zmq.Context[Any] | None
+    ) -> None:
         self._loop = loop
         self._table = table
+        self._drains = drains
         self._thread = thread
         self._context = context
         self._callbacks: list[Handle] = []
+        self._terminated: Future[None] = Future()
+        self._terminated.set_running_or_notify_cancel()  # several may wait for it, so none of them can cancel it
 
     def add(self, callback: Callable[[], Any]) -> Handle:
         """Have `callback` called when the engine closes. Only the engine's thread may call this."""
@@ -46,52 +54,75 @@ class Closing:
 
     def close(self, timeout_s: float) -> None:
         """See `Engine.close`. Any thread may call this."""
-        calls = self._loop.calls
-        if calls.closed:
+        if self._loop.calls.closed:
             return
-        calls.check_usable()
-        if calls.in_own_turn():
-            raise EngineError("close() was called from within a turn of the loop; call stop() there")
+        self._check_outside_turn()
         with self._thread.ending() as is_first:
             if is_first:
-                self._end(timeout_s)
-            ended_by = self._thread.take_error()
+                removals = self._loop.calls.call(self._table.begin_removing_all, timeout_s)
+                for broker in removals:
+                    self._loop.wait_for(broker.removed)
+                self._end()
+                warn_of_undelivered(broker.removed.result() for broker in removals)
+                self._terminate()
+            self._raise_what_ended_the_thread()
+
+    def begin(self) -> "Future[None]":
+        """See `Engine.begin_close`. Any thread may call this."""
+        if not self._loop.calls.closed:
+            self._check_outside_turn()
+            with self._thread.ending() as is_first:
+                if is_first:
+                    self._end()
+                    if self._context is None:
+                        self._terminate()
+                    else:
+                        threading.Thread(target=self._terminate, name="pollbroker-close", daemon=True).start()
+                self._raise_what_ended_the_thread()
+        return self._terminated
+
+    def _check_outside_turn(self) -> None:
+        self._loop.calls.check_usable()
+        if self._loop.calls.in_own_turn():
+            raise EngineError("close() was called from within a turn of the loop; call stop() there")
+
+    def _raise_what_ended_the_thread(self) -> None:
+        ended_by = self._thread.take_error()
         if ended_by is not None:
             raise EngineError(f"the engine's thread was ended by {describe_error(ended_by)}") from ended_by
 
-    def _end(self, timeout_s: float) -> None:
+    def _end(self) -> None:
+        """End the thread, and give back everything but the context."""
         calls = self._loop.calls
-        removals = calls.call(self._table.begin_removing_all, timeout_s)
-        for broker in removals:
-            self._loop.wait_for(broker.removed)
         if calls.running or self._thread.alive:
             self._loop.stop()
         self._thread.join()
         with calls.lock:
-            self._give_back()
-        for broker in removals:
-            lost = sum(flow.held + flow.unread for flow in broker.removed.result().flows.values())
-            if lost:
-                _logger.warning("brokers.%s: closed with %d messages undelivered", broker.name, lost)
+            removals = [self._table.remove_at_once(name) for name in self._table.snapshot()]
+            self._drains.end_all()
+            for handle in self._callbacks:
+                run_handle(handle)
+            self._loop.close()
+        warn_of_undelivered(broker.removed.result() for broker in removals)
 
-    def _give_back(self) -> None:
-        for broker in self._table.begin_removing_all(0.0):
-            broker.end_removal()  # another thread has added it since the first removals
-        for handle in self._callbacks:
-            run_handle(handle)
-        self._loop.close()
+    def _terminate(self) -> None:
+        """Terminate the context, and wait until that is done, at most `TERM_S`. It goes on in a thread if it takes longer."""
         if self._context is not None:
-            _terminate(self._context)
+            term = threading.Thread(target=self._context.term, name="pollbroker-term", daemon=True)
+            term.start()
+            term.join(TERM_S)
+            if term.is_alive():
+                _logger.warning(
+                    "context not terminated after %g s: sockets that the engine did not open are still open in it, or a "
+                    "socket that it closed still sends messages; the context ends when these are done",
+                    TERM_S,
+                )
+        self._terminated.set_result(None)
 
 
-def _terminate(context: zmq.Context[Any]) -> None:
-    """Terminate a context, and wait until that is done, at most `TERM_S`. It goes on in a thread if it takes longer."""
-    term = threading.Thread(target=context.term, name="pollbroker-term", daemon=True)
-    term.start()
-    term.join(TERM_S)
-    if term.is_alive():
-        _logger.warning(
-            "context not terminated after %g s: sockets that the engine did not open are still open in it, or a socket "
-            "that it closed still sends messages; the context ends when these are done",
-            TERM_S,
-        )
+def warn_of_undelivered(final: Iterable[BrokerStatistics]) -> None:
+    """Log how many messages each of these brokers, which closing has removed, did not deliver."""
+    for broker in final:
+        lost = sum(flow.held + flow.unread for flow in broker.flows.values())
+        if lost:
+            _logger.warning("brokers.%s: closed with %d messages undelivered", broker.name, lost)

@@ -45,6 +45,11 @@ class Drains:
         self._loop.timers.add(timeout_s, partial(self._end, drained))
         return drained
 
+    def end_all(self) -> None:
+        """End every drain now: the engine closes, and no turn follows that could end them."""
+        for drained in list(self._waiting):
+            self._end(drained)
+
     def _brokers(self, target: WorkingBroker | None) -> Iterable[WorkingBroker]:
         return self._table if target is None else (target,)
 
@@ -58,4 +63,6 @@ class Drains:
             brokers = self._brokers(self._waiting.pop(drained))
             if not self._waiting:
                 self._loop.on_idle.remove(self._end_finished_drains)
-            drained.set_result(tuple(broker.name for broker in brokers if not broker.idle))
+            names = tuple(broker.name for broker in brokers if not broker.idle)
+            if drained.set_running_or_notify_cancel():  # False if whoever waited for it has cancelled it
+                drained.set_result(names)

@@ -6,6 +6,7 @@ thread: whatever changes brokers, timers or readers is passed on to the thread t
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -85,7 +86,8 @@ class Engine:
         self._table = Table(self.context, self._loop.implementation, self._loop.access)
         self._drains = Drains(self._table, self._loop)
         self._thread = EngineThread(self._loop, self.run)
-        self._closing = Closing(self._loop, self._table, self._thread, self.context if context is None else None)
+        owned = self.context if context is None else None
+        self._closing = Closing(self._loop, self._table, self._drains, self._thread, owned)
 
     # -- brokers ------------------------------------------------------------------------------------------------------
 
@@ -195,9 +197,19 @@ class Engine:
         """
         if self._calls.in_own_turn():
             return self._calls.call(self._table.remove_at_once, broker).removed.result()
-        removed = self._calls.call(self._table.begin_removal, broker, timeout_s).removed
+        removed = self.begin_removal(broker, timeout_s=timeout_s)
         self._loop.wait_for(removed)
         return removed.result()
+
+    def begin_removal(self, broker: str | Broker, *, timeout_s: float = 1.0) -> "Future[BrokerStatistics]":
+        """Begin what `remove` does, and return at once: the future is resolved when the broker is removed.
+
+        The removal needs turns of the loop, and ends after `timeout_s` in any case. Until then the name stays taken.
+        The future cannot be cancelled. A second call with a shorter time limit shortens it.
+
+        For programs with a loop of their own, which must not be blocked. Raises as `remove`.
+        """
+        return self._calls.call(self._table.begin_removal, broker, timeout_s).removed
 
     def pause(self, broker: str | Broker) -> None:
         """Move no message in this broker until `resume`. A message that is held stays held.
@@ -221,9 +233,19 @@ class Engine:
         """
         if self._calls.in_own_turn():
             raise EngineError("drain() was called from within a turn of the loop, which it would wait for")
-        drained = self._calls.call(self._drains.begin, timeout_s, broker)
+        drained = self.begin_drain(timeout_s, broker=broker)
         self._loop.wait_for(drained)
         return drained.result()
+
+    def begin_drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> "Future[tuple[str, ...]]":
+        """Begin what `drain` does, and return at once: the future is resolved with the names that `drain` returns.
+
+        To cancel the future gives the drain up, which changes nothing at the brokers.
+
+        For programs with a loop of their own, which must not be blocked. Raises `EngineError` if there is no such
+        broker.
+        """
+        return self._calls.call(self._drains.begin, timeout_s, broker)
 
     @property
     def brokers(self) -> Mapping[str, Broker]:
@@ -296,6 +318,17 @@ class Engine:
         timer, a reader or a call.
         """
         self._closing.close(timeout_s)
+
+    def begin_close(self) -> "Future[None]":
+        """Close without waiting for messages or for the context.
+
+        When this returns, the engine is closed: what brokers held was offered once more, if they were not removed
+        before. The future is resolved when the context is terminated or left behind (see `close`), which another thread
+        waits for. A second call returns the same future.
+
+        For programs with a loop of their own, which must not be blocked. Raises as `close`.
+        """
+        return self._closing.begin()
 
     def __enter__(self) -> Self:
         self.start()
@@ -397,4 +430,5 @@ def _released_just_now(error: EndpointError) -> EndpointError:
     """The same error, with the hint that the address may soon be free again."""
     told = EndpointError(f"{error}: a broker released the address a moment ago, and it may soon be free again")
     told.address = error.address
+    told.released_just_now = True
     return told

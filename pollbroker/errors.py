@@ -40,6 +40,9 @@ class EndpointError(PollbrokerError):
     address: str | None = None
     """The address that could not be bound or connected, as libzmq was given it."""
 
+    released_just_now: bool = False
+    """True if the address is in use, and a broker of this process released it a moment ago: a later try may succeed."""
+
 
 class ConfigError(PollbrokerError):
     """A setting (a socket option, an environment variable, a limit) is unknown, or its value is unfit."""

@@ -112,6 +112,7 @@ class WorkingBroker:
         with _FUTURES:
             if self._removed is None:
                 self._removed = Future()
+                self._removed.set_running_or_notify_cancel()  # several may wait for it, so none of them can cancel it
                 if self.final is not None:
                     self._removed.set_result(self.final)
             return self._removed

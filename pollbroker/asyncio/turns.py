@@ -1,0 +1,88 @@
+"""The turns of an engine, made by a loop of asyncio.
+
+The loop watches the engine's descriptor and makes one turn for each callback. When there is more to do the descriptor
+stays readable, so the loop comes back after it has served everybody else: neither starves the other.
+"""
+
+import asyncio
+import math
+from concurrent.futures import Future
+from typing import TypeVar
+
+import pollbroker
+from pollbroker.errors import EngineError
+
+_Result = TypeVar("_Result")
+
+
+class Turns:
+    """Has a loop make the turns of an engine. To be used in the loop's thread alone."""
+
+    def __init__(self, engine: pollbroker.Engine) -> None:
+        self.engine = engine
+        self._descriptor = engine.fileno()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def begun(self) -> bool:
+        """True from `begin` on."""
+        return self._loop is not None
+
+    def begin(self) -> None:
+        """Have the running loop make the turns.
+
+        Raises `EngineError` if that was begun already or the engine is closed, and `RuntimeError` if no loop runs.
+        """
+        descriptor = self.engine.fileno()
+        if self._loop is not None:
+            raise EngineError("the engine is running already")
+        loop = asyncio.get_running_loop()
+        loop.add_reader(descriptor, self._turn)
+        self._loop = loop
+        self._set_timer()
+
+    def end(self) -> None:
+        """Make no turns any more. To be called before the engine is closed; does nothing the second time."""
+        if self._loop is not None and not self.engine.closed:
+            self._loop.remove_reader(self._descriptor)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._tell_stopping()
+
+    async def result_of(self, future: "Future[_Result]") -> _Result:
+        """Wait for a future that a turn resolves."""
+        if not (self.begun or future.done()):
+            raise EngineError(
+                "the engine was not started, and nothing makes its turns; expected `async with` or start()"
+            )
+        return await asyncio.wrap_future(future)
+
+    async def wait_stopped(self) -> None:
+        """See `Engine.wait_stopped`."""
+        if not (self.engine.closed or self.engine.stopping):
+            await self._stopping.wait()
+
+    def _turn(self) -> None:
+        more = False
+        try:
+            more = self.engine.step()
+        finally:  # a handler may raise SystemExit; another run of the loop goes on where this one was
+            self._set_timer(more)
+            if self.engine.stopping:
+                self._tell_stopping()
+
+    def _set_timer(self, more: bool = False) -> None:
+        """Have a turn made when a timer of the engine is due. With `more` to do the next turn comes anyway."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        next_s = None if more else self.engine.next_timer_s()
+        if next_s is not None and self._loop is not None:
+            # Whole milliseconds, rounded up: uvloop rounds down to these, and would come too early, again and again.
+            self._timer = self._loop.call_later(math.ceil(next_s * 1000) / 1000, self._turn)
+
+    def _tell_stopping(self) -> None:
+        self._stopping.set()
+        self._stopping.clear()  # those that wait are told all the same
