@@ -8,7 +8,7 @@ every socket in it.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from pollbroker.statistics import BrokerStatistics
 from pollbroker.table import Table
 from pollbroker.thread import EngineThread
 from pollbroker.timers import Handle
+from pollbroker.working import WorkingBroker
 
 _logger = logging.getLogger("pollbroker")
 
@@ -43,8 +44,11 @@ class Closing:
         self._thread = thread
         self._context = context
         self._callbacks: list[Handle] = []
+        self._removals: dict[WorkingBroker, None] = {}
+        """The brokers that closing has removed, or is about to."""
         self._terminated: Future[None] = Future()
         self._terminated.set_running_or_notify_cancel()  # several may wait for it, so none of them can cancel it
+        self._terminating: threading.Thread | None = None
 
     def add(self, callback: Callable[[], Any]) -> Handle:
         """Have `callback` called when the engine closes. Only the engine's thread may call this."""
@@ -55,29 +59,33 @@ class Closing:
     def close(self, timeout_s: float) -> None:
         """See `Engine.close`. Any thread may call this."""
         if self._loop.calls.closed:
+            if self._terminating is not None:
+                self._terminating.join()
             return
         self._check_outside_turn()
         with self._thread.ending() as is_first:
             if is_first:
-                removals = self._loop.calls.call(self._table.begin_removing_all, timeout_s)
-                for broker in removals:
-                    self._loop.wait_for(broker.removed)
-                self._end()
-                warn_of_undelivered(broker.removed.result() for broker in removals)
+                for removed in self.begin(timeout_s):
+                    self._loop.wait_for(removed)
+                self._give_back()
                 self._terminate()
             self._raise_what_ended_the_thread()
 
-    def begin(self) -> "Future[None]":
+    def begin(self, timeout_s: float) -> "tuple[Future[BrokerStatistics], ...]":
         """See `Engine.begin_close`. Any thread may call this."""
+        removals = self._loop.calls.call(self._table.begin_removing_all, timeout_s)
+        self._removals |= dict.fromkeys(removals)
+        return tuple(broker.removed for broker in removals)
+
+    def finish(self) -> "Future[None]":
+        """See `Engine.finish_close`. Any thread may call this."""
         if not self._loop.calls.closed:
             self._check_outside_turn()
             with self._thread.ending() as is_first:
                 if is_first:
-                    self._end()
-                    if self._context is None:
-                        self._terminate()
-                    else:
-                        threading.Thread(target=self._terminate, name="pollbroker-close", daemon=True).start()
+                    self._give_back()
+                    self._terminating = threading.Thread(target=self._terminate, name="pollbroker-close", daemon=True)
+                    self._terminating.start()
                 self._raise_what_ended_the_thread()
         return self._terminated
 
@@ -91,19 +99,23 @@ class Closing:
         if ended_by is not None:
             raise EngineError(f"the engine's thread was ended by {describe_error(ended_by)}") from ended_by
 
-    def _end(self) -> None:
+    def _give_back(self) -> None:
         """End the thread, and give back everything but the context."""
         calls = self._loop.calls
         if calls.running or self._thread.alive:
             self._loop.stop()
         self._thread.join()
         with calls.lock:
-            removals = [self._table.remove_at_once(name) for name in self._table.snapshot()]
+            for name in self._table.snapshot():  # added meanwhile, or not removed yet
+                self._removals[self._table.remove_at_once(name)] = None
             self._drains.end_all()
             for handle in self._callbacks:
                 run_handle(handle)
             self._loop.close()
-        warn_of_undelivered(broker.removed.result() for broker in removals)
+        for broker in self._removals:
+            lost = sum(flow.held + flow.unread for flow in broker.removed.result().flows.values())
+            if lost:
+                _logger.warning("brokers.%s: closed with %d messages undelivered", broker.name, lost)
 
     def _terminate(self) -> None:
         """Terminate the context, and wait until that is done, at most `TERM_S`. It goes on in a thread if it takes longer."""
@@ -118,11 +130,3 @@ class Closing:
                     TERM_S,
                 )
         self._terminated.set_result(None)
-
-
-def warn_of_undelivered(final: Iterable[BrokerStatistics]) -> None:
-    """Log how many messages each of these brokers, which closing has removed, did not deliver."""
-    for broker in final:
-        lost = sum(flow.held + flow.unread for flow in broker.flows.values())
-        if lost:
-            _logger.warning("brokers.%s: closed with %d messages undelivered", broker.name, lost)

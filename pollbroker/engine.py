@@ -311,7 +311,7 @@ class Engine:
         A context that the engine made is terminated. That waits until its sockets have sent the messages that they had
         accepted, at most as long as their `linger`. If sockets that the program opened in this context are still open,
         `close` logs a warning after 5 seconds and returns; the context ends when they are closed. Closing again does
-        nothing.
+        nothing; after `finish_close` it waits for the context.
 
         Raises `EngineError` if it is called from within a turn of the loop. When everything is closed, it also raises
         `EngineError` if the engine's own thread was ended by a `SystemExit` or `KeyboardInterrupt` of a handler, a
@@ -319,16 +319,25 @@ class Engine:
         """
         self._closing.close(timeout_s)
 
-    def begin_close(self) -> "Future[None]":
+    def begin_close(self, *, timeout_s: float = 1.0) -> "tuple[Future[BrokerStatistics], ...]":
+        """Begin to remove every broker, and return at once; each future is resolved when one of them is removed.
+
+        For programs with a loop of their own, which must not be blocked: they go on with `finish_close` then, or
+        earlier. Raises as `begin_removal`.
+        """
+        return self._closing.begin(timeout_s)
+
+    def finish_close(self) -> "Future[None]":
         """Close without waiting for messages or for the context.
 
-        When this returns, the engine is closed: what brokers held was offered once more, if they were not removed
-        before. The future is resolved when the context is terminated or left behind (see `close`), which another thread
-        waits for. A second call returns the same future.
+        A broker that is still there offers what it holds once more, and is removed. When this returns, the engine is
+        closed, and all is given back but the context. The future is resolved when that is terminated or left behind
+        (see `close`), for which a thread waits; `close` then waits for the thread. A second call returns the same
+        future.
 
         For programs with a loop of their own, which must not be blocked. Raises as `close`.
         """
-        return self._closing.begin()
+        return self._closing.finish()
 
     def __enter__(self) -> Self:
         self.start()

@@ -10,7 +10,6 @@ import zmq
 import pollbroker
 from pollbroker.asyncio.broker import Broker
 from pollbroker.asyncio.turns import Turns
-from pollbroker.closing import warn_of_undelivered
 from pollbroker.device import Device, Options
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError
@@ -30,8 +29,8 @@ class Engine:
 
     A `SystemExit` or `KeyboardInterrupt` that a handler, a timer or a reader of the engine raises comes out of the
     loop, as it does from any callback of asyncio: `asyncio.run` cancels the program's tasks, which closes the engine at
-    the end of its `async with`, and then raises it. Any other exception of theirs is logged, or ends the one broker
-    whose handler raised it. Ctrl-C under `asyncio.run` cancels the main task, between two turns, so nothing is lost.
+    the end of its `async with`, and then raises it. Any other exception of theirs is logged. Ctrl-C under `asyncio.run`
+    cancels the main task, between two turns, so that nothing is lost.
 
     Raises `ConfigError` if an argument is unfit, or if the platform has no nested waiter.
     """
@@ -202,17 +201,17 @@ class Engine:
         Cancelled: what the brokers hold is offered once more, everything is closed at once, and `CancelledError` is
         raised then. The context is terminated without the caller.
         """
-        removals = []
-        if self._turns.begun and not self.closed:
-            removals = [self.sync.begin_removal(name, timeout_s=timeout_s) for name in self.sync.brokers]
+        # Without turns nothing could be sent, so an engine that was not started waits for nothing.
+        working = self._turns.begun and not self.closed
+        removals = self.sync.begin_close(timeout_s=timeout_s) if working else ()
         try:
             for removed in removals:
                 await self._turns.result_of(removed)
         finally:
-            warn_of_undelivered(removed.result() for removed in removals if removed.done())
             self._turns.end()
-            terminated = self.sync.begin_close()
+            terminated = self.sync.finish_close()
         await asyncio.wrap_future(terminated)
+        self.sync.close()  # the thread that has terminated the context ends at this moment
 
     @property
     def closed(self) -> bool:
