@@ -185,6 +185,9 @@ class Loop:
             if self.on_idle and not self._ready:
                 for call in self.on_idle.copy():
                     call()
+        except BaseException:
+            self._waker.wake()  # such as KeyboardInterrupt: nothing else may bring about the turn for what is left
+            raise
         finally:
             self.calls.in_turn = False
 

@@ -108,17 +108,23 @@ class Readers:
 
     def serve(self) -> None:
         """Call the callback of each ready reader once."""
-        readers, self.ready = self.ready, {}
+        due, self.ready = self.ready, {}
         try:
-            for reader in readers:
+            while due:
+                reader = next(iter(due))
+                del due[reader]
                 if self._is_registered(reader):
-                    reader.run()
-                if self._is_registered(reader):
-                    self._check_input(reader)
-        except BaseException:
-            # Such as KeyboardInterrupt. No reader is lost: another run of the loop calls them.
-            self.ready |= {reader: None for reader in readers if self._is_registered(reader)}
-            raise
+                    self._serve(reader)
+        finally:
+            # After a KeyboardInterrupt, for example, another run of the loop calls those that are left.
+            self.ready |= {reader: None for reader in due if self._is_registered(reader)}
+
+    def _serve(self, reader: Reader) -> None:
+        try:
+            reader.run()
+        finally:
+            if self._is_registered(reader):
+                self._check_input(reader)
 
     def _is_registered(self, reader: Reader) -> bool:
         return self._readers.get(reader.target) is reader

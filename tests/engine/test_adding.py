@@ -287,3 +287,4 @@ def test_released_address_is_tried_again_but_not_where_a_sleep_holds_up_a_loop(
         str(raised.value).endswith(": a broker released the address a moment ago, and it may soon be free again")
         is not waits
     )
+    assert raised.value.released_just_now is not waits

@@ -13,9 +13,9 @@ from pollbroker import STREAMER, Engine, EngineError
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
-from tests.support.streamers import Peers
+from tests.support.streamers import Peers, holding
 from tests.support.threads import running
-from tests.support.turns import rest
+from tests.support.turns import rest, within_a_turn
 from tests.support.types import Connect, MakeEngine, Socket
 
 
@@ -154,3 +154,73 @@ def test_a_poller_that_is_handed_in_is_asked_in_every_turn(
         turns += 1
         assert asked == turns
     assert sum(consumer.recv() == b"x" for _ in range(50)) == 50
+
+
+# What was left when an exception ended a turn has its turn though nothing happens any more.
+def test_descriptor_is_readable_after_an_exception(make_engine: MakeEngine) -> None:
+    engine = make_engine(waiter="nested")
+    rest(engine)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    ran: list[str] = []
+    engine.call_soon_threadsafe(interrupt)
+    engine.call_soon_threadsafe(ran.append, "left")
+    with pytest.raises(KeyboardInterrupt):
+        engine.step()
+    assert select.select([engine.fileno()], [], [], 0)[0]
+    rest(engine)
+    assert ran == ["left"]
+
+
+def test_removal_and_drain_that_were_begun_need_turns_and_nobody_who_waits(
+    make_engine: MakeEngine, connect: Connect
+) -> None:
+    engine = make_engine()
+    backend = holding(engine, connect)
+    given_up, drained = engine.begin_drain(1e6), engine.begin_drain(1e6, broker="a")
+    removed = engine.begin_removal("a", timeout_s=1e6)
+    assert not drained.done()
+    assert not removed.done()
+    assert given_up.cancel()
+    assert not removed.cancel()  # the broker has one future for all that wait
+    consumer = connect(zmq.PULL, backend)
+    wait_until(lambda: drained.done() and removed.done(), engine=engine)
+    assert drained.result() == ()
+    assert removed.result().flows["frontend"].sent == 1
+    assert consumer.recv() == b"held"
+    with pytest.raises(EngineError, match="no broker is named 'a'"):
+        engine.begin_removal("a")
+    with pytest.raises(EngineError, match="no broker is named 'a'"):
+        engine.begin_drain(broker="a")
+
+
+def test_closing_in_two_steps_waits_for_nothing(
+    make_engine: MakeEngine, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_engine()
+    holding(engine, connect)
+    engine.add("empty", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    holds, empty = engine.begin_close(timeout_s=1e6)
+    assert (holds.done(), empty.done()) == (False, True)
+    drained = engine.begin_drain(1e6)
+    with pytest.raises(EngineError, match="from within a turn"):
+        within_a_turn(engine, engine.finish_close)
+    terminated = engine.finish_close()
+    assert engine.closed
+    assert holds.result().flows["frontend"].held == 1
+    assert drained.result() == ()
+    assert engine.finish_close() is terminated
+    engine.close()  # waits for the context
+    assert terminated.done()
+    assert engine.context.closed
+    assert caplog.text.count("closed with 1 messages undelivered") == 1
+
+
+def test_closing_in_two_steps_leaves_the_callers_context(make_engine: MakeEngine, context: zmq.Context[Socket]) -> None:
+    engine = make_engine(context)
+    assert engine.begin_close() == ()
+    engine.finish_close().result(DEADLINE_S)
+    engine.close()
+    assert not context.closed

@@ -10,11 +10,11 @@ import zmq
 
 from pollbroker import QUEUE, STREAMER, Device, Engine, EngineError, Route
 from pollbroker.broker import working_broker
-from tests.support.addresses import ANY_PORT
-from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.addresses import ANY_PORT, bind
+from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.streamers import Peers
 from tests.support.threads import in_thread
-from tests.support.turns import turn_until_idle
+from tests.support.turns import rest, turn_until_idle
 from tests.support.types import Connect, MakeEngine, Socket
 
 
@@ -254,3 +254,27 @@ def test_a_socket_has_one_reader(make_engine: MakeEngine, connect: Connect) -> N
     assert heard == [b"still read"]
     assert engine.remove_reader(pair)
     engine.register(connect(zmq.PAIR), pair, pairs, name="p")
+
+
+# Ctrl-C in one reader: those before it have had their turn, and it is called again only if it has more to read.
+def test_readers_go_on_after_an_exception_where_they_were(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    taken: list[object] = []
+    sockets = [connect(zmq.PULL) for _ in range(3)]
+
+    def take(number: int) -> None:
+        taken.append((number, sockets[number].recv(zmq.NOBLOCK)))
+        if number == 1:
+            raise KeyboardInterrupt
+
+    for number, socket in enumerate(sockets):
+        connect(zmq.PUSH, bind(socket)).send(b"x")
+        assert socket.poll(DEADLINE_MS)
+        engine.add_reader(socket, take, number)
+    with pytest.raises(KeyboardInterrupt):
+        engine.step()
+    assert taken == [(0, b"x"), (1, b"x")]
+    rest(engine)
+    assert taken == [(0, b"x"), (1, b"x"), (2, b"x")]
+    for socket in sockets:
+        engine.remove_reader(socket)
