@@ -162,7 +162,10 @@ def test_tutorial_installs_as_the_readme_does() -> None:
     assert doctor == ".venv/bin/pollbroker doctor"
 
 
-@pytest.mark.parametrize("package", ["pollbroker", "pollbroker.control", "pollbroker.devices", "pollbroker.testing"])
+@pytest.mark.parametrize(
+    "package",
+    ["pollbroker", "pollbroker.asyncio", "pollbroker.control", "pollbroker.devices", "pollbroker.testing"],
+)
 def test_reference_has_every_public_name(package: str) -> None:
     described = {name for page in (DOCS / "reference").glob("*.md") for name in DESCRIBED.findall(page.read_text())}
     public = {f"{package}.{name}" for name in importlib.import_module(package).__all__}

@@ -99,7 +99,7 @@ def test_every_example_is_in_the_readme() -> None:
 
 
 def test_without_the_arguments_they_need_they_say_how_they_are_used(start: Start) -> None:
-    run_without = {"asyncio_driver.py", "custom_device.py", "many_devices.py"}
+    run_without = {"asyncio_engine.py", "custom_device.py", "many_devices.py"}
     names = {path.name for path in EXAMPLES.glob("*.py")} - run_without
     for name, process in {name: start(name) for name in names}.items():
         output, usage = process.communicate(timeout=DEADLINE_MS / 1000)
@@ -236,7 +236,7 @@ def test_handlers_change_drop_and_multiply_messages(start: Start) -> None:
     ]
 
 
-def test_asyncio_drives_an_engine(start: Start) -> None:
-    lines = lines_of(start("asyncio_driver.py", "5"))
+def test_engine_works_on_a_loop_of_asyncio(start: Start) -> None:
+    lines = lines_of(start("asyncio_engine.py", "5"))
     assert sorted(lines[:-1]) == [f"reply to {name}'s question {n}" for name in ("Ada", "Ben") for n in range(5)]
     assert lines[-1] == "10 questions went through"
