@@ -125,8 +125,8 @@ class Closing:
             term.join(TERM_S)
             if term.is_alive():
                 _logger.warning(
-                    "context not terminated after %g s: sockets that the engine did not open are still open in it, or a "
-                    "socket that it closed still sends messages; the context ends when these are done",
+                    "context not terminated after %g s: sockets that the engine did not open are still open in it, or "
+                    "a socket that it closed still sends messages; the context ends when these are done",
                     TERM_S,
                 )
         self._terminated.set_result(None)

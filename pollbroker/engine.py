@@ -240,7 +240,7 @@ class Engine:
     def begin_drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> "Future[tuple[str, ...]]":
         """Begin what `drain` does, and return at once: the future is resolved with the names that `drain` returns.
 
-        To cancel the future gives the drain up, which changes nothing at the brokers.
+        Cancelling the future gives up the drain; nothing changes at the brokers.
 
         For programs with a loop of their own, which must not be blocked. Raises `EngineError` if there is no such
         broker.

@@ -4,7 +4,7 @@ import pytest
 import zmq
 
 from pollbroker import BrokerState
-from pollbroker.opening import ReleasedAddresses
+from pollbroker.opening import RELEASED
 from tests.embedding.environments import Environment, held
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, bind
@@ -14,15 +14,10 @@ from tests.support.types import Connect
 
 
 @pytest.mark.parametrize("ends", ["cancelled", "free in the end"])
-def test_add_that_waits_for_an_address(
-    cancellable: Environment, connect: Connect, monkeypatch: pytest.MonkeyPatch, ends: str
-) -> None:
-    released = ReleasedAddresses()
-    monkeypatch.setattr("pollbroker.opening.RELEASED", released)
-    monkeypatch.setattr(cancellable.sync._table, "released", released)
+def test_add_that_waits_for_an_address(cancellable: Environment, connect: Connect, ends: str) -> None:
     taken = connect(zmq.PULL)
     address = bind(taken)
-    released.note([address])
+    RELEASED.note([address])
     adding = cancellable.begin(lambda: cancellable.engine.add("a", "streamer", frontend=ANY_PORT, backend=address))
     Peers(connect, cancellable.add("other")).check()  # nobody else waits for the address
     assert not adding.done()
