@@ -89,8 +89,9 @@ class Calls:
             self.lock.release()
 
     def may_sleep(self) -> bool:
-        """Return True if the calling thread may sleep: it is not within a turn, and runs no event loop of asyncio."""
-        return not (self.in_own_turn() or _runs_asyncio())
+        """Return True if the calling thread may sleep: it is not within a turn, and no event loop of asyncio or trio runs in
+        it."""
+        return not (self.in_own_turn() or _runs_asyncio() or _runs_trio())
 
     @contextmanager
     def running_loop(self) -> Iterator[None]:
@@ -196,6 +197,12 @@ def _runs_asyncio() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _runs_trio() -> bool:
+    """Return True if trio runs in this thread. As above, it is not imported for that."""
+    in_trio_run = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
+    return in_trio_run is not None and bool(in_trio_run())
 
 
 def run_handle(handle: Handle) -> None:

@@ -58,6 +58,9 @@ class Engine:
     Raises `ConfigError` if an argument, or one of the two environment variables, has an unknown or unfit value.
     """
 
+    _thread_type: type[EngineThread] = EngineThread
+    """What `start` begins. `pollbroker.gevent` has a greenlet in its place."""
+
     def __init__(
         self,
         context: zmq.Context[Any] | None = None,
@@ -85,7 +88,7 @@ class Engine:
         """The context in which `add` opens sockets."""
         self._table = Table(self.context, self._loop.implementation, self._loop.access)
         self._drains = Drains(self._table, self._loop)
-        self._thread = EngineThread(self._loop, self.run)
+        self._thread = self._thread_type(self._loop, self.run)
         owned = self.context if context is None else None
         self._closing = Closing(self._loop, self._table, self._drains, self._thread, owned)
 
@@ -123,9 +126,9 @@ class Engine:
                 or a tuple of two frames, for the frontend and the backend.
 
         An address that a broker of this process released a moment ago may still be in use. `add` tries it again for up
-        to 5 seconds, and sleeps in between with `time.sleep`, which gevent can replace. Within a turn of the loop, and
-        where an asyncio loop runs in the calling thread, it does not sleep: it raises `EndpointError` at once, and the
-        message says that the address may soon be free again.
+        to 5 seconds, and sleeps in between. Within a turn of the loop, and where a loop of asyncio or trio runs in the
+        calling thread, it does not sleep: it raises `EndpointError` at once, and the message says that the address may
+        soon be free again.
 
         Raises `DeviceError`, `EndpointError`, `ConfigError`, or `EngineError` (the name is taken, no socket is left).
         """
@@ -150,7 +153,7 @@ class Engine:
                     raise
                 if not self._calls.may_sleep():
                     raise _released_just_now(error) from error.__cause__
-            time.sleep(0.001)
+            self._sleep(0.001)
 
     def register(
         self,
@@ -390,6 +393,10 @@ class Engine:
     def next_timer_s(self) -> float | None:
         """Seconds until `step()` has a timer to run (0.0: there is something to do at once); None without a timer."""
         return self._loop.next_timer_s()
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep between two attempts to have an address. `pollbroker.gevent` lets other greenlets run meanwhile."""
+        time.sleep(seconds)
 
     # -- timers, readers and calls ------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ turn. A second Ctrl-C raises KeyboardInterrupt at once. A handler of SIGINT that
 """
 
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,7 +22,11 @@ def signal_handling(waker: Waker, stop: Callable[[], None]) -> Iterator[None]:
 
     The process's signal settings are restored at the end. Then KeyboardInterrupt is raised if Ctrl-C came meanwhile.
     """
-    if threading.current_thread() is not threading.main_thread():
+    try:
+        previous_fd = signal.set_wakeup_fd(waker.signal_fileno(), warn_on_full_buffer=False)
+    except ValueError:  # not the main thread: `threading` would be wrong about that where gevent has patched it
+        previous_fd = None
+    if previous_fd is None:
         yield
         return
     interrupts = 0
@@ -35,7 +38,6 @@ def signal_handling(waker: Waker, stop: Callable[[], None]) -> Iterator[None]:
             raise KeyboardInterrupt
         stop()
 
-    previous_fd = signal.set_wakeup_fd(waker.signal_fileno(), warn_on_full_buffer=False)
     if previous_fd != -1:
         signal.set_wakeup_fd(previous_fd)  # another loop of this thread, such as asyncio's, uses it already
     handles_interrupt = signal.getsignal(signal.SIGINT) is signal.default_int_handler

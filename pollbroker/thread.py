@@ -8,12 +8,23 @@ while the engine closes.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 from pollbroker.errors import EngineError, describe_error
 from pollbroker.loop import Loop
 
 _logger = logging.getLogger("pollbroker")
+
+
+class Thread(Protocol):
+    """As much of `threading.Thread` as is used here."""
+
+    def start(self) -> object: ...
+
+    def is_alive(self) -> bool: ...
+
+    def join(self) -> object: ...
 
 
 class EngineThread:
@@ -28,13 +39,13 @@ class EngineThread:
     def __init__(self, loop: Loop, run: Callable[[], None]) -> None:
         self._loop = loop
         self._run = run
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self._runs_at_start = 0
         """The value of `Calls.runs` when the thread was started. While it is the same, the thread has not begun to
         run."""
         self._ended_by: BaseException | None = None
         """The exception that ended the thread, if there was one."""
-        self._start_and_end_lock = threading.RLock()
+        self._start_and_end_lock: AbstractContextManager[Any] = threading.RLock()
         self._ending = False
 
     @property
@@ -66,8 +77,11 @@ class EngineThread:
         self.join()
         self._ended_by = None
         self._runs_at_start = self._loop.calls.runs
-        self._thread = threading.Thread(target=self._run_and_log, name="pollbroker", daemon=True)
+        self._thread = self._make_thread()
         self._thread.start()
+
+    def _make_thread(self) -> Thread:
+        return threading.Thread(target=self._run_and_log, name="pollbroker", daemon=True)
 
     def _run_and_log(self) -> None:
         try:

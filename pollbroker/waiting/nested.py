@@ -2,6 +2,7 @@
 
 import select
 import selectors
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
@@ -14,6 +15,19 @@ from pollbroker.waiting.contract import Poller, Wake, check_new, spins_until
 _POLLIN: Final = int(zmq.POLLIN)
 
 
+def find_epoll() -> Callable[[], Any] | None:
+    """Return the kernel's epoll, or None where there is none.
+
+    gevent's patches take it out of `select`, since to wait for it would block every greenlet. The waiter never does.
+    """
+    epoll: Callable[[], Any] | None = getattr(select, "epoll", None)
+    monkey = sys.modules.get("gevent.monkey")
+    if epoll is None and monkey is not None:
+        with suppress(AttributeError):  # this platform has none
+            epoll = monkey.get_original("select", "epoll")
+    return epoll
+
+
 class NestedWaiter:
     """Every ZMQ_FD in one epoll or kqueue set, and the descriptor of that set in the `zmq.Poller`."""
 
@@ -24,7 +38,7 @@ class NestedWaiter:
         self, poller: Poller, implementation: Implementation, spin_s: float, *, always_polls: bool = False
     ) -> None:
         self._wakes: dict[int, Wake] = {}
-        self._set = _EpollSet(self._wakes) if hasattr(select, "epoll") else _SelectorSet(self._wakes)
+        self._set = _EpollSet(self._wakes, epoll) if (epoll := find_epoll()) else _SelectorSet(self._wakes)
         self._always_polls = always_polls
         self._poller = poller
         self._poller.register(self._set.fileno(), _POLLIN)
@@ -80,8 +94,8 @@ class _EpollSet:
     """An epoll set, and a collector of it (`pollbroker.pump.contract`). `selectors` would need 200 bytes more a
     socket."""
 
-    def __init__(self, wakes: dict[int, Wake]) -> None:
-        self._epoll = select.epoll()
+    def __init__(self, wakes: dict[int, Wake], epoll: Callable[[], Any]) -> None:
+        self._epoll = epoll()
         self._wakes = wakes
         self.fileno = self._epoll.fileno
         self.close = self._epoll.close

@@ -1,0 +1,195 @@
+"""The engine of a gevent program: a greenlet beside the program's other greenlets, in one thread.
+
+from pollbroker import QUEUE
+from pollbroker.gevent import Engine
+
+with Engine() as engine:
+    orders = engine.add("orders", QUEUE, frontend="tcp://*:5559", backend="tcp://*:5560")
+
+As `zmq.green` is to `zmq`: the same names, and what blocks the thread there lets the other greenlets run here. It works
+with and without `gevent.monkey.patch_all()`. The rules that hold here:
+
+1. The engine sleeps in the hub, and lets the other greenlets have their turn after each of its own.
+2. Whoever waits for the engine waits for an event of gevent, and makes turns only if no greenlet runs the engine.
+3. A greenlet that is killed while it waits leaves nothing half done.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import gevent
+import zmq
+from gevent.event import Event
+from gevent.lock import RLock
+from gevent.socket import wait_read
+
+import pollbroker
+from pollbroker.broker import Broker
+from pollbroker.closing import TERM_S, warn_of_undelivered
+from pollbroker.loop import Loop
+from pollbroker.opening import roomy_context
+from pollbroker.statistics import BrokerStatistics
+from pollbroker.thread import EngineThread
+
+__all__ = ["Engine"]
+
+_logger = logging.getLogger("pollbroker")
+
+_Result = TypeVar("_Result")
+
+_TURN_FOR_ANOTHER_S = 0.01
+"""How long a greenlet that waits for a result, and makes the turns itself meanwhile, sleeps in one of them."""
+
+
+class _Greenlet(gevent.Greenlet):  # type: ignore[type-arg] # it has none when it runs
+    """A greenlet with the one method of a thread that it lacks."""
+
+    def is_alive(self) -> bool:
+        return not self.dead
+
+
+class _EngineGreenlet(EngineThread):
+    """The greenlet that `Engine.start` begins, in place of a thread."""
+
+    def __init__(self, loop: Loop, run: Callable[[], None]) -> None:
+        super().__init__(loop, run)
+        self._beginning_or_end = RLock()  # a greenlet's: closing lets others run
+
+    def _make_thread(self) -> _Greenlet:
+        return _Greenlet(self._run_and_tell)
+
+    def _run_and_tell(self) -> None:
+        try:
+            self._run()
+        except (KeyboardInterrupt, SystemExit) as error:
+            gevent.get_hub().handle_system_error(type(error), error)  # raises it in the main greenlet
+
+
+class _HubPoller:
+    """As much of `zmq.Poller` as the nested waiter needs: one descriptor, which the hub watches."""
+
+    def register(self, descriptor: int, flags: int, /) -> None:
+        self._ready = [(descriptor, flags)]
+
+    def unregister(self, descriptor: int, /) -> None:  # noqa: ARG002 - the only one
+        self._ready = []
+
+    def poll(self, timeout: int | None = None, /) -> Sequence[tuple[int, int]]:
+        if timeout == 0:
+            gevent.sleep(0)  # the engine has more to do, and the others have their turn first
+            return self._ready  # the waiter looks for itself, without sleeping
+        with gevent.Timeout(None if timeout is None else timeout / 1000, False):  # type: ignore[arg-type] # False: go on after the block
+            wait_read(self._ready[0][0])
+            return self._ready
+        return []  # type: ignore[unreachable]
+
+
+class Engine(pollbroker.Engine):
+    """Runs any number of brokers in a greenlet. To be used by greenlets of one thread.
+
+    The arguments are those of `pollbroker.Engine`, which also describes the methods. They are called from greenlets of
+    the thread that runs the engine. From other threads only `stop` and `call_soon_threadsafe` may be called.
+
+    Use it as `with Engine() as engine:`, which runs it in a greenlet of its own; or call `run()` in this greenlet.
+    `add`, `remove`, `drain` and `close` let other greenlets run while they wait. A greenlet that is killed there, or
+    whose `gevent.Timeout` is over, leaves nothing half done: a removal goes on without it, and `close` closes at once.
+
+    A handler should not wait, since every broker waits for it. While one does, what other greenlets call is treated as
+    if the handler had called it, unless `threading` is patched: then these calls wait for the end of the turn.
+
+    A `SystemExit` or `KeyboardInterrupt` that a handler, a timer or a reader raises ends the engine's greenlet, and is
+    raised in the main greenlet, as gevent does with those of any greenlet. Ctrl-C ends it between two turns.
+
+    Raises `ConfigError` if an argument is unfit.
+    """
+
+    _thread_type = _EngineGreenlet
+
+    def __init__(
+        self,
+        context: zmq.Context[Any] | None = None,
+        *,
+        burst_messages: int = 1000,
+        burst_bytes: int = 1 << 20,
+        pump: str | None = None,
+    ) -> None:
+        self._own_context = roomy_context() if context is None else None
+        self._over = Event()
+        self._over.set()
+        super().__init__(
+            context or self._own_context,
+            poller=_HubPoller(),
+            burst_messages=burst_messages,
+            burst_bytes=burst_bytes,
+            pump=pump,
+            waiter="nested",
+        )
+
+    def run(self) -> None:
+        """Run in this greenlet, as `pollbroker.Engine.run`. The other greenlets run meanwhile."""
+        self._over.clear()
+        try:
+            super().run()
+        finally:
+            if not self.running:
+                self._over.set()
+
+    def remove(self, broker: str | Broker, *, timeout_s: float = 1.0) -> BrokerStatistics:
+        """End a broker, as `pollbroker.Engine.remove`. Killed: the removal goes on, and ends after `timeout_s`."""
+        if self._calls.in_own_turn():
+            return super().remove(broker, timeout_s=timeout_s)
+        return self._result_of(self.begin_removal(broker, timeout_s=timeout_s))
+
+    def drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> tuple[str, ...]:
+        """Wait until nothing is left, as `pollbroker.Engine.drain`. Killed: nobody waits any more."""
+        if self._calls.in_own_turn():
+            return super().drain(timeout_s, broker=broker)
+        return self._result_of(self.begin_drain(timeout_s, broker=broker))
+
+    def close(self, *, timeout_s: float = 1.0) -> None:
+        """Remove every broker, and give everything back, as `pollbroker.Engine.close`.
+
+        A context of the engine's own is terminated by a thread of gevent's pool, since libzmq blocks there. Killed:
+        what the brokers hold is offered once more, and everything is closed at once; the context ends by itself.
+        """
+        if self.closed or self._calls.in_own_turn():
+            super().close(timeout_s=timeout_s)
+            return
+        removals = [broker.removed for broker in self._calls.call(self._table.begin_removing_all, timeout_s)]
+        try:
+            for removed in removals:
+                self._result_of(removed)
+        finally:
+            warn_of_undelivered(removed.result() for removed in removals if removed.done())
+            if self.running:
+                self.stop()
+                self._over.wait()
+            self.begin_close()
+            context, self._own_context = self._own_context, None
+            term = None if context is None else gevent.get_hub().threadpool.spawn(context.term)
+        if term is not None:
+            term.wait(TERM_S)
+            if not term.ready():
+                _logger.warning(
+                    "the engine's context is left behind: sockets of others are open in it, or its own still send"
+                )
+
+    def _result_of(self, future: "Future[_Result]") -> _Result:
+        """Wait for a future that a turn resolves."""
+        done = Event()
+        future.add_done_callback(lambda _: done.set())
+        try:
+            while not future.done():
+                if self.running:
+                    gevent.wait((done, self._over), count=1)
+                else:
+                    self.step(_TURN_FOR_ANOTHER_S)
+        except BaseException:
+            future.cancel()  # a drain is given up; a removal goes on
+            raise
+        return future.result()
+
+    def _sleep(self, seconds: float) -> None:
+        gevent.sleep(seconds)
