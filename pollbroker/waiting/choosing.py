@@ -9,7 +9,7 @@ from pollbroker.errors import ConfigError
 from pollbroker.pump import Implementation
 from pollbroker.waiting.contract import Poller, Waiter
 from pollbroker.waiting.flat import FlatWaiter
-from pollbroker.waiting.nested import NestedWaiter, find_epoll
+from pollbroker.waiting.nested import NestedWaiter, epoll_behind_gevent
 
 
 def make_waiter(name: str | None, poller: Poller | None, implementation: Implementation, spin_s: float) -> Waiter:
@@ -22,7 +22,7 @@ def make_waiter(name: str | None, poller: Poller | None, implementation: Impleme
     name = name or os.environ.get("POLLBROKER_WAITER") or None
     if name not in (None, "nested", "flat"):
         raise ConfigError(f"{where}: {name!r}: expected 'nested' or 'flat'")
-    pollable = find_epoll() is not None or hasattr(selectors.DefaultSelector, "fileno")
+    pollable = hasattr(selectors.DefaultSelector, "fileno") or epoll_behind_gevent() is not None
     if name == "nested" and not pollable:
         raise ConfigError(f"{where}: the selector of this platform cannot be polled; expected 'flat'")
     if name == "flat" or not pollable:

@@ -15,16 +15,15 @@ from pollbroker.waiting.contract import Poller, Wake, check_new, spins_until
 _POLLIN: Final = int(zmq.POLLIN)
 
 
-def find_epoll() -> Callable[[], Any] | None:
-    """Return the kernel's epoll, or None where there is none.
+def epoll_behind_gevent() -> Callable[[], Any] | None:
+    """Return the kernel's epoll if gevent's patches have taken it out of `select`, else None.
 
-    gevent's patches take it out of `select`, since to wait for it would block every greenlet. The waiter never does.
+    They do since waiting for it would block every greenlet. The waiter never waits for it: it only reads it.
     """
-    epoll: Callable[[], Any] | None = getattr(select, "epoll", None)
     monkey = sys.modules.get("gevent.monkey")
-    if epoll is None and monkey is not None:
-        with suppress(AttributeError):  # this platform has none
-            epoll = monkey.get_original("select", "epoll")
+    if monkey is None or not monkey.is_object_patched("select", "epoll"):
+        return None
+    epoll: Callable[[], Any] = monkey.get_original("select", "epoll")
     return epoll
 
 
@@ -38,7 +37,8 @@ class NestedWaiter:
         self, poller: Poller, implementation: Implementation, spin_s: float, *, always_polls: bool = False
     ) -> None:
         self._wakes: dict[int, Wake] = {}
-        self._set = _EpollSet(self._wakes, epoll) if (epoll := find_epoll()) else _SelectorSet(self._wakes)
+        epoll = getattr(select, "epoll", None) or epoll_behind_gevent()
+        self._set = _EpollSet(self._wakes, epoll) if epoll else _SelectorSet(self._wakes)
         self._always_polls = always_polls
         self._poller = poller
         self._poller.register(self._set.fileno(), _POLLIN)
