@@ -89,9 +89,8 @@ class Calls:
             self.lock.release()
 
     def may_sleep(self) -> bool:
-        """Return True if the calling thread may sleep: it is not within a turn, and no event loop of asyncio or trio runs in
-        it."""
-        return not (self.in_own_turn() or _runs_asyncio() or _runs_trio())
+        """Return True if the calling thread may sleep: it is not within a turn, and runs no loop of asyncio or trio."""
+        return not (self.in_own_turn() or _runs_asyncio() or runs_trio())
 
     @contextmanager
     def running_loop(self) -> Iterator[None]:
@@ -199,7 +198,7 @@ def _runs_asyncio() -> bool:
     return True
 
 
-def _runs_trio() -> bool:
+def runs_trio() -> bool:
     """Return True if trio runs in this thread. As above, it is not imported for that."""
     in_trio_run = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
     return in_trio_run is not None and bool(in_trio_run())

@@ -27,7 +27,7 @@ from gevent.socket import wait_read
 
 import pollbroker
 from pollbroker.broker import Broker
-from pollbroker.closing import TERM_S, warn_of_undelivered
+from pollbroker.closing import TERM_S
 from pollbroker.loop import Loop
 from pollbroker.opening import roomy_context
 from pollbroker.statistics import BrokerStatistics
@@ -136,17 +136,44 @@ class Engine(pollbroker.Engine):
             if not self.running:
                 self._over.set()
 
+    def start(self) -> None:
+        """Run in a greenlet of its own, as `pollbroker.Engine.start` does in a thread."""
+        super().start()
+        gevent.sleep(0)  # it runs when this returns
+
+    def wait_stopped(self) -> None:
+        """Wait until `run` has returned, in whichever greenlet: `stop` was called, or nothing is left to do."""
+        self._over.wait()
+
+    def wait_for(self, future: "Future[_Result]") -> _Result:
+        """Return the result of a future of the engine's, such as `broker.removed`, when it is there.
+
+        `future.result()` would block every greenlet. Killed: the future is cancelled, if it can be; removals go on.
+        """
+        done = Event()
+        future.add_done_callback(lambda _: done.set())
+        try:
+            while not future.done():
+                if self.running:
+                    gevent.wait((done, self._over), count=1)
+                else:
+                    self.step(_TURN_FOR_ANOTHER_S)
+        except BaseException:
+            future.cancel()
+            raise
+        return future.result()
+
     def remove(self, broker: str | Broker, *, timeout_s: float = 1.0) -> BrokerStatistics:
         """End a broker, as `pollbroker.Engine.remove`. Killed: the removal goes on, and ends after `timeout_s`."""
         if self._calls.in_own_turn():
             return super().remove(broker, timeout_s=timeout_s)
-        return self._result_of(self.begin_removal(broker, timeout_s=timeout_s))
+        return self.wait_for(self.begin_removal(broker, timeout_s=timeout_s))
 
     def drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> tuple[str, ...]:
         """Wait until nothing is left, as `pollbroker.Engine.drain`. Killed: nobody waits any more."""
         if self._calls.in_own_turn():
             return super().drain(timeout_s, broker=broker)
-        return self._result_of(self.begin_drain(timeout_s, broker=broker))
+        return self.wait_for(self.begin_drain(timeout_s, broker=broker))
 
     def close(self, *, timeout_s: float = 1.0) -> None:
         """Remove every broker, and give everything back, as `pollbroker.Engine.close`.
@@ -157,16 +184,14 @@ class Engine(pollbroker.Engine):
         if self.closed or self._calls.in_own_turn():
             super().close(timeout_s=timeout_s)
             return
-        removals = [broker.removed for broker in self._calls.call(self._table.begin_removing_all, timeout_s)]
         try:
-            for removed in removals:
-                self._result_of(removed)
+            for removed in self.begin_close(timeout_s=timeout_s):
+                self.wait_for(removed)
         finally:
-            warn_of_undelivered(removed.result() for removed in removals if removed.done())
             if self.running:
                 self.stop()
                 self._over.wait()
-            self.begin_close()
+            self.finish_close()
             context, self._own_context = self._own_context, None
             term = None if context is None else gevent.get_hub().threadpool.spawn(context.term)
         if term is not None:
@@ -175,21 +200,6 @@ class Engine(pollbroker.Engine):
                 _logger.warning(
                     "the engine's context is left behind: sockets of others are open in it, or its own still send"
                 )
-
-    def _result_of(self, future: "Future[_Result]") -> _Result:
-        """Wait for a future that a turn resolves."""
-        done = Event()
-        future.add_done_callback(lambda _: done.set())
-        try:
-            while not future.done():
-                if self.running:
-                    gevent.wait((done, self._over), count=1)
-                else:
-                    self.step(_TURN_FOR_ANOTHER_S)
-        except BaseException:
-            future.cancel()  # a drain is given up; a removal goes on
-            raise
-        return future.result()
 
     def _sleep(self, seconds: float) -> None:
         gevent.sleep(seconds)

@@ -10,7 +10,7 @@ As `zmq.asyncio` is to `zmq`: the same names, and coroutines where the others bl
 `pollbroker.Engine`. Any loop that has `add_reader` will do, such as uvloop's.
 """
 
-from pollbroker.asyncio.broker import Broker
 from pollbroker.asyncio.engine import Engine
+from pollbroker.awaiting import Broker
 
 __all__ = ["Broker", "Engine"]

@@ -1,25 +1,13 @@
-"""The engine on a loop of asyncio: the methods of `pollbroker.Engine`, with coroutines where those block."""
+"""The engine on a loop of asyncio."""
 
-import asyncio
-import time
-from collections.abc import Mapping
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
-import zmq
-
-import pollbroker
-from pollbroker.asyncio.broker import Broker
-from pollbroker.asyncio.turns import Turns
-from pollbroker.device import Device, Options
-from pollbroker.endpoint import Endpoints
-from pollbroker.errors import EndpointError
-from pollbroker.frozen import FrozenDict
-from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes
-from pollbroker.pump import Socket
-from pollbroker.statistics import BrokerStatistics, EngineStatistics
+from pollbroker.asyncio.turns import AsyncioTurns
+from pollbroker.awaiting import AwaitedEngine
 
 
-class Engine:
+class Engine(AwaitedEngine):
     """Runs any number of brokers on the running loop of asyncio. To be used in that loop's thread alone.
 
     The arguments are those of `pollbroker.Engine`, which see. An engine on a loop needs a descriptor, so its waiter is
@@ -35,136 +23,10 @@ class Engine:
     Raises `ConfigError` if an argument is unfit, or if the platform has no nested waiter.
     """
 
-    def __init__(
-        self,
-        context: zmq.Context[Any] | None = None,
-        *,
-        burst_messages: int = 1000,
-        burst_bytes: int = 1 << 20,
-        pump: str | None = None,
-    ) -> None:
-        self.sync = pollbroker.Engine(
-            context, burst_messages=burst_messages, burst_bytes=burst_bytes, pump=pump, waiter="nested"
-        )
-        """The engine behind this one, which has what is missing here: timers, readers, calls from other threads.
-        Control is attached to it. Those of its methods that wait would block the loop."""
-        self.context: zmq.Context[Any] = self.sync.context
-        """Where `add` opens sockets."""
-        self._turns = Turns(self.sync)
+    _turns: AsyncioTurns
 
-    # -- brokers ------------------------------------------------------------------------------------------------------
-
-    async def add(
-        self,
-        name: str,
-        device: Device | str,
-        *,
-        frontend: Endpoints | None = None,
-        backend: Endpoints | None = None,
-        capture: Endpoints | None = None,
-        options: Mapping[str, Options] | None = None,
-        frontend_options: Options | None = None,
-        backend_options: Options | None = None,
-        capture_options: Options | None = None,
-        capture_type: int = zmq.PUB,
-        capture_prefixes: Prefixes | None = None,
-        **more_ports: Endpoints,
-    ) -> Broker:
-        """Start a broker on sockets that the engine opens and owns; returns it with its endpoints bound.
-
-        An address that a broker of this process released a moment ago may be in use still. It is tried again for up to
-        5 seconds, and the loop goes on meanwhile. `pollbroker.Engine.add` has the arguments and the errors.
-
-        Cancelled: there is no such broker, and nothing is open.
-        """
-        give_up_s = time.monotonic() + ADDRESS_RELEASE_S
-        while True:
-            try:
-                return Broker(
-                    self._turns,
-                    self.sync.add(
-                        name,
-                        device,
-                        frontend=frontend,
-                        backend=backend,
-                        capture=capture,
-                        options=options,
-                        frontend_options=frontend_options,
-                        backend_options=backend_options,
-                        capture_options=capture_options,
-                        capture_type=capture_type,
-                        capture_prefixes=capture_prefixes,
-                        **more_ports,
-                    ),
-                )
-            except EndpointError as error:
-                if not error.released_just_now or time.monotonic() >= give_up_s:
-                    raise
-            await asyncio.sleep(0.001)
-
-    async def register(
-        self,
-        frontend: Socket | None = None,
-        backend: Socket | None = None,
-        device: Device | str | None = None,
-        *,
-        name: str | None = None,
-        capture: Socket | None = None,
-        capture_prefixes: Prefixes | None = None,
-        **more_ports: Socket,
-    ) -> Broker:
-        """Start a broker on the caller's sockets; `pollbroker.Engine.register` has the arguments and the errors.
-
-        Nothing is awaited in it, so it cannot be cancelled halfway.
-        """
-        return Broker(
-            self._turns,
-            self.sync.register(
-                frontend,
-                backend,
-                device,
-                name=name,
-                capture=capture,
-                capture_prefixes=capture_prefixes,
-                **more_ports,
-            ),
-        )
-
-    async def remove(self, broker: str | Broker, *, timeout_s: float = 1.0) -> BrokerStatistics:
-        """End a broker, and return its final statistics: see `pollbroker.Engine.remove`, also for the errors.
-
-        Cancelled: the removal goes on without the caller, and ends after `timeout_s` in any case.
-        """
-        return await self._turns.result_of(self.sync.begin_removal(_sync(broker), timeout_s=timeout_s))
-
-    def pause(self, broker: str | Broker) -> None:
-        """Move nothing in this broker until `resume`: see `pollbroker.Engine.pause`, also for the errors."""
-        self.sync.pause(_sync(broker))
-
-    def resume(self, broker: str | Broker) -> None:
-        """Move again. Raises as `pause`."""
-        self.sync.resume(_sync(broker))
-
-    async def drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> tuple[str, ...]:
-        """Wait until no broker, or not this one, holds a message or has one to read; return the names of those that
-        still had after `timeout_s`. See `pollbroker.Engine.drain`, also for the errors.
-
-        Cancelled: nobody waits any more. Nothing changes at the brokers, since a drain only looks at them.
-        """
-        return await self._turns.result_of(
-            self.sync.begin_drain(timeout_s, broker=None if broker is None else _sync(broker))
-        )
-
-    @property
-    def brokers(self) -> Mapping[str, Broker]:
-        """The brokers by name, as they are now; those that have failed or ended too, until they are removed."""
-        return FrozenDict({name: Broker(self._turns, broker) for name, broker in self.sync.brokers.items()})
-
-    def statistics(self) -> EngineStatistics:
-        """A frozen snapshot of every broker, each direction."""
-        return self.sync.statistics()
-
-    # -- beginning and end --------------------------------------------------------------------------------------------
+    def _make_turns(self) -> AsyncioTurns:
+        return AsyncioTurns(self.sync)
 
     def start(self) -> None:
         """Have the running loop make the engine's turns, until `close`.
@@ -177,51 +39,7 @@ class Engine:
         self.start()
         return self
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.close()
-
-    def stop(self) -> None:
-        """Let `wait_stopped` return. Brokers go on until `close`. Signal handlers and other threads may call this."""
-        self.sync.stop()
-
-    async def wait_stopped(self) -> None:
-        """Wait until the program is to end: `stop` was called, here or by control, or nothing is left to do (see
-        `pollbroker.Engine.run`), or the engine is closed.
-
-        Cancelled: nobody waits any more, and the engine goes on.
-        """
-        await self._turns.wait_stopped()
-
-    async def close(self, *, timeout_s: float = 1.0) -> None:
-        """Remove every broker (see `remove` for the time limit), and give everything back that is the engine's.
-
-        A context of the engine's own is terminated by a thread, which ends with it: see `pollbroker.Engine.close`.
-        Closing again waits until that is done.
-
-        Cancelled: what the brokers hold is offered once more, everything is closed at once, and `CancelledError` is
-        raised then. The context is terminated without the caller.
-        """
-        # Without turns nothing could be sent, so an engine that was not started waits for nothing.
-        working = self._turns.begun and not self.closed
-        removals = self.sync.begin_close(timeout_s=timeout_s) if working else ()
-        try:
-            for removed in removals:
-                await self._turns.result_of(removed)
-        finally:
-            self._turns.end()
-            terminated = self.sync.finish_close()
-        await asyncio.wrap_future(terminated)
-        self.sync.close()  # the thread that has terminated the context ends at this moment
-
-    @property
-    def closed(self) -> bool:
-        """True if it was closed: nothing can be done with it any more."""
-        return self.sync.closed
-
-    def __repr__(self) -> str:
-        doing = "closed" if self.closed else "running" if self._turns.begun else "not running"
-        return f"<pollbroker.asyncio.Engine {doing}, brokers: {', '.join(self.sync.brokers) or 'none'}>"
-
-
-def _sync(broker: str | Broker) -> str | pollbroker.Broker:
-    return broker.sync if isinstance(broker, Broker) else broker

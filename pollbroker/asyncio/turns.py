@@ -10,16 +10,17 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 import pollbroker
+from pollbroker.awaiting import Turns
 from pollbroker.errors import EngineError
 
 _Result = TypeVar("_Result")
 
 
-class Turns:
+class AsyncioTurns(Turns):
     """Has a loop make the turns of an engine. To be used in the loop's thread alone."""
 
     def __init__(self, engine: pollbroker.Engine) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self._descriptor = engine.fileno()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -51,13 +52,13 @@ class Turns:
             self._timer.cancel()
         self._tell_stopping()
 
-    async def result_of(self, future: "Future[_Result]") -> _Result:
-        """Wait for a future that a turn resolves."""
-        if not (self.begun or future.done()):
-            raise EngineError(
-                "the engine was not started, and nothing makes its turns; expected `async with` or start()"
-            )
-        return await asyncio.wrap_future(future)
+    def wait_for(self, future: "Future[_Result]") -> "asyncio.Future[_Result]":
+        """See `Turns.wait_for`."""
+        return asyncio.wrap_future(future)
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Turns.sleep`."""
+        await asyncio.sleep(seconds)
 
     async def wait_stopped(self) -> None:
         """See `Engine.wait_stopped`."""

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.embedding.environments import ENVIRONMENTS, Environment
+from tests.embedding.all_environments import ALL_ENVIRONMENTS
+from tests.embedding.environments import Environment
 
 
-@pytest.fixture(params=ENVIRONMENTS, ids=lambda kind: kind.name)
+@pytest.fixture(params=ALL_ENVIRONMENTS, ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> type[Environment]:
     """Each environment in turn: its class."""
     kind: type[Environment] = request.param
@@ -21,7 +22,7 @@ def environment(kind: type[Environment]) -> Iterator[Environment]:
         yield environment
 
 
-@pytest.fixture(params=[kind for kind in ENVIRONMENTS if kind.cancellable], ids=lambda kind: kind.name)
+@pytest.fixture(params=[kind for kind in ALL_ENVIRONMENTS if kind.cancellable], ids=lambda kind: kind.name)
 def cancellable(request: pytest.FixtureRequest) -> Iterator[Environment]:
     """Each environment in which what waits can be cancelled, at work."""
     with request.param() as environment:

@@ -51,6 +51,32 @@ _ASYNCIO: Final = """
             runner.run(serve())
 """
 
+_SCOPED: Final = """
+    import {runner}, pollbroker.{adapter}
+    engine = None
+
+    async def serve():
+        global engine
+        async with pollbroker.{adapter}.Engine() as engine:
+            tell(await engine.add("a", DEVICE, **PORTS))
+            await engine.wait_stopped()
+
+    def main():
+        {runner}.run(serve{more})
+"""
+
+_GEVENT: Final = """
+    {patch}
+    import gevent, pollbroker.gevent
+    engine = pollbroker.gevent.Engine()
+
+    def main():
+        with engine:
+            tell(engine.add("a", DEVICE, **PORTS))
+            while True:
+                gevent.sleep(3600)
+"""
+
 _PROGRAMS: Final = {
     "thread": """
     engine = pollbroker.Engine()
@@ -72,6 +98,10 @@ _PROGRAMS: Final = {
             engine.close()
     """,
     "asyncio": _ASYNCIO.format(new_loop="asyncio.new_event_loop"),
+    "gevent": _GEVENT.format(patch=""),
+    "trio": _SCOPED.format(runner="trio", adapter="trio", more=""),
+    "anyio-trio": _SCOPED.format(runner="anyio", adapter="anyio", more=', backend="trio"'),
+    "anyio-asyncio": _SCOPED.format(runner="anyio", adapter="anyio", more=""),
     "uvloop": "\n    import uvloop\n" + _ASYNCIO.format(new_loop="uvloop.new_event_loop"),
 }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -165,7 +165,7 @@ def test_cancelled_block_is_closed_when_the_cancellation_comes_up(run: Run, conn
                 removed.append(broker.removed)
                 await engine.close(timeout_s=3600.0)
 
-        removed: list[asyncio.Future[Any]] = []
+        removed: list[Awaitable[Any]] = []
         using = asyncio.create_task(use())
         async with asyncio.timeout(DEADLINE_S):
             while not removed or engine.brokers["a"].state is not BrokerState.REMOVING:

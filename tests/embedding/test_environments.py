@@ -297,9 +297,9 @@ def test_no_descriptor_is_left_open(kind: type[Environment]) -> None:
     script = """
         import os, sys
         sys.path.insert(0, sys.argv[1])
-        from tests.embedding.environments import ENVIRONMENTS
+        from tests.embedding.all_environments import ALL_ENVIRONMENTS
 
-        (kind,) = (kind for kind in ENVIRONMENTS if kind.name == sys.argv[2])
+        (kind,) = (kind for kind in ALL_ENVIRONMENTS if kind.name == sys.argv[2])
 
         def descriptors():
             return len(os.listdir("/dev/fd"))

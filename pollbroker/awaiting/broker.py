@@ -1,10 +1,9 @@
-"""The handle to a broker in an asyncio program: that of `pollbroker`, with coroutines where its methods block."""
+"""The handle to a broker where what waits is awaited: that of `pollbroker`, with coroutines where its methods block."""
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 import pollbroker
-from pollbroker.asyncio.turns import Turns
+from pollbroker.awaiting.turns import Turns
 from pollbroker.broker import Port
 from pollbroker.device import Device
 from pollbroker.errors import EngineError
@@ -13,7 +12,7 @@ from pollbroker.statistics import BrokerStatistics
 
 
 class Broker:
-    """A device at work on a loop of asyncio. `pollbroker.Broker` says more about what has the same name here."""
+    """A device at work on the loop of the program. `pollbroker.Broker` says more about what has the same name here."""
 
     def __init__(self, turns: Turns, sync: pollbroker.Broker) -> None:
         self._turns = turns
@@ -68,12 +67,12 @@ class Broker:
         return self.sync.capture
 
     @property
-    def removed(self) -> "asyncio.Future[BrokerStatistics]":
-        """A future of the running loop, resolved with its last statistics when it is removed or has ended by itself.
+    def removed(self) -> Awaitable[BrokerStatistics]:
+        """Awaited, it gives the last statistics, when the broker is removed or has ended by itself.
 
         Whoever waits for it may be cancelled; nothing happens to the broker then.
         """
-        return asyncio.wrap_future(self.sync.removed)
+        return self._turns.wait_for(self.sync.removed)
 
     def pause(self) -> None:
         """As `Engine.pause`."""

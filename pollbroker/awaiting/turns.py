@@ -1,0 +1,52 @@
+"""The turns of an engine, made by the loop of a program: what each kind of loop does in its own way."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from concurrent.futures import Future
+from typing import TypeVar
+
+import pollbroker
+from pollbroker.errors import EngineError
+
+_Result = TypeVar("_Result")
+
+
+class Turns(ABC):
+    """Has a loop make the turns of an engine. To be used in the loop's thread alone.
+
+    There is a turn when the engine's descriptor is readable, and when one of its timers is due. The loop serves
+    everybody else between two turns, so that neither starves the other.
+    """
+
+    def __init__(self, engine: pollbroker.Engine) -> None:
+        self.engine = engine
+
+    @property
+    @abstractmethod
+    def begun(self) -> bool:
+        """True as long as something makes the turns."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Make no turns any more. To be called before the engine is closed; does nothing the second time."""
+
+    @abstractmethod
+    def wait_for(self, future: "Future[_Result]") -> Awaitable[_Result]:
+        """Return what is awaited for a future that a turn resolves, or another thread; any number of times.
+
+        Cancelled: the future is cancelled too, if it can be.
+        """
+
+    @abstractmethod
+    async def wait_stopped(self) -> None:
+        """See `Engine.wait_stopped`."""
+
+    @abstractmethod
+    async def sleep(self, seconds: float) -> None:
+        """Let the rest of the program run for so long."""
+
+    async def result_of(self, future: "Future[_Result]") -> _Result:
+        """Wait for a future that a turn resolves. Raises `EngineError` if nothing makes turns."""
+        if not (self.begun or future.done()):
+            raise EngineError("the engine was not started, and nothing makes its turns; expected `async with`")
+        return await self.wait_for(future)
