@@ -55,12 +55,12 @@ class _EngineGreenlet(EngineThread):
 
     def __init__(self, loop: Loop, run: Callable[[], None]) -> None:
         super().__init__(loop, run)
-        self._beginning_or_end = RLock()  # a greenlet's: closing lets others run
+        self._start_and_end_lock = RLock()  # a greenlet's: closing lets others run
 
     def _make_thread(self) -> _Greenlet:
-        return _Greenlet(self._run_and_tell)
+        return _Greenlet(self._run_and_log)
 
-    def _run_and_tell(self) -> None:
+    def _run_and_log(self) -> None:
         try:
             self._run()
         except (KeyboardInterrupt, SystemExit) as error:
