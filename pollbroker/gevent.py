@@ -15,13 +15,14 @@ with and without `gevent.monkey.patch_all()`. The rules that hold here:
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import gevent
 import zmq
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 from gevent.lock import RLock
 from gevent.socket import wait_read
 
@@ -116,8 +117,13 @@ class Engine(pollbroker.Engine):
         pump: str | None = None,
     ) -> None:
         self._own_context = roomy_context() if context is None else None
+        self._in_turns = 0
+        """How many greenlets are in `run` or `step`: the descriptor that they sleep on may not be closed meanwhile."""
         self._over = Event()
+        """Set when there is none."""
         self._over.set()
+        self._ending = False
+        self._terminated: AsyncResult[None] | None = None
         super().__init__(
             context or self._own_context,
             poller=_HubPoller(),
@@ -129,11 +135,23 @@ class Engine(pollbroker.Engine):
 
     def run(self) -> None:
         """Run in this greenlet, as `pollbroker.Engine.run`. The other greenlets run meanwhile."""
+        with self._turning():
+            super().run()
+
+    def step(self, timeout_s: float | None = 0.0) -> bool:
+        """Make one turn, as `pollbroker.Engine.step`. The other greenlets run while it sleeps."""
+        with self._turning():
+            return super().step(timeout_s)
+
+    @contextmanager
+    def _turning(self) -> Iterator[None]:
+        self._in_turns += 1
         self._over.clear()
         try:
-            super().run()
+            yield
         finally:
-            if not self.running:
+            self._in_turns -= 1
+            if not self._in_turns:
                 self._over.set()
 
     def start(self) -> None:
@@ -156,6 +174,8 @@ class Engine(pollbroker.Engine):
             while not future.done():
                 if self.running:
                     gevent.wait((done, self._over), count=1)
+                elif self._ending:
+                    done.wait()
                 else:
                     self.step(_TURN_FOR_ANOTHER_S)
         except BaseException:
@@ -183,23 +203,29 @@ class Engine(pollbroker.Engine):
         """
         if self.closed or self._calls.in_own_turn():
             super().close(timeout_s=timeout_s)
-            return
-        try:
-            for removed in self.begin_close(timeout_s=timeout_s):
-                self.wait_for(removed)
-        finally:
-            if self.running:
-                self.stop()
-                self._over.wait()
-            self.finish_close()
-            context, self._own_context = self._own_context, None
-            term = None if context is None else gevent.get_hub().threadpool.spawn(context.term)
-        if term is not None:
-            term.wait(TERM_S)
-            if not term.ready():
+        else:
+            try:
+                for removed in self.begin_close(timeout_s=timeout_s):
+                    self.wait_for(removed)
+            finally:
+                self._close_at_once()
+        if self._terminated is not None:
+            self._terminated.wait(TERM_S)
+            if not self._terminated.ready():
                 _logger.warning(
                     "the engine's context is left behind: sockets of others are open in it, or its own still send"
                 )
+
+    def _close_at_once(self) -> None:
+        self._ending = True
+        try:
+            self.stop()
+            self._over.wait()
+            self.finish_close()
+        finally:
+            self._ending = self.closed
+        if self._own_context is not None and self._terminated is None:
+            self._terminated = gevent.get_hub().threadpool.spawn(self._own_context.term)
 
     def _sleep(self, seconds: float) -> None:
         gevent.sleep(seconds)

@@ -50,7 +50,8 @@ class Gevent(Environment):
                 result = call()
                 result = self.engine.wait_for(result) if isinstance(result, Future) else result
             except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
-                future.set_exception(error)
+                if not future.cancelled():
+                    future.set_exception(error)
             else:
                 if not future.cancelled():
                     future.set_result(result)

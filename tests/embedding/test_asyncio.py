@@ -173,8 +173,8 @@ def test_cancelled_block_is_closed_when_the_cancellation_comes_up(run: Run, conn
         using.cancel()
         (ended,) = await asyncio.gather(using, return_exceptions=True)
         assert isinstance(ended, asyncio.CancelledError)
-        assert engine.closed
         assert (await removed[0]).flows["frontend"].held == 1
+        assert engine.closed
 
     run(main())
 
