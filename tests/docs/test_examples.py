@@ -3,7 +3,9 @@
 The brokers stand at `ipc://` paths of the test's own. Every process has a deadline, and is ended with its test.
 """
 
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +43,29 @@ def start() -> Iterator[Start]:
     for process in processes:
         process.kill()
         process.communicate(timeout=DEADLINE_MS / 1000)
+
+
+@pytest.fixture
+def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A display for windows: that of the environment, or a virtual one."""
+    pytest.importorskip("tkinter", reason="this Python was built without tkinter")
+    if "DISPLAY" in os.environ:
+        yield
+        return
+    if shutil.which("Xvfb") is None:
+        pytest.skip("there is no display, and Xvfb is not installed: apt-get install xvfb")
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-nolisten", "tcp"], pass_fds=[write], stderr=subprocess.DEVNULL
+    )
+    os.close(write)
+    try:
+        with os.fdopen(read) as told:
+            monkeypatch.setenv("DISPLAY", f":{told.readline().strip()}")
+        yield
+    finally:
+        server.terminate()
+        server.wait(DEADLINE_MS / 1000)
 
 
 def lines_of(process: Process, end_it_by: signal.Signals | None = None) -> list[str]:
@@ -99,7 +124,8 @@ def test_every_example_is_in_the_readme() -> None:
 
 
 def test_without_the_arguments_they_need_they_say_how_they_are_used(start: Start) -> None:
-    run_without = {"asyncio_engine.py", "custom_device.py", "many_devices.py"}
+    run_without = {"asyncio_engine.py", "custom_device.py", "many_devices.py", "own_poller.py"}
+    run_without |= {f"{loop}_engine.py" for loop in ("gevent", "qt", "tkinter", "tornado")}
     names = {path.name for path in EXAMPLES.glob("*.py")} - run_without
     for name, process in {name: start(name) for name in names}.items():
         output, usage = process.communicate(timeout=DEADLINE_MS / 1000)
@@ -240,3 +266,28 @@ def test_engine_works_on_a_loop_of_asyncio(start: Start) -> None:
     lines = lines_of(start("asyncio_engine.py", "5"))
     assert sorted(lines[:-1]) == [f"reply to {name}'s question {n}" for name in ("Ada", "Ben") for n in range(5)]
     assert lines[-1] == "10 questions went through"
+
+
+def test_gevent_runs_an_engine_its_peers_and_a_web_server_in_one_thread(start: Start) -> None:
+    assert lines_of(start("gevent_engine.py", "5")) == ["10 jobs done in 1 thread", '{"passed on": 10, "done": 10}']
+
+
+def test_tornado_runs_an_engine(start: Start) -> None:
+    lines = lines_of(start("tornado_engine.py", "5"))
+    assert lines == [*(f"reply to {number}" for number in range(5)), "5 questions went through"]
+
+
+def test_a_poller_of_the_programs_own_drives_an_engine(start: Start) -> None:
+    jobs = [f"job {number}" for number in range(5)]
+    assert lines_of(start("own_poller.py", "5")) == [*jobs, "5 jobs went through"]
+
+
+def test_qt_drives_an_engine(start: Start) -> None:
+    pytest.importorskip("PySide6.QtCore", reason="Qt is not installed: pip install PySide6-Essentials")
+    jobs = [f"job {number}" for number in range(5)]
+    assert lines_of(start("qt_engine.py", "5")) == [*jobs, "5 jobs went through"]
+
+
+def test_tkinter_drives_an_engine(start: Start, display: None) -> None:
+    jobs = [f"job {number}" for number in range(5)]
+    assert lines_of(start("tkinter_engine.py", "5")) == [*jobs, "the window says: 5 jobs"]
