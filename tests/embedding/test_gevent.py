@@ -1,0 +1,132 @@
+"""What `pollbroker.gevent` has beyond other environments: greenlets of one thread, with and without monkey patching."""
+
+import textwrap
+
+import pytest
+
+from tests.support.processes import run_apart
+
+HEAD = """
+    import threading
+    import gevent, zmq, zmq.green
+    from dataclasses import replace
+    from pollbroker import STREAMER, EngineError, Route
+    from pollbroker.gevent import Engine
+
+    PORTS = {"frontend": "tcp://127.0.0.1:*", "backend": "tcp://127.0.0.1:*"}
+    context = zmq.green.Context()
+
+    def connected(kind, endpoint):
+        socket = context.socket(kind)
+        socket.linger = 0
+        socket.connect(endpoint)
+        return socket
+
+    def held(engine, name="holding"):
+        broker = engine.add(name, STREAMER, **PORTS)
+        push = connected(zmq.PUSH, broker.frontend.endpoint)
+        push.send(b"held")
+        while not broker.statistics().flows["frontend"].held:
+            gevent.sleep(0.001)
+        return broker
+"""
+
+
+@pytest.fixture(params=["plain", "patched"])
+def patch(request: pytest.FixtureRequest) -> str:
+    """How a program begins: with or without gevent's patches."""
+    return "from gevent import monkey; monkey.patch_all()\n" if request.param == "patched" else ""
+
+
+def run_greenlets(patch: str, script: str) -> list[str]:
+    """What a script prints that runs in a process of its own."""
+    # gevent patches `ssl`, which it warns of if something has imported that before; nothing has.
+    return run_apart(patch + textwrap.dedent(HEAD) + textwrap.dedent(script)).splitlines()
+
+
+def test_traffic_and_removal_in_one_thread(patch: str) -> None:
+    script = """
+        with Engine() as engine:
+            broker = engine.add("a", STREAMER, **PORTS)
+            push, pull = connected(zmq.PUSH, broker.frontend.endpoint), connected(zmq.PULL, broker.backend.endpoint)
+            gevent.spawn(lambda: [push.send(b"%d" % number) for number in range(1000)])
+            assert [pull.recv() for _ in range(1000)] == [b"%d" % number for number in range(1000)]
+            assert engine.drain() == ()
+            address = broker.frontend.endpoint
+            for _ in range(5):
+                engine.remove("a")
+                engine.add("a", STREAMER, frontend=address, backend="tcp://127.0.0.1:*")
+            print(threading.active_count(), engine.statistics().waiter)
+        print(engine.closed, engine.context.closed)
+    """
+    assert run_greenlets(patch, script) == ["1 nested", "True True"]
+
+
+def test_whoever_waits_lets_others_run_and_may_be_killed(patch: str) -> None:
+    script = """
+        with Engine() as engine:
+            broker = held(engine)
+            removal = gevent.spawn(broker.remove, timeout_s=3600.0)
+            draining = gevent.spawn(engine.drain, 3600.0)
+            while broker.state != "removing":
+                gevent.sleep(0.001)
+            gevent.killall([removal, draining])
+            print(broker.state)
+            print(connected(zmq.PULL, broker.backend.endpoint).recv())
+            print(engine.wait_for(broker.removed).state)
+            broker = held(engine, "again")
+            closing = gevent.spawn(engine.close, timeout_s=3600.0)
+            while broker.state != "removing":
+                gevent.sleep(0.001)
+            closing.kill()
+            print(engine.closed, broker.state, broker.remove().flows["frontend"].held)
+    """
+    assert run_greenlets(patch, script) == ["removing", "b'held'", "removed", "True removed 1"]
+
+
+def test_run_in_this_greenlet_can_be_killed_and_run_again(patch: str) -> None:
+    script = """
+        engine = Engine()
+        running = gevent.spawn(engine.run)
+        broker = engine.add("a", STREAMER, **PORTS)
+        running.kill()
+        print(engine.running)
+        push, pull = connected(zmq.PUSH, broker.frontend.endpoint), connected(zmq.PULL, broker.backend.endpoint)
+        push.send(b"x")
+        engine.start()
+        print(pull.recv(), engine.running)
+        engine.stop()
+        engine.wait_stopped()
+        engine.close()
+        print(engine.running, engine.closed)
+    """
+    assert run_greenlets(patch, script) == ["False", "b'x' True", "False True"]
+
+
+@pytest.mark.parametrize("error", ["SystemExit(7)", "KeyboardInterrupt()"])
+def test_what_ends_a_program_is_raised_in_the_main_greenlet(patch: str, error: str) -> None:
+    script = f"""
+        def end():
+            raise {error}
+
+        try:
+            with Engine() as engine:
+                engine.call_later(0.01, end)
+                gevent.sleep(3600)
+        except BaseException as raised:
+            print(repr(raised), engine.closed)
+    """
+    assert run_greenlets(patch, script) == [f"{error} True"]
+
+
+def test_ctrl_c_ends_the_engine_between_two_turns(patch: str) -> None:
+    script = """
+        import os, signal
+        try:
+            with Engine() as engine:
+                engine.call_later(0.01, os.kill, os.getpid(), signal.SIGINT)
+                gevent.sleep(3600)
+        except KeyboardInterrupt:
+            print(engine.closed, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    """
+    assert run_greenlets(patch, script) == ["True True"]
