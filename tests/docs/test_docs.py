@@ -164,7 +164,15 @@ def test_tutorial_installs_as_the_readme_does() -> None:
 
 @pytest.mark.parametrize(
     "package",
-    ["pollbroker", "pollbroker.asyncio", "pollbroker.control", "pollbroker.devices", "pollbroker.testing"],
+    [
+        "pollbroker",
+        "pollbroker.asyncio",
+        "pollbroker.control",
+        "pollbroker.devices",
+        "pollbroker.gevent",
+        "pollbroker.testing",
+        "pollbroker.trio",
+    ],
 )
 def test_reference_has_every_public_name(package: str) -> None:
     described = {name for page in (DOCS / "reference").glob("*.md") for name in DESCRIBED.findall(page.read_text())}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 import zmq
 
 from pollbroker import REFLECTOR, STREAMER, Device, EndpointError, Engine, EngineError, Route
@@ -237,8 +238,8 @@ def test_broker_may_take_the_place_of_one_of_another_engine(make_engine: MakeEng
             engine.close()
 
 
-async def in_asyncio(call: Callable[[], Any]) -> Any:
-    """Make a call in a thread in which an asyncio loop runs; return its result, or raise its exception."""
+async def in_a_loop(call: Callable[[], Any]) -> Any:
+    """Make a call in a thread in which a loop of asyncio or trio runs; return its result, or raise its exception."""
     return call()
 
 
@@ -250,9 +251,10 @@ async def in_asyncio(call: Callable[[], Any]) -> Any:
         (lambda engine, add: add(), True),
         (lambda engine, add: asyncio.run(asyncio.to_thread(add)), True),
         (within_a_turn, False),
-        (lambda engine, add: asyncio.run(in_asyncio(add)), False),
+        (lambda engine, add: asyncio.run(in_a_loop(add)), False),
+        (lambda engine, add: trio.run(in_a_loop, add), False),
     ],
-    ids=["in a thread", "beside asyncio", "within a turn", "in asyncio"],
+    ids=["in a thread", "beside asyncio", "within a turn", "in asyncio", "in trio"],
 )
 def test_released_address_is_tried_again_but_not_where_a_sleep_holds_up_a_loop(
     make_engine: MakeEngine,
