@@ -118,7 +118,7 @@ class Closing:
                 _logger.warning("brokers.%s: closed with %d messages undelivered", broker.name, lost)
 
     def _terminate(self) -> None:
-        """Terminate the context, and wait until that is done, at most `TERM_S`. It goes on in a thread if it takes longer."""
+        """Terminate the context and wait for that, at most `TERM_S`. If it takes longer, a thread goes on with it."""
         if self._context is not None:
             term = threading.Thread(target=self._context.term, name="pollbroker-term", daemon=True)
             term.start()

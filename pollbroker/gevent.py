@@ -30,7 +30,7 @@ import pollbroker
 from pollbroker.broker import Broker
 from pollbroker.closing import TERM_S
 from pollbroker.loop import Loop
-from pollbroker.opening import roomy_context
+from pollbroker.opening import make_context
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.thread import EngineThread
 
@@ -116,7 +116,7 @@ class Engine(pollbroker.Engine):
         burst_bytes: int = 1 << 20,
         pump: str | None = None,
     ) -> None:
-        self._own_context = roomy_context() if context is None else None
+        self._own_context = make_context() if context is None else None
         self._in_turns = 0
         """How many greenlets are in `run` or `step`: the descriptor that they sleep on may not be closed meanwhile."""
         self._over = Event()
