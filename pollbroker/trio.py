@@ -165,4 +165,7 @@ class Engine(AwaitedEngine):
             (alone,) = group.exceptions
         if alone is error:
             return False
+        if not isinstance(alone, trio.Cancelled):  # the nursery cancelled the block, and with it what waited in `close`
+            with trio.CancelScope(shield=True):
+                await self.close()
         raise alone
