@@ -248,13 +248,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     # -- several sinks
     Mutant(
         "a full sink's copy lost",
-        f"{ROUTING}._send",
+        f"{ROUTING}._send_to_each",
         (("                    full.append(index)\n", "                    self._added -= 1\n"),),
         (TEE,),
     ),
     Mutant(
         "a message for a full sink given to the others again",
-        f"{ROUTING}._send",
+        f"{ROUTING}._send_to_each",
         (
             (
                 "        self._hold(message, tuple(full))\n        return not full\n",
@@ -268,7 +268,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a full sink keeps the message from those behind it",
-        f"{ROUTING}._send",
+        f"{ROUTING}._send_to_each",
         (
             (
                 "                    full.append(index)\n",
@@ -290,7 +290,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a route with one full sink goes on reading",
-        f"{ROUTING}._send",
+        f"{ROUTING}._send_to_each",
         (
             (
                 "        return not full\n",
@@ -308,7 +308,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a plain message sent where the last message was held",
-        f"{ROUTING}._for_every_sink",
+        f"{ROUTING}._go_to_every_sink",
         (
             ("        self._destination = self._every_sink\n", ""),
             ("len(self._every_sink) - 1", "len(self._destination) - 1"),
@@ -317,7 +317,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "copies beyond the first not counted",
-        f"{ROUTING}._for_every_sink",
+        f"{ROUTING}._go_to_every_sink",
         (("        self._added += len(self._every_sink) - 1\n", ""),),
         (TEE,),
     ),
@@ -327,7 +327,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         (
             (
                 "                    self._destination = destination\n",
-                "                    self._for_every_sink(message.frames)\n",
+                "                    self._go_to_every_sink()\n",
             ),
         ),
         SEVERAL_SINKS,
@@ -351,7 +351,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
                 "destination = self._sink_of.get(message.port)\n",
                 "destination = self._sink_of.get(message.port)\n"
                 "                if destination is None:\n"
-                "                    return self._for_every_sink(list(message.frames))\n",
+                "                    self._go_to_every_sink()\n                    return list(message.frames)\n",
             ),
         ),
         (FAN_OUT,),
