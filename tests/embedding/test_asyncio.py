@@ -40,11 +40,11 @@ def test_names_and_arguments_are_those_of_the_other_engine(kind: str) -> None:
         "Engine": {"sync", "wait_stopped", "context"},
         "Broker": {"sync"},
     }
-    names = {name for name in vars(ours) if not name.startswith("_")}
+    names = {name for name in dir(ours) if not name.startswith("_")}
     assert names - vars(theirs).keys() - beyond[kind] == set()
     for name in names & vars(theirs).keys():
-        if inspect.isfunction(vars(ours)[name]):
-            one, other = (inspect.signature(vars(of)[name]).parameters.values() for of in (theirs, ours))
+        if inspect.isfunction(getattr(ours, name)):
+            one, other = (inspect.signature(getattr(of, name)).parameters.values() for of in (theirs, ours))
             assert [(p.name, p.kind, p.default) for p in one] == [(p.name, p.kind, p.default) for p in other], name
 
 
