@@ -1,7 +1,18 @@
 """The contract that the native and the Python implementation keep: pumps, flows, hubs, and their parts.
 
 An `Implementation` is one set of classes that fit together. The caller of any method makes sure that the sockets are
-still open. `tests/pump/` tests both implementations against this contract.
+still open. `tests/pump/` tests both implementations against this contract. These are its rules:
+
+1. A message is received without waiting, and its first frame is offered to the sink without waiting. No socket is asked
+   for its events first, since EAGAIN says as much.
+2. A message is read whole before it is offered. libzmq announces a message when all of its frames have arrived.
+3. A message of more than `maxframes` frames is dropped. It is discarded a part at a time, so that no peer can occupy
+   the loop with one message. It is counted when the first part is discarded.
+4. A message whose rest cannot be read (its context is terminated, memory runs out) is counted as interrupted.
+5. A message whose first frame the sink refuses is held whole, and offered again later.
+6. Once a first frame is accepted, the rest of the message is sent before anything else.
+7. A frame that was refused in the middle of a message is never sent again, since it would begin a new message.
+8. A socket is settled before the loop may sleep; `hub.py` explains that.
 """
 
 from collections.abc import Callable, Sequence

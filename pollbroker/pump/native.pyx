@@ -1,13 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, auto_pickle=False
 """The native pump: moves zmq_msg_t by pointer from one socket to another, with the GIL released.
 
-These rules hold here and in `python.py`, the Python version:
-
-1. A message is received without waiting, and its first frame is offered to the sink without waiting. No socket is asked
-   for its events first, since EAGAIN says as much.
-2. A message whose first frame the sink refuses is held whole, and offered again later.
-3. Once a first frame is accepted, the rest of the message is sent before anything else.
-4. A frame that was refused in the middle of a message is never sent again, since it would begin a new message.
+The rules that it keeps are at the top of `contract.py`. `python.py` is the Python version; both are changed together.
 
 libzmq is not linked: the functions are found, at import, in the very copy that pyzmq has loaded. `zmq_msg_t` is 64
 opaque bytes by libzmq's public ABI (zmq.h), and `Socket.underlying` is the `void *` that the functions take. The caller

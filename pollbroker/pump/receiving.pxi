@@ -1,7 +1,7 @@
 # The native receiver: receives messages from one source.
 #
-# The rules are at the top of `receiving.py`, the Python version; both are changed together. This file is included in
-# `native.pyx`, because the pump calls it for every message.
+# The rules are at the top of `contract.py`. `receiving.py` is the Python version; both are changed together. This file
+# is included in `native.pyx`, because the pump calls it for every message.
 
 cdef enum:
     ROOM_KEPT = 256  # frames of 64 bytes; if there is more room, it is freed when the message has been sent

@@ -1,9 +1,6 @@
-"""Receives messages without waiting. `python.py` and `routing.py` use it; `receiving.pxi` is the native version.
+"""Receives messages without waiting, by the rules at the top of `contract.py`.
 
-1. A message is read whole before it is handed on. libzmq announces a message when all of its frames have arrived. 2. A
-message of more than `maxframes` frames is dropped. It is discarded a part at a time, so that no peer can occupy the
-   loop with one message. It is counted when the first part is discarded.
-3. A message whose rest cannot be read (its context is terminated, memory runs out) is counted as interrupted.
+`python.py` and `routing.py` use it; `receiving.pxi` is the native version.
 """
 
 from typing import Final

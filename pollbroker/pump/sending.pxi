@@ -1,6 +1,6 @@
 # The native sender: sends to one sink, and copies to the capture socket.
 #
-# The rules are at the top of `native.pyx`. `sending.py` is the Python version; both are changed together. This file is
+# The rules are at the top of `contract.py`. `sending.py` is the Python version; both are changed together. This file is
 # included in `native.pyx`, because the pump calls it for every frame.
 
 

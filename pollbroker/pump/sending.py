@@ -1,6 +1,6 @@
 """Sends messages without waiting: the first frame is offered to the sink, and when it is accepted the others follow.
 
-The rules are at the top of `native.pyx`. `python.py` and `routing.py` use this module; `sending.pxi` is the native
+The rules are at the top of `contract.py`. `python.py` and `routing.py` use this module; `sending.pxi` is the native
 version.
 """
 
