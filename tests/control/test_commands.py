@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pollbroker import Device, Engine, EngineError, Route
 from pollbroker.control import Control
 from pollbroker.control.commands import make_seldom_warning
+from pollbroker.engine import engine_loop
 from pollbroker.statistics import EngineStatistics
 from tests.support.addresses import ANY_PORT
 from tests.support.clocks import FakeTime
@@ -117,7 +118,7 @@ def test_any_command_is_carried_out_or_refused(commands: list[list[bytes]], sock
                     reply = reply[len(envelope) :]
                 assert kind_of(reply) == expected
             assert states(engine) == model
-            assert engine.stopping == stopped
+            assert engine_loop(engine).stop_called == stopped
 
 
 @pytest.mark.parametrize(
