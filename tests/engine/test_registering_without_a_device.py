@@ -9,7 +9,8 @@ import zmq
 
 from pollbroker import DEVICES, DeviceError, EngineError
 from pollbroker.standard_devices import guess_device
-from tests.support.deadline import wait_until
+from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.threads import in_thread
 from tests.support.types import Connect, MakeEngine, Socket
 
 ONLY_RECEIVE = {zmq.PULL, zmq.SUB}
@@ -70,19 +71,26 @@ class TheirProxy:
 
         def run() -> None:
             try:
-                zmq.proxy(front, back)
-            except zmq.ZMQError:
-                for socket in sockets:
+                self._ended_by = f"it returned {zmq.proxy(front, back)!r}"
+            except BaseException as error:  # noqa: BLE001 - `end` says what it was
+                self._ended_by = repr(error)
+            finally:
+                for socket in sockets:  # whatever has ended it: the context's end waits for its sockets
                     socket.close(linger=0)
 
+        self._ended_by = "it has not ended"
         self._context = front.context
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        self._context.term()
-        self._thread.join(10)
-        assert not self._thread.is_alive()
+        try:
+            in_thread(self._context.term).result(DEADLINE_S)
+        except TimeoutError as error:
+            error.add_note(f"the proxy: {self._ended_by}")
+            raise
+        self._thread.join(DEADLINE_S)
+        assert self._ended_by == repr(zmq.ContextTerminated())
 
 
 Start = Callable[..., list[str]]
