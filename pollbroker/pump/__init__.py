@@ -2,17 +2,8 @@
 flows and hubs that carry pumps."""
 
 from pollbroker.pump.choosing import PYTHON, choose_implementation, native_classes
-from pollbroker.pump.contract import (
-    MAXFRAMES,
-    SUBSCRIPTION_MAX_BYTES,
-    Collector,
-    Flow,
-    Hub,
-    HubOwner,
-    Implementation,
-    Pump,
-    Socket,
-)
+from pollbroker.pump.contract import Collector, Flow, Hub, HubOwner, Implementation, Pump, Socket
+from pollbroker.pump.limits import MAXFRAMES, SUBSCRIPTION_MAX_BYTES
 from pollbroker.pump.message import Handler, Message, To
 from pollbroker.pump.outcomes import EMPTY, FLUSHED, FULL, LIMIT, RETRY, FlowState
 from pollbroker.pump.routing import RoutingPump

@@ -20,9 +20,9 @@ import zmq
 from zmq.backend.cython import _zmq
 
 from pollbroker.pump import outcomes
-from pollbroker.pump.contract import BURST_FRAMES as _BURST_FRAMES
-from pollbroker.pump.contract import MAXFRAMES as _MAXFRAMES
-from pollbroker.pump.contract import SUBSCRIPTION_MAX_BYTES as _SUBSCRIPTION_MAX_BYTES
+from pollbroker.pump.limits import BURST_FRAMES as _BURST_FRAMES
+from pollbroker.pump.limits import MAXFRAMES as _MAXFRAMES
+from pollbroker.pump.limits import SUBSCRIPTION_MAX_BYTES as _SUBSCRIPTION_MAX_BYTES
 from pollbroker.statistics import Counters
 
 cdef extern from "limits.h" nogil:

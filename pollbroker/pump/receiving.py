@@ -7,7 +7,8 @@ from typing import Final
 
 import zmq
 
-from pollbroker.pump.contract import BURST_FRAMES, MAXFRAMES, Socket
+from pollbroker.pump.contract import Socket
+from pollbroker.pump.limits import BURST_FRAMES, MAXFRAMES
 from pollbroker.statistics import Counters
 
 DONTWAIT: Final = int(zmq.DONTWAIT)

@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from pollbroker.pump.contract import BURST_FRAMES, Receiver, Sender
+from pollbroker.pump.contract import Receiver, Sender
+from pollbroker.pump.limits import BURST_FRAMES
 from pollbroker.pump.message import Handler, Message, To, is_message
 from pollbroker.pump.outcomes import EMPTY, FULL, LIMIT
 from pollbroker.statistics import Counters

@@ -10,7 +10,8 @@ from typing import Final, TypeAlias
 
 import zmq
 
-from pollbroker.pump.contract import SUBSCRIPTION_MAX_BYTES, Socket
+from pollbroker.pump.contract import Socket
+from pollbroker.pump.limits import SUBSCRIPTION_MAX_BYTES
 from pollbroker.pump.outcomes import DROPPED, FULL, SENT
 from pollbroker.statistics import Counters
 

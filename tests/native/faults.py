@@ -25,7 +25,7 @@ import zmq
 from zmq.backend.cython import _zmq
 
 from pollbroker.pump import PYTHON, native_classes
-from pollbroker.pump.contract import MAXFRAMES
+from pollbroker.pump.limits import MAXFRAMES
 from tests.support.types import Socket
 
 INT_MAX: Final = 2**31 - 1

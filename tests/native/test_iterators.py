@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from pollbroker.pump import EMPTY, Implementation, RoutingPump
-from pollbroker.pump.contract import MAXFRAMES
+from pollbroker.pump.limits import MAXFRAMES
 from tests.support.accounts import balanced
 from tests.support.pipes import MANY, take_all
 from tests.support.pumps import Line

@@ -17,7 +17,7 @@ import pytest
 import zmq
 
 from pollbroker.pump import EMPTY, FULL, Implementation, RoutingPump, choose_implementation
-from pollbroker.pump.contract import MAXFRAMES
+from pollbroker.pump.limits import MAXFRAMES
 from tests.support.deadline import wait_until
 from tests.support.pipes import MANY, Pipe
 from tests.support.types import Socket

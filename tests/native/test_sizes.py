@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from pollbroker.pump import EMPTY, LIMIT, Implementation, Pump, choose_implementation
-from pollbroker.pump.contract import MAXFRAMES
+from pollbroker.pump.limits import MAXFRAMES
 from tests.support.pipes import Pipe, take_all
 from tests.support.types import Socket
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollbroker.pump import EMPTY, FULL, LIMIT, MAXFRAMES, Implementation
-from pollbroker.pump.contract import BURST_FRAMES
+from pollbroker.pump.limits import BURST_FRAMES
 from pollbroker.statistics import Counters
 from tests.support.accounts import balanced
 from tests.support.deadline import wait_until
