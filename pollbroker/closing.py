@@ -124,9 +124,14 @@ class Closing:
             term.start()
             term.join(TERM_S)
             if term.is_alive():
-                _logger.warning(
-                    "context not terminated after %g s: sockets that the engine did not open are still open in it, or "
-                    "a socket that it closed still sends messages; the context ends when these are done",
-                    TERM_S,
-                )
+                warn_of_context()
         self._terminated.set_result(None)
+
+
+def warn_of_context() -> None:
+    """Log that the engine's context is not terminated after `TERM_S`."""
+    _logger.warning(
+        "context not terminated after %g s: sockets that the engine did not open are still open in it, or a socket "
+        "that it closed still sends messages; the context ends when these are done",
+        TERM_S,
+    )

@@ -333,10 +333,9 @@ class Engine:
     def finish_close(self) -> "Future[None]":
         """Close without waiting for messages or for the context.
 
-        A broker that is still there offers what it holds once more, and is removed. When this returns, the engine is
-        closed, and all is given back but the context. The future is resolved when that is terminated or left behind
-        (see `close`), for which a thread waits; `close` then waits for the thread. A second call returns the same
-        future.
+        Each remaining broker offers the messages that it holds once more, and is removed. When this returns, everything
+        is closed except the context, which another thread terminates. The future is resolved when that is done, or has
+        taken 5 seconds (see `close`). A later `close` waits for it. A second call returns the same future.
 
         For programs with a loop of their own, which must not be blocked. Raises as `close`.
         """

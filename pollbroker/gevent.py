@@ -14,7 +14,6 @@ with and without `gevent.monkey.patch_all()`. The rules that hold here:
 3. A greenlet that is killed while it waits leaves nothing half done.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -28,15 +27,13 @@ from gevent.socket import wait_read
 
 import pollbroker
 from pollbroker.broker import Broker
-from pollbroker.closing import TERM_S
+from pollbroker.closing import TERM_S, warn_of_context
 from pollbroker.loop import Loop
 from pollbroker.opening import make_context
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.thread import EngineThread
 
 __all__ = ["Engine"]
-
-_logger = logging.getLogger("pollbroker")
 
 _Result = TypeVar("_Result")
 
@@ -212,9 +209,7 @@ class Engine(pollbroker.Engine):
         if self._terminated is not None:
             self._terminated.wait(TERM_S)
             if not self._terminated.ready():
-                _logger.warning(
-                    "the engine's context is left behind: sockets of others are open in it, or its own still send"
-                )
+                warn_of_context()
 
     def _close_at_once(self) -> None:
         self._ending = True

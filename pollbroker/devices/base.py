@@ -198,7 +198,7 @@ class Device:
 
     @property
     def done(self) -> bool:
-        """Whether the device has ended, and its sockets are closed."""
+        """True when the device has ended and its sockets are closed."""
         return self._ended.is_set()
 
     @done.setter

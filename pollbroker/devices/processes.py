@@ -94,7 +94,7 @@ class ProcessDevice(BackgroundDevice):
 
     @property
     def done(self) -> bool:
-        """Whether the process has ended."""
+        """True when the process has ended."""
         return self.launcher is not None and not self.launcher.is_alive()
 
     @done.setter

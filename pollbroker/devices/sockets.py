@@ -51,7 +51,7 @@ class DeviceSockets:
 
     @property
     def _tees(self) -> bool:
-        """Whether the monitor socket is a sink of each route."""
+        """True if the monitor socket is a sink of each route."""
         return self.monitor is not None and self.monitor.type != zmq.PUB
 
     def _device(self) -> Device:

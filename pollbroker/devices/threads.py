@@ -34,7 +34,7 @@ class SharedEngine:
 
 
 class SharedEngines:
-    """Those of this process: one for daemons, one for others."""
+    """The shared engines of this process: one for daemons, one for devices that the program waits for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -81,7 +81,7 @@ class SharedThread:
         self._pid = os.getpid()
 
     def is_alive(self) -> bool:
-        """Whether the device runs; in a fork it does not."""
+        """Return True if the device runs. It does not run in a fork."""
         return self._pid == os.getpid() and not self._device.done
 
     def join(self, timeout: float | None = None) -> None:

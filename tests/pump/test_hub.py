@@ -256,3 +256,51 @@ def test_a_receiver_gives_whole_messages(context: zmq.Context[Socket], implement
     pipe.give(b"1", b"", b"2")
     pipe.give(b"3")
     assert [receive(), receive(), receive()] == [[b"1", b"", b"2"], [b"3"], None]
+
+
+# More ports than a word has bits. Half of the flows have a sink that is full at first.
+def test_hub_has_any_number_of_ports(context: zmq.Context[Socket], implementation: Implementation) -> None:
+    count = 70
+    inputs, outputs = [Pipe(context) for _ in range(count)], [Pipe(context) for _ in range(count)]
+    sockets = tuple(pipe.open() for pipe in inputs) + tuple(pipe.push for pipe in outputs)
+    flows = tuple(
+        implementation.make_flow(implementation.make_pump(sockets[i], sockets[count + i]), i, (count + i,))
+        for i in range(count)
+    )
+    ready: list[Any] = []
+    hub = implementation.make_hub(cast(Any, None), ready, sockets, (), flows)
+    for number, pipe in enumerate(inputs):
+        pipe.give(b"%d" % number)
+    for pipe in outputs[::2]:
+        pipe.open()
+    assert hub.work(MANY, MANY, 0.0) == 0
+    assert [flow.state for flow in flows] == [FlowState.WAITING, FlowState.STALLED] * (count // 2)
+    assert [hub.interest(i) for i in range(2 * count)] == [zmq.POLLIN, 0] * (count // 2) + [0, zmq.POLLOUT] * (
+        count // 2
+    )
+    for number in range(1, count, 2):
+        outputs[number].open()
+        ready.clear()
+        assert hub.wake(count + number) == 0
+        assert (ready, flows[number].state) == ([hub], FlowState.READY)
+        assert hub.work(MANY, MANY, 0.0) == 0
+    assert [take_all(pipe.open()) for pipe in outputs] == [[[b"%d" % number]] for number in range(count)]
+
+
+# The hub asks other sockets than those that the pumps send to, and these have room: so it finds out by settling alone.
+def test_every_port_is_settled_after_the_work(context: zmq.Context[Socket], implementation: Implementation) -> None:
+    count = 70
+    inputs = [Pipe(context) for _ in range(count)]
+    full, with_room = Pipe(context), Pipe(context)
+    with_room.open()
+    flows = tuple(
+        implementation.make_flow(implementation.make_pump(pipe.open(), full.push), i, (count + i,))
+        for i, pipe in enumerate(inputs)
+    )
+    sockets = (*(pipe.open() for pipe in inputs), *(with_room.push for _ in inputs))
+    ready: list[Any] = []
+    hub = implementation.make_hub(cast(Any, None), ready, sockets, (), flows)
+    for pipe in inputs:
+        pipe.give(b"held")
+    hub.work(MANY, MANY, 0.0)
+    assert ([flow.state for flow in flows], ready) == ([FlowState.READY] * count, [hub])

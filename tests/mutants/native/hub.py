@@ -48,6 +48,21 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
         (("self.ports[flow.source].read_dry = True", "self.ports[flow.sink].read_dry = True"),),
     ),
     Mutant(
+        "a hub has room for two ports",
+        HUB,
+        (("calloc(self.port_count, sizeof(PortState))", "calloc(2, sizeof(PortState))"),),
+    ),
+    Mutant(
+        "a hub settles its first 64 ports alone",
+        HUB,
+        (
+            (
+                "        for i in range(self.port_count):\n            wanted",
+                "        for i in range(self.port_count if self.port_count < 64 else 64):\n            wanted",
+            ),
+        ),
+    ),
+    Mutant(
         "the flow of the wrong port is woken",
         HUB,
         (
