@@ -34,7 +34,7 @@ has a port of this name."""
 CAPTURE_TYPES: Final = (zmq.PUB, zmq.PUSH, zmq.DEALER, zmq.PAIR)
 """The socket types that a capture port may have: the same as for libzmq's own proxy (zmq_proxy(3))."""
 
-_ARGUMENTS: Final = frozenset({"name", "device", "options", "capture_type", "capture_prefixes", "transport"})
+_ARGUMENTS: Final = frozenset({"self", "name", "device", "options", "capture_type", "capture_prefixes", "transport"})
 """Other arguments of `Engine.add` and `Engine.register`. Ports are arguments of these, too, by their names, so that no
 port may have one of these names."""
 

@@ -123,6 +123,7 @@ def test_ports_and_options_cannot_be_changed() -> None:
         ({"ports": {7: zmq.PULL}, "routes": [ROUTE]}, "7 cannot name a port; expected an identifier"),
         ({"ports": {"capture": zmq.PUB}, "routes": [ROUTE]}, "capture: no port can have this name"),
         ({"ports": {"name": zmq.PUB}, "routes": [ROUTE]}, "name: no port can have this name"),
+        ({"ports": {"self": zmq.PUB}, "routes": [ROUTE]}, "self: no port can have this name"),
         ({"ports": {"a_options": zmq.PUB}, "routes": [ROUTE]}, "a_options: no port can have this name"),
         ({"ports": {"a": ()}, "routes": [ROUTE]}, "a: no socket type is given"),
         ({"ports": {"a": zmq.STREAM}, "routes": [ROUTE]}, "a: STREAM cannot serve in a broker; expected one of DEALER"),
