@@ -16,17 +16,19 @@ NAMES = [name for name in pollbroker.devices.__all__ if name not in ("patch", "u
 MODULES = ("zmq", "zmq.devices", "zmq.devices.basedevice", "zmq.devices.proxydevice", "zmq.devices.monitoredqueue")
 
 
-@pytest.fixture(autouse=True)
-def unpatched() -> Iterator[None]:
-    """pyzmq is as it was at the end."""
-    yield
-    unpatch()
-
-
 def found() -> dict[tuple[str, str], Any]:
     """What pyzmq's modules have by the names that we have, too."""
     modules = [importlib.import_module(name) for name in MODULES]
     return {(one.__name__, name): getattr(one, name) for one in modules for name in NAMES if hasattr(one, name)}
+
+
+@pytest.fixture(autouse=True)
+def unpatched() -> Iterator[None]:
+    """pyzmq is as it was at the end: the tests that come after use what libzmq has."""
+    before = found()
+    yield
+    unpatch()
+    assert found() == before
 
 
 def test_patch_puts_every_name_in_its_place() -> None:
@@ -46,13 +48,15 @@ def test_both_may_be_called_twice() -> None:
 
 
 def test_what_somebody_else_has_replaced_since_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zmq, "proxy", zmq.proxy)  # puts it back at the end, whatever it is by then
     patch()
-    with monkeypatch.context() as others:
-        others.setattr(zmq, "proxy", print)
-        unpatch()
-        assert vars(zmq)["proxy"] is print
-        patch()
-        assert vars(zmq)["proxy"] is pollbroker.devices.proxy
+    monkeypatch.setattr(zmq, "proxy", print)
+    unpatch()
+    assert vars(zmq)["proxy"] is print
+    patch()
+    assert vars(zmq)["proxy"] is pollbroker.devices.proxy
+    unpatch()
+    assert vars(zmq)["proxy"] is print
 
 
 def test_program_that_was_not_changed_runs_on_pollbroker() -> None:
