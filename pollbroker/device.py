@@ -15,7 +15,7 @@ from zmq import SocketType
 
 from pollbroker.errors import DeviceError, did_you_mean
 from pollbroker.frozen import FrozenDict
-from pollbroker.pump import MAXFRAMES, Handler
+from pollbroker.pump import MAXFRAMES, Handler, is_coroutine_handler
 
 SocketTypes: TypeAlias = SocketType | Iterable[SocketType]
 OptionValue: TypeAlias = int | bytes | str | Iterable[bytes | str]
@@ -50,11 +50,16 @@ class Route:
 
     If a sink is full, the route holds the message for it, and reads nothing more until that sink has accepted the
     message. The other sinks of the route have been given their copies by then. Other routes are not affected.
+
+    `via` may be a coroutine function, in an engine on a loop of the program (`pollbroker.asyncio`, `pollbroker.trio`,
+    `pollbroker.anyio`). Up to `max_concurrency` messages are with it at a time; the source is not read while there are
+    so many. Messages leave in the order in which they came. Until a message has left, it counts as held.
     """
 
     source: str
     sink: str | Sequence[str]
     via: Handler | None = None
+    max_concurrency: int = 100
 
     def __post_init__(self) -> None:
         if not isinstance(self.sink, str) and isinstance(self.sink, Iterable):
@@ -64,6 +69,11 @@ class Route:
     def sinks(self) -> tuple[str, ...]:
         """The names of all sinks."""
         return (self.sink,) if isinstance(self.sink, str) else tuple(self.sink)
+
+    @property
+    def awaits(self) -> bool:
+        """True if `via` is a coroutine function."""
+        return is_coroutine_handler(self.via)
 
     def __str__(self) -> str:
         return f"route {self.source} -> {', '.join(map(str, self.sinks))}"
@@ -187,6 +197,9 @@ class Device:
                 if socket_type not in able:
                     raise DeviceError(f"{where}: {port}: a {socket_type.name} socket cannot {verb}")
         _check_handler(where, route.via)
+        limit = route.max_concurrency
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise DeviceError(f"{where}: max_concurrency is {limit!r}: expected a positive integer")
 
     def _unknown(self, port: object) -> str:
         near = did_you_mean(port, self.ports) if isinstance(port, str) else None
@@ -244,9 +257,8 @@ def _check_handler(where: str, via: object) -> None:
     if via is not None and not callable(via):
         raise DeviceError(f"{where}: via must be callable, not {via!r}")
     call = getattr(via, "__call__", None)  # noqa: B004 - an object may be called through an async method
-    for function in (via, call):
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise DeviceError(
-                f"{where}: via is {via!r}, a coroutine function: nobody would await it; expected a function "
-                "that returns the message, or a generator function that yields messages"
-            )
+    if inspect.isasyncgenfunction(via) or inspect.isasyncgenfunction(call):
+        raise DeviceError(
+            f"{where}: via is {via!r}, an asynchronous generator function; expected a function, a generator function, "
+            "or a coroutine function, which may return an iterator of messages"
+        )

@@ -22,7 +22,7 @@ from pollbroker.errors import EndpointError, EngineError
 from pollbroker.frozen import FrozenDict
 from pollbroker.loop import Loop
 from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes, device_between, make_context, make_plan, parse_prefixes
-from pollbroker.pump import Socket
+from pollbroker.pump import Socket, StartTask
 from pollbroker.standard_devices import find_device
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
 from pollbroker.table import Table
@@ -392,6 +392,17 @@ class Engine:
     def next_timer_s(self) -> float | None:
         """Seconds until `step()` has a timer to run (0.0: there is something to do at once); None without a timer."""
         return self._loop.next_timer_s()
+
+    def set_task_starter(self, start_task: StartTask | None) -> None:
+        """Have the coroutine handlers of devices that are added from now on run by `start_task(coroutine, done)`.
+
+        It begins to run the coroutine as a task of the program's loop, and returns a function that cancels the task. It
+        calls `done(result, error)` in that loop's thread when the task has ended; `error` is None if it returned.
+
+        For programs with a loop of their own; the adapters for asyncio and trio have done this. Without it a device
+        with a coroutine handler is refused with `DeviceError`.
+        """
+        self._calls.call(setattr, self._table, "start_task", start_task)
 
     def _sleep(self, seconds: float) -> None:
         """Sleep between two attempts to have an address. `pollbroker.gevent` lets other greenlets run meanwhile."""

@@ -1,21 +1,46 @@
 """Makes the hub of a broker, with its flows, from a device and the broker's open ports."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import zmq
 
 from pollbroker.device import CAPTURE, Device, Route
 from pollbroker.port import WorkingPort
-from pollbroker.pump import PYTHON, Hub, HubOwner, Implementation, Pump, RoutingPump
+from pollbroker.pump import (
+    PYTHON,
+    CoroutinePump,
+    Flow,
+    FlowState,
+    Hub,
+    HubOwner,
+    Implementation,
+    Pump,
+    RoutingPump,
+    StartTask,
+)
+
+
+@dataclass(frozen=True)
+class PumpMaking:
+    """What the pumps of a broker are made with."""
+
+    implementation: Implementation
+    prefixes: Mapping[str, bytes]
+    """The frame that precedes each captured message, by the name of the port that it came from."""
+    start_task: StartTask | None
+    """Runs coroutine handlers; None where no device may have one."""
+    call_soon: Callable[[Callable[[], None]], object]
+    """Makes a call in a turn of the loop. Any thread may use this."""
 
 
 def make_hub(
     owner: HubOwner,
     device: Device,
     ports: Mapping[str, WorkingPort],
-    implementation: Implementation,
-    prefixes: Mapping[str, bytes],
+    making: PumpMaking,
     ready: list[Any],
 ) -> Hub:
     """A hub with a flow for each route of a device. A port's index is its position in `device.ports`.
@@ -23,11 +48,10 @@ def make_hub(
     Arguments:
         owner: the broker that the hub belongs to.
         ports: the open ports by name, with the capture port if there is one.
-        prefixes: the frame that precedes each captured message, by the name of the port that it came from.
         ready: the loop's list of hubs that have work.
     """
     direct = all(is_direct(route) for route in device.routes)
-    hub_implementation = implementation if direct else PYTHON  # native flows take native pumps only, not a RoutingPump
+    implementation = making.implementation if direct else PYTHON  # native flows take native pumps only
     sockets = tuple(ports[name].sync_socket for name in device.ports)
     checked_sockets = tuple(port.socket for port in ports.values())
     checked_sockets = (
@@ -36,12 +60,30 @@ def make_hub(
     indices = {name: index for index, name in enumerate(device.ports)}
     flows = []
     for route in device.routes:
-        pump = _make_pump(device, route, ports, implementation, prefixes.get(route.source))
-        flow = hub_implementation.make_flow(pump, indices[route.source], tuple(indices[sink] for sink in route.sinks))
+        pump = _make_pump(device, route, ports, making)
+        flow = implementation.make_flow(pump, indices[route.source], tuple(indices[sink] for sink in route.sinks))
         has_router = any(ports[sink].type == zmq.ROUTER for sink in route.sinks)
         flow.probe_when_full = has_router and device.slow_peer == "wait"
         flows.append(flow)
-    return hub_implementation.make_hub(owner, ready, sockets, checked_sockets, tuple(flows))
+    hub = implementation.make_hub(owner, ready, sockets, checked_sockets, tuple(flows))
+    for flow in flows:
+        if isinstance(flow.pump, CoroutinePump):
+            flow.pump.belong_to(hub, partial(making.call_soon, partial(_try_again, hub, flow)))
+    return hub
+
+
+def cancel_handlers(hub: Hub) -> None:
+    """Cancel what the coroutine handlers of a hub that has ended are still doing."""
+    for flow in hub.flows:
+        if isinstance(flow.pump, CoroutinePump):
+            flow.pump.cancel()
+
+
+def _try_again(hub: Hub, flow: Flow) -> None:
+    """Let a flow go on: its handler is done with the message whose turn it is."""
+    if flow.state in (FlowState.WAITING, FlowState.BUSY):
+        flow.state = FlowState.READY
+        hub.schedule()
 
 
 def is_direct(route: Route) -> bool:
@@ -49,13 +91,8 @@ def is_direct(route: Route) -> bool:
     return route.via is None and len(route.sinks) == 1
 
 
-def _make_pump(
-    device: Device,
-    route: Route,
-    ports: Mapping[str, WorkingPort],
-    implementation: Implementation,
-    prefix: bytes | None,
-) -> Pump:
+def _make_pump(device: Device, route: Route, ports: Mapping[str, WorkingPort], making: PumpMaking) -> Pump:
+    implementation, prefix = making.implementation, making.prefixes.get(route.source)
     source = ports[route.source].sync_socket
     capture = ports[CAPTURE].sync_socket if CAPTURE in ports else None
     drop = device.slow_peer == "drop"
@@ -71,4 +108,8 @@ def _make_pump(
         )
     receiver = implementation.make_receiver(source, device.maxframes)
     senders = {sink: implementation.make_sender(ports[sink].sync_socket, capture, prefix, drop) for sink in route.sinks}
-    return RoutingPump(receiver, route.via, senders)
+    if route.via is None or making.start_task is None or not route.awaits:
+        return RoutingPump(receiver, route.via, senders)
+    return CoroutinePump(
+        receiver, route.via, senders, max_concurrency=route.max_concurrency, start_task=making.start_task
+    )

@@ -80,7 +80,7 @@ class Loop:
         self._wake_hub = self._wake  # one bound method for all hubs
         self.turns = 0
         """How many turns were made."""
-        self.access = LoopAccess(self._ready, self._watch, self._unwatch, self.timers.add, self._clock)
+        self.access = LoopAccess(self._ready, self._watch, self._unwatch, self.timers.add, self.calls.put, self._clock)
         """The part of the loop that brokers use."""
         self.on_idle: list[Callable[[], object]] = []
         """Functions that are called at the end of each turn that leaves no broker with work."""

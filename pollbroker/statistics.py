@@ -39,7 +39,7 @@ class Counters:
     sent_frames: int = 0
     sent_bytes: int = 0
     held: int = 0
-    """Messages (at most one for each sink) that a sink has yet to accept."""
+    """Messages (at most one for each sink) that a sink has yet to accept, and those that a coroutine handler has."""
     added: int = 0
     """Messages beyond the first that were made of one message, by a handler or because the route has several sinks."""
     unroutable: int = 0

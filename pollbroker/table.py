@@ -12,10 +12,10 @@ import zmq
 from pollbroker.broker import Broker, working_broker
 from pollbroker.claims import CLAIMS
 from pollbroker.device import Device
-from pollbroker.errors import EngineError
+from pollbroker.errors import DeviceError, EngineError
 from pollbroker.opening import RELEASED, Plan, lend_ports
 from pollbroker.port import WorkingPort
-from pollbroker.pump import Implementation, Socket
+from pollbroker.pump import Implementation, Socket, StartTask
 from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.timers import check_delay
@@ -32,6 +32,8 @@ class Table:
         loop_access: LoopAccess,
     ) -> None:
         self.released = RELEASED
+        self.start_task: StartTask | None = None
+        """Runs coroutine handlers; None if the engine is on no loop of the program. See `Engine.set_task_starter`."""
         self._context = context
         self._implementation = implementation
         self._loop_access = loop_access
@@ -64,6 +66,7 @@ class Table:
     def add(self, name: str, device: Device, plan: Plan, prefixes: Mapping[str, bytes]) -> WorkingBroker:
         """Open the ports of a plan and start a broker on them."""
         self._check_free(name)
+        self._check_handlers(name, device)
         return self._start(name, device, plan.open(self._context, self.released), prefixes)
 
     def register(
@@ -78,6 +81,7 @@ class Table:
             numbered = (f"{device.name}-{i}" for i in itertools.count(1))
             name = next(one for one in numbered if one not in self._brokers)
         self._check_free(name)
+        self._check_handlers(name, device)
         ports = lend_ports(name, device, sockets)
         for port in ports.values():
             self._check_different(name, port, ports)
@@ -94,6 +98,7 @@ class Table:
             prefixes=prefixes,
             loop_access=self._loop_access,
             on_end=self._on_end,
+            start_task=self.start_task,
         )
         try:
             for port in broker.ports:
@@ -173,6 +178,15 @@ class Table:
             raise EngineError(f"{name!r} cannot name a broker; expected a non-empty, printable string")
         if name in self._brokers:
             raise EngineError(f"brokers.{name}: the name is taken; expected one that no broker of this engine has")
+
+    def _check_handlers(self, name: str, device: Device) -> None:
+        for route in device.routes:
+            if route.awaits and self.start_task is None:
+                raise DeviceError(
+                    f"brokers.{name}: device {device.name}: {route}: via is {route.via!r}, a coroutine function, and "
+                    "this engine is on no loop that could run it; expected an engine of pollbroker.asyncio, "
+                    "pollbroker.trio or pollbroker.anyio"
+                )
 
     @staticmethod
     def _check_different(name: str, port: WorkingPort, ports: Mapping[str, WorkingPort]) -> None:

@@ -12,7 +12,7 @@ awaited in a shielded scope is still served. It is protected from Ctrl-C, which 
 
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -46,6 +46,7 @@ class _TrioTurns(Turns):
         super().__init__(engine)
         self._descriptor = engine.fileno()
         self._begun = False
+        self._nursery: trio.Nursery | None = None
         self._changed = trio.lowlevel.ParkingLot()
         """Where those are parked who wait for something. Each looks for itself whether it has come."""
 
@@ -57,6 +58,7 @@ class _TrioTurns(Turns):
     def begin(self, nursery: trio.Nursery) -> None:
         """Have a task of this nursery make the turns, until the engine is closed."""
         nursery.start_soon(self._make, name="the turns of an engine of pollbroker")
+        self._nursery = nursery
         self._begun = True
 
     @trio.lowlevel.enable_ki_protection
@@ -86,6 +88,39 @@ class _TrioTurns(Turns):
         if not self.engine.closed:
             trio.lowlevel.notify_closing(self._descriptor)
         self._changed.unpark_all()
+
+    def start_task(
+        self, coroutine: Coroutine[Any, Any, Any], done: Callable[[Any, BaseException | None], None], /
+    ) -> Callable[[], object]:
+        """See `Turns.start_task`."""
+        if self._nursery is None:
+            raise EngineError("the engine was not started; expected `async with`")
+        scope = trio.CancelScope()
+        self._nursery.start_soon(self._run_task, scope, coroutine, done)
+        return scope.cancel
+
+    async def _run_task(
+        self,
+        scope: trio.CancelScope,
+        coroutine: Coroutine[Any, Any, Any],
+        done: Callable[[Any, BaseException | None], None],
+    ) -> None:
+        result: Any = None
+        error: BaseException | None = CancelledError()
+        try:
+            with scope:
+                result = await coroutine
+                error = None
+        except Exception as raised:  # noqa: BLE001 - it costs the handler's message, and is counted and logged there
+            error = raised
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            done(result, error)
+
+    async def wait_for_tasks(self) -> None:
+        """See `Turns.wait_for_tasks`. The nursery waits for them."""
 
     def wait_for(self, future: "Future[_Result]") -> Awaitable[_Result]:
         """See `Turns.wait_for`."""

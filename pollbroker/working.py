@@ -16,10 +16,10 @@ import zmq
 from pollbroker.accounting import account_for
 from pollbroker.device import CAPTURE, Device
 from pollbroker.errors import DeviceError, describe_error
-from pollbroker.flows import make_hub
+from pollbroker.flows import PumpMaking, cancel_handlers, make_hub
 from pollbroker.frozen import FrozenDict
 from pollbroker.port import WorkingPort
-from pollbroker.pump import FLUSHED, RETRY, FlowState, Hub, Implementation
+from pollbroker.pump import FLUSHED, RETRY, FlowState, Hub, Implementation, StartTask
 from pollbroker.retry import Retries
 from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics
@@ -47,6 +47,8 @@ class LoopAccess:
     unwatch: Callable[[WorkingPort], None]
     """Stop watching a port, before its socket is closed or may be used by the caller again."""
     call_later: Callable[[float, Callable[[], None]], Handle]
+    call_soon: Callable[[Callable[[], None]], Handle]
+    """Make a call in a turn of the loop. Any thread may use this."""
     clock: Callable[[], float]
 
 
@@ -79,6 +81,7 @@ class WorkingBroker:
         prefixes: Mapping[str, bytes],
         loop_access: LoopAccess,
         on_end: Callable[["WorkingBroker"], None],
+        start_task: StartTask | None = None,
     ) -> None:
         self.name = name
         self.device = device
@@ -95,7 +98,8 @@ class WorkingBroker:
         it."""
         self.ports = (*self.watched_ports, ports[CAPTURE]) if CAPTURE in ports else self.watched_ports
         """All ports: those of the device in its order, then the capture port if there is one."""
-        self.hub = make_hub(self, device, ports, implementation, prefixes, loop_access.ready)
+        making = PumpMaking(implementation, prefixes, start_task, loop_access.call_soon)
+        self.hub = make_hub(self, device, ports, making, loop_access.ready)
         self.retries = Retries(self.hub, loop_access.call_later)
 
     def port(self, name: str) -> WorkingPort:
@@ -251,6 +255,7 @@ class WorkingBroker:
         unread = self._count_unread() if state is BrokerState.REMOVED else {}
         self.state = state
         self.hub.end(self._loop_access.clock())
+        cancel_handlers(self.hub)
         for port in self.watched_ports:
             self._loop_access.unwatch(port)
         for port in self.ports:
@@ -278,7 +283,10 @@ class WorkingBroker:
     @property
     def idle(self) -> bool:
         """True if no message is held, and none was left to read when the sockets were last settled."""
-        return all(flow.state in (FlowState.WAITING, FlowState.ENDED) for flow in self.hub.flows)
+        return all(
+            flow.state == FlowState.ENDED or (flow.state == FlowState.WAITING and not flow.pump.held)
+            for flow in self.hub.flows
+        )
 
     def statistics(self, unread: Mapping[int, int] = FrozenDict()) -> BrokerStatistics:
         """A snapshot. `unread` has the number of unread messages by the source of each flow."""

@@ -6,8 +6,10 @@ stays readable, so the loop comes back after it has served everybody else: neith
 
 import asyncio
 import math
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import pollbroker
 from pollbroker.awaiting import Turns
@@ -25,6 +27,7 @@ class AsyncioTurns(Turns):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def begun(self) -> bool:
@@ -51,6 +54,26 @@ class AsyncioTurns(Turns):
         if self._timer is not None:
             self._timer.cancel()
         self._tell_stopping()
+
+    def start_task(
+        self, coroutine: Coroutine[Any, Any, Any], done: Callable[[Any, BaseException | None], None], /
+    ) -> Callable[[], object]:
+        """See `Turns.start_task`."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._task_ended, done))
+        return task.cancel
+
+    def _task_ended(self, done: Callable[[Any, BaseException | None], None], task: asyncio.Task[Any]) -> None:
+        self._tasks.remove(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        done(task.result() if error is None else None, error)
+
+    async def wait_for_tasks(self) -> None:
+        """See `Turns.wait_for_tasks`."""
+        others = [task for task in self._tasks if task is not asyncio.current_task()]
+        if others:
+            await asyncio.wait(others)
 
     def wait_for(self, future: "Future[_Result]") -> "asyncio.Future[_Result]":
         """See `Turns.wait_for`."""

@@ -39,6 +39,7 @@ class AwaitedEngine(ABC):
         self.context: zmq.Context[Any] = self.sync.context
         """Where `add` opens sockets."""
         self._turns = self._make_turns()
+        self.sync.set_task_starter(self._turns.start_task)
 
     @abstractmethod
     def _make_turns(self) -> Turns: ...
@@ -195,6 +196,7 @@ class AwaitedEngine(ABC):
         finally:
             self._turns.end()
             terminated = self.sync.finish_close()
+        await self._turns.wait_for_tasks()
         await self._turns.wait_for(terminated)
         self.sync.close()  # the thread that has terminated the context ends at this moment
 

@@ -1,9 +1,9 @@
 """The turns of an engine, made by the loop of a program: what each kind of loop does in its own way."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pollbroker
 from pollbroker.errors import EngineError
@@ -29,6 +29,16 @@ class Turns(ABC):
     @abstractmethod
     def end(self) -> None:
         """Make no turns any more. To be called before the engine is closed; does nothing the second time."""
+
+    @abstractmethod
+    def start_task(
+        self, coroutine: Coroutine[Any, Any, Any], done: Callable[[Any, BaseException | None], None], /
+    ) -> Callable[[], object]:
+        """Run what a coroutine handler gave; see `pollbroker.Engine.set_task_starter`."""
+
+    @abstractmethod
+    async def wait_for_tasks(self) -> None:
+        """Wait until the tasks of `start_task` have ended, except the calling one."""
 
     @abstractmethod
     def wait_for(self, future: "Future[_Result]") -> Awaitable[_Result]:

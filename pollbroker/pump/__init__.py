@@ -3,8 +3,9 @@ flows and hubs that carry pumps."""
 
 from pollbroker.pump.choosing import PYTHON, choose_implementation, native_classes
 from pollbroker.pump.contract import Collector, Flow, Hub, HubOwner, Implementation, Pump, Socket
+from pollbroker.pump.coroutines import CoroutinePump, StartTask
 from pollbroker.pump.limits import MAXFRAMES, SUBSCRIPTION_MAX_BYTES
-from pollbroker.pump.message import Handler, Message, To
+from pollbroker.pump.message import Handler, Message, To, is_coroutine_handler
 from pollbroker.pump.outcomes import EMPTY, FLUSHED, FULL, LIMIT, RETRY, FlowState
 from pollbroker.pump.routing import RoutingPump
 
@@ -18,6 +19,7 @@ __all__ = [
     "RETRY",
     "SUBSCRIPTION_MAX_BYTES",
     "Collector",
+    "CoroutinePump",
     "Flow",
     "FlowState",
     "Handler",
@@ -28,7 +30,9 @@ __all__ = [
     "Pump",
     "RoutingPump",
     "Socket",
+    "StartTask",
     "To",
     "choose_implementation",
+    "is_coroutine_handler",
     "native_classes",
 ]

@@ -20,7 +20,8 @@ cdef enum:
     POLLOUT = 2
     POLLERR = 4
 
-assert (READY, WAITING, STALLED, RETRYING, PAUSED, ENDED) == tuple(outcomes.FlowState)
+# BUSY is left out: it is a state of flows with a coroutine handler, which are Python's.
+assert (READY, WAITING, STALLED, RETRYING, PAUSED, ENDED) == tuple(outcomes.FlowState)[:6]
 assert (RETRY, FLUSHED) == (outcomes.RETRY, outcomes.FLUSHED)
 assert (POLLIN, POLLOUT, POLLERR) == (zmq.POLLIN, zmq.POLLOUT, zmq.POLLERR)
 

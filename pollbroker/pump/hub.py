@@ -15,7 +15,7 @@ from typing import Any, Final
 import zmq
 
 from pollbroker.pump.contract import HubOwner, Pump, Socket
-from pollbroker.pump.outcomes import EMPTY, FLUSHED, FULL, RETRY, FlowState
+from pollbroker.pump.outcomes import BUSY, EMPTY, FLUSHED, FULL, RETRY, FlowState
 
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
@@ -28,6 +28,7 @@ _STALLED: Final = FlowState.STALLED.value
 _RETRYING: Final = FlowState.RETRYING.value
 _PAUSED: Final = FlowState.PAUSED.value
 _ENDED: Final = FlowState.ENDED.value
+_BUSY: Final = FlowState.BUSY.value
 
 
 class Flow:
@@ -56,7 +57,7 @@ class Flow:
         sent, held, received = pump.sent, pump.held, pump.received
         outcome = pump.move(limit_messages, limit_bytes)
         touched = bool(held) or pump.received != received
-        if pump.sent != sent or not pump.held:
+        if pump.sent != sent or outcome != FULL:
             self._end_stall(now_s)
             self._distrusted.clear()
             self.retries = 0
@@ -68,6 +69,8 @@ class Flow:
             if self._stalled_since is None:
                 self.stalls += 1
                 self._stalled_since = now_s
+        elif outcome == BUSY:
+            self.state = _BUSY
         return touched
 
     def sink_says(self, port_index: int, room: bool) -> None:
@@ -188,7 +191,7 @@ class Hub:
         if reader is not None:
             if reader.state == _WAITING:
                 events |= _POLLIN
-            elif reader.state == _PAUSED:
+            elif reader.state in (_PAUSED, _BUSY):
                 events |= _POLLERR  # never happens, but tells when the context ends
         for flow in self._writers[port_index]:
             if flow.state == _STALLED and port_index in flow.full_sinks:

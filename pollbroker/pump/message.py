@@ -1,6 +1,7 @@
 """What a handler is given, and what it may return."""
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeGuard
 
@@ -32,7 +33,17 @@ class To:
             raise DeviceError(f"To({self.port!r}): frames is {self.frames!r}: expected one or more frames of bytes")
 
 
-Handler: TypeAlias = Callable[[list[bytes]], Message | To | Iterator[Message | To] | None]
+Handled: TypeAlias = Message | To | Iterator[Message | To] | None
+"""What a handler gives: a message for every sink, or for one, or any number of them, or None to drop the message."""
+
+Handler: TypeAlias = Callable[[list[bytes]], Handled] | Callable[[list[bytes]], Coroutine[Any, Any, Handled]]
+"""A function of a message, or a coroutine function, which needs an engine on a loop (`pollbroker.asyncio`)."""
+
+
+def is_coroutine_handler(via: Any) -> bool:
+    """Return True for a coroutine function, or an object that is called through one."""
+    call = getattr(via, "__call__", None)  # noqa: B004 - an object may be called through an async method
+    return inspect.iscoroutinefunction(via) or inspect.iscoroutinefunction(call)
 
 
 def is_message(value: Any) -> TypeGuard[Message]:

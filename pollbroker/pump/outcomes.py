@@ -22,6 +22,8 @@ DROPPED: Final = 5
 """The message was dropped, and counted."""
 READ: Final = 6
 """A message was read. Used in the native version only."""
+BUSY: Final = 7
+"""The coroutine handler has as many messages as it may have, and is done with none of them. Used in Python only."""
 
 # Flags of `Hub.work` and `Hub.wake`: what the hub's owner is to do.
 RETRY: Final = 1
@@ -33,10 +35,12 @@ FLUSHED: Final = 2
 class FlowState(IntEnum):
     """What a flow does, and what it waits for.
 
-        READY     -- move --> WAITING (source empty), STALLED (sink full) or READY (budget spent)
+        READY     -- move --> WAITING (source empty), STALLED (sink full), BUSY (handler at its limit) or READY (budget
+                              spent)
         WAITING   -- source has messages --> READY
         STALLED   -- sink has room --> READY; but RETRYING if the sink reports room and refuses all the same
         RETRYING  -- timer --> READY
+        BUSY      -- the coroutine handler is done with a message --> READY
         PAUSED    -- resume --> READY
         ENDED     is final
 
@@ -49,3 +53,4 @@ class FlowState(IntEnum):
     RETRYING = 3
     PAUSED = 4
     ENDED = 5
+    BUSY = 6

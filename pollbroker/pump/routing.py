@@ -156,6 +156,10 @@ class RoutingPump:
         except BaseException:
             self._failed += 1  # such as KeyboardInterrupt, which ends the run; the message is counted first
             raise
+        return self._first(result)
+
+    def _first(self, result: Any) -> list[bytes] | None:
+        """The first message of what a handler gave, or None if nothing is to be sent (counted)."""
         if result is None:
             self._filtered += 1
             return None
@@ -214,7 +218,7 @@ class RoutingPump:
         self._destination = self._every_sink
         self._added += len(self._every_sink) - 1
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._failed += 1
         now_s = time.monotonic()
         if now_s - self._last_log_s >= _LOG_INTERVAL_S:

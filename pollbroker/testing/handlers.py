@@ -75,7 +75,7 @@ def recording_handler(
     def handle(frames: list[bytes]) -> Message | To | Iterator[Message | To] | None:
         given: Frames = tuple(frames)
         record(Handled(path, flow, given))
-        result = handler(frames)
+        result: Any = handler(frames)  # a coroutine handler is refused before it comes here
         if type(result) is not list and isinstance(result, Iterator):
             return recorded_results(result)
         record_result(result)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,7 +31,9 @@ class Around:
         self.unwatched: list[WorkingPort] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.ended: list[WorkingBroker] = []
-        self.loop_access = LoopAccess(self.ready, self.watch, self.unwatched.append, self.later, lambda: self.now_s)
+        self.loop_access = LoopAccess(
+            self.ready, self.watch, self.unwatched.append, self.later, partial(self.later, 0.0), lambda: self.now_s
+        )
 
     def watch(self, hub: Hub, place: int, port: WorkingPort) -> None:
         self.watched.append((hub, place, port))
@@ -244,7 +247,7 @@ def test_broker_that_cannot_be_watched_is_as_if_it_had_never_been(
         if place == 1:
             raise RuntimeError("no more")
 
-    loop_access = LoopAccess(around.ready, watch_one, around.unwatched.append, around.later, lambda: 0.0)
+    loop_access = replace(around.loop_access, watch=watch_one)
     broker = make(owned=owned, loop_access=loop_access)
     with pytest.raises(RuntimeError, match="no more"):
         broker.start()

@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 from dataclasses import FrozenInstanceError, asdict, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -121,13 +122,34 @@ class Awaited:
         return frames
 
 
-@pytest.mark.parametrize("via", [coroutine, asynchronous_generator, Awaited(), Awaited().__call__])
-def test_handler_that_would_have_to_be_awaited_is_refused(via: Any) -> None:
-    expected = (
-        r"^device mine: route frontend -> backend: via is .*, a coroutine function: nobody would await it; expected"
-    )
+class AwaitedGenerator:
+    async def __call__(self, frames: list[bytes]):  # type: ignore[no-untyped-def]
+        yield frames
+
+
+@pytest.mark.parametrize("via", [coroutine, partial(coroutine), Awaited(), Awaited().__call__])
+def test_route_knows_a_coroutine_handler(via: Any) -> None:
+    (route,) = Device("mine", zmq.PULL, zmq.PUSH, [Route("frontend", "backend", via=via)]).routes
+    assert route.awaits
+
+
+@pytest.mark.parametrize("via", [None, list, lambda frames: frames])
+def test_other_handlers_are_not_awaited(via: Any) -> None:
+    assert not Route("frontend", "backend", via=via).awaits
+
+
+@pytest.mark.parametrize("via", [asynchronous_generator, AwaitedGenerator(), AwaitedGenerator().__call__])
+def test_asynchronous_generator_is_refused(via: Any) -> None:
+    expected = "^device mine: route frontend -> backend: via is .*, an asynchronous generator function; expected a"
     with pytest.raises(DeviceError, match=expected):
         Device("mine", zmq.PULL, zmq.PUSH, [Route("frontend", "backend", via=via)])
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, None, True, "10"])
+def test_max_concurrency_must_be_a_positive_integer(limit: Any) -> None:
+    expected = "^device mine: route frontend -> backend: max_concurrency is .*: expected a positive integer"
+    with pytest.raises(DeviceError, match=expected):
+        Device("mine", zmq.PULL, zmq.PUSH, [Route("frontend", "backend", via=coroutine, max_concurrency=limit)])
 
 
 @pytest.mark.parametrize("name", ["quue", "Forwader", "steamer"])
