@@ -162,7 +162,7 @@ def _look_for_a_violation(
         deadline=None,
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
-        phases=set(settings().phases) - {Phase.explain},  # it makes a search take ten times as long
+        phases=set(settings().phases) - {Phase.explain},  # it makes a search several times slower
     )
     @given(scenario=tried, column=st.just(column), **{name: st.just(one) for name, one in arguments.items()})
     def check_scenario(scenario: Scenario, column: str, **_: _Spelled) -> None:
