@@ -41,6 +41,12 @@ def name_of(value: Any) -> str:
     return names[0] if names else str(value.__name__)
 
 
+def told(handler: Callable[..., Any]) -> Device:
+    """A device in which subscriptions pass through a handler."""
+    routes = [replace(route, via=handler) if route.source == "here" else route for route in EXCHANGE.routes]
+    return replace(EXCHANGE, name="told", routes=routes)
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_known_from_earlier_runs() -> Iterator[None]:
     """hypothesis tries first what failed in an earlier run; here each fault is to be found anew."""
@@ -123,6 +129,13 @@ def test_promises_can_be_looked_at_by_a_state_machine() -> None:
         run_state_machine_as_test(Machine, settings=settings(phases=[Phase.generate], deadline=None))
 
 
+# Subscriptions have no marks, and are looked at call by call.
+def test_subscriptions_that_a_handler_drops_are_found() -> None:
+    check_device(told(handlers.unchanged), promises=[loses_nothing, pure], examples=20, columns=["simulation"])
+    account = found([loses_nothing], told(handlers.nothing)).account
+    assert account.startswith("route here -> east, west: given [b'\\x01'], the handler gave nothing")
+
+
 def test_all_that_a_handler_gave_is_in_the_error() -> None:
     account = found([one_to_one], handlers.DOUBLED_AT_A).account
     assert re.search(r"given \[.*\], the handler gave \[.*\], then gave \[.*\] for a: 2 messages for one$", account)
@@ -193,12 +206,6 @@ def test_own_promise_for_a_route_is_given_the_events_of_that_route_alone() -> No
 
 
 # -- what cannot be judged ---------------------------------------------------------------------------------------------
-
-
-def told(handler: Callable[..., Any]) -> Device:
-    """A device in which subscriptions pass through a handler."""
-    routes = [replace(route, via=handler) if route.source == "here" else route for route in EXCHANGE.routes]
-    return replace(EXCHANGE, name="told", routes=routes)
 
 
 @pytest.mark.parametrize(

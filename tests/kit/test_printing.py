@@ -58,6 +58,8 @@ class Shouting:
         return self.shouted(frames)
 
 
+SHOUTING = Shouting()
+
 WITH_A_LAMBDA = with_handler("lambda", lambda frames: frames)
 
 CHOOSY = Device("choosy", zmq.SUB, zmq.PUB, (Route("frontend", "backend"),), {"subscribe": [b"a", "b"], "rcvhwm": 3})
@@ -80,6 +82,11 @@ CHOOSY = Device("choosy", zmq.SUB, zmq.PUB, (Route("frontend", "backend"),), {"s
             with_handler("mine", Shouting.shouted),
             "Device('mine', ports={'frontend': (SocketType.PULL,), 'backend': (SocketType.PUSH,)}, "
             "routes=(Route('frontend', 'backend', via=named('tests.kit.test_printing:Shouting.shouted')),))",
+        ),
+        (
+            with_handler("mine", SHOUTING),
+            "Device('mine', ports={'frontend': (SocketType.PULL,), 'backend': (SocketType.PUSH,)}, "
+            "routes=(Route('frontend', 'backend', via=named('tests.kit.test_printing:SHOUTING')),))",
         ),
         (
             CHOOSY,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Final
 
 from pollbroker.pump import Handler
 from pollbroker.testing.handlers import as_the_engine_takes_it, is_iterator
@@ -10,25 +9,19 @@ from pollbroker.testing.promises.calls import Call, calls_of, gave
 from pollbroker.testing.trace import Failed, Frames, Returned, Trace
 from pollbroker.testing.violation import InvariantViolation
 
-_TIMES: Final = 2
-"""How often each message is given to the handler again: a handler that takes turns between two results would give the
-first of them again after an even number of messages."""
-
 
 def pure(trace: Trace) -> None:
     """The handler gives the same for the same frames, whatever it was given before: the same messages for the same
     sinks in the same order, and where it failed it fails again.
 
-    At the end of a run the handler is given each message twice more, in a list of its own. It may change that list and
+    At the end of a run the handler is given each message once more, in a list of its own. It may change that list and
     return it, as it may in a broker: nobody else has the list, and what the handler gives is sent or copied before the
     handler is called again. A change matters, and is found, if it shows in what a later call gives.
     """
     for call in calls_of(trace):
-        handler = trace.handlers[call.path.name]
-        for _ in range(_TIMES):
-            again = _call_again(handler, call)
-            if _comparable(again) != _comparable(call.outcomes):
-                raise InvariantViolation("pure", f"{call}, and given the same again it {gave(again)}")
+        again = _call_again(trace.handlers[call.path.name], call)
+        if _comparable(again) != _comparable(call.outcomes):
+            raise InvariantViolation("pure", f"{call}, and given the same again it {gave(again)}")
 
 
 def _call_again(handler: Handler, call: Call) -> list[Returned | Failed]:
