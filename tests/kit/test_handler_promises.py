@@ -1,7 +1,6 @@
 """What a handler promises: devices that keep their promises pass, and those that break one are found."""
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +16,9 @@ from pollbroker.testing import (
     INVARIANTS,
     DeviceMachine,
     Got,
+    Handled,
     InvariantViolation,
+    Iterated,
     Returned,
     Sent,
     Trace,
@@ -30,8 +31,8 @@ from pollbroker.testing import (
     one_to_one,
     pure,
 )
-from pollbroker.testing.handlers import fresh_copy
 from pollbroker.testing.invariants import Invariant
+from pollbroker.testing.trace import FlowKey, Path, Sink
 from tests.support import handlers
 from tests.support.handlers import BROKEN, KEPT, desk, pipe
 
@@ -139,6 +140,46 @@ def test_subscriptions_that_a_handler_drops_are_found() -> None:
 def test_all_that_a_handler_gave_is_in_the_error() -> None:
     account = found([one_to_one], handlers.DOUBLED_AT_A).account
     assert re.search(r"given \[.*\], the handler gave \[.*\], then gave \[.*\] for a: 2 messages for one$", account)
+
+
+def test_error_of_a_handler_is_in_the_error() -> None:
+    account = found([loses_nothing], handlers.RAISING).account
+    assert re.search(r"the handler raised ValueError\(\[.*\]\); the message is lost$", account)
+
+
+# -- on a trace --------------------------------------------------------------------------------------------------------
+
+HERE, THERE = FlowKey("here", "frontend"), FlowKey("there", "frontend")
+
+ONE, TWO = (b"#a/1", b"x"), (b"#a/2",)
+
+
+def trace_of(*events: Any, handler: Callable[..., Any] = handlers.unchanged) -> Trace:
+    paths = {
+        flow.broker: Path(flow.broker, "line", (Sink("backend"),), (flow,), handled=True) for flow in (HERE, THERE)
+    }
+    return Trace(paths=paths, events=list(events), handlers=dict.fromkeys(paths, handler))
+
+
+# A broker that is removed asks an iterator for no more.
+def test_iterator_that_was_not_read_to_its_end_breaks_nothing() -> None:
+    begun = Handled("here", HERE, ONE), Iterated("here", False, HERE)
+    for promise in (loses_nothing, one_to_one, keeps_order, pure):
+        promise(trace_of(*begun, Returned("here", HERE, ONE), handler=handlers.twice))
+    loses_nothing(trace_of(*begun))
+    with pytest.raises(InvariantViolation):
+        loses_nothing(trace_of(*begun, Iterated("here", True, HERE)))
+    with pytest.raises(InvariantViolation):
+        pure(trace_of(*begun, Returned("here", HERE, TWO), handler=handlers.twice))
+
+
+def test_message_that_a_handler_gives_to_another_broker_is_lost() -> None:
+    given = Handled("here", HERE, ONE), Returned("here", HERE, ONE), Handled("there", THERE, TWO)
+    loses_nothing(trace_of(*given, Returned("there", THERE, TWO)))
+    for promise in (loses_nothing, one_to_one):
+        with pytest.raises(InvariantViolation, match=r"given \[b'#a/2'\], the handler gave \[b'#a/1', b'x'\]"):
+            promise(trace_of(*given, Returned("there", THERE, ONE)))
+    keeps_order(trace_of(*given, Returned("there", THERE, ONE)))
 
 
 # -- for single routes -------------------------------------------------------------------------------------------------
@@ -253,54 +294,7 @@ def test_order_of_messages_without_marks_cannot_be_judged() -> None:
         check_device(handlers.COUNTED, promises=[keeps_order], columns=["simulation"])
 
 
-# -- what a handler remembers ------------------------------------------------------------------------------------------
-
-
-def test_each_scenario_has_a_handler_that_remembers_nothing() -> None:
-    numbering = handlers.Numbering()
-    check_device(pipe(numbering.handle), examples=5, columns=["simulation"])
-    assert numbering.number == 0
-
-
-def test_handlers_that_share_memory_still_share_it_in_a_scenario() -> None:
-    memory: list[bytes] = []
-
-    def put(message: list[bytes]) -> None:
-        memory.append(message[0])
-
-    def get(_: list[bytes]) -> list[bytes]:
-        return list(memory)
-
-    copies: dict[int, Any] = {}
-    fresh_put, fresh_get = fresh_copy(put, copies), fresh_copy(get, copies)
-    fresh_put([b"x"])
-    assert (fresh_get([]), memory) == ([b"x"], [])
-    assert fresh_copy(put, copies) is fresh_put
-    assert fresh_copy(get, {})([]) == []
-
-
-def test_default_arguments_of_a_handler_are_its_memory_too() -> None:
-    def handle(message: list[bytes], seen: list[bytes] = [], *, last: list[bytes] = []) -> list[bytes]:  # noqa: B006
-        seen += message
-        last[:] = message
-        return [*seen, *last]
-
-    copy: Any = fresh_copy(handle, {})
-    assert copy([b"x"]) == [b"x", b"x"]
-    assert handle([b"y"]) == [b"y", b"y"]
-
-
-def test_handler_that_cannot_be_copied_is_used_as_it_is() -> None:
-    class Locked:
-        def __init__(self) -> None:
-            self.lock = threading.Lock()
-
-        def __call__(self, message: list[bytes]) -> list[bytes]:
-            return message
-
-    handler = Locked()
-    assert fresh_copy(handler, {}) is handler
-
+# -- what cannot be repeated -------------------------------------------------------------------------------------------
 
 calls = 0
 

@@ -117,6 +117,19 @@ class Across:
             yield held
 
 
+class LateAtB:
+    """Gives a message to `a` at once, and the one before it to `b`: each sink gets them in order."""
+
+    def __init__(self) -> None:
+        self.held: list[bytes] | None = None
+
+    def __call__(self, message: list[bytes]) -> Iterator[To]:
+        held, self.held = self.held, message
+        yield To("a", message)
+        if held is not None:
+            yield To("b", held)
+
+
 # -- handlers that break a promise -------------------------------------------------------------------------------------
 
 
@@ -131,6 +144,12 @@ def by_a_frame_that_may_be_missing(message: list[bytes]) -> list[bytes]:
 def only_while_there_is_a_body(message: list[bytes]) -> Iterator[list[bytes]]:
     for frame in message[1:2]:
         yield [*message, frame]
+
+
+def raising_behind_the_first_frame(message: list[bytes]) -> Iterator[list[bytes]]:
+    if len(message) > 1:
+        raise ValueError(message)
+    yield message
 
 
 def to_nowhere(message: list[bytes]) -> To:
@@ -215,6 +234,12 @@ class EverySecond(Numbering):
         return message if self.number % 2 else None
 
 
+class Alternating(Numbering):
+    def handle(self, message: list[bytes]) -> To:  # type: ignore[override]
+        self.number += 1
+        return To("ab"[self.number % 2], message)
+
+
 class Keeping:
     """Keeps the lists that it is given, changes them, and gives them again: a change that matters."""
 
@@ -238,6 +263,7 @@ REFUSING_LONG_ONES = pipe(refusing_long_ones)
 TO_ONE_OR_ALL = fan(to_one_or_all)
 TO_EACH = fan(to_each)
 LATER_AT_B = fan(later_at_b)
+LATE_AT_B = fan(LateAtB())
 ACROSS = desk(Across(), unchanged)
 STAMPED_BOTH_WAYS = desk(stamped_behind_the_envelope, stamped_behind_the_envelope)
 NEWS_IN_CAPITALS = news(in_capitals)
@@ -245,6 +271,7 @@ NEWS_IN_CAPITALS = news(in_capitals)
 SHORT_BODIES = pipe(short_bodies)
 BY_A_FRAME = pipe(by_a_frame_that_may_be_missing)
 WHILE_THERE_IS_A_BODY = pipe(only_while_there_is_a_body)
+RAISING = pipe(raising_behind_the_first_frame)
 TO_NOWHERE = fan(to_nowhere)
 LATE = pipe(Late())
 SWAPPED = pipe(swapping())
@@ -261,12 +288,13 @@ BEHIND_A_STAMP = desk(behind_a_stamp)
 TO_SOMEBODY_ELSE = desk(unchanged, to_somebody_else)
 NUMBERING = pipe(Numbering().handle)
 EVERY_SECOND = pipe(EverySecond().handle)
+ALTERNATING = fan(Alternating().handle)
 KEEPING = pipe(Keeping())
 
 KEPT: Final[tuple[tuple[Invariant, Device], ...]] = (
     *((loses_nothing, device) for device in (STAMPED, TWICE, IN_JSON, COUNTED, TO_ONE_OR_ALL, TO_EACH)),
     *((keeps_order, device) for device in (SHORT_ONES, TWICE, IN_JSON, IN_CAPITALS, LATE, LATER_AT_B, ACROSS)),
-    *((keeps_order, device) for device in (REFUSING_LONG_ONES, NEWS_IN_CAPITALS)),
+    *((keeps_order, device) for device in (REFUSING_LONG_ONES, NEWS_IN_CAPITALS, LATE_AT_B)),
     *((keeps_envelope, device) for device in (STAMPED_BOTH_WAYS, ACROSS)),
     *((one_to_one, device) for device in (STAMPED, IN_JSON, COUNTED, TO_ONE_OR_ALL)),
     *((pure, device) for device in (STAMPED, TWICE, SHORT_ONES, TO_EACH, REFUSING_LONG_ONES)),
@@ -275,12 +303,12 @@ KEPT: Final[tuple[tuple[Invariant, Device], ...]] = (
 
 BROKEN: Final[tuple[tuple[Invariant, Device], ...]] = (
     *((loses_nothing, device) for device in (SHORT_BODIES, BY_A_FRAME, WHILE_THERE_IS_A_BODY, TO_NOWHERE)),
-    *((loses_nothing, device) for device in (LATE, REPEATING, EVERY_SECOND)),
+    *((loses_nothing, device) for device in (LATE, REPEATING, EVERY_SECOND, RAISING)),
     *((keeps_order, device) for device in (SWAPPED, SWAPPED_AT_A_ROUTER, SWAPPED_BACK, ACROSS_AT_A_PULL)),
     *((keeps_order, device) for device in (NEWS_SWAPPED,)),
     *((keeps_envelope, device) for device in (WITHOUT_ROUTING_ID, WITHOUT_DELIMITER, BEHIND_A_STAMP)),
     *((keeps_envelope, device) for device in (TO_SOMEBODY_ELSE,)),
     *((one_to_one, device) for device in (DOUBLED, DOUBLED_AT_A, SHORT_BODIES, TO_NOWHERE, LATE, REPEATING)),
-    *((pure, device) for device in (NUMBERING, EVERY_SECOND, KEEPING, LATE, SWAPPED)),
+    *((pure, device) for device in (NUMBERING, EVERY_SECOND, ALTERNATING, KEEPING, LATE, SWAPPED)),
 )
 """Promises, each with devices that break it."""

@@ -60,8 +60,6 @@ def keeps_order(trace: Trace) -> None:
         if call.results and not any(origins.has_mark(call, result) for result in call.results):
             _refuse_without_marks(call)
         for result in call.results:
-            if not origins.has_mark(call, result):
-                continue  # an additional message, which has no place among those that came
             for sink in call.path.sinks:
                 if result.port not in (None, sink.port):
                     continue
