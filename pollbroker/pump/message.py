@@ -33,10 +33,12 @@ class To:
             raise DeviceError(f"To({self.port!r}): frames is {self.frames!r}: expected one or more frames of bytes")
 
 
-Handled: TypeAlias = Message | To | Iterator[Message | To] | None
+HandlerResult: TypeAlias = Message | To | Iterator[Message | To] | None
 """What a handler gives: a message for every sink, or for one, or any number of them, or None to drop the message."""
 
-Handler: TypeAlias = Callable[[list[bytes]], Handled] | Callable[[list[bytes]], Coroutine[Any, Any, Handled]]
+Handler: TypeAlias = (
+    Callable[[list[bytes]], HandlerResult] | Callable[[list[bytes]], Coroutine[Any, Any, HandlerResult]]
+)
 """A function of a message, or a coroutine function, which needs an engine on a loop (`pollbroker.asyncio`)."""
 
 

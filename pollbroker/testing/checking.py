@@ -1,25 +1,36 @@
 """Checking: run scenarios, and judge their traces by the invariants."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Any, Final, NamedTuple
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Flaky
+from hypothesis.strategies import SearchStrategy
 
 from pollbroker.device import Device
 from pollbroker.pump import choose_implementation
+from pollbroker.testing.devices import as_python
 from pollbroker.testing.drawing import scenario_of_seed
 from pollbroker.testing.environments import ENVIRONMENTS, MakeEnvironment, SimulatedEnvironment
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
 from pollbroker.testing.peer_types import check_can_be_judged
+from pollbroker.testing.promises import AskedPromises, Promises
 from pollbroker.testing.runner import run_scenario
 from pollbroker.testing.scenario import Scenario
-from pollbroker.testing.strategies import scenarios
+from pollbroker.testing.strategies import drawn, scenarios
 from pollbroker.testing.trace import Trace
+from pollbroker.testing.traffic import draw_traffic
 from pollbroker.testing.violation import InvariantViolation
 
 
 def check_scenario(
-    scenario: Scenario, column: str | MakeEnvironment = "simulation", *, invariants: Iterable[Invariant] = INVARIANTS
+    scenario: Scenario,
+    column: str | MakeEnvironment = "simulation",
+    *,
+    invariants: Iterable[Invariant] = INVARIANTS,
+    promises: Promises = (),
 ) -> Trace:
     """Run a scenario in one environment and return its trace. Raises `InvariantViolation` if a promise was not kept.
 
@@ -28,13 +39,24 @@ def check_scenario(
         column: the environment: "simulation", "python" or "native" (real inproc sockets with that pump), or a function
             that makes an environment from a `Topology`.
         invariants: the promises to check.
+        promises: what the handlers promise; see `check_device`.
     """
+    asked = AskedPromises(promises)
+    for line in scenario.topology.lines:
+        asked.check_can_be_judged(line.device)
+    return _run_and_judge(scenario, column, invariants, asked)
+
+
+def _run_and_judge(
+    scenario: Scenario, column: str | MakeEnvironment, invariants: Iterable[Invariant], asked: AskedPromises
+) -> Trace:
     trace = run_scenario(scenario, ENVIRONMENTS[column] if isinstance(column, str) else column)
     check_trace(trace, invariants)
+    asked.check(trace)
     return trace
 
 
-def check_seed(seed: int, device: Device | None = None) -> Trace:
+def check_seed(seed: int, device: Device | None = None, *, promises: Promises = ()) -> Trace:
     """Run the scenario of a seed in simulation. The seed decides everything else that is chance there, too.
 
     Raises what `check_scenario` raises, with the scenario in the notes. The same seed repeats a run operation by
@@ -43,10 +65,11 @@ def check_seed(seed: int, device: Device | None = None) -> Trace:
     Arguments:
         seed: any integer from 0.
         device: the device to test; by default the seed chooses the devices.
+        promises: what the handlers promise; see `check_device`.
     """
     scenario = scenario_of_seed(seed, device)
     try:
-        return check_scenario(scenario, partial(SimulatedEnvironment, seed=seed))
+        return check_scenario(scenario, partial(SimulatedEnvironment, seed=seed), promises=promises)
     except InvariantViolation as violation:
         violation.add_note(f"in the scenario of seed {seed}:\n{scenario}")
         raise
@@ -61,6 +84,7 @@ def default_columns() -> tuple[str, ...]:
 def check_device(
     device: Device,
     *,
+    promises: Promises = (),
     examples: int = 100,
     steps: int = 60,
     columns: Sequence[str] | None = None,
@@ -70,35 +94,86 @@ def check_device(
 
     The device may have any number of ports, and routes with several sinks. Each sink must get, once and in order,
     exactly the messages that are for it: all of them at a tee, and those of the handler's results that are for every
-    sink or are a `To` for this one.
+    sink or are a `To` for this one. What a handler may do to messages, only its author knows: `promises` says it.
 
     Arguments:
         device: the device, with handlers or without. The messages that a handler is given and returns are recorded.
+            Each scenario has a copy of the handler, so that what it remembers does not come from another scenario.
             Of the socket types that may stand at a port, the first is tested.
+        promises: what the handlers promise: `loses_nothing`, `keeps_order`, `keeps_envelope`, `one_to_one`, `pure`, and
+            functions of your own that are given a `Trace` and raise `InvariantViolation`. A list is for every route
+            that has a handler; a mapping of lists is for single routes, by the port at which the route begins:
+            `promises={"frontend": [keeps_envelope]}`. A function in a mapping is given the trace of that route alone.
         examples: how many scenarios to try in each environment.
         steps: the greatest number of steps in a schedule.
         columns: the environments by name ("simulation", "python", "native"); by default all that this machine has.
-        invariants: promises of your own, beside those of every device: functions that are given a `Trace` and raise
-            `InvariantViolation`.
+        invariants: promises of your own about the broker, beside those of every device. They are checked as
+            `promises` are.
 
     Raises `InvariantViolation` with the shortest scenario that hypothesis could find in its notes, and `DeviceError`
-    for a device that cannot be judged:
+    for a promise that cannot be judged, and for a device that cannot be judged:
 
     - A REQ or a REP stands at a port. It takes messages only in its own order, which the kit does not know.
     - A SUB has no option `subscribe`, or no route leads to an XSUB, so that no message would come.
     - A route leads from an XPUB to something else than an XSUB, or the other way round: then subscriptions become
       messages, or messages become subscriptions.
+    - A handler is a coroutine function. It runs on an event loop, which the simulation does not have.
     """
     check_can_be_judged(device)
-    for column in default_columns() if columns is None else columns:
-        check = partial(check_scenario, column=column, invariants=(*INVARIANTS, *invariants))
-        _look_for_a_violation(device, examples, steps, check)
+    own = tuple(invariants)
+    asked = AskedPromises(promises)
+    asked.check_can_be_judged(device)
+    names = default_columns() if columns is None else tuple(columns)
+    for column in names[:1] if asked else ():
+        _look_for_a_violation(drawn(lambda draw: draw_traffic(draw, device)), examples, column, own, asked)
+    for column in names:
+        _look_for_a_violation(scenarios(device, steps), examples, column, own, asked)
 
 
-def _look_for_a_violation(device: Device, examples: int, steps: int, check: Callable[[Scenario], object]) -> None:
-    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(scenario=scenarios(device, steps))
-    def keeps_its_promises(scenario: Scenario) -> None:
-        check(scenario)
+_REMEMBERED: Final = (
+    "The scenario did not fail when it was run again. Perhaps a handler remembers something from one scenario to the "
+    "next, in a global variable or in an object that cannot be copied. Keep it in the handler: in an object whose "
+    "method is the handler, or in variables that the handler closes over."
+)
 
-    keeps_its_promises()
+
+class _Spelled(NamedTuple):
+    """A value that hypothesis prints as the expression that stands for it."""
+
+    value: Any
+    expression: str
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - hypothesis passes both
+        printer.text(self.expression)
+
+
+def _look_for_a_violation(
+    tried: SearchStrategy[Scenario], examples: int, column: str, own: tuple[Invariant, ...], asked: AskedPromises
+) -> None:
+    """Have hypothesis try scenarios. What it prints of one that fails is a call of the kit's `check_scenario`."""
+    arguments: dict[str, _Spelled] = {}
+    if own:
+        arguments["invariants"] = _Spelled(own, f"(*INVARIANTS, {', '.join(map(as_python, own))})")
+    if asked:
+        arguments["promises"] = _Spelled(asked, repr(asked))
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        phases=set(settings().phases) - {Phase.explain},  # it makes a search several times slower
+    )
+    @given(scenario=tried, column=st.just(column), **{name: st.just(one) for name, one in arguments.items()})
+    def check_scenario(scenario: Scenario, column: str, **_: _Spelled) -> None:
+        _run_and_judge(scenario, column, (*INVARIANTS, *own), asked)
+
+    try:
+        check_scenario()
+    except Flaky as flaky:
+        violation = next((one for one in getattr(flaky, "exceptions", ()) if isinstance(one, InvariantViolation)), None)
+        if violation is None:
+            raise
+        for note in (*getattr(flaky, "__notes__", ()), _REMEMBERED):
+            violation.add_note(note)
+        raise violation from None

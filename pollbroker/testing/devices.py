@@ -157,10 +157,9 @@ def _device_as_python(device: Device) -> str:
         if one == device:
             return name
     for route in device.routes:  # a device with a handler is usually in the module of the handler
-        module = getattr(route.via, "__module__", None)
-        for name, one in vars(sys.modules.get(module or "", object)).items():
-            if one is device:
-                return f"named({f'{module}:{name}'!r})"
+        found = _name_in_module(device, getattr(route.via, "__module__", None))
+        if found is not None:
+            return found
     plain = Device(device.name, ports=device.ports, routes=device.routes)
     given = (
         f"{one.name}={as_python(getattr(device, one.name))}"
@@ -170,7 +169,18 @@ def _device_as_python(device: Device) -> str:
     return f"Device({', '.join([repr(device.name), *given])})"
 
 
+def _name_in_module(value: object, module: str | None) -> str | None:
+    """The expression that names a value of a module; None if the module has no such value."""
+    for name, one in vars(sys.modules.get(module or "", object)).items():
+        if one is value:
+            return f"named({f'{module}:{name}'!r})"
+    return None
+
+
 def _handler_as_python(handler: Any) -> str:
+    found = _name_in_module(handler, getattr(handler, "__module__", None))
+    if found is not None:
+        return found
     name = getattr(handler, "__qualname__", type(handler).__name__)
     where = f"{getattr(handler, '__module__', None)}:{name}"
     with suppress(ValueError):  # a handler that is local to a function cannot be imported

@@ -33,7 +33,7 @@ _Value = TypeVar("_Value")
 
 _T = SocketType
 
-_PEERS: Final = 3
+PEERS: Final = 3
 """The greatest number of peers at each port of a line."""
 
 POOL: Final[tuple[Device, ...]] = (
@@ -120,8 +120,7 @@ def draw_line(draw: Draw, device: Device | None = None) -> LinePlan:
     generic = device is None
     if device is None:
         device = draw.choice(POOL)
-    check_can_be_judged(device)
-    plan = _draw_usual_line(draw, device, generic) if has_usual_ports(device) else _draw_broker(draw, device)
+    plan = draw_peers(draw, device, generic)
     publishes = any(type_of(device, sink) is _T.XPUB for route in device.routes for sink in route.sinks)
     return replace(
         plan,
@@ -132,6 +131,18 @@ def draw_line(draw: Draw, device: Device | None = None) -> LinePlan:
         capture=draw.choice(("none", "none", "plain", "prefixed")),
         capture_high_water_mark=draw_high_water_mark(draw),
     )
+
+
+def draw_peers(draw: Draw, device: Device, generic: bool = False) -> LinePlan:
+    """Draw what depends on the types of a device's ports: the types of the peers, and the length of a chain.
+
+    Raises `DeviceError` for a device that the kit cannot judge.
+
+    Arguments:
+        generic: True for a device from the pool, for which a handler may be drawn.
+    """
+    check_can_be_judged(device)
+    return _draw_usual_line(draw, device, generic) if has_usual_ports(device) else _draw_broker(draw, device)
 
 
 def _draw_usual_line(draw: Draw, device: Device, generic: bool) -> LinePlan:
@@ -189,7 +200,7 @@ _STEERING: Final[tuple[_Entry, ...]] = (
 
 
 @lru_cache(maxsize=64)
-def _peers_actions(plan: LinePlan) -> tuple[_Entry, ...]:
+def peers_actions(plan: LinePlan) -> tuple[_Entry, ...]:
     """What the peers of a line may do. An action that is to be chosen more often is in the result more often."""
     entries: list[_Entry] = []
     sources = [route.source for route in plan.device.routes]
@@ -216,14 +227,14 @@ def _peers_actions(plan: LinePlan) -> tuple[_Entry, ...]:
 @lru_cache(maxsize=64)
 def _meddling_actions(plan: LinePlan) -> tuple[_Entry, ...]:
     """What peers may do while the engine works: mostly send and receive."""
-    actions = _peers_actions(plan)
+    actions = peers_actions(plan)
     traffic = tuple(entry for entry in actions if entry[0] in (Action.SEND, Action.TAKE, Action.ANSWER))
     return (*actions, *traffic, *traffic)
 
 
 @lru_cache(maxsize=64)
 def _all_actions(plan: LinePlan) -> tuple[_Entry, ...]:
-    actions = _peers_actions(plan)
+    actions = peers_actions(plan)
     return (*_STEERING, *actions, *actions[::3], (Action.REPLACE, "frontend"))
 
 
@@ -236,12 +247,12 @@ def _faults(plan: LinePlan) -> tuple[_Entry, ...]:
 def _draw_acting(draw: Draw, topology: Topology, menu: Callable[[LinePlan], tuple[_Entry, ...]]) -> Step:
     line = draw.integer(0, len(topology.lines) - 1)
     action, side = draw.choice(menu(topology.lines[line]))
-    return Step(action, line, side, draw.integer(0, _PEERS - 1), draw.integer(1, 12))
+    return Step(action, line, side, draw.integer(0, PEERS - 1), draw.integer(1, 12))
 
 
 def draw_peers_step(draw: Draw, topology: Topology) -> Step:
     """Draw a step that a peer takes."""
-    return _draw_acting(draw, topology, _peers_actions)
+    return _draw_acting(draw, topology, peers_actions)
 
 
 def draw_meanwhile(draw: Draw, topology: Topology) -> Meanwhile:
@@ -272,18 +283,22 @@ def draw_schedule(draw: Draw, topology: Topology, most: int = 60) -> tuple[Step,
     return (*steps, Step(Action.SHUT_DOWN)) if draw.integer(0, 24) == 24 else steps
 
 
-def draw_scenario(draw: Draw, device: Device | None = None, most_steps: int = 60) -> Scenario:
-    """Draw a topology, of the given device or of devices from the pool, and a schedule for it."""
-    topology = draw_topology(draw, device)
-    subscribing = [
+def draw_opening(draw: Draw, topology: Topology) -> tuple[Step, ...]:
+    """Draw the steps in which subscribers join before the schedule begins."""
+    joining = tuple(
         Step(Action.JOIN, line, side, who)
         for line, plan in enumerate(topology.lines)
         for side in plan.device.ports
         if plan.peer_type(side) is _T.SUB
-        for who in range(draw.integer(1, _PEERS))
-    ]
-    opening = (*subscribing, Step(Action.REST)) if subscribing else ()
-    return Scenario(topology, (*opening, *draw_schedule(draw, topology, most_steps)))
+        for who in range(draw.integer(1, PEERS))
+    )
+    return (*joining, Step(Action.REST)) if joining else ()
+
+
+def draw_scenario(draw: Draw, device: Device | None = None, most_steps: int = 60) -> Scenario:
+    """Draw a topology, of the given device or of devices from the pool, and a schedule for it."""
+    topology = draw_topology(draw, device)
+    return Scenario(topology, (*draw_opening(draw, topology), *draw_schedule(draw, topology, most_steps)))
 
 
 def scenario_of_seed(seed: int, device: Device | None = None) -> Scenario:

@@ -28,7 +28,7 @@ class DeviceMachine(RuleBasedStateMachine):
     Attributes of the class:
         device: the device to test; with None hypothesis chooses devices.
         column: the environment: "simulation", "python" or "native".
-        promises: the invariants to check; add your own.
+        promises: the invariants to check; add your own, and what the handlers promise: `(*INVARIANTS, loses_nothing)`.
     """
 
     device: ClassVar[Device | None] = None

@@ -100,6 +100,11 @@ def check_can_be_judged(device: Device) -> None:
                 "a route from an XPUB, or a SUB with the option 'subscribe'"
             )
     for route in device.routes:
+        if route.awaits:
+            raise DeviceError(
+                f"{where}: {route}: a coroutine handler runs on an event loop, which the simulation does not have; "
+                "expected a function or a generator function"
+            )
         for sink in route.sinks:
             if (type_of(device, route.source) is _T.XPUB) != (type_of(device, sink) is _T.XSUB):
                 raise DeviceError(

@@ -37,14 +37,14 @@ class _HypothesisDraw:
         return self._draw(st.binary(max_size=most))
 
 
+@st.composite  # once, because it takes a millisecond
+def _made(draw: DrawFn, make: Callable[[Draw], _Value]) -> _Value:
+    return make(_HypothesisDraw(draw))
+
+
 def drawn(make: Callable[[Draw], _Value]) -> SearchStrategy[_Value]:
     """Return a strategy of the values that `make` returns for a `Draw`."""
-
-    @st.composite
-    def made(draw: DrawFn) -> _Value:
-        return make(_HypothesisDraw(draw))
-
-    return made()
+    return _made(make)
 
 
 def messages(most_bytes: int = 40) -> SearchStrategy[list[bytes]]:

@@ -13,11 +13,12 @@ engine and reads its counters as a user could. Rules:
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from zmq import SocketType
 
+from pollbroker.pump import Handler
 from pollbroker.statistics import FlowStatistics, PortStatistics
 
 Frames: TypeAlias = tuple[bytes, ...]
@@ -62,6 +63,8 @@ class Path:
     """The routing ids of the brokers in between, with which a message begins at the far end of a chain of ROUTERs."""
     prefix_is_added: bool = True
     """Whether the chain adds the prefix; on the way back it removes the prefix."""
+    from_router: bool = False
+    """Whether the path begins at a ROUTER. Then the first frame of a message names the peer that sent it."""
     from_publisher: bool = False
     """Whether the path begins at publishers. They drop messages to which nobody has subscribed."""
     capacity: int = 0
@@ -147,11 +150,20 @@ class Returned(NamedTuple):
     """The subscribers that are to receive it, where each receives a copy."""
 
 
+class Failed(NamedTuple):
+    """A handler raised, or gave what cannot be sent. The engine drops the message and counts it as `failed`."""
+
+    path: str
+    flow: FlowKey
+    reason: str
+
+
 class Iterated(NamedTuple):
     """A handler has returned an iterator of messages, or, if `ended`, that iterator has come to its end."""
 
     path: str
     ended: bool
+    flow: FlowKey | None = None
 
 
 class Lost(NamedTuple):
@@ -232,6 +244,7 @@ Event: TypeAlias = (
     | Got
     | Handled
     | Returned
+    | Failed
     | Iterated
     | Lost
     | Copied
@@ -267,12 +280,26 @@ class Trace:
     """The brokers that have a capture socket."""
     prefixes: dict[FlowKey, bytes] = field(default_factory=dict)
     """The frame that precedes the copies of a flow."""
+    handlers: dict[str, Handler] = field(default_factory=dict, repr=False, compare=False)
+    """The handler of each path that has one: a copy that was made for this run."""
+    copies: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was copied for these handlers, by its identity."""
     memory: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """A cache for the invariants: what they have computed from the trace."""
 
     def of(self, kind: type[_Kind]) -> Iterator[tuple[int, _Kind]]:
         """The events of one kind, each with its place in the trace."""
         return ((at, event) for at, event in enumerate(self.events) if isinstance(event, kind))
+
+    def of_route(self, source: str) -> "Trace":
+        """The trace of one route: without what happened on the paths of the other routes.
+
+        Arguments:
+            source: the port at which the route begins.
+        """
+        paths = {name: path for name, path in self.paths.items() if path.flows[0].source == source}
+        events = [event for event in self.events if getattr(event, "path", None) in (None, *paths)]
+        return replace(self, paths=paths, events=events, memory={})
 
     def last_counted(self) -> dict[FlowKey, Counted]:
         """The last statistics of every flow."""

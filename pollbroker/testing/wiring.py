@@ -9,7 +9,7 @@ import zmq
 
 from pollbroker.device import Device, Route
 from pollbroker.testing.environments import Environment
-from pollbroker.testing.handlers import recording_handler, scripted_handler
+from pollbroker.testing.handlers import fresh_copy, recording_handler, scripted_handler
 from pollbroker.testing.peer_types import PUBLISHERS, type_of
 from pollbroker.testing.scenario import LinePlan
 from pollbroker.testing.trace import FlowKey, Frames, Path, Sink, Trace
@@ -57,6 +57,7 @@ class Wiring:
             flows=tuple(FlowKey(hop, route.source) for hop in hops),
             prefix=tuple(self._hop_id(hop) for hop in range(plan.hops - 2, -1, -1)) if chained else (),
             prefix_is_added=there,
+            from_router=self.types[route.source] == zmq.ROUTER,
             from_publisher=self.types[route.source] in (zmq.SUB, zmq.XSUB),
             capacity=sum(marks) if all(marks) else 0,
             handled=route.via is not None or self._is_scripted(route),
@@ -131,11 +132,14 @@ class Wiring:
             via = route.via
             if self._is_scripted(route):
                 via = scripted_handler(self._plan.behaviour)
+            elif via is not None:
+                via = fresh_copy(via, self._trace.copies)
             if via is not None:
                 path = self.paths[route.source]
                 flow = FlowKey(broker, route.source)
                 subscribers = partial(self._subscribers, path)
-                via = recording_handler(via, self._trace.events.append, path.name, flow, subscribers)
+                self._trace.handlers[path.name] = via
+                via = recording_handler(via, self._trace.events.append, path, flow, subscribers)
             routes.append(replace(route, via=via))
         return replace(self._plan.device, routes=tuple(routes))
 

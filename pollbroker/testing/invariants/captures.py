@@ -63,6 +63,9 @@ class Passage:
         that is for several sinks is there once for each."""
         for at, one in sorted((one.at, one) for leg in self.legs for one in leg.inputs):
             self.frames[added + one.frames[cut:]].append(at)
+        self.alike = {at for places in self.frames.values() if len(set(places)) > 1 for at in places}
+        """The messages of which a copy cannot be told from that of another, such as one that a handler gave to a second
+        sink later."""
 
     @property
     def is_prefixed(self) -> bool:
@@ -120,7 +123,7 @@ def _check_order_of_copies(passage: Passage) -> None:
     if passage.path.upstream:
         return
     order = passage.order
-    alike = {leg.inputs[place].at for leg in passage.legs for place in leg.alike}
+    alike = passage.alike | {leg.inputs[place].at for leg in passage.legs for place in leg.alike}
     latest: dict[str, int] = {}
     for message in order:
         if message in alike:
