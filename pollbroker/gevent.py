@@ -17,13 +17,12 @@ with and without `gevent.monkey.patch_all()`. The rules that hold here:
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import gevent
 import zmq
 from gevent.event import AsyncResult, Event
 from gevent.lock import RLock
-from gevent.socket import wait_read
 
 import pollbroker
 from pollbroker.broker import Broker
@@ -39,6 +38,10 @@ _Result = TypeVar("_Result")
 
 _TURN_FOR_ANOTHER_S = 0.01
 """How long a greenlet that waits for a result, and makes the turns itself meanwhile, sleeps in one of them."""
+
+
+_READ: Final = 1
+"""What a watcher of gevent's loop is to wait for: that the descriptor can be read."""
 
 
 class _Greenlet(gevent.Greenlet):  # type: ignore[type-arg] # it has none when it runs
@@ -70,18 +73,32 @@ class _HubPoller:
 
     def register(self, descriptor: int, flags: int, /) -> None:
         self._ready = [(descriptor, flags)]
+        self._watchers: list[Any] = []
+        """Watchers that no greenlet waits for now. A new one for each sleep would cost a system call more."""
 
     def unregister(self, descriptor: int, /) -> None:  # noqa: ARG002 - the only one
         self._ready = []
+        for watcher in self._watchers:
+            watcher.close()
 
     def poll(self, timeout: int | None = None, /) -> Sequence[tuple[int, int]]:
+        hub = gevent.get_hub()
         if timeout == 0:
-            gevent.sleep(0)  # the engine has more to do, and the others have their turn first
+            # The engine has more to do, and the others have their turn first, including those that wait for a timer or
+            # a socket. `gevent.sleep(0)` would come back many times before the hub looks for these.
+            gevent.idle(hub.loop.MAXPRI)  # type: ignore[attr-defined] # it has it
             return self._ready  # the waiter looks for itself, without sleeping
-        with gevent.Timeout(None if timeout is None else timeout / 1000, False):  # type: ignore[arg-type] # False: go on after the block
-            wait_read(self._ready[0][0])
-            return self._ready
-        return []  # type: ignore[unreachable]
+        watcher = self._watchers.pop() if self._watchers else hub.loop.io(self._ready[0][0], _READ)
+        try:
+            if timeout is None:
+                hub.wait(watcher)
+                return self._ready
+            with gevent.Timeout(timeout / 1000, False):  # type: ignore[arg-type] # False: go on after the block
+                hub.wait(watcher)
+                return self._ready
+            return []  # type: ignore[unreachable]
+        finally:
+            self._watchers.append(watcher)
 
 
 class Engine(pollbroker.Engine):
