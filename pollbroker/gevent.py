@@ -27,8 +27,10 @@ from gevent.lock import RLock
 import pollbroker
 from pollbroker.broker import Broker
 from pollbroker.closing import TERM_S, warn_of_context
+from pollbroker.device import Device
 from pollbroker.loop import Loop
-from pollbroker.opening import make_context
+from pollbroker.opening import Prefixes, make_context
+from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.thread import EngineThread
 
@@ -66,6 +68,26 @@ class _EngineGreenlet(EngineThread):
             self._run()
         except (KeyboardInterrupt, SystemExit) as error:
             gevent.get_hub().handle_system_error(type(error), error)  # raises it in the main greenlet
+
+
+def _silence(socket: Socket, end: "Future[Any]") -> None:
+    """Keep a socket of `zmq.green` from reading its own events until `end` is resolved. Do nothing to other sockets.
+
+    Such a socket has a watcher in the hub, which reads ZMQ_EVENTS whenever ZMQ_FD is readable. That resets ZMQ_FD, so
+    the engine, which waits for it too, might never be told of the event.
+    """
+    watcher = getattr(socket, "_state_event", None)
+    if watcher is None:
+        return
+    update = watcher.callback
+    watcher.stop()
+
+    def resume(_: "Future[Any]") -> None:
+        if not socket.closed:
+            watcher.start(update)
+            update()
+
+    end.add_done_callback(resume)
 
 
 class _HubPoller:
@@ -146,6 +168,32 @@ class Engine(pollbroker.Engine):
             pump=pump,
             waiter="nested",
         )
+
+    def register(
+        self,
+        frontend: Socket | None = None,
+        backend: Socket | None = None,
+        device: Device | str | None = None,
+        *,
+        name: str | None = None,
+        capture: Socket | None = None,
+        capture_prefixes: Prefixes | None = None,
+        **more_ports: Socket,
+    ) -> Broker:
+        """Start a broker on sockets of the caller's, as `pollbroker.Engine.register`. They may be of `zmq.green`."""
+        broker = super().register(
+            frontend,
+            backend,
+            device,
+            name=name,
+            capture=capture,
+            capture_prefixes=capture_prefixes,
+            **more_ports,
+        )
+        for socket in {frontend, backend, capture, *more_ports.values()}:
+            if socket is not None:
+                _silence(socket, broker.removed)
+        return broker
 
     def run(self) -> None:
         """Run in this greenlet, as `pollbroker.Engine.run`. The other greenlets run meanwhile."""

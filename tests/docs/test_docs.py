@@ -169,6 +169,7 @@ def test_tutorial_installs_as_the_readme_does() -> None:
         "pollbroker.asyncio",
         "pollbroker.control",
         "pollbroker.devices",
+        "pollbroker.devices.green",
         "pollbroker.gevent",
         "pollbroker.testing",
         "pollbroker.trio",

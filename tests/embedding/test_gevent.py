@@ -142,6 +142,34 @@ def test_timers_and_sockets_of_others_are_served_between_two_turns_of_a_busy_eng
     assert run_greenlets(patch, script) == ["timer socket"]
 
 
+def test_sockets_of_zmq_green_miss_no_event_and_are_the_callers_again(patch: str) -> None:
+    script = """
+        with Engine() as engine:
+            pairs = []
+            for _ in range(10):
+                source, sink = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+                for socket in (source, sink):
+                    socket.linger = 0
+                    socket.bind("tcp://127.0.0.1:*")
+                broker = engine.register(source, sink)
+                pusher = connected(zmq.PUSH, source.get_string(zmq.LAST_ENDPOINT))
+                puller = connected(zmq.PULL, sink.get_string(zmq.LAST_ENDPOINT))
+                pairs.append((source, sink, broker, pusher, puller))
+            for number in range(50):
+                for *_, pusher, _ in pairs:
+                    pusher.send(b"%d" % number)
+                for *_, puller in pairs:
+                    assert puller.recv() == b"%d" % number
+            for source, sink, broker, pusher, puller in pairs:
+                broker.remove()
+                pusher.send(b"for the caller")
+                assert source.recv() == b"for the caller"
+                sink.send(b"from the caller")
+                print(puller.recv().decode())
+    """
+    assert run_greenlets(patch, script) == ["from the caller"] * 10
+
+
 @pytest.mark.parametrize("error", ["SystemExit(7)", "KeyboardInterrupt()"])
 def test_what_ends_a_program_is_raised_in_the_main_greenlet(patch: str, error: str) -> None:
     script = f"""
