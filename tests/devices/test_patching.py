@@ -19,8 +19,10 @@ MODULES = ("zmq", "zmq.devices", "zmq.devices.basedevice", "zmq.devices.proxydev
 @pytest.fixture(autouse=True)
 def unpatched() -> Iterator[None]:
     """pyzmq is as it was at the end."""
+    before = found()
     yield
     unpatch()
+    assert found() == before
 
 
 def found() -> dict[tuple[str, str], Any]:
@@ -46,13 +48,15 @@ def test_both_may_be_called_twice() -> None:
 
 
 def test_what_somebody_else_has_replaced_since_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    patch()
     with monkeypatch.context() as others:
-        others.setattr(zmq, "proxy", print)
+        others.setattr(zmq, "proxy", zmq.proxy)  # which is put back at the end
+        patch()
+        vars(zmq)["proxy"] = print
         unpatch()
         assert vars(zmq)["proxy"] is print
         patch()
         assert vars(zmq)["proxy"] is pollbroker.devices.proxy
+        unpatch()
 
 
 def test_program_that_was_not_changed_runs_on_pollbroker() -> None:
