@@ -26,6 +26,7 @@ from bench.work import Assignment, ProcessSample, Started
 
 if TYPE_CHECKING:
     from bench.load.role import RunningLoad
+    from bench.ticks import Ticks
 
 # Added to the limit of sockets, for those that a peer opens in addition to two for each broker and one for each load.
 SPARE_SOCKETS = 1023
@@ -40,16 +41,18 @@ def main() -> None:
     io_threads = 1 if assignment.brokers is None else assignment.brokers.io_threads
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads)
     context.set(zmq.MAX_SOCKETS, _sockets(assignment) + SPARE_SOCKETS)
+    ticks: Ticks | None = None
     frontends: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     if assignment.brokers is not None:
         peer = importlib.import_module(assignment.brokers.module)
         frontends, backends = peer.start(context, assignment.brokers)
+        ticks = getattr(peer, "TICKS", None)
     loads = _start_loads(context, assignment)
     added_ms, removed_ms = _grow(context, assignment)
     _tell(Started(frontends, backends, tuple(load.endpoints for load in loads), added_ms, removed_ms))
     for _ in sys.stdin:
-        _tell(_sample(loads))
+        _tell(_sample(loads, ticks))
     # There is no orderly end, because a proxy that blocks in a send cannot be told to end, and nothing here must be
     # saved.
     os._exit(0)
@@ -69,12 +72,13 @@ def _grow(
     return grow(context, assignment.brokers, assignment.growth)
 
 
-def _sample(loads: list[RunningLoad]) -> ProcessSample:
+def _sample(loads: list[RunningLoad], ticks: Ticks | None) -> ProcessSample:
     # The clock, the CPU time and the counters are read one right after the other. What takes longer comes after that.
     time_s, cpu_s, counts = time.monotonic(), time.process_time(), [load.count() for load in loads]
     samples = tuple(load.sample(count) for load, count in zip(loads, counts, strict=True))
     resident_kib, threads = _memory_and_threads()
-    return ProcessSample(time_s, cpu_s, resident_kib, threads, samples)
+    late_ms = ticks.late_ms() if ticks is not None else {}
+    return ProcessSample(time_s, cpu_s, resident_kib, threads, samples, late_ms)
 
 
 def _memory_and_threads() -> tuple[int, int]:

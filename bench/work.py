@@ -82,6 +82,7 @@ class Work:
     - `shared`: the load at each side is one socket connected to every pair. Its cost does not grow with the pairs.
     - `controlled`: the broker has a control socket.
     - `captured`: the load "witness" receives a copy of each message that passes through the first pair.
+    - `ticking`: a task of the loop that runs the broker sleeps for a millisecond again and again (`bench/ticks.py`).
 
     For a forwarder, each pair has one publisher, which uses its `topics` in turn, and `subscribers`, each subscribed to
     one of them. `paced`: the publisher limits the number of its messages that a subscriber has not seen yet.
@@ -101,6 +102,7 @@ class Work:
     shared: bool = False
     controlled: bool = False
     captured: bool = False
+    ticking: bool = False
     subscribers: int = 1
     topics: int = 1
     paced: bool = True
@@ -145,6 +147,7 @@ class Work:
             captures=captures,
             io_threads=self.io_threads,
             engine=self.engine,
+            ticking=self.ticking,
         )
 
     def described(self) -> dict[str, str | int | float]:
@@ -220,7 +223,8 @@ class Deployment:
     """The instructions for a broker process: the peer's module, the device, and the endpoints of its pairs and control.
 
     `captures` are the addresses to which the capture sockets of the first pairs connect. `io_threads` is for the
-    context of the process. `engine` are arguments of pollbroker's `Engine`; other peers ignore them.
+    context of the process. `engine` are arguments of pollbroker's `Engine`; other peers ignore them. `ticking` is for
+    the peers that run in the loop of a program.
     """
 
     module: str
@@ -232,6 +236,7 @@ class Deployment:
     captures: tuple[str, ...] = ()
     io_threads: int = 1
     engine: Mapping[str, Any] = field(default_factory=dict)
+    ticking: bool = False
 
 
 @dataclass(frozen=True)
@@ -306,10 +311,11 @@ class LoadSample:
 @dataclass(frozen=True)
 class ProcessSample:
     """The state of a child process at one moment. CPU time is user and system time of all threads, including
-    libzmq's."""
+    libzmq's. `late_ms` is how late the ticks of the broker's loop were since the previous sample, by percentile."""
 
     time_s: float
     cpu_s: float
     resident_kib: int
     threads: int
     loads: tuple[LoadSample, ...] = ()
+    late_ms: Mapping[str, float] = field(default_factory=dict)

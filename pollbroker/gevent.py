@@ -17,19 +17,20 @@ with and without `gevent.monkey.patch_all()`. The rules that hold here:
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import gevent
 import zmq
 from gevent.event import AsyncResult, Event
 from gevent.lock import RLock
-from gevent.socket import wait_read
 
 import pollbroker
 from pollbroker.broker import Broker
 from pollbroker.closing import TERM_S, warn_of_context
+from pollbroker.device import Device
 from pollbroker.loop import Loop
-from pollbroker.opening import make_context
+from pollbroker.opening import Prefixes, make_context
+from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.thread import EngineThread
 
@@ -39,6 +40,10 @@ _Result = TypeVar("_Result")
 
 _TURN_FOR_ANOTHER_S = 0.01
 """How long a greenlet that waits for a result, and makes the turns itself meanwhile, sleeps in one of them."""
+
+
+_READ: Final = 1
+"""What a watcher of gevent's loop is to wait for: that the descriptor can be read."""
 
 
 class _Greenlet(gevent.Greenlet):  # type: ignore[type-arg] # it has none when it runs
@@ -65,23 +70,57 @@ class _EngineGreenlet(EngineThread):
             gevent.get_hub().handle_system_error(type(error), error)  # raises it in the main greenlet
 
 
+def _silence(socket: Socket, end: "Future[Any]") -> None:
+    """Keep a socket of `zmq.green` from reading its own events until `end` is resolved. Do nothing to other sockets.
+
+    Such a socket has a watcher in the hub, which reads ZMQ_EVENTS whenever ZMQ_FD is readable. That resets ZMQ_FD, so
+    the engine, which waits for it too, might never be told of the event.
+    """
+    watcher = getattr(socket, "_state_event", None)
+    if watcher is None:
+        return
+    update = watcher.callback
+    watcher.stop()
+
+    def resume(_: "Future[Any]") -> None:
+        if not socket.closed:
+            watcher.start(update)
+            update()
+
+    end.add_done_callback(resume)
+
+
 class _HubPoller:
     """As much of `zmq.Poller` as the nested waiter needs: one descriptor, which the hub watches."""
 
     def register(self, descriptor: int, flags: int, /) -> None:
         self._ready = [(descriptor, flags)]
+        self._watchers: list[Any] = []
+        """Watchers that no greenlet waits for now. A new one for each sleep would cost a system call more."""
 
     def unregister(self, descriptor: int, /) -> None:  # noqa: ARG002 - the only one
         self._ready = []
+        for watcher in self._watchers:
+            watcher.close()
 
     def poll(self, timeout: int | None = None, /) -> Sequence[tuple[int, int]]:
+        hub = gevent.get_hub()
         if timeout == 0:
-            gevent.sleep(0)  # the engine has more to do, and the others have their turn first
+            # The engine has more to do, and the others have their turn first, including those that wait for a timer or
+            # a socket. `gevent.sleep(0)` would come back many times before the hub looks for these.
+            gevent.idle(hub.loop.MAXPRI)  # type: ignore[attr-defined] # it has it
             return self._ready  # the waiter looks for itself, without sleeping
-        with gevent.Timeout(None if timeout is None else timeout / 1000, False):  # type: ignore[arg-type] # False: go on after the block
-            wait_read(self._ready[0][0])
-            return self._ready
-        return []  # type: ignore[unreachable]
+        watcher = self._watchers.pop() if self._watchers else hub.loop.io(self._ready[0][0], _READ)
+        try:
+            if timeout is None:
+                hub.wait(watcher)
+                return self._ready
+            with gevent.Timeout(timeout / 1000, False):  # type: ignore[arg-type] # False: go on after the block
+                hub.wait(watcher)
+                return self._ready
+            return []  # type: ignore[unreachable]
+        finally:
+            self._watchers.append(watcher)
 
 
 class Engine(pollbroker.Engine):
@@ -129,6 +168,32 @@ class Engine(pollbroker.Engine):
             pump=pump,
             waiter="nested",
         )
+
+    def register(
+        self,
+        frontend: Socket | None = None,
+        backend: Socket | None = None,
+        device: Device | str | None = None,
+        *,
+        name: str | None = None,
+        capture: Socket | None = None,
+        capture_prefixes: Prefixes | None = None,
+        **more_ports: Socket,
+    ) -> Broker:
+        """Start a broker on sockets of the caller's, as `pollbroker.Engine.register`. They may be of `zmq.green`."""
+        broker = super().register(
+            frontend,
+            backend,
+            device,
+            name=name,
+            capture=capture,
+            capture_prefixes=capture_prefixes,
+            **more_ports,
+        )
+        for socket in {frontend, backend, capture, *more_ports.values()}:
+            if socket is not None:
+                _silence(socket, broker.removed)
+        return broker
 
     def run(self) -> None:
         """Run in this greenlet, as `pollbroker.Engine.run`. The other greenlets run meanwhile."""

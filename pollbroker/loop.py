@@ -145,6 +145,8 @@ class Loop:
         self.calls.check_usable()
         if self._ready or self.readers.ready:
             return 0.0
+        if not self.timers:  # as a rule; a program with a loop of its own asks after each turn
+            return None
         return self.calls.call(self.timers.next_s)
 
     def wait_for(self, future: Future[Any]) -> None:

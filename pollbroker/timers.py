@@ -47,6 +47,10 @@ class Timers:
         self._heap: list[tuple[float, int, Handle]] = []
         self._order = itertools.count()
 
+    def __bool__(self) -> bool:
+        """True if there are handles, and be it only cancelled ones. Any thread may ask."""
+        return bool(self._heap)
+
     def add(self, delay_s: float, call: Callable[[], Any]) -> Handle:
         """Have `call` called after `delay_s` seconds. Of two calls for one time, the first added is made first."""
         check_delay(delay_s)

@@ -25,5 +25,7 @@ class Need:
 
 
 GEVENT = Need("gevent", "pip install gevent")
+TRIO = Need("trio", "pip install trio")
+UVLOOP = Need("uvloop", "pip install uvloop")
 CZMQ = Need("czmq", "apt-get install libczmq4", library=True)
 NNG = Need("nng", "apt-get install libnng1", library=True)

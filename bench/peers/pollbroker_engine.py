@@ -22,9 +22,26 @@ def run(
     control_context: zmq.Context[zmq.Socket[bytes]] | None = None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Do what `start` does with a given device. If a control context is given, the control socket is opened in it."""
+    engine = Engine(context, **deployment.engine)
+    bound = add_all(engine, deployment, device)
+    if deployment.control:
+        # Imported only if it is needed, because memory is measured.
+        from pollbroker.control import attach, attach_socket
+
+        if control_context is None:
+            attach(engine, deployment.control)
+        else:
+            socket = control_context.socket(zmq.REP)
+            socket.bind(deployment.control)
+            attach_socket(engine, socket)
+    engine.start()
+    return bound
+
+
+def add_all(engine: Engine, deployment: Deployment, device: Device) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Add a broker for every pair to an engine. Return the addresses."""
     ports = DEVICES[deployment.device]
     mark = deployment.high_water_mark
-    engine = Engine(context, **deployment.engine)
     prefixes = CAPTURE_PREFIXES[0].encode(), CAPTURE_PREFIXES[1].encode()
     brokers = [
         engine.add(
@@ -40,17 +57,6 @@ def run(
         )
         for index, (frontend, backend) in enumerate(zip(deployment.frontends, deployment.backends, strict=True))
     ]
-    if deployment.control:
-        # Imported only if it is needed, because memory is measured.
-        from pollbroker.control import attach, attach_socket
-
-        if control_context is None:
-            attach(engine, deployment.control)
-        else:
-            socket = control_context.socket(zmq.REP)
-            socket.bind(deployment.control)
-            attach_socket(engine, socket)
-    engine.start()
     return (
         tuple(broker.frontend.endpoints[0] for broker in brokers),
         tuple(broker.backend.endpoints[0] for broker in brokers if broker.backend is not None),

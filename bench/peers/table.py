@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from bench.peers.need import CZMQ, GEVENT, NNG, Need
+from bench.peers.need import CZMQ, GEVENT, NNG, TRIO, UVLOOP, Need
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,14 @@ OWN_CONTROL = Peer("pollbroker, control apart", "bench.peers.pollbroker_control"
 STEERABLE = Peer("zmq.proxy_steerable", "bench.peers.steerable_proxy")
 GROWING = Peer("pollbroker", "bench.peers.growing_engine", {"POLLBROKER_PUMP": "native"})
 HANDLER = Peer("pollbroker, Python handler", "bench.peers.pollbroker_handler", {"POLLBROKER_PUMP": "native"})
+ON_ASYNCIO = Peer("pollbroker on asyncio", "bench.peers.pollbroker_asyncio", {"POLLBROKER_PUMP": "native"})
+ON_UVLOOP = Peer("pollbroker on uvloop", "bench.peers.pollbroker_uvloop", {"POLLBROKER_PUMP": "native"}, UVLOOP)
+ON_GEVENT = Peer("pollbroker on gevent", "bench.peers.pollbroker_gevent", {"POLLBROKER_PUMP": "native"}, GEVENT)
+ON_TRIO = Peer("pollbroker on trio", "bench.peers.pollbroker_trio", {"POLLBROKER_PUMP": "native"}, TRIO)
+OUR_THREAD_DEVICE = Peer(
+    "pollbroker ThreadDevice", "bench.peers.pollbroker_thread_device", {"POLLBROKER_PUMP": "native"}
+)
+THREAD_DEVICE = Peer("pyzmq ThreadDevice", "bench.peers.thread_device")
 THREAD_PROXY = Peer("ThreadProxy", "bench.peers.thread_proxy")
 MONITORED_QUEUE = Peer("MonitoredQueue", "bench.peers.monitored_queue")
 TWO_THREADS = Peer("two-thread relay", "bench.peers.two_threads")

@@ -1,4 +1,5 @@
-"""What the peers from `zmq.devices` share: a background device that reports the addresses to which it is bound.
+"""What the peers from `zmq.devices` share, and the one from pollbroker's drop-in for it: a background device that
+reports the addresses to which it is bound.
 
 Such a device opens its sockets in its own thread, and an error there ends the thread after `start()` has returned. Its
 `bind_in_to_random_port` reserves a port, releases it and binds it again later; another process may take it meanwhile.
@@ -17,7 +18,7 @@ from bench.peers.sockets import DEVICES
 from bench.work import Deployment
 
 BIND_DEADLINE_S = 30.0
-SOCKETS_A_DEVICE = 3  # these devices always open a monitor socket, too
+SOCKETS_A_DEVICE = 3  # a proxy always opens a monitor socket, too
 
 
 class ReportsAddresses:

@@ -19,6 +19,8 @@ from bench.questions import (
     handler_route,
     idle,
     knobs,
+    loop_ticker,
+    loops,
     other_libraries,
     python_peers,
     python_pump,
@@ -26,6 +28,7 @@ from bench.questions import (
     queue_requests,
     round_trip,
     streamer_rate,
+    thread_devices,
 )
 
 QUESTIONS: Mapping[str, Question] = MappingProxyType(
@@ -51,6 +54,9 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             capture,
             knobs,
             other_libraries,
+            loops,
+            loop_ticker,
+            thread_devices,
         )
     }
 )

@@ -9,13 +9,17 @@ import math
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pollbroker
 from pollbroker.awaiting import Turns
 from pollbroker.errors import EngineError
 
 _Result = TypeVar("_Result")
+
+_LOOP_TIMER_S: Final = 0.001
+"""The loop's timers are set in whole milliseconds, rounded up. uvloop rounds down to these, and would come too early,
+again and again."""
 
 
 class AsyncioTurns(Turns):
@@ -26,6 +30,7 @@ class AsyncioTurns(Turns):
         self._descriptor = engine.fileno()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due_s = 0.0
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -93,19 +98,32 @@ class AsyncioTurns(Turns):
         try:
             more = self.engine.step()
         finally:  # a handler may raise SystemExit; another run of the loop goes on where this one was
-            self._set_timer(more)
+            if not more:  # else the next turn comes anyway
+                self._set_timer()
             if self.engine.stopping:
                 self._tell_stopping()
 
-    def _set_timer(self, more: bool = False) -> None:
-        """Have a turn made when a timer of the engine is due. With `more` to do the next turn comes anyway."""
+    def _timer_turn(self) -> None:
+        self._timer = None
+        self._turn()
+
+    def _set_timer(self) -> None:
+        """Have a turn made when the next timer of the engine is due.
+
+        The loop's timer is left as it is if it comes early enough, since there is a turn for each burst of messages. It
+        may come too early then, such as for a timer that was cancelled: that is one turn more.
+        """
+        next_s = self.engine.next_timer_s()
+        if next_s is None or self._loop is None:
+            return
+        now_s = self._loop.time()
         if self._timer is not None:
+            if self._timer_due_s < now_s + next_s + _LOOP_TIMER_S:
+                return
             self._timer.cancel()
-            self._timer = None
-        next_s = None if more else self.engine.next_timer_s()
-        if next_s is not None and self._loop is not None:
-            # Whole milliseconds, rounded up: uvloop rounds down to these, and would come too early, again and again.
-            self._timer = self._loop.call_later(math.ceil(next_s * 1000) / 1000, self._turn)
+        delay_s = math.ceil(next_s / _LOOP_TIMER_S) * _LOOP_TIMER_S
+        self._timer_due_s = now_s + delay_s
+        self._timer = self._loop.call_later(delay_s, self._timer_turn)
 
     def _tell_stopping(self) -> None:
         self._stopping.set()

@@ -3,7 +3,8 @@
     from pollbroker.devices import ThreadProxy  # in place of: from zmq.devices import ThreadProxy
 
 The names, signatures and attributes are those of `zmq.devices`, with `device`, `proxy` and `proxy_steerable` of the
-package `zmq` beside them. `patch` puts them in pyzmq's place for a program whose source cannot be changed.
+package `zmq` beside them; `pollbroker.devices.green`, which needs gevent, has the `device` of `zmq.green`. `patch` puts
+them in pyzmq's place for a program whose source cannot be changed.
 """
 
 from pollbroker.devices.base import Device

@@ -7,6 +7,7 @@ none is closed.
 import errno
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import zmq
 
@@ -62,7 +63,7 @@ def proxy_steerable(
 
     Source: pyzmq's documentation of `zmq.proxy_steerable`, and zmq_proxy_steerable(3).
     """
-    _check_sockets(errno.EFAULT, frontend=frontend, backend=backend)
+    check_sockets(errno.EFAULT, frontend=frontend, backend=backend)
     optional = {"capture": capture, "control": control}
     _check_types(**{name: socket for name, socket in optional.items() if socket is not None})
     capture, control = (None if socket is None or socket.closed else socket for socket in optional.values())
@@ -90,7 +91,7 @@ def monitored_queue(
 
     Source: pyzmq's documentation of `zmq.devices.monitored_queue`.
     """
-    _check_sockets(zmq.ENOTSOCK, in_socket=in_socket, out_socket=out_socket, mon_socket=mon_socket)
+    check_sockets(zmq.ENOTSOCK, in_socket=in_socket, out_socket=out_socket, mon_socket=mon_socket)
     serve(DeviceSockets(in_socket, out_socket, mon_socket, prefixes=check_prefixes(in_prefix, out_prefix)))
     return 0
 
@@ -120,7 +121,7 @@ def check_prefixes(in_prefix: bytes, out_prefix: bytes) -> tuple[bytes, bytes]:
     return in_prefix, out_prefix
 
 
-def _check_sockets(error_number: int, **sockets: Socket) -> None:
+def check_sockets(error_number: int, **sockets: Any) -> None:
     """Raise `TypeError` for what is no socket, and `zmq.ZMQError` for a closed one."""
     _check_types(**sockets)
     for name, socket in sockets.items():

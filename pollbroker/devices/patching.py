@@ -5,6 +5,7 @@ they had, so it has to come first.
 """
 
 import importlib
+import sys
 from typing import Any, Final
 
 from pollbroker.devices.base import Device
@@ -38,31 +39,47 @@ _MODULES: Final = (
     "zmq.devices.monitoredqueue",
     "zmq.devices.monitoredqueuedevice",
 )
-"""Where pyzmq has them: its own modules, too, so that each import of them finds the same. `zmq.green` is left alone."""
+"""Where pyzmq has them: its own modules, too, so that each import of them finds the same."""
+_GREEN: Final = ("zmq.green", "zmq.green.device")
+"""The same for a program that uses gevent. They import it."""
 
-_replaced: dict[tuple[str, str], Any] = {}
-"""What `patch` has replaced, by module and name."""
+_replaced: dict[tuple[str, str], tuple[Any, Any]] = {}
+"""What `patch` has replaced, by module and name, and what it has put there."""
 
 
 def patch() -> None:
     """Put the classes and functions of `pollbroker.devices` in the place of pyzmq's: `zmq.proxy`, `zmq.device`,
     `zmq.proxy_steerable`, and what `zmq.devices` and its modules have.
 
-    Call it before the program's own modules are imported. Calling it again does nothing.
+    If gevent was imported already, the same is done in `zmq.green`, where `device` becomes that of
+    `pollbroker.devices.green`. Otherwise gevent is not imported, and `zmq.green` is left as it is.
+
+    Call it before the program's own modules are imported. Calling it again does nothing more, except for `zmq.green` if
+    gevent was imported in the meantime.
     """
-    for module_name in _MODULES:
-        module = importlib.import_module(module_name)
-        for name, ours in _OURS.items():
+    green = _GREEN if "gevent" in sys.modules else ()
+    modules = {name: importlib.import_module(name) for name in (*_MODULES, *green)}  # before anything is replaced
+    for module_name, module in modules.items():
+        for name, ours in _names_for(module_name).items():
             theirs = vars(module).get(name)
             if theirs is not None and theirs is not ours:
-                _replaced.setdefault((module_name, name), theirs)
+                _replaced.setdefault((module_name, name), (theirs, ours))
                 setattr(module, name, ours)
 
 
 def unpatch() -> None:
     """Undo `patch`. Devices that were made meanwhile go on. Calling it again does nothing."""
-    for (module_name, name), theirs in _replaced.items():
+    for (module_name, name), (theirs, ours) in _replaced.items():
         module = importlib.import_module(module_name)
-        if vars(module).get(name) is _OURS[name]:  # else somebody else has replaced it since
+        if vars(module).get(name) is ours:  # else somebody else has replaced it since
             setattr(module, name, theirs)
     _replaced.clear()
+
+
+def _names_for(module_name: str) -> dict[str, Any]:
+    """What is to be found in a module of pyzmq's, if it has something of that name."""
+    if module_name not in _GREEN:
+        return _OURS
+    from pollbroker.devices.green import device as green_device  # which imports gevent
+
+    return {**_OURS, "device": green_device}

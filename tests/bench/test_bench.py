@@ -1,5 +1,6 @@
 """The bench without its speed: the statistics, the goals, the files, the plots, and the table of questions."""
 
+import asyncio
 import dataclasses
 import json
 import re
@@ -42,6 +43,7 @@ from bench.results import (
     write_results,
 )
 from bench.run import PlannedQuestion, ask, judge, judge_overall, plan_run
+from bench.ticks import TICK_S, Ticks
 from bench.work import Assignment, Work
 from tests.support.bench import PLAN
 
@@ -410,6 +412,47 @@ def test_poller_loop_drains_its_socket_and_the_single_one_takes_one_message(
     move(source, sink)
     assert sink.messages == FakeSocket(waiting).messages[:moved]
     assert len(source.messages) == waiting - moved
+
+
+class LoopEndedError(Exception):
+    """A loop of the test has made its last tick."""
+
+
+class FakeLoop:
+    """A clock, and a sleep that takes so many seconds more than it is asked to. After the last one the loop ends."""
+
+    def __init__(self, *late_s: float) -> None:
+        self.now_s = 100.0
+        self.late_s = [*late_s]
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        if not self.late_s:
+            raise LoopEndedError
+        self.now_s += seconds + self.late_s.pop(0)
+
+    async def sleep_in_task(self, seconds: float) -> None:
+        self.sleep(seconds)
+
+
+@pytest.mark.parametrize("in_task", [True, False])
+def test_ticks_tell_how_late_they_were_since_they_were_asked_last(in_task: bool) -> None:
+    loop = FakeLoop(*[0.001] * 97, *[0.004] * 4)
+    ticks = Ticks(loop.clock)
+
+    def run() -> None:
+        with pytest.raises(LoopEndedError):
+            asyncio.run(ticks.run(loop.sleep_in_task)) if in_task else ticks.run_blocking(loop.sleep)
+
+    run()
+    assert loop.now_s == pytest.approx(100.0 + 101 * TICK_S + 97 * 0.001 + 4 * 0.004)
+    assert ticks.late_ms() == pytest.approx({"p50": 1.0, "p99": 4.0})
+    loop.late_s = [0.002, 0.002]
+    run()
+    assert ticks.late_ms() == pytest.approx({"p50": 2.0, "p99": 2.0})
+    assert ticks.late_ms() == {}
 
 
 @pytest.mark.parametrize("name", [*QUESTIONS])

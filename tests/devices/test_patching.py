@@ -78,3 +78,50 @@ def test_program_that_was_not_changed_runs_on_pollbroker() -> None:
         for proxy in proxies:
             proxy.join()
     """)
+
+
+def test_device_of_zmq_green_is_replaced_where_gevent_is_used() -> None:
+    told = run_apart("""
+        import gevent
+        import zmq
+        from pollbroker.devices import green, patch, unpatch
+
+        patch()
+        import zmq.green
+        from zmq.green.device import device
+        assert device is zmq.green.device is green.device
+        assert zmq.green.proxy is zmq.proxy
+        unpatch()
+        for name in ("device", "proxy", "proxy_steerable"):
+            assert getattr(zmq.green, name).__module__.startswith("zmq."), name
+        patch()
+        assert zmq.green.device is green.device
+
+        context = zmq.green.Context()
+        source, sink = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+        ports = [socket.bind_to_random_port("tcp://127.0.0.1") for socket in (source, sink)]
+        running = gevent.spawn(zmq.green.device, zmq.STREAMER, source, sink)
+        pusher, puller = context.socket(zmq.PUSH), context.socket(zmq.PULL)
+        pusher.connect(f"tcp://127.0.0.1:{ports[0]}")
+        puller.connect(f"tcp://127.0.0.1:{ports[1]}")
+        pusher.send(b"passes")
+        print(puller.recv().decode())
+        running.kill()
+        context.destroy(linger=0)
+    """)
+    assert told == "passes\n"
+
+
+def test_program_without_gevent_does_not_import_it() -> None:
+    told = run_apart("""
+        import sys
+        from pollbroker.devices import patch
+
+        patch()
+        print([name for name in ("gevent", "zmq.green") if name in sys.modules])
+        import gevent
+        patch()
+        import zmq.green
+        print(zmq.green.device.__module__)
+    """)
+    assert told.splitlines() == ["[]", "pollbroker.devices.green"]

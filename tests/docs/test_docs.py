@@ -28,6 +28,7 @@ from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
 from pollbroker import Engine, FlowStatistics
 from tests.support.deadline import DEADLINE_MS, wait_until
+from tests.support.processes import run_apart
 from tests.support.tree import TREE
 
 DOCS = TREE / "docs"
@@ -89,6 +90,16 @@ def give_back(namespace: dict[str, Any]) -> None:
 def test_code_on_the_page_runs_and_leaves_nothing_open(page: Path) -> None:
     with nothing_left_open():
         run_code(Document.parse(str(page), *PARSERS))
+
+
+@pytest.mark.parametrize("page", ["howto/embed.md", "howto/migrate.md"])
+def test_code_for_gevent_runs_in_a_process_of_its_own(page: str) -> None:
+    (code,) = re.findall(
+        r'^<!-- skip: next "gevent\'s hub would stay in this process" -->\n```python\n(.*?)^```$',
+        (DOCS / page).read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert run_apart(code) == ""
 
 
 def test_wrong_answer_on_a_page_fails(tmp_path: Path) -> None:
@@ -169,6 +180,7 @@ def test_tutorial_installs_as_the_readme_does() -> None:
         "pollbroker.asyncio",
         "pollbroker.control",
         "pollbroker.devices",
+        "pollbroker.devices.green",
         "pollbroker.gevent",
         "pollbroker.testing",
         "pollbroker.trio",

@@ -151,6 +151,59 @@ def test_context_of_the_callers_stays_the_callers(run: Run, context: zmq.Context
     run(main())
 
 
+def test_timer_is_set_in_the_loop_when_it_changes_and_not_at_each_turn(
+    run: Run, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        loop, delays_s = asyncio.get_running_loop(), []
+        loops_own = loop.call_later
+
+        def call_later(delay_s: float, *args: Any) -> asyncio.TimerHandle:
+            delays_s.append(delay_s)
+            return loops_own(delay_s, *args)
+
+        async with asyncio.timeout(DEADLINE_S), Engine() as engine:
+            monkeypatch.setattr(loop, "call_later", call_later)
+            broker = await engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+            source = connect(zmq.PUSH, broker.frontend.endpoint)
+            sink = connect(zmq.PULL, broker.backend.endpoint)
+
+            async def pass_messages(count: int) -> None:
+                for _ in range(count):
+                    source.send(b"x")
+                    while not sink.poll(0):
+                        await asyncio.sleep(0)
+                    sink.recv()
+
+            engine.sync.call_later(3600.0, print)
+            await pass_messages(10)
+            assert delays_s == [pytest.approx(3600.0, abs=DEADLINE_S)]
+            engine.sync.call_later(7200.0, print)
+            await pass_messages(10)
+            assert len(delays_s) == 1
+            engine.sync.call_later(1800.0, print)
+            await pass_messages(10)
+            assert delays_s[1:] == [pytest.approx(1800.0, abs=DEADLINE_S)]
+
+    run(main())
+
+
+def test_timer_runs_behind_one_that_was_cancelled_in_the_meantime(run: Run) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(DEADLINE_S), Engine() as engine:
+            ran = asyncio.Event()
+            sooner = engine.sync.call_later(0.005, ran.set)
+            await asyncio.sleep(0)  # the loop has set its timer
+            sooner.cancel()
+            engine.sync.call_later(0.01, ran.set)
+            await ran.wait()
+            ran.clear()
+            engine.sync.call_later(0.005, ran.set)
+            await ran.wait()
+
+    run(main())
+
+
 # As when a second Ctrl-C, or a time limit, comes while the block is being left.
 def test_cancelled_block_is_closed_when_the_cancellation_comes_up(run: Run, connect: Connect) -> None:
     async def main() -> None:

@@ -103,6 +103,73 @@ def test_run_in_this_greenlet_can_be_killed_and_run_again(patch: str) -> None:
     assert run_greenlets(patch, script) == ["False", "b'x' True", "False True"]
 
 
+def test_timers_and_sockets_of_others_are_served_between_two_turns_of_a_busy_engine(patch: str) -> None:
+    script = """
+        from gevent import socket
+
+        ours, theirs = socket.socketpair()
+        with ours, theirs, Engine(burst_messages=1) as engine:
+            broker = engine.add("a", STREAMER, frontend_options={"rcvhwm": 0}, backend_options={"sndhwm": 0}, **PORTS)
+            push, pull = connected(zmq.PUSH, broker.frontend.endpoint), connected(zmq.PULL, broker.backend.endpoint)
+            most = {}
+
+            def wait_for(what, wait):
+                for _ in range(5):
+                    before = engine.statistics().turns
+                    wait()
+                    most[what] = max(most.get(what, 0), engine.statistics().turns - before)
+
+            def read():
+                theirs.send(b"x")
+                ours.recv(1)
+
+            broker.pause()
+            for _ in range(1000):
+                push.send(b"x")
+            while not push.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+                gevent.sleep(0)
+            broker.resume()
+            while not broker.statistics().flows["frontend"].sent:
+                gevent.sleep(0)
+            wait_for("timer", lambda: gevent.sleep(1e-9))
+            wait_for("socket", read)
+            assert broker.statistics().flows["frontend"].sent < 1000, "the engine had nothing to do any more"
+            assert max(most.values()) <= 10, most
+            print(*most)
+            while pull.recv() and broker.statistics().flows["frontend"].sent < 1000:
+                pass
+    """
+    assert run_greenlets(patch, script) == ["timer socket"]
+
+
+def test_sockets_of_zmq_green_miss_no_event_and_are_the_callers_again(patch: str) -> None:
+    script = """
+        with Engine() as engine:
+            pairs = []
+            for _ in range(10):
+                source, sink = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+                for socket in (source, sink):
+                    socket.linger = 0
+                    socket.bind("tcp://127.0.0.1:*")
+                broker = engine.register(source, sink)
+                pusher = connected(zmq.PUSH, source.get_string(zmq.LAST_ENDPOINT))
+                puller = connected(zmq.PULL, sink.get_string(zmq.LAST_ENDPOINT))
+                pairs.append((source, sink, broker, pusher, puller))
+            for number in range(50):
+                for *_, pusher, _ in pairs:
+                    pusher.send(b"%d" % number)
+                for *_, puller in pairs:
+                    assert puller.recv() == b"%d" % number
+            for source, sink, broker, pusher, puller in pairs:
+                broker.remove()
+                pusher.send(b"for the caller")
+                assert source.recv() == b"for the caller"
+                sink.send(b"from the caller")
+                print(puller.recv().decode())
+    """
+    assert run_greenlets(patch, script) == ["from the caller"] * 10
+
+
 @pytest.mark.parametrize("error", ["SystemExit(7)", "KeyboardInterrupt()"])
 def test_what_ends_a_program_is_raised_in_the_main_greenlet(patch: str, error: str) -> None:
     script = f"""
