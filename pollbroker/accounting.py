@@ -1,6 +1,7 @@
 """Makes the statistics of a broker, by flow and by port, from the counters of its pumps."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pollbroker.device import CAPTURE
 from pollbroker.errors import describe_error
@@ -9,6 +10,8 @@ from pollbroker.port import WorkingPort
 from pollbroker.pump import Flow, FlowState
 from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics, Counters, FlowStatistics, PortStatistics
+
+_NOTHING: Final = Counters()
 
 
 def account_for(
@@ -59,7 +62,7 @@ def _flow_statistics(
 
 def _port_statistics(index: int, port: WorkingPort, counted: Sequence[tuple[Flow, Counters]]) -> PortStatistics:
     if port.name == CAPTURE:
-        all_flows = sum((counters for _, counters in counted), Counters())
+        all_flows = sum((counters for _, counters in counted), _NOTHING)
         return PortStatistics(
             type=port.type.name,
             endpoints=port.endpoints,
@@ -68,8 +71,8 @@ def _port_statistics(index: int, port: WorkingPort, counted: Sequence[tuple[Flow
             sent_bytes=all_flows.captured_bytes,
             dropped=all_flows.capture_dropped,
         )
-    received = sum((counters for flow, counters in counted if flow.source == index), Counters())
-    sent = sum((_sent_to(index, flow) for flow, _ in counted if index in flow.sinks), Counters())
+    received = next((counters for flow, counters in counted if flow.source == index), _NOTHING)
+    sent = sum((_sent_to(index, flow) for flow, _ in counted if index in flow.sinks), _NOTHING)
     return PortStatistics(
         type=port.type.name,
         endpoints=port.endpoints,

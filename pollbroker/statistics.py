@@ -10,6 +10,7 @@ of the frames, without framing. All are counted from the start of the broker and
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from operator import add, attrgetter
 from typing import Final
 
 from pollbroker.frozen import FrozenDict
@@ -72,7 +73,10 @@ class Counters:
 
     def __add__(self, other: "Counters") -> "Counters":
         """The sum of each counter."""
-        return Counters(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(Counters)))
+        return Counters(*map(add, _values_of(self), _values_of(other)))
+
+
+_values_of = attrgetter(*(one.name for one in fields(Counters)))
 
 
 @dataclass(frozen=True)
