@@ -3,12 +3,13 @@
     from pollbroker.devices import ThreadProxy  # in place of: from zmq.devices import ThreadProxy
 
 The names, signatures and attributes are those of `zmq.devices`, with `device`, `proxy` and `proxy_steerable` of the
-package `zmq` beside them. `patch` puts them in pyzmq's place for a program whose source cannot be changed.
+package `zmq` beside them. `patch` puts them in pyzmq's place for a program whose source cannot be changed, and
+`patched_environment` does so in processes that are started.
 """
 
 from pollbroker.devices.base import Device
 from pollbroker.devices.functions import device, monitored_queue, proxy, proxy_steerable
-from pollbroker.devices.patching import patch, unpatch
+from pollbroker.devices.patching import patch, patched_environment, unpatch
 from pollbroker.devices.processes import (
     ProcessDevice,
     ProcessMonitoredQueue,
@@ -34,6 +35,7 @@ __all__ = [
     "device",
     "monitored_queue",
     "patch",
+    "patched_environment",
     "proxy",
     "proxy_steerable",
     "unpatch",

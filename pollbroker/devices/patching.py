@@ -1,10 +1,12 @@
 """pollbroker's devices in pyzmq's place, for a program whose source cannot be changed.
 
 `patch` sets attributes of pyzmq's modules. Names that a program imported before (`from zmq import proxy`) keep what
-they had, so it has to come first.
+they had, so it has to come first. Processes that a program starts are patched by their environment.
 """
 
 import importlib
+import os
+from pathlib import Path
 from typing import Any, Final
 
 from pollbroker.devices.base import Device
@@ -40,6 +42,9 @@ _MODULES: Final = (
 )
 """Where pyzmq has them: its own modules, too, so that each import of them finds the same. `zmq.green` is left alone."""
 
+_AT_START: Final = Path(__file__).parent / "at_start"
+"""A directory with what each Python process imports at its start, if PYTHONPATH names it."""
+
 _replaced: dict[tuple[str, str], Any] = {}
 """What `patch` has replaced, by module and name."""
 
@@ -66,3 +71,17 @@ def unpatch() -> None:
         if vars(module).get(name) is _OURS[name]:  # else somebody else has replaced it since
             setattr(module, name, theirs)
     _replaced.clear()
+
+
+def patched_environment() -> dict[str, str]:
+    """A copy of this process's environment, in which each Python process that starts calls `patch` first, and so do its
+    child processes.
+
+        subprocess.run(["ipcontroller", "--ip=127.0.0.1"], env=patched_environment())
+
+    It adds a directory to the variable `PYTHONPATH`. A Python process that ignores this variable (`python -I`, `-E`,
+    `-S`) is not patched. One that does not have pollbroker installed says so on stderr, and goes on with pyzmq's.
+    """
+    before = os.environ.get("PYTHONPATH")
+    paths = [str(_AT_START)] if not before else [str(_AT_START), before]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
