@@ -41,6 +41,7 @@ def launch_twice() -> str:
         try:
             proxy.launch()
         except zmq.ZMQError as error:
+            assert error.errno is not None
             return f"raises {zmq.strerror(error.errno)!r}"
         finally:
             proxy._ctrl_socket.close()
