@@ -68,9 +68,9 @@ def test_methods_of_a_subclass_of_socket_are_not_called(
     monkeypatch.setenv("POLLBROKER_PUMP", pump)
     own_type: type[zmq.Socket[bytes]] = type("Own", (zmq.Socket,), {method: refuse})
     plain, control = (connect(zmq.PULL), connect(zmq.PUSH)), connect(zmq.PAIR)
-    own = [own_type.shadow(socket.underlying) for socket in plain]
+    source, sink = (own_type.shadow(socket.underlying) for socket in plain)
     into, out, steered = bind(plain[0]), bind(plain[1]), bind(control)
-    running = in_thread(lambda: pollbroker.devices.proxy_steerable(*own, None, control))
+    running = in_thread(lambda: pollbroker.devices.proxy_steerable(source, sink, None, control))
     connect(zmq.PUSH, into).send(b"passes")
     assert connect(zmq.PULL, out).recv() == b"passes"
     connect(zmq.PAIR, steered).send(b"TERMINATE")
@@ -80,8 +80,8 @@ def test_methods_of_a_subclass_of_socket_are_not_called(
 def test_sockets_of_zmq_asyncio_can_be_proxied(connect: Connect) -> None:
     plain, control = (connect(zmq.ROUTER), connect(zmq.DEALER)), connect(zmq.PAIR)
     into, out, steered = bind(plain[0]), bind(plain[1]), bind(control)
-    waiting = [zmq.asyncio.Socket.shadow(socket.underlying) for socket in (*plain, control)]
-    running = in_thread(lambda: pollbroker.devices.proxy_steerable(*waiting[:2], None, waiting[2]))
+    router, dealer, pair = (zmq.asyncio.Socket.shadow(socket.underlying) for socket in (*plain, control))
+    running = in_thread(lambda: pollbroker.devices.proxy_steerable(router, dealer, None, pair))
     client, worker = connect(zmq.REQ, into), connect(zmq.REP, out)
     client.send(b"request")
     worker.send(b"reply to " + worker.recv())

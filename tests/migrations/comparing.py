@@ -112,7 +112,7 @@ def _run_traffic(environment: Environment, program: Program, *, patched: bool) -
 
 
 def _typical(samples: list[Figures]) -> Figures:
-    """The median of each number; of what is no number, every value that came."""
+    """The median of each number. If a figure was not a number each time, every value that came."""
     by_name: dict[str, list[float | str]] = defaultdict(list)
     for figures in samples:
         for name, figure in figures.items():
@@ -120,8 +120,8 @@ def _typical(samples: list[Figures]) -> Figures:
     typical: dict[str, float | str] = {}
     for name, values in by_name.items():
         numbers = [value for value in values if not isinstance(value, str)]
-        words = sorted({value for value in values if isinstance(value, str)})
-        typical[name] = ", ".join(words) if words else statistics.median(numbers)
+        every = dict.fromkeys(map(_describe_figure, values))
+        typical[name] = statistics.median(numbers) if len(numbers) == len(values) else "; ".join(every)
     return typical
 
 

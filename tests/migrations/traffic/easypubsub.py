@@ -41,8 +41,7 @@ def launch_twice() -> str:
         try:
             proxy.launch()
         except zmq.ZMQError as error:
-            assert error.errno is not None
-            return f"raises {zmq.strerror(error.errno)!r}"
+            return f"raises {error.strerror.split(' (')[0]!r}"  # without the address
         finally:
             proxy._ctrl_socket.close()
         return "returns, without a proxy"
