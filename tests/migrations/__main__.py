@@ -1,5 +1,6 @@
 """`python -m tests.migrations [NAME]...`: run programs of others as they are and on pollbroker, and compare."""
 
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from tests.migrations.table import PROGRAMS
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Work in this directory, and keep it.")
 def main(names: tuple[str, ...], rounds: int, keep: Path | None) -> None:
     """Compare the programs NAME..., or all of them. The exit code is 1 if a test fails with pollbroker alone."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or the directory would stay
     broken = []
     with ExitStack() as stack:
         directory = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pollbroker-migrations-")))

@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -73,16 +75,25 @@ def compare(environment: Environment, program: Program, rounds: int) -> Comparis
 def _run(
     environment: Environment, directory: Path, *python_arguments: str, patched: bool
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        environment.command(*python_arguments, patched=patched),
-        cwd=directory,
-        env=environment.variables(os.environ),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    """Run Python there, and end what it leaves behind: a test of others may, if it fails."""
+    command = environment.command(*python_arguments, patched=patched)
+    stdout, stderr = (environment.directory / name for name in ("stdout.txt", "stderr.txt"))
+    with stdout.open("w") as out, stderr.open("w") as err:  # not pipes, which what is left behind would keep open
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=environment.variables(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(DEADLINE_S)
+        finally:
+            with suppress(ProcessLookupError):  # nothing was left behind
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, code, stdout.read_text(), stderr.read_text())
 
 
 def _run_tests(environment: Environment, program: Program, *, patched: bool) -> Outcomes:

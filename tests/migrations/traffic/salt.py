@@ -4,6 +4,7 @@ import signal
 import sys
 import tempfile
 from multiprocessing import Process
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,18 @@ class Processes:
 
 
 def serve(directory: str, port: str) -> None:
-    """Start the queue, as `RequestServer` does before a master starts its workers, and wait for its end."""
+    """Start the queue, as `RequestServer` does before a master starts its workers, and wait for its end, or for
+    that of the input."""
     path = Path(directory) / "master"
     path.write_text(f"root_dir: {directory}\n")
     here = {"sock_dir": directory, "interface": "127.0.0.1", "ret_port": port}
     processes = Processes()
     RequestServer({**salt.config.master_config(str(path)), **here}).pre_fork(processes)
     print(SERVING, flush=True)
-    for process in processes.started:
-        process.join()
+    (queue,) = processes.started
+    wait([queue.sentinel, sys.stdin.fileno()])
+    queue.kill()
+    queue.join()
 
 
 def main() -> None:
