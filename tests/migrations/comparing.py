@@ -69,7 +69,7 @@ def compare(environment: Environment, program: Program, rounds: int) -> Comparis
             samples[patched].append(_run_traffic(environment, program, patched=patched))
     without_tests: Outcomes = {}
     before, after = tests or (without_tests, without_tests)
-    return Comparison(program, versions, (before, after), (_typical(samples[False]), _typical(samples[True])))
+    return Comparison(program, versions, (before, after), (typical(samples[False]), typical(samples[True])))
 
 
 def _run(
@@ -122,7 +122,7 @@ def _run_traffic(environment: Environment, program: Program, *, patched: bool) -
     return figures
 
 
-def _typical(samples: list[Figures]) -> Figures:
+def typical(samples: list[Figures]) -> Figures:
     """The median of each number. If a figure was not a number each time, every value that came."""
     by_name: dict[str, list[float | str]] = defaultdict(list)
     for figures in samples:

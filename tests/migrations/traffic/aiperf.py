@@ -48,8 +48,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, server("aiperf", directory) as process, Peers() as peers:
         config = ZMQIPCConfig(path=Path(directory))
         figures: dict[str, float | str] = {
-            "threads of a process with 3 proxies": count_threads(process),
             "CPU while idle (%)": cpu_percent(process),
+            "threads of a process with 3 proxies": count_threads(process),  # not before asyncio has begun them all
         }
         results, queue = config.raw_inference_proxy_config, config.dataset_manager_proxy_config
         sender = peers.connect(zmq.PUSH, results.frontend_address)
