@@ -20,6 +20,9 @@ from tests.migrations.table import PROGRAMS
 def main(names: tuple[str, ...], rounds: int, keep: Path | None) -> None:
     """Compare the programs NAME..., or all of them. The exit code is 1 if a test fails with pollbroker alone."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or the directory would stay
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores it, and so would programs
     broken = []
     with ExitStack() as stack:
         directory = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pollbroker-migrations-")))

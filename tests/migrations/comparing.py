@@ -93,6 +93,8 @@ def _run(
         finally:
             with suppress(ProcessLookupError):  # nothing was left behind
                 os.killpg(process.pid, signal.SIGKILL)
+            end = environment.command("-m", f"{TRAFFIC}.ending", patched=False)
+            subprocess.run(end, cwd=environment.directory, stdin=subprocess.DEVNULL, timeout=DEADLINE_S, check=True)
     return subprocess.CompletedProcess(command, code, stdout.read_text(), stderr.read_text())
 
 
