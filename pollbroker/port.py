@@ -58,12 +58,15 @@ class WorkingPort:
 
 
 def _sync_socket(socket: Socket) -> Socket:
-    """The plain socket beneath one of zmq.asyncio or zmq.green, whose methods wait in their own ways.
+    """The plain socket beneath one of a subclass, such as those of zmq.asyncio and zmq.green, that receives or sends in
+    a way of its own: it may wait, and native code would not call it.
 
     Any other socket is returned as it is, also one that is not pyzmq's, such as a simulated one.
     """
-    waits = isinstance(socket, zmq.Socket) and type(socket).recv is not zmq.Socket.recv
-    return zmq.Socket(shadow=socket.underlying) if waits else socket
+    own = isinstance(socket, zmq.Socket) and (
+        type(socket).recv is not zmq.Socket.recv or type(socket).send is not zmq.Socket.send
+    )
+    return zmq.Socket(shadow=socket.underlying) if own else socket
 
 
 def socket_type_of(socket: Socket) -> zmq.SocketType:

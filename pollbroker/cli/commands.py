@@ -23,6 +23,7 @@ from pollbroker.cli.demo import demo
 from pollbroker.cli.devices import device_command
 from pollbroker.cli.doctor import doctor
 from pollbroker.cli.fuzz import fuzz
+from pollbroker.cli.patched import patched
 from pollbroker.errors import PollbrokerError, did_you_mean
 from pollbroker.standard_devices import DEVICES
 from pollbroker.version import __version__
@@ -136,5 +137,5 @@ def main(context: click.Context) -> None:
 
 for _device in DEVICES.values():
     main.add_command(device_command(_device))
-for _command in (ctl, doctor, demo, fuzz):
+for _command in (ctl, doctor, demo, fuzz, patched):
     main.add_command(_command)

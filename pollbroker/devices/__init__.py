@@ -4,12 +4,13 @@
 
 The names, signatures and attributes are those of `zmq.devices`, with `device`, `proxy` and `proxy_steerable` of the
 package `zmq` beside them; `pollbroker.devices.green`, which needs gevent, has the `device` of `zmq.green`. `patch` puts
-them in pyzmq's place for a program whose source cannot be changed.
+them in pyzmq's place for a program whose source cannot be changed, and `patched_environment` does so in processes that
+are started.
 """
 
 from pollbroker.devices.base import Device
 from pollbroker.devices.functions import device, monitored_queue, proxy, proxy_steerable
-from pollbroker.devices.patching import patch, unpatch
+from pollbroker.devices.patching import patch, patched_environment, unpatch
 from pollbroker.devices.processes import (
     ProcessDevice,
     ProcessMonitoredQueue,
@@ -35,6 +36,7 @@ __all__ = [
     "device",
     "monitored_queue",
     "patch",
+    "patched_environment",
     "proxy",
     "proxy_steerable",
     "unpatch",

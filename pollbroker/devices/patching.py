@@ -1,11 +1,13 @@
 """pollbroker's devices in pyzmq's place, for a program whose source cannot be changed.
 
 `patch` sets attributes of pyzmq's modules. Names that a program imported before (`from zmq import proxy`) keep what
-they had, so it has to come first.
+they had, so it has to come first. Processes that a program starts are patched by their environment.
 """
 
 import importlib
+import os
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 from pollbroker.devices.base import Device
@@ -43,6 +45,9 @@ _MODULES: Final = (
 _GREEN: Final = ("zmq.green", "zmq.green.device")
 """The same for a program that uses gevent. They import it."""
 
+_AT_START: Final = Path(__file__).parent / "at_start"
+"""A directory with what each Python process imports at its start, if PYTHONPATH names it."""
+
 _replaced: dict[tuple[str, str], tuple[Any, Any]] = {}
 """What `patch` has replaced, by module and name, and what it has put there."""
 
@@ -74,6 +79,20 @@ def unpatch() -> None:
         if vars(module).get(name) is ours:  # else somebody else has replaced it since
             setattr(module, name, theirs)
     _replaced.clear()
+
+
+def patched_environment() -> dict[str, str]:
+    """A copy of this process's environment, in which each Python process that starts calls `patch` first, and so do its
+    child processes.
+
+        subprocess.run(["ipcontroller", "--ip=127.0.0.1"], env=patched_environment())
+
+    It adds a directory to the variable `PYTHONPATH`. A Python process that ignores this variable (`python -I`, `-E`,
+    `-S`) is not patched. One that does not have pollbroker installed says so on stderr, and goes on with pyzmq's.
+    """
+    before = os.environ.get("PYTHONPATH")
+    paths = [str(_AT_START)] if not before else [str(_AT_START), before]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _names_for(module_name: str) -> dict[str, Any]:

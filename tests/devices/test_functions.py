@@ -4,6 +4,7 @@ import signal
 
 import pytest
 import zmq
+import zmq.asyncio
 
 import pollbroker.devices
 from pollbroker import DeviceError, EngineError
@@ -52,6 +53,41 @@ def test_sockets_are_the_callers_again(connect: Connect) -> None:
     puller = connect(zmq.PULL, out)
     sink.send(b"from the caller")
     assert puller.recv() == b"from the caller"
+
+
+@pytest.mark.parametrize("pump", ["native", "python"])
+@pytest.mark.parametrize("method", ["recv", "send"])
+def test_methods_of_a_subclass_of_socket_are_not_called(
+    method: str, pump: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in pyzmq, where libzmq moves the messages. Such a method may wait, or refuse a message."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError(f"{method} of the subclass was called")
+
+    monkeypatch.setenv("POLLBROKER_PUMP", pump)
+    own_type: type[zmq.Socket[bytes]] = type("Own", (zmq.Socket,), {method: refuse})
+    plain, control = (connect(zmq.PULL), connect(zmq.PUSH)), connect(zmq.PAIR)
+    source, sink = (own_type.shadow(socket.underlying) for socket in plain)
+    into, out, steered = bind(plain[0]), bind(plain[1]), bind(control)
+    running = in_thread(lambda: pollbroker.devices.proxy_steerable(source, sink, None, control))
+    connect(zmq.PUSH, into).send(b"passes")
+    assert connect(zmq.PULL, out).recv() == b"passes"
+    connect(zmq.PAIR, steered).send(b"TERMINATE")
+    assert running.result(DEADLINE_S) == 0
+
+
+def test_sockets_of_zmq_asyncio_can_be_proxied(connect: Connect) -> None:
+    plain, control = (connect(zmq.ROUTER), connect(zmq.DEALER)), connect(zmq.PAIR)
+    into, out, steered = bind(plain[0]), bind(plain[1]), bind(control)
+    router, dealer, pair = (zmq.asyncio.Socket.shadow(socket.underlying) for socket in (*plain, control))
+    running = in_thread(lambda: pollbroker.devices.proxy_steerable(router, dealer, None, pair))
+    client, worker = connect(zmq.REQ, into), connect(zmq.REP, out)
+    client.send(b"request")
+    worker.send(b"reply to " + worker.recv())
+    assert client.recv() == b"reply to request"
+    connect(zmq.PAIR, steered).send(b"TERMINATE")
+    assert running.result(DEADLINE_S) == 0
 
 
 def test_interrupt_ends_a_proxy_in_the_main_thread() -> None:

@@ -1,7 +1,11 @@
 """`patch` puts pollbroker's devices in pyzmq's place, and `unpatch` takes them out again."""
 
 import importlib
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +13,11 @@ import zmq
 import zmq.devices
 
 import pollbroker.devices
-from pollbroker.devices import patch, unpatch
+from pollbroker.devices import patch, patched_environment, unpatch
+from tests.support.deadline import DEADLINE_S
 from tests.support.processes import run_apart
 
-NAMES = [name for name in pollbroker.devices.__all__ if name not in ("patch", "unpatch")]
+NAMES = [name for name in pollbroker.devices.__all__ if "patch" not in name]
 MODULES = ("zmq", "zmq.devices", "zmq.devices.basedevice", "zmq.devices.proxydevice", "zmq.devices.monitoredqueue")
 
 
@@ -125,3 +130,59 @@ def test_program_without_gevent_does_not_import_it() -> None:
         print(zmq.green.device.__module__)
     """)
     assert told.splitlines() == ["[]", "pollbroker.devices.green"]
+
+
+def patched_run(*command: str, **more: str) -> str:
+    """What a command prints in the patched environment, with more variables."""
+    run = subprocess.run(
+        command, env={**patched_environment(), **more}, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    return run.stdout
+
+
+def test_processes_of_a_patched_environment_run_on_pollbroker() -> None:
+    child = "import zmq.devices; print(zmq.proxy.__module__, zmq.devices.ThreadProxy.__module__)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True)"
+    patched = f"{pollbroker.devices.proxy.__module__} {pollbroker.devices.ThreadProxy.__module__}\n"
+    assert patched_run(sys.executable, "-c", child) == patched
+    assert patched_run(sys.executable, "-c", parent) == patched
+
+
+def test_processes_that_multiprocessing_spawns_are_patched() -> None:
+    """Such a process imports the program's module again, and not what the parent ran before it."""
+    script = """
+        import multiprocessing, zmq
+        if __name__ == "__main__":
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                print(pool.apply(eval, ("__import__('zmq').proxy.__module__",)))
+    """
+    assert patched_run(sys.executable, "-c", textwrap.dedent(script)) == f"{pollbroker.devices.proxy.__module__}\n"
+
+
+def test_patched_environment_keeps_the_path_and_the_other_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/one:/two")
+    monkeypatch.setenv("UNRELATED", "kept")
+    environment = patched_environment()
+    assert environment["PYTHONPATH"].split(":")[1:] == ["/one", "/two"]
+    assert environment["UNRELATED"] == "kept"
+    monkeypatch.setenv("PYTHONPATH", "")
+    assert ":" not in patched_environment()["PYTHONPATH"]  # an empty entry would be the working directory
+
+
+def test_sitecustomize_of_the_program_is_imported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import builtins; builtins.customized = True")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    script = "import zmq, sitecustomize; print(customized, zmq.proxy.__module__, sitecustomize.__file__)"
+    assert patched_run(sys.executable, "-c", script).split() == [
+        *("True", pollbroker.devices.proxy.__module__, str(tmp_path / "sitecustomize.py")),
+    ]
+
+
+def test_error_in_the_sitecustomize_of_the_program_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import nothing_of_this_name")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    run = subprocess.run(
+        [sys.executable, "-c", ""], env=patched_environment(), capture_output=True, text=True, timeout=100, check=True
+    )
+    assert "nothing_of_this_name" in run.stderr
