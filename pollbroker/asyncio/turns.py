@@ -6,6 +6,7 @@ stays readable, so the loop comes back after it has served everybody else: neith
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
@@ -116,7 +117,7 @@ class AsyncioTurns(Turns):
         next_s = self.engine.next_timer_s()
         if next_s is None or self._loop is None:
             return
-        now_s = self._loop.time()
+        now_s = time.monotonic()  # a loop may keep its own time, and update it once in each iteration
         if self._timer is not None:
             if self._timer_due_s < now_s + next_s + _LOOP_TIMER_S:
                 return

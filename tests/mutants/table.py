@@ -237,7 +237,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a handler's second message lost",
-        f"{ROUTING}._handle",
+        f"{ROUTING}._first",
         (("            self._rest = result\n", ""),),
     ),
     Mutant(
