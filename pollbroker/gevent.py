@@ -14,6 +14,7 @@ with and without `gevent.monkey.patch_all()`. The rules that hold here:
 3. A greenlet that is killed while it waits leaves nothing half done.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -41,6 +42,10 @@ _Result = TypeVar("_Result")
 _TURN_FOR_ANOTHER_S = 0.01
 """How long a greenlet that waits for a result, and makes the turns itself meanwhile, sleeps in one of them."""
 
+
+_LONGEST_BUSY_S: Final = 0.001
+_MOST_TURNS: Final = 10
+"""After so long, and after so many turns, an engine that has more to do lets the hub look for timers and sockets."""
 
 _READ: Final = 1
 """What a watcher of gevent's loop is to wait for: that the descriptor can be read."""
@@ -95,6 +100,8 @@ class _HubPoller:
 
     def register(self, descriptor: int, flags: int, /) -> None:
         self._ready = [(descriptor, flags)]
+        self._turns = 0
+        self._idle_again_s = 0.0
         self._watchers: list[Any] = []
         """Watchers that no greenlet waits for now. A new one for each sleep would cost a system call more."""
 
@@ -106,9 +113,14 @@ class _HubPoller:
     def poll(self, timeout: int | None = None, /) -> Sequence[tuple[int, int]]:
         hub = gevent.get_hub()
         if timeout == 0:
-            # The engine has more to do, and the others have their turn first, including those that wait for a timer or
-            # a socket. `gevent.sleep(0)` would come back many times before the hub looks for these.
-            gevent.idle(hub.loop.MAXPRI)  # type: ignore[attr-defined] # it has it
+            # The engine has more to do, and the others have their turn first. `sleep(0)` alone would come back many
+            # times before the hub looks for timers and sockets. `idle` alone would wait for greenlets that never wait.
+            self._turns += 1
+            if self._turns >= _MOST_TURNS or time.monotonic() >= self._idle_again_s:
+                gevent.idle(hub.loop.MAXPRI)  # type: ignore[attr-defined] # it has it
+                self._turns, self._idle_again_s = 0, time.monotonic() + _LONGEST_BUSY_S
+            else:
+                gevent.sleep(0)
             return self._ready  # the waiter looks for itself, without sleeping
         watcher = self._watchers.pop() if self._watchers else hub.loop.io(self._ready[0][0], _READ)
         try:

@@ -8,7 +8,7 @@ OTHER_MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a registered socket of asyncio or gevent is used without its plain twin",
         "port.py",
-        (("    return zmq.Socket(shadow=socket.underlying) if waits else socket\n", "    return socket\n"),),
+        (("    return zmq.Socket(shadow=socket.underlying) if own else socket\n", "    return socket\n"),),
     ),
     Mutant(
         "an iterator that raised is asked again",
