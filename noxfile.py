@@ -1,6 +1,6 @@
 """The checks that a change must pass: `nox -l` lists them, `nox -s lint` runs one, `.ci/run` runs all.
 
-- `tests`, `lint`, `docs`, `mutants` and `sanitizers` work in this tree, in its `.venv`, which README's second command
+- `tests`, `lint`, `docs`, `mutants`, `sanitizers` and `seeds` work in this tree, in its `.venv`, which README's second command
   makes. They share one virtual environment to save installations. What is missing in it is installed.
 - `demo`, `no-compiler` and `packaging` check what a user would get. Each works in a fresh copy of the tree as git sees
   it, with a virtual environment of its own, so nothing that was built or installed before can hide a fault.
@@ -72,6 +72,12 @@ def mutants(session: nox.Session) -> None:
 def sanitizers(session: nox.Session) -> None:
     """Test the native code with AddressSanitizer and UndefinedBehaviorSanitizer (docs/sanitizers.md). Needs gcc."""
     session.run(*in_venv(session, "test", "python"), "-m", "tests.sanitize", *session.posargs, external=True)
+
+
+@nox.session
+def seeds(session: nox.Session) -> None:
+    """Try 10,000 simulated schedules, on all cores, or what the arguments after `--` say (`pollbroker fuzz --help`)."""
+    session.run(*in_venv(session, "test", "pollbroker"), "fuzz", *session.posargs, external=True)
 
 
 @nox.session

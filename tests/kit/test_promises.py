@@ -31,9 +31,9 @@ from tests.support.kit import shouted
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # a minute or two where nothing else runs
-def test_ten_thousand_seeds_keep_every_promise() -> None:
-    findings = [one for progress in fuzzing.fuzz(seeds=10_000, jobs=os.cpu_count() or 1) for one in progress.findings]
+@pytest.mark.timeout(600)  # half a minute where nothing else runs; CI tries 10,000, by `nox -s seeds`
+def test_two_thousand_seeds_keep_every_promise() -> None:
+    findings = [one for progress in fuzzing.fuzz(seeds=2_000, jobs=os.cpu_count() or 1) for one in progress.findings]
     assert findings == []
 
 
