@@ -26,7 +26,7 @@ from pollbroker.pump import (
     RoutingPump,
     SourcePump,
     StartTask,
-    connect,
+    let_flows_go_on,
 )
 from pollbroker.timers import Handle
 
@@ -119,7 +119,7 @@ def _make_behaviour_hub(
         flows.append(PYTHON.make_flow(SourcePump(run, name, receiver, len(sinks)), names.index(name), sinks))
     sockets = tuple(ports[name].sync_socket for name in names)
     hub = PYTHON.make_hub(owner, ready, sockets, tuple(port.socket for port in ports.values()), tuple(flows))
-    connect(run, hub)
+    let_flows_go_on(run, hub)
     return hub
 
 

@@ -19,7 +19,7 @@ from pollbroker.errors import DeviceError, describe_error
 from pollbroker.flows import PumpMaking, behaviour_of, cancel_handlers, make_hub
 from pollbroker.frozen import FrozenDict
 from pollbroker.port import WorkingPort
-from pollbroker.pump import FLUSHED, NO_SOURCE, RETRY, FlowState, Hub, Implementation, StartTask
+from pollbroker.pump import FLUSHED, NO_SOURCE, RETRY, Flow, FlowState, Hub, Implementation, StartTask
 from pollbroker.retry import Retries
 from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics
@@ -213,7 +213,11 @@ class WorkingBroker:
         self.state = BrokerState.REMOVING
         behaviour = behaviour_of(self.hub)
         if behaviour is not None:
-            behaviour.stop()
+            try:
+                behaviour.stop()
+            except Exception as error:  # noqa: BLE001 - any error ends this one broker
+                self.fail(error)
+                return
         self.hub.flushing = True
         for flow in self.hub.flows:
             if not flow.pump.held:
@@ -299,10 +303,21 @@ class WorkingBroker:
     def idle(self) -> bool:
         """True if no message is held, and none was left to read when the sockets were last settled."""
         behaviour = behaviour_of(self.hub)
-        return all(
-            flow.state == FlowState.ENDED or (flow.state == FlowState.WAITING and not flow.pump.held)
-            for flow in self.hub.flows
-        ) and not (behaviour is not None and behaviour.held)
+        return not (behaviour is not None and behaviour.held) and all(map(self._is_idle, self.hub.flows))
+
+    def _is_idle(self, flow: Flow) -> bool:
+        if flow.state == FlowState.ENDED:
+            return True
+        if flow.pump.held:
+            return False
+        if flow.state == FlowState.BUSY:  # nobody waits for this socket, so it may be asked
+            try:
+                events = self.watched_ports[flow.source].sync_socket.getsockopt(zmq.EVENTS)
+            except zmq.ZMQError:
+                return True  # it is closed, or its context was terminated, which ends the broker
+            assert isinstance(events, int)
+            return not events & zmq.POLLIN
+        return flow.state == FlowState.WAITING
 
     def statistics(self, unread: Mapping[int, int] = FrozenDict()) -> BrokerStatistics:
         """A snapshot. `unread` has the number of unread messages by the source of each flow."""

@@ -1,7 +1,7 @@
 """Moving messages: the native pump and the Python one, the pump for routes with a handler or several sinks, and the
 flows and hubs that carry pumps."""
 
-from pollbroker.pump.behaviour_pumps import NO_SOURCE, OutgoingPump, SourcePump, connect
+from pollbroker.pump.behaviour_pumps import NO_SOURCE, OutgoingPump, SourcePump, let_flows_go_on
 from pollbroker.pump.behaviours import BehaviourRun
 from pollbroker.pump.choosing import PYTHON, choose_implementation, native_classes
 from pollbroker.pump.contract import Collector, Flow, Hub, HubOwner, Implementation, Pump, Socket
@@ -39,7 +39,7 @@ __all__ = [
     "StartTask",
     "To",
     "choose_implementation",
-    "connect",
     "is_coroutine_handler",
+    "let_flows_go_on",
     "native_classes",
 ]

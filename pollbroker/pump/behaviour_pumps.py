@@ -115,7 +115,7 @@ class OutgoingPump:
         return 0
 
 
-def connect(run: BehaviourRun, hub: Hub) -> None:
+def let_flows_go_on(run: BehaviourRun, hub: Hub) -> None:
     """Let the flows of a hub go on when a source may be read again, when a message waits for room, and when a timer is
     due."""
     run.on_change = partial(_go_on, run, hub)

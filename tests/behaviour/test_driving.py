@@ -151,9 +151,13 @@ def test_nothing_can_be_asked_for_outside_of_a_call() -> None:
 
 
 def test_keeping_more_than_the_bound_raises() -> None:
-    driver = drive(Does(lambda behaviour, frames: behaviour.kept.append(frames)))
+    def keep(behaviour: Does, frames: list[bytes]) -> None:
+        behaviour.kept.append(frames)
+        behaviour.send("backend", frames)
+
+    driver = drive(Does(keep))
     for _ in range(3):
-        driver.message("frontend", b"1")
+        assert driver.message("frontend", b"1")
     with pytest.raises(BehaviourError, match="Does keeps 4 messages; expected no more than its max_held, which is 3"):
         driver.message("frontend", b"1")
     assert balanced(driver.account)
@@ -277,6 +281,33 @@ def test_message_that_is_sent_again_to_the_port_that_refused_it_waits() -> None:
     driver.message("frontend", b"1")
     assert len(behaviour.refused) == 1
     assert driver.empty("backend") == [Send("backend", [b"1"])]
+    assert balanced(driver.account)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_error_of_a_socket_leaves_what_was_not_sent_waiting(counted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def send_three(behaviour: Does, frames: list[bytes]) -> None:
+        for frame in (b"1", b"2", b"3"):
+            behaviour.send("backend", [frame], if_full="tell" if frame == b"3" else "hold")
+
+    driver = drive(Does(send_three))
+    outlet = driver._outlets["backend"]
+    send = outlet.send
+
+    def broken(message: list[bytes]) -> int:
+        if message == [b"2"]:
+            outlet.finished += counted  # its sender has counted it: a later frame was not sent, or a copy
+            raise KeyboardInterrupt
+        return send(message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outlet, "send", broken)
+        with pytest.raises(KeyboardInterrupt):
+            driver.message("frontend", b"given")
+    assert driver.account.held == (1 if counted else 2)
+    assert balanced(driver.account)
+    sent = [frames for _, frames in driver.empty("backend")]
+    assert sent == [[b"1"], *([] if counted else [[b"2"]]), [b"3"]]
     assert balanced(driver.account)
 
 

@@ -5,6 +5,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -283,6 +284,35 @@ def test_removal_counts_what_the_behaviour_keeps(engine: Engine, connect: Connec
     final = broker.remove().flows["behaviour"]
     assert (final.held, final.sent) == (1, 0)
     assert balanced(final)
+
+
+def test_closed_source_is_drained_if_nothing_waits_there(engine: Engine, connect: Connect) -> None:
+    broker = add(engine, BALANCER)
+    assert broker.drain(0.5) is True
+    client = connect(zmq.REQ, broker.ports["frontend"].endpoint)
+    client.send(b"question")
+    wait_until(lambda: broker.drain(0.0) is False)
+    worker = connect(zmq.REQ, broker.ports["backend"].endpoint)
+    worker.send(READY)
+    assert worker.recv_multipart()[-1] == b"question"
+    assert broker.drain() is True
+
+
+def test_error_of_on_stop_does_not_keep_the_broker(
+    engine: Engine, bystander: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong(Does):
+        def on_stop(self) -> None:
+            raise ValueError("no")
+
+    class KeepsTooMuch(Does):
+        def on_stop(self) -> None:
+            self.kept.extend([[b"x"]] * 101)
+
+    for kind, state in ((Wrong, BrokerState.REMOVED), (KeepsTooMuch, BrokerState.FAILED)):
+        broker = add(engine, replace(pipe(pass_on), behaviour=partial(kind, pass_on)))
+        assert broker.remove().state == state
+    assert list(engine.brokers) == ["bystander"]
 
 
 def test_paused_broker_gives_its_behaviour_nothing(engine: Engine, connect: Connect) -> None:
