@@ -6,11 +6,13 @@ with Engine() as engine:
     engine.add("orders", QUEUE, frontend="tcp://*:5559", backend="tcp://*:5560")
 """
 
+from pollbroker.behaviour import Behaviour
 from pollbroker.broker import Broker, Port
 from pollbroker.device import Device, Options, Route
 from pollbroker.endpoint import Endpoints
 from pollbroker.engine import Engine
 from pollbroker.errors import (
+    BehaviourError,
     ConfigError,
     ControlError,
     DeviceError,
@@ -32,6 +34,8 @@ __all__ = [
     "QUEUE",
     "REFLECTOR",
     "STREAMER",
+    "Behaviour",
+    "BehaviourError",
     "Broker",
     "BrokerState",
     "BrokerStatistics",

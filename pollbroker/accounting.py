@@ -13,6 +13,9 @@ from pollbroker.statistics import BrokerStatistics, Counters, FlowStatistics, Po
 
 _NOTHING: Final = Counters()
 
+BEHAVIOUR: Final = "behaviour"
+"""The name of the one flow that the statistics of a broker with a behaviour have."""
+
 
 def account_for(
     *,
@@ -23,26 +26,46 @@ def account_for(
     ports: Sequence[WorkingPort],
     flows: Sequence[Flow],
     unread: Mapping[int, int],
+    counters: Mapping[str, int] | None,
     now_s: float,
 ) -> BrokerStatistics:
     """The statistics of a broker.
 
     `ports` is in the order of the port indices, with the capture port last if there is one. `unread` has, by port
-    index, how many messages were left unread there.
+    index, how many messages were left unread there. `counters` are those of the broker's behaviour, if it has one,
+    which then has one account for all ports.
     """
     counted = [(flow, flow.pump.counters()) for flow in flows]
+    if counters is None:
+        flow_statistics = {
+            ports[flow.source].name: _flow_statistics(flow, of_flow, ports, unread.get(flow.source, 0), now_s)
+            for flow, of_flow in counted
+        }
+    else:
+        flow_statistics = {BEHAVIOUR: _behaviour_statistics(counted, ports, sum(unread.values()), now_s)}
     return BrokerStatistics(
         name=name,
         device=device,
         state=state,
         error=None if error is None else describe_error(error),
-        flows=FrozenDict(
-            {
-                ports[flow.source].name: _flow_statistics(flow, counters, ports, unread.get(flow.source, 0), now_s)
-                for flow, counters in counted
-            }
-        ),
+        flows=FrozenDict(flow_statistics),
         ports=FrozenDict({port.name: _port_statistics(index, port, counted) for index, port in enumerate(ports)}),
+        counters=FrozenDict(counters or {}),
+    )
+
+
+def _behaviour_statistics(
+    counted: Sequence[tuple[Flow, Counters]], ports: Sequence[WorkingPort], unread: int, now_s: float
+) -> FlowStatistics:
+    outgoing = counted[0][0]
+    return FlowStatistics(
+        **vars(sum((counters for _, counters in counted), _NOTHING)),
+        source=BEHAVIOUR,
+        sinks=tuple(ports[sink].name for sink in outgoing.sinks),
+        state=FlowState(outgoing.state).name.lower(),
+        stalls=outgoing.stalls,
+        stalled_s=outgoing.stalled_s(now_s),
+        unread=unread,
     )
 
 

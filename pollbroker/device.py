@@ -6,13 +6,14 @@ name=..., routes=...)`, which copies everything else, such as the socket options
 """
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 import zmq
 from zmq import SocketType
 
+from pollbroker.behaviour import Behaviour
 from pollbroker.errors import DeviceError, did_you_mean
 from pollbroker.frozen import FrozenDict
 from pollbroker.pump import MAXFRAMES, Handler, is_coroutine_handler
@@ -100,6 +101,8 @@ class Device:
         slow_peer: what happens at a ROUTER sink to a message for a peer that is full while other peers are not. With
             "drop" the message is dropped (counted as `slow_peer`); with "wait" it is held, and the messages behind it
             wait, too.
+        behaviour: in place of routes, the class of a `Behaviour`, or a function that makes one. Each broker has one of
+            its own, which decides what becomes of each message. Every port that can receive is a source.
         maxframes: the most frames that a message may have. A message of more frames is dropped (counted as
             `too_many_frames`), so that no message of a peer delays control and the other brokers. The size of a frame
             is limited by the socket option `maxmsgsize`.
@@ -115,6 +118,7 @@ class Device:
     """The socket options of each port, by the port's name. A port without options has no entry."""
     slow_peer: Literal["drop", "wait"]
     maxframes: int
+    behaviour: Callable[[], Behaviour] | None
 
     def __init__(
         self,
@@ -129,6 +133,7 @@ class Device:
         *,
         ports: Mapping[str, SocketTypes] = FrozenDict(),
         options: Mapping[str, Options] = FrozenDict(),
+        behaviour: Callable[[], Behaviour] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name:
             raise DeviceError(f"device {name!r}: its name must be a non-empty string")
@@ -139,6 +144,7 @@ class Device:
             "options": _as_options(name, options, frontend=frontend_options, backend=backend_options),
             "slow_peer": slow_peer,
             "maxframes": maxframes,
+            "behaviour": behaviour,
         }
         for attribute, value in given.items():
             object.__setattr__(self, attribute, value)
@@ -165,8 +171,18 @@ class Device:
             raise DeviceError(f"{where}: slow_peer is {self.slow_peer!r}: expected 'drop' or 'wait'")
         if isinstance(self.maxframes, bool) or not isinstance(self.maxframes, int) or not 1 <= self.maxframes < 1 << 63:
             raise DeviceError(f"{where}: maxframes is {self.maxframes!r}: expected a positive integer")
-        if not self.routes:
-            raise DeviceError(f"{where}: it has no route; expected one or more")
+        if self.behaviour is not None:
+            if not callable(self.behaviour):
+                raise DeviceError(
+                    f"{where}: behaviour is {self.behaviour!r}: expected the class of one, or a function that makes "
+                    "one, since each broker has one of its own"
+                )
+            if self.routes:
+                raise DeviceError(f"{where}: it has routes and a behaviour; expected one or the other")
+            if not self.ports:
+                raise DeviceError(f"{where}: it has no port; expected one or more")
+        elif not self.routes:
+            raise DeviceError(f"{where}: it has no route; expected one or more, or a behaviour")
         for port in self.options:
             if port not in self.ports:
                 raise DeviceError(f"{where}: options: {self._unknown(port)}")
@@ -178,7 +194,7 @@ class Device:
                 raise DeviceError(
                     f"{where}: two routes take from one port, {port}; a port can be read by one route only"
                 )
-            if port not in sources and not any(port in route.sinks for route in self.routes):
+            if self.behaviour is None and port not in sources and not any(port in route.sinks for route in self.routes):
                 raise DeviceError(f"{where}: {port}: no route uses this port; expected it as the source or sink of one")
 
     def _check_route(self, route: Route) -> None:

@@ -52,6 +52,10 @@ class ControlError(PollbrokerError):
     """A control command is unknown or malformed, or was refused by the engine that it was sent to."""
 
 
+class BehaviourError(PollbrokerError):
+    """A behaviour asks for what cannot be done, or keeps more messages than it said."""
+
+
 class EngineError(PollbrokerError):
     """The engine cannot do this now: it is closed, was forked, runs already, or does not know the broker's name."""
 

@@ -7,20 +7,28 @@ from typing import Any
 
 import zmq
 
-from pollbroker.device import CAPTURE, Device, Route
+from pollbroker.behaviour import Behaviour
+from pollbroker.device import CAPTURE, RECEIVES, SENDS, Device, Route
+from pollbroker.errors import DeviceError
 from pollbroker.port import WorkingPort
 from pollbroker.pump import (
+    NO_SOURCE,
     PYTHON,
+    BehaviourRun,
     CoroutinePump,
     Flow,
     FlowState,
     Hub,
     HubOwner,
     Implementation,
+    OutgoingPump,
     Pump,
     RoutingPump,
+    SourcePump,
     StartTask,
+    let_flows_go_on,
 )
+from pollbroker.timers import Handle
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class PumpMaking:
     """Runs coroutine handlers; None where no device may have one."""
     call_soon: Callable[[Callable[[], None]], object]
     """Makes a call in a turn of the loop. Any thread may use this."""
+    call_later: Callable[[float, Callable[[], None]], Handle]
+    clock: Callable[[], float]
 
 
 def make_hub(
@@ -50,6 +60,8 @@ def make_hub(
         ports: the open ports by name, with the capture port if there is one.
         ready: the loop's list of hubs that have work.
     """
+    if device.behaviour is not None:
+        return _make_behaviour_hub(owner, device, ports, making, ready, device.behaviour)
     direct = all(is_direct(route) for route in device.routes)
     implementation = making.implementation if direct else PYTHON  # native flows take native pumps only
     sockets = tuple(ports[name].sync_socket for name in device.ports)
@@ -70,6 +82,51 @@ def make_hub(
         if isinstance(flow.pump, CoroutinePump):
             flow.pump.belong_to(hub, partial(making.call_soon, partial(_try_again, hub, flow)))
     return hub
+
+
+def _make_behaviour_hub(
+    owner: HubOwner,
+    device: Device,
+    ports: Mapping[str, WorkingPort],
+    making: PumpMaking,
+    ready: list[Any],
+    make_behaviour: Callable[[], Behaviour],
+) -> Hub:
+    implementation, names = making.implementation, tuple(device.ports)
+    capture = ports[CAPTURE].sync_socket if CAPTURE in ports else None
+    drop = device.slow_peer == "drop"
+    senders = {
+        name: implementation.make_sender(ports[name].sync_socket, capture, None, drop)
+        for name in names
+        if ports[name].type in SENDS
+    }
+    behaviour = make_behaviour()
+    if not isinstance(behaviour, Behaviour):
+        raise DeviceError(f"device {device.name}: behaviour made {behaviour!r}: expected a Behaviour")
+    run = BehaviourRun(
+        behaviour,
+        sources=[name for name in names if ports[name].type in RECEIVES],
+        outlets=senders,
+        call_later=making.call_later,
+        clock=making.clock,
+    )
+    sinks = tuple(names.index(name) for name in senders)
+    outgoing = PYTHON.make_flow(OutgoingPump(run, senders), NO_SOURCE, sinks)
+    outgoing.probe_when_full = not drop and any(ports[name].type == zmq.ROUTER for name in senders)
+    flows = [outgoing]  # it comes first, so that the sources are settled after what it sends
+    for name in run.sources:
+        receiver = implementation.make_receiver(ports[name].sync_socket, device.maxframes)
+        flows.append(PYTHON.make_flow(SourcePump(run, name, receiver, len(sinks)), names.index(name), sinks))
+    sockets = tuple(ports[name].sync_socket for name in names)
+    hub = PYTHON.make_hub(owner, ready, sockets, tuple(port.socket for port in ports.values()), tuple(flows))
+    let_flows_go_on(run, hub)
+    return hub
+
+
+def behaviour_of(hub: Hub) -> BehaviourRun | None:
+    """The behaviour that decides in a hub; None if its messages follow routes."""
+    pump = hub.flows[0].pump
+    return pump.run if isinstance(pump, OutgoingPump) else None
 
 
 def cancel_handlers(hub: Hub) -> None:

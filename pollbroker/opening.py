@@ -181,6 +181,8 @@ def parse_prefixes(name: str | None, device: Device, prefixes: Prefixes | None) 
     by_port = dict(zip(("frontend", "backend"), prefixes, strict=False)) if isinstance(prefixes, tuple) else prefixes
     if by_port is None:
         return {}
+    if device.behaviour is not None:
+        raise DeviceError(f"{where}: the messages of a behaviour come from no one port; expected no prefixes")
     if isinstance(prefixes, tuple) and len(prefixes) != 2:
         raise DeviceError(f"{where}: expected two frames: a tuple of bytes")
     if not isinstance(by_port, Mapping) or not all(isinstance(frame, bytes) for frame in by_port.values()):

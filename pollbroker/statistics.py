@@ -130,7 +130,10 @@ class BrokerStatistics:
     error: str | None
     """Why the broker failed; None if it has not."""
     flows: Mapping[str, FlowStatistics]
+    """With a behaviour there is one flow, named `behaviour`, which has the account for all ports."""
     ports: Mapping[str, PortStatistics] = field(default_factory=FrozenDict)
+    counters: Mapping[str, int] = field(default_factory=FrozenDict)
+    """The counters of the broker's behaviour, by the names that it has given them; empty without a behaviour."""
 
 
 @dataclass(frozen=True)

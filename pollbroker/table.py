@@ -90,16 +90,21 @@ class Table:
     def _start(
         self, name: str, device: Device, ports: Mapping[str, WorkingPort], prefixes: Mapping[str, bytes]
     ) -> WorkingBroker:
-        broker = WorkingBroker(
-            name,
-            device,
-            ports,
-            implementation=self._implementation,
-            prefixes=prefixes,
-            loop_access=self._loop_access,
-            on_end=self._on_end,
-            start_task=self.start_task,
-        )
+        try:
+            broker = WorkingBroker(
+                name,
+                device,
+                ports,
+                implementation=self._implementation,
+                prefixes=prefixes,
+                loop_access=self._loop_access,
+                on_end=self._on_end,
+                start_task=self.start_task,
+            )
+        except BaseException:  # such as an error of the function that makes the device's behaviour
+            for port in ports.values():
+                port.close()
+            raise
         try:
             for port in broker.ports:
                 self._claim(broker, port)

@@ -16,10 +16,10 @@ import zmq
 from pollbroker.accounting import account_for
 from pollbroker.device import CAPTURE, Device
 from pollbroker.errors import DeviceError, describe_error
-from pollbroker.flows import PumpMaking, cancel_handlers, make_hub
+from pollbroker.flows import PumpMaking, behaviour_of, cancel_handlers, make_hub
 from pollbroker.frozen import FrozenDict
 from pollbroker.port import WorkingPort
-from pollbroker.pump import FLUSHED, RETRY, FlowState, Hub, Implementation, StartTask
+from pollbroker.pump import FLUSHED, NO_SOURCE, RETRY, Flow, FlowState, Hub, Implementation, StartTask
 from pollbroker.retry import Retries
 from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics
@@ -98,7 +98,9 @@ class WorkingBroker:
         it."""
         self.ports = (*self.watched_ports, ports[CAPTURE]) if CAPTURE in ports else self.watched_ports
         """All ports: those of the device in its order, then the capture port if there is one."""
-        making = PumpMaking(implementation, prefixes, start_task, loop_access.call_soon)
+        making = PumpMaking(
+            implementation, prefixes, start_task, loop_access.call_soon, loop_access.call_later, loop_access.clock
+        )
         self.hub = make_hub(self, device, ports, making, loop_access.ready)
         self.retries = Retries(self.hub, loop_access.call_later)
 
@@ -165,11 +167,16 @@ class WorkingBroker:
         If a port cannot be watched, all of them are closed or left to the caller again, and the error is raised.
         """
         watched: list[WorkingPort] = []
+        behaviour = behaviour_of(self.hub)
         try:
+            if behaviour is not None:
+                behaviour.start()
             for port_index, port in enumerate(self.watched_ports):
                 self._loop_access.watch(self.hub, port_index, port)
                 watched.append(port)
         except BaseException:
+            if behaviour is not None:
+                behaviour.end()
             for port in watched:
                 self._loop_access.unwatch(port)
             for port in self.ports:
@@ -204,6 +211,13 @@ class WorkingBroker:
         if self.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
             return
         self.state = BrokerState.REMOVING
+        behaviour = behaviour_of(self.hub)
+        if behaviour is not None:
+            try:
+                behaviour.stop()
+            except Exception as error:  # noqa: BLE001 - any error ends this one broker
+                self.fail(error)
+                return
         self.hub.flushing = True
         for flow in self.hub.flows:
             if not flow.pump.held:
@@ -240,6 +254,8 @@ class WorkingBroker:
         unread: dict[int, int] = {}
         try:
             for flow in self.hub.flows:
+                if flow.source == NO_SOURCE:
+                    continue
                 source = self.watched_ports[flow.source]
                 if source.socket.closed:
                     continue  # closed under the engine: the native code would read memory that libzmq has freed
@@ -256,6 +272,9 @@ class WorkingBroker:
         self.state = state
         self.hub.end(self._loop_access.clock())
         cancel_handlers(self.hub)
+        behaviour = behaviour_of(self.hub)
+        if behaviour is not None:
+            behaviour.end()
         for port in self.watched_ports:
             self._loop_access.unwatch(port)
         for port in self.ports:
@@ -283,13 +302,26 @@ class WorkingBroker:
     @property
     def idle(self) -> bool:
         """True if no message is held, and none was left to read when the sockets were last settled."""
-        return all(
-            flow.state == FlowState.ENDED or (flow.state == FlowState.WAITING and not flow.pump.held)
-            for flow in self.hub.flows
-        )
+        behaviour = behaviour_of(self.hub)
+        return not (behaviour is not None and behaviour.held) and all(map(self._is_idle, self.hub.flows))
+
+    def _is_idle(self, flow: Flow) -> bool:
+        if flow.state == FlowState.ENDED:
+            return True
+        if flow.pump.held:
+            return False
+        if flow.state == FlowState.BUSY:  # nobody waits for this socket, so it may be asked
+            try:
+                events = self.watched_ports[flow.source].sync_socket.getsockopt(zmq.EVENTS)
+            except zmq.ZMQError:
+                return True  # it is closed, or its context was terminated, which ends the broker
+            assert isinstance(events, int)
+            return not events & zmq.POLLIN
+        return flow.state == FlowState.WAITING
 
     def statistics(self, unread: Mapping[int, int] = FrozenDict()) -> BrokerStatistics:
         """A snapshot. `unread` has the number of unread messages by the source of each flow."""
+        behaviour = behaviour_of(self.hub)
         return account_for(
             name=self.name,
             device=self.device.name,
@@ -298,6 +330,7 @@ class WorkingBroker:
             ports=self.ports,
             flows=self.hub.flows,
             unread=unread,
+            counters=None if behaviour is None else behaviour.counters,
             now_s=self._loop_access.clock(),
         )
 

@@ -1,6 +1,8 @@
 """Moving messages: the native pump and the Python one, the pump for routes with a handler or several sinks, and the
 flows and hubs that carry pumps."""
 
+from pollbroker.pump.behaviour_pumps import NO_SOURCE, OutgoingPump, SourcePump, let_flows_go_on
+from pollbroker.pump.behaviours import BehaviourRun
 from pollbroker.pump.choosing import PYTHON, choose_implementation, native_classes
 from pollbroker.pump.contract import Collector, Flow, Hub, HubOwner, Implementation, Pump, Socket
 from pollbroker.pump.coroutines import CoroutinePump, StartTask
@@ -15,9 +17,11 @@ __all__ = [
     "FULL",
     "LIMIT",
     "MAXFRAMES",
+    "NO_SOURCE",
     "PYTHON",
     "RETRY",
     "SUBSCRIPTION_MAX_BYTES",
+    "BehaviourRun",
     "Collector",
     "CoroutinePump",
     "Flow",
@@ -27,12 +31,15 @@ __all__ = [
     "HubOwner",
     "Implementation",
     "Message",
+    "OutgoingPump",
     "Pump",
     "RoutingPump",
     "Socket",
+    "SourcePump",
     "StartTask",
     "To",
     "choose_implementation",
     "is_coroutine_handler",
+    "let_flows_go_on",
     "native_classes",
 ]

@@ -25,6 +25,7 @@ from pollbroker.testing.devices import (
     TUNNEL,
     named,
 )
+from pollbroker.testing.driving import Driver, Send, drive
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
 from pollbroker.testing.machine import DeviceMachine, device_machine
 from pollbroker.testing.promises import (
@@ -90,6 +91,7 @@ __all__ = [
     "Counted",
     "Device",
     "DeviceMachine",
+    "Driver",
     "Failed",
     "Got",
     "Handled",
@@ -107,6 +109,7 @@ __all__ = [
     "Returned",
     "Route",
     "Scenario",
+    "Send",
     "Sent",
     "SimNetwork",
     "Slept",
@@ -125,6 +128,7 @@ __all__ = [
     "check_seed",
     "check_trace",
     "device_machine",
+    "drive",
     "examine_relay",
     "faults",
     "high_water_marks",

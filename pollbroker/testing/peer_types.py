@@ -82,6 +82,11 @@ def peer_types(device: Device, port: str) -> tuple[SocketType, ...]:
 @lru_cache(maxsize=64)
 def check_can_be_judged(device: Device) -> None:
     """Raise `DeviceError` if the kit cannot judge a broker of this device."""
+    if device.behaviour is not None:
+        raise DeviceError(
+            f"device {device.name}: the kit tests what routes do; expected a device without a behaviour, which `drive` "
+            "is for"
+        )
     where = f"device {device.name}"
     for port in device.ports:
         kind = type_of(device, port)

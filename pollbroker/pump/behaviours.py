@@ -1,0 +1,293 @@
+"""Runs a behaviour: calls it with messages, timers and refusals, does what it asks for, and keeps the account.
+
+While a message waits for room at a port, the other ports are not read, since what they bring may be for that port. The
+port itself is read, because its peer may make room only when it is served.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Protocol
+
+from pollbroker.behaviour import Behaviour, IfFull
+from pollbroker.errors import BehaviourError, did_you_mean
+from pollbroker.pump.keyed_timers import KeyedTimers, Timer
+from pollbroker.pump.message import is_message
+from pollbroker.pump.outcomes import FULL
+
+_logger = logging.getLogger("pollbroker")
+
+_LOG_INTERVAL_S: Final = 1.0
+
+WAITING_MOST: Final = 1000
+"""When so many messages wait for room, no port at all is read."""
+
+
+class Outlet(Protocol):
+    """As much of a `Sender` as is needed here; a test has its own."""
+
+    @property
+    def finished(self) -> int: ...
+
+    def send(self, message: list[bytes], /) -> int: ...
+
+
+@dataclass
+class _Asked:
+    """What a behaviour has asked for in the present call."""
+
+    sends: list[tuple[str, list[bytes], IfFull]] = field(default_factory=list)
+    others: list[Callable[[], None]] = field(default_factory=list)
+
+
+class BehaviourRun:
+    """A behaviour at work, without a socket; it is the `Actions` of its behaviour.
+
+    Arguments:
+        sources: the ports that can be read.
+        outlets: what sends to each port that can send.
+        call_later: sets a timer, which is called outside of `OutgoingPump.move`.
+        clock: the time in seconds.
+    """
+
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        *,
+        sources: Iterable[str],
+        outlets: Mapping[str, Outlet],
+        call_later: Callable[[float, Callable[[], None]], Timer],
+        clock: Callable[[], float],
+    ) -> None:
+        self.behaviour = behaviour
+        self.sources = tuple(sources)
+        self.counters: dict[str, int] = {}
+        """The behaviour's own counters."""
+        self.added = 0
+        self.filtered = 0
+        self.failed = 0
+        self.waiting: dict[str, deque[list[bytes]]] = {}
+        """The messages that wait for room, by port."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when a source may be read again, or when a timer is due."""
+        self._name = type(behaviour).__name__
+        self._outlets = outlets
+        self._clock = clock
+        self._closed: set[str] = set()
+        self._asked: _Asked | None = None
+        self.timers = KeyedTimers(call_later, clock, lambda: self.on_change())
+        self._kept = 0
+        self._last_log_s = float("-inf")
+
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Let the behaviour begin. An exception is raised here, and leaves no timer."""
+        self.behaviour.actions = self
+        asked = self._asked = _Asked()
+        try:
+            self.behaviour.on_start()
+            self._account(given=0, sent=len(asked.sends))
+            self._carry_out(asked)
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            self._asked = None
+
+    def message(self, port: str, frames: list[bytes]) -> None:
+        """Give the behaviour a message."""
+        self._call(self.behaviour.on_message, port, frames, given=1)
+
+    def run_due_timers(self) -> None:
+        """Call the behaviour for each timer whose time has come."""
+        for key in self.timers.take_due():
+            self._call(self.behaviour.on_timer, key)
+
+    def stop(self) -> None:
+        """Tell the behaviour that its broker is about to be removed."""
+        self._call(self.behaviour.on_stop)
+
+    def end(self) -> None:
+        """Cancel every timer. The behaviour is not called any more."""
+        self.timers.cancel_all()
+
+    def flush(self) -> tuple[str, ...]:
+        """Send what waits for room, as far as there is any. Return the ports that are still full."""
+        before = self.number_waiting
+        for port, messages in list(self.waiting.items()):
+            while messages and (not messages[0] or self._offer(port, messages[0])):
+                messages.popleft()
+            if not messages:
+                del self.waiting[port]
+        if self.number_waiting < before:
+            self.on_change()
+        return tuple(self.waiting)
+
+    def may_read(self, port: str) -> bool:
+        """Return True if this source is to be read now."""
+        if port in self._closed:
+            return False
+        return not self.waiting or (self.waiting.keys() == {port} and self.number_waiting < WAITING_MOST)
+
+    @property
+    def number_waiting(self) -> int:
+        """How many messages wait for room."""
+        return sum(bool(frames) for messages in self.waiting.values() for frames in messages)
+
+    @property
+    def held(self) -> int:
+        """Messages that the behaviour keeps, and those that wait for room."""
+        return self.number_waiting + self._kept
+
+    # -- what the behaviour asks for ----------------------------------------------------------------------------------
+
+    def send(self, port: str, frames: Sequence[bytes], if_full: IfFull) -> None:
+        """See `Behaviour.send`."""
+        if port not in self._outlets:
+            raise self._unknown(port, "a message cannot be sent to it", self._outlets)
+        if not is_message(frames):
+            raise BehaviourError(f"{self._name}: {port}: {frames!r}: expected one or more frames of bytes")
+        if if_full not in ("hold", "tell"):
+            raise BehaviourError(f"{self._name}: {port}: if_full is {if_full!r}: expected 'hold' or 'tell'")
+        self._now().sends.append((port, list(frames), if_full))
+
+    def open(self, port: str) -> None:
+        """See `Behaviour.open`."""
+        self._check_source(port)
+        self._now().others.append(partial(self._open, port))
+
+    def close(self, port: str) -> None:
+        """See `Behaviour.close`."""
+        self._check_source(port)
+        self._now().others.append(partial(self._closed.add, port))
+
+    def set_timer(self, key: Hashable, delay_s: float) -> None:
+        """See `Behaviour.set_timer`."""
+        if isinstance(delay_s, bool) or not isinstance(delay_s, (int, float)) or not delay_s >= 0:
+            raise BehaviourError(f"{self._name}: timer {key!r}: {delay_s!r}: expected a number of seconds from 0 on")
+        self._now().others.append(partial(self.timers.set, key, self._clock() + delay_s))
+
+    def cancel_timer(self, key: Hashable) -> None:
+        """See `Behaviour.cancel_timer`."""
+        self._now().others.append(partial(self.timers.cancel, key))
+
+    def count(self, name: str, by: int) -> None:
+        """See `Behaviour.count`."""
+        self._now().others.append(partial(self._count, name, by))
+
+    def now_s(self) -> float:
+        """See `Behaviour.now_s`."""
+        return self._clock()
+
+    # -- calls, and what follows from them ----------------------------------------------------------------------------
+
+    def _call(
+        self, method: Callable[..., None], *arguments: Any, given: int = 0, told: frozenset[str] = frozenset()
+    ) -> None:
+        """Call the behaviour, account for what became of `given` messages, and do what it asks for.
+
+        Arguments:
+            told: the ports of which the behaviour is being told that they are full. What is sent there waits.
+        """
+        asked = self._asked = _Asked()
+        try:
+            method(*arguments)
+        except BaseException as error:
+            self.failed += given
+            asked, given = _Asked(), 0
+            if not isinstance(error, Exception):
+                self._account(given=0, sent=0)
+                raise  # such as KeyboardInterrupt, which ends the run
+            self._log(error)
+        finally:
+            self._asked = None
+        self._account(given=given, sent=len(asked.sends))
+        self._carry_out(asked, told)
+
+    def _carry_out(self, asked: _Asked, told: frozenset[str] = frozenset()) -> None:
+        refused: list[tuple[str, list[bytes]]] = []
+        sends = deque(asked.sends)
+        try:
+            while sends:
+                port, frames, if_full = sends[0]
+                if port in self.waiting or not self._offer(port, frames):
+                    if if_full == "tell" and port not in told:
+                        refused.append((port, frames))
+                    else:
+                        self._let_wait(port, frames)
+                sends.popleft()
+        except BaseException:
+            for port, frames in (*refused, *((port, frames) for port, frames, _ in sends)):
+                self._let_wait(port, frames)
+            raise
+        for do in asked.others:
+            do()
+        for port, frames in refused:
+            self._call(self.behaviour.on_refused, port, frames, given=1, told=told | {port})
+
+    def _offer(self, port: str, frames: list[bytes]) -> bool:
+        """Offer a message to a port. Return False if the port is full."""
+        outlet = self._outlets[port]
+        finished = outlet.finished
+        try:
+            return outlet.send(frames) != FULL
+        except BaseException:
+            if outlet.finished != finished:
+                frames.clear()  # a later frame failed, or a copy: the message is counted, and must not be sent again
+            raise
+
+    def _let_wait(self, port: str, frames: list[bytes]) -> None:
+        if not frames:
+            return
+        if port not in self.waiting:
+            self.waiting[port] = deque()
+            self.on_change()
+        self.waiting[port].append(frames)
+
+    def _account(self, *, given: int, sent: int) -> None:
+        """Account for what became of the messages that a call was given, when it has asked to send so many."""
+        kept = self.behaviour.held
+        if isinstance(kept, bool) or not isinstance(kept, int) or kept < 0:
+            self.failed += given
+            raise BehaviourError(f"{self._name}: held is {kept!r}: expected how many messages it keeps")
+        too_many = kept > self.behaviour.max_held
+        balance = given + self._kept - kept - (0 if too_many else sent)
+        self.filtered += max(balance, 0)
+        self.added += max(-balance, 0)
+        self._kept = kept
+        if too_many:
+            raise BehaviourError(
+                f"{self._name} keeps {kept} messages; expected no more than its max_held, which is "
+                f"{self.behaviour.max_held}"
+            )
+
+    def _log(self, error: Exception) -> None:
+        now_s = time.monotonic()
+        if now_s - self._last_log_s >= _LOG_INTERVAL_S:
+            self._last_log_s = now_s
+            _logger.error("behaviour %s: a call failed (%d messages so far)", self._name, self.failed, exc_info=error)
+
+    def _now(self) -> _Asked:
+        if self._asked is None:
+            raise BehaviourError(f"{self._name}: nothing can be asked for now; expected a call within a method on_...")
+        return self._asked
+
+    def _check_source(self, port: str) -> None:
+        if port not in self.sources:
+            raise self._unknown(port, "it cannot be read", self.sources)
+
+    def _unknown(self, port: object, why: str, known: Iterable[str]) -> BehaviourError:
+        near = did_you_mean(port, known) if isinstance(port, str) else None
+        return BehaviourError(f"{self._name}: {port}: {why}{near or '; expected one of ' + ', '.join(known)}")
+
+    def _open(self, port: str) -> None:
+        if port in self._closed:
+            self._closed.remove(port)
+            self.on_change()
+
+    def _count(self, name: str, by: int) -> None:
+        self.counters[name] = self.counters.get(name, 0) + by

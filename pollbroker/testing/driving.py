@@ -1,0 +1,147 @@
+"""Driving a behaviour by hand: what an engine would tell it, without sockets, without a clock, in a plain test.
+
+    def test_request_goes_to_the_free_worker():
+        balancer = drive(Balancer())
+        balancer.message("backend", b"worker", b"", b"READY")
+        assert balancer.message("frontend", b"client", b"", b"question") == [
+            Send("backend", [b"worker", b"", b"client", b"", b"question"])
+        ]
+
+What the behaviour asks for is accounted for as in an engine.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from pollbroker.behaviour import Behaviour
+from pollbroker.frozen import FrozenDict
+from pollbroker.pump import BehaviourRun
+from pollbroker.pump.outcomes import FULL, SENT
+from pollbroker.statistics import Counters
+from pollbroker.timers import Handle, Timers
+
+_DEFAULT_PORTS: Final = ("frontend", "backend")
+
+
+class Send(NamedTuple):
+    """A message that a behaviour sent."""
+
+    port: str
+    frames: list[bytes]
+
+
+class _Outlet:
+    """Takes the messages for one port, unless it is full."""
+
+    def __init__(self, port: str, sent: list[Send]) -> None:
+        self._port = port
+        self._sent = sent
+        self.full = False
+        self.finished = 0
+
+    def send(self, message: list[bytes], /) -> int:
+        if self.full:
+            return FULL
+        self._sent.append(Send(self._port, list(message)))
+        self.finished += 1
+        return SENT
+
+
+class Driver:
+    """A behaviour that a test drives. Each method that lets something happen returns what was sent because of it.
+
+    A source that the behaviour has closed, or that waits for room, may not be given a message: `message` raises
+    `AssertionError`, since no engine would read it.
+    """
+
+    def __init__(self, behaviour: Behaviour, ports: Iterable[str]) -> None:
+        self.behaviour = behaviour
+        self.received = 0
+        self._sent: list[Send] = []
+        self._now_s = 0.0
+        self._timers = Timers(self.now_s)
+        self._outlets = {port: _Outlet(port, self._sent) for port in ports}
+        self._run = BehaviourRun(
+            behaviour,
+            sources=self._outlets,
+            outlets=self._outlets,
+            call_later=self._timers.add,
+            clock=self.now_s,
+        )
+        self._run.start()
+        self.started = self._take()
+        """What `on_start` sent."""
+
+    def message(self, port: str, *frames: bytes) -> list[Send]:
+        """Let a message come from a port."""
+        assert self.is_open(port), f"{port} is closed, or waits for room; an engine would read nothing from it now"
+        self.received += 1
+        self._run.message(port, list(frames))
+        return self._take()
+
+    def advance(self, seconds: float) -> list[Send]:
+        """Let this time pass, and each timer that comes in it."""
+        end_s = self._now_s + seconds
+        while (first := self._timers.first()) is not None and first.when_s <= end_s:
+            self._now_s = max(self._now_s, first.when_s)
+            self._timers.run_due(Handle.run)
+            self._run.run_due_timers()
+        self._now_s = end_s
+        return self._take()
+
+    def fill(self, port: str) -> None:
+        """Let a port be full from now on."""
+        self._outlets[port].full = True
+
+    def empty(self, port: str) -> list[Send]:
+        """Let a port have room again."""
+        self._outlets[port].full = False
+        self._run.flush()
+        return self._take()
+
+    def stop(self) -> list[Send]:
+        """Let the broker be about to be removed."""
+        self._run.stop()
+        return self._take()
+
+    def is_open(self, port: str) -> bool:
+        """Return True if an engine would read this port now."""
+        return self._run.may_read(port)
+
+    def now_s(self) -> float:
+        """Seconds since the start."""
+        return self._now_s
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """The behaviour's own counters."""
+        return FrozenDict(self._run.counters)
+
+    @property
+    def account(self) -> Counters:
+        """Received + added = sent + held + dropped, as for a broker."""
+        run = self._run
+        return Counters(
+            received=self.received,
+            sent=sum(outlet.finished for outlet in self._outlets.values()),
+            held=run.held,
+            added=run.added,
+            filtered=run.filtered,
+            failed=run.failed,
+        )
+
+    def _take(self) -> list[Send]:
+        taken = self._sent.copy()
+        self._sent.clear()
+        return taken
+
+
+def drive(behaviour: Behaviour, ports: Iterable[str] = _DEFAULT_PORTS) -> Driver:
+    """Let a behaviour begin, and return what a test drives it with.
+
+    Arguments:
+        ports: the names of the ports, each of which can be read and sent to.
+
+    Raises whatever `on_start` raises.
+    """
+    return Driver(behaviour, ports)

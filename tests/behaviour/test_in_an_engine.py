@@ -1,0 +1,408 @@
+"""Behaviours in an engine: real sockets, each pump and each waiter."""
+
+import json
+import random
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import zmq
+
+from pollbroker import (
+    Behaviour,
+    BehaviourError,
+    BrokerState,
+    Device,
+    DeviceError,
+    Engine,
+    FlowStatistics,
+    Route,
+)
+from pollbroker.control import attach, request
+from pollbroker.testing import check_device
+from tests.support.accounts import balanced, flow_of
+from tests.support.addresses import ANY_PORT, bind, endpoint
+from tests.support.balancer import BALANCER, READY
+from tests.support.deadline import wait_until
+from tests.support.threads import in_thread
+from tests.support.turns import turn_until_idle
+from tests.support.types import Connect, MakeEngine, Socket
+
+
+class Does(Behaviour):
+    """Does what the test says, for a message; keeps what it is told to keep."""
+
+    max_held = 100
+
+    def __init__(self, do: Callable[["Does", str, list[bytes]], Any]) -> None:
+        self.do = do
+        self.kept: deque[list[bytes]] = deque()
+
+    @property
+    def held(self) -> int:
+        return len(self.kept)
+
+    def on_message(self, port: str, frames: list[bytes]) -> None:
+        self.do(self, port, frames)
+
+    def on_timer(self, key: Hashable) -> None:
+        while self.kept:
+            self.send("backend", self.kept.popleft())
+
+
+def pipe(do: Callable[[Does, str, list[bytes]], Any], *, backend: zmq.SocketType = zmq.PUSH, **more: Any) -> Device:
+    """PULL to PUSH, with a behaviour between them."""
+    return Device("pipe", ports={"frontend": zmq.PULL, "backend": backend}, behaviour=lambda: Does(do), **more)
+
+
+def pass_on(behaviour: Does, port: str, frames: list[bytes]) -> None:
+    behaviour.send("backend", frames)
+
+
+def account(engine: Engine, name: str = "a") -> FlowStatistics:
+    return flow_of(engine, name, "behaviour")
+
+
+@pytest.fixture
+def stepped(make_engine: MakeEngine, context: zmq.Context[Socket]) -> Engine:
+    """An engine in the context of the test's sockets, which the test steps."""
+    return make_engine(context)
+
+
+def add(engine: Engine, device: Device, **more: Any) -> Any:
+    endpoints: dict[str, Any] = dict.fromkeys(device.ports, ANY_PORT)
+    return engine.add("a", device, **endpoints, **more)
+
+
+# -- a balancer --------------------------------------------------------------------------------------------------------
+
+
+def test_balancer_serves_clients_with_the_workers_that_are_free(engine: Engine, connect: Connect) -> None:
+    broker = add(engine, BALANCER)
+    clients = [connect(zmq.REQ, broker.ports["frontend"].endpoint) for _ in range(3)]
+    for number, client in enumerate(clients):
+        client.send(b"%d" % number)
+    workers = [connect(zmq.REQ, broker.ports["backend"].endpoint) for _ in range(2)]
+    for worker in workers:
+        worker.send(READY)
+    for turn in range(20):
+        worker = workers[turn % 2]  # the one that has been free for longest is given the next request
+        identity, empty, question = worker.recv_multipart()
+        worker.send_multipart([identity, empty, b"answer to " + question])
+        asking = clients[int(question)]
+        assert asking.recv() == b"answer to " + question
+        asking.send(question)
+    wait_until(lambda: account(engine).received >= 42)
+    assert engine.statistics().brokers["a"].counters == {"ready": 2}
+    assert balanced(account(engine))
+
+
+def test_requests_wait_at_their_sockets_while_no_worker_is_free(stepped: Engine, connect: Connect) -> None:
+    stepped.add("a", BALANCER, frontend="inproc://frontend", backend="inproc://backend")
+    client = connect(zmq.DEALER, "inproc://frontend")
+    for number in range(50):
+        client.send_multipart([b"", b"%d" % number])
+    turn_until_idle(stepped)
+    assert account(stepped).received == 0
+    worker = connect(zmq.REQ, "inproc://backend")
+    worker.send(READY)
+    turn_until_idle(stepped)
+    assert account(stepped).received == 2
+    assert worker.recv_multipart()[-1] == b"0"
+    before = stepped.statistics().turns
+    turn_until_idle(stepped)
+    assert stepped.statistics().turns == before + 1  # requests that wait keep nobody awake
+
+
+# -- messages, timers, and what is full --------------------------------------------------------------------------------
+
+
+def test_messages_and_ports_are_counted(stepped: Engine, connect: Connect) -> None:
+    def twice(behaviour: Does, port: str, frames: list[bytes]) -> None:
+        behaviour.send("backend", frames)
+        behaviour.send("backend", [*frames, b"again"])
+
+    stepped.add("a", pipe(twice), frontend="inproc://frontend", backend="inproc://backend")
+    connect(zmq.PUSH, "inproc://frontend").send_multipart([b"12", b"3"])
+    consumer = connect(zmq.PULL, "inproc://backend")
+    turn_until_idle(stepped)
+    assert consumer.recv_multipart() == [b"12", b"3"]
+    assert consumer.recv_multipart() == [b"12", b"3", b"again"]
+    statistics = stepped.statistics().brokers["a"]
+    flow = statistics.flows["behaviour"]
+    assert (flow.received, flow.sent, flow.added, flow.sinks) == (1, 2, 1, ("backend",))
+    assert (statistics.ports["frontend"].received_bytes, statistics.ports["backend"].sent_frames) == (3, 5)
+    assert balanced(flow)
+
+
+def test_timer_sends_what_was_kept(engine: Engine, connect: Connect) -> None:
+    def keep(behaviour: Does, port: str, frames: list[bytes]) -> None:
+        behaviour.kept.append(frames)
+        behaviour.set_timer("send", 0.01)
+
+    broker = add(engine, pipe(keep))
+    consumer = connect(zmq.PULL, broker.ports["backend"].endpoint)
+    connect(zmq.PUSH, broker.ports["frontend"].endpoint).send(b"kept")
+    assert consumer.recv() == b"kept"
+    wait_until(lambda: account(engine).sent == 1)
+    assert balanced(account(engine))
+
+
+def test_message_waits_for_a_consumer(engine: Engine, connect: Connect) -> None:
+    broker = add(engine, pipe(pass_on))
+    producer = connect(zmq.PUSH, broker.ports["frontend"].endpoint)
+    producer.send(b"1")
+    wait_until(lambda: account(engine).state == "stalled")
+    producer.send(b"2")
+    consumer = connect(zmq.PULL, broker.ports["backend"].endpoint)
+    assert [consumer.recv(), consumer.recv()] == [b"1", b"2"]
+    assert account(engine).stalls == 1
+
+
+# A timer's message may be for another port than the one that is full already.
+def test_second_port_that_is_full_is_watched_too(engine: Engine, connect: Connect) -> None:
+    class Both(Behaviour):
+        def on_message(self, port: str, frames: list[bytes]) -> None:
+            self.send("a", frames)
+            self.set_timer("b", 0.0)
+
+        def on_timer(self, key: Hashable) -> None:
+            self.send("b", [b"timer"])
+
+    device = Device("both", ports={"intake": zmq.PULL, "a": zmq.PUSH, "b": zmq.PUSH}, behaviour=Both)
+    broker = add(engine, device)
+    connect(zmq.PUSH, broker.ports["intake"].endpoint).send(b"1")
+    wait_until(lambda: account(engine).held == 2)
+    assert connect(zmq.PULL, broker.ports["b"].endpoint).recv() == b"timer"
+    assert connect(zmq.PULL, broker.ports["a"].endpoint).recv() == b"1"
+
+
+def test_exception_costs_one_message_and_the_broker_goes_on(
+    engine: Engine, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(behaviour: Does, port: str, frames: list[bytes]) -> None:
+        behaviour.send("backend", frames)
+        if frames == [b"2"]:
+            raise ValueError("no")
+
+    broker = add(engine, pipe(fail))
+    consumer = connect(zmq.PULL, broker.ports["backend"].endpoint)
+    producer = connect(zmq.PUSH, broker.ports["frontend"].endpoint)
+    for number in (b"1", b"2", b"3"):
+        producer.send(number)
+    assert [consumer.recv(), consumer.recv()] == [b"1", b"3"]
+    assert account(engine).failed == 1
+    assert "behaviour Does: a call failed (1 messages so far)" in caplog.text
+
+
+def test_behaviour_that_keeps_too_much_fails_its_broker_alone(
+    engine: Engine, connect: Connect, bystander: object
+) -> None:
+    broker = add(engine, pipe(lambda behaviour, port, frames: behaviour.kept.extend([frames] * 101)))
+    connect(zmq.PUSH, broker.ports["frontend"].endpoint).send(b"1")
+    wait_until(lambda: broker.state == BrokerState.FAILED)
+    assert isinstance(broker.error, BehaviourError)
+    assert balanced(account(engine))
+
+
+def test_many_messages_each_way_are_all_accounted_for(engine: Engine, connect: Connect) -> None:
+    chance = random.Random(1)
+
+    def act(behaviour: Does, port: str, frames: list[bytes]) -> None:
+        if len(behaviour.kept) > 50 or chance.random() < 0.2:
+            behaviour.on_timer("now")
+        what = chance.random()
+        if what < 0.3:
+            behaviour.kept.append(frames)
+        elif what < 0.9:
+            behaviour.send("backend", frames)
+        if what > 0.8:
+            raise ValueError("chance") if what > 0.85 else KeyError("chance")
+
+    broker = add(engine, pipe(act), options={"backend": {"sndhwm": 10}})
+    producer = connect(zmq.PUSH, broker.ports["frontend"].endpoint)
+    consumer = connect(zmq.PULL, broker.ports["backend"].endpoint, rcvhwm=10)
+    for _ in range(2000):
+        producer.send(b"x")
+    came = 0
+    while account(engine).received < 2000 or account(engine).sent > came:
+        assert balanced(account(engine))
+        came += bool(consumer.poll(10)) and bool(consumer.recv())
+    assert balanced(account(engine))
+
+
+# -- beginning and end -------------------------------------------------------------------------------------------------
+
+
+def test_error_of_on_start_is_raised_by_add_and_leaves_nothing(engine: Engine) -> None:
+    class Wrong(Does):
+        def on_start(self) -> None:
+            self.set_timer("t", 0.0)
+            raise ValueError("no configuration")
+
+    device = replace(pipe(pass_on), behaviour=lambda: Wrong(pass_on))
+    with pytest.raises(ValueError, match="no configuration"):
+        engine.add("a", device, frontend="inproc://a", backend=ANY_PORT)
+    assert not engine.brokers
+    engine.add("a", pipe(pass_on), frontend="inproc://a", backend=ANY_PORT)
+
+
+@pytest.mark.parametrize("made", [None, "text", Does])
+def test_what_is_no_behaviour_is_refused(engine: Engine, made: Any) -> None:
+    with pytest.raises(DeviceError, match=r"^device pipe: behaviour made .*: expected a Behaviour"):
+        add(engine, replace(pipe(pass_on), behaviour=lambda: made))
+    assert not engine.brokers
+
+
+def test_removal_lets_the_behaviour_send_what_it_keeps(engine: Engine, connect: Connect) -> None:
+    class Keeping(Does):
+        def on_stop(self) -> None:
+            self.on_timer("now")
+
+    def keep(behaviour: Does, port: str, frames: list[bytes]) -> None:
+        behaviour.kept.append(frames)
+
+    broker = add(engine, replace(pipe(keep), behaviour=lambda: Keeping(keep)))
+    consumer = connect(zmq.PULL, broker.ports["backend"].endpoint)
+    producer = connect(zmq.PUSH, broker.ports["frontend"].endpoint)
+    for number in range(3):
+        producer.send(b"%d" % number)
+    wait_until(lambda: account(engine).held == 3)
+    final = broker.remove().flows["behaviour"]
+    assert [consumer.recv() for _ in range(3)] == [b"0", b"1", b"2"]
+    assert (final.sent, final.held) == (3, 0)
+
+
+def test_removal_counts_what_the_behaviour_keeps(engine: Engine, connect: Connect) -> None:
+    broker = add(engine, pipe(lambda behaviour, port, frames: behaviour.kept.append(frames)))
+    connect(zmq.PUSH, broker.ports["frontend"].endpoint).send(b"1")
+    wait_until(lambda: account(engine).held == 1)
+    assert broker.drain(0.01) is False
+    final = broker.remove().flows["behaviour"]
+    assert (final.held, final.sent) == (1, 0)
+    assert balanced(final)
+
+
+def test_closed_source_is_drained_if_nothing_waits_there(engine: Engine, connect: Connect) -> None:
+    broker = add(engine, BALANCER)
+    assert broker.drain(0.5) is True
+    client = connect(zmq.REQ, broker.ports["frontend"].endpoint)
+    client.send(b"question")
+    wait_until(lambda: broker.drain(0.0) is False)
+    worker = connect(zmq.REQ, broker.ports["backend"].endpoint)
+    worker.send(READY)
+    assert worker.recv_multipart()[-1] == b"question"
+    assert broker.drain() is True
+
+
+def test_error_of_on_stop_does_not_keep_the_broker(
+    engine: Engine, bystander: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong(Does):
+        def on_stop(self) -> None:
+            raise ValueError("no")
+
+    class KeepsTooMuch(Does):
+        def on_stop(self) -> None:
+            self.kept.extend([[b"x"]] * 101)
+
+    for kind, state in ((Wrong, BrokerState.REMOVED), (KeepsTooMuch, BrokerState.FAILED)):
+        broker = add(engine, replace(pipe(pass_on), behaviour=partial(kind, pass_on)))
+        assert broker.remove().state == state
+    assert list(engine.brokers) == ["bystander"]
+
+
+def test_paused_broker_gives_its_behaviour_nothing(engine: Engine, connect: Connect) -> None:
+    def keep(behaviour: Does, port: str, frames: list[bytes]) -> None:
+        behaviour.kept.append(frames)
+        behaviour.set_timer("send", 0.001)
+
+    broker = add(engine, pipe(keep))
+    consumer = connect(zmq.PULL, broker.ports["backend"].endpoint)
+    producer = connect(zmq.PUSH, broker.ports["frontend"].endpoint)
+    producer.send(b"1")
+    assert consumer.recv() == b"1"
+    broker.pause()
+    producer.send(b"2")
+    assert not consumer.poll(20)
+    broker.resume()
+    assert consumer.recv() == b"2"
+
+
+def test_end_of_the_context_ends_the_broker(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    engine.start()
+    with zmq.Context() as context:
+        frontend, backend = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+
+        def close_and_time(behaviour: Does, port: str, frames: list[bytes]) -> None:
+            behaviour.close("frontend")
+            behaviour.set_timer("t", 3600.0)
+
+        address = bind(frontend)
+        broker = engine.register(frontend, backend, pipe(close_and_time))
+        connect(zmq.PUSH, address).send(b"1")
+        wait_until(lambda: broker.statistics().flows["behaviour"].received == 1)
+        for socket in (frontend, backend):
+            socket.linger = 0
+        ended = in_thread(context.term)
+        wait_until(lambda: broker.state == BrokerState.ENDED)
+        frontend.close()
+        backend.close()
+        ended.result()
+
+
+# -- steering, and what a behaviour does not have ----------------------------------------------------------------------
+
+
+def test_control_tells_the_counters(engine: Engine, connect: Connect) -> None:
+    broker = add(engine, pipe(lambda behaviour, port, frames: behaviour.count("seen", 2)))
+    control = attach(engine, ANY_PORT)
+    connect(zmq.PUSH, broker.ports["frontend"].endpoint).send(b"1")
+    wait_until(lambda: account(engine).received == 1)
+    reply = request(endpoint(control), "STATS")
+    told = json.loads(reply[-1])
+    assert told["brokers"]["a"]["counters"] == {"seen": 2}
+    assert told["brokers"]["a"]["flows"]["behaviour"]["filtered"] == 1
+
+
+def test_capture_has_what_was_sent_and_takes_no_prefixes(engine: Engine, connect: Connect) -> None:
+    device = pipe(pass_on)
+    with pytest.raises(DeviceError, match="the messages of a behaviour come from no one port; expected no prefixes"):
+        add(engine, device, capture=ANY_PORT, capture_prefixes={"frontend": b"in"})
+    broker = add(engine, device, capture=ANY_PORT, capture_type=zmq.PUSH)
+    consumer = connect(zmq.PULL, broker.ports["backend"].endpoint)
+    copies = connect(zmq.PULL, broker.ports["capture"].endpoint)
+    connect(zmq.PUSH, broker.ports["frontend"].endpoint).send_multipart([b"1", b"2"])
+    assert consumer.recv_multipart() == [b"1", b"2"]
+    wait_until(lambda: account(engine).captured + account(engine).capture_dropped == 1)
+    if account(engine).captured:
+        assert copies.recv_multipart() == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    ("definition", "expected"),
+    [
+        ({"behaviour": Does(pass_on)}, "behaviour is <.*>: expected the class of one, or a function that makes one"),
+        (
+            {"behaviour": lambda: Does(pass_on), "routes": [Route("frontend", "backend")]},
+            "it has routes and a behaviour; expected one or the other",
+        ),
+        ({"behaviour": lambda: Does(pass_on), "ports": {}}, "it has no port; expected one or more"),
+        ({}, "it has no route; expected one or more, or a behaviour"),
+    ],
+)
+def test_unsound_definition_is_refused(definition: dict[str, Any], expected: str) -> None:
+    given: dict[str, Any] = {"ports": {"frontend": zmq.PULL, "backend": zmq.PUSH}} | definition
+    with pytest.raises(DeviceError, match=f"^device d: {expected}"):
+        Device("d", **given)
+
+
+def test_kit_of_routes_refuses_a_behaviour() -> None:
+    with pytest.raises(
+        DeviceError, match="device balancer: the kit tests what routes do; expected a device without a b"
+    ):
+        check_device(BALANCER)

@@ -1,0 +1,140 @@
+"""Whatever a behaviour does, and whatever is full: every message is accounted for, and each port gets its own in order.
+
+Hypothesis chooses what the behaviour does with each message. The model is a list, for each port, of what was to be sent
+there, without what was refused.
+"""
+
+from collections import deque
+from collections.abc import Hashable
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from pollbroker import Behaviour
+from pollbroker.testing import Send, drive
+from tests.support.accounts import balanced
+
+PORTS = ("a", "b", "c")
+
+Act = tuple[str, str]
+"""What is done with one message: the kind, and a port."""
+
+KINDS = ("hold", "tell", "keep", "release", "close", "open")
+acts = st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(PORTS)))
+
+
+class Planned(Behaviour):
+    """Does what it is told, and then raises if it is told so."""
+
+    max_held = 1000
+
+    def __init__(self) -> None:
+        self.plan: list[Act] = []
+        self.raises = False
+        self.kept: deque[list[bytes]] = deque()
+        self.asked: list[Send] = []
+        self.refused: list[Send] = []
+        self.number = 0
+
+    @property
+    def held(self) -> int:
+        return len(self.kept)
+
+    def on_message(self, port: str, frames: list[bytes]) -> None:
+        self.asked.clear()
+        for kind, where in self.plan:
+            if kind in ("hold", "tell"):
+                self._ask(kind, where, [b"%d" % self.number])
+            elif kind == "keep":
+                self.kept.append(frames)
+            elif kind == "release" and self.kept:
+                self._ask("hold", where, self.kept.popleft())
+            elif kind == "close":
+                self.close(where)
+            else:
+                self.open(where)
+            self.number += 1
+        if self.raises:
+            raise ValueError
+
+    def _ask(self, kind: str, port: str, frames: list[bytes]) -> None:
+        self.send(port, frames, if_full="tell" if kind == "tell" else "hold")
+        self.asked.append(Send(port, frames))
+
+    def on_refused(self, port: str, frames: list[bytes]) -> None:
+        self.refused.append(Send(port, frames))
+
+    def on_timer(self, key: Hashable) -> None:
+        raise AssertionError("no timer was set")
+
+
+class BehaviourMachine(RuleBasedStateMachine):
+    """A behaviour with three ports, each of which can be read and sent to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.behaviour = Planned()
+        self.driver = drive(self.behaviour, PORTS)
+        self.full: set[str] = set()
+        self.expected: dict[str, list[list[bytes]]] = {port: [] for port in PORTS}
+        self.sent: dict[str, list[list[bytes]]] = {port: [] for port in PORTS}
+
+    def _note(self, sends: list[Send]) -> None:
+        for send in sends:
+            assert send.port not in self.full
+            self.sent[send.port].append(send.frames)
+
+    @rule(port=st.sampled_from(PORTS), plan=acts, raises=st.booleans())
+    def message_comes(self, port: str, plan: list[Act], raises: bool) -> None:
+        if not self.driver.is_open(port):
+            return
+        self.behaviour.plan, self.behaviour.raises = plan, raises
+        self.behaviour.refused.clear()
+        sends = self.driver.message(port, b"given")
+        if raises:
+            assert (sends, self.behaviour.refused) == ([], [])
+        else:
+            refused = self.behaviour.refused.copy()
+            for send in self.behaviour.asked:
+                if send in refused:
+                    refused.remove(send)
+                else:
+                    self.expected[send.port].append(send.frames)
+            assert not refused
+        self._note(sends)
+
+    @rule(port=st.sampled_from(PORTS))
+    def port_is_full(self, port: str) -> None:
+        self.driver.fill(port)
+        self.full.add(port)
+
+    @rule(port=st.sampled_from(PORTS))
+    def port_has_room(self, port: str) -> None:
+        self.full.discard(port)
+        self._note(self.driver.empty(port))
+
+    @invariant()
+    def each_port_has_its_messages_in_order(self) -> None:
+        for port in PORTS:
+            assert self.sent[port] == self.expected[port][: len(self.sent[port])]
+            if port not in self.full:
+                assert len(self.sent[port]) == len(self.expected[port])
+
+    @invariant()
+    def every_message_is_accounted_for(self) -> None:
+        account = self.driver.account
+        assert balanced(account)
+        waiting = sum(len(self.expected[port]) - len(self.sent[port]) for port in PORTS)
+        assert account.held == waiting + len(self.behaviour.kept)
+
+    @invariant()
+    def no_other_port_is_read_while_a_message_waits(self) -> None:
+        waiting = {port for port in PORTS if len(self.sent[port]) < len(self.expected[port])}
+        for port in PORTS:
+            if waiting - {port}:
+                assert not self.driver.is_open(port)
+
+
+TestBehaviourMachine = BehaviourMachine.TestCase
+TestBehaviourMachine.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)
