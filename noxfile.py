@@ -1,7 +1,7 @@
 """The checks that a change must pass: `nox -l` lists them, `nox -s lint` runs one, `.ci/run` runs all.
 
-- `tests`, `lint`, `docs`, `mutants`, `sanitizers` and `seeds` work in this tree, in its `.venv`, which README's second command
-  makes. They share one virtual environment to save installations. What is missing in it is installed.
+- `tests`, `lint`, `docs`, `mutants`, `sanitizers` and `seeds` work in this tree, in its `.venv`, which README's second
+  command makes. They share one virtual environment to save installations. What is missing in it is installed.
 - `demo`, `no-compiler` and `packaging` check what a user would get. Each works in a fresh copy of the tree as git sees
   it, with a virtual environment of its own, so nothing that was built or installed before can hide a fault.
 
