@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final, Protocol
 
 import zmq
 
@@ -46,14 +46,36 @@ class PumpMaking:
     clock: Callable[[], float]
 
 
+class Lifecycle(Protocol):
+    """What begins and ends with a broker, beside its flows: its behaviour, or its coroutine handlers."""
+
+    @property
+    def kept(self) -> int:
+        """Messages that the behaviour keeps. The flows do not know them."""
+
+    @property
+    def counters(self) -> Mapping[str, int] | None:
+        """The behaviour's own counters; None where there is no behaviour."""
+
+    def start(self) -> None:
+        """Begin. Whatever the behaviour raises is raised here."""
+
+    def stop(self) -> None:
+        """The broker is about to be removed, and reads nothing any more."""
+
+    def end(self) -> None:
+        """The broker has ended: nothing may be sent any more."""
+
+
 def make_hub(
     owner: HubOwner,
     device: Device,
     ports: Mapping[str, WorkingPort],
     making: PumpMaking,
     ready: list[Any],
-) -> Hub:
-    """A hub with a flow for each route of a device. A port's index is its position in `device.ports`.
+) -> tuple[Hub, Lifecycle]:
+    """A hub with a flow for each route of a device, or for its behaviour, and what begins and ends with the broker. A
+    port's index is its position in `device.ports`.
 
     Arguments:
         owner: the broker that the hub belongs to.
@@ -78,10 +100,35 @@ def make_hub(
         flow.probe_when_full = has_router and device.slow_peer == "wait"
         flows.append(flow)
     hub = implementation.make_hub(owner, ready, sockets, checked_sockets, tuple(flows))
+    coroutines = []
     for flow in flows:
         if isinstance(flow.pump, CoroutinePump):
             flow.pump.belong_to(hub, partial(making.call_soon, partial(_try_again, hub, flow)))
-    return hub
+            coroutines.append(flow.pump)
+    return hub, _Handlers(tuple(coroutines)) if coroutines else _NO_HANDLERS
+
+
+@dataclass(frozen=True)
+class _Handlers:
+    """The coroutine handlers of a broker with routes."""
+
+    pumps: tuple[CoroutinePump, ...]
+    kept: int = 0  # the flows count what a handler has
+    counters: Mapping[str, int] | None = None
+
+    def start(self) -> None:
+        """Nothing is to be done: a handler begins with its first message."""
+
+    def stop(self) -> None:
+        """Nothing is to be done: the flows wait for what the handlers have."""
+
+    def end(self) -> None:
+        for pump in self.pumps:
+            pump.cancel()
+
+
+_NO_HANDLERS: Final = _Handlers(())
+"""One for all brokers without coroutine handlers saves memory."""
 
 
 def _make_behaviour_hub(
@@ -91,7 +138,7 @@ def _make_behaviour_hub(
     making: PumpMaking,
     ready: list[Any],
     make_behaviour: Callable[[], Behaviour],
-) -> Hub:
+) -> tuple[Hub, Lifecycle]:
     implementation, names = making.implementation, tuple(device.ports)
     capture = ports[CAPTURE].sync_socket if CAPTURE in ports else None
     drop = device.slow_peer == "drop"
@@ -120,20 +167,7 @@ def _make_behaviour_hub(
     sockets = tuple(ports[name].sync_socket for name in names)
     hub = PYTHON.make_hub(owner, ready, sockets, tuple(port.socket for port in ports.values()), tuple(flows))
     let_flows_go_on(run, hub)
-    return hub
-
-
-def behaviour_of(hub: Hub) -> BehaviourRun | None:
-    """The behaviour that decides in a hub; None if its messages follow routes."""
-    pump = hub.flows[0].pump
-    return pump.run if isinstance(pump, OutgoingPump) else None
-
-
-def cancel_handlers(hub: Hub) -> None:
-    """Cancel what the coroutine handlers of a hub that has ended are still doing."""
-    for flow in hub.flows:
-        if isinstance(flow.pump, CoroutinePump):
-            flow.pump.cancel()
+    return hub, run
 
 
 def _try_again(hub: Hub, flow: Flow) -> None:

@@ -16,7 +16,7 @@ import zmq
 from pollbroker.accounting import account_for
 from pollbroker.device import CAPTURE, Device
 from pollbroker.errors import DeviceError, describe_error
-from pollbroker.flows import PumpMaking, behaviour_of, cancel_handlers, make_hub
+from pollbroker.flows import PumpMaking, make_hub
 from pollbroker.frozen import FrozenDict
 from pollbroker.port import WorkingPort
 from pollbroker.pump import FLUSHED, NO_SOURCE, RETRY, Flow, FlowState, Hub, Implementation, StartTask
@@ -57,6 +57,7 @@ class WorkingBroker:
 
     __slots__ = (
         "__weakref__",
+        "_lifecycle",
         "_loop_access",
         "_on_end",
         "_removed",
@@ -101,7 +102,7 @@ class WorkingBroker:
         making = PumpMaking(
             implementation, prefixes, start_task, loop_access.call_soon, loop_access.call_later, loop_access.clock
         )
-        self.hub = make_hub(self, device, ports, making, loop_access.ready)
+        self.hub, self._lifecycle = make_hub(self, device, ports, making, loop_access.ready)
         self.retries = Retries(self.hub, loop_access.call_later)
 
     def port(self, name: str) -> WorkingPort:
@@ -167,16 +168,13 @@ class WorkingBroker:
         If a port cannot be watched, all of them are closed or left to the caller again, and the error is raised.
         """
         watched: list[WorkingPort] = []
-        behaviour = behaviour_of(self.hub)
         try:
-            if behaviour is not None:
-                behaviour.start()
+            self._lifecycle.start()
             for port_index, port in enumerate(self.watched_ports):
                 self._loop_access.watch(self.hub, port_index, port)
                 watched.append(port)
         except BaseException:
-            if behaviour is not None:
-                behaviour.end()
+            self._lifecycle.end()
             for port in watched:
                 self._loop_access.unwatch(port)
             for port in self.ports:
@@ -211,13 +209,11 @@ class WorkingBroker:
         if self.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
             return
         self.state = BrokerState.REMOVING
-        behaviour = behaviour_of(self.hub)
-        if behaviour is not None:
-            try:
-                behaviour.stop()
-            except Exception as error:  # noqa: BLE001 - any error ends this one broker
-                self.fail(error)
-                return
+        try:
+            self._lifecycle.stop()
+        except Exception as error:  # noqa: BLE001 - any error ends this one broker
+            self.fail(error)
+            return
         self.hub.flushing = True
         for flow in self.hub.flows:
             if not flow.pump.held:
@@ -271,10 +267,7 @@ class WorkingBroker:
         unread = self._count_unread() if state is BrokerState.REMOVED else {}
         self.state = state
         self.hub.end(self._loop_access.clock())
-        cancel_handlers(self.hub)
-        behaviour = behaviour_of(self.hub)
-        if behaviour is not None:
-            behaviour.end()
+        self._lifecycle.end()
         for port in self.watched_ports:
             self._loop_access.unwatch(port)
         for port in self.ports:
@@ -302,8 +295,7 @@ class WorkingBroker:
     @property
     def idle(self) -> bool:
         """True if no message is held, and none was left to read when the sockets were last settled."""
-        behaviour = behaviour_of(self.hub)
-        return not (behaviour is not None and behaviour.held) and all(map(self._is_idle, self.hub.flows))
+        return not self._lifecycle.kept and all(map(self._is_idle, self.hub.flows))
 
     def _is_idle(self, flow: Flow) -> bool:
         if flow.state == FlowState.ENDED:
@@ -321,7 +313,6 @@ class WorkingBroker:
 
     def statistics(self, unread: Mapping[int, int] = FrozenDict()) -> BrokerStatistics:
         """A snapshot. `unread` has the number of unread messages by the source of each flow."""
-        behaviour = behaviour_of(self.hub)
         return account_for(
             name=self.name,
             device=self.device.name,
@@ -330,7 +321,7 @@ class WorkingBroker:
             ports=self.ports,
             flows=self.hub.flows,
             unread=unread,
-            counters=None if behaviour is None else behaviour.counters,
+            counters=self._lifecycle.counters,
             now_s=self._loop_access.clock(),
         )
 

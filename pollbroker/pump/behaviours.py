@@ -79,7 +79,8 @@ class BehaviourRun:
         self._closed: set[str] = set()
         self._asked: _Asked | None = None
         self.timers = KeyedTimers(call_later, clock, lambda: self.on_change())
-        self._kept = 0
+        self.kept = 0
+        """How many messages the behaviour keeps, as it said after its last call."""
         self._last_log_s = float("-inf")
 
     # -- what happens -------------------------------------------------------------------------------------------------
@@ -141,7 +142,7 @@ class BehaviourRun:
     @property
     def held(self) -> int:
         """Messages that the behaviour keeps, and those that wait for room."""
-        return self.number_waiting + self._kept
+        return self.number_waiting + self.kept
 
     # -- what the behaviour asks for ----------------------------------------------------------------------------------
 
@@ -255,10 +256,10 @@ class BehaviourRun:
             self.failed += given
             raise BehaviourError(f"{self._name}: held is {kept!r}: expected how many messages it keeps")
         too_many = kept > self.behaviour.max_held
-        balance = given + self._kept - kept - (0 if too_many else sent)
+        balance = given + self.kept - kept - (0 if too_many else sent)
         self.filtered += max(balance, 0)
         self.added += max(-balance, 0)
-        self._kept = kept
+        self.kept = kept
         if too_many:
             raise BehaviourError(
                 f"{self._name} keeps {kept} messages; expected no more than its max_held, which is "

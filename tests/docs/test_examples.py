@@ -124,7 +124,7 @@ def test_every_example_is_in_the_readme() -> None:
 
 
 def test_without_the_arguments_they_need_they_say_how_they_are_used(start: Start) -> None:
-    run_without = {"asyncio_engine.py", "custom_device.py", "many_devices.py", "own_poller.py"}
+    run_without = {"asyncio_engine.py", "custom_device.py", "load_balancer.py", "many_devices.py", "own_poller.py"}
     run_without |= {f"{loop}_engine.py" for loop in ("gevent", "qt", "tkinter", "tornado")}
     names = {path.name for path in EXAMPLES.glob("*.py")} - run_without
     for name, process in {name: start(name) for name in names}.items():
@@ -260,6 +260,14 @@ def test_handlers_change_drop_and_multiply_messages(start: Start) -> None:
         "gate: received 5, added 0, sent 3, dropped 2",
         "splitter: received 3, added 2, sent 4, dropped 1",
     ]
+
+
+def test_every_question_is_answered_though_a_worker_leaves(start: Start) -> None:
+    *answers, again = lines_of(start("load_balancer.py"))
+    questions = [f"question {number} is answered by worker " for number in range(12)]
+    assert sorted(answer[:-1] for answer in answers) == sorted(questions)
+    assert {answer[-1] for answer in answers} == {"0", "1"}
+    assert int(again.removeprefix("given again: ")) >= 1
 
 
 def test_engine_works_on_a_loop_of_asyncio(start: Start) -> None:
