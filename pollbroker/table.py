@@ -4,7 +4,7 @@ Everything here happens in the engine's thread, to which `Engine` passes its cal
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import zmq
@@ -102,8 +102,7 @@ class Table:
                 start_task=self.start_task,
             )
         except BaseException:  # such as an error of the function that makes the device's behaviour
-            for port in ports.values():
-                port.close()
+            self._release(ports.values())
             raise
         try:
             for port in broker.ports:
@@ -111,8 +110,7 @@ class Table:
             broker.start()
         except BaseException:
             self._give_claims_back(broker)
-            for port in broker.ports:
-                port.close()
+            self._release(broker.ports)
             raise
         for port in broker.ports:
             if port.owned:
@@ -120,6 +118,13 @@ class Table:
         self._brokers[name] = broker
         self._alive_count += 1
         return broker
+
+    def _release(self, ports: Iterable[WorkingPort]) -> None:
+        """Close the ports of a broker that could not begin. Their addresses may be in use for a moment still."""
+        for port in ports:
+            port.close()
+            if port.owned:
+                self.released.note(port.endpoints)
 
     def _claim(self, broker: WorkingBroker, port: WorkingPort) -> None:
         other = CLAIMS.owner(port.key)

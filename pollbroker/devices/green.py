@@ -59,12 +59,15 @@ def device(device_type: int, isocket: Socket, osocket: Socket | int) -> NoReturn
     messages.
 
     Raises `zmq.ContextTerminated` when the context of a socket is terminated, and `zmq.ZMQError` if a socket is closed
-    or has an error; `TypeError` for what is no socket; `DeviceError` for two sockets between which nothing can pass;
-    `EngineError` for a socket that another device or engine uses.
+    or has an error; `TypeError` for what is no socket, and `ValueError` for a negative number; `DeviceError` for two
+    sockets between which nothing can pass; `EngineError` for a socket that another device or engine uses.
 
     Source: pyzmq's documentation of `zmq.green.device`.
     """
     backend: Any = isocket if osocket == -1 else osocket
+    for number in (isocket, backend):
+        if isinstance(number, int) and number < 0:  # pyzmq takes a number for a descriptor
+            raise ValueError(f"a descriptor cannot be a negative integer ({number}); expected a socket")
     check_sockets(zmq.ENOTSOCK, isocket=isocket, osocket=backend)
     with _shared_engine(isocket.context) as shared:
         broker = DeviceSockets(isocket, backend).start(shared.engine)

@@ -186,6 +186,8 @@ WRONG: dict[str, tuple[type[Exception], Callable[[RunDevice, SimpleNamespace], A
     "out that is a fraction": (TypeError, lambda device, of: device(zmq.QUEUE, of.a, 1.5)),
     "in that is closed": (zmq.ZMQError, lambda device, of: device(zmq.QUEUE, of.closed, of.b)),
     "out that is closed": (zmq.ZMQError, lambda device, of: device(zmq.QUEUE, of.a, of.closed)),
+    "in that is a negative number": (ValueError, lambda device, of: device(zmq.QUEUE, -1, of.b)),
+    "out that is another negative number": (ValueError, lambda device, of: device(zmq.QUEUE, of.a, -2)),
     "no out": (TypeError, lambda device, of: device(zmq.QUEUE, of.a)),
     "no sockets": (TypeError, lambda device, of: device(zmq.QUEUE)),
 }
