@@ -185,7 +185,9 @@ class Engine:
         prefixes = parse_prefixes(name, found, capture_prefixes)
         working = self._calls.call(self._table.register, name, found, sockets, prefixes)
         self._thread.restart_if_out_of_work()
-        return Broker(self, working)
+        broker = Broker(self, working)
+        self._use_alone(tuple(socket for socket in sockets.values() if socket is not None), broker)
+        return broker
 
     def remove(self, broker: str | Broker, *, timeout_s: float = 1.0) -> BrokerStatistics:
         """End a broker, and return its final statistics. A message that a flow still holds then was not delivered.
@@ -407,6 +409,9 @@ class Engine:
     def _sleep(self, seconds: float) -> None:
         """Sleep between two attempts to have an address. `pollbroker.gevent` lets other greenlets run meanwhile."""
         time.sleep(seconds)
+
+    def _use_alone(self, sockets: tuple[Socket, ...], broker: Broker) -> None:
+        """Do nothing. `pollbroker.gevent` keeps the sockets of `zmq.green` from reading their own events."""
 
     # -- timers, readers and calls ------------------------------------------------------------------------------------
 

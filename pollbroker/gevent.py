@@ -28,9 +28,8 @@ from gevent.lock import RLock
 import pollbroker
 from pollbroker.broker import Broker
 from pollbroker.closing import TERM_S, warn_of_context
-from pollbroker.device import Device
 from pollbroker.loop import Loop
-from pollbroker.opening import Prefixes, make_context
+from pollbroker.opening import make_context
 from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.thread import EngineThread
@@ -39,9 +38,8 @@ __all__ = ["Engine"]
 
 _Result = TypeVar("_Result")
 
-_TURN_FOR_ANOTHER_S = 0.01
+_TURN_FOR_ANOTHER_S: Final = 0.01
 """How long a greenlet that waits for a result, and makes the turns itself meanwhile, sleeps in one of them."""
-
 
 _LONGEST_BUSY_S: Final = 0.001
 _MOST_TURNS: Final = 10
@@ -181,31 +179,9 @@ class Engine(pollbroker.Engine):
             waiter="nested",
         )
 
-    def register(
-        self,
-        frontend: Socket | None = None,
-        backend: Socket | None = None,
-        device: Device | str | None = None,
-        *,
-        name: str | None = None,
-        capture: Socket | None = None,
-        capture_prefixes: Prefixes | None = None,
-        **more_ports: Socket,
-    ) -> Broker:
-        """Start a broker on sockets of the caller's, as `pollbroker.Engine.register`. They may be of `zmq.green`."""
-        broker = super().register(
-            frontend,
-            backend,
-            device,
-            name=name,
-            capture=capture,
-            capture_prefixes=capture_prefixes,
-            **more_ports,
-        )
-        for socket in {frontend, backend, capture, *more_ports.values()}:
-            if socket is not None:
-                _silence(socket, broker.removed)
-        return broker
+    def _use_alone(self, sockets: tuple[Socket, ...], broker: Broker) -> None:
+        for socket in sockets:
+            _silence(socket, broker.removed)
 
     def run(self) -> None:
         """Run in this greenlet, as `pollbroker.Engine.run`. The other greenlets run meanwhile."""

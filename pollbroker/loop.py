@@ -18,13 +18,13 @@ from typing import Any, Final
 from pollbroker.calls import Calls, run_handle
 from pollbroker.errors import ConfigError, EngineError
 from pollbroker.interrupts import signal_handling
+from pollbroker.loop_access import LoopAccess
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Hub, choose_implementation
 from pollbroker.reader import Readers
 from pollbroker.timers import Timers, check_delay
 from pollbroker.waiting import Poller, make_waiter
 from pollbroker.waker import Waker
-from pollbroker.working import LoopAccess
 
 _LONGEST_WORK_S: Final = 0.002
 """How long the bursts of one turn may take. After that no broker begins a burst, so that readers, timers and calls do

@@ -13,13 +13,14 @@ from pollbroker.broker import Broker, working_broker
 from pollbroker.claims import CLAIMS
 from pollbroker.device import Device
 from pollbroker.errors import DeviceError, EngineError
+from pollbroker.loop_access import LoopAccess
 from pollbroker.opening import RELEASED, Plan, lend_ports
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Implementation, Socket, StartTask
 from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.timers import check_delay
-from pollbroker.working import LoopAccess, WorkingBroker
+from pollbroker.working import WorkingBroker
 
 
 class Table:

@@ -4,9 +4,12 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from pollbroker.errors import ConfigError
+
+_FEW: Final = 100
+"""So few handles may all be cancelled ones."""
 
 
 class Handle:
@@ -46,17 +49,27 @@ class Timers:
         self._clock = clock
         self._heap: list[tuple[float, int, Handle]] = []
         self._order = itertools.count()
+        self._most = _FEW
+        """When there are more handles than this, those that were cancelled are removed."""
 
-    def __bool__(self) -> bool:
-        """True if there are handles, and be it only cancelled ones. Any thread may ask."""
-        return bool(self._heap)
+    def __len__(self) -> int:
+        """How many handles there are, with those that were cancelled and not removed yet. Any thread may ask."""
+        return len(self._heap)
 
     def add(self, delay_s: float, call: Callable[[], Any]) -> Handle:
         """Have `call` called after `delay_s` seconds. Of two calls for one time, the first added is made first."""
         check_delay(delay_s)
         handle = Handle(self._clock() + delay_s, call)
         heapq.heappush(self._heap, (handle.when_s, next(self._order), handle))
+        if len(self._heap) > self._most:
+            self._remove_cancelled()
         return handle
+
+    def _remove_cancelled(self) -> None:
+        """Remove the handles that were cancelled: they may be due in hours, and more come meanwhile."""
+        self._heap[:] = [entry for entry in self._heap if not entry[2].cancelled()]
+        heapq.heapify(self._heap)
+        self._most = max(_FEW, 2 * len(self._heap))  # so that it costs little for each handle
 
     def first(self) -> Handle | None:
         """The handle that is due next, or None."""

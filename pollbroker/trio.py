@@ -47,6 +47,7 @@ class _TrioTurns(Turns):
         self._descriptor = engine.fileno()
         self._begun = False
         self._nursery: trio.Nursery | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
         self._changed = trio.lowlevel.ParkingLot()
         """Where those are parked who wait for something. Each looks for itself whether it has come."""
 
@@ -59,6 +60,7 @@ class _TrioTurns(Turns):
         """Have a task of this nursery make the turns, until the engine is closed."""
         nursery.start_soon(self._make, name="the turns of an engine of pollbroker")
         self._nursery = nursery
+        self._token = trio.lowlevel.current_trio_token()
         self._begun = True
 
     @trio.lowlevel.enable_ki_protection
@@ -89,12 +91,20 @@ class _TrioTurns(Turns):
             trio.lowlevel.notify_closing(self._descriptor)
         self._changed.unpark_all()
 
-    def start_task(
+    def call_in_loop(self, call: Callable[[], object], /) -> None:
+        """See `Turns.call_in_loop`."""
+        if self._token is None:
+            raise RuntimeError("the engine was not started")
+        if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token:
+            call()
+        else:
+            self._token.run_sync_soon(call)
+
+    def begin_task(
         self, coroutine: Coroutine[Any, Any, Any], done: Callable[[Any, BaseException | None], None], /
     ) -> Callable[[], object]:
-        """See `Turns.start_task`."""
-        if self._nursery is None:
-            raise EngineError("the engine was not started; expected `async with`")
+        """See `Turns.begin_task`."""
+        assert self._nursery is not None
         scope = trio.CancelScope()
         self._nursery.start_soon(self._run_task, scope, coroutine, done)
         return scope.cancel

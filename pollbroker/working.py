@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Final
 
 import zmq
@@ -18,12 +17,12 @@ from pollbroker.device import CAPTURE, Device
 from pollbroker.errors import DeviceError, describe_error
 from pollbroker.flows import PumpMaking, make_hub
 from pollbroker.frozen import FrozenDict
+from pollbroker.loop_access import LoopAccess
 from pollbroker.port import WorkingPort
-from pollbroker.pump import FLUSHED, NO_SOURCE, RETRY, Flow, FlowState, Hub, Implementation, StartTask
+from pollbroker.pump import FLUSHED, NO_SOURCE, RETRY, Flow, FlowState, Implementation, StartTask
 from pollbroker.retry import Retries
 from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics
-from pollbroker.timers import Handle
 
 _logger = logging.getLogger("pollbroker")
 
@@ -34,22 +33,6 @@ _FUTURES: Final = threading.Lock()
 """Guards the making of a broker's future `removed`. To save memory it is made when it is first asked for, and any
 thread may ask."""
 os.register_at_fork(before=_FUTURES.acquire, after_in_parent=_FUTURES.release, after_in_child=_FUTURES.release)
-
-
-@dataclass(frozen=True)
-class LoopAccess:
-    """The part of the loop that a broker uses."""
-
-    ready: list[Hub]
-    """The hubs that have work in the next turn."""
-    watch: Callable[[Hub, int, WorkingPort], None]
-    """Watch a port of a hub: call the hub's `wake` with this port index when something happens there."""
-    unwatch: Callable[[WorkingPort], None]
-    """Stop watching a port, before its socket is closed or may be used by the caller again."""
-    call_later: Callable[[float, Callable[[], None]], Handle]
-    call_soon: Callable[[Callable[[], None]], Handle]
-    """Make a call in a turn of the loop. Any thread may use this."""
-    clock: Callable[[], float]
 
 
 class WorkingBroker:

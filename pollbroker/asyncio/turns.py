@@ -6,6 +6,7 @@ stays readable, so the loop comes back after it has served everybody else: neith
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -22,6 +23,9 @@ _LOOP_TIMER_S: Final = 0.001
 """The loop's timers are set in whole milliseconds, rounded up. uvloop rounds down to these, and would come too early,
 again and again."""
 
+_LONGEST_TIMER_S: Final = 86_400.0
+"""A timer of the engine may be set for so late that a loop cannot be given the time."""
+
 
 class AsyncioTurns(Turns):
     """Has a loop make the turns of an engine. To be used in the loop's thread alone."""
@@ -33,6 +37,7 @@ class AsyncioTurns(Turns):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_s = 0.0
         self._stopping = asyncio.Event()
+        self._thread: int | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -51,6 +56,7 @@ class AsyncioTurns(Turns):
         loop = asyncio.get_running_loop()
         loop.add_reader(descriptor, self._turn)
         self._loop = loop
+        self._thread = threading.get_ident()
         self._set_timer()
 
     def end(self) -> None:
@@ -61,10 +67,19 @@ class AsyncioTurns(Turns):
             self._timer.cancel()
         self._tell_stopping()
 
-    def start_task(
+    def call_in_loop(self, call: Callable[[], object], /) -> None:
+        """See `Turns.call_in_loop`."""
+        if self._loop is None:
+            raise RuntimeError("the engine was not started")
+        if threading.get_ident() == self._thread:
+            call()
+        else:
+            self._loop.call_soon_threadsafe(call)
+
+    def begin_task(
         self, coroutine: Coroutine[Any, Any, Any], done: Callable[[Any, BaseException | None], None], /
     ) -> Callable[[], object]:
-        """See `Turns.start_task`."""
+        """See `Turns.begin_task`."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(partial(self._task_ended, done))
@@ -117,6 +132,7 @@ class AsyncioTurns(Turns):
         next_s = self.engine.next_timer_s()
         if next_s is None or self._loop is None:
             return
+        next_s = min(next_s, _LONGEST_TIMER_S)
         now_s = time.monotonic()  # a loop may keep its own time, and update it once in each iteration
         if self._timer is not None:
             if self._timer_due_s < now_s + next_s + _LOOP_TIMER_S:

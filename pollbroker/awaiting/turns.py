@@ -3,12 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import pollbroker
 from pollbroker.errors import EngineError
 
 _Result = TypeVar("_Result")
+_Coroutine: TypeAlias = Coroutine[Any, Any, Any]
+_Done: TypeAlias = Callable[[Any, BaseException | None], None]
 
 
 class Turns(ABC):
@@ -30,11 +34,24 @@ class Turns(ABC):
     def end(self) -> None:
         """Make no turns any more. To be called before the engine is closed; does nothing the second time."""
 
+    def start_task(self, coroutine: _Coroutine, done: _Done, /) -> Callable[[], object]:
+        """Run what a coroutine handler gave; see `pollbroker.Engine.set_task_starter`. Any thread may call this."""
+        task = _Task(coroutine, partial(self.begin_task, coroutine, done))
+        self.call_in_loop(task.begin)
+        return partial(self._cancel, task)
+
+    def _cancel(self, task: "_Task") -> None:
+        with suppress(RuntimeError):  # the loop has ended, and with it its tasks
+            self.call_in_loop(task.cancel)
+
     @abstractmethod
-    def start_task(
-        self, coroutine: Coroutine[Any, Any, Any], done: Callable[[Any, BaseException | None], None], /
-    ) -> Callable[[], object]:
-        """Run what a coroutine handler gave; see `pollbroker.Engine.set_task_starter`."""
+    def call_in_loop(self, call: Callable[[], object], /) -> None:
+        """Make a call in the thread of the loop: at once if this is it, and otherwise soon. Raises `RuntimeError` if
+        the loop has ended, or was not begun."""
+
+    @abstractmethod
+    def begin_task(self, coroutine: _Coroutine, done: _Done, /) -> Callable[[], object]:
+        """Do what `start_task` does, in the thread of the loop."""
 
     @abstractmethod
     async def wait_for_tasks(self) -> None:
@@ -60,3 +77,20 @@ class Turns(ABC):
         if not (self.begun or future.done()):
             raise EngineError("the engine was not started, and nothing makes its turns; expected `async with`")
         return await self.wait_for(future)
+
+
+class _Task:
+    """The task of a coroutine handler, which may be cancelled before it has begun."""
+
+    def __init__(self, coroutine: _Coroutine, begin: Callable[[], Callable[[], object]]) -> None:
+        self._begin = begin
+        self._cancel: Callable[[], object] = coroutine.close
+        self._cancelled = False
+
+    def begin(self) -> None:
+        if not self._cancelled:
+            self._cancel = self._begin()
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._cancel()

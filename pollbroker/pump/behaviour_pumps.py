@@ -124,7 +124,7 @@ def let_flows_go_on(run: BehaviourRun, hub: Hub) -> None:
 def _go_on(run: BehaviourRun, hub: Hub) -> None:
     for flow in hub.flows:
         if isinstance(flow.pump, OutgoingPump):
-            if (run.timers or run.waiting) and flow.state in (FlowState.WAITING, FlowState.STALLED):
+            if (run.timers.any_due or run.waiting) and flow.state in (FlowState.WAITING, FlowState.STALLED):
                 flow.state = FlowState.READY
         elif flow.state == FlowState.BUSY:
             flow.state = FlowState.READY  # it looks for itself whether it may read

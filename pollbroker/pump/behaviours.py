@@ -87,6 +87,8 @@ class BehaviourRun:
 
     def start(self) -> None:
         """Let the behaviour begin. An exception is raised here, and leaves no timer."""
+        if self.behaviour.actions is not None:
+            raise BehaviourError(f"{self._name}: it is at work in another broker; expected a new one for each broker")
         self.behaviour.actions = self
         asked = self._asked = _Asked()
         try:
@@ -113,8 +115,10 @@ class BehaviourRun:
         self._call(self.behaviour.on_stop)
 
     def end(self) -> None:
-        """Cancel every timer. The behaviour is not called any more."""
+        """Cancel every timer. The behaviour is not called any more, and may be used in another broker."""
         self.timers.cancel_all()
+        if self.behaviour.actions is self:
+            self.behaviour.actions = None
 
     def flush(self) -> tuple[str, ...]:
         """Send what waits for room, as far as there is any. Return the ports that are still full."""
@@ -170,14 +174,18 @@ class BehaviourRun:
         """See `Behaviour.set_timer`."""
         if isinstance(delay_s, bool) or not isinstance(delay_s, (int, float)) or not delay_s >= 0:
             raise BehaviourError(f"{self._name}: timer {key!r}: {delay_s!r}: expected a number of seconds from 0 on")
+        self._check_key(key)
         self._now().others.append(partial(self.timers.set, key, self._clock() + delay_s))
 
     def cancel_timer(self, key: Hashable) -> None:
         """See `Behaviour.cancel_timer`."""
+        self._check_key(key)
         self._now().others.append(partial(self.timers.cancel, key))
 
     def count(self, name: str, by: int) -> None:
         """See `Behaviour.count`."""
+        if not isinstance(name, str) or isinstance(by, bool) or not isinstance(by, int):
+            raise BehaviourError(f"{self._name}: count({name!r}, {by!r}): expected a name and a whole number")
         self._now().others.append(partial(self._count, name, by))
 
     def now_s(self) -> float:
@@ -251,11 +259,14 @@ class BehaviourRun:
 
     def _account(self, *, given: int, sent: int) -> None:
         """Account for what became of the messages that a call was given, when it has asked to send so many."""
-        kept = self.behaviour.held
-        if isinstance(kept, bool) or not isinstance(kept, int) or kept < 0:
-            self.failed += given
-            raise BehaviourError(f"{self._name}: held is {kept!r}: expected how many messages it keeps")
-        too_many = kept > self.behaviour.max_held
+        try:
+            kept = self.behaviour.held
+            if isinstance(kept, bool) or not isinstance(kept, int) or kept < 0:
+                raise BehaviourError(f"{self._name}: held is {kept!r}: expected how many messages it keeps")
+            too_many = kept > self.behaviour.max_held
+        except BaseException:
+            self.failed += given  # nobody can tell what became of it
+            raise
         balance = given + self.kept - kept - (0 if too_many else sent)
         self.filtered += max(balance, 0)
         self.added += max(-balance, 0)
@@ -276,6 +287,12 @@ class BehaviourRun:
         if self._asked is None:
             raise BehaviourError(f"{self._name}: nothing can be asked for now; expected a call within a method on_...")
         return self._asked
+
+    def _check_key(self, key: object) -> None:
+        try:
+            hash(key)
+        except TypeError as error:
+            raise BehaviourError(f"{self._name}: timer {key!r}: expected a key that can be hashed") from error
 
     def _check_source(self, port: str) -> None:
         if port not in self.sources:

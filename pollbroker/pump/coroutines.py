@@ -9,6 +9,7 @@ A message that is with the handler, or that waits for one before it, is held.
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,6 +27,9 @@ class StartTask(Protocol):
         self, coroutine: Coroutine[Any, Any, Any], done: Callable[[Any, BaseException | None], None], /
     ) -> Callable[[], object]:
         """Begin to run a coroutine, and return a function that cancels it.
+
+        Both are called in the thread that makes the turn. That may be another than the loop's, such as one that waits
+        for a removal.
 
         `done(result, error)` is called once when it has ended, in the thread of the loop: with None for `error` if it
         returned. A `SystemExit` or `KeyboardInterrupt` also comes out of the loop, as it does from any task.
@@ -137,9 +141,11 @@ class CoroutinePump(RoutingPump):
             raise
 
     def _done(self, given: _Given, result: Any, error: BaseException | None) -> None:
-        given.done, given.result, given.error = True, result, error
-        if not self._ended and self._given[0] is given:
-            self._wake()
+        given.result, given.error = result, error
+        given.done = True  # last, since a turn in another thread may take the message from now on
+        with suppress(IndexError):  # it has taken every message
+            if not self._ended and self._given[0] is given:
+                self._wake()
 
     def _outcome(self, given: _Given) -> list[bytes] | None:
         """The first message of what the handler has made of a message, or None (counted)."""

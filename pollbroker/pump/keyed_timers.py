@@ -38,11 +38,11 @@ class KeyedTimers:
         self._due: deque[Hashable] = deque()
         self._due_at_s: dict[Hashable, float] = {}
         self._timers: dict[Hashable, Timer] = {}
-        """The loop's timer for each key. It may come before the time in `_due_at_s`, and there may be none any more."""
+        """The loop's timer for each key. It may come before the time in `_due_at_s`."""
 
     def set(self, key: Hashable, due_s: float) -> None:
         """Let the timer be due at this time."""
-        self.cancel(key)
+        self._take_back(key)
         self._due_at_s[key] = due_s
         timer = self._timers.get(key)
         if timer is None or timer.when_s > due_s:
@@ -50,7 +50,13 @@ class KeyedTimers:
 
     def cancel(self, key: Hashable) -> None:
         """Cancel a timer, also one that waits to be taken. Does nothing if there is none."""
+        self._take_back(key)
         self._due_at_s.pop(key, None)
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _take_back(self, key: Hashable) -> None:
         if key in self._due:
             self._due.remove(key)
 
@@ -60,8 +66,14 @@ class KeyedTimers:
         self._due_at_s.clear()
         for timer in self._timers.values():
             timer.cancel()
+        self._timers.clear()
 
-    def __bool__(self) -> bool:
+    def __len__(self) -> int:
+        """How many timers are set, with those that wait to be taken."""
+        return len(self._due_at_s) + len(self._due)
+
+    @property
+    def any_due(self) -> bool:
         """True if a timer waits to be taken."""
         return bool(self._due)
 
@@ -79,9 +91,7 @@ class KeyedTimers:
 
     def _comes(self, key: Hashable) -> None:
         del self._timers[key]
-        due_s = self._due_at_s.get(key)
-        if due_s is None:
-            return  # it was cancelled
+        due_s = self._due_at_s[key]
         if due_s > self._clock():
             self._set_in_the_loop(key, due_s)
         else:

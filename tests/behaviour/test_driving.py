@@ -81,6 +81,10 @@ def test_balancer_gives_requests_to_the_worker_that_is_free_for_longest() -> Non
         (lambda b, frames: b.set_timer("t", -1), {"failed": 1}),
         (lambda b, frames: b.set_timer("t", float("nan")), {"failed": 1}),
         (lambda b, frames: b.close("nowhere"), {"failed": 1}),
+        (lambda b, frames: b.set_timer(["a list"], 1), {"failed": 1}),
+        (lambda b, frames: b.cancel_timer({}), {"failed": 1}),
+        (lambda b, frames: b.count(["a list"]), {"failed": 1}),
+        (lambda b, frames: b.count("many", "1"), {"failed": 1}),
     ],
 )
 def test_every_message_is_accounted_for(do: Callable[[Does, list[bytes]], Any], expected: dict[str, int]) -> None:
@@ -174,6 +178,33 @@ def test_held_must_be_a_number_of_messages(held: Any) -> None:
     with pytest.raises(BehaviourError, match=r"Wrong: held is .*: expected how many messages it keeps"):
         driver.message("frontend", b"1")
     assert balanced(driver.account)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_error_of_held_is_raised_and_its_message_counted(error: type[BaseException]) -> None:
+    class Broken(Does):
+        broken = False
+
+        @property
+        def held(self) -> int:
+            if self.broken:
+                raise error
+            return 0
+
+    driver = drive(Broken())
+    Broken.broken = True
+    with pytest.raises(error):
+        driver.message("frontend", b"1")
+    assert driver.account.failed == 1
+    assert balanced(driver.account)
+
+
+def test_behaviour_is_at_work_in_one_broker_only() -> None:
+    shared = Does(pass_on)
+    first = drive(shared)
+    with pytest.raises(BehaviourError, match="Does: it is at work in another broker; expected a new one for each"):
+        drive(shared)
+    assert first.message("frontend", b"1") == [Send("backend", [b"1"])]  # the first is as it was
 
 
 def test_interrupt_comes_out_and_is_accounted_for() -> None:
@@ -348,6 +379,22 @@ def test_timer_that_is_cancelled_by_one_of_the_same_time_does_not_come() -> None
     driver.message("frontend", b"1")
     driver.advance(1)
     assert len(behaviour.timers) == 1
+
+
+def test_timers_that_are_cancelled_or_set_anew_leave_nothing_behind() -> None:
+    keys = iter(range(1_000_000))
+
+    def wait(behaviour: Does, frames: list[bytes]) -> None:
+        behaviour.set_timer("heartbeat", 3600)
+        key = next(keys)
+        behaviour.set_timer(key, 3600)
+        behaviour.cancel_timer(key - 1)
+
+    driver = drive(Does(wait))
+    for _ in range(5000):
+        driver.message("frontend", b"1")
+    assert len(driver._timers) < 500
+    assert len(driver._run.timers) == 2
 
 
 @given(

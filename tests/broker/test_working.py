@@ -10,11 +10,12 @@ import pytest
 import zmq
 
 from pollbroker import QUEUE, REFLECTOR, STREAMER, Device, DeviceError, Route
+from pollbroker.loop_access import LoopAccess
 from pollbroker.port import WorkingPort
 from pollbroker.pump import FLUSHED, PYTHON, RETRY, FlowState, Hub, Implementation, Pump
 from pollbroker.states import BrokerState
 from pollbroker.timers import Handle
-from pollbroker.working import LoopAccess, WorkingBroker
+from pollbroker.working import WorkingBroker
 from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.types import Connect, Socket
 

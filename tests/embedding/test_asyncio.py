@@ -188,6 +188,19 @@ def test_timer_is_set_in_the_loop_when_it_changes_and_not_at_each_turn(
     run(main())
 
 
+def test_timer_for_ever_does_not_keep_others_from_running(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(DEADLINE_S), Engine() as engine:
+            engine.sync.call_later(float("inf"), print)
+            await engine.drain(0.0)
+            ran = asyncio.Event()
+            engine.sync.call_later(0.01, ran.set)
+            await ran.wait()
+
+    run(main())
+    assert caplog.text == ""
+
+
 def test_timer_runs_behind_one_that_was_cancelled_in_the_meantime(run: Run) -> None:
     async def main() -> None:
         async with asyncio.timeout(DEADLINE_S), Engine() as engine:

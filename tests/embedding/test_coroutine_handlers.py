@@ -1,5 +1,6 @@
 """Coroutine handlers, where an engine is on a loop that can run them; elsewhere they are refused."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,10 +12,10 @@ import pollbroker.anyio
 from pollbroker import STREAMER, BrokerState, Device, DeviceError, Route, To
 from pollbroker.statistics import BrokerStatistics, FlowStatistics
 from tests.embedding.all_environments import ALL_ENVIRONMENTS, Gevent
-from tests.embedding.environments import EngineRun, EngineThread, Environment
+from tests.embedding.environments import EngineRun, EngineThread, Environment, held
 from tests.support.accounts import balanced, flow_of
 from tests.support.addresses import ANY_PORT, bind
-from tests.support.deadline import wait_until
+from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import in_thread
 from tests.support.types import Connect, Socket
 
@@ -242,6 +243,40 @@ def test_what_is_with_the_handler_after_the_time_limit_is_cancelled(
     assert balanced(final.flows["frontend"])
     wait_until(lambda: sorted(work.cancelled) == [b"1", b"2"])
     assert "a message was dropped" not in caplog.text  # they are held, and not failed
+
+
+def test_turn_in_another_thread_leaves_the_handler_to_the_loop(awaiting: Environment, connect: Connect) -> None:
+    work = Work(awaiting, connect)
+    pull = work.pull()
+    holding = held(awaiting, connect)
+    held_up, go_on = threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        held_up.set()
+        assert go_on.wait(DEADLINE_S)
+
+    blocked = awaiting.begin(hold_up)
+    assert held_up.wait(DEADLINE_S)  # the loop makes no turn now
+    drained = in_thread(lambda: awaiting.sync.drain(DEADLINE_S))  # but this thread does, as long as a message is held
+    work.push.send(b"1")
+    wait_until(lambda: work.flow.received == 1)
+    assert work.events == {}
+    go_on.set()
+    blocked.result(DEADLINE_S)
+    wait_until(lambda: b"1" in work.events)
+    work.finish(b"1")
+    assert pull.recv() == b"1"
+    assert connect(zmq.PULL, holding.backend.endpoint).recv() == b"held"
+    assert drained.result(DEADLINE_S) == ()
+    assert work.flow.failed == 0
+
+
+def test_removal_in_another_thread_cancels_the_handler_in_the_loop(awaiting: Environment, connect: Connect) -> None:
+    work = Work(awaiting, connect)
+    work.give(b"1")
+    final = awaiting.sync.remove("working", timeout_s=0.01)
+    assert final.flows["frontend"].held == 1
+    wait_until(lambda: work.cancelled == [b"1"])
 
 
 def test_context_that_ends_cancels_the_handler(awaiting: Environment, connect: Connect) -> None:

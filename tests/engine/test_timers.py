@@ -3,7 +3,10 @@
 import threading
 import time
 
+import pytest
+
 from pollbroker import Engine
+from pollbroker.engine import engine_loop
 from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import MakeEngine
@@ -90,3 +93,13 @@ def test_timer_that_is_set_by_a_timer_has_its_turn_in_the_next(make_engine: Make
     assert called == ["first", "second"]
     engine.step()
     assert called == ["first", "second", "third"]
+
+
+def test_cancelled_timers_are_not_kept_until_their_time(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    kept = [engine.call_later(3600.0, print) for _ in range(50)]
+    for _ in range(10_000):
+        engine.call_later(3600.0, print).cancel()
+    assert len(engine_loop(engine).timers) <= 200
+    assert not any(handle.cancelled() for handle in kept)
+    assert engine.next_timer_s() == pytest.approx(3600.0, abs=DEADLINE_S)
