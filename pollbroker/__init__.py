@@ -20,6 +20,7 @@ from pollbroker.errors import (
     EngineError,
     PollbrokerError,
 )
+from pollbroker.patterns import CLONE, LAST_VALUE, Clone, LastValue
 from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
@@ -28,9 +29,11 @@ from pollbroker.timers import Handle
 from pollbroker.version import __version__
 
 __all__ = [
+    "CLONE",
     "DEVICES",
     "FILTER",
     "FORWARDER",
+    "LAST_VALUE",
     "QUEUE",
     "REFLECTOR",
     "STREAMER",
@@ -39,6 +42,7 @@ __all__ = [
     "Broker",
     "BrokerState",
     "BrokerStatistics",
+    "Clone",
     "ConfigError",
     "ControlError",
     "Device",
@@ -51,6 +55,7 @@ __all__ = [
     "FlowStatistics",
     "Handle",
     "Handler",
+    "LastValue",
     "Message",
     "Options",
     "PollbrokerError",
