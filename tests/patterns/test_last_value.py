@@ -9,6 +9,7 @@ from pollbroker import LastValue
 from pollbroker.patterns import last_value
 from pollbroker.patterns.last_value import FRAME_BYTES, PORTION, VALUE_BYTES
 from pollbroker.testing import Driver, Send, drive
+from tests.patterns.turns import turn
 from tests.support.accounts import balanced
 
 GATHER_S = 0.01
@@ -164,9 +165,7 @@ def test_topic_ends_at_the_delimiter() -> None:
 
 def one_turn(cache: Driver) -> list[bytes]:
     """The topics that are sent in one turn of the loop."""
-    cache._timers.run_due(lambda handle: handle.run())
-    cache._run.run_due_timers()
-    return [frames[0] for _, frames in cache._take()]
+    return [frames[0] for _, frames in turn(cache)]
 
 
 def test_values_are_sent_in_portions_and_everything_else_goes_on_between_them() -> None:
@@ -329,9 +328,7 @@ class LastValueMachine(RuleBasedStateMachine):
 
     @rule()
     def turn(self) -> None:
-        self.cache._timers.run_due(lambda handle: handle.run())
-        self.cache._run.run_due_timers()
-        self.sent(self.cache._take())
+        self.sent(turn(self.cache))
 
     @precondition(lambda self: not self.full)
     @rule()
