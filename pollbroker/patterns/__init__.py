@@ -1,0 +1,1 @@
+"""The behaviours that ship with pollbroker, each with its device."""
