@@ -95,7 +95,15 @@ class Behaviour(ABC):
 
     def on_refused(self, port: str, frames: list[bytes]) -> None:  # noqa: B027
         """A port that is full has refused a message that was sent with `if_full="tell"`. If nothing is done with it, it
-        is dropped, and counted as `filtered`."""
+        is dropped, and counted as `filtered`. When there is room again, `on_room` is called."""
+
+    def on_room(self, port: str) -> None:  # noqa: B027
+        """A port that had refused a message, as `on_refused` said, may have room again. It may refuse again."""
+
+    def on_dropped(self, port: str, frames: list[bytes]) -> None:  # noqa: B027
+        """A message that was sent has been dropped, and counted by the port: a ROUTER with `router_mandatory` has no
+        peer of this routing id any more (`unroutable`), or the peer is full (`slow_peer`). A message that is sent in
+        its place counts as `added`."""
 
     def on_stop(self) -> None:  # noqa: B027
         """The broker is about to be removed. What is sent now still goes out, if there is room in time. No message is
@@ -114,7 +122,7 @@ class Behaviour(ABC):
 
         Raises `BehaviourError` if there is no such port, if it cannot send, or if `frames` is not a message.
         """
-        self._act().send(port, frames, if_full)
+        (self.actions or self._act()).send(port, frames, if_full)
 
     def open(self, port: str) -> None:
         """Read this port again. Does nothing if it is open. Raises `BehaviourError` if there is no such source."""

@@ -1,4 +1,4 @@
-"""Behaviours that ship with pollbroker: brokers that decide for themselves what becomes of each message."""
+"""The behaviours that ship with pollbroker, each with its device."""
 
 from pollbroker.patterns.clone import CLONE, Clone
 from pollbroker.patterns.last_value import LAST_VALUE, LastValue

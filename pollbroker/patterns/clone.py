@@ -23,7 +23,7 @@ from pollbroker.behaviour import Behaviour
 from pollbroker.device import Device
 from pollbroker.patterns.chp import HUGZ, ICANHAZ, KTHXBAI, MAX_NUMBER, as_frame, parse_set
 from pollbroker.patterns.key_values import KeyValues
-from pollbroker.patterns.settings import check_seconds, check_whole_number
+from pollbroker.patterns.checks import check_seconds, check_whole_number
 from pollbroker.patterns.sorted_keys import after
 
 PORTION: Final = 100

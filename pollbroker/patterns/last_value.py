@@ -22,7 +22,7 @@ import zmq
 from pollbroker.behaviour import Behaviour
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
-from pollbroker.patterns.settings import check_seconds, check_whole_number
+from pollbroker.patterns.checks import check_seconds, check_whole_number
 from pollbroker.patterns.sorted_keys import SortedKeys, after
 
 PORTION: Final = 100
@@ -43,9 +43,6 @@ a hundred megabytes."""
 
 _SNDHWM: Final = 20_000
 """A subscriber is sent up to `max_topics` values at once. Of what exceeds the high-water mark, libzmq drops the rest."""
-
-_RETRY_S: Final = 0.02
-"""If the backend is full, values are offered again after this time. That happens with `xpub_nodrop` alone."""
 
 _RESEND: Final = "resend"
 """The key of the one timer."""
@@ -215,12 +212,11 @@ class LastValue(Behaviour):
     def on_timer(self, key: Hashable) -> None:
         self._timer_is_set = False
         if self._refused:
-            self._offer_again()
-        else:
-            if not self._serving:
-                self._begin()
-            self._send_portion()
-        if self._serving or self._refused:
+            return  # until there is room
+        if not self._serving:
+            self._begin()
+        self._send_portion()
+        if self._serving:
             self._resend_after(0.0)
         elif self._waiting:
             self._resend_after(self._gather_s)
@@ -271,18 +267,18 @@ class LastValue(Behaviour):
         self.send("backend", value.frames, if_full="tell")
         return value.size_bytes
 
-    def _offer_again(self) -> None:
+    def on_refused(self, port: str, frames: list[bytes]) -> None:
+        """The backend is full, which an XPUB is with `xpub_nodrop` alone."""
+        self._refused.append(self._topic_of(frames[0]))
+        self.count("resent", -1)
+
+    def on_room(self, port: str) -> None:
         topics = list(self._refused)
         self._refused.clear()
         resent = sum(self._resend(topic) > 0 for topic in topics)
         if resent:
             self.count("resent", resent)
-
-    def on_refused(self, port: str, frames: list[bytes]) -> None:
-        self._refused.append(self._topic_of(frames[0]))
-        self.count("resent", -1)
-        self._timer_is_set = True
-        self.set_timer(_RESEND, _RETRY_S)
+        self._resend_after(0.0)
 
 
 LAST_VALUE: Final = Device(
