@@ -27,7 +27,7 @@ for what is to be done. So the same class works in an engine and, with `pollbrok
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from pollbroker.errors import BehaviourError
@@ -72,6 +72,9 @@ class Behaviour(ABC):
     max_held: ClassVar[int] = 0
     """The most messages that it ever keeps. A behaviour that keeps any has to say so, and to close its sources in time.
     A broker whose behaviour keeps more fails with `BehaviourError`."""
+
+    peers: ClassVar[Mapping[str, str]] = {}
+    """Who connects to each port, in words, such as `{"backend": "REQ workers"}`; the command line shows it."""
 
     actions: Actions | None = None
     """Set by whoever runs the behaviour, before `on_start`."""
