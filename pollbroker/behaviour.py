@@ -69,7 +69,7 @@ class Behaviour(ABC):
     sent nor kept anything counts as `filtered`; messages beyond the first as `added`.
     """
 
-    max_held: ClassVar[int] = 0
+    max_held: int = 0
     """The most messages that it ever keeps. A behaviour that keeps any has to say so, and to close its sources in time.
     A broker whose behaviour keeps more fails with `BehaviourError`."""
 
