@@ -26,6 +26,7 @@ for what is to be done. So the same class works in an engine and, with `pollbrok
     Device("balancer", ports={"frontend": zmq.ROUTER, "backend": zmq.ROUTER}, behaviour=Balancer)
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from typing import ClassVar, Literal, Protocol, TypeAlias
@@ -147,6 +148,12 @@ class Behaviour(ABC):
     def count(self, name: str, by: int = 1) -> None:
         """Add to a counter of the behaviour's own, such as `expired`. `BrokerStatistics.counters` has them all."""
         self._act().count(name, by)
+
+    @property
+    def log(self) -> logging.Logger:
+        """A logger for what an operator should know; its name is `pollbroker.` and the name of the class. A line for
+        each message would cost more than the message."""
+        return logging.getLogger(f"pollbroker.{type(self).__name__}")
 
     @property
     def now_s(self) -> float:
