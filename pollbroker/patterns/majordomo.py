@@ -161,12 +161,13 @@ class Majordomo(Behaviour):
             self._keep_ticking()
 
     def on_dropped(self, port: str, frames: list[bytes]) -> None:
-        """A worker that could not be reached is no longer known. A request that it was to be given does not count as
+        """A worker that could not be reached is no longer known. A request that has not reached it does not count as
         given."""
         worker = self._workers.get((port, frames[0]))
         if worker is None or worker_version(frames, 1) is None:
             return
-        if worker.request is not None and len(frames) > 4:
+        # If it was another message, a request that was given at this tick came behind it, and has been dropped, too.
+        if worker.request is not None and (len(frames) > 4 or self._in_hand.last(worker) == self._tick):
             worker.request.given -= 1
         self.count("gone")
         self._forget(worker)
