@@ -267,4 +267,4 @@ class MajordomoMachine(RuleBasedStateMachine):
 
 
 TestMajordomoMachine = MajordomoMachine.TestCase
-TestMajordomoMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestMajordomoMachine.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)

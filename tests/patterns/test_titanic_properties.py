@@ -184,4 +184,4 @@ class TitanicMachine(RuleBasedStateMachine):
 
 
 TestTitanicMachine = TitanicMachine.TestCase
-TestTitanicMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestTitanicMachine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
