@@ -23,6 +23,7 @@ from pollbroker.device import Device
 from pollbroker.frozen import FrozenDict
 from pollbroker.patterns.ages import Ages
 from pollbroker.patterns.backpressure import Backpressure
+from pollbroker.patterns.majordomo_settings import check_numbers, check_seconds, check_seconds_or_none, check_type
 from pollbroker.patterns.mdp import (
     DISCONNECT,
     FINAL,
@@ -45,7 +46,6 @@ from pollbroker.patterns.mdp import (
     worker_version,
 )
 from pollbroker.patterns.services import Request, Services, Worker
-from pollbroker.patterns.settings import check_numbers, check_seconds, check_seconds_or_none, check_type
 
 _TICK: Final = "tick"
 """The key of the one timer."""

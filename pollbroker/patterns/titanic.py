@@ -22,9 +22,9 @@ import zmq
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
 from pollbroker.patterns.majordomo import Majordomo
+from pollbroker.patterns.majordomo_settings import check_numbers, check_seconds_or_none
 from pollbroker.patterns.mdp import PARTIAL, ClientRequest, Command, Version, is_service_name
 from pollbroker.patterns.services import Request, Worker
-from pollbroker.patterns.settings import check_numbers, check_seconds_or_none
 from pollbroker.patterns.titanic_frames import ERROR, OK, PENDING, REPLY, REQUEST, SERVICES, UNKNOWN, is_uuid
 from pollbroker.patterns.titanic_lines import MOST_FOR_A_WORKER, Lines, StoredRequest
 from pollbroker.patterns.titanic_sqlite import SqliteStore
@@ -67,8 +67,8 @@ class Titanic(Majordomo):
     `malformed` those whose body is not as RFC 9 says.
 
     Arguments:
-        path: the file of the SQLite database. It is made if it is not there. Two more files stand beside it while the
-            broker is at work.
+        path: the file of the SQLite database. It is made if it is not there. A second file, with `-wal` behind its
+            name, belongs to it.
         max_stored: how many requests may be stored, with their replies or without one.
         keep_s: how long a reply is kept that no client closes, in seconds. None: for ever.
         commit_s: how long a change may wait for others to be committed with it, in seconds.
