@@ -101,7 +101,7 @@ class Majordomo(Behaviour):
         check_numbers(self, liveness=liveness, max_requests=max_requests)
         check_numbers(self, max_workers=max_workers, max_services=max_services)
         check_type(self, bool, "True or False", {"give_again": give_again})
-        self.max_held = max_requests  # type: ignore[misc]
+        self.max_held = max_requests
         self._give_again = give_again
         self._max_requests = max_requests
         self._max_workers = max_workers

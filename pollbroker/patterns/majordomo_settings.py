@@ -1,4 +1,4 @@
-"""Checks of the settings of Majordomo and Titanic: a wrong one is reported at once, not when the first message comes."""
+"""Checks of the settings of Majordomo and Titanic. A wrong one is an error at once, not when the first message comes."""
 
 import math
 from collections.abc import Mapping

@@ -12,7 +12,6 @@ Rules:
 - If the store fails, the changes that were not committed are taken back, and each client is told `500`.
 """
 
-import logging
 import math
 from collections.abc import Hashable, Sequence
 from typing import Final, NamedTuple
@@ -29,8 +28,6 @@ from pollbroker.patterns.titanic_frames import ERROR, OK, PENDING, REPLY, REQUES
 from pollbroker.patterns.titanic_lines import MOST_FOR_A_WORKER, Lines, StoredRequest
 from pollbroker.patterns.titanic_sqlite import SqliteStore
 from pollbroker.patterns.titanic_store import Store, StoreError
-
-_logger = logging.getLogger("pollbroker")
 
 _COMMIT: Final = "commit"
 _RETRY: Final = "retry"
@@ -122,7 +119,7 @@ class Titanic(Majordomo):
         self._keep_s = keep_s
         self._commit_s = commit_s
         most_in_lines = MOST_FOR_A_WORKER * max_workers
-        self.max_held = max_requests + most_in_lines + _MOST_CHANGES  # type: ignore[misc]
+        self.max_held = max_requests + most_in_lines + _MOST_CHANGES
         self._lines = Lines(most_in_lines)
         self._store: Store | None = None
         """None before the beginning, and after the end."""
@@ -309,7 +306,7 @@ class Titanic(Majordomo):
         now_s = self.now_s
         if now_s - self._last_log_s >= _RETRY_S:
             self._last_log_s = now_s
-            _logger.error("behaviour Titanic: the store has failed: %s", error)
+            self.log.error("the store has failed: %s", error)
 
     def _remove_old(self) -> None:
         """Remove replies that nobody has fetched in time."""

@@ -406,7 +406,7 @@ def test_failure_of_the_store_is_logged_once_a_second(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.ERROR):
         for _ in range(10):
             peers.store(b"c", b"echo")
-    assert [record.getMessage() for record in caplog.records] == ["behaviour Titanic: the store has failed: add fails"]
+    assert [record.getMessage() for record in caplog.records] == ["the store has failed: add fails"]
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
