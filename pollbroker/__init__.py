@@ -20,6 +20,7 @@ from pollbroker.errors import (
     EngineError,
     PollbrokerError,
 )
+from pollbroker.patterns import MAJORDOMO, TITANIC, Majordomo, Titanic
 from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
@@ -31,9 +32,11 @@ __all__ = [
     "DEVICES",
     "FILTER",
     "FORWARDER",
+    "MAJORDOMO",
     "QUEUE",
     "REFLECTOR",
     "STREAMER",
+    "TITANIC",
     "Behaviour",
     "BehaviourError",
     "Broker",
@@ -51,12 +54,14 @@ __all__ = [
     "FlowStatistics",
     "Handle",
     "Handler",
+    "Majordomo",
     "Message",
     "Options",
     "PollbrokerError",
     "Port",
     "PortStatistics",
     "Route",
+    "Titanic",
     "To",
     "__version__",
 ]

@@ -1,1 +1,6 @@
 """The behaviours that ship with pollbroker, each with its device."""
+
+from pollbroker.patterns.majordomo import MAJORDOMO, Majordomo
+from pollbroker.patterns.titanic import TITANIC, Titanic
+
+__all__ = ["MAJORDOMO", "TITANIC", "Majordomo", "Titanic"]
