@@ -20,6 +20,7 @@ from pollbroker.errors import (
     EngineError,
     PollbrokerError,
 )
+from pollbroker.patterns import BALANCER, SHARDER, Balancer, Sharder, sharder
 from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
@@ -28,12 +29,15 @@ from pollbroker.timers import Handle
 from pollbroker.version import __version__
 
 __all__ = [
+    "BALANCER",
     "DEVICES",
     "FILTER",
     "FORWARDER",
     "QUEUE",
     "REFLECTOR",
+    "SHARDER",
     "STREAMER",
+    "Balancer",
     "Behaviour",
     "BehaviourError",
     "Broker",
@@ -57,6 +61,8 @@ __all__ = [
     "Port",
     "PortStatistics",
     "Route",
+    "Sharder",
     "To",
     "__version__",
+    "sharder",
 ]
