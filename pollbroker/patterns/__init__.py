@@ -1,4 +1,4 @@
-"""Behaviours that ship with pollbroker: brokers that decide for themselves what becomes of each message."""
+"""The behaviours that ship with pollbroker, each with its device."""
 
 from pollbroker.patterns.balancer import BALANCER, Balancer
 from pollbroker.patterns.sharder import SHARDER, Sharder, sharder

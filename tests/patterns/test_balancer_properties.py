@@ -98,7 +98,7 @@ class BalancerMachine(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(WORKERS))
     def leave(self, worker: bytes) -> None:
-        self.driver.gone("backend", self._alive(worker))
+        self.driver.leave("backend", self._alive(worker))
         self.model.dead.add(self._alive(worker))
         self.lives[worker] += 1
 
