@@ -25,7 +25,7 @@ from pollbroker.patterns.policies import POLICIES, LeastRecentlyUsed, Policy
 from pollbroker.patterns.requests import Buckets, Deadlines, Request, Worker
 from pollbroker.patterns.settings import check_choice, check_ready, check_seconds, check_true_or_false, check_whole
 
-READY: Final = (b"READY", b"\x01")
+READY: Final = frozenset({b"READY", b"\x01"})
 """What workers of the guide say when they are ready: those in Python the one, those in C the other."""
 
 _LIMIT: Final = "time limit"
@@ -87,7 +87,7 @@ class Balancer(Behaviour):
         check_whole("Balancer: max_workers", max_workers, least=1)
         check_whole("Balancer: max_capacity", max_capacity, least=1)
 
-        self._ready = READY if ready is None else (ready,)
+        self._ready = READY if ready is None else frozenset({ready})
         self._priority_frame = priority_frame
         self._max_waiting = max_waiting if priority_frame is not None or max_wait_s is not None else 0
         self._give_again = give_again
@@ -131,7 +131,7 @@ class Balancer(Behaviour):
             if self._free and not self._has_records:
                 self._give(frames, None)  # without a record of it, which takes half of the time
             else:
-                self._take_request(Request(frames[0], frames, self._priority_of(frames)))
+                self._take_request(Request(frames[0], frames))
             if not self._free:
                 self._open_or_close()
             return
@@ -157,8 +157,7 @@ class Balancer(Behaviour):
             self._watch(_LIMIT, self._limits)
         elif key == _WAITED and self._waits is not None:
             for request in self._waits.take_due(self.now_s):
-                self._waiting.remove(-request.priority, request)
-                request.waits = False
+                self._stop_waiting(request)
                 self.count("expired")
             self._waits.is_watched = False
             self._watch(_WAITED, self._waits)
@@ -214,7 +213,7 @@ class Balancer(Behaviour):
         """
         worker = self._free.take()
         key = frames[0]
-        if key in worker.in_hand:
+        if key in worker.in_hand or key in self._ready:
             key = self._second_key(worker, key)
             request = request or Request(frames[0], None)
         worker.in_hand[key] = request
@@ -232,7 +231,8 @@ class Balancer(Behaviour):
                 self._watch(_LIMIT, self._limits)
 
     def _second_key(self, worker: Worker, client: bytes) -> bytes:
-        """A frame by which the worker's answer is told from that to another request of the same client."""
+        """A frame by which the worker's answer is told from that to another request of the same client, and, for a client
+        that is called READY, from what a worker says that begins."""
         while True:
             self._second_keys += 1
             key = b"%s#%d" % (client, self._second_keys)
@@ -241,11 +241,20 @@ class Balancer(Behaviour):
 
     def _let_wait(self, request: Request, *, first: bool = False) -> None:
         """Let a request wait for a worker; with `first`, before the others of its priority."""
+        if request.priority is None:
+            request.priority = self._priority_of(request.frames or [])
         self._waiting.put(-request.priority, request, first=first)
         request.worker, request.waits = None, True
         if self._waits is not None:
             self._waits.add(request, self.now_s)
             self._watch(_WAITED, self._waits)
+
+    def _stop_waiting(self, request: Request) -> None:
+        """Remove a request from those that wait: it is not to be given to a worker any more."""
+        self._waiting.remove(-(request.priority or 0), request)
+        request.waits = False
+        if self._waits is not None:
+            self._waits.discard(request)
 
     def _serve(self) -> None:
         """Give requests that wait to workers that have room, and read others if there is more room."""
@@ -294,10 +303,7 @@ class Balancer(Behaviour):
         if not request.over:
             self._let_go(request)
         elif request.successor is not None and request.successor.waits:
-            self._waiting.remove(-request.priority, request.successor)
-            request.successor.waits = False
-            if self._waits is not None:
-                self._waits.discard(request.successor)
+            self._stop_waiting(request.successor)
             self.count("accepted_late")
         else:
             self.count("late")
@@ -349,7 +355,7 @@ class Balancer(Behaviour):
         client = key if request is None else request.client
         undelivered = [client, *frames[3:]]
         if request is None:
-            request = Request(client, undelivered, self._priority_of(undelivered))
+            request = Request(client, undelivered)
         else:
             self._let_go(request)
             request.frames = undelivered

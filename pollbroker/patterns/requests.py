@@ -37,7 +37,8 @@ class Request:
     client: bytes
     frames: list[bytes] | None
     """The request as it came, the client first. None if a worker has it and it will not be given to another."""
-    priority: int = 0
+    priority: int | None = None
+    """None until it has to wait, for the first time."""
     again: bool = False
     """True if another worker had it first."""
     worker: Worker | None = None

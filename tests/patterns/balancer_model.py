@@ -17,7 +17,8 @@ class Asked:
 
     client: bytes
     rest: list[bytes]
-    priority: int
+    priority: int | None
+    """None if it has none. That counts when it has to wait."""
     again: bool = False
     waits_since_s: float = 0.0
 
@@ -80,8 +81,10 @@ class Model:
         self.max_workers = max_workers
         self.workers: dict[bytes, Known] = {}
         self.waiting: list[Asked] = []
-        self.gone: list[Known] = []
+        self.gone: list[tuple[bytes, Known]] = []
         """Workers to which a message could not be delivered, until `settle`."""
+        self.undelivered: list[tuple[bytes, bytes]] = []
+        """The messages that were sent to workers that have left: the worker, and the name of the client."""
         self.dead: set[bytes] = set()
         """Workers that have left, whether the balancer has noticed or not."""
         self.counters: Counter[str] = Counter()
@@ -111,12 +114,12 @@ class Model:
 
     def request(self, client: bytes, *rest: bytes, priority: int | None = None) -> None:
         self.received += 1
-        if self.prioritized and priority is None:
-            self.counters["no_priority"] += 1
-        asked = Asked(client, list(rest), (priority or 0) if self.prioritized else 0)
-        self.waiting.append(asked)
-        asked.waits_since_s = self.now_s
-        self._serve()
+        asked = Asked(client, list(rest), priority if self.prioritized else 0)
+        if any(worker.has_room for worker in self.workers.values()):
+            self._give(asked)
+            self._serve()
+        else:
+            self._wait(asked, len(self.waiting))
 
     def reply(self, address: bytes, key: bytes, *rest: bytes) -> None:
         worker = self.workers.get(address)
@@ -160,11 +163,22 @@ class Model:
         self._serve()
 
     def settle(self) -> None:
-        """Let others have what workers had that have left."""
-        for worker in self.gone:
+        """Let others have what workers had that have left: first what could not be delivered to them."""
+        while self.undelivered:
+            address, key = self.undelivered.pop(0)
+            if address in self.workers:
+                self.counters["gone"] += 1
+                self.gone.append((address, self.workers.pop(address)))
+            (given,) = [worker.hand.pop(key) for one, worker in self.gone if one == address]
+            self.counters["undelivered"] += 1
+            self._wait(given.request, 0)
+            self._serve()
+        for _, worker in self.gone:
             self._release(worker)
         self.gone.clear()
         self._serve()
+        if self.undelivered:
+            self.settle()
 
     def pass_a_second(self) -> None:
         self.now_s += 1
@@ -206,7 +220,7 @@ class Model:
 
     def _serve(self) -> None:
         while self.waiting and any(worker.has_room for worker in self.workers.values()):
-            asked = min(self.waiting, key=lambda one: -one.priority)  # of several, the first
+            asked = min(self.waiting, key=lambda one: -(one.priority or 0))  # of several, the first
             self.waiting.remove(asked)
             self._give(asked)
 
@@ -215,20 +229,16 @@ class Model:
         worker = self.workers[address]
         self._share = worker.share
         key = asked.client
-        if key in worker.hand:
+        if key in worker.hand or key == b"READY":
             key = b"%s#%d" % (asked.client, next(self._second_keys))
-        if address in self.dead:
-            self.counters["gone"] += 1
-            self.counters["undelivered"] += 1
-            self.gone.append(self.workers.pop(address))
-            asked.waits_since_s = self.now_s
-            self.waiting.insert(0, asked)
-            return
         worker.hand[key] = Given(asked, self.now_s, next(self._ticks))
         worker.share += 1 / worker.capacity
         worker.since = worker.since_room = next(self._ticks)
         worker.had_room = worker.has_room
-        self.sent.append(Send("backend", [address, b"", key, *asked.rest]))
+        if address in self.dead:
+            self.undelivered.append((address, key))
+        else:
+            self.sent.append(Send("backend", [address, b"", key, *asked.rest]))
 
     def _choose(self) -> bytes:
         def rank(address: bytes) -> tuple[float | Fraction, int]:
@@ -253,5 +263,12 @@ class Model:
             return
         self.counters["given_again"] += 1
         old = given.request
-        given.next = Asked(old.client, old.rest, old.priority, again=True, waits_since_s=self.now_s)
-        self.waiting.insert(0, given.next)
+        given.next = Asked(old.client, old.rest, old.priority, again=True)
+        self._wait(given.next, 0)
+
+    def _wait(self, asked: Asked, where: int) -> None:
+        if asked.priority is None:
+            self.counters["no_priority"] += 1
+            asked.priority = 0
+        asked.waits_since_s = self.now_s
+        self.waiting.insert(where, asked)
