@@ -13,17 +13,17 @@ then on; its reply also says that it is free again. Rules:
 - A worker without room is not known to be alive. If it answers nothing in time, it is given nothing until it does.
 """
 
-from collections import OrderedDict
-from collections.abc import Hashable
-from typing import Final, Literal
+from collections.abc import Hashable, Mapping
+from typing import ClassVar, Final, Literal
 
 import zmq
 
 from pollbroker.behaviour import Behaviour
 from pollbroker.device import Device
-from pollbroker.patterns.policies import POLICIES, LeastRecentlyUsed, Policy
-from pollbroker.patterns.requests import Buckets, Deadlines, Request, Worker
+from pollbroker.patterns.policies import POLICIES, LeastRecentlyUsed
+from pollbroker.patterns.requests import Deadlines, Request, WaitingRequests
 from pollbroker.patterns.settings import check_choice, check_ready, check_seconds, check_true_or_false, check_whole
+from pollbroker.patterns.workers import Worker, Workers
 
 READY: Final = frozenset({b"READY", b"\x01"})
 """What workers of the guide say when they are ready: those in Python the one, those in C the other."""
@@ -63,6 +63,11 @@ class Balancer(Behaviour):
     Raises `BehaviourError` if a setting is unfit.
     """
 
+    peers: ClassVar[Mapping[str, str]] = {
+        "frontend": "REQ or DEALER clients",
+        "backend": "REQ or DEALER workers, which say READY",
+    }
+
     def __init__(
         self,
         *,
@@ -93,21 +98,18 @@ class Balancer(Behaviour):
         self._give_again = give_again
         self._has_records = give_again or time_limit_s is not None
         """True if something has to be known of a request that a worker has, beside its client."""
-        self._max_workers = max_workers
         self._max_capacity = max_capacity
 
-        self._workers: dict[bytes, Worker] = {}
-        self._free: Policy = POLICIES[policy]()
+        self._free = POLICIES[policy]()
         self._is_single = isinstance(self._free, LeastRecentlyUsed)
         """True if each worker has one request at a time."""
-        self._lapsed: OrderedDict[bytes, Worker] = OrderedDict()
-        """Those of the workers that have answered nothing of what they have in time. They make room for new ones."""
+        self._workers = Workers(self._free, max_workers)
+        self._known = self._workers.known
         self._gone: dict[bytes, Worker] = {}
         """Workers that have left, until it is known which of the messages to them were not delivered."""
-        self._waiting: Buckets[Request] = Buckets()
-        """The requests that wait for a worker, by priority. While there are any, no worker has room."""
+        self._waiting = WaitingRequests(max_wait_s)
+        """While there are any, no worker has room."""
         self._limits = None if time_limit_s is None else Deadlines(time_limit_s)
-        self._waits = None if max_wait_s is None else Deadlines(max_wait_s)
         self._kept = 0
         """How many requests are kept that workers have in hand."""
         self._is_reading = True
@@ -135,7 +137,7 @@ class Balancer(Behaviour):
             if not self._free:
                 self._open_or_close()
             return
-        worker = self._workers.get(frames[0])
+        worker = self._known.get(frames[0])
         if worker is None or len(frames) < 4 or frames[2] not in worker.in_hand or frames[1]:
             self._take_other(worker, frames)
             return
@@ -144,23 +146,21 @@ class Balancer(Behaviour):
             self.send("frontend", frames[2:])
         else:
             self._answer(request, frames)
-            self._lapsed.pop(worker.address, None)
+            self._workers.lapsed.pop(worker.address, None)
         self._free.put(worker)
-        if not self._is_reading or self._waiting:
+        if self._max_waiting or not self._is_reading:  # only then may any wait
             self._serve()
 
     def on_timer(self, key: Hashable) -> None:
         if key == _LIMIT and self._limits is not None:
             for request in self._limits.take_due(self.now_s):
                 self._end_time_of(request)
-            self._limits.is_watched = False
-            self._watch(_LIMIT, self._limits)
-        elif key == _WAITED and self._waits is not None:
-            for request in self._waits.take_due(self.now_s):
-                self._stop_waiting(request)
+            self._watch(_LIMIT, self._limits, came=True)
+        elif key == _WAITED and (deadlines := self._waiting.deadlines) is not None:
+            for request in deadlines.take_due(self.now_s):
+                self._waiting.remove(request)
                 self.count("expired")
-            self._waits.is_watched = False
-            self._watch(_WAITED, self._waits)
+            self._watch(_WAITED, deadlines, came=True)
         else:
             for worker in self._gone.values():
                 self._take_from(worker)
@@ -173,11 +173,11 @@ class Balancer(Behaviour):
         address, key = frames[0], frames[2]
         worker = self._gone.get(address)
         if worker is None or key not in worker.in_hand:
-            worker = self._workers.get(address)
+            worker = self._known.get(address)
             if worker is None or key not in worker.in_hand:
                 return  # it has been taken from its worker already
             self.count("gone")
-            self._forget(worker)
+            self._workers.forget(worker)
             if address in self._gone:
                 self._take_from(self._gone[address])
             self._gone[address] = worker
@@ -187,14 +187,14 @@ class Balancer(Behaviour):
 
     def on_stop(self) -> None:
         """No answer is read any more. What workers have in hand has been sent, and is not kept any longer."""
-        for worker in (*self._workers.values(), *self._gone.values()):
+        for worker in (*self._known.values(), *self._gone.values()):
             unanswered = sum(request is None or not request.over for request in worker.in_hand.values())
             if unanswered:
                 self.count("unanswered", unanswered)
-        self._workers.clear()
+            self._free.drop(worker)
+        self._known.clear()
         self._gone.clear()
-        self._free = POLICIES["least_recently_used"]()
-        self._limits = self._waits = None
+        self._limits = None
         self._kept = 0
 
     # -- requests -----------------------------------------------------------------------------------------------------
@@ -231,8 +231,8 @@ class Balancer(Behaviour):
                 self._watch(_LIMIT, self._limits)
 
     def _second_key(self, worker: Worker, client: bytes) -> bytes:
-        """A frame by which the worker's answer is told from that to another request of the same client, and, for a client
-        that is called READY, from what a worker says that begins."""
+        """A frame by which the worker's answer is told from its answer to another request of the same client. If the
+        client is called READY, it is also told from what a worker says that begins."""
         while True:
             self._second_keys += 1
             key = b"%s#%d" % (client, self._second_keys)
@@ -243,26 +243,14 @@ class Balancer(Behaviour):
         """Let a request wait for a worker; with `first`, before the others of its priority."""
         if request.priority is None:
             request.priority = self._priority_of(request.frames or [])
-        self._waiting.put(-request.priority, request, first=first)
-        request.worker, request.waits = None, True
-        if self._waits is not None:
-            self._waits.add(request, self.now_s)
-            self._watch(_WAITED, self._waits)
-
-    def _stop_waiting(self, request: Request) -> None:
-        """Remove a request from those that wait: it is not to be given to a worker any more."""
-        self._waiting.remove(-(request.priority or 0), request)
-        request.waits = False
-        if self._waits is not None:
-            self._waits.discard(request)
+        self._waiting.put(request, self.now_s, first=first)
+        if self._waiting.deadlines is not None:
+            self._watch(_WAITED, self._waiting.deadlines)
 
     def _serve(self) -> None:
         """Give requests that wait to workers that have room, and read others if there is more room."""
         while self._waiting and self._free:
             request = self._waiting.take()
-            request.waits = False
-            if self._waits is not None:
-                self._waits.discard(request)
             self._give(request.frames or [], request)
         self._open_or_close()
 
@@ -288,8 +276,10 @@ class Balancer(Behaviour):
         self.count("no_priority")
         return 0
 
-    def _watch(self, key: str, deadlines: Deadlines) -> None:
-        """See to it that a timer comes when the next of these is due."""
+    def _watch(self, key: str, deadlines: Deadlines, *, came: bool = False) -> None:
+        """See to it that a timer comes when the next of these is due; `came` says that it has come."""
+        if came:
+            deadlines.is_watched = False
         if not deadlines.is_watched:
             delay_s = deadlines.next_s(self.now_s)
             if delay_s is not None:
@@ -303,7 +293,7 @@ class Balancer(Behaviour):
         if not request.over:
             self._let_go(request)
         elif request.successor is not None and request.successor.waits:
-            self._stop_waiting(request.successor)
+            self._waiting.remove(request.successor)
             self.count("accepted_late")
         else:
             self.count("late")
@@ -325,7 +315,7 @@ class Balancer(Behaviour):
         self._free.drop(worker)
         self._give_up(request)
         if worker.address not in self._gone and all(one is not None and one.over for one in worker.in_hand.values()):
-            self._lapsed[worker.address] = worker
+            self._workers.lapsed[worker.address] = worker
 
     def _give_up(self, request: Request) -> None:
         """Let another worker have a request, or drop it."""
@@ -380,11 +370,9 @@ class Balancer(Behaviour):
             return
         if self._is_single:
             capacity = 1
-        if worker is None and len(self._workers) >= self._max_workers:
-            if not self._lapsed:
-                self.count("refused")
-                return
-            self._forget(next(iter(self._lapsed.values())))
+        if worker is None and not self._workers.have_room():
+            self.count("refused")
+            return
         self.count("ready")
         if worker is not None:
             if not worker.in_hand and worker.capacity == capacity:
@@ -392,16 +380,9 @@ class Balancer(Behaviour):
             if worker.in_hand:
                 self.count("restarted")
                 self._take_from(worker)
-            self._forget(worker)
-        worker = Worker(address, capacity)
-        self._workers[address] = worker
-        self._free.put(worker)
+            self._workers.forget(worker)
+        self._workers.add(address, capacity)
         self._serve()
-
-    def _forget(self, worker: Worker) -> None:
-        del self._workers[worker.address]
-        self._lapsed.pop(worker.address, None)
-        self._free.drop(worker)
 
 
 BALANCER: Final = Device(

@@ -9,27 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Final, Protocol
+from typing import Final
 
-from pollbroker.patterns.requests import Buckets, Worker
+from pollbroker.patterns.buckets import Buckets
+from pollbroker.patterns.workers import Policy, Worker
 
 _FEW: Final = 100
 """So many entries of a heap may be invalid."""
-
-
-class Policy(Protocol):
-    """The workers that have room, in the order in which they are given requests."""
-
-    def __len__(self) -> int: ...
-
-    def take(self) -> Worker:
-        """Remove and return the worker that is to be given the next request. There is one."""
-
-    def put(self, worker: Worker) -> None:
-        """Note that a worker has room, after what it has in hand has changed."""
-
-    def drop(self, worker: Worker) -> None:
-        """Remove a worker, if it is there."""
 
 
 class LeastRecentlyUsed(deque[Worker]):

@@ -1,33 +1,14 @@
-"""Requests and workers, as a balancer knows them, and the requests that wait for a worker or have a time limit.
-
-Every operation takes the same time for one item as for many, so that a balancer with a thousand workers answers as fast
-as one with ten.
-"""
+"""The requests that wait for a worker, and those that have a time limit."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from heapq import heappop, heappush
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-Item = TypeVar("Item")
+from pollbroker.patterns.buckets import Buckets
 
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """A worker that has said that it is ready."""
-
-    address: bytes
-    """Its routing id."""
-    capacity: int = 1
-    """How many requests it may have in hand."""
-    in_hand: "dict[bytes, Request | None]" = field(default_factory=dict)
-    """What it has not answered, by the frame that names the client to it. None stands for a request of which nothing is
-    known but the client, which is that frame."""
-    place: float | None = None
-    """Where a policy keeps it among the workers that have room; None if it is not there."""
-    share: float = 0.0
-    """How much of its share it has been given, by the policy `weighted`."""
+if TYPE_CHECKING:
+    from pollbroker.patterns.workers import Worker
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +22,7 @@ class Request:
     """None until it has to wait, for the first time."""
     again: bool = False
     """True if another worker had it first."""
-    worker: Worker | None = None
+    worker: "Worker | None" = None
     """Who has it; None while it waits."""
     key: bytes = b""
     """The frame that names the client to the worker."""
@@ -52,47 +33,6 @@ class Request:
     successor: "Request | None" = None
     """The same request, when it was taken from this worker so that another may have it."""
     waits: bool = False
-
-
-class Buckets(Generic[Item]):
-    """Items in the order of their keys; of those with one key, the first that was put there comes first.
-
-    There is a heap of the keys, and a queue for each key. It stays small if there are few different keys.
-    """
-
-    def __init__(self) -> None:
-        self._queues: dict[float, OrderedDict[Item, None]] = {}
-        self._keys: list[float] = []
-        """A heap. The queue of a key may be empty; it is removed when its key comes first."""
-        self._number = 0
-
-    def __len__(self) -> int:
-        return self._number
-
-    def put(self, key: float, item: Item, *, first: bool = False) -> None:
-        """Add an item, behind the others of its key, or with `first` in front of them."""
-        queue = self._queues.get(key)
-        if queue is None:
-            queue = self._queues[key] = OrderedDict()
-            heappush(self._keys, key)
-        queue[item] = None
-        if first:
-            queue.move_to_end(item, last=False)
-        self._number += 1
-
-    def take(self) -> Item:
-        """Remove the first item of the smallest key, and return it."""
-        queue = self._queues[self._keys[0]]
-        while not queue:
-            del self._queues[heappop(self._keys)]
-            queue = self._queues[self._keys[0]]
-        self._number -= 1
-        return queue.popitem(last=False)[0]
-
-    def remove(self, key: float, item: Item) -> None:
-        """Remove an item that was put there with this key."""
-        del self._queues[key][item]
-        self._number -= 1
 
 
 class Deadlines:
@@ -129,3 +69,42 @@ class Deadlines:
         for request in self._requests:
             return max(0.0, request.due_s - now_s)
         return None
+
+
+class WaitingRequests:
+    """The requests that wait for a worker: those of the highest priority first, and of these the one that came first.
+
+    Arguments:
+        max_wait_s: how long one may wait, in seconds; None if as long as it takes.
+    """
+
+    def __init__(self, max_wait_s: float | None) -> None:
+        self._requests: Buckets[Request] = Buckets()
+        self.deadlines = None if max_wait_s is None else Deadlines(max_wait_s)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def put(self, request: Request, now_s: float, *, first: bool = False) -> None:
+        """Let a request wait, behind the others of its priority, or with `first` in front of them."""
+        assert request.priority is not None
+        self._requests.put(-request.priority, request, first=first)
+        request.worker, request.waits = None, True
+        if self.deadlines is not None:
+            self.deadlines.add(request, now_s)
+
+    def take(self) -> Request:
+        """Remove and return the request that is to be given to a worker next."""
+        request = self._requests.take()
+        request.waits = False
+        if self.deadlines is not None:
+            self.deadlines.discard(request)
+        return request
+
+    def remove(self, request: Request) -> None:
+        """Remove a request that needs no worker any more."""
+        assert request.priority is not None
+        self._requests.remove(-request.priority, request)
+        request.waits = False
+        if self.deadlines is not None:
+            self.deadlines.discard(request)

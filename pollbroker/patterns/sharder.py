@@ -5,15 +5,15 @@ Rules:
 - The messages for a shard leave in the order in which they came.
 - A shard that is full stalls its own requests only. What waits for it is kept here, up to a bound, while the others go
   on. So its messages are sent with `if_full="tell"`: while a message waits by "hold", no other port is read.
-- One message is offered to a shard in one call. After a refusal the next one might be accepted, and overtake it.
-- Nobody tells when a shard has room again. A timer tries, and a reply of the shard is a hint.
+- What a shard has refused comes back in order, before anything else happens. It is put in front of what waits.
+- A message is offered as long as the shard has refused none, and again when `on_room` says so. That none was refused is
+  known in the next call, for which a timer is set.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Final, Literal
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Final, Literal
 
 import zmq
 
@@ -25,9 +25,8 @@ from pollbroker.patterns.settings import check_choice, check_whole
 
 SHARDS: Final = ("shard0", "shard1", "shard2")
 
-_FIRST_S: Final = 0.0005
-_LAST_S: Final = 0.02
-"""How long to wait before a shard that is full is tried again: twice as long each time. As for a sink of a route."""
+_BATCH: Final = 100
+"""How many of the messages that wait for a shard are offered to it in one call, in which all brokers wait."""
 
 
 @dataclass(slots=True)
@@ -36,8 +35,9 @@ class _Shard:
     waiting: deque[list[bytes]] = field(default_factory=deque)
     """What it is to be sent, in order."""
     is_full: bool = False
-    """True from a refusal until the timer comes, or a reply."""
-    delay_s: float = _FIRST_S
+    """True from a refusal until there may be room again."""
+    returned: int = 0
+    """How many messages of the batch of which it has refused one have come back."""
 
 
 class Sharder(Behaviour):
@@ -58,6 +58,8 @@ class Sharder(Behaviour):
 
     Raises `BehaviourError` if a setting is unfit.
     """
+
+    peers: ClassVar[Mapping[str, str]] = {"frontend": "REQ or DEALER clients"}
 
     def __init__(
         self,
@@ -89,9 +91,16 @@ class Sharder(Behaviour):
     def held(self) -> int:
         return self._waiting
 
+    def on_start(self) -> None:
+        for name in self._shards:
+            self.open(name)  # it raises if the device has no such port
+
     def on_message(self, port: str, frames: list[bytes]) -> None:
         if port != "frontend":
-            self._take_reply(self._shards[port], frames)
+            if len(frames) < 2:
+                self.count("malformed")
+            else:
+                self.send("frontend", frames)
             return
         shard = self._shard_of(frames)
         if shard is None:
@@ -100,27 +109,41 @@ class Sharder(Behaviour):
             self.send(shard.name, frames, if_full="tell")
             return
         if not shard.is_full:
-            self._send_first(shard)
-        self._let_wait(shard, frames)
-
-    def on_timer(self, key: Hashable) -> None:
-        assert isinstance(key, str)
-        shard = self._shards[key]
-        if not shard.is_full:
-            shard.delay_s = _FIRST_S  # the last one was accepted
-            self._open_if_all_have_room()
-        shard.is_full = False
-        if shard.waiting:
-            self._send_first(shard)
+            self._send_some(shard)
+        shard.waiting.append(frames)
+        self._waiting += 1
+        self._keep_the_bound(shard)
 
     def on_refused(self, port: str, frames: list[bytes]) -> None:
         shard = self._shards[port]
-        shard.waiting.appendleft(frames)
+        if not shard.is_full:
+            shard.is_full = True
+            shard.returned = 0
+        shard.waiting.insert(shard.returned, frames)
+        shard.returned += 1
         self._waiting += 1
         self._keep_the_bound(shard)
-        shard.is_full = True
-        self.set_timer(port, shard.delay_s)
-        shard.delay_s = min(2 * shard.delay_s, _LAST_S)
+
+    def on_room(self, port: str) -> None:
+        shard = self._shards[port]
+        shard.is_full = False
+        self._send_some(shard)
+
+    def on_timer(self, key: Hashable) -> None:
+        shard = self._shards[str(key)]
+        if not shard.is_full:  # all that was offered was accepted
+            if self._stalls_all and all(len(one.waiting) < self._max_waiting for one in self._shards.values()):
+                self.open("frontend")
+            if shard.waiting:
+                self._send_some(shard)
+
+    def on_stop(self) -> None:
+        """What waits for a shard is sent as far as there is room in time."""
+        for shard in self._shards.values():
+            for frames in shard.waiting:
+                self.send(shard.name, frames)
+            shard.waiting.clear()
+        self._waiting = 0
 
     def _shard_of(self, frames: list[bytes]) -> _Shard | None:
         """The shard of a request; None if it has none, which is counted."""
@@ -135,27 +158,13 @@ class Sharder(Behaviour):
             self.count("malformed")
             return None
 
-    def _take_reply(self, shard: _Shard, frames: list[bytes]) -> None:
-        if len(frames) < 2:
-            self.count("malformed")
-            return
-        self.send("frontend", frames)
-        if shard.waiting:  # it has taken something, so that there may be room
-            shard.is_full = False
-            self._send_first(shard)
-
-    def _send_first(self, shard: _Shard) -> None:
-        """Offer the first message that waits to its shard. If it is refused, it comes back before anything else
-        does."""
-        frames = shard.waiting.popleft()
-        self._waiting -= 1
-        self.send(shard.name, frames, if_full="tell")
+    def _send_some(self, shard: _Shard) -> None:
+        """Offer a shard the first of what waits for it."""
+        number = min(len(shard.waiting), _BATCH)
+        for _ in range(number):
+            self.send(shard.name, shard.waiting.popleft(), if_full="tell")
+        self._waiting -= number
         self.set_timer(shard.name, 0.0)
-
-    def _let_wait(self, shard: _Shard, frames: list[bytes]) -> None:
-        shard.waiting.append(frames)
-        self._waiting += 1
-        self._keep_the_bound(shard)
 
     def _keep_the_bound(self, shard: _Shard) -> None:
         if len(shard.waiting) > self._max_waiting:
@@ -165,17 +174,16 @@ class Sharder(Behaviour):
         if self._stalls_all and len(shard.waiting) == self._max_waiting:
             self.close("frontend")
 
-    def _open_if_all_have_room(self) -> None:
-        if self._stalls_all and all(len(shard.waiting) < self._max_waiting for shard in self._shards.values()):
-            self.open("frontend")
 
-    def on_stop(self) -> None:
-        """What waits for a shard is sent as far as there is room in time."""
-        for shard in self._shards.values():
-            for frames in shard.waiting:
-                self.send(shard.name, frames)
-            shard.waiting.clear()
-        self._waiting = 0
+SHARDER: Final = Device(
+    "sharder",
+    ports={"frontend": zmq.ROUTER, **dict.fromkeys(SHARDS, zmq.DEALER)},
+    behaviour=Sharder,
+    # Without this option libzmq drops replies to clients that have left, and does not report it.
+    options={"frontend": {"router_mandatory": 1}},
+)
+"""Requests to three shards, `shard0` to `shard2`, by the client's routing id (ROUTER, three DEALERs). `Sharder` is its
+behaviour; `sharder` makes a device with other shards."""
 
 
 def sharder(
@@ -190,28 +198,8 @@ def sharder(
 
     The arguments are those of `Sharder`. Raises `BehaviourError` and `DeviceError` if one is unfit.
     """
-    make = partial(
-        Sharder,
-        shards=tuple(shards),
-        key_frame=key_frame,
-        function=function,
-        max_waiting=max_waiting,
-        when_full=when_full,
+    names = tuple(shards)
+    ports = {"frontend": (zmq.ROUTER,), **dict.fromkeys(names, (zmq.DEALER,))}
+    return replace(SHARDER, ports=ports).with_settings(
+        shards=names, key_frame=key_frame, function=function, max_waiting=max_waiting, when_full=when_full
     )
-    make()  # so that what is unfit is refused here
-    return Device(
-        "sharder",
-        ports={"frontend": zmq.ROUTER, **dict.fromkeys(shards, zmq.DEALER)},
-        behaviour=make,
-        options={"frontend": {"router_mandatory": 1}},
-    )
-
-
-SHARDER: Final = Device(
-    "sharder",
-    ports={"frontend": zmq.ROUTER, **dict.fromkeys(SHARDS, zmq.DEALER)},
-    behaviour=Sharder,
-    options={"frontend": {"router_mandatory": 1}},
-)
-"""Requests to three shards, `shard0` to `shard2`, by the client's routing id (ROUTER, three DEALERs). `Sharder` is its
-behaviour; `sharder` makes a device with other shards."""
