@@ -118,7 +118,7 @@ class Balancer(Behaviour):
 
     @property
     def held(self) -> int:
-        return self._kept + len(self._waiting)
+        return self._kept + self._waiting.requests.number
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -191,7 +191,8 @@ class Balancer(Behaviour):
             unanswered = sum(request is None or not request.over for request in worker.in_hand.values())
             if unanswered:
                 self.count("unanswered", unanswered)
-            self._free.drop(worker)
+        while self._free:
+            self._free.take()
         self._known.clear()
         self._gone.clear()
         self._limits = None

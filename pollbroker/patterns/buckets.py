@@ -21,10 +21,11 @@ class Buckets(Generic[Item]):
         self._queues: dict[float, OrderedDict[Item, None]] = {}
         self._keys: list[float] = []
         """A heap. The queue of a key may be empty; it is removed when its key comes first."""
-        self._number = 0
+        self.number = 0
+        """How many items there are."""
 
     def __len__(self) -> int:
-        return self._number
+        return self.number
 
     def put(self, key: float, item: Item, *, first: bool = False) -> None:
         """Add an item, behind the others of its key, or with `first` in front of them."""
@@ -35,7 +36,7 @@ class Buckets(Generic[Item]):
         queue[item] = None
         if first:
             queue.move_to_end(item, last=False)
-        self._number += 1
+        self.number += 1
 
     def take(self) -> Item:
         """Remove the first item of the smallest key, and return it."""
@@ -43,10 +44,10 @@ class Buckets(Generic[Item]):
         while not queue:
             del self._queues[heappop(self._keys)]
             queue = self._queues[self._keys[0]]
-        self._number -= 1
+        self.number -= 1
         return queue.popitem(last=False)[0]
 
     def remove(self, key: float, item: Item) -> None:
         """Remove an item that was put there with this key."""
         del self._queues[key][item]
-        self._number -= 1
+        self.number -= 1

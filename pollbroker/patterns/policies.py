@@ -28,8 +28,9 @@ class LeastRecentlyUsed(deque[Worker]):
     put = deque.append
 
     def drop(self, worker: Worker) -> None:
-        with suppress(ValueError):
-            self.remove(worker)
+        if not worker.in_hand:  # otherwise it is not free, and a search through all would be in vain
+            with suppress(ValueError):
+                self.remove(worker)
 
 
 class LeastLoaded:

@@ -79,23 +79,23 @@ class WaitingRequests:
     """
 
     def __init__(self, max_wait_s: float | None) -> None:
-        self._requests: Buckets[Request] = Buckets()
+        self.requests: Buckets[Request] = Buckets()
         self.deadlines = None if max_wait_s is None else Deadlines(max_wait_s)
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return self.requests.number
 
     def put(self, request: Request, now_s: float, *, first: bool = False) -> None:
         """Let a request wait, behind the others of its priority, or with `first` in front of them."""
         assert request.priority is not None
-        self._requests.put(-request.priority, request, first=first)
+        self.requests.put(-request.priority, request, first=first)
         request.worker, request.waits = None, True
         if self.deadlines is not None:
             self.deadlines.add(request, now_s)
 
     def take(self) -> Request:
         """Remove and return the request that is to be given to a worker next."""
-        request = self._requests.take()
+        request = self.requests.take()
         request.waits = False
         if self.deadlines is not None:
             self.deadlines.discard(request)
@@ -104,7 +104,7 @@ class WaitingRequests:
     def remove(self, request: Request) -> None:
         """Remove a request that needs no worker any more."""
         assert request.priority is not None
-        self._requests.remove(-request.priority, request)
+        self.requests.remove(-request.priority, request)
         request.waits = False
         if self.deadlines is not None:
             self.deadlines.discard(request)

@@ -26,7 +26,8 @@ from pollbroker.patterns.settings import check_choice, check_whole
 SHARDS: Final = ("shard0", "shard1", "shard2")
 
 _BATCH: Final = 100
-"""How many of the messages that wait for a shard are offered to it in one call, in which all brokers wait."""
+"""How many of the messages that wait for a shard are offered to it in one call, at most, since all brokers wait
+meanwhile. After a refusal it is one, and then twice as many each time: a shard seldom has room for all."""
 
 
 @dataclass(slots=True)
@@ -38,6 +39,8 @@ class _Shard:
     """True from a refusal until there may be room again."""
     returned: int = 0
     """How many messages of the batch of which it has refused one have come back."""
+    batch: int = 1
+    """How many are to be offered next."""
 
 
 class Sharder(Behaviour):
@@ -119,6 +122,7 @@ class Sharder(Behaviour):
         if not shard.is_full:
             shard.is_full = True
             shard.returned = 0
+            shard.batch = 1
         shard.waiting.insert(shard.returned, frames)
         shard.returned += 1
         self._waiting += 1
@@ -160,7 +164,8 @@ class Sharder(Behaviour):
 
     def _send_some(self, shard: _Shard) -> None:
         """Offer a shard the first of what waits for it."""
-        number = min(len(shard.waiting), _BATCH)
+        number = min(len(shard.waiting), shard.batch)
+        shard.batch = min(2 * shard.batch, _BATCH)
         for _ in range(number):
             self.send(shard.name, shard.waiting.popleft(), if_full="tell")
         self._waiting -= number

@@ -131,4 +131,4 @@ class BalancerMachine(RuleBasedStateMachine):
 
 
 TestBalancerMachine = BalancerMachine.TestCase
-TestBalancerMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestBalancerMachine.settings = settings(max_examples=35, stateful_step_count=25, deadline=None)
