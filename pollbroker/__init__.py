@@ -21,6 +21,7 @@ from pollbroker.errors import (
     PollbrokerError,
 )
 from pollbroker.patterns import MAJORDOMO, TITANIC, Majordomo, Titanic
+from pollbroker.patterns import BALANCER, SHARDER, Balancer, Sharder, sharder
 from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
@@ -29,14 +30,17 @@ from pollbroker.timers import Handle
 from pollbroker.version import __version__
 
 __all__ = [
+    "BALANCER",
     "DEVICES",
     "FILTER",
     "FORWARDER",
     "MAJORDOMO",
     "QUEUE",
     "REFLECTOR",
+    "SHARDER",
     "STREAMER",
     "TITANIC",
+    "Balancer",
     "Behaviour",
     "BehaviourError",
     "Broker",
@@ -62,6 +66,8 @@ __all__ = [
     "PortStatistics",
     "Route",
     "Titanic",
+    "Sharder",
     "To",
     "__version__",
+    "sharder",
 ]

@@ -4,3 +4,7 @@ from pollbroker.patterns.majordomo import MAJORDOMO, Majordomo
 from pollbroker.patterns.titanic import TITANIC, Titanic
 
 __all__ = ["MAJORDOMO", "TITANIC", "Majordomo", "Titanic"]
+from pollbroker.patterns.balancer import BALANCER, Balancer
+from pollbroker.patterns.sharder import SHARDER, Sharder, sharder
+
+__all__ = ["BALANCER", "SHARDER", "Balancer", "Sharder", "sharder"]
