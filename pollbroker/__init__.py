@@ -20,6 +20,7 @@ from pollbroker.errors import (
     EngineError,
     PollbrokerError,
 )
+from pollbroker.patterns import PARANOID_PIRATE, ParanoidPirate
 from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
@@ -31,6 +32,7 @@ __all__ = [
     "DEVICES",
     "FILTER",
     "FORWARDER",
+    "PARANOID_PIRATE",
     "QUEUE",
     "REFLECTOR",
     "STREAMER",
@@ -53,6 +55,7 @@ __all__ = [
     "Handler",
     "Message",
     "Options",
+    "ParanoidPirate",
     "PollbrokerError",
     "Port",
     "PortStatistics",

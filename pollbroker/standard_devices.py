@@ -11,6 +11,7 @@ from zmq import SocketType
 
 from pollbroker.device import RECEIVES, SENDS, Device, Route
 from pollbroker.errors import DeviceError, did_you_mean
+from pollbroker.patterns import PARANOID_PIRATE
 from pollbroker.pump import SUBSCRIPTION_MAX_BYTES
 
 _TO_BACKEND: Final = Route("frontend", "backend")
@@ -54,7 +55,9 @@ REFLECTOR: Final = Device(
 )
 """One socket (ROUTER, DEALER, PAIR or REP): each message goes back to the peer that sent it."""
 
-DEVICES: Final[dict[str, Device]] = {device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR)}
+DEVICES: Final[dict[str, Device]] = {
+    device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, PARANOID_PIRATE)
+}
 """The table of device definitions, by name. Programs may add their own."""
 
 

@@ -16,6 +16,7 @@ from pollbroker import (
     DEVICES,
     FILTER,
     FORWARDER,
+    PARANOID_PIRATE,
     QUEUE,
     REFLECTOR,
     STREAMER,
@@ -37,7 +38,14 @@ SENDS = BOTH_WAYS | {zmq.PUSH, zmq.PUB}
 
 
 def test_table_holds_the_well_known_devices_by_name() -> None:
-    known = {"queue": QUEUE, "forwarder": FORWARDER, "filter": FILTER, "streamer": STREAMER, "reflector": REFLECTOR}
+    known = {
+        "queue": QUEUE,
+        "forwarder": FORWARDER,
+        "filter": FILTER,
+        "streamer": STREAMER,
+        "reflector": REFLECTOR,
+        "paranoid_pirate": PARANOID_PIRATE,
+    }
     assert known.items() <= DEVICES.items()
     assert all(device.name == name for name, device in DEVICES.items())
 
@@ -55,7 +63,9 @@ def test_device_of_ones_own_may_join_the_table(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("wrong", ["queues", "", None, 5, Device, b"queue", ["queue"], zmq.ROUTER])
 def test_what_is_no_device_is_refused(wrong: Any, engine: Engine) -> None:
-    expected = "is not a device; expected a Device or one of: filter, forwarder, queue, reflector, streamer"
+    expected = (
+        "is not a device; expected a Device or one of: filter, forwarder, paranoid_pirate, queue, reflector, streamer"
+    )
     with pytest.raises(DeviceError, match=expected):
         find_device(wrong)
     with pytest.raises(DeviceError, match=expected):
