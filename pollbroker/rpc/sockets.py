@@ -1,5 +1,6 @@
 """The sockets of clients and workers: opened anew for each try or conversation, with the endpoints in turn."""
 
+import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -69,36 +70,31 @@ class IdleSockets:
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
         self._idle: list[Socket] = []
+        self._lock = threading.Lock()
         self.is_closed = False
 
     def take(self) -> Any:
         """A socket on which nothing can come but what is asked next."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._opener.open()
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self._opener.open()
 
     def give_back(self, socket: Socket, *, clean: bool) -> None:
-        """Take a socket back. Unless it is clean it is closed: a reply may still come on it.
-
-        A socket that is given back while another thread closes the client may stay, until it is collected.
-        """
-        if clean and not self.is_closed and len(self._idle) < _MOST_IDLE:
-            self._idle.append(socket)
-        else:
-            socket.close()
+        """Take a socket back. Unless it is clean it is closed: a reply may still come on it."""
+        with self._lock:
+            if clean and not self.is_closed and len(self._idle) < _MOST_IDLE:
+                self._idle.append(socket)
+                return
+        socket.close()
 
     def close(self) -> None:
         """Close those that are not in use now, and the others when they are given back."""
-        self.is_closed = True
-        self._close_idle()
-
-    def _close_idle(self) -> None:
-        while self._idle:
-            try:
-                self._idle.pop().close()
-            except IndexError:  # another thread has closed it
-                return
+        with self._lock:
+            self.is_closed = True
+            idle, self._idle = self._idle, []
+        for socket in idle:
+            socket.close()
 
 
 def _to_connect(endpoints: Endpoints) -> list[str]:
