@@ -27,7 +27,7 @@ for what is to be done. So the same class works in an engine and, with `pollbrok
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from pollbroker.errors import BehaviourError
@@ -73,6 +73,9 @@ class Behaviour(ABC):
     """The most messages that it ever keeps. A behaviour that keeps any has to say so, and to close its sources in time.
     A broker whose behaviour keeps more fails with `BehaviourError`."""
 
+    peers: ClassVar[Mapping[str, str]] = {}
+    """Who connects to each port, in words, such as `{"backend": "REQ workers"}`; the command line shows it."""
+
     actions: Actions | None = None
     """Set by whoever runs the behaviour, before `on_start`."""
 
@@ -95,7 +98,15 @@ class Behaviour(ABC):
 
     def on_refused(self, port: str, frames: list[bytes]) -> None:  # noqa: B027
         """A port that is full has refused a message that was sent with `if_full="tell"`. If nothing is done with it, it
-        is dropped, and counted as `filtered`."""
+        is dropped, and counted as `filtered`. When there is room again, `on_room` is called."""
+
+    def on_room(self, port: str) -> None:  # noqa: B027
+        """A port that had refused a message, as `on_refused` said, may have room again. It may refuse again."""
+
+    def on_dropped(self, port: str, frames: list[bytes]) -> None:  # noqa: B027
+        """A message that was sent has been dropped, and counted by the port: a ROUTER with `router_mandatory` has no
+        peer of this routing id any more (`unroutable`), or the peer is full (`slow_peer`). A message that is sent in
+        its place counts as `added`."""
 
     def on_stop(self) -> None:  # noqa: B027
         """The broker is about to be removed. What is sent now still goes out, if there is room in time. No message is
@@ -114,7 +125,7 @@ class Behaviour(ABC):
 
         Raises `BehaviourError` if there is no such port, if it cannot send, or if `frames` is not a message.
         """
-        self._act().send(port, frames, if_full)
+        (self.actions or self._act()).send(port, frames, if_full)
 
     def open(self, port: str) -> None:
         """Read this port again. Does nothing if it is open. Raises `BehaviourError` if there is no such source."""

@@ -7,7 +7,7 @@ name=..., routes=...)`, which copies everything else, such as the socket options
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 import zmq
@@ -17,6 +17,7 @@ from pollbroker.behaviour import Behaviour
 from pollbroker.errors import DeviceError, did_you_mean
 from pollbroker.frozen import FrozenDict
 from pollbroker.pump import MAXFRAMES, Handler, is_coroutine_handler
+from pollbroker.settings import make_with_settings
 
 SocketTypes: TypeAlias = SocketType | Iterable[SocketType]
 OptionValue: TypeAlias = int | bytes | str | Iterable[bytes | str]
@@ -157,6 +158,18 @@ class Device:
     def options_of(self, port: str) -> Options:
         """The socket options of a port; an empty mapping if there are none."""
         return self.options.get(port, FrozenDict())
+
+    def with_settings(self, **settings: Any) -> "Device":
+        """A device whose behaviour is made with these settings: the keyword arguments of its class.
+
+            BALANCER.with_settings(policy="least_loaded", max_wait_s=5.0)
+
+        Settings that had been set before are kept. Raises `DeviceError` if the device has no behaviour, or no such
+        setting, and `BehaviourError` if the behaviour refuses a value.
+        """
+        if self.behaviour is None:
+            raise DeviceError(f"device {self.name}: it has no behaviour, and so no settings")
+        return replace(self, behaviour=make_with_settings(self.name, self.behaviour, settings))
 
     def check_socket_type(self, port: str, socket_type: int) -> None:
         """Raise `DeviceError` unless the port may have a socket of this type."""

@@ -8,7 +8,7 @@ address.
 import ipaddress
 import os
 import socket as net
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal
@@ -19,6 +19,7 @@ import zmq
 from pollbroker.broker import Broker, Port
 from pollbroker.cli.arguments import gathered, seconds, socket_option
 from pollbroker.cli.serving import serve
+from pollbroker.cli.settings import setting_options, with_given_settings
 from pollbroker.cli.signals import EndingSignals
 from pollbroker.control import attach
 from pollbroker.device import Device
@@ -36,7 +37,7 @@ PEERS: Final = {
     zmq.PUSH: "PULL pullers",
     zmq.PAIR: "one PAIR peer",
 }
-"""The peers that connect to a port, by the type of its socket."""
+"""The peers that connect to a port, by the type of its socket. A behaviour may say so of its own ports."""
 
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 """The addresses that mean every interface of a machine, each with the address by which the machine itself connects."""
@@ -53,7 +54,7 @@ _NOTATION: Final = (
 def device_command(device: Device) -> click.Command:
     """Return the command that runs one broker of a device."""
     ports = tuple(device.ports)
-    peers = "; ".join(f"{port} {_type_at(device, port).name}, for {PEERS[_type_at(device, port)]}" for port in ports)
+    peers = "; ".join(f"{port} {_type_at(device, port).name}, for {peers_of(device, port)}" for port in ports)
     return click.Command(
         device.name,
         params=[click.Argument([port], metavar=port.upper()) for port in ports] + list(_options(device, ports)),
@@ -74,9 +75,10 @@ def _options(device: Device, ports: tuple[str, ...]) -> Iterator[click.Option]:
     yield click.Option(["--hwm"], type=marks, help="The high-water mark of both sockets, in messages; 0 is no limit.")
     yield click.Option(["--sndhwm"], type=marks, help="The high-water mark for sending only.")
     yield click.Option(["--rcvhwm"], type=marks, help="The high-water mark for receiving only.")
+    yield from setting_options(device)
     for port in ports:
         yield click.Option(
-            [f"--{port}-option"],
+            [f"--{port.replace('_', '-')}-option"],
             type=socket_option,
             metavar="NAME=VALUE",
             multiple=True,
@@ -104,6 +106,12 @@ def _options(device: Device, ports: tuple[str, ...]) -> Iterator[click.Option]:
     )
 
 
+def peers_of(device: Device, port: str) -> str:
+    """Who connects to a port: what the class of the device's behaviour says, or else what follows from its type."""
+    said: Mapping[str, str] = getattr(getattr(device.behaviour, "make", device.behaviour), "peers", {})
+    return said.get(port) or PEERS[_type_at(device, port)]
+
+
 def _type_at(device: Device, port: str) -> zmq.SocketType:
     """Return the type of the socket that the engine opens at a port."""
     return device.types_of(port)[0]
@@ -112,10 +120,9 @@ def _type_at(device: Device, port: str) -> zmq.SocketType:
 def _has_slow_peers(device: Device) -> bool:
     """Return True if a sink is a ROUTER that refuses a message for a full peer (ROUTER_MANDATORY). Without that option
     a ROUTER drops such a message in silence."""
+    sinks = device.ports if device.behaviour else {sink for route in device.routes for sink in route.sinks}
     return any(
-        _type_at(device, sink) is zmq.ROUTER and device.options_of(sink).get("router_mandatory")
-        for route in device.routes
-        for sink in route.sinks
+        _type_at(device, sink) is zmq.ROUTER and device.options_of(sink).get("router_mandatory") for sink in sinks
     )
 
 
@@ -135,8 +142,8 @@ def run_device(
 ) -> int:
     """Run one broker until it is told to end. Return the exit code.
 
-    `given` has the endpoint of each port by the port's name, and its socket options by that name with `_option` after
-    it.
+    `given` has the endpoint of each port by the port's name, its socket options by that name with `_option` after it,
+    and the settings of the device's behaviour by their names.
     """
     endpoints: dict[str, Any] = {port: given[port] for port in device.ports}
     marks = {"sndhwm": hwm if sndhwm is None else sndhwm, "rcvhwm": hwm if rcvhwm is None else rcvhwm}
@@ -148,7 +155,7 @@ def run_device(
         try:
             broker = engine.add(
                 name,
-                replace(device, slow_peer=slow_peer),
+                with_given_settings(replace(device, slow_peer=slow_peer), given),
                 capture=capture,
                 options={
                     port: shared
@@ -162,7 +169,7 @@ def run_device(
                 click.echo(warning, err=True)
             statistics = engine.statistics()
             click.echo(f"broker {name}  {device.name}, {statistics.pump} pump, {statistics.waiter} waiter")
-            for line in _describe_ports(broker, {**endpoints, "capture": capture}):
+            for line in _describe_ports(device, broker, {**endpoints, "capture": capture}):
                 click.echo(line)
             for address in control_endpoints:
                 click.echo(f"control {address}  pollbroker ctl {_address_from(address, 'here')} STATISTICS")
@@ -191,14 +198,14 @@ def _is_loopback(address: str) -> bool:
     return ((ip.version == 6 and ip.ipv4_mapped) or ip).is_loopback
 
 
-def _describe_ports(broker: Broker, given: dict[str, Any]) -> Iterator[str]:
+def _describe_ports(device: Device, broker: Broker, given: dict[str, Any]) -> Iterator[str]:
     for port in broker.ports.values():
         for address, endpoint in zip(port.endpoints, parse_endpoints(port.name, given[port.name]), strict=True):
-            yield f"{port.name} {address}  {_describe_port(port, address, bound=endpoint.bind)}"
+            peers = peers_of(device, port.name) if port.name in device.ports else PEERS[port.type]
+            yield f"{port.name} {address}  {_describe_port(port, address, peers, bound=endpoint.bind)}"
 
 
-def _describe_port(port: Port, address: str, *, bound: bool) -> str:
-    peers = PEERS[port.type]
+def _describe_port(port: Port, address: str, peers: str, *, bound: bool) -> str:
     purpose = ", for a copy of every message that is sent on" if port.name == "capture" else ""
     if not bound:
         return f"connects to {peers} that are bound there{purpose}"

@@ -1,7 +1,4 @@
-"""Behaviours that ship: known ways of distributing messages, each as a device that needs no code of its user.
-
-None of them has a socket, a clock or a thread of its own; see `pollbroker.behaviour`.
-"""
+"""The behaviours that ship with pollbroker, each with its device."""
 
 from pollbroker.patterns.paranoid_pirate import PARANOID_PIRATE, ParanoidPirate
 

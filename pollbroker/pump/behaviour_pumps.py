@@ -89,8 +89,10 @@ class OutgoingPump:
 
     @property
     def full_sinks(self) -> tuple[int, ...]:
-        """The ports that messages wait for, by their index among the senders."""
-        return tuple(index for index, port in enumerate(self._senders) if port in self.run.waiting)
+        """The ports that messages wait for, and those of whose room the behaviour is to be told, by their index among
+        the senders."""
+        full = self.run.waiting.keys() | self.run.refusing
+        return tuple(index for index, port in enumerate(self._senders) if port in full)
 
     def counters(self) -> Counters:
         """What the behaviour has done with all messages, beside what the sources count."""
@@ -105,6 +107,7 @@ class OutgoingPump:
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:  # noqa: ARG002 - see `WAITING_MOST`
         """See `pollbroker.pump.contract`."""
         self.run.run_due_timers()
+        self.run.tell_of_room()
         return FULL if self.run.flush() else EMPTY
 
     def discard_rest(self) -> None:
@@ -124,7 +127,7 @@ def let_flows_go_on(run: BehaviourRun, hub: Hub) -> None:
 def _go_on(run: BehaviourRun, hub: Hub) -> None:
     for flow in hub.flows:
         if isinstance(flow.pump, OutgoingPump):
-            if (run.timers.any_due or run.waiting) and flow.state in (FlowState.WAITING, FlowState.STALLED):
+            if run.has_work and flow.state in (FlowState.WAITING, FlowState.STALLED):
                 flow.state = FlowState.READY
         elif flow.state == FlowState.BUSY:
             flow.state = FlowState.READY  # it looks for itself whether it may read

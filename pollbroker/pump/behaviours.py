@@ -8,15 +8,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from pollbroker.behaviour import Behaviour, IfFull
 from pollbroker.errors import BehaviourError, did_you_mean
 from pollbroker.pump.keyed_timers import KeyedTimers, Timer
 from pollbroker.pump.message import is_message
-from pollbroker.pump.outcomes import FULL
+from pollbroker.pump.outcomes import DROPPED, FULL
 
 _logger = logging.getLogger("pollbroker")
 
@@ -35,12 +33,19 @@ class Outlet(Protocol):
     def send(self, message: list[bytes], /) -> int: ...
 
 
-@dataclass
-class _Asked:
-    """What a behaviour has asked for in the present call."""
+class _News(NamedTuple):
+    """Something that the behaviour is to be told of a message that it has sent."""
 
-    sends: list[tuple[str, list[bytes], IfFull]] = field(default_factory=list)
-    others: list[Callable[[], None]] = field(default_factory=list)
+    method: Callable[[str, list[bytes]], None]
+    port: str
+    frames: list[bytes]
+    given: int
+    """1 if the message is given back, and to be accounted for again."""
+    told: frozenset[str]
+    """The ports of which the behaviour knows that they are full. What is sent there waits."""
+
+
+_NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class BehaviourRun:
@@ -77,7 +82,15 @@ class BehaviourRun:
         self._outlets = outlets
         self._clock = clock
         self._closed: set[str] = set()
-        self._asked: _Asked | None = None
+        self._in_call = False
+        self._sends: list[tuple[str, list[bytes], IfFull]] = []
+        """The messages that the behaviour has asked to send in the present call."""
+        self._others: list[tuple[Any, ...]] = []
+        """What else it has asked for in this call: functions, each with its arguments behind it."""
+        self._news: deque[_News] = deque()
+        self._telling = False
+        self.refusing: set[str] = set()
+        """The ports that have refused a message, of which the behaviour has been told. It is told of room there."""
         self.timers = KeyedTimers(call_later, clock, lambda: self.on_change())
         self.kept = 0
         """How many messages the behaviour keeps, as it said after its last call."""
@@ -90,16 +103,17 @@ class BehaviourRun:
         if self.behaviour.actions is not None:
             raise BehaviourError(f"{self._name}: it is at work in another broker; expected a new one for each broker")
         self.behaviour.actions = self
-        asked = self._asked = _Asked()
+        self._in_call = True
         try:
             self.behaviour.on_start()
-            self._account(given=0, sent=len(asked.sends))
-            self._carry_out(asked)
+            self._in_call = False
+            self._finish_call(given=0, told=_NOBODY)
         except BaseException:
             self.end()
             raise
         finally:
-            self._asked = None
+            self._in_call = False
+        self._tell()
 
     def message(self, port: str, frames: list[bytes]) -> None:
         """Give the behaviour a message."""
@@ -124,13 +138,20 @@ class BehaviourRun:
         """Send what waits for room, as far as there is any. Return the ports that are still full."""
         before = self.number_waiting
         for port, messages in list(self.waiting.items()):
-            while messages and (not messages[0] or self._offer(port, messages[0])):
+            while messages and (not messages[0] or self._offer(port, messages[0], _NOBODY)):
                 messages.popleft()
             if not messages:
                 del self.waiting[port]
         if self.number_waiting < before:
             self.on_change()
-        return tuple(self.waiting)
+        self._tell()
+        return tuple(self.waiting.keys() | self.refusing)
+
+    def tell_of_room(self) -> None:
+        """Let the behaviour try again where a message was refused, of which it was told. There need not be room."""
+        for port in sorted(self.refusing):
+            self.refusing.discard(port)
+            self._call(self.behaviour.on_room, port)
 
     def may_read(self, port: str) -> bool:
         """Return True if this source is to be read now."""
@@ -139,14 +160,19 @@ class BehaviourRun:
         return not self.waiting or (self.waiting.keys() == {port} and self.number_waiting < WAITING_MOST)
 
     @property
+    def has_work(self) -> bool:
+        """True if a timer is due, a message waits for room, or the behaviour is to be told of room."""
+        return self.timers.any_due or bool(self.waiting) or bool(self.refusing)
+
+    @property
     def number_waiting(self) -> int:
         """How many messages wait for room."""
         return sum(bool(frames) for messages in self.waiting.values() for frames in messages)
 
     @property
     def held(self) -> int:
-        """Messages that the behaviour keeps, and those that wait for room."""
-        return self.number_waiting + self.kept
+        """Messages that the behaviour keeps, those that wait for room, and those that it is about to be given back."""
+        return self.number_waiting + self.kept + sum(news.given for news in self._news)
 
     # -- what the behaviour asks for ----------------------------------------------------------------------------------
 
@@ -156,37 +182,43 @@ class BehaviourRun:
             raise self._unknown(port, "a message cannot be sent to it", self._outlets)
         if not is_message(frames):
             raise BehaviourError(f"{self._name}: {port}: {frames!r}: expected one or more frames of bytes")
-        if if_full not in ("hold", "tell"):
+        if if_full != "hold" and if_full != "tell":
             raise BehaviourError(f"{self._name}: {port}: if_full is {if_full!r}: expected 'hold' or 'tell'")
-        self._now().sends.append((port, list(frames), if_full))
+        if not self._in_call:
+            raise self._not_now()
+        self._sends.append((port, list(frames), if_full))
 
     def open(self, port: str) -> None:
         """See `Behaviour.open`."""
         self._check_source(port)
-        self._now().others.append(partial(self._open, port))
+        if port in self._closed or self._others:
+            self._others.append((self._open, port))
 
     def close(self, port: str) -> None:
         """See `Behaviour.close`."""
         self._check_source(port)
-        self._now().others.append(partial(self._closed.add, port))
+        if port not in self._closed or self._others:
+            self._others.append((self._closed.add, port))
 
     def set_timer(self, key: Hashable, delay_s: float) -> None:
         """See `Behaviour.set_timer`."""
         if isinstance(delay_s, bool) or not isinstance(delay_s, (int, float)) or not delay_s >= 0:
             raise BehaviourError(f"{self._name}: timer {key!r}: {delay_s!r}: expected a number of seconds from 0 on")
         self._check_key(key)
-        self._now().others.append(partial(self.timers.set, key, self._clock() + delay_s))
+        self._others.append((self.timers.set, key, self._clock() + delay_s))
 
     def cancel_timer(self, key: Hashable) -> None:
         """See `Behaviour.cancel_timer`."""
         self._check_key(key)
-        self._now().others.append(partial(self.timers.cancel, key))
+        self._others.append((self.timers.cancel, key))
 
     def count(self, name: str, by: int) -> None:
         """See `Behaviour.count`."""
         if not isinstance(name, str) or isinstance(by, bool) or not isinstance(by, int):
             raise BehaviourError(f"{self._name}: count({name!r}, {by!r}): expected a name and a whole number")
-        self._now().others.append(partial(self._count, name, by))
+        if not self._in_call:
+            raise self._not_now()
+        self._others.append((self._count, name, by))
 
     def now_s(self) -> float:
         """See `Behaviour.now_s`."""
@@ -195,59 +227,80 @@ class BehaviourRun:
     # -- calls, and what follows from them ----------------------------------------------------------------------------
 
     def _call(
-        self, method: Callable[..., None], *arguments: Any, given: int = 0, told: frozenset[str] = frozenset()
+        self, method: Callable[..., None], *arguments: Any, given: int = 0, told: frozenset[str] = _NOBODY
     ) -> None:
-        """Call the behaviour, account for what became of `given` messages, and do what it asks for.
-
-        Arguments:
-            told: the ports of which the behaviour is being told that they are full. What is sent there waits.
-        """
-        asked = self._asked = _Asked()
+        """Call the behaviour, account for what became of `given` messages, and do what it asks for."""
+        self._in_call = True
         try:
             method(*arguments)
         except BaseException as error:
             self.failed += given
-            asked, given = _Asked(), 0
+            given = 0
+            self._sends.clear()
+            self._others.clear()
             if not isinstance(error, Exception):
                 self._account(given=0, sent=0)
                 raise  # such as KeyboardInterrupt, which ends the run
             self._log(error)
         finally:
-            self._asked = None
-        self._account(given=given, sent=len(asked.sends))
-        self._carry_out(asked, told)
+            self._in_call = False
+        self._finish_call(given, told)
+        if self._news:
+            self._tell()
 
-    def _carry_out(self, asked: _Asked, told: frozenset[str] = frozenset()) -> None:
-        refused: list[tuple[str, list[bytes]]] = []
-        sends = deque(asked.sends)
+    def _finish_call(self, given: int, told: frozenset[str]) -> None:
+        """Account for a call that has returned, and do what was asked for in it."""
+        sends, others = self._sends, self._others
+        if sends:
+            self._sends = []
+        if others:
+            self._others = []
+        self._account(given, len(sends))
+        done = 0
         try:
-            while sends:
-                port, frames, if_full = sends[0]
-                if port in self.waiting or not self._offer(port, frames):
+            for port, frames, if_full in sends:
+                if port in self.waiting or not self._offer(port, frames, told):
                     if if_full == "tell" and port not in told:
-                        refused.append((port, frames))
+                        self._news.append(_News(self.behaviour.on_refused, port, frames, 1, told | {port}))
                     else:
                         self._let_wait(port, frames)
-                sends.popleft()
+                done += 1
         except BaseException:
-            for port, frames in (*refused, *((port, frames) for port, frames, _ in sends)):
+            for port, frames, _ in sends[done:]:
                 self._let_wait(port, frames)
             raise
-        for do in asked.others:
-            do()
-        for port, frames in refused:
-            self._call(self.behaviour.on_refused, port, frames, given=1, told=told | {port})
+        for do, *arguments in others:
+            do(*arguments)
 
-    def _offer(self, port: str, frames: list[bytes]) -> bool:
+    def _tell(self) -> None:
+        """Tell the behaviour what became of messages that it has sent. What it sends because of that may have the same
+        fate: so this is a queue, and no call within a call."""
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._news:
+                news = self._news.popleft()
+                if news.given and news.port not in self.refusing:
+                    self.refusing.add(news.port)
+                    self.on_change()
+                self._call(news.method, news.port, news.frames, given=news.given, told=news.told)
+        finally:
+            self._telling = False
+
+    def _offer(self, port: str, frames: list[bytes], told: frozenset[str]) -> bool:
         """Offer a message to a port. Return False if the port is full."""
         outlet = self._outlets[port]
         finished = outlet.finished
         try:
-            return outlet.send(frames) != FULL
+            outcome = outlet.send(frames)
         except BaseException:
             if outlet.finished != finished:
                 frames.clear()  # a later frame failed, or a copy: the message is counted, and must not be sent again
             raise
+        if outcome == DROPPED:
+            self._news.append(_News(self.behaviour.on_dropped, port, frames, 0, told))
+        return outcome != FULL
 
     def _let_wait(self, port: str, frames: list[bytes]) -> None:
         if not frames:
@@ -257,11 +310,11 @@ class BehaviourRun:
             self.on_change()
         self.waiting[port].append(frames)
 
-    def _account(self, *, given: int, sent: int) -> None:
+    def _account(self, given: int, sent: int) -> None:
         """Account for what became of the messages that a call was given, when it has asked to send so many."""
         try:
             kept = self.behaviour.held
-            if isinstance(kept, bool) or not isinstance(kept, int) or kept < 0:
+            if type(kept) is not int or kept < 0:
                 raise BehaviourError(f"{self._name}: held is {kept!r}: expected how many messages it keeps")
             too_many = kept > self.behaviour.max_held
         except BaseException:
@@ -283,18 +336,20 @@ class BehaviourRun:
             self._last_log_s = now_s
             _logger.error("behaviour %s: a call failed (%d messages so far)", self._name, self.failed, exc_info=error)
 
-    def _now(self) -> _Asked:
-        if self._asked is None:
-            raise BehaviourError(f"{self._name}: nothing can be asked for now; expected a call within a method on_...")
-        return self._asked
+    def _not_now(self) -> BehaviourError:
+        return BehaviourError(f"{self._name}: nothing can be asked for now; expected a call within a method on_...")
 
     def _check_key(self, key: object) -> None:
+        if not self._in_call:
+            raise self._not_now()
         try:
             hash(key)
         except TypeError as error:
             raise BehaviourError(f"{self._name}: timer {key!r}: expected a key that can be hashed") from error
 
     def _check_source(self, port: str) -> None:
+        if not self._in_call:
+            raise self._not_now()
         if port not in self.sources:
             raise self._unknown(port, "it cannot be read", self.sources)
 

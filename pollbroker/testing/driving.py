@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from pollbroker.behaviour import Behaviour
 from pollbroker.frozen import FrozenDict
 from pollbroker.pump import BehaviourRun
-from pollbroker.pump.outcomes import FULL, SENT
+from pollbroker.pump.outcomes import DROPPED, FULL, SENT
 from pollbroker.statistics import Counters
 from pollbroker.timers import Handle, Timers
 
@@ -37,9 +37,15 @@ class _Outlet:
         self._port = port
         self._sent = sent
         self.full = False
+        self.gone: set[bytes] = set()
+        self.dropped = 0
         self.finished = 0
 
     def send(self, message: list[bytes], /) -> int:
+        if message[0] in self.gone:
+            self.dropped += 1
+            self.finished += 1
+            return DROPPED
         if self.full:
             return FULL
         self._sent.append(Send(self._port, list(message)))
@@ -96,8 +102,18 @@ class Driver:
     def empty(self, port: str) -> list[Send]:
         """Let a port have room again."""
         self._outlets[port].full = False
+        self._run.tell_of_room()
         self._run.flush()
         return self._take()
+
+    def leave(self, port: str, routing_id: bytes) -> None:
+        """Let a peer of a ROUTER leave: from now on a message that begins with its routing id is dropped, and counted
+        as `unroutable`."""
+        self._outlets[port].gone.add(routing_id)
+
+    def come_back(self, port: str, routing_id: bytes) -> None:
+        """Let a peer that has left be there again."""
+        self._outlets[port].gone.discard(routing_id)
 
     def stop(self) -> list[Send]:
         """Let the broker be about to be removed."""
@@ -123,7 +139,8 @@ class Driver:
         run = self._run
         return Counters(
             received=self.received,
-            sent=sum(outlet.finished for outlet in self._outlets.values()),
+            sent=sum(outlet.finished - outlet.dropped for outlet in self._outlets.values()),
+            unroutable=sum(outlet.dropped for outlet in self._outlets.values()),
             held=run.held,
             added=run.added,
             filtered=run.filtered,

@@ -25,7 +25,11 @@ class Does(Behaviour):
         self.timers: list[tuple[Hashable, float]] = []
         self.refused: list[tuple[str, list[bytes]]] = []
         self.on_timer_do: Callable[[Hashable], Any] = lambda key: None
+        self.dropped: list[tuple[str, list[bytes]]] = []
+        self.room: list[str] = []
         self.on_refused_do: Callable[[str, list[bytes]], Any] = lambda port, frames: None
+        self.on_dropped_do: Callable[[str, list[bytes]], Any] = lambda port, frames: None
+        self.on_room_do: Callable[[str], Any] = lambda port: None
 
     @property
     def held(self) -> int:
@@ -41,6 +45,14 @@ class Does(Behaviour):
     def on_refused(self, port: str, frames: list[bytes]) -> None:
         self.refused.append((port, frames))
         self.on_refused_do(port, frames)
+
+    def on_room(self, port: str) -> None:
+        self.room.append(port)
+        self.on_room_do(port)
+
+    def on_dropped(self, port: str, frames: list[bytes]) -> None:
+        self.dropped.append((port, frames))
+        self.on_dropped_do(port, frames)
 
 
 def test_balancer_gives_requests_to_the_worker_that_is_free_for_longest() -> None:
@@ -313,6 +325,120 @@ def test_message_that_is_sent_again_to_the_port_that_refused_it_waits() -> None:
     assert len(behaviour.refused) == 1
     assert driver.empty("backend") == [Send("backend", [b"1"])]
     assert balanced(driver.account)
+
+
+def test_behaviour_is_told_of_room_where_a_message_was_refused() -> None:
+    behaviour = Does(lambda behaviour, frames: behaviour.send("backend", frames, if_full="tell"))
+    behaviour.on_refused_do = lambda port, frames: behaviour.kept.append(frames)
+    behaviour.on_room_do = lambda port: behaviour.send(port, behaviour.kept.pop(), if_full="tell")
+    driver = drive(behaviour)
+    driver.fill("backend")
+    driver.message("frontend", b"1")
+    assert (behaviour.room, driver.account.held) == ([], 1)
+    assert driver.is_open("frontend")
+    assert driver.empty("backend") == [Send("backend", [b"1"])]
+    assert driver.empty("backend") == []
+    assert behaviour.room == ["backend"]
+    assert balanced(driver.account)
+
+
+def test_port_that_is_full_still_refuses_again_and_room_is_told_again() -> None:
+    behaviour = Does(lambda behaviour, frames: behaviour.send("backend", frames, if_full="tell"))
+    behaviour.on_refused_do = lambda port, frames: behaviour.kept.append(frames)
+    behaviour.on_room_do = lambda port: behaviour.send(port, behaviour.kept.pop(), if_full="tell")
+    driver = drive(behaviour, ports=("frontend", "side", "backend"))
+    driver.fill("backend")
+    driver.message("frontend", b"1")
+    assert driver.empty("side") == []  # room elsewhere; in an engine a timer may be the reason, too
+    assert len(behaviour.refused) == 2
+    assert driver.empty("backend") == [Send("backend", [b"1"])]
+    assert balanced(driver.account)
+
+
+def test_message_waits_behind_a_refusal_and_room_is_told_before_it_goes() -> None:
+    modes: Iterator[Literal["hold", "tell"]] = iter(("tell", "hold"))
+    behaviour = Does(lambda behaviour, frames: behaviour.send("backend", frames, if_full=next(modes)))
+    behaviour.on_refused_do = lambda port, frames: behaviour.kept.append(frames)
+    driver = drive(behaviour)
+    driver.fill("backend")
+    driver.message("frontend", b"1")
+    driver.message("frontend", b"2")
+    assert not driver.is_open("frontend")
+    assert driver.empty("backend") == [Send("backend", [b"2"])]
+    assert behaviour.room == ["backend"]
+    assert balanced(driver.account)
+
+
+# -- peers that have left ----------------------------------------------------------------------------------------------
+
+
+def test_behaviour_is_told_of_a_message_that_was_dropped() -> None:
+    behaviour = Does(lambda behaviour, frames: behaviour.send("backend", [b"worker", *frames]))
+    behaviour.on_dropped_do = lambda port, frames: behaviour.send("frontend", [b"nobody", *frames[1:]])
+    driver = drive(behaviour)
+    assert driver.message("frontend", b"1") == [Send("backend", [b"worker", b"1"])]
+    driver.leave("backend", b"worker")
+    assert driver.message("frontend", b"2") == [Send("frontend", [b"nobody", b"2"])]
+    assert behaviour.dropped == [("backend", [b"worker", b"2"])]
+    account = driver.account
+    assert (account.received, account.added, account.sent, account.unroutable) == (2, 1, 2, 1)
+    driver.come_back("backend", b"worker")
+    assert driver.message("frontend", b"3") == [Send("backend", [b"worker", b"3"])]
+    assert balanced(driver.account)
+
+
+def test_behaviour_is_told_of_a_message_that_was_dropped_after_it_had_waited() -> None:
+    driver = drive(behaviour := Does(pass_on))
+    driver.fill("backend")
+    driver.message("frontend", b"worker", b"1")
+    driver.leave("backend", b"worker")
+    assert driver.empty("backend") == []
+    assert behaviour.dropped == [("backend", [b"worker", b"1"])]
+    assert driver.is_open("frontend")
+    assert balanced(driver.account)
+
+
+def test_any_number_of_peers_may_have_left() -> None:
+    """A message is offered to one after the other; that must not nest calls until Python's limit."""
+    workers = [b"%d" % number for number in range(3000)]
+    left = iter(workers)
+    behaviour = Does(lambda behaviour, frames: behaviour.send("backend", [next(left), *frames]))
+    behaviour.on_dropped_do = lambda port, frames: behaviour.send("backend", [next(left), *frames[1:]])
+    driver = drive(behaviour)
+    for worker in workers[:-1]:
+        driver.leave("backend", worker)
+    assert driver.message("frontend", b"1") == [Send("backend", [workers[-1], b"1"])]
+    assert driver.account.unroutable == 2999
+    assert balanced(driver.account)
+
+
+def test_message_that_is_given_back_is_held_until_the_behaviour_has_been_told() -> None:
+    """An exit in the call for the first of two: the second is told in the next call."""
+
+    def send_two(behaviour: Does, frames: list[bytes]) -> None:
+        behaviour.do = lambda behaviour, frames: None
+        behaviour.send("backend", [b"1"], if_full="tell")
+        behaviour.send("backend", [b"2"], if_full="tell")
+
+    def interrupt(port: str, frames: list[bytes]) -> None:
+        if frames == [b"1"]:
+            raise KeyboardInterrupt
+
+    behaviour = Does(send_two)
+    behaviour.on_refused_do = interrupt
+    driver = drive(behaviour)
+    driver.fill("backend")
+    with pytest.raises(KeyboardInterrupt):
+        driver.message("frontend", b"given")
+    assert (driver.account.held, driver.account.failed) == (1, 1)
+    assert balanced(driver.account)
+    driver.message("frontend", b"next")
+    assert behaviour.refused == [("backend", [b"1"]), ("backend", [b"2"])]
+    assert driver.account.held == 0
+    assert balanced(driver.account)
+
+
+# -- errors of sockets -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("counted", [False, True])

@@ -53,6 +53,17 @@ class Does(Behaviour):
         while self.kept:
             self.send("backend", self.kept.popleft())
 
+    def on_refused(self, port: str, frames: list[bytes]) -> None:
+        self.kept.append(frames)
+
+    def on_room(self, port: str) -> None:
+        for _ in range(len(self.kept)):
+            self.send(port, self.kept.popleft(), if_full="tell")
+
+    def on_dropped(self, port: str, frames: list[bytes]) -> None:
+        if port == "backend":
+            self.send("frontend", [frames[1], b"nobody", *frames[2:]])
+
 
 def pipe(do: Callable[[Does, str, list[bytes]], Any], *, backend: zmq.SocketType = zmq.PUSH, **more: Any) -> Device:
     """PULL to PUSH, with a behaviour between them."""
@@ -137,6 +148,45 @@ def test_messages_and_ports_are_counted(stepped: Engine, connect: Connect) -> No
     assert (flow.received, flow.sent, flow.added, flow.sinks) == (1, 2, 1, ("backend",))
     assert (statistics.ports["frontend"].received_bytes, statistics.ports["backend"].sent_frames) == (3, 5)
     assert balanced(flow)
+
+
+def test_behaviour_is_told_that_a_peer_is_gone(stepped: Engine, connect: Connect) -> None:
+    device = Device(
+        "switch",
+        ports={"frontend": zmq.ROUTER, "backend": zmq.ROUTER},
+        behaviour=lambda: Does(lambda behaviour, port, frames: behaviour.send("backend", [b"worker", *frames])),
+        options={"frontend": {"router_mandatory": 1}, "backend": {"router_mandatory": 1}},
+    )
+    stepped.add("a", device, frontend="inproc://frontend", backend="inproc://backend")
+    client = connect(zmq.DEALER, "inproc://frontend")
+    client.send(b"question")
+    turn_until_idle(stepped)
+    assert client.recv_multipart() == [b"nobody", b"question"]
+    flow = account(stepped)
+    assert (flow.received, flow.added, flow.sent, flow.unroutable) == (1, 1, 1, 1)
+    assert balanced(flow)
+
+
+def test_behaviour_is_told_of_room_and_does_not_keep_the_loop_awake_before(stepped: Engine, connect: Connect) -> None:
+    def tell(behaviour: Does, port: str, frames: list[bytes]) -> None:
+        behaviour.send("backend", frames, if_full="tell")
+
+    stepped.add("a", pipe(tell), frontend="inproc://frontend", backend="inproc://backend")
+    producer = connect(zmq.PUSH, "inproc://frontend")
+    for number in range(20):
+        producer.send(b"%d" % number)
+    turn_until_idle(stepped)
+    flow = account(stepped)
+    assert (flow.received, flow.held, flow.sent) == (20, 20, 0)
+    assert flow.state == "stalled"
+    before = stepped.statistics().turns
+    turn_until_idle(stepped)
+    assert stepped.statistics().turns == before + 1
+    consumer = connect(zmq.PULL, "inproc://backend")
+    turn_until_idle(stepped)
+    assert [consumer.recv() for _ in range(20)] == [b"%d" % number for number in range(20)]
+    assert account(stepped).state == "waiting"
+    assert balanced(account(stepped))
 
 
 def test_timer_sends_what_was_kept(engine: Engine, connect: Connect) -> None:

@@ -1,7 +1,7 @@
 """Whatever a behaviour does, and whatever is full: every message is accounted for, and each port gets its own in order.
 
 Hypothesis chooses what the behaviour does with each message. The model is a list, for each port, of what was to be sent
-there, without what was refused.
+there, without what was refused, and a list of what was to be dropped because its peer is gone.
 """
 
 from collections import deque
@@ -16,11 +16,13 @@ from pollbroker.testing import Send, drive
 from tests.support.accounts import balanced
 
 PORTS = ("a", "b", "c")
+GONE = b"gone"
+"""The routing id of a peer that has left every port."""
 
 Act = tuple[str, str]
 """What is done with one message: the kind, and a port."""
 
-KINDS = ("hold", "tell", "keep", "release", "close", "open")
+KINDS = ("hold", "tell", "gone", "keep", "release", "close", "open")
 acts = st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(PORTS)))
 
 
@@ -34,7 +36,9 @@ class Planned(Behaviour):
         self.raises = False
         self.kept: deque[list[bytes]] = deque()
         self.asked: list[Send] = []
+        self.asked_of_gone: list[Send] = []
         self.refused: list[Send] = []
+        self.dropped: list[Send] = []
         self.number = 0
 
     @property
@@ -43,9 +47,13 @@ class Planned(Behaviour):
 
     def on_message(self, port: str, frames: list[bytes]) -> None:
         self.asked.clear()
+        self.asked_of_gone.clear()
         for kind, where in self.plan:
             if kind in ("hold", "tell"):
                 self._ask(kind, where, [b"%d" % self.number])
+            elif kind == "gone":
+                self.send(where, [GONE, b"%d" % self.number])
+                self.asked_of_gone.append(Send(where, [GONE, b"%d" % self.number]))
             elif kind == "keep":
                 self.kept.append(frames)
             elif kind == "release" and self.kept:
@@ -65,6 +73,9 @@ class Planned(Behaviour):
     def on_refused(self, port: str, frames: list[bytes]) -> None:
         self.refused.append(Send(port, frames))
 
+    def on_dropped(self, port: str, frames: list[bytes]) -> None:
+        self.dropped.append(Send(port, frames))
+
     def on_timer(self, key: Hashable) -> None:
         raise AssertionError("no timer was set")
 
@@ -76,6 +87,9 @@ class BehaviourMachine(RuleBasedStateMachine):
         super().__init__()
         self.behaviour = Planned()
         self.driver = drive(self.behaviour, PORTS)
+        for port in PORTS:
+            self.driver.leave(port, GONE)
+        self.expected_drops: list[Send] = []
         self.full: set[str] = set()
         self.expected: dict[str, list[list[bytes]]] = {port: [] for port in PORTS}
         self.sent: dict[str, list[list[bytes]]] = {port: [] for port in PORTS}
@@ -95,6 +109,7 @@ class BehaviourMachine(RuleBasedStateMachine):
         if raises:
             assert (sends, self.behaviour.refused) == ([], [])
         else:
+            self.expected_drops += self.behaviour.asked_of_gone
             refused = self.behaviour.refused.copy()
             for send in self.behaviour.asked:
                 if send in refused:
@@ -122,15 +137,24 @@ class BehaviourMachine(RuleBasedStateMachine):
                 assert len(self.sent[port]) == len(self.expected[port])
 
     @invariant()
+    def behaviour_is_told_of_every_message_that_was_dropped(self) -> None:
+        dropped = [send for send in self.expected_drops if send in self.behaviour.dropped]
+        assert len(dropped) == len(self.behaviour.dropped) == self.driver.account.unroutable
+        waiting_at = {port for port in PORTS if len(self.sent[port]) < len(self.expected[port])} | self.full
+        assert all(send in dropped or send.port in waiting_at for send in self.expected_drops)
+
+    @invariant()
     def every_message_is_accounted_for(self) -> None:
         account = self.driver.account
         assert balanced(account)
         waiting = sum(len(self.expected[port]) - len(self.sent[port]) for port in PORTS)
-        assert account.held == waiting + len(self.behaviour.kept)
+        not_yet_dropped = len(self.expected_drops) - account.unroutable
+        assert account.held == waiting + not_yet_dropped + len(self.behaviour.kept)
 
     @invariant()
     def no_other_port_is_read_while_a_message_waits(self) -> None:
         waiting = {port for port in PORTS if len(self.sent[port]) < len(self.expected[port])}
+        waiting |= {send.port for send in self.expected_drops if send not in self.behaviour.dropped}
         for port in PORTS:
             if waiting - {port}:
                 assert not self.driver.is_open(port)

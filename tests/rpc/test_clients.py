@@ -247,7 +247,7 @@ def test_client_that_is_closed_meanwhile_finishes_its_request(ends: Ends, broker
 def test_end_of_the_context_ends_a_request(ends: Ends, broker: Broker) -> None:
     router, address = broker
     context: zmq.Context[Socket] = zmq.Context()
-    client = ends.PirateClient(address, context=context)
+    client = ends.PirateClient(address, context=context, timeout_s=0.2)
     reply = in_thread(lambda: client.request(b"question"))
     router.recv_multipart()
     ended = in_thread(context.term)
