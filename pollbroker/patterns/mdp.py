@@ -45,6 +45,8 @@ class Command(Enum):
     HEARTBEAT = "heartbeat"
     DISCONNECT = "disconnect"
 
+    __hash__ = object.__hash__  # that of Enum is slow, and this is looked up for each message
+
 
 READY: Final = Command.READY
 REQUEST: Final = Command.REQUEST
@@ -57,9 +59,8 @@ _WORKER_CODES: Final[Mapping[Version, Mapping[Command, bytes]]] = {
     1: {READY: b"\x01", REQUEST: b"\x02", FINAL: b"\x03", HEARTBEAT: b"\x04", DISCONNECT: b"\x05"},
     2: {READY: b"\x01", REQUEST: b"\x02", PARTIAL: b"\x03", FINAL: b"\x04", HEARTBEAT: b"\x05", DISCONNECT: b"\x06"},
 }
-_WORKER_COMMANDS: Final[Mapping[bytes, tuple[Version, Mapping[bytes, Command]]]] = {
-    WORKER_1: (1, {code: command for command, code in _WORKER_CODES[1].items()}),
-    WORKER_2: (2, {code: command for command, code in _WORKER_CODES[2].items()}),
+_WORKER_COMMANDS: Final[Mapping[Version, Mapping[bytes, Command]]] = {
+    version: {code: command for command, code in codes.items()} for version, codes in _WORKER_CODES.items()
 }
 _CLIENT_REQUEST: Final = b"\x01"
 _CLIENT_CODES: Final[Mapping[Command, bytes]] = {PARTIAL: b"\x02", FINAL: b"\x03"}
@@ -235,15 +236,13 @@ def _parse_worker_message(frames: Sequence[bytes], begin: int) -> WorkerMessage 
         return None
     after = begin + 3 - version  # of the header
     length = len(frames) - after
-    if length == 0:
-        return None
-    command = _WORKER_COMMANDS[frames[after - 1]][1].get(frames[after])
-    if command is None:
-        return None
-    if command is HEARTBEAT or command is DISCONNECT:
-        return WorkerMessage(version, command) if length == 1 else None
-    if command is READY:
-        return WorkerMessage(version, command, service=frames[after + 1]) if length == 2 else None
-    if length < 4 or frames[after + 2]:
-        return None
-    return WorkerMessage(version, command, client=frames[after + 1], body=list(frames[after + 3 :]))
+    command = _WORKER_COMMANDS[version].get(frames[after]) if length else None
+    if command is FINAL or command is PARTIAL or command is REQUEST:
+        if length > 3 and not frames[after + 2]:
+            return WorkerMessage(version, command, b"", frames[after + 1], list(frames[after + 3 :]))
+    elif command is READY:
+        if length == 2:
+            return WorkerMessage(version, command, frames[after + 1])
+    elif command is not None and length == 1:
+        return WorkerMessage(version, command)
+    return None
