@@ -57,6 +57,8 @@ class ParanoidPirate(Behaviour):
         max_workers: how many workers may be known at a time. Each may hold one request.
     """
 
+    peers = {"frontend": "REQ or DEALER clients", "backend": "DEALER workers (PPP)"}  # noqa: RUF012
+
     def __init__(
         self, *, heartbeat_s: float = 1.0, liveness: int = 3, give_again: bool = True, max_workers: int = 10_000
     ) -> None:

@@ -98,6 +98,14 @@ def test_worker_lives_as_long_as_something_is_heard_of_it(sign: list[bytes]) -> 
     assert not driver.is_open("frontend")
 
 
+def test_worker_expires_also_if_one_that_came_before_it_lives() -> None:
+    driver = ready(b"w1", b"w2")
+    for _ in range(3):
+        driver.advance(1.0)
+        driver.message("backend", b"w1", HEARTBEAT)
+    assert driver.counters == {"ready": 2, "expired": 1}
+
+
 def test_worker_that_has_expired_is_sent_nothing_and_begins_again() -> None:
     driver = ready(b"w")
     driver.advance(3.0)
@@ -215,6 +223,64 @@ def test_ready_twice_is_one_worker() -> None:
     assert not driver.is_open("frontend")
 
 
+@pytest.mark.parametrize("give_again", [True, False])
+def test_request_for_a_worker_that_has_left_goes_to_another(give_again: bool) -> None:
+    driver = ready(b"w1", b"w2", b"w3", give_again=give_again)
+    driver.leave("backend", b"w1")
+    driver.leave("backend", b"w2")
+    assert ask(driver) == [given(b"w3")]
+    assert driver.counters == {"ready": 3, "gone": 2}
+    assert (driver.account.unroutable, driver.account.added) == (2, 2 + give_again)
+    assert balanced(driver.account)
+
+
+def test_request_waits_if_all_workers_have_left() -> None:
+    driver = ready(b"w1", give_again=False)
+    driver.leave("backend", b"w1")
+    assert ask(driver) == []
+    assert (driver.account.held, driver.is_open("frontend")) == (1, False)
+    assert driver.message("backend", b"w2", READY) == [given(b"w2")]
+    assert driver.account.held == 0
+    assert balanced(driver.account)
+
+
+def test_worker_that_leaves_with_a_request_is_noticed_at_the_next_heartbeat() -> None:
+    driver = ready(b"w1", b"w2")
+    ask(driver)
+    driver.leave("backend", b"w1")
+    assert driver.advance(1.0) == [Send("backend", [b"w2", HEARTBEAT]), given(b"w2")]
+    assert driver.counters == {"ready": 2, "gone": 1, "given_again": 1}
+    assert balanced(driver.account)
+
+
+def test_request_that_was_never_received_goes_before_others_that_wait() -> None:
+    driver = ready(b"w1", b"w2")
+    ask(driver, question=b"1")
+    ask(driver, question=b"2")
+    driver.advance(3.0)
+    driver.leave("backend", b"w3")
+    assert driver.message("backend", b"w3", READY) == []
+    assert driver.message("backend", b"w4", READY) == [given(b"w4", question=b"1")]
+
+
+def test_request_that_is_not_to_be_given_again_is_lost_with_its_worker() -> None:
+    driver = ready(b"w1", b"w2", give_again=False)
+    ask(driver)
+    driver.leave("backend", b"w1")
+    assert driver.advance(1.0) == [Send("backend", [b"w2", HEARTBEAT])]
+    assert driver.counters == {"ready": 2, "gone": 1, "lost": 1}
+
+
+def test_reply_for_a_client_that_has_left_is_dropped_and_its_worker_is_free() -> None:
+    driver = ready(b"w")
+    ask(driver)
+    driver.leave("frontend", b"c")
+    assert driver.message("backend", b"w", b"c", b"", b"reply") == []
+    assert driver.is_open("frontend")
+    assert driver.account.unroutable == 1
+    assert balanced(driver.account)
+
+
 # -- garbage, and what is bounded --------------------------------------------------------------------------------------
 
 
@@ -296,101 +362,155 @@ HEARTBEAT_S, LIVENESS = 1.0, 3
 GARBAGE: list[list[bytes]] = [[], [b""], [b"\x03"], [b"\x03", b""], [b"\x03", b"\x03"]]
 
 
+class Model:
+    """What the broker does, with lists that are searched from end to end."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.heard: list[tuple[bytes, float]] = []
+        """Each worker that is known, and when it was heard of, those first that were not heard of for longest."""
+        self.free: list[bytes] = []
+        self.doing: dict[bytes, tuple[list[bytes], bool]] = {}
+        """The request of each busy worker, and whether another had it before."""
+        self.waiting: list[tuple[list[bytes], bool]] = []
+        self.left: set[bytes] = set()
+        self._sends: list[Send] = []
+
+    @property
+    def known(self) -> list[bytes]:
+        return [worker for worker, _ in self.heard]
+
+    def ready(self, worker: bytes) -> list[Send]:
+        self.left.discard(worker)
+        if worker not in self.known and len(self.heard) == 2:
+            return []
+        self._forget(worker)
+        self.heard.append((worker, self.now_s))
+        self.free.append(worker)
+        return self._sent()
+
+    def heartbeat(self, worker: bytes) -> None:
+        if worker in self.known:
+            self.heard = [one for one in self.heard if one[0] != worker] + [(worker, self.now_s)]
+
+    def reply(self, worker: bytes, frames: list[bytes]) -> list[Send]:
+        self.heartbeat(worker)
+        if worker in self.doing and self.doing[worker][0][0] == frames[0]:
+            del self.doing[worker]
+            self.free.append(worker)
+            self._sends.append(Send("frontend", frames))
+        return self._sent()
+
+    def request(self, frames: list[bytes]) -> list[Send]:
+        self._expire()
+        self.waiting.append((frames, False))
+        return self._sent()
+
+    def tick(self) -> list[Send]:
+        self._expire()
+        self._give()
+        self._sends += [Send("backend", [worker, HEARTBEAT]) for worker in self.known]
+        return self._sent()
+
+    def _expire(self) -> None:
+        for worker, heard_s in self.heard.copy():
+            if self.now_s - heard_s >= HEARTBEAT_S * LIVENESS:
+                self._forget(worker)
+
+    def _forget(self, worker: bytes) -> None:
+        self.heard = [one for one in self.heard if one[0] != worker]
+        self.free = [one for one in self.free if one != worker]
+        request, was_given = self.doing.pop(worker, ([], True))
+        if not was_given:
+            self.waiting.append((request, True))
+
+    def _give(self) -> None:
+        while self.waiting and self.free:
+            worker, request = self.free.pop(0), self.waiting.pop(0)
+            self.doing[worker] = request
+            self._sends.append(Send("backend", [worker, *request[0]]))
+
+    def _sent(self) -> list[Send]:
+        """What is sent and arrives. What was for a worker that has left is given to another."""
+        arrived = []
+        self._give()
+        while self._sends:
+            sends, self._sends = self._sends, []
+            for send in sends:
+                worker, *frames = send.frames
+                if send.port == "frontend" or worker not in self.left:
+                    arrived.append(send)
+                elif worker in self.known:
+                    if worker in self.doing and self.doing[worker][0] == frames:
+                        self.waiting.insert(0, self.doing.pop(worker))
+                    self._forget(worker)
+                    self._give()
+        return arrived
+
+
 class PirateMachine(RuleBasedStateMachine):
-    """Three workers, two clients, and a model that knows who was heard of when, and who has which request."""
+    """The broker and the model are told the same, and send the same."""
 
     def __init__(self) -> None:
         super().__init__()
         self.driver = drive(ParanoidPirate(heartbeat_s=HEARTBEAT_S, liveness=LIVENESS, max_workers=2))
-        self.heard_s: dict[bytes, float] = {}
-        self.doing: dict[bytes, list[bytes]] = {}
-        self.times_given: dict[bytes, int] = {}
-        self.answered: set[bytes] = set()
+        self.model = Model()
         self.number = 0
-
-    def _note(self, sends: list[Send]) -> None:
-        """What was sent to workers are heartbeats and requests; the latter only to workers that are free and alive."""
-        for port, frames in sends:
-            if port == "frontend" or frames[1:] == [HEARTBEAT]:
-                continue
-            worker, *request = frames
-            assert worker in self.heard_s, "given to a worker that is not known"
-            assert self.driver.now_s() - self.heard_s[worker] < HEARTBEAT_S * LIVENESS
-            assert worker not in self.doing, "given to a worker that is busy"
-            self.doing[worker] = request
-            self.times_given[request[-1]] = self.times_given.get(request[-1], 0) + 1
-            assert self.times_given[request[-1]] <= 2
-            assert request[-1] not in self.answered
-
-    def _expire(self) -> None:
-        for worker, heard_s in list(self.heard_s.items()):
-            if self.driver.now_s() - heard_s >= HEARTBEAT_S * LIVENESS:
-                del self.heard_s[worker]
-                self.doing.pop(worker, None)
 
     @rule(worker=st.sampled_from(WORKERS))
     def worker_is_ready(self, worker: bytes) -> None:
-        before = self.driver.counters.get("refused", 0)
-        sends = self.driver.message("backend", worker, READY)
-        if self.driver.counters.get("refused", 0) > before:
-            assert worker not in self.heard_s
-            return
-        self.doing.pop(worker, None)
-        self.heard_s[worker] = self.driver.now_s()
-        self._note(sends)
+        self.driver.come_back("backend", worker)
+        assert self.driver.message("backend", worker, READY) == self.model.ready(worker)
 
     @rule(worker=st.sampled_from(WORKERS))
     def worker_sends_a_heartbeat(self, worker: bytes) -> None:
         assert self.driver.message("backend", worker, HEARTBEAT) == []
-        if worker in self.heard_s:
-            self.heard_s[worker] = self.driver.now_s()
+        self.model.heartbeat(worker)
 
     @rule(worker=st.sampled_from(WORKERS), client=st.sampled_from(CLIENTS))
     def worker_replies(self, worker: bytes, client: bytes) -> None:
-        request = self.doing.get(worker, [client, b"", b"nothing"])
-        sends = self.driver.message("backend", worker, *request[:-1], b"reply")
-        if worker in self.heard_s:
-            self.heard_s[worker] = self.driver.now_s()
-        replies = [send for send in sends if send.port == "frontend"]
-        if self.doing.pop(worker, None) is None:
-            assert replies == []
-        else:
-            assert replies == [Send("frontend", [request[0], b"", b"reply"])]
-            assert request[-1] not in self.answered
-            self.answered.add(request[-1])
-        self._note(sends)
+        if worker in self.model.doing:
+            client = self.model.doing[worker][0][0]
+        reply = [client, b"", b"reply"]
+        assert self.driver.message("backend", worker, *reply) == self.model.reply(worker, reply)
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def worker_leaves(self, worker: bytes) -> None:
+        self.driver.leave("backend", worker)
+        self.model.left.add(worker)
 
     @precondition(lambda self: self.driver.is_open("frontend"))
     @rule(client=st.sampled_from(CLIENTS))
     def client_asks(self, client: bytes) -> None:
         self.number += 1
-        self._expire()
-        self._note(self.driver.message("frontend", client, b"", b"%d" % self.number))
+        request = [client, b"", b"%d" % self.number]
+        assert self.driver.message("frontend", *request) == self.model.request(request)
 
     @rule(port=st.sampled_from(["frontend", "backend"]), frames=st.sampled_from(GARBAGE))
     def garbage_comes(self, port: str, frames: list[bytes]) -> None:
         if self.driver.is_open(port):
             assert self.driver.message(port, b"stranger", *frames) == []
-            assert self.driver.account.failed == 0
 
-    @rule(eighths=st.integers(1, 32))
-    def time_passes(self, eighths: int) -> None:
-        for _ in range(eighths):
-            sends = self.driver.advance(0.125)
-            if self.driver.now_s() % HEARTBEAT_S == 0:
-                self._expire()
-            self._note(sends)
+    @rule(quarters=st.integers(1, 14))
+    def time_passes(self, quarters: int) -> None:
+        for _ in range(quarters):
+            self.model.now_s += 0.25
+            sends = self.driver.advance(0.25)
+            assert sends == (self.model.tick() if self.model.now_s % HEARTBEAT_S == 0 else [])
 
     @invariant()
     def every_message_is_accounted_for(self) -> None:
         assert balanced(self.driver.account)
+        assert self.driver.account.failed == 0
+        assert self.driver.account.held == len(self.model.waiting) + sum(
+            not was_given for _, was_given in self.model.doing.values()
+        )
         assert self.driver.account.held <= 2
 
     @invariant()
     def requests_are_read_while_a_worker_is_free(self) -> None:
-        free = set(self.heard_s) - set(self.doing)
-        assert self.driver.is_open("frontend") == bool(free)
+        assert self.driver.is_open("frontend") == bool(self.model.free)
 
 
 TestPirateMachine = PirateMachine.TestCase
-TestPirateMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestPirateMachine.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)

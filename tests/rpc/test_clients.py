@@ -200,9 +200,7 @@ def test_broker_that_does_not_know_its_services_says_so(ends: Ends, broker: Brok
         ({"endpoints": "tcp://127.0.0.1:70000"}, EndpointError, "port must be|expected"),
     ],
 )
-def test_wrong_setting_is_refused(
-    ends: Ends, settings: dict[str, Any], error: type[Exception], expected: str
-) -> None:
+def test_wrong_setting_is_refused(ends: Ends, settings: dict[str, Any], error: type[Exception], expected: str) -> None:
     given = {"endpoints": "tcp://127.0.0.1:5555"} | settings
     with pytest.raises(error, match=rf"^majordomo client.*{expected}"):
         ends.MajordomoClient(**given)
