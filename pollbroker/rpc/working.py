@@ -30,7 +30,12 @@ class Worker:
     ) -> None:
         given: zmq.Context[Any] = zmq.Context() if context is None else context
         self._own_context = given if context is None else None
-        self._serving = Serving(where, dialect, endpoints, context=given, **settings)
+        try:
+            self._serving = Serving(where, dialect, endpoints, context=given, **settings)
+        except BaseException:
+            if self._own_context is not None:
+                self._own_context.term()
+            raise
         self._socket: Any = None
         self._poller = zmq.Poller()
         self._waker, self._wakes = net.socketpair()

@@ -14,8 +14,8 @@ from tests.support.types import Connect, Socket
 
 
 @pytest.fixture(params=[pollbroker.rpc, pollbroker.rpc.asyncio], ids=["blocking", "asyncio"])
-def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
-    """The clients and workers that block, and those of asyncio, in turn."""
+def ends(request: pytest.FixtureRequest, connect: Connect) -> Iterator[Ends]:
+    """The clients and workers that block, and those of asyncio, in turn. They are closed before the test's sockets."""
     ends = Ends(request.param)
     yield ends
     ends.close()

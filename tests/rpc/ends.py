@@ -1,4 +1,4 @@
-"""Both kinds of clients and workers by one face: those of asyncio run in a loop of their own, and calls wait for them."""
+"""Both kinds of clients and workers by one face: those of asyncio run in a loop of their own, and calls wait."""
 
 import asyncio
 import inspect

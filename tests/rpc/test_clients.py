@@ -1,6 +1,7 @@
 """Clients of both kinds, against a broker that the test plays by hand."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def final(*body: bytes) -> Callable[[bytes, mdp.ClientRequest], list[bytes]]:
     return lambda client, request: mdp.client_reply(request.service, body, request.version)
 
 
-def partial(*body: bytes) -> Callable[[bytes, mdp.ClientRequest], list[bytes]]:
+def part(*body: bytes) -> Callable[[bytes, mdp.ClientRequest], list[bytes]]:
     return lambda client, request: mdp.client_reply(request.service, body, 2, mdp.PARTIAL)
 
 
@@ -44,7 +45,7 @@ def test_pirate_is_answered(ends: Ends, broker: Broker) -> None:
     router, address = broker
     client = ends.PirateClient(address)
     for number in (b"1", b"2"):
-        reply = in_thread(lambda number=number: client.request(b"question", number))
+        reply = in_thread(partial(client.request, b"question", number))
         identity, *frames = router.recv_multipart()
         assert frames == [b"", b"question", number]
         router.send_multipart([identity, b"", b"reply", number])
@@ -86,8 +87,7 @@ def test_pirate_asks_the_next_broker_when_one_is_gone(ends: Ends, connect: Conne
     client = ends.PirateClient(f"{bind(dead)}, {bind(alive)}", timeout_s=0.05, retries=100)
     reply = in_thread(lambda: client.request(b"question"))
     identity, *_ = alive.recv_multipart()
-    router_reply = [identity, b"", b"reply"]
-    alive.send_multipart(router_reply)
+    alive.send_multipart([identity, b"", b"reply"])
     while not reply.done():
         if alive.poll(10):
             alive.send_multipart([alive.recv_multipart()[0], b"", b"reply"])
@@ -136,10 +136,10 @@ def test_reply_in_parts_is_an_iterator(ends: Ends, broker: Broker) -> None:
     router, address = broker
     client = ends.MajordomoClient(address, version=2)
     parts = in_thread(lambda: list(client.replies("count", b"3")))
-    answer(router, partial(b"1"), partial(b"2"), final(b"3"))
+    answer(router, part(b"1"), part(b"2"), final(b"3"))
     assert parts.result(DEADLINE_S) == [[b"1"], [b"2"], [b"3"]]
     last = in_thread(lambda: client.request("count", b"3"))
-    answer(router, partial(b"1"), final(b"2"))
+    answer(router, part(b"1"), final(b"2"))
     assert last.result(DEADLINE_S) == [b"2"]
 
 
@@ -148,7 +148,7 @@ def test_parts_that_nobody_waits_for_are_not_taken_for_another_reply(ends: Ends,
     client = ends.MajordomoClient(address, version=2)
     parts = client.replies("count", b"3")
     first = in_thread(lambda: next(parts))
-    answer(router, partial(b"1"), final(b"2"))
+    answer(router, part(b"1"), final(b"2"))
     assert first.result(DEADLINE_S) == [b"1"]
     parts.close()
     reply = in_thread(lambda: client.request("count", b"3"))
@@ -160,8 +160,8 @@ def test_request_is_not_sent_again_once_a_part_has_come(ends: Ends, broker: Brok
     router, address = broker
     client = ends.MajordomoClient(address, version=2, timeout_s=0.3)
     parts = in_thread(lambda: list(client.replies("count", b"3")))
-    answer(router, partial(b"1"))
-    with pytest.raises(RequestTimeout, match="service count: no further part of the reply within 0.3 s, after 1 parts"):
+    answer(router, part(b"1"))
+    with pytest.raises(RequestTimeout, match=r"service count: no further part of the reply within 0.3 s"):
         parts.result(DEADLINE_S)
     assert not router.poll(0)
 
@@ -180,7 +180,7 @@ def test_broker_that_does_not_know_its_services_says_so(ends: Ends, broker: Brok
     client = ends.MajordomoClient(address)
     reply = in_thread(lambda: client.has_service("echo"))
     answer(router, final(b"501"))
-    with pytest.raises(RpcError, match="mmi.service: the broker answered 501; expected 200 or 404"):
+    with pytest.raises(RpcError, match=r"mmi\.service: the broker answered 501; expected 200 or 404"):
         reply.result(DEADLINE_S)
 
 

@@ -66,7 +66,8 @@ def test_in_mdp_a_reply_is_a_heartbeat(dialect: Dialect, next_s: float) -> None:
 
 def test_broker_that_says_nothing_is_dead_and_the_waits_grow() -> None:
     one = opened()
-    now_s, waits = 0.0, []
+    now_s = 0.0
+    waits: list[float] = []
     for _ in range(4):
         one.received(HEARTBEAT, now_s) if not waits else None
         now_s += 3.0
@@ -196,7 +197,7 @@ def test_disconnect_begins_another_conversation_at_once(dialect: MajordomoDialec
 
 def test_broker_that_says_nothing_but_disconnect_is_asked_more_and_more_rarely() -> None:
     one = opened(MDP_1)
-    waits = []
+    waits: list[float] = []
     now_s = 0.0
     for _ in range(3):
         one.received(MDP_1.disconnect(), now_s)

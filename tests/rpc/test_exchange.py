@@ -46,6 +46,6 @@ def test_part_prolongs_the_try_and_forbids_another() -> None:
     one = exchange()
     assert one.received([b"part"], 0.75) == [b"part"]
     assert (one.is_done, one.until_s) == (False, 1.75)
-    with pytest.raises(RequestTimeout, match="^here: no further part of the reply within 1 s, after 1 parts") as raised:
+    with pytest.raises(RequestTimeout, match=r"^here: no further part of the reply within 1 s") as raised:
         one.try_again(1.75)
     assert isinstance(raised.value, TimeoutError)

@@ -35,7 +35,12 @@ class Worker:
     ) -> None:
         given: zmq.Context[Any] = zmq.Context() if context is None else context
         self._own_context = given if context is None else None
-        self._serving = Serving(where, dialect, endpoints, context=awaited(given), **settings)
+        try:
+            self._serving = Serving(where, dialect, endpoints, context=awaited(given), **settings)
+        except BaseException:
+            if self._own_context is not None:
+                self._own_context.term()
+            raise
         self._socket: Any = None
         self._conversing: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
