@@ -26,6 +26,7 @@ for what is to be done. So the same class works in an engine and, with `pollbrok
     Device("balancer", ports={"frontend": zmq.ROUTER, "backend": zmq.ROUTER}, behaviour=Balancer)
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from typing import ClassVar, Literal, Protocol, TypeAlias
@@ -69,7 +70,7 @@ class Behaviour(ABC):
     sent nor kept anything counts as `filtered`; messages beyond the first as `added`.
     """
 
-    max_held: ClassVar[int] = 0
+    max_held: int = 0
     """The most messages that it ever keeps. A behaviour that keeps any has to say so, and to close its sources in time.
     A broker whose behaviour keeps more fails with `BehaviourError`."""
 
@@ -147,6 +148,12 @@ class Behaviour(ABC):
     def count(self, name: str, by: int = 1) -> None:
         """Add to a counter of the behaviour's own, such as `expired`. `BrokerStatistics.counters` has them all."""
         self._act().count(name, by)
+
+    @property
+    def log(self) -> logging.Logger:
+        """A logger for what an operator should know; its name is `pollbroker.` and the name of the class. A line for
+        each message would cost more than the message."""
+        return logging.getLogger(f"pollbroker.{type(self).__name__}")
 
     @property
     def now_s(self) -> float:

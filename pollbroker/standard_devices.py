@@ -62,12 +62,16 @@ DEVICES: Final[dict[str, Device]] = {
 
 
 def find_device(device: Device | str) -> Device:
-    """The device itself, or the device of that name in `DEVICES`. Raises `DeviceError` if there is none."""
+    """The device itself, or the device of that name in `DEVICES`. Raises `DeviceError` if there is none.
+
+    In a name upper and lower case mean the same, and so do `-` and `_`.
+    """
     if isinstance(device, Device):
         return device
     try:
-        return DEVICES[device.lower()]
-    except (KeyError, AttributeError):
+        name = device.lower()
+        return DEVICES[name if name in DEVICES else name.replace("-", "_")]
+    except (KeyError, AttributeError, TypeError):
         known = ", ".join(sorted(DEVICES))
         near = did_you_mean(device, DEVICES) if isinstance(device, str) else None
         raise DeviceError(f"{device!r} is not a device; expected a Device or one of: {known}{near or ''}") from None

@@ -7,14 +7,14 @@ port itself is read, because its peer may make room only when it is served.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from pollbroker.behaviour import Behaviour, IfFull
-from pollbroker.errors import BehaviourError, did_you_mean
+from pollbroker.behaviour import Behaviour
+from pollbroker.errors import BehaviourError
 from pollbroker.pump.keyed_timers import KeyedTimers, Timer
-from pollbroker.pump.message import is_message
 from pollbroker.pump.outcomes import DROPPED, FULL
+from pollbroker.pump.requests import Requests
 
 _logger = logging.getLogger("pollbroker")
 
@@ -49,7 +49,7 @@ _NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class BehaviourRun:
-    """A behaviour at work, without a socket; it is the `Actions` of its behaviour.
+    """A behaviour at work, without a socket.
 
     Arguments:
         sources: the ports that can be read.
@@ -80,18 +80,14 @@ class BehaviourRun:
         """Called when a source may be read again, or when a timer is due."""
         self._name = type(behaviour).__name__
         self._outlets = outlets
-        self._clock = clock
-        self._closed: set[str] = set()
-        self._in_call = False
-        self._sends: list[tuple[str, list[bytes], IfFull]] = []
-        """The messages that the behaviour has asked to send in the present call."""
-        self._others: list[tuple[Any, ...]] = []
-        """What else it has asked for in this call: functions, each with its arguments behind it."""
+        self.closed: set[str] = set()
+        """The sources that are not to be read."""
         self._news: deque[_News] = deque()
         self._telling = False
         self.refusing: set[str] = set()
         """The ports that have refused a message, of which the behaviour has been told. It is told of room there."""
         self.timers = KeyedTimers(call_later, clock, lambda: self.on_change())
+        self._requests = Requests(self, self._name, sources=self.sources, sinks=outlets, clock=clock)
         self.kept = 0
         """How many messages the behaviour keeps, as it said after its last call."""
         self._last_log_s = float("-inf")
@@ -102,17 +98,17 @@ class BehaviourRun:
         """Let the behaviour begin. An exception is raised here, and leaves no timer."""
         if self.behaviour.actions is not None:
             raise BehaviourError(f"{self._name}: it is at work in another broker; expected a new one for each broker")
-        self.behaviour.actions = self
-        self._in_call = True
+        self.behaviour.actions = self._requests
+        self._requests.in_call = True
         try:
             self.behaviour.on_start()
-            self._in_call = False
+            self._requests.in_call = False
             self._finish_call(given=0, told=_NOBODY)
         except BaseException:
             self.end()
             raise
         finally:
-            self._in_call = False
+            self._requests.in_call = False
         self._tell()
 
     def message(self, port: str, frames: list[bytes]) -> None:
@@ -131,7 +127,7 @@ class BehaviourRun:
     def end(self) -> None:
         """Cancel every timer. The behaviour is not called any more, and may be used in another broker."""
         self.timers.cancel_all()
-        if self.behaviour.actions is self:
+        if self.behaviour.actions is self._requests:
             self.behaviour.actions = None
 
     def flush(self) -> tuple[str, ...]:
@@ -155,9 +151,9 @@ class BehaviourRun:
 
     def may_read(self, port: str) -> bool:
         """Return True if this source is to be read now."""
-        if port in self._closed:
+        if port in self.closed:
             return False
-        return not self.waiting or (self.waiting.keys() == {port} and self.number_waiting < WAITING_MOST)
+        return not self.waiting or (self.waiting.keys() == {port} and len(self.waiting[port]) < WAITING_MOST)
 
     @property
     def has_work(self) -> bool:
@@ -174,87 +170,37 @@ class BehaviourRun:
         """Messages that the behaviour keeps, those that wait for room, and those that it is about to be given back."""
         return self.number_waiting + self.kept + sum(news.given for news in self._news)
 
-    # -- what the behaviour asks for ----------------------------------------------------------------------------------
-
-    def send(self, port: str, frames: Sequence[bytes], if_full: IfFull) -> None:
-        """See `Behaviour.send`."""
-        if port not in self._outlets:
-            raise self._unknown(port, "a message cannot be sent to it", self._outlets)
-        if not is_message(frames):
-            raise BehaviourError(f"{self._name}: {port}: {frames!r}: expected one or more frames of bytes")
-        if if_full != "hold" and if_full != "tell":
-            raise BehaviourError(f"{self._name}: {port}: if_full is {if_full!r}: expected 'hold' or 'tell'")
-        if not self._in_call:
-            raise self._not_now()
-        self._sends.append((port, list(frames), if_full))
-
-    def open(self, port: str) -> None:
-        """See `Behaviour.open`."""
-        self._check_source(port)
-        if port in self._closed or self._others:
-            self._others.append((self._open, port))
-
-    def close(self, port: str) -> None:
-        """See `Behaviour.close`."""
-        self._check_source(port)
-        if port not in self._closed or self._others:
-            self._others.append((self._closed.add, port))
-
-    def set_timer(self, key: Hashable, delay_s: float) -> None:
-        """See `Behaviour.set_timer`."""
-        if isinstance(delay_s, bool) or not isinstance(delay_s, (int, float)) or not delay_s >= 0:
-            raise BehaviourError(f"{self._name}: timer {key!r}: {delay_s!r}: expected a number of seconds from 0 on")
-        self._check_key(key)
-        self._others.append((self.timers.set, key, self._clock() + delay_s))
-
-    def cancel_timer(self, key: Hashable) -> None:
-        """See `Behaviour.cancel_timer`."""
-        self._check_key(key)
-        self._others.append((self.timers.cancel, key))
-
-    def count(self, name: str, by: int) -> None:
-        """See `Behaviour.count`."""
-        if not isinstance(name, str) or isinstance(by, bool) or not isinstance(by, int):
-            raise BehaviourError(f"{self._name}: count({name!r}, {by!r}): expected a name and a whole number")
-        if not self._in_call:
-            raise self._not_now()
-        self._others.append((self._count, name, by))
-
-    def now_s(self) -> float:
-        """See `Behaviour.now_s`."""
-        return self._clock()
-
     # -- calls, and what follows from them ----------------------------------------------------------------------------
 
     def _call(
         self, method: Callable[..., None], *arguments: Any, given: int = 0, told: frozenset[str] = _NOBODY
     ) -> None:
         """Call the behaviour, account for what became of `given` messages, and do what it asks for."""
-        self._in_call = True
+        self._requests.in_call = True
         try:
             method(*arguments)
         except BaseException as error:
             self.failed += given
             given = 0
-            self._sends.clear()
-            self._others.clear()
+            self._requests.forget()
             if not isinstance(error, Exception):
                 self._account(given=0, sent=0)
                 raise  # such as KeyboardInterrupt, which ends the run
             self._log(error)
         finally:
-            self._in_call = False
+            self._requests.in_call = False
         self._finish_call(given, told)
         if self._news:
             self._tell()
 
     def _finish_call(self, given: int, told: frozenset[str]) -> None:
         """Account for a call that has returned, and do what was asked for in it."""
-        sends, others = self._sends, self._others
+        requests = self._requests
+        sends, others = requests.sends, requests.others
         if sends:
-            self._sends = []
+            requests.sends = []
         if others:
-            self._others = []
+            requests.others = []
         self._account(given, len(sends))
         done = 0
         try:
@@ -336,31 +282,12 @@ class BehaviourRun:
             self._last_log_s = now_s
             _logger.error("behaviour %s: a call failed (%d messages so far)", self._name, self.failed, exc_info=error)
 
-    def _not_now(self) -> BehaviourError:
-        return BehaviourError(f"{self._name}: nothing can be asked for now; expected a call within a method on_...")
-
-    def _check_key(self, key: object) -> None:
-        if not self._in_call:
-            raise self._not_now()
-        try:
-            hash(key)
-        except TypeError as error:
-            raise BehaviourError(f"{self._name}: timer {key!r}: expected a key that can be hashed") from error
-
-    def _check_source(self, port: str) -> None:
-        if not self._in_call:
-            raise self._not_now()
-        if port not in self.sources:
-            raise self._unknown(port, "it cannot be read", self.sources)
-
-    def _unknown(self, port: object, why: str, known: Iterable[str]) -> BehaviourError:
-        near = did_you_mean(port, known) if isinstance(port, str) else None
-        return BehaviourError(f"{self._name}: {port}: {why}{near or '; expected one of ' + ', '.join(known)}")
-
-    def _open(self, port: str) -> None:
-        if port in self._closed:
-            self._closed.remove(port)
+    def open_source(self, port: str) -> None:
+        """Read a source again."""
+        if port in self.closed:
+            self.closed.remove(port)
             self.on_change()
 
-    def _count(self, name: str, by: int) -> None:
+    def add_to_counter(self, name: str, by: int) -> None:
+        """Add to a counter of the behaviour's own."""
         self.counters[name] = self.counters.get(name, 0) + by

@@ -163,6 +163,13 @@ def test_nothing_can_be_asked_for_outside_of_a_call() -> None:
         behaviour.send("backend", [b"1"])
 
 
+def test_behaviour_has_a_logger_of_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    drive(Does(lambda behaviour, frames: behaviour.log.warning("worker %s has left", frames))).message("frontend", b"1")
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("pollbroker.Does", "worker [b'1'] has left")
+    ]
+
+
 # -- what is kept ------------------------------------------------------------------------------------------------------
 
 
