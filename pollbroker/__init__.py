@@ -21,6 +21,7 @@ from pollbroker.errors import (
     PollbrokerError,
 )
 from pollbroker.patterns import PARANOID_PIRATE, ParanoidPirate
+from pollbroker.patterns import MAJORDOMO, TITANIC, Majordomo, Titanic
 from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
@@ -33,9 +34,11 @@ __all__ = [
     "FILTER",
     "FORWARDER",
     "PARANOID_PIRATE",
+    "MAJORDOMO",
     "QUEUE",
     "REFLECTOR",
     "STREAMER",
+    "TITANIC",
     "Behaviour",
     "BehaviourError",
     "Broker",
@@ -53,6 +56,7 @@ __all__ = [
     "FlowStatistics",
     "Handle",
     "Handler",
+    "Majordomo",
     "Message",
     "Options",
     "ParanoidPirate",
@@ -60,6 +64,7 @@ __all__ = [
     "Port",
     "PortStatistics",
     "Route",
+    "Titanic",
     "To",
     "__version__",
 ]

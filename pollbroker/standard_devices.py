@@ -12,6 +12,7 @@ from zmq import SocketType
 from pollbroker.device import RECEIVES, SENDS, Device, Route
 from pollbroker.errors import DeviceError, did_you_mean
 from pollbroker.patterns import PARANOID_PIRATE
+from pollbroker.patterns import MAJORDOMO, TITANIC
 from pollbroker.pump import SUBSCRIPTION_MAX_BYTES
 
 _TO_BACKEND: Final = Route("frontend", "backend")
@@ -57,6 +58,7 @@ REFLECTOR: Final = Device(
 
 DEVICES: Final[dict[str, Device]] = {
     device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, PARANOID_PIRATE)
+    device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, MAJORDOMO, TITANIC)
 }
 """The table of device definitions, by name. Programs may add their own."""
 

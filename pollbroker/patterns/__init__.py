@@ -3,3 +3,7 @@
 from pollbroker.patterns.paranoid_pirate import PARANOID_PIRATE, ParanoidPirate
 
 __all__ = ["PARANOID_PIRATE", "ParanoidPirate"]
+from pollbroker.patterns.majordomo import MAJORDOMO, Majordomo
+from pollbroker.patterns.titanic import TITANIC, Titanic
+
+__all__ = ["MAJORDOMO", "TITANIC", "Majordomo", "Titanic"]

@@ -32,6 +32,10 @@ class Ages(Generic[T]):
         """Forget a thing. Does nothing if it is not known."""
         self._touched.pop(thing, None)
 
+    def last(self, thing: T) -> int | None:
+        """When a thing was last touched; None if it is not known."""
+        return self._touched.get(thing)
+
     def take_until(self, tick: int) -> Iterator[T]:
         """Forget, one after the other, what was last touched at this tick or before it. Things may be touched and
         forgotten meanwhile."""
@@ -45,9 +49,6 @@ class Ages(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._touched)
-
-    def __contains__(self, thing: T) -> bool:
-        return thing in self._touched
 
     def __iter__(self) -> Iterator[T]:
         """Those first that were not touched for longest."""

@@ -20,6 +20,7 @@ import zmq
 
 from pollbroker.behaviour import Behaviour
 from pollbroker.device import Device
+from pollbroker.frozen import FrozenDict
 from pollbroker.patterns.ages import Ages
 from pollbroker.patterns.backpressure import Backpressure
 from pollbroker.patterns.mdp import (
@@ -80,6 +81,8 @@ class Majordomo(Behaviour):
         max_workers: how many workers may be known.
         max_services: for how many names that no worker serves requests may wait.
     """
+
+    peers = FrozenDict({"frontend": "MDP clients and workers"})
 
     def __init__(
         self,
@@ -158,12 +161,13 @@ class Majordomo(Behaviour):
             self._keep_ticking()
 
     def on_dropped(self, port: str, frames: list[bytes]) -> None:
-        """A worker that could not be reached is no longer known. A request that it was to be given does not count as
+        """A worker that could not be reached is no longer known. A request that has not reached it does not count as
         given."""
         worker = self._workers.get((port, frames[0]))
         if worker is None or worker_version(frames, 1) is None:
             return
-        if worker.request is not None and len(frames) > 4:
+        # If it was another message, a request that was given at this tick came behind it, and has been dropped, too.
+        if worker.request is not None and (len(frames) > 4 or self._in_hand.last(worker) == self._tick):
             worker.request.given -= 1
         self.count("gone")
         self._forget(worker)
@@ -233,13 +237,17 @@ class Majordomo(Behaviour):
         if command is FINAL:
             if worker.request is not None:
                 self._take_back(worker)
-                self._requests -= 1
             worker.busy = False
-            self._services.be_free(worker)
+            self._be_free(worker)
             self._open_if_room()
+
+    def _be_free(self, worker: Worker) -> None:
+        self._services.be_free(worker)
 
     def _answer(self, request: Request, command: Command, body: Sequence[bytes]) -> None:
         """Pass on what a worker has answered, or a part of it."""
+        if command is FINAL:
+            self._requests -= 1
         self._reply(request.port, request.client, request.version, request.service, body, command)
 
     def _reply(
@@ -297,7 +305,7 @@ class Majordomo(Behaviour):
         self._heard.touch(worker, self._tick)
         self._told.touch(worker, self._tick)
         self.count("ready")
-        self._services.be_free(worker)
+        self._be_free(worker)
         self._keep_ticking()
 
     def _break_off(self, port: str, routing_id: bytes, worker: Worker | None, version: Version, why: str) -> None:

@@ -89,6 +89,14 @@ class Services:
         """The service of this name, if it has a worker or a request that waits."""
         return self._services.get(name)
 
+    def served(self, name: bytes) -> Service:
+        """The service of this name, which has a worker."""
+        return self._services[name]
+
+    def is_waiting(self, request: Request) -> bool:
+        """Return True if this request waits for a worker."""
+        return self._waiting.last(request) is not None
+
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def add_unserved(self, name: bytes) -> Service | None:

@@ -7,15 +7,14 @@
 `sqlite3` is imported when a database is opened, so that `import pollbroker` does not load it.
 """
 
-import os
 import struct
 import time
-import uuid
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 from pollbroker.errors import BehaviourError
 from pollbroker.patterns.titanic_store import Found, Store, Stored, StoreError
@@ -77,8 +76,8 @@ class SqliteStore(Store):
         """The greatest number of a request that was committed."""
 
     def open(self) -> None:
-        """See `Store`. Raises `BehaviourError` if the file cannot be used, is not a database of this kind, or belongs to
-        another broker."""
+        """See `Store`. Raises `BehaviourError` if the file cannot be used, is another kind of file, or is used by a
+        broker that is at work."""
         import sqlite3
 
         if not Path(self._path).parent.is_dir():
@@ -103,20 +102,19 @@ class SqliteStore(Store):
 
     def _prepare(self, connection: "sqlite3.Connection") -> None:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN IMMEDIATE")  # takes the lock
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if not tables:
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-        elif (application, version) != (_APPLICATION, _VERSION):
+        is_new = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not is_new and (application, version) != (_APPLICATION, _VERSION):
             raise BehaviourError(
-                f"Titanic: path is {self._path!r}: expected a database of a Titanic broker (version {_VERSION}); "
-                "it is another one"
+                f"Titanic: path is {self._path!r}: it is another kind of database; expected that of a Titanic broker "
+                f"(version {_VERSION}), or no file"
             )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")  # takes the lock, and fails if nothing can be written
+        for statement in _SCHEMA.split(";") if is_new else ():
+            connection.execute(statement)
         connection.execute("COMMIT")
 
     def close(self) -> None:
@@ -131,7 +129,7 @@ class SqliteStore(Store):
 
     def add(self, service: bytes, body: Sequence[bytes]) -> bytes:
         """See `Store`."""
-        name = uuid.UUID(bytes=os.urandom(16), version=4).hex.encode()
+        name = uuid4().hex.encode()
         self._change(
             "INSERT INTO requests(number, uuid, service, body) VALUES(?, ?, ?, ?)",
             self._next,

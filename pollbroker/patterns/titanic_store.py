@@ -68,8 +68,8 @@ class Store(Protocol):
         """Remove a request and its reply. Returns False if there is no such request."""
 
     def remove_old(self, keep_s: float, limit: int) -> int:
-        """Remove requests whose reply has been stored for so many seconds, but no more than `limit` of them. Returns how
-        many there were."""
+        """Remove requests whose reply has been stored for so many seconds, but no more than `limit` of them. Returns
+        how many there were."""
 
     def commit(self) -> None:
         """Make all changes last."""

@@ -30,7 +30,7 @@ def test_things_are_taken_by_their_age(steps: list[tuple[str, int, int]]) -> Non
             model = {thing: at for thing, at in model.items() if at > limit}
         assert list(ages) == list(model)
         assert len(ages) == len(model)
-        assert (thing in ages) == (thing in model)
+        assert ages.last(thing) == model.get(thing)
 
 
 def test_things_may_be_touched_while_they_are_taken() -> None:

@@ -150,6 +150,59 @@ def test_request_is_not_given_again_if_that_is_not_wanted() -> None:
     assert peers.driver.counters == {"ready": 2, "disconnected": 1, "abandoned": 1}
 
 
+def test_request_that_could_not_reach_its_worker_goes_to_the_next() -> None:
+    peers = start(give_again=False)
+    for worker in (b"w1", b"w2", b"w3"):
+        peers.ready(worker)
+    peers.driver.leave("frontend", b"w1")
+    peers.driver.leave("frontend", b"w2")
+    assert peers.ask(b"c", b"echo") == [peers.given(b"w3", b"c")]
+    assert peers.driver.counters == {"ready": 3, "gone": 2, "given_again": 2}
+    assert balanced(peers.driver.account)
+    assert peers.driver.account.held == 1
+
+
+def test_request_of_a_worker_that_a_heartbeat_does_not_reach_goes_to_another() -> None:
+    peers = start(heartbeat_s=1.25)
+    peers.ready(b"w1")
+    peers.ask(b"c", b"echo")
+    peers.ready(b"w2")
+    peers.driver.leave("frontend", b"w1")
+    assert peers.driver.advance(1.25) == [peers.heartbeat(b"w2"), peers.given(b"w2", b"c")]
+    assert peers.driver.counters == {"ready": 2, "gone": 1, "given_again": 1}
+
+
+def test_request_that_reached_no_second_worker_is_not_abandoned() -> None:
+    peers = start(heartbeat_s=1.25)
+    peers.ready(b"w1")
+    peers.ask(b"c", b"echo")
+    peers.ready(b"w2")
+    peers.driver.leave("frontend", b"w1")
+    peers.driver.leave("frontend", b"w2")
+    peers.driver.advance(1.25)
+    assert peers.driver.counters == {"ready": 2, "gone": 2, "given_again": 2}
+    assert peers.ready(b"w3") == [peers.given(b"w3", b"c")]
+
+
+def test_answer_to_a_client_that_has_left_is_counted_and_costs_nobody_else() -> None:
+    peers = start()
+    peers.ready(b"w")
+    peers.ask(b"a", b"echo")
+    peers.ask(b"b", b"echo")
+    peers.driver.leave("frontend", b"a")
+    assert peers.answer(b"w", b"a") == [peers.given(b"w", b"b")]
+    assert peers.driver.account.unroutable == 1
+    assert balanced(peers.driver.account)
+
+
+def test_worker_that_has_left_is_not_forgotten_for_what_it_got_as_a_client() -> None:
+    peers = start()
+    peers.ready(b"w", b"front")
+    peers.driver.leave("frontend", b"w")
+    peers.ask(b"w", b"mmi.service", b"front")
+    assert peers.driver.counters == {"ready": 1}
+
+
 def test_worker_that_is_not_heard_of_is_no_longer_known() -> None:
     peers = start(heartbeat_s=1.25, liveness=3)
     peers.ready(b"w1")

@@ -47,6 +47,7 @@ class ModelWorker:
     heard: int
     told: int
     request: ModelRequest | None = None
+    gone: bool = False
 
 
 class MajordomoMachine(RuleBasedStateMachine):
@@ -82,13 +83,17 @@ class MajordomoMachine(RuleBasedStateMachine):
         """Give the first requests that wait to the workers that have been free for longest."""
         sends = []
         for request in list(self.waiting):
-            worker = next((worker for worker in self.free if worker.service == request.service), None)
-            if worker is not None:
-                self.waiting.remove(request)
+            for worker in [worker for worker in self.free if worker.service == request.service]:
                 self.free.remove(worker)
+                if worker.gone:
+                    del self.known[worker.name]
+                    request.since = self.tick
+                    continue
+                self.waiting.remove(request)
                 worker.request, worker.told = request, self.tick
                 request.given += 1
                 sends.append(self.peers.given(worker.name, request.client, request.number, version=worker.version))
+                break
         return sends
 
     def lose(self, worker: ModelWorker) -> list[Send]:
@@ -103,6 +108,14 @@ class MajordomoMachine(RuleBasedStateMachine):
         worker.request.since = self.tick
         self.waiting.insert(0, worker.request)
         return self.dispatch()
+
+    def speaker(self, name: bytes) -> ModelWorker | None:
+        """A worker that says something now, and so is there; None if it is not known."""
+        self.peers.driver.come_back("backend", name)
+        worker = self.known.get(name)
+        if worker is not None:
+            worker.gone = False
+        return worker
 
     def served(self, service: bytes) -> bool:
         return any(worker.service == service for worker in self.known.values())
@@ -132,7 +145,7 @@ class MajordomoMachine(RuleBasedStateMachine):
 
     @rule(name=workers, service=services, version=versions)
     def worker_is_ready(self, name: bytes, service: bytes, version: Version) -> None:
-        known = self.known.get(name)
+        known = self.speaker(name)
         if known is not None:
             expected = [self.peers.broken_off(name, version), *self.lose(known)]
         elif len(self.known) == MAX_WORKERS:
@@ -146,7 +159,9 @@ class MajordomoMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(worker.request for worker in self.known.values()))
     @rule(data=st.data(), final=st.booleans())
     def worker_answers(self, data: st.DataObject, final: bool) -> None:
-        busy = [worker for worker in self.known.values() if worker.request]
+        busy = [worker for worker in self.known.values() if worker.request and not worker.gone]
+        if not busy:
+            return
         worker = data.draw(st.sampled_from(busy))
         request = worker.request
         assert request is not None
@@ -169,14 +184,14 @@ class MajordomoMachine(RuleBasedStateMachine):
 
     @rule(name=workers, client=clients, version=versions)
     def somebody_answers_what_was_not_asked(self, name: bytes, client: bytes, version: Version) -> None:
-        worker = self.known.get(name)
+        worker = self.speaker(name)
         frames = mdp.worker_reply(client + b"x", [b"answer"], version)
         expected = [self.peers.broken_off(name, version), *([] if worker is None else self.lose(worker))]
         assert self.peers.say(name, frames) == expected
 
     @rule(name=workers, version=versions)
     def worker_sends_a_heartbeat(self, name: bytes, version: Version) -> None:
-        worker = self.known.get(name)
+        worker = self.speaker(name)
         if worker is not None and worker.version == version:
             worker.heard = self.tick
             expected = []
@@ -186,7 +201,7 @@ class MajordomoMachine(RuleBasedStateMachine):
 
     @rule(name=workers)
     def worker_leaves(self, name: bytes) -> None:
-        worker = self.known.get(name)
+        worker = self.speaker(name)
         assert self.peers.leave(name) == ([] if worker is None else self.lose(worker))
 
     @rule(ticks=st.integers(1, 12))
@@ -202,14 +217,25 @@ class MajordomoMachine(RuleBasedStateMachine):
             for request in [one for one in self.waiting if self.tick - one.since > EXPIRY]:
                 self.waiting.remove(request)
                 self.expired += 1
-            for worker in self.known.values():
+            for worker in list(self.known.values()):
                 if self.tick - worker.told >= BEAT:
                     worker.told = self.tick
-                    expected.append(self.peers.heartbeat(worker.name, worker.version))
+                    if not worker.gone:
+                        expected.append(self.peers.heartbeat(worker.name, worker.version))
+            for worker in list(self.known.values()):
+                if worker.gone and worker.told == self.tick:
+                    expected += self.lose(worker)
             came = self.peers.driver.advance(TICK_S)
             assert sorted(came) == sorted(expected)
         if not self.known and not self.waiting:
             assert self.peers.driver.advance(TICK_S) == []
+
+    @precondition(lambda self: not any(worker.gone for worker in self.known.values()))
+    @rule(name=workers)
+    def worker_vanishes(self, name: bytes) -> None:
+        if name in self.known:
+            self.known[name].gone = True
+            self.peers.driver.leave("backend", name)
 
     # -- what is promised ---------------------------------------------------------------------------------------------
 
@@ -241,4 +267,4 @@ class MajordomoMachine(RuleBasedStateMachine):
 
 
 TestMajordomoMachine = MajordomoMachine.TestCase
-TestMajordomoMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestMajordomoMachine.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
