@@ -20,8 +20,7 @@ from pollbroker.errors import (
     EngineError,
     PollbrokerError,
 )
-from pollbroker.patterns import PARANOID_PIRATE, ParanoidPirate
-from pollbroker.patterns import MAJORDOMO, TITANIC, Majordomo, Titanic
+from pollbroker.patterns import MAJORDOMO, PARANOID_PIRATE, TITANIC, Majordomo, ParanoidPirate, Titanic
 from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
@@ -33,8 +32,8 @@ __all__ = [
     "DEVICES",
     "FILTER",
     "FORWARDER",
-    "PARANOID_PIRATE",
     "MAJORDOMO",
+    "PARANOID_PIRATE",
     "QUEUE",
     "REFLECTOR",
     "STREAMER",

@@ -11,8 +11,7 @@ from zmq import SocketType
 
 from pollbroker.device import RECEIVES, SENDS, Device, Route
 from pollbroker.errors import DeviceError, did_you_mean
-from pollbroker.patterns import PARANOID_PIRATE
-from pollbroker.patterns import MAJORDOMO, TITANIC
+from pollbroker.patterns import MAJORDOMO, PARANOID_PIRATE, TITANIC
 from pollbroker.pump import SUBSCRIPTION_MAX_BYTES
 
 _TO_BACKEND: Final = Route("frontend", "backend")
@@ -57,8 +56,8 @@ REFLECTOR: Final = Device(
 """One socket (ROUTER, DEALER, PAIR or REP): each message goes back to the peer that sent it."""
 
 DEVICES: Final[dict[str, Device]] = {
-    device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, PARANOID_PIRATE)
-    device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, MAJORDOMO, TITANIC)
+    device.name: device
+    for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, PARANOID_PIRATE, MAJORDOMO, TITANIC)
 }
 """The table of device definitions, by name. Programs may add their own."""
 

@@ -18,8 +18,8 @@ import zmq
 
 from pollbroker.behaviour import Behaviour
 from pollbroker.device import Device
-from pollbroker.errors import BehaviourError
 from pollbroker.patterns.ppp import HEARTBEAT, READY, split_envelope
+from pollbroker.patterns.settings import check_numbers, check_seconds, check_type
 
 _HEARTBEAT: Final = "heartbeat"
 """The key of the one timer."""
@@ -62,20 +62,14 @@ class ParanoidPirate(Behaviour):
     def __init__(
         self, *, heartbeat_s: float = 1.0, liveness: int = 3, give_again: bool = True, max_workers: int = 10_000
     ) -> None:
-        if isinstance(heartbeat_s, bool) or not isinstance(heartbeat_s, (int, float)) or not heartbeat_s > 0:
-            raise BehaviourError(
-                f"ParanoidPirate: heartbeat_s is {heartbeat_s!r}: expected a number of seconds above 0"
-            )
-        for name, value in (("liveness", liveness), ("max_workers", max_workers)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise BehaviourError(f"ParanoidPirate: {name} is {value!r}: expected a whole number from 1 on")
-        if not isinstance(give_again, bool):
-            raise BehaviourError(f"ParanoidPirate: give_again is {give_again!r}: expected True or False")
+        check_seconds(self, heartbeat_s=heartbeat_s)
+        check_numbers(self, liveness=liveness, max_workers=max_workers)
+        check_type(self, bool, "True or False", {"give_again": give_again})
         self._heartbeat_s = heartbeat_s
         self._lifetime_s = heartbeat_s * liveness
         self._give_again = give_again
         self._max_workers = max_workers
-        self.max_held = max_workers  # type: ignore[misc]
+        self.max_held = max_workers
         self._workers: OrderedDict[bytes, _Worker] = OrderedDict()
         """All that are known, those first that were not heard of for longest."""
         self._free: OrderedDict[bytes, None] = OrderedDict()

@@ -322,7 +322,7 @@ def test_workers_are_bounded() -> None:
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        ({"heartbeat_s": 0}, "heartbeat_s is 0: expected a number of seconds above 0"),
+        ({"heartbeat_s": 0}, "heartbeat_s is 0: expected a number of seconds from 0.01 on"),
         ({"heartbeat_s": float("nan")}, "heartbeat_s is nan: expected"),
         ({"heartbeat_s": "1"}, "heartbeat_s is '1': expected"),
         ({"liveness": 0}, "liveness is 0: expected a whole number from 1 on"),
