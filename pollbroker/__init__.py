@@ -22,6 +22,7 @@ from pollbroker.errors import (
 )
 from pollbroker.patterns import MAJORDOMO, TITANIC, Majordomo, Titanic
 from pollbroker.patterns import BALANCER, SHARDER, Balancer, Sharder, sharder
+from pollbroker.patterns import MAJORDOMO, PARANOID_PIRATE, TITANIC, Majordomo, ParanoidPirate, Titanic
 from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
@@ -35,6 +36,7 @@ __all__ = [
     "FILTER",
     "FORWARDER",
     "MAJORDOMO",
+    "PARANOID_PIRATE",
     "QUEUE",
     "REFLECTOR",
     "SHARDER",
@@ -61,6 +63,7 @@ __all__ = [
     "Majordomo",
     "Message",
     "Options",
+    "ParanoidPirate",
     "PollbrokerError",
     "Port",
     "PortStatistics",

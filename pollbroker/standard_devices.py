@@ -13,6 +13,7 @@ from pollbroker.device import RECEIVES, SENDS, Device, Route
 from pollbroker.errors import DeviceError, did_you_mean
 from pollbroker.patterns import MAJORDOMO, TITANIC
 from pollbroker.patterns import BALANCER, SHARDER
+from pollbroker.patterns import MAJORDOMO, PARANOID_PIRATE, TITANIC
 from pollbroker.pump import SUBSCRIPTION_MAX_BYTES
 
 _TO_BACKEND: Final = Route("frontend", "backend")
@@ -59,6 +60,8 @@ REFLECTOR: Final = Device(
 DEVICES: Final[dict[str, Device]] = {
     device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, MAJORDOMO, TITANIC)
     device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, BALANCER, SHARDER)
+    device.name: device
+    for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, PARANOID_PIRATE, MAJORDOMO, TITANIC)
 }
 """The table of device definitions, by name. Programs may add their own."""
 
