@@ -23,6 +23,7 @@ from pollbroker.errors import (
 from pollbroker.patterns import MAJORDOMO, TITANIC, Majordomo, Titanic
 from pollbroker.patterns import BALANCER, SHARDER, Balancer, Sharder, sharder
 from pollbroker.patterns import MAJORDOMO, PARANOID_PIRATE, TITANIC, Majordomo, ParanoidPirate, Titanic
+from pollbroker.patterns import CLONE, LAST_VALUE, Clone, LastValue
 from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
@@ -37,6 +38,11 @@ __all__ = [
     "FORWARDER",
     "MAJORDOMO",
     "PARANOID_PIRATE",
+    "CLONE",
+    "DEVICES",
+    "FILTER",
+    "FORWARDER",
+    "LAST_VALUE",
     "QUEUE",
     "REFLECTOR",
     "SHARDER",
@@ -48,6 +54,7 @@ __all__ = [
     "Broker",
     "BrokerState",
     "BrokerStatistics",
+    "Clone",
     "ConfigError",
     "ControlError",
     "Device",
@@ -61,6 +68,7 @@ __all__ = [
     "Handle",
     "Handler",
     "Majordomo",
+    "LastValue",
     "Message",
     "Options",
     "ParanoidPirate",

@@ -14,6 +14,7 @@ from pollbroker.errors import DeviceError, did_you_mean
 from pollbroker.patterns import MAJORDOMO, TITANIC
 from pollbroker.patterns import BALANCER, SHARDER
 from pollbroker.patterns import MAJORDOMO, PARANOID_PIRATE, TITANIC
+from pollbroker.patterns import CLONE, LAST_VALUE
 from pollbroker.pump import SUBSCRIPTION_MAX_BYTES
 
 _TO_BACKEND: Final = Route("frontend", "backend")
@@ -62,6 +63,7 @@ DEVICES: Final[dict[str, Device]] = {
     device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, BALANCER, SHARDER)
     device.name: device
     for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, PARANOID_PIRATE, MAJORDOMO, TITANIC)
+    device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, LAST_VALUE, CLONE)
 }
 """The table of device definitions, by name. Programs may add their own."""
 

@@ -10,3 +10,7 @@ from pollbroker.patterns.sharder import SHARDER, Sharder, sharder
 
 __all__ = ["BALANCER", "SHARDER", "Balancer", "Sharder", "sharder"]
 __all__ = ["MAJORDOMO", "PARANOID_PIRATE", "TITANIC", "Majordomo", "ParanoidPirate", "Titanic"]
+from pollbroker.patterns.clone import CLONE, Clone
+from pollbroker.patterns.last_value import LAST_VALUE, LastValue
+
+__all__ = ["CLONE", "LAST_VALUE", "Clone", "LastValue"]
