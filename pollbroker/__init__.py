@@ -20,10 +20,23 @@ from pollbroker.errors import (
     EngineError,
     PollbrokerError,
 )
-from pollbroker.patterns import MAJORDOMO, TITANIC, Majordomo, Titanic
-from pollbroker.patterns import BALANCER, SHARDER, Balancer, Sharder, sharder
-from pollbroker.patterns import MAJORDOMO, PARANOID_PIRATE, TITANIC, Majordomo, ParanoidPirate, Titanic
-from pollbroker.patterns import CLONE, LAST_VALUE, Clone, LastValue
+from pollbroker.patterns import (
+    BALANCER,
+    CLONE,
+    LAST_VALUE,
+    MAJORDOMO,
+    PARANOID_PIRATE,
+    SHARDER,
+    TITANIC,
+    Balancer,
+    Clone,
+    LastValue,
+    Majordomo,
+    ParanoidPirate,
+    Sharder,
+    Titanic,
+    sharder,
+)
 from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
@@ -33,16 +46,13 @@ from pollbroker.version import __version__
 
 __all__ = [
     "BALANCER",
-    "DEVICES",
-    "FILTER",
-    "FORWARDER",
-    "MAJORDOMO",
-    "PARANOID_PIRATE",
     "CLONE",
     "DEVICES",
     "FILTER",
     "FORWARDER",
     "LAST_VALUE",
+    "MAJORDOMO",
+    "PARANOID_PIRATE",
     "QUEUE",
     "REFLECTOR",
     "SHARDER",
@@ -67,8 +77,8 @@ __all__ = [
     "FlowStatistics",
     "Handle",
     "Handler",
-    "Majordomo",
     "LastValue",
+    "Majordomo",
     "Message",
     "Options",
     "ParanoidPirate",
@@ -76,8 +86,8 @@ __all__ = [
     "Port",
     "PortStatistics",
     "Route",
-    "Titanic",
     "Sharder",
+    "Titanic",
     "To",
     "__version__",
     "sharder",

@@ -18,10 +18,11 @@ from typing import Final, NamedTuple
 
 import zmq
 
+from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
+from pollbroker.patterns.ages import LEAST_S
 from pollbroker.patterns.majordomo import Majordomo
-from pollbroker.patterns.majordomo_settings import check_numbers, check_seconds_or_none
 from pollbroker.patterns.mdp import PARTIAL, ClientRequest, Command, Version, is_service_name
 from pollbroker.patterns.services import Request, Worker
 from pollbroker.patterns.titanic_frames import ERROR, OK, PENDING, REPLY, REQUEST, SERVICES, UNKNOWN, is_uuid
@@ -110,10 +111,10 @@ class Titanic(Majordomo):
         )
         if not isinstance(path, str) or path in ("", ":memory:"):
             raise BehaviourError(f"Titanic: path is {path!r}: expected the path of a file")
-        check_numbers(self, max_stored=max_stored)
-        check_seconds_or_none(self, keep_s=keep_s)
-        if isinstance(commit_s, bool) or not isinstance(commit_s, (int, float)) or not 0 <= commit_s < math.inf:
-            raise BehaviourError(f"Titanic: commit_s is {commit_s!r}: expected a number of seconds from 0 on")
+        checks = SettingChecks("Titanic", BehaviourError)
+        checks.whole(max_stored=max_stored)
+        checks.seconds(least=LEAST_S, or_none=True, keep_s=keep_s)
+        checks.seconds(zero=True, commit_s=commit_s)
         self.path = path
         self._max_stored = max_stored
         self._keep_s = keep_s
