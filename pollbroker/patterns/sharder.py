@@ -90,7 +90,7 @@ class Sharder(Behaviour):
         self._max_waiting = max_waiting
         self._stalls_all = when_full == "wait"
         self._waiting = 0
-        self.max_held = max_waiting * len(names)  # type: ignore[misc]
+        self.max_held = max_waiting * len(names)
 
     @property
     def held(self) -> int:

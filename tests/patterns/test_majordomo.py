@@ -526,7 +526,10 @@ def test_kit_finds_no_fault(device: Device) -> None:
         ({"heartbeat_s": float("nan")}, "Majordomo: heartbeat_s is nan: expected a number of seconds from 0.01 on"),
         ({"liveness": True}, "Majordomo: liveness is True: expected a whole number from 1 on"),
         ({"give_again": 1}, "Majordomo: give_again is 1: expected True or False"),
-        ({"request_expiry_s": "1"}, "Majordomo: request_expiry_s is '1': expected a number of seconds from 0.01 on"),
+        (
+            {"request_expiry_s": "1"},
+            "Majordomo: request_expiry_s is '1': expected a number of seconds from 0.01 on, or None",
+        ),
         ({"max_workers": 0}, "Majordomo: max_workers is 0: expected a whole number from 1 on"),
     ],
 )
