@@ -20,7 +20,23 @@ from pollbroker.errors import (
     EngineError,
     PollbrokerError,
 )
-from pollbroker.patterns import CLONE, LAST_VALUE, Clone, LastValue
+from pollbroker.patterns import (
+    BALANCER,
+    CLONE,
+    LAST_VALUE,
+    MAJORDOMO,
+    PARANOID_PIRATE,
+    SHARDER,
+    TITANIC,
+    Balancer,
+    Clone,
+    LastValue,
+    Majordomo,
+    ParanoidPirate,
+    Sharder,
+    Titanic,
+    sharder,
+)
 from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
@@ -29,14 +45,20 @@ from pollbroker.timers import Handle
 from pollbroker.version import __version__
 
 __all__ = [
+    "BALANCER",
     "CLONE",
     "DEVICES",
     "FILTER",
     "FORWARDER",
     "LAST_VALUE",
+    "MAJORDOMO",
+    "PARANOID_PIRATE",
     "QUEUE",
     "REFLECTOR",
+    "SHARDER",
     "STREAMER",
+    "TITANIC",
+    "Balancer",
     "Behaviour",
     "BehaviourError",
     "Broker",
@@ -56,12 +78,17 @@ __all__ = [
     "Handle",
     "Handler",
     "LastValue",
+    "Majordomo",
     "Message",
     "Options",
+    "ParanoidPirate",
     "PollbrokerError",
     "Port",
     "PortStatistics",
     "Route",
+    "Sharder",
+    "Titanic",
     "To",
     "__version__",
+    "sharder",
 ]

@@ -26,6 +26,7 @@ for what is to be done. So the same class works in an engine and, with `pollbrok
     Device("balancer", ports={"frontend": zmq.ROUTER, "backend": zmq.ROUTER}, behaviour=Balancer)
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from typing import ClassVar, Literal, Protocol, TypeAlias
@@ -69,7 +70,7 @@ class Behaviour(ABC):
     sent nor kept anything counts as `filtered`; messages beyond the first as `added`.
     """
 
-    max_held: ClassVar[int] = 0
+    max_held: int = 0
     """The most messages that it ever keeps. A behaviour that keeps any has to say so, and to close its sources in time.
     A broker whose behaviour keeps more fails with `BehaviourError`."""
 
@@ -121,7 +122,7 @@ class Behaviour(ABC):
             frames: one or more frames. To a ROUTER, the routing id of the peer comes first.
             if_full: what happens if the port is full. With "hold" the message waits for room, in order; as long as it
                 does, no other port is read, so that nothing piles up. With "tell" the behaviour is given it back by
-                `on_refused`.
+                `on_refused`, and so are those behind it that were sent in the same call: none overtakes another.
 
         Raises `BehaviourError` if there is no such port, if it cannot send, or if `frames` is not a message.
         """
@@ -147,6 +148,12 @@ class Behaviour(ABC):
     def count(self, name: str, by: int = 1) -> None:
         """Add to a counter of the behaviour's own, such as `expired`. `BrokerStatistics.counters` has them all."""
         self._act().count(name, by)
+
+    @property
+    def log(self) -> logging.Logger:
+        """A logger for what an operator should know; its name is `pollbroker.` and the name of the class. A line for
+        each message would cost more than the message."""
+        return logging.getLogger(f"pollbroker.{type(self).__name__}")
 
     @property
     def now_s(self) -> float:

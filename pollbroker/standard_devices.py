@@ -11,7 +11,7 @@ from zmq import SocketType
 
 from pollbroker.device import RECEIVES, SENDS, Device, Route
 from pollbroker.errors import DeviceError, did_you_mean
-from pollbroker.patterns import CLONE, LAST_VALUE
+from pollbroker.patterns import BALANCER, CLONE, LAST_VALUE, MAJORDOMO, PARANOID_PIRATE, SHARDER, TITANIC
 from pollbroker.pump import SUBSCRIPTION_MAX_BYTES
 
 _TO_BACKEND: Final = Route("frontend", "backend")
@@ -56,18 +56,36 @@ REFLECTOR: Final = Device(
 """One socket (ROUTER, DEALER, PAIR or REP): each message goes back to the peer that sent it."""
 
 DEVICES: Final[dict[str, Device]] = {
-    device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, LAST_VALUE, CLONE)
+    device.name: device
+    for device in (
+        QUEUE,
+        FORWARDER,
+        FILTER,
+        STREAMER,
+        REFLECTOR,
+        BALANCER,
+        SHARDER,
+        PARANOID_PIRATE,
+        MAJORDOMO,
+        TITANIC,
+        LAST_VALUE,
+        CLONE,
+    )
 }
 """The table of device definitions, by name. Programs may add their own."""
 
 
 def find_device(device: Device | str) -> Device:
-    """The device itself, or the device of that name in `DEVICES`. Raises `DeviceError` if there is none."""
+    """The device itself, or the device of that name in `DEVICES`. Raises `DeviceError` if there is none.
+
+    In a name upper and lower case mean the same, and so do `-` and `_`.
+    """
     if isinstance(device, Device):
         return device
     try:
-        return DEVICES[device.lower()]
-    except (KeyError, AttributeError):
+        name = device.lower()
+        return DEVICES[name if name in DEVICES else name.replace("-", "_")]
+    except (KeyError, AttributeError, TypeError):
         known = ", ".join(sorted(DEVICES))
         near = did_you_mean(device, DEVICES) if isinstance(device, str) else None
         raise DeviceError(f"{device!r} is not a device; expected a Device or one of: {known}{near or ''}") from None

@@ -56,7 +56,7 @@ def device_command(device: Device) -> click.Command:
     ports = tuple(device.ports)
     peers = "; ".join(f"{port} {_type_at(device, port).name}, for {peers_of(device, port)}" for port in ports)
     return click.Command(
-        device.name,
+        device.name.replace("_", "-"),
         params=[click.Argument([port], metavar=port.upper()) for port in ports] + list(_options(device, ports)),
         callback=partial(run_device, device),
         help=f"Run a {device.name}: {peers}.",

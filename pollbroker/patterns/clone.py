@@ -20,10 +20,11 @@ from typing import Final
 import zmq
 
 from pollbroker.behaviour import Behaviour
+from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
+from pollbroker.errors import BehaviourError
 from pollbroker.patterns.chp import HUGZ, ICANHAZ, KTHXBAI, MAX_NUMBER, as_frame, parse_set
 from pollbroker.patterns.key_values import KeyValues
-from pollbroker.patterns.checks import check_seconds, check_whole_number
 from pollbroker.patterns.sorted_keys import after
 
 PORTION: Final = 100
@@ -105,15 +106,14 @@ class Clone(Behaviour):
         stalled_s: float = 10.0,
         first_number: int = 0,
     ) -> None:
-        check_seconds("Clone", "hugz_s", hugz_s)
-        check_seconds("Clone", "stalled_s", stalled_s)
-        for name, number in (("max_keys", max_keys), ("max_bytes", max_bytes), ("max_snapshots", max_snapshots)):
-            check_whole_number("Clone", name, number, least=1)
-        check_whole_number("Clone", "first_number", first_number, least=0, most=MAX_NUMBER // 2)
+        checks = SettingChecks("Clone", BehaviourError)
+        checks.seconds(hugz_s=hugz_s, stalled_s=stalled_s)
+        checks.whole(max_keys=max_keys, max_bytes=max_bytes, max_snapshots=max_snapshots)
+        checks.whole(least=0, most=MAX_NUMBER // 2, first_number=first_number)
         self._hugz_s = hugz_s
         self._stalled_s = stalled_s
         self._max_snapshots = max_snapshots
-        self.max_held = max_snapshots  # type: ignore[misc]
+        self.max_held = max_snapshots
         self._map = KeyValues(max_keys, max_bytes)
         self._number = first_number
         self._ends_timer_s = float("inf")

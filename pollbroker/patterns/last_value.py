@@ -20,9 +20,9 @@ from typing import Final, NamedTuple
 import zmq
 
 from pollbroker.behaviour import Behaviour
+from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
-from pollbroker.patterns.checks import check_seconds, check_whole_number
 from pollbroker.patterns.sorted_keys import SortedKeys, after
 
 PORTION: Final = 100
@@ -95,15 +95,10 @@ class LastValue(Behaviour):
         gather_s: float = 0.01,
         max_subscriptions: int = 1000,
     ) -> None:
-        for name, number in (
-            ("max_topics", max_topics),
-            ("max_bytes", max_bytes),
-            ("max_subscriptions", max_subscriptions),
-        ):
-            check_whole_number("LastValue", name, number, least=1)
-        check_seconds("LastValue", "gather_s", gather_s, zero=True)
-        if delimiter is not None and (not isinstance(delimiter, bytes) or not delimiter):
-            raise BehaviourError(f"LastValue: delimiter is {delimiter!r}: expected one or more bytes, or None")
+        checks = SettingChecks("LastValue", BehaviourError)
+        checks.whole(max_topics=max_topics, max_bytes=max_bytes, max_subscriptions=max_subscriptions)
+        checks.seconds(zero=True, gather_s=gather_s)
+        checks.some_bytes(delimiter=delimiter)
         if not isinstance(empty_deletes, bool):
             raise BehaviourError(f"LastValue: empty_deletes is {empty_deletes!r}: expected True or False")
         self._max_topics = max_topics

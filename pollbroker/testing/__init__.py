@@ -10,6 +10,17 @@ from zmq import SocketType
 
 from pollbroker.device import Device, Route
 from pollbroker.standard_devices import DEVICES
+from pollbroker.testing.behaviours import (
+    BehaviourAction,
+    BehaviourCall,
+    BehaviourScenario,
+    BehaviourStep,
+    BehaviourTrace,
+    Talk,
+    check_behaviour,
+    check_behaviour_seed,
+    never_raises,
+)
 from pollbroker.testing.checking import check_device, check_scenario, check_seed
 from pollbroker.testing.comparing import check_columns
 from pollbroker.testing.devices import (
@@ -86,6 +97,11 @@ __all__ = [
     "TEE",
     "TUNNEL",
     "Action",
+    "BehaviourAction",
+    "BehaviourCall",
+    "BehaviourScenario",
+    "BehaviourStep",
+    "BehaviourTrace",
     "Call",
     "Copied",
     "Counted",
@@ -116,11 +132,14 @@ __all__ = [
     "SocketType",
     "Steered",
     "Step",
+    "Talk",
     "Topology",
     "Trace",
     "Turned",
     "Wanted",
     "calls_of",
+    "check_behaviour",
+    "check_behaviour_seed",
     "check_columns",
     "check_device",
     "check_relay",
@@ -138,6 +157,7 @@ __all__ = [
     "meanwhiles",
     "messages",
     "named",
+    "never_raises",
     "one_to_one",
     "pure",
     "scenarios",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -10,7 +10,10 @@ from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
 from pollbroker.device import Device
+from pollbroker.errors import DeviceError
 from pollbroker.pump import choose_implementation
+from pollbroker.testing.behaviours import Talk, check_behaviour_device
+from pollbroker.testing.behaviours.judging import BehaviourInvariant
 from pollbroker.testing.devices import as_python
 from pollbroker.testing.drawing import scenario_of_seed
 from pollbroker.testing.environments import ENVIRONMENTS, MakeEnvironment, SimulatedEnvironment
@@ -64,7 +67,8 @@ def check_seed(seed: int, device: Device | None = None, *, promises: Promises = 
 
     Arguments:
         seed: any integer from 0.
-        device: the device to test; by default the seed chooses the devices.
+        device: the device to test; by default the seed chooses the devices. For one with a behaviour there is
+            `check_behaviour_seed`.
         promises: what the handlers promise; see `check_device`.
     """
     scenario = scenario_of_seed(seed, device)
@@ -88,7 +92,8 @@ def check_device(
     examples: int = 100,
     steps: int = 60,
     columns: Sequence[str] | None = None,
-    invariants: Iterable[Invariant] = (),
+    invariants: Iterable[Invariant] | Iterable[BehaviourInvariant] = (),
+    talk: Talk | None = None,
 ) -> None:
     """Test a device as hard as the built-in ones are tested: hypothesis looks for a scenario that breaks a promise.
 
@@ -108,7 +113,9 @@ def check_device(
         steps: the greatest number of steps in a schedule.
         columns: the environments by name ("simulation", "python", "native"); by default all that this machine has.
         invariants: promises of your own about the broker, beside those of every device. They are checked as
-            `promises` are.
+            `promises` are. For a device with a behaviour they are given a `BehaviourTrace`.
+        talk: for a device with a behaviour: what the peers say and answer, beside garbage. Without it a peer answers
+            with the frames that it was sent.
 
     Raises `InvariantViolation` with the shortest scenario that hypothesis could find in its notes, and `DeviceError`
     for a promise that cannot be judged, and for a device that cannot be judged:
@@ -119,11 +126,17 @@ def check_device(
       messages, or messages become subscriptions.
     - A handler is a coroutine function. It runs on an event loop, which the simulation does not have.
     """
+    names = default_columns() if columns is None else tuple(columns)
+    if device.behaviour is not None:
+        if promises:
+            raise DeviceError(f"device {device.name}: promises are of handlers; expected `invariants` for a behaviour")
+        judges = cast("tuple[BehaviourInvariant, ...]", tuple(invariants))
+        check_behaviour_device(device, examples=examples, steps=steps, columns=names, talk=talk, invariants=judges)
+        return
     check_can_be_judged(device)
-    own = tuple(invariants)
+    own = cast("tuple[Invariant, ...]", tuple(invariants))
     asked = AskedPromises(promises)
     asked.check_can_be_judged(device)
-    names = default_columns() if columns is None else tuple(columns)
     for column in names[:1] if asked else ():
         _look_for_a_violation(drawn(lambda draw: draw_traffic(draw, device)), examples, column, own, asked)
     for column in names:

@@ -19,6 +19,7 @@ import zmq
 
 from pollbroker.device import Device, Route
 from pollbroker.pump import Message, To
+from pollbroker.settings import MadeWithSettings
 from pollbroker.standard_devices import DEVICES, QUEUE
 
 _THERE_AND_BACK: Final = (Route("frontend", "backend"), Route("backend", "frontend"))
@@ -156,15 +157,23 @@ def _device_as_python(device: Device) -> str:
     for name, one in _OWN.items():
         if one == device:
             return name
+    if isinstance(device.behaviour, MadeWithSettings):
+        settings = ", ".join(f"{name}={as_python(one)}" for name, one in device.behaviour.settings.items())
+        return f"{_device_as_python(replace(device, behaviour=device.behaviour.make))}.with_settings({settings})"
+    found = _name_in_module(device, getattr(device.behaviour, "__module__", None))
+    if found is not None:
+        return found
     for route in device.routes:  # a device with a handler is usually in the module of the handler
         found = _name_in_module(device, getattr(route.via, "__module__", None))
         if found is not None:
             return found
-    plain = Device(device.name, ports=device.ports, routes=device.routes)
+    plain = Device(device.name, ports=device.ports, routes=device.routes, behaviour=device.behaviour)
     given = (
         f"{one.name}={as_python(getattr(device, one.name))}"
         for one in fields(device)
-        if one.name in ("ports", "routes") or getattr(device, one.name) != getattr(plain, one.name)
+        if one.name == "ports"
+        or (one.name in ("routes", "behaviour") and getattr(device, one.name))
+        or getattr(device, one.name) != getattr(plain, one.name)
     )
     return f"Device({', '.join([repr(device.name), *given])})"
 

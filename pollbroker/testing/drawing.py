@@ -37,7 +37,7 @@ PEERS: Final = 3
 """The greatest number of peers at each port of a line."""
 
 POOL: Final[tuple[Device, ...]] = (
-    *(device for device in DEVICES.values() for _ in range(2)),
+    *(device for device in DEVICES.values() if device.behaviour is None for _ in range(2)),
     QUEUE,
     PATIENT_QUEUE,
     DEALERS,

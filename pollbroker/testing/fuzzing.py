@@ -18,14 +18,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from multiprocessing.connection import Connection
-from typing import Final
+from typing import Final, TypeVar
 
 from pollbroker.device import Device
 from pollbroker.standard_devices import DEVICES
+from pollbroker.testing.behaviours import BehaviourScenario, BehaviourStep, check_behaviour, check_behaviour_seed
+from pollbroker.testing.behaviours.checking import behaviour_scenario_of_seed
 from pollbroker.testing.checking import check_scenario, check_seed
 from pollbroker.testing.drawing import scenario_of_seed
-from pollbroker.testing.environments import SimulatedEnvironment
-from pollbroker.testing.scenario import Scenario, Step
+from pollbroker.testing.environments import MakeEnvironment, SimulatedEnvironment
+from pollbroker.testing.scenario import Scenario
+
+_Step = TypeVar("_Step")
 
 _BATCH: Final = 50
 """How many seeds a process is given at a time: half a second of work."""
@@ -57,7 +61,7 @@ def check_seeds(first: int, count: int, device: str | None = None) -> list[Findi
     """Try `count` seeds, beginning with `first`. Return those that fail."""
     findings = []
     for seed in range(first, first + count):
-        account = failure_of(partial(check_seed, seed, _device(device)))
+        account = failure_of(partial(_check, seed, _device(device, seed)))
         if account is not None:
             findings.append(Finding(seed, account))
     return findings
@@ -72,8 +76,22 @@ def failure_of(check: Callable[[], object]) -> str | None:
     return None
 
 
-def _device(name: str | None) -> Device | None:
-    return None if name is None else DEVICES[name]
+def _check(seed: int, device: Device | None) -> object:
+    if device is not None and device.behaviour is not None:
+        return check_behaviour_seed(seed, device)
+    return check_seed(seed, device)
+
+
+def _device(name: str | None, seed: int) -> Device | None:
+    """The device that a seed is tried with; None if the scenario chooses devices without a behaviour.
+
+    If no name is given, every fourth seed is for a device of `DEVICES` that has a behaviour.
+    """
+    if name is not None:
+        return DEVICES[name]
+    behaving = [device for device in DEVICES.values() if device.behaviour is not None]
+    round_, turn = divmod(seed, 4)
+    return behaving[round_ % len(behaving)] if behaving and turn == 3 else None
 
 
 def fuzz(
@@ -153,14 +171,26 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def shortest_failing(seed: int, device: str | None = None) -> Scenario:
+def shortest_failing(seed: int, device: str | None = None) -> Scenario | BehaviourScenario:
     """Return the scenario of a seed that fails, without the steps that are not needed for the failure."""
+    found = _device(device, seed)
     make_environment = partial(SimulatedEnvironment, seed=seed)
+    if found is not None and found.behaviour is not None:
+        return _shortest_of_behaviour(behaviour_scenario_of_seed(seed, found), make_environment)
+    return _shortest(scenario_of_seed(seed, found), make_environment)
 
+
+def _shortest_of_behaviour(scenario: BehaviourScenario, make_environment: MakeEnvironment) -> BehaviourScenario:
+    def fails(steps: tuple[BehaviourStep, ...]) -> bool:
+        return failure_of(partial(check_behaviour, replace(scenario, steps=steps), make_environment)) is not None
+
+    return replace(scenario, steps=_shortened(scenario.steps, fails))
+
+
+def _shortest(scenario: Scenario, make_environment: MakeEnvironment) -> Scenario:
     def fails(scenario: Scenario) -> bool:
         return failure_of(partial(check_scenario, scenario, make_environment)) is not None
 
-    scenario = scenario_of_seed(seed, _device(device))
     steps = _shortened(scenario.steps, lambda fewer: fails(replace(scenario, steps=fewer)))
     for place, step in enumerate(steps):
         for fewer in (replace(step, meanwhile=()), *(replace(step, meanwhile=(one,)) for one in step.meanwhile)):
@@ -171,7 +201,7 @@ def shortest_failing(seed: int, device: str | None = None) -> Scenario:
     return replace(scenario, steps=steps)
 
 
-def _shortened(steps: tuple[Step, ...], fails: Callable[[tuple[Step, ...]], bool]) -> tuple[Step, ...]:
+def _shortened(steps: tuple[_Step, ...], fails: Callable[[tuple[_Step, ...]], bool]) -> tuple[_Step, ...]:
     """Leave out steps, first many at a time and then fewer, as long as the remaining steps fail."""
     size = len(steps)
     while size:

@@ -23,7 +23,6 @@ from pollbroker import (
     Route,
 )
 from pollbroker.control import attach, request
-from pollbroker.testing import check_device
 from tests.support.accounts import balanced, flow_of
 from tests.support.addresses import ANY_PORT, bind, endpoint
 from tests.support.balancer import BALANCER, READY
@@ -490,10 +489,3 @@ def test_unsound_definition_is_refused(definition: dict[str, Any], expected: str
     given: dict[str, Any] = {"ports": {"frontend": zmq.PULL, "backend": zmq.PUSH}} | definition
     with pytest.raises(DeviceError, match=f"^device d: {expected}"):
         Device("d", **given)
-
-
-def test_kit_of_routes_refuses_a_behaviour() -> None:
-    with pytest.raises(
-        DeviceError, match="device balancer: the kit tests what routes do; expected a device without a b"
-    ):
-        check_device(BALANCER)

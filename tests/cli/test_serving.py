@@ -1,12 +1,15 @@
 """Commands that run a broker: what they print, and what they move."""
 
 import signal
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import pytest
 import zmq
+from click.testing import CliRunner
 
-from pollbroker import DEVICES, Broker, Engine
+from pollbroker import DEVICES, Behaviour, BehaviourError, Broker, Device, Engine
 from pollbroker.broker import working_broker
 from pollbroker.cli import devices
 from pollbroker.cli.arguments import gathered, socket_option
@@ -41,11 +44,11 @@ def test_a_queue_carries_requests_until_a_signal_ends_it_in_order(
 def test_each_device_says_its_addresses_and_who_connects(run: Run, name: str) -> None:
     device = DEVICES[name]
     ports = list(device.ports)
-    command = run(name, *[ANY_PORT for _ in ports])
+    command = run(name.replace("_", "-"), *[ANY_PORT for _ in ports])
     lines = command.read_until("ready")
     assert lines[0].startswith(f"broker {name}  {name}, ")
     for port, line in zip(ports, lines[1:-1], strict=True):
-        peers = devices.PEERS[device.types_of(port)[0]]
+        peers = devices.peers_of(device, port)
         said, address, text = line.split(" ", 2)
         assert said == port
         assert address.startswith("tcp://127.0.0.1:")
@@ -122,8 +125,78 @@ def test_options_reach_the_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_policy_for_slow_peers_is_asked_only_where_it_has_an_effect() -> None:
     options = {name: [p.name for p in devices.device_command(device).params] for name, device in DEVICES.items()}
-    assert [name for name, names in options.items() if "slow_peer" in names] == ["queue", "reflector"]
-    assert [name for name, names in options.items() if "topic" in names] == ["filter"]
+    of_routes = [name for name, device in DEVICES.items() if device.behaviour is None]
+    assert [name for name in of_routes if "slow_peer" in options[name]] == ["queue", "reflector"]
+    assert [name for name in of_routes if "topic" in options[name]] == ["filter"]
+
+
+class Limited(Behaviour):
+    """Sends nothing.
+
+    Arguments:
+        limit: how many
+            messages it takes.
+        wait_s: how long
+            it waits.
+        policy: `first` or `last`.
+        loud: if it says more.
+        ready: a frame.
+        choose: a function.
+    """
+
+    peers: ClassVar[Mapping[str, str]] = {"backend": "REQ workers"}
+
+    def __init__(
+        self,
+        *,
+        limit: int = 10,
+        wait_s: float | None = None,
+        policy: Literal["first", "last"] = "first",
+        loud: bool = False,
+        ready: bytes | None = None,
+        choose: Callable[[], int] | None = None,
+    ) -> None:
+        if limit < 1:
+            raise BehaviourError(f"Limited: limit is {limit}: expected a positive number")
+        self.settings = (limit, wait_s, policy, loud, ready, choose)
+
+    def on_message(self, port: str, frames: list[bytes]) -> None:
+        raise AssertionError("nobody sends anything")
+
+
+LIMITED = Device("limited", zmq.ROUTER, zmq.ROUTER, behaviour=Limited)
+
+
+def test_settings_of_a_behaviour_are_options_of_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[object] = []
+
+    def look(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: float) -> int:
+        assert broker.device.behaviour is not None
+        behaviour = broker.device.behaviour()
+        assert isinstance(behaviour, Limited)
+        found.append(behaviour.settings)
+        return 0
+
+    monkeypatch.setattr(devices, "serve", look)
+    command = devices.device_command(LIMITED)
+    runner = CliRunner()
+    assert runner.invoke(command, [ANY_PORT, ANY_PORT]).exit_code == 0
+    options = ["--limit", "3", "--wait-s", "2.5", "--policy", "last", "--loud", "--ready", "\x01ok"]
+    result = runner.invoke(command, [ANY_PORT, ANY_PORT, *options])
+    assert result.exit_code == 0
+    assert found == [(10, None, "first", False, None, None), (3, 2.5, "last", True, b"\x01ok", None)]
+    assert "REQ workers connect here" in result.output
+    text = " ".join(runner.invoke(command, ["--help"]).output.split())
+    assert "--limit INTEGER how many messages it takes. [default: 10]" in text
+    assert "--wait-s SECONDS how long it waits." in text
+    assert "--choose" not in text
+
+
+def test_wrong_setting_is_one_line() -> None:
+    with pytest.raises(BehaviourError, match="Limited: limit is 0: expected a positive number"):
+        CliRunner().invoke(
+            devices.device_command(LIMITED), [ANY_PORT, ANY_PORT, "--limit", "0"], catch_exceptions=False
+        )
 
 
 def test_a_socket_option_is_an_integer_where_one_is_expected() -> None:

@@ -16,9 +16,11 @@ from pollbroker import (
     DEVICES,
     FILTER,
     FORWARDER,
+    MAJORDOMO,
     QUEUE,
     REFLECTOR,
     STREAMER,
+    TITANIC,
     Device,
     DeviceError,
     EndpointError,
@@ -38,6 +40,7 @@ SENDS = BOTH_WAYS | {zmq.PUSH, zmq.PUB}
 
 def test_table_holds_the_well_known_devices_by_name() -> None:
     known = {"queue": QUEUE, "forwarder": FORWARDER, "filter": FILTER, "streamer": STREAMER, "reflector": REFLECTOR}
+    known |= {"majordomo": MAJORDOMO, "titanic": TITANIC}
     assert known.items() <= DEVICES.items()
     assert all(device.name == name for name, device in DEVICES.items())
 
@@ -45,6 +48,15 @@ def test_table_holds_the_well_known_devices_by_name() -> None:
 @pytest.mark.parametrize("name", ["queue", "QUEUE", "Queue"])
 def test_device_is_found_by_name_in_any_case(name: str) -> None:
     assert find_device(name) is QUEUE
+
+
+def test_device_is_found_by_a_name_with_hyphens(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Device("my_device", zmq.PAIR, zmq.PAIR, (THERE, BACK))
+    monkeypatch.setitem(DEVICES, "my_device", mine)
+    assert find_device("my-device") is mine
+    other = Device("my-device", zmq.PAIR, zmq.PAIR, (THERE, BACK))
+    monkeypatch.setitem(DEVICES, "my-device", other)
+    assert find_device("my-device") is other
 
 
 def test_device_of_ones_own_may_join_the_table(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
@@ -55,7 +67,7 @@ def test_device_of_ones_own_may_join_the_table(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("wrong", ["queues", "", None, 5, Device, b"queue", ["queue"], zmq.ROUTER])
 def test_what_is_no_device_is_refused(wrong: Any, engine: Engine) -> None:
-    expected = "is not a device; expected a Device or one of: filter, forwarder, queue, reflector, streamer"
+    expected = f"is not a device; expected a Device or one of: {', '.join(sorted(DEVICES))}"
     with pytest.raises(DeviceError, match=expected):
         find_device(wrong)
     with pytest.raises(DeviceError, match=expected):

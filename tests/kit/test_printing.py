@@ -151,7 +151,18 @@ def test_violation_that_hypothesis_finds_comes_with_its_scenario() -> None:
 
 
 NOT_OF_THE_KIT = {
-    *("DeviceError", "EHOSTUNREACH", "To", "backend", "client", "frontend", "fuzz", "monitored_queue", "shutdown"),
+    *(
+        "DeviceError",
+        "EHOSTUNREACH",
+        "To",
+        "backend",
+        "balancer",
+        "client",
+        "frontend",
+        "fuzz",
+        "monitored_queue",
+        "shutdown",
+    ),
     *("failed", "filtered", "start", "subscribe", "tears_messages", "worker"),
 }
 

@@ -109,7 +109,9 @@ def test_garbage_of_subscribers_is_counted_and_harms_nobody(engine: Engine, cach
     peer = connect(zmq.XSUB, cache.ports["backend"].endpoint)
     chance = random.Random(1)
     for _ in range(100):
-        peer.send_multipart([bytes([2 + chance.randrange(254)]) + chance.randbytes(5), *[b"\1", b""][: chance.randrange(3)]])
+        peer.send_multipart(
+            [bytes([2 + chance.randrange(254)]) + chance.randbytes(5), *[b"\1", b""][: chance.randrange(3)]]
+        )
     wait_until(lambda: counter(cache, "malformed") >= 100)
     peer.send(b"\1" + bytes(10_000))  # the connection is closed, and made again
     assert subscriber_to(cache, connect, b"").recv_multipart() == [b"a", b"1"]

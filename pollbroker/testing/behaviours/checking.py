@@ -1,0 +1,109 @@
+"""Checking a device with a behaviour: run scenarios, and judge their traces."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from pollbroker.device import Device
+from pollbroker.errors import DeviceError
+from pollbroker.testing.behaviours.in_memory import in_memory
+from pollbroker.testing.behaviours.judging import BEHAVIOUR_INVARIANTS, BehaviourInvariant
+from pollbroker.testing.behaviours.recording import BehaviourTrace
+from pollbroker.testing.behaviours.runner import BehaviourRunner
+from pollbroker.testing.behaviours.scenario import BehaviourScenario, Talk, draw_behaviour_scenario
+from pollbroker.testing.behaviours.talks import talk_with
+from pollbroker.testing.drawing import RandomDraw
+from pollbroker.testing.environments import ENVIRONMENTS, MakeEnvironment, SimulatedEnvironment
+from pollbroker.testing.peer_types import INITIATORS, type_of
+from pollbroker.testing.runner import quiet_handlers
+from pollbroker.testing.strategies import drawn
+from pollbroker.testing.violation import InvariantViolation
+
+
+def check_behaviour(
+    scenario: BehaviourScenario,
+    column: str | MakeEnvironment = "simulation",
+    *,
+    talk: Talk | None = None,
+    invariants: Iterable[BehaviourInvariant] = (),
+) -> BehaviourTrace:
+    """Run a scenario in one environment and return its trace. Raises `InvariantViolation` if a promise was not kept.
+
+    Arguments:
+        scenario: the scenario to run.
+        column: the environment: "simulation", "python" or "native" (real inproc sockets with that pump), or a function
+            that makes an environment from a `Topology`.
+        talk: what the peers answer.
+        invariants: promises of your own, beside those of every behaviour.
+    """
+    make = ENVIRONMENTS[column] if isinstance(column, str) else column
+    with quiet_handlers():
+        runner = BehaviourRunner(make, scenario, talk_with(scenario.device) if talk is None else talk)
+        try:
+            trace = runner.run()
+        finally:
+            runner.close()
+    for invariant in (*BEHAVIOUR_INVARIANTS, *invariants):
+        invariant(trace)
+    return trace
+
+
+def check_behaviour_seed(seed: int, device: Device, *, steps: int = 60) -> BehaviourTrace:
+    """Run the scenario of a seed in simulation. Raises what `check_behaviour` raises, with the scenario in the
+    notes."""
+    scenario = behaviour_scenario_of_seed(seed, device, steps=steps)
+    try:
+        return check_behaviour(scenario, partial(SimulatedEnvironment, seed=seed))
+    except InvariantViolation as violation:
+        violation.add_note(f"in the scenario of seed {seed}:\n{scenario}")
+        raise
+
+
+def behaviour_scenario_of_seed(seed: int, device: Device, *, steps: int = 60) -> BehaviourScenario:
+    """The scenario of a seed. A device that stores something does so in memory."""
+    device = in_memory(device)
+    return draw_behaviour_scenario(RandomDraw(seed), device, talk_with(device), steps)
+
+
+def check_behaviour_device(
+    device: Device,
+    *,
+    examples: int,
+    steps: int,
+    columns: Sequence[str],
+    talk: Talk | None,
+    invariants: Sequence[BehaviourInvariant],
+) -> None:
+    """Have hypothesis look for a scenario that breaks a promise; see `pollbroker.testing.check_device`."""
+    for port in device.ports:
+        if type_of(device, port) not in INITIATORS:
+            expected = ", ".join(sorted(one.name for one in INITIATORS))
+            raise DeviceError(
+                f"device {device.name}: {port}: the test kit has no peers for a {type_of(device, port).name}; expected "
+                f"one of {expected}"
+            )
+    said = talk_with(device) if talk is None else talk
+    for column in columns:
+        _look_for_a_violation(device, examples, steps, column, said, tuple(invariants))
+
+
+def _look_for_a_violation(
+    device: Device, examples: int, steps: int, column: str, talk: Talk, invariants: tuple[BehaviourInvariant, ...]
+) -> None:
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        phases=set(settings().phases) - {Phase.explain},  # it makes a search several times slower
+    )
+    @given(
+        scenario=drawn(lambda draw: draw_behaviour_scenario(draw, device, talk, steps)),
+        column=st.just(column),
+    )
+    def run_behaviour(scenario: BehaviourScenario, column: str) -> None:
+        check_behaviour(scenario, column, talk=talk, invariants=invariants)
+
+    run_behaviour()

@@ -1,0 +1,207 @@
+"""The kit's scenarios for behaviours: a sound one passes, and each kind of fault is found."""
+
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from typing import Any
+
+import pytest
+import zmq
+
+from pollbroker import Behaviour, Device, DeviceError
+from pollbroker.pump.behaviours import BehaviourRun
+from pollbroker.pump.keyed_timers import KeyedTimers
+from pollbroker.testing import (
+    BehaviourScenario,
+    BehaviourTrace,
+    InvariantViolation,
+    Talk,
+    check_behaviour,
+    check_device,
+    never_raises,
+)
+from pollbroker.testing.behaviours.checking import behaviour_scenario_of_seed, check_behaviour_seed
+from pollbroker.testing.fuzzing import failure_of
+from tests.support.balancer import BALANCER
+
+TALK = Talk({"backend": [[b"", b"READY"]], "frontend": [[b"", b"question"]]})
+
+
+class Postman(Behaviour):
+    """Keeps messages for a while, tells of refusals, sets timers anew, and closes its source when it has many."""
+
+    max_held = 5
+
+    def __init__(self) -> None:
+        self.kept: list[list[bytes]] = []
+
+    @property
+    def held(self) -> int:
+        return len(self.kept)
+
+    def on_message(self, port: str, frames: list[bytes]) -> None:
+        if port == "backend":
+            self.send("frontend", frames)
+            return
+        self.kept.append(frames)
+        self.count("taken")
+        self.set_timer("deliver", 0.5)
+        if self.held == self.max_held:
+            self.close("frontend")
+
+    def on_timer(self, key: Hashable) -> None:
+        self.deliver()
+
+    def on_refused(self, port: str, frames: list[bytes]) -> None:
+        self.kept.append(frames)
+        if self.held == self.max_held:
+            self.close("frontend")
+
+    def on_room(self, port: str) -> None:
+        self.deliver()
+
+    def on_stop(self) -> None:
+        self.deliver()
+
+    def deliver(self) -> None:
+        self.open("frontend")
+        for frames in self.kept:
+            self.send("backend", frames, if_full="tell")
+        self.kept.clear()
+
+
+POSTMAN = Device(
+    "postman",
+    zmq.ROUTER,
+    zmq.ROUTER,
+    behaviour=Postman,
+    frontend_options={"router_mandatory": 1},
+    backend_options={"router_mandatory": 1},
+)
+DEALING_POSTMAN = Device("dealing-postman", zmq.DEALER, zmq.DEALER, behaviour=Postman)
+
+
+def first_failure(device: Device, seeds: Iterable[int]) -> str | None:
+    """What is wrong in the first scenario of these seeds in which anything is."""
+    return next(filter(None, (failure_of(partial(check_behaviour_seed, seed, device)) for seed in seeds)), None)
+
+
+@pytest.mark.parametrize("device", [BALANCER, POSTMAN, DEALING_POSTMAN], ids=lambda device: device.name)
+def test_sound_behaviour_passes(device: Device) -> None:
+    assert first_failure(device, range(20)) is None
+    check_device(device, talk=TALK, examples=10)
+
+
+def test_run_of_a_seed_repeats() -> None:
+    calls = [[(call.method, call.arguments) for call in check_behaviour_seed(7, POSTMAN).calls] for _ in range(2)]
+    assert calls[0] == calls[1]
+    assert len(calls[0]) > 3
+
+
+def test_scenario_is_printed_as_the_expression_that_makes_it() -> None:
+    scenario = behaviour_scenario_of_seed(7, POSTMAN)
+    names: dict[str, Any] = {}
+    exec("from pollbroker.testing import *", names)
+    assert eval(str(scenario), names) == scenario
+    assert eval(repr(scenario), names) == scenario
+
+
+# -- faults of the engine ----------------------------------------------------------------------------------------------
+
+
+def message_twice(run: BehaviourRun, port: str, frames: list[bytes]) -> None:
+    for _ in range(2):
+        run._call(run.behaviour.on_message, port, list(frames), given=1)
+
+
+def message_changed(run: BehaviourRun, port: str, frames: list[bytes]) -> None:
+    run._call(run.behaviour.on_message, port, [*frames, b"more"], given=1)
+
+
+def nothing_done(run: BehaviourRun, given: int, told: frozenset[str]) -> None:
+    run._requests.sends.clear()
+    finish(run, given, told)
+
+
+finish = BehaviourRun._finish_call
+
+
+def forgetful(run: BehaviourRun, port: str, frames: list[bytes]) -> None:
+    """Lose what is to wait."""
+
+
+def never_late(timers: KeyedTimers, key: Hashable, due_s: float) -> None:
+    set_timer(timers, key, due_s - 0.4)
+
+
+set_timer = KeyedTimers.set
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "fault", "device"),
+    [
+        (BehaviourRun, "message", message_twice, POSTMAN),
+        (BehaviourRun, "message", message_changed, POSTMAN),
+        (BehaviourRun, "message", message_twice, DEALING_POSTMAN),
+        (BehaviourRun, "_finish_call", nothing_done, DEALING_POSTMAN),
+        (BehaviourRun, "_let_wait", forgetful, DEALING_POSTMAN),
+        (BehaviourRun, "may_read", lambda run, port: True, POSTMAN),
+        (BehaviourRun, "tell_of_room", lambda run: None, DEALING_POSTMAN),
+        (BehaviourRun, "add_to_counter", lambda run, name, by: None, POSTMAN),
+        (BehaviourRun, "stop", lambda run: None, POSTMAN),
+        (BehaviourRun, "held", property(lambda run: 0), POSTMAN),
+        (KeyedTimers, "set", never_late, POSTMAN),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_fault_of_the_engine_is_found(
+    cls: type, name: str, fault: Callable[..., Any], device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cls, name, fault)
+    assert first_failure(device, range(200))
+
+
+# -- faults of a behaviour ---------------------------------------------------------------------------------------------
+
+
+def test_behaviour_that_raises_is_found_if_asked_for() -> None:
+    """The example of a balancer expects that a worker sends an envelope."""
+    check_device(BALANCER, talk=TALK, examples=5, columns=["simulation"])
+    with pytest.raises(InvariantViolation, match=r"never raises: on_message\('backend', .* raised "):
+        check_device(BALANCER, talk=TALK, examples=100, columns=["simulation"], invariants=[never_raises])
+
+
+def test_behaviour_that_keeps_more_than_it_says_is_found() -> None:
+    class Hoarder(Postman):
+        max_held = 1
+
+        def close(self, port: str) -> None:
+            """Forget to."""
+
+    with pytest.raises(InvariantViolation, match=r"brokers stay alive: .*Hoarder keeps 2 messages"):
+        check_device(Device("hoarder", zmq.PULL, zmq.PUSH, behaviour=Hoarder), examples=100, columns=["simulation"])
+
+
+def test_own_invariant_is_given_the_calls() -> None:
+    def never_waits(trace: BehaviourTrace) -> None:
+        if any(call.method == "on_timer" for call in trace.calls):
+            raise InvariantViolation("never waits", "a timer came")
+
+    with pytest.raises(InvariantViolation, match="never waits: a timer came"):
+        check_device(POSTMAN, examples=200, columns=["simulation"], invariants=[never_waits])
+
+
+def test_promises_of_handlers_are_refused() -> None:
+    with pytest.raises(DeviceError, match="device postman: promises are of handlers; expected `invariants`"):
+        check_device(POSTMAN, promises=[lambda trace: None])
+
+
+def test_port_without_peers_is_refused() -> None:
+    device = Device("asker", zmq.REQ, behaviour=Postman)
+    with pytest.raises(DeviceError, match="device asker: frontend: the test kit has no peers for a REQ; expected one"):
+        check_device(device)
+
+
+@pytest.mark.parametrize("column", ["python", "native"])
+def test_empty_scenario_runs_on_real_sockets(column: str) -> None:
+    trace = check_behaviour(BehaviourScenario(POSTMAN, ()), column)
+    assert [call.method for call in trace.calls] == ["on_start", "on_stop"]
