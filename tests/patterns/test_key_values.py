@@ -103,4 +103,4 @@ class KeyValuesMachine(RuleBasedStateMachine):
 
 
 TestKeyValuesMachine = KeyValuesMachine.TestCase
-TestKeyValuesMachine.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestKeyValuesMachine.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
