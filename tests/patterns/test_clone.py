@@ -3,9 +3,9 @@
 import pytest
 
 from pollbroker import Clone
-from pollbroker.patterns import clone
-from pollbroker.patterns.chp import HUGZ, ICANHAZ, KTHXBAI, as_frame
-from pollbroker.patterns.clone import PORTION, REQUESTS_OF_A_CLIENT
+from pollbroker.patterns.clone import clone
+from pollbroker.patterns.clone.chp import HUGZ, ICANHAZ, KTHXBAI, as_frame
+from pollbroker.patterns.clone.clone import PORTION, REQUESTS_OF_A_CLIENT
 from pollbroker.testing import Driver, Send, drive
 from tests.patterns.turns import turn
 from tests.support.accounts import balanced
