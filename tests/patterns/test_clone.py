@@ -3,9 +3,8 @@
 import pytest
 
 from pollbroker import Clone
-from pollbroker.patterns.clone import clone
 from pollbroker.patterns.clone.chp import HUGZ, ICANHAZ, KTHXBAI, as_frame
-from pollbroker.patterns.clone.clone import PORTION, REQUESTS_OF_A_CLIENT
+from pollbroker.patterns.clone.clone import PORTION, REQUESTS_OF_A_CLIENT, RETRY_S, clone
 from pollbroker.testing import Driver, Send, drive
 from tests.patterns.turns import turn
 from tests.support.accounts import balanced
@@ -210,6 +209,104 @@ def test_no_more_requests_are_read_than_snapshots_may_be_on_the_way() -> None:
     turn(server)
     assert len(turn(server)) == 1
     assert server.is_open("snapshot")
+
+
+# -- clients that are slow, and clients that are gone -------------------------------------------------------------------
+
+
+def test_what_a_slow_client_was_not_sent_is_sent_again() -> None:
+    server = serve(a=b"1", b=b"2")
+    server.message("snapshot", b"x", ICANHAZ, b"")
+    server.leave("snapshot", b"x")
+    assert server.advance(1) == []
+    put(server, b"/b", b"3")
+    put(server, b"/a", b"")
+    server.come_back("snapshot", b"x")
+    assert [send.frames[1:] for send in server.advance(1)] == [kvsync(b"/b", 2, b"3"), kthxbai(2)]
+    assert server.account.held == 0
+    assert balanced(server.account)
+
+
+# KTHXBAI may reach a client whose queue was full before, and then it would miss what was dropped.
+def test_snapshot_does_not_end_before_everything_was_sent() -> None:
+    server = serve(a=b"1", b=b"2")
+    server.message("snapshot", b"x", ICANHAZ, b"")
+    server.leave("snapshot", b"x")
+    assert turn(server) == []
+    server.come_back("snapshot", b"x")
+    assert turn(server) == []
+    assert [send.frames[1] for send in server.advance(1)] == [b"/a", b"/b", KTHXBAI]
+
+
+def test_kthxbai_that_was_dropped_is_sent_again() -> None:
+    server = serve(Clone(max_snapshots=1), a=b"1")
+    server.message("snapshot", b"x", ICANHAZ, b"")
+    assert len(turn(server)) == 1
+    server.leave("snapshot", b"x")
+    assert turn(server) == []
+    assert server.account.held == 1
+    assert not server.is_open("snapshot")
+    assert server.counters["snapshots"] == 0
+    server.come_back("snapshot", b"x")
+    assert [send.frames[1:] for send in server.advance(RETRY_S)] == [kthxbai(1)]
+    assert server.counters["snapshots"] == 1
+    assert server.is_open("snapshot")
+    assert balanced(server.account)
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_client_that_takes_nothing_is_given_up(turns: int) -> None:
+    server = serve(Clone(hugz_s=1000, stalled_s=2.0, max_snapshots=3), a=b"1", b=b"1")
+    for _ in range(3):
+        server.message("snapshot", b"x", ICANHAZ, b"")
+    assert not server.is_open("snapshot")
+    for _ in range(turns):
+        turn(server)
+    server.leave("snapshot", b"x")
+    assert server.advance(1.9) == []
+    assert server.account.held == 3
+    assert server.account.unroutable < 2 / RETRY_S + 3  # one message each time is enough to find out
+    server.advance(0.2)
+    assert server.account.held == 0
+    assert server.counters["abandoned"] == 3
+    assert server.is_open("snapshot")
+    server.come_back("snapshot", b"x")
+    assert len(snapshot(server, client=b"x")) == 3
+    assert balanced(server.account)
+
+
+def test_client_that_takes_something_now_and_then_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clone, "PORTION", 1)
+    server = serve(Clone(hugz_s=1000, stalled_s=2.0), a=b"1", b=b"1", c=b"1", d=b"1")
+    server.message("snapshot", b"x", ICANHAZ, b"")
+    for key in (b"/a", b"/b", b"/c", b"/d", KTHXBAI):
+        while not (came := turn(server)):
+            server._now_s += RETRY_S
+        assert [send.frames[1] for send in came] == [key]
+        server.leave("snapshot", b"x")
+        assert server.advance(1.8) == []
+        server.come_back("snapshot", b"x")
+    assert server.counters == {"updates": 4, "snapshots": 1}
+
+
+def test_other_clients_are_served_while_one_takes_nothing() -> None:
+    server = serve(a=b"1")
+    server.message("snapshot", b"gone", ICANHAZ, b"")
+    server.leave("snapshot", b"gone")
+    server.advance(0)
+    assert len(snapshot(server)) == 2
+
+
+# With `slow_peer="wait"` a ROUTER refuses what is for a client that is full.
+def test_message_that_the_port_refuses_is_sent_again() -> None:
+    server = serve(a=b"1", b=b"1")
+    server.message("snapshot", b"x", ICANHAZ, b"")
+    server.fill("snapshot")
+    assert server.advance(1) == []
+    assert put(server, b"/c", b"1") != []
+    assert server.empty("snapshot") == []
+    assert [send.frames[1] for send in server.advance(RETRY_S)] == [b"/a", b"/b", b"/c", KTHXBAI]
+    assert balanced(server.account)
 
 
 # -- heartbeats --------------------------------------------------------------------------------------------------------
