@@ -9,8 +9,8 @@ import zmq
 from pollbroker.checks import SettingChecks
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import ConfigError
-from pollbroker.patterns import mdp
-from pollbroker.patterns.mdp import Version
+from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo.mdp import Version
 from pollbroker.rpc.errors import RpcError
 from pollbroker.rpc.exchange import Exchange, Part
 from pollbroker.rpc.frames import to_frame, to_frames

@@ -1,6 +1,6 @@
 """A client of RFC 12/CHP without sockets: what it makes of the messages that come."""
 
-from pollbroker.patterns.chp import HUGZ, KTHXBAI, parse
+from pollbroker.patterns.clone.chp import HUGZ, KTHXBAI, parse
 
 
 class ChpClient:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pollbroker.patterns.chp import KeyValue, as_frame, parse, parse_properties, parse_set
+from pollbroker.patterns.clone.chp import KeyValue, as_frame, parse, parse_properties, parse_set
 
 UUID = bytes(range(16))
 NUMBER = bytes(8)

@@ -3,9 +3,8 @@
 import pytest
 
 from pollbroker import Clone
-from pollbroker.patterns import clone
-from pollbroker.patterns.chp import HUGZ, ICANHAZ, KTHXBAI, as_frame
-from pollbroker.patterns.clone import PORTION, REQUESTS_OF_A_CLIENT, RETRY_S
+from pollbroker.patterns.clone.chp import HUGZ, ICANHAZ, KTHXBAI, as_frame
+from pollbroker.patterns.clone.clone import PORTION, REQUESTS_OF_A_CLIENT, RETRY_S, clone
 from pollbroker.testing import Driver, Send, drive
 from tests.patterns.turns import turn
 from tests.support.accounts import balanced

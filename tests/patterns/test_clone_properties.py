@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pollbroker import Clone
 from pollbroker.patterns import clone
-from pollbroker.patterns.chp import ICANHAZ
+from pollbroker.patterns.clone.chp import ICANHAZ
 from pollbroker.testing import Send, drive
 from tests.patterns.chp_client import ChpClient
 from tests.patterns.turns import turn
@@ -107,7 +107,9 @@ class CloneMachine(RuleBasedStateMachine):
         self.update(updates)
         self.turn(2)
 
-    @rule(port=st.sampled_from(["snapshot", "collector"]), frames=st.lists(st.binary(max_size=9), min_size=1, max_size=6))
+    @rule(
+        port=st.sampled_from(["snapshot", "collector"]), frames=st.lists(st.binary(max_size=9), min_size=1, max_size=6)
+    )
     def garbage(self, port: str, frames: list[bytes]) -> None:
         if self.server.is_open(port) and frames[0] not in (b"x", b"y"):
             self.deliver(self.server.message(port, *frames))

@@ -5,8 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pollbroker.patterns import key_values
-from pollbroker.patterns.key_values import ENTRY_BYTES, KeyValues
+from pollbroker.patterns.clone.clone import key_values
+from pollbroker.patterns.clone.key_values import ENTRY_BYTES, KeyValues
 
 
 def everything(found: KeyValues) -> dict[bytes, bytes]:

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollbroker import MAJORDOMO, BehaviourError, Device
-from pollbroker.patterns import mdp
-from pollbroker.patterns.majordomo import Majordomo
-from pollbroker.patterns.mdp import FINAL, PARTIAL, Version
+from pollbroker.patterns.majordomo.majordomo import Majordomo, mdp
+from pollbroker.patterns.majordomo.mdp import FINAL, PARTIAL, Version
 from pollbroker.testing import Send, check_behaviour_seed, check_device, drive, never_raises
 from pollbroker.testing.behaviours.in_memory import TITANIC_IN_MEMORY
 from tests.support.accounts import balanced

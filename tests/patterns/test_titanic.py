@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollbroker import BehaviourError
-from pollbroker.patterns import titanic_frames
-from pollbroker.patterns.mdp import PARTIAL
-from pollbroker.patterns.titanic import Titanic
-from pollbroker.patterns.titanic_frames import CLOSE, REPLY, REQUEST
+from pollbroker.patterns.majordomo.mdp import PARTIAL
+from pollbroker.patterns.titanic.frames import CLOSE, REPLY, REQUEST
+from pollbroker.patterns.titanic.titanic import Titanic
+from pollbroker.patterns.titanic.titanic import frames as titanic_frames
 from pollbroker.testing import drive
 from tests.support.accounts import balanced
 from tests.support.titanic import FailingStore, TitanicInMemory, TitanicPeers

@@ -10,7 +10,7 @@ import zmq
 from pollbroker.checks import SettingChecks
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import ConfigError
-from pollbroker.patterns.mdp import Version
+from pollbroker.patterns.majordomo.mdp import Version
 from pollbroker.rpc import titanic_calls as calls
 from pollbroker.rpc.asking import RETRIES, TIMEOUT_S, MajordomoAsking
 from pollbroker.rpc.asyncio.clients import Client

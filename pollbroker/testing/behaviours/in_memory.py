@@ -5,7 +5,7 @@ from typing import Final
 
 from pollbroker.device import Device
 from pollbroker.patterns import TITANIC, Titanic
-from pollbroker.patterns.titanic_store import MemoryStore, Store
+from pollbroker.patterns.titanic.store import MemoryStore, Store
 
 
 class TitanicInMemory(Titanic):

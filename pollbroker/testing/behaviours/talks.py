@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from pollbroker.device import Device
-from pollbroker.patterns import mdp, titanic_frames
+from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.titanic.titanic import frames as titanic_frames
 from pollbroker.testing.behaviours.scenario import Talk
 
 _MDP: Final[Sequence[list[bytes]]] = (

@@ -22,13 +22,13 @@ from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
 from pollbroker.patterns.ages import LEAST_S
-from pollbroker.patterns.majordomo import Majordomo
-from pollbroker.patterns.mdp import PARTIAL, ClientRequest, Command, Version, is_service_name
-from pollbroker.patterns.services import Request, Worker
-from pollbroker.patterns.titanic_frames import ERROR, OK, PENDING, REPLY, REQUEST, SERVICES, UNKNOWN, is_uuid
-from pollbroker.patterns.titanic_lines import MOST_FOR_A_WORKER, Lines, StoredRequest
-from pollbroker.patterns.titanic_sqlite import SqliteStore
-from pollbroker.patterns.titanic_store import Store, StoreError
+from pollbroker.patterns.majordomo.majordomo import Majordomo
+from pollbroker.patterns.majordomo.mdp import PARTIAL, ClientRequest, Command, Version, is_service_name
+from pollbroker.patterns.majordomo.services import Request, Worker
+from pollbroker.patterns.titanic.frames import ERROR, OK, PENDING, REPLY, REQUEST, SERVICES, UNKNOWN, is_uuid
+from pollbroker.patterns.titanic.lines import MOST_FOR_A_WORKER, Lines, StoredRequest
+from pollbroker.patterns.titanic.sqlite import SqliteStore
+from pollbroker.patterns.titanic.store import Store, StoreError
 
 _COMMIT: Final = "commit"
 _RETRY: Final = "retry"

@@ -23,9 +23,9 @@ from pollbroker.behaviour import Behaviour
 from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
-from pollbroker.patterns.policies import POLICIES, LeastRecentlyUsed
-from pollbroker.patterns.requests import Deadlines, Request, WaitingRequests
-from pollbroker.patterns.workers import Worker, Workers
+from pollbroker.patterns.balancer.policies import POLICIES, LeastRecentlyUsed
+from pollbroker.patterns.balancer.requests import Deadlines, Request, WaitingRequests
+from pollbroker.patterns.balancer.workers import Worker, Workers
 
 READY: Final = frozenset({b"READY", b"\x01"})
 """What workers of the guide say when they are ready: those in Python the one, those in C the other."""

@@ -22,7 +22,7 @@ from pollbroker.behaviour import Behaviour
 from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
-from pollbroker.patterns.ring import HashRing
+from pollbroker.patterns.sharder.ring import HashRing
 
 SHARDS: Final = ("shard0", "shard1", "shard2")
 

@@ -21,7 +21,7 @@ from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
 from pollbroker.patterns.ages import LEAST_S
-from pollbroker.patterns.ppp import HEARTBEAT, READY, split_envelope
+from pollbroker.patterns.paranoid_pirate.ppp import HEARTBEAT, READY, split_envelope
 
 _HEARTBEAT: Final = "heartbeat"
 """The key of the one timer."""

@@ -24,8 +24,8 @@ from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
 from pollbroker.frozen import FrozenDict
 from pollbroker.patterns.ages import LEAST_S, Ages
-from pollbroker.patterns.backpressure import Backpressure
-from pollbroker.patterns.mdp import (
+from pollbroker.patterns.majordomo.backpressure import Backpressure
+from pollbroker.patterns.majordomo.mdp import (
     DISCONNECT,
     FINAL,
     HEARTBEAT,
@@ -46,7 +46,7 @@ from pollbroker.patterns.mdp import (
     worker_request,
     worker_version,
 )
-from pollbroker.patterns.services import Request, Services, Worker
+from pollbroker.patterns.majordomo.services import Request, Services, Worker
 
 _TICK: Final = "tick"
 """The key of the one timer."""

@@ -23,8 +23,8 @@ from pollbroker.behaviour import Behaviour
 from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
-from pollbroker.patterns.chp import HUGZ, ICANHAZ, KTHXBAI, MAX_NUMBER, as_frame, parse_set
-from pollbroker.patterns.key_values import KeyValues
+from pollbroker.patterns.clone.chp import HUGZ, ICANHAZ, KTHXBAI, MAX_NUMBER, as_frame, parse_set
+from pollbroker.patterns.clone.key_values import KeyValues
 from pollbroker.patterns.sorted_keys import after
 
 PORTION: Final = 100
