@@ -122,14 +122,14 @@ def test_client_that_joins_a_large_map_while_it_changes_ends_with_the_same_map(
     server: Broker, engine: Engine, connect: Connect
 ) -> None:
     publisher = publisher_to(server, connect)
-    model = {b"%05d" % number: bytes(2000) for number in range(5000)}
+    model = {b"%05d" % number: bytes(2000) for number in range(3000)}
     for key, value in model.items():
         put(publisher, key, value)
-    wait_until(lambda: counter(server, "updates") == 5000)
+    wait_until(lambda: counter(server, "updates") == 3000)
     client = Client(server, connect)
     chance = random.Random(1)
     while client.state.number is None:
-        key, value = b"%05d" % chance.randrange(6000), chance.choice([b"", b"new", b"newer"])
+        key, value = b"%05d" % chance.randrange(4000), chance.choice([b"", b"new", b"newer"])
         put(publisher, key, value)
         model[key] = value
         for _ in range(20):

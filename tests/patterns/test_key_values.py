@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pollbroker.patterns.clone.clone import key_values
+from pollbroker.patterns.clone import key_values
 from pollbroker.patterns.clone.key_values import ENTRY_BYTES, KeyValues
 
 
