@@ -78,8 +78,8 @@ def main() -> None:
         first.follow(3)
         second = Client(context, server, b"/colours/")  # it comes late
         print("the second client joins:", sorted(second.map.items()))
-        second.set(b"/colours/sky", b"grey", ttl_s=1)
         first.set(b"/colours/grass", b"")
+        second.set(b"/colours/sky", b"grey", ttl_s=1)
         first.follow(5)
         print("the first client follows:", sorted(first.map.items()))
         second.follow(6)
