@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollbroker import MAJORDOMO, BehaviourError, Device
-from pollbroker.patterns.majordomo.majordomo import Majordomo, mdp
+from pollbroker.patterns.majordomo import Majordomo, mdp
 from pollbroker.patterns.majordomo.mdp import FINAL, PARTIAL, Version
 from pollbroker.testing import Send, check_behaviour_seed, check_device, drive, never_raises
 from pollbroker.testing.behaviours.in_memory import TITANIC_IN_MEMORY

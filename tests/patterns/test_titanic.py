@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from pollbroker import BehaviourError
 from pollbroker.patterns.majordomo.mdp import PARTIAL
+from pollbroker.patterns.titanic import frames as titanic_frames
 from pollbroker.patterns.titanic.frames import CLOSE, REPLY, REQUEST
 from pollbroker.patterns.titanic.titanic import Titanic
-from pollbroker.patterns.titanic.titanic import frames as titanic_frames
 from pollbroker.testing import drive
 from tests.support.accounts import balanced
 from tests.support.titanic import FailingStore, TitanicInMemory, TitanicPeers
