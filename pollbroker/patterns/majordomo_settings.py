@@ -1,4 +1,4 @@
-"""Checks of the settings of Majordomo and Titanic. A wrong one is an error at once, not when the first message comes."""
+"""Checks of the settings of Majordomo and Titanic, so that a wrong one is an error at once."""
 
 import math
 from collections.abc import Mapping
