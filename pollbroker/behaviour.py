@@ -122,7 +122,7 @@ class Behaviour(ABC):
             frames: one or more frames. To a ROUTER, the routing id of the peer comes first.
             if_full: what happens if the port is full. With "hold" the message waits for room, in order; as long as it
                 does, no other port is read, so that nothing piles up. With "tell" the behaviour is given it back by
-                `on_refused`.
+                `on_refused`, and so are those behind it that were sent in the same call: none overtakes another.
 
         Raises `BehaviourError` if there is no such port, if it cannot send, or if `frames` is not a message.
         """

@@ -10,7 +10,10 @@ messages that have come meanwhile before the time of their senders is over.
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+LEAST_S: Final = 0.01
+"""The shortest time that may be set for a heartbeat or an expiry, so that timers alone do not keep the engine busy."""
 
 T = TypeVar("T", bound=Hashable)
 

@@ -202,10 +202,11 @@ class BehaviourRun:
         if others:
             requests.others = []
         self._account(given, len(sends))
-        done = 0
+        done, full = 0, _NOBODY
         try:
             for port, frames, if_full in sends:
-                if port in self.waiting or not self._offer(port, frames, told):
+                if port in self.waiting or port in full or not self._offer(port, frames, told):
+                    full |= {port}  # if there is room a moment later, no message overtakes one that was refused
                     if if_full == "tell" and port not in told:
                         self._news.append(_News(self.behaviour.on_refused, port, frames, 1, told | {port}))
                     else:

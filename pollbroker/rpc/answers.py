@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias
 
 from pollbroker.rpc.errors import RpcError
-from pollbroker.rpc.settings import to_frames
+from pollbroker.rpc.frames import to_frames
 
 Body: TypeAlias = bytes | list[bytes] | tuple[bytes, ...]
 Handler: TypeAlias = Callable[[list[bytes]], Body | Iterator[Body]]

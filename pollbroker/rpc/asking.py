@@ -6,12 +6,14 @@ from typing import Any, Final
 
 import zmq
 
+from pollbroker.checks import SettingChecks
 from pollbroker.endpoint import Endpoints
-from pollbroker.patterns import mdp
-from pollbroker.patterns.mdp import Version
+from pollbroker.errors import ConfigError
+from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo.mdp import Version
 from pollbroker.rpc.errors import RpcError
 from pollbroker.rpc.exchange import Exchange, Part
-from pollbroker.rpc.settings import check_seconds, check_version, check_whole, to_frame, to_frames
+from pollbroker.rpc.frames import to_frame, to_frames
 from pollbroker.rpc.sockets import IdleSockets, Opener
 
 TIMEOUT_S: Final = 2.5
@@ -46,8 +48,9 @@ class Asking:
         self._check(timeout_s, retries)
 
     def _check(self, timeout_s: float, retries: int) -> None:
-        check_seconds(self.where, timeout_s=timeout_s)
-        check_whole(self.where, 0, retries=retries)
+        checks = SettingChecks(self.where, ConfigError)
+        checks.seconds(timeout_s=timeout_s)
+        checks.whole(least=0, retries=retries)
 
     def _exchange(
         self,
@@ -81,7 +84,7 @@ class MajordomoAsking(Asking):
     """Requests to services, in MDP 0.1 or 0.2."""
 
     def __init__(self, where: str, endpoints: Endpoints, version: Version, **settings: Any) -> None:
-        check_version(where, version)
+        SettingChecks(where, ConfigError).one_of((1, 2), version=version)
         self._version: Version = version
         super().__init__(where, zmq.DEALER, endpoints, **settings)
 

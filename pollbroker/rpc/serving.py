@@ -6,13 +6,15 @@ from typing import Any, Final
 
 import zmq
 
+from pollbroker.checks import SettingChecks
 from pollbroker.endpoint import Endpoints
-from pollbroker.patterns import mdp
-from pollbroker.patterns.mdp import Version
+from pollbroker.errors import ConfigError
+from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo.mdp import Version
 from pollbroker.rpc.dialects import Dialect, MajordomoDialect, PirateDialect
 from pollbroker.rpc.dialog import Dialog, Request
 from pollbroker.rpc.errors import RpcError
-from pollbroker.rpc.settings import check_seconds, check_version, check_whole, to_frame, to_frames
+from pollbroker.rpc.frames import to_frame, to_frames
 from pollbroker.rpc.sockets import Opener
 
 PIRATE_HEARTBEAT_S: Final = 1.0
@@ -34,7 +36,7 @@ def pirate_dialect() -> tuple[str, Dialect]:
 def majordomo_dialect(service: str | bytes, version: Version) -> tuple[str, Dialect]:
     """The name of a Majordomo worker in errors, and its protocol. Raises `ConfigError` or `RpcError`."""
     where = "majordomo worker"
-    check_version(where, version)
+    SettingChecks(where, ConfigError).one_of((1, 2), version=version)
     name = to_frame(where, service)
     where = f"{where}: service {name.decode(errors='backslashreplace')}"
     if not mdp.is_service_name(name):
@@ -59,10 +61,10 @@ class Serving:
         options: Mapping[str, Any] | None,
         context: zmq.Context[Any],
     ) -> None:
-        check_seconds(where, heartbeat_s=heartbeat_s, reconnect_s=reconnect_s, reconnect_max_s=reconnect_max_s)
-        if linger_s != 0:
-            check_seconds(where, linger_s=linger_s)
-        check_whole(where, 1, liveness=liveness)
+        checks = SettingChecks(where, ConfigError)
+        checks.seconds(heartbeat_s=heartbeat_s, reconnect_s=reconnect_s, reconnect_max_s=reconnect_max_s)
+        checks.seconds(zero=True, linger_s=linger_s)
+        checks.whole(liveness=liveness)
         self.opener = Opener(where, zmq.DEALER, endpoints, options, context)
         self.where = self.opener.where
         self.linger_ms = round(linger_s * 1000)

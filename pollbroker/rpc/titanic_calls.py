@@ -4,9 +4,9 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from pollbroker.patterns import titanic_frames as titanic
+from pollbroker.patterns.titanic.titanic import frames as titanic
 from pollbroker.rpc.errors import RequestTimeout, TitanicError, UnknownRequest
-from pollbroker.rpc.settings import to_frame, to_frames
+from pollbroker.rpc.frames import to_frame, to_frames
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollbroker import Behaviour, BehaviourError
+from pollbroker.pump.outcomes import FULL, SENT
 from pollbroker.testing import Send, drive
 from tests.support.accounts import balanced
 from tests.support.balancer import Balancer
@@ -310,6 +311,24 @@ def test_refused_message_of_which_nothing_is_made_is_filtered() -> None:
     driver.message("frontend", b"1")
     assert driver.account.filtered == 1
     assert balanced(driver.account)
+
+
+def test_message_is_refused_behind_one_of_the_same_call_that_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def send_both(behaviour: Does, frames: list[bytes]) -> None:
+        for number in (b"1", b"2"):
+            behaviour.send("backend", [number], if_full="tell")
+
+    driver = drive(behaviour := Does(send_both))
+    offered: list[list[bytes]] = []
+
+    def has_room_a_moment_later(message: list[bytes]) -> int:
+        offered.append(message)
+        return SENT if len(offered) > 1 else FULL
+
+    monkeypatch.setattr(driver._outlets["backend"], "send", has_room_a_moment_later)
+    driver.message("frontend", b"")
+    assert behaviour.refused == [("backend", [b"1"]), ("backend", [b"2"])]
+    assert offered == [[b"1"]]
 
 
 def test_message_is_refused_while_others_wait_before_it() -> None:

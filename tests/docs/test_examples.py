@@ -125,6 +125,7 @@ def test_every_example_is_in_the_readme() -> None:
 
 def test_without_the_arguments_they_need_they_say_how_they_are_used(start: Start) -> None:
     run_without = {"asyncio_engine.py", "custom_device.py", "load_balancer.py", "many_devices.py", "own_poller.py"}
+    run_without |= {"majordomo.py", "titanic.py"}
     run_without |= {f"{loop}_engine.py" for loop in ("gevent", "qt", "tkinter", "tornado")}
     names = {path.name for path in EXAMPLES.glob("*.py")} - run_without
     for name, process in {name: start(name) for name in names}.items():
@@ -268,6 +269,20 @@ def test_every_question_is_answered_though_a_worker_leaves(start: Start) -> None
     assert sorted(answer[:-1] for answer in answers) == sorted(questions)
     assert {answer[-1] for answer in answers} == {"0", "1"}
     assert int(again.removeprefix("given again: ")) >= 1
+
+
+def test_every_service_is_found_by_its_name_though_a_worker_dies(start: Start) -> None:
+    found, lost, *greetings, again = lines_of(start("majordomo.py"))
+    assert (found, lost) == ("is there a worker for greet? 200", "is there a worker for nobody? 404")
+    names = [greeting.partition(", says worker ")[0] for greeting in greetings]
+    assert names == [f"Hello {name}" for name in ("Ada", "Ben", "Cleo", "Dora", "Emil", "Fred")]
+    assert {greeting[-1] for greeting in greetings} == {"0", "1"}
+    assert again == "given again: 1"
+
+
+def test_stored_requests_survive_a_broker_that_is_killed(start: Start) -> None:
+    squares = [f"{number} squared is {number * number}" for number in range(5)]
+    assert lines_of(start("titanic.py")) == ["stored 5 requests", "the broker was killed", *squares]
 
 
 def test_engine_works_on_a_loop_of_asyncio(start: Start) -> None:

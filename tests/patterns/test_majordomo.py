@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pollbroker import BehaviourError
-from pollbroker.patterns import mdp
-from pollbroker.patterns.majordomo import Majordomo
-from pollbroker.patterns.mdp import FINAL, PARTIAL, Version
-from pollbroker.testing import Send, drive
+from pollbroker import MAJORDOMO, BehaviourError, Device
+from pollbroker.patterns.majordomo.majordomo import Majordomo, mdp
+from pollbroker.patterns.majordomo.mdp import FINAL, PARTIAL, Version
+from pollbroker.testing import Send, check_behaviour_seed, check_device, drive, never_raises
+from pollbroker.testing.behaviours.in_memory import TITANIC_IN_MEMORY
 from tests.support.accounts import balanced
 from tests.support.mdp_peers import Peers
 
@@ -310,6 +310,15 @@ def test_answer_that_comes_twice_does_not_go_to_the_next_client() -> None:
     assert peers.ready(b"v") == [peers.given(b"v", b"b")]
 
 
+def test_answer_that_comes_twice_is_unexpected_also_if_nobody_asks_next() -> None:
+    peers = start()
+    peers.ready(b"w")
+    peers.ask(b"a", b"echo")
+    peers.answer(b"w", b"a")
+    assert peers.answer(b"w", b"a") == [peers.broken_off(b"w")]
+    assert peers.driver.counters == {"ready": 1, "unexpected": 1}
+
+
 def test_workers_are_told_that_the_broker_ends() -> None:
     peers = start()
     peers.ready(b"w1")
@@ -495,6 +504,16 @@ def test_no_worker_may_take_the_name_of_the_management() -> None:
     assert peers.driver.counters == {"refused": 1}
 
 
+# -- by the kit --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", [MAJORDOMO, TITANIC_IN_MEMORY], ids=lambda device: device.name)
+def test_kit_finds_no_fault(device: Device) -> None:
+    for seed in range(15):
+        check_behaviour_seed(seed, device)
+    check_device(device, examples=3, columns=["python"], invariants=[never_raises])
+
+
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 
@@ -506,7 +525,10 @@ def test_no_worker_may_take_the_name_of_the_management() -> None:
         ({"heartbeat_s": float("nan")}, "Majordomo: heartbeat_s is nan: expected a number of seconds from 0.01 on"),
         ({"liveness": True}, "Majordomo: liveness is True: expected a whole number from 1 on"),
         ({"give_again": 1}, "Majordomo: give_again is 1: expected True or False"),
-        ({"request_expiry_s": "1"}, "Majordomo: request_expiry_s is '1': expected a number of seconds from 0.01 on"),
+        (
+            {"request_expiry_s": "1"},
+            "Majordomo: request_expiry_s is '1': expected a number of seconds from 0.01 on, or None",
+        ),
         ({"max_workers": 0}, "Majordomo: max_workers is 0: expected a whole number from 1 on"),
     ],
 )

@@ -11,9 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pollbroker.patterns import mdp
-from pollbroker.patterns.majordomo import Majordomo
-from pollbroker.patterns.mdp import FINAL, PARTIAL, Version
+from pollbroker.patterns.majordomo.majordomo import Majordomo, mdp
+from pollbroker.patterns.majordomo.mdp import FINAL, PARTIAL, Version
 from pollbroker.testing import Send, drive
 from tests.support.accounts import balanced
 from tests.support.mdp_peers import Peers

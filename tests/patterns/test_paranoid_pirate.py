@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pollbroker import BehaviourError
-from pollbroker.patterns.paranoid_pirate import ParanoidPirate
-from pollbroker.patterns.ppp import HEARTBEAT, READY, split_envelope
+from pollbroker.patterns.paranoid_pirate.paranoid_pirate import ParanoidPirate
+from pollbroker.patterns.paranoid_pirate.ppp import HEARTBEAT, READY, split_envelope
 from pollbroker.testing import Send, drive
 from pollbroker.testing.driving import Driver
 from tests.support.accounts import balanced

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollbroker import BehaviourError
-from pollbroker.patterns import titanic_frames
-from pollbroker.patterns.mdp import PARTIAL
-from pollbroker.patterns.titanic import Titanic
-from pollbroker.patterns.titanic_frames import CLOSE, REPLY, REQUEST
+from pollbroker.patterns.majordomo.mdp import PARTIAL
+from pollbroker.patterns.titanic.frames import CLOSE, REPLY, REQUEST
+from pollbroker.patterns.titanic.titanic import Titanic
+from pollbroker.patterns.titanic.titanic import frames as titanic_frames
 from pollbroker.testing import drive
 from tests.support.accounts import balanced
 from tests.support.titanic import FailingStore, TitanicInMemory, TitanicPeers
@@ -406,7 +406,7 @@ def test_failure_of_the_store_is_logged_once_a_second(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.ERROR):
         for _ in range(10):
             peers.store(b"c", b"echo")
-    assert [record.getMessage() for record in caplog.records] == ["behaviour Titanic: the store has failed: add fails"]
+    assert [record.getMessage() for record in caplog.records] == ["the store has failed: add fails"]
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
@@ -418,7 +418,7 @@ def test_failure_of_the_store_is_logged_once_a_second(caplog: pytest.LogCaptureF
         ({"path": ""}, "Titanic: path is '': expected the path of a file"),
         ({"path": ":memory:"}, "Titanic: path is ':memory:': expected the path of a file"),
         ({"max_stored": 0}, "Titanic: max_stored is 0: expected a whole number from 1 on"),
-        ({"keep_s": 0}, "Titanic: keep_s is 0: expected a number of seconds from 0.01 on"),
+        ({"keep_s": 0}, "Titanic: keep_s is 0: expected a number of seconds from 0.01 on, or None"),
         ({"commit_s": -1}, "Titanic: commit_s is -1: expected a number of seconds from 0 on"),
         ({"heartbeat_s": 0}, "Titanic: heartbeat_s is 0: expected a number of seconds from 0.01 on"),
     ],

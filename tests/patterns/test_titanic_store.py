@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pollbroker import BehaviourError
-from pollbroker.patterns.titanic_frames import is_uuid
-from pollbroker.patterns.titanic_sqlite import SqliteStore, pack, unpack
-from pollbroker.patterns.titanic_store import Found, MemoryStore, Store, StoreError
+from pollbroker.patterns.titanic.frames import is_uuid
+from pollbroker.patterns.titanic.sqlite import SqliteStore, pack, unpack
+from pollbroker.patterns.titanic.store import Found, MemoryStore, Store, StoreError
 from tests.support.processes import run_apart
 
 NOBODY = b"0" * 32
@@ -105,7 +105,7 @@ def test_only_old_replies_are_removed_and_no_more_than_the_limit(store: Store) -
 
 
 def test_import_of_pollbroker_does_not_load_the_database() -> None:
-    assert run_apart("import sys, pollbroker.patterns.titanic; print('sqlite3' in sys.modules)") == "False\n"
+    assert run_apart("import sys, pollbroker.patterns.titanic.titanic; print('sqlite3' in sys.modules)") == "False\n"
 
 
 @given(st.lists(st.binary(), min_size=1))

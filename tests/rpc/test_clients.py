@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from pollbroker import ConfigError, EndpointError, PollbrokerError
-from pollbroker.patterns import mdp
+from pollbroker.patterns.majordomo.majordomo import mdp
 from pollbroker.rpc import RequestTimeout, RpcError
 from tests.rpc.ends import Ends
 from tests.support.addresses import bind
@@ -195,7 +195,7 @@ def test_broker_that_does_not_know_its_services_says_so(ends: Ends, broker: Brok
         ({"timeout_s": True}, ConfigError, "timeout_s is True: expected"),
         ({"retries": -1}, ConfigError, "retries is -1: expected a whole number from 0 on"),
         ({"retries": 1.0}, ConfigError, "retries is 1.0: expected"),
-        ({"version": 3}, ConfigError, r"version is 3: expected 1 \(MDP 0.1\) or 2 \(MDP 0.2\)"),
+        ({"version": 3}, ConfigError, r"version is 3: expected one of 1, 2"),
         ({"options": {"sndhwn": 1}}, ConfigError, "'sndhwn' is not a socket option; did you mean 'sndhwm'"),
         ({"endpoints": "tcp://127.0.0.1:70000"}, EndpointError, "port must be|expected"),
     ],

@@ -14,7 +14,7 @@ import pytest
 
 import pollbroker.rpc
 from pollbroker import PARANOID_PIRATE, Broker, Engine
-from pollbroker.patterns.majordomo import MAJORDOMO
+from pollbroker.patterns.majordomo.majordomo import MAJORDOMO
 from pollbroker.rpc import RequestTimeout
 from tests.rpc.ends import Ends
 from tests.rpc.processes import FAST

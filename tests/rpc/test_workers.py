@@ -11,7 +11,8 @@ import pytest
 import zmq
 
 from pollbroker import ConfigError
-from pollbroker.patterns import mdp, ppp
+from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.paranoid_pirate.paranoid_pirate import ppp
 from pollbroker.rpc import RequestTimeout, RpcError
 from tests.rpc.ends import Ends
 from tests.support.addresses import bind
@@ -300,7 +301,7 @@ def test_garbage_does_no_harm(ends: Ends, broker: Broker) -> None:
         ({"reconnect_max_s": None}, ConfigError, "reconnect_max_s is None: expected"),
         ({"linger_s": "1"}, ConfigError, "linger_s is '1': expected"),
         ({"liveness": 0}, ConfigError, "liveness is 0: expected a whole number from 1 on"),
-        ({"version": "0.1"}, ConfigError, "version is '0.1': expected 1"),
+        ({"version": "0.1"}, ConfigError, "version is '0.1': expected one of 1, 2"),
         ({"service": ""}, RpcError, "service : expected printable text of 1 to 255 bytes"),
         ({"options": {"linge": 1}}, ConfigError, "'linge' is not a socket option"),
     ],

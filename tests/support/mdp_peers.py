@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from pollbroker.patterns import mdp
-from pollbroker.patterns.mdp import FINAL, Command, Version
+from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo.mdp import FINAL, Command, Version
 from pollbroker.testing import Send
 from pollbroker.testing.driving import Driver
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import zmq
 
 from pollbroker.endpoint import Endpoints
-from pollbroker.patterns.mdp import Version
+from pollbroker.patterns.majordomo.mdp import Version
 from pollbroker.rpc.asking import FIND_SERVICE, RETRIES, TIMEOUT_S, Asking, MajordomoAsking, PirateAsking
 from pollbroker.rpc.asyncio.contexts import awaited
 from pollbroker.rpc.errors import RpcError

@@ -7,14 +7,15 @@ from typing import Any, TypeVar
 
 import zmq
 
+from pollbroker.checks import SettingChecks
 from pollbroker.endpoint import Endpoints
-from pollbroker.patterns.mdp import Version
+from pollbroker.errors import ConfigError
+from pollbroker.patterns.majordomo.mdp import Version
 from pollbroker.rpc import titanic_calls as calls
 from pollbroker.rpc.asking import RETRIES, TIMEOUT_S, MajordomoAsking
 from pollbroker.rpc.asyncio.clients import Client
 from pollbroker.rpc.asyncio.contexts import awaited
 from pollbroker.rpc.errors import RequestTimeout
-from pollbroker.rpc.settings import check_seconds
 from pollbroker.rpc.titanic import EVERY_S, WITHIN_S
 
 T = TypeVar("T")
@@ -89,7 +90,7 @@ class TitanicClient(Client):
         Raises `RequestTimeout`, which names the UUID, if there is no reply in time: it can still be fetched; also what
         `submit` and `fetch` raise.
         """
-        check_seconds(self._asking.where, timeout_s=timeout_s, every_s=every_s)
+        SettingChecks(self._asking.where, ConfigError).seconds(timeout_s=timeout_s, every_s=every_s)
         where = self._asking.where
         return await self._run(
             calls.call(where, service, frames, timeout_s=timeout_s, every_s=every_s, clock=time.monotonic)

@@ -6,7 +6,7 @@ from typing import Any
 import zmq
 
 from pollbroker.endpoint import Endpoints
-from pollbroker.patterns.mdp import Version
+from pollbroker.patterns.majordomo.mdp import Version
 from pollbroker.rpc.asyncio.working import Worker
 from pollbroker.rpc.serving import (
     LINGER_S,

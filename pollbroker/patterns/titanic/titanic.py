@@ -12,25 +12,23 @@ Rules:
 - If the store fails, the changes that were not committed are taken back, and each client is told `500`.
 """
 
-import logging
 import math
 from collections.abc import Hashable, Sequence
 from typing import Final, NamedTuple
 
 import zmq
 
+from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
-from pollbroker.patterns.majordomo import Majordomo
-from pollbroker.patterns.mdp import PARTIAL, ClientRequest, Command, Version, is_service_name
-from pollbroker.patterns.services import Request, Worker
-from pollbroker.patterns.settings import check_numbers, check_seconds_or_none
-from pollbroker.patterns.titanic_frames import ERROR, OK, PENDING, REPLY, REQUEST, SERVICES, UNKNOWN, is_uuid
-from pollbroker.patterns.titanic_lines import MOST_FOR_A_WORKER, Lines, StoredRequest
-from pollbroker.patterns.titanic_sqlite import SqliteStore
-from pollbroker.patterns.titanic_store import Store, StoreError
-
-_logger = logging.getLogger("pollbroker")
+from pollbroker.patterns.ages import LEAST_S
+from pollbroker.patterns.majordomo.majordomo import Majordomo
+from pollbroker.patterns.majordomo.mdp import PARTIAL, ClientRequest, Command, Version, is_service_name
+from pollbroker.patterns.majordomo.services import Request, Worker
+from pollbroker.patterns.titanic.frames import ERROR, OK, PENDING, REPLY, REQUEST, SERVICES, UNKNOWN, is_uuid
+from pollbroker.patterns.titanic.lines import MOST_FOR_A_WORKER, Lines, StoredRequest
+from pollbroker.patterns.titanic.sqlite import SqliteStore
+from pollbroker.patterns.titanic.store import Store, StoreError
 
 _COMMIT: Final = "commit"
 _RETRY: Final = "retry"
@@ -67,8 +65,8 @@ class Titanic(Majordomo):
     `malformed` those whose body is not as RFC 9 says.
 
     Arguments:
-        path: the file of the SQLite database. It is made if it is not there. Two more files stand beside it while the
-            broker is at work.
+        path: the file of the SQLite database. It is made if it is not there. A second file, with `-wal` behind its
+            name, belongs to it.
         max_stored: how many requests may be stored, with their replies or without one.
         keep_s: how long a reply is kept that no client closes, in seconds. None: for ever.
         commit_s: how long a change may wait for others to be committed with it, in seconds.
@@ -113,16 +111,16 @@ class Titanic(Majordomo):
         )
         if not isinstance(path, str) or path in ("", ":memory:"):
             raise BehaviourError(f"Titanic: path is {path!r}: expected the path of a file")
-        check_numbers(self, max_stored=max_stored)
-        check_seconds_or_none(self, keep_s=keep_s)
-        if isinstance(commit_s, bool) or not isinstance(commit_s, (int, float)) or not 0 <= commit_s < math.inf:
-            raise BehaviourError(f"Titanic: commit_s is {commit_s!r}: expected a number of seconds from 0 on")
+        checks = SettingChecks("Titanic", BehaviourError)
+        checks.whole(max_stored=max_stored)
+        checks.seconds(least=LEAST_S, or_none=True, keep_s=keep_s)
+        checks.seconds(zero=True, commit_s=commit_s)
         self.path = path
         self._max_stored = max_stored
         self._keep_s = keep_s
         self._commit_s = commit_s
         most_in_lines = MOST_FOR_A_WORKER * max_workers
-        self.max_held = max_requests + most_in_lines + _MOST_CHANGES  # type: ignore[misc]
+        self.max_held = max_requests + most_in_lines + _MOST_CHANGES
         self._lines = Lines(most_in_lines)
         self._store: Store | None = None
         """None before the beginning, and after the end."""
@@ -309,7 +307,7 @@ class Titanic(Majordomo):
         now_s = self.now_s
         if now_s - self._last_log_s >= _RETRY_S:
             self._last_log_s = now_s
-            _logger.error("behaviour Titanic: the store has failed: %s", error)
+            self.log.error("the store has failed: %s", error)
 
     def _remove_old(self) -> None:
         """Remove replies that nobody has fetched in time."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from pollbroker.patterns.services import Request, Service
-from pollbroker.patterns.titanic_store import Stored
+from pollbroker.patterns.majordomo.services import Request, Service
+from pollbroker.patterns.titanic.store import Stored
 
 _FOR_EACH_WORKER: Final = 2
 _FOR_EACH_SERVICE: Final = 14

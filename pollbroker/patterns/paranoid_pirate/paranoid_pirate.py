@@ -17,9 +17,11 @@ from typing import Final
 import zmq
 
 from pollbroker.behaviour import Behaviour
+from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
-from pollbroker.patterns.ppp import HEARTBEAT, READY, split_envelope
-from pollbroker.patterns.settings import check_numbers, check_seconds, check_type
+from pollbroker.errors import BehaviourError
+from pollbroker.patterns.ages import LEAST_S
+from pollbroker.patterns.paranoid_pirate.ppp import HEARTBEAT, READY, split_envelope
 
 _HEARTBEAT: Final = "heartbeat"
 """The key of the one timer."""
@@ -62,9 +64,10 @@ class ParanoidPirate(Behaviour):
     def __init__(
         self, *, heartbeat_s: float = 1.0, liveness: int = 3, give_again: bool = True, max_workers: int = 10_000
     ) -> None:
-        check_seconds(self, heartbeat_s=heartbeat_s)
-        check_numbers(self, liveness=liveness, max_workers=max_workers)
-        check_type(self, bool, "True or False", {"give_again": give_again})
+        checks = SettingChecks("ParanoidPirate", BehaviourError)
+        checks.seconds(least=LEAST_S, heartbeat_s=heartbeat_s)
+        checks.whole(liveness=liveness, max_workers=max_workers)
+        checks.true_or_false(give_again=give_again)
         self._heartbeat_s = heartbeat_s
         self._lifetime_s = heartbeat_s * liveness
         self._give_again = give_again

@@ -19,11 +19,13 @@ from typing import Final
 import zmq
 
 from pollbroker.behaviour import Behaviour
+from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
+from pollbroker.errors import BehaviourError
 from pollbroker.frozen import FrozenDict
-from pollbroker.patterns.ages import Ages
-from pollbroker.patterns.backpressure import Backpressure
-from pollbroker.patterns.mdp import (
+from pollbroker.patterns.ages import LEAST_S, Ages
+from pollbroker.patterns.majordomo.backpressure import Backpressure
+from pollbroker.patterns.majordomo.mdp import (
     DISCONNECT,
     FINAL,
     HEARTBEAT,
@@ -44,8 +46,7 @@ from pollbroker.patterns.mdp import (
     worker_request,
     worker_version,
 )
-from pollbroker.patterns.services import Request, Services, Worker
-from pollbroker.patterns.settings import check_numbers, check_seconds, check_seconds_or_none, check_type
+from pollbroker.patterns.majordomo.services import Request, Services, Worker
 
 _TICK: Final = "tick"
 """The key of the one timer."""
@@ -96,12 +97,12 @@ class Majordomo(Behaviour):
         max_workers: int = 10_000,
         max_services: int = 1_000,
     ) -> None:
-        check_seconds(self, heartbeat_s=heartbeat_s)
-        check_seconds_or_none(self, request_expiry_s=request_expiry_s, reply_expiry_s=reply_expiry_s)
-        check_numbers(self, liveness=liveness, max_requests=max_requests)
-        check_numbers(self, max_workers=max_workers, max_services=max_services)
-        check_type(self, bool, "True or False", {"give_again": give_again})
-        self.max_held = max_requests  # type: ignore[misc]
+        checks = SettingChecks(type(self).__name__, BehaviourError)
+        checks.seconds(least=LEAST_S, heartbeat_s=heartbeat_s)
+        checks.seconds(least=LEAST_S, or_none=True, request_expiry_s=request_expiry_s, reply_expiry_s=reply_expiry_s)
+        checks.whole(liveness=liveness, max_requests=max_requests, max_workers=max_workers, max_services=max_services)
+        checks.true_or_false(give_again=give_again)
+        self.max_held = max_requests
         self._give_again = give_again
         self._max_requests = max_requests
         self._max_workers = max_workers

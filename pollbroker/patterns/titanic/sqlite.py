@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from pollbroker.errors import BehaviourError
-from pollbroker.patterns.titanic_store import Found, Store, Stored, StoreError
+from pollbroker.patterns.titanic.store import Found, Store, Stored, StoreError
 
 if TYPE_CHECKING:
     import sqlite3

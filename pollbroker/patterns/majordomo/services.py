@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from pollbroker.patterns.ages import Ages
-from pollbroker.patterns.mdp import Version
+from pollbroker.patterns.majordomo.mdp import Version
 
 
 @dataclass(slots=True, eq=False)
