@@ -9,7 +9,7 @@ import zmq
 from pollbroker.checks import SettingChecks
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import ConfigError
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 from pollbroker.patterns.majordomo.mdp import Version
 from pollbroker.rpc.errors import RpcError
 from pollbroker.rpc.exchange import Exchange, Part

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 from pollbroker.patterns.majordomo.mdp import Command, Version
-from pollbroker.patterns.paranoid_pirate.paranoid_pirate import ppp
+from pollbroker.patterns.paranoid_pirate import ppp
 
 
 class Told(NamedTuple):

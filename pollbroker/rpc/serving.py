@@ -9,7 +9,7 @@ import zmq
 from pollbroker.checks import SettingChecks
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import ConfigError
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 from pollbroker.patterns.majordomo.mdp import Version
 from pollbroker.rpc.dialects import Dialect, MajordomoDialect, PirateDialect
 from pollbroker.rpc.dialog import Dialog, Request

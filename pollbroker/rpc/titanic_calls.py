@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from pollbroker.patterns.titanic.titanic import frames as titanic
+from pollbroker.patterns.titanic import frames as titanic
 from pollbroker.rpc.errors import RequestTimeout, TitanicError, UnknownRequest
 from pollbroker.rpc.frames import to_frame, to_frames
 

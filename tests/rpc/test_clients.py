@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from pollbroker import ConfigError, EndpointError, PollbrokerError
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 from pollbroker.rpc import RequestTimeout, RpcError
 from tests.rpc.ends import Ends
 from tests.support.addresses import bind

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pollbroker.patterns.majordomo.majordomo import mdp
-from pollbroker.patterns.paranoid_pirate.paranoid_pirate import ppp
+from pollbroker.patterns.majordomo import mdp
+from pollbroker.patterns.paranoid_pirate import ppp
 from pollbroker.rpc.dialects import Dialect, MajordomoDialect, PirateDialect
 from pollbroker.rpc.dialog import Dialog, Do, Request, Step
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pollbroker import ConfigError
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 from pollbroker.rpc import RequestTimeout, RpcError, TitanicError, UnknownRequest
 from tests.rpc.ends import Ends
 from tests.support.deadline import DEADLINE_S

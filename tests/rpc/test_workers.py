@@ -11,8 +11,8 @@ import pytest
 import zmq
 
 from pollbroker import ConfigError
-from pollbroker.patterns.majordomo.majordomo import mdp
-from pollbroker.patterns.paranoid_pirate.paranoid_pirate import ppp
+from pollbroker.patterns.majordomo import mdp
+from pollbroker.patterns.paranoid_pirate import ppp
 from pollbroker.rpc import RequestTimeout, RpcError
 from tests.rpc.ends import Ends
 from tests.support.addresses import bind
