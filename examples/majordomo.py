@@ -11,7 +11,7 @@ import time
 import zmq
 
 from pollbroker import MAJORDOMO, Engine
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 
 NAMES = ("Ada", "Ben", "Cleo", "Dora", "Emil", "Fred")
 HEARTBEAT_S = 0.1

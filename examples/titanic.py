@@ -11,7 +11,7 @@ import threading
 
 import zmq
 
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 
 QUESTIONS = 5
 

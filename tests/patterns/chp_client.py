@@ -4,8 +4,8 @@ from pollbroker.patterns.clone.chp import HUGZ, KTHXBAI, parse
 
 
 class ChpClient:
-    """Follows the map, or a subtree of it. What is published before the snapshot is complete waits, as in the queue of a
-    SUB socket."""
+    """Follows the map, or a subtree of it. What is published before the snapshot is complete waits, as in the queue of
+    a SUB socket."""
 
     def __init__(self, subtree: bytes = b"") -> None:
         self.subtree = subtree

@@ -3,8 +3,9 @@
 import pytest
 
 from pollbroker import Clone
+from pollbroker.patterns.clone import clone
 from pollbroker.patterns.clone.chp import HUGZ, ICANHAZ, KTHXBAI, as_frame
-from pollbroker.patterns.clone.clone import PORTION, REQUESTS_OF_A_CLIENT, RETRY_S, clone
+from pollbroker.patterns.clone.clone import PORTION, REQUESTS_OF_A_CLIENT, RETRY_S
 from pollbroker.testing import Driver, Send, drive
 from tests.patterns.turns import turn
 from tests.support.accounts import balanced
@@ -211,7 +212,7 @@ def test_no_more_requests_are_read_than_snapshots_may_be_on_the_way() -> None:
     assert server.is_open("snapshot")
 
 
-# -- clients that are slow, and clients that are gone -------------------------------------------------------------------
+# -- clients that are slow, and clients that are gone ------------------------------------------------------------------
 
 
 def test_what_a_slow_client_was_not_sent_is_sent_again() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pollbroker import Clone
-from pollbroker.patterns import clone
+from pollbroker.patterns.clone import clone
 from pollbroker.patterns.clone.chp import ICANHAZ
 from pollbroker.testing import Send, drive
 from tests.patterns.chp_client import ChpClient
@@ -152,4 +152,4 @@ class CloneMachine(RuleBasedStateMachine):
 
 
 TestCloneMachine = CloneMachine.TestCase
-TestCloneMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestCloneMachine.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)

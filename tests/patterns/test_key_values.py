@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pollbroker.patterns.clone.clone import key_values
+from pollbroker.patterns.clone import key_values
 from pollbroker.patterns.clone.key_values import ENTRY_BYTES, KeyValues
 
 
@@ -103,4 +103,4 @@ class KeyValuesMachine(RuleBasedStateMachine):
 
 
 TestKeyValuesMachine = KeyValuesMachine.TestCase
-TestKeyValuesMachine.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestKeyValuesMachine.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pollbroker import LastValue
-from pollbroker.patterns.last_value.last_value import FRAME_BYTES, PORTION, VALUE_BYTES, last_value
+from pollbroker.patterns.last_value import last_value
+from pollbroker.patterns.last_value.last_value import FRAME_BYTES, PORTION, VALUE_BYTES
 from pollbroker.testing import Driver, Send, drive
 from tests.patterns.turns import turn
 from tests.support.accounts import balanced

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from pollbroker import MAJORDOMO, BehaviourError, Device
-from pollbroker.patterns.majordomo.majordomo import Majordomo, mdp
+from pollbroker.patterns.majordomo import Majordomo, mdp
 from pollbroker.patterns.majordomo.mdp import FINAL, PARTIAL, Version
 from pollbroker.testing import Send, check_behaviour_seed, check_device, drive, never_raises
 from pollbroker.testing.behaviours.in_memory import TITANIC_IN_MEMORY
@@ -348,7 +349,7 @@ def test_request_in_the_hands_of_a_worker_does_not_expire_by_itself() -> None:
 
 
 def test_requests_wait_for_ever_if_that_is_wanted() -> None:
-    peers = start(request_expiry_s=None)
+    peers = start(heartbeat_s=1000.0, request_expiry_s=None)
     peers.ask(b"a", b"echo")
     peers.driver.advance(1e4)
     assert peers.ready(b"w") == [peers.given(b"w", b"a")]
@@ -460,6 +461,7 @@ def test_name_that_is_not_a_printable_string_is_malformed(name: bytes) -> None:
     assert peers.driver.counters == {"malformed": 2}
 
 
+@profile(max_examples=50)
 @given(st.lists(st.one_of(st.binary(max_size=3), st.sampled_from([b"MDPC01", b"MDPW01", b"MDPW02"])), max_size=6))
 def test_garbage_is_counted_and_never_raises(frames: list[bytes]) -> None:
     """A peer may send what it likes."""

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from pollbroker import MAJORDOMO, Broker, Device, Engine, Majordomo
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 from tests.support.accounts import balanced
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Command

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pollbroker.patterns.majordomo.majordomo import Majordomo, mdp
+from pollbroker.patterns.majordomo import Majordomo, mdp
 from pollbroker.patterns.majordomo.mdp import FINAL, PARTIAL, Version
 from pollbroker.testing import Send, drive
 from tests.support.accounts import balanced

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 from pollbroker.patterns.majordomo.mdp import FINAL, PARTIAL, Version
-from pollbroker.patterns.titanic.titanic import frames as titanic_frames
+from pollbroker.patterns.titanic import frames as titanic_frames
 
 VERSIONS: tuple[Version, Version] = (1, 2)
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from pollbroker import BehaviourError
 from pollbroker.patterns.majordomo.mdp import PARTIAL
+from pollbroker.patterns.titanic import frames as titanic_frames
 from pollbroker.patterns.titanic.frames import CLOSE, REPLY, REQUEST
 from pollbroker.patterns.titanic.titanic import Titanic
-from pollbroker.patterns.titanic.titanic import frames as titanic_frames
 from pollbroker.testing import drive
 from tests.support.accounts import balanced
 from tests.support.titanic import FailingStore, TitanicInMemory, TitanicPeers
@@ -104,6 +105,7 @@ def test_uuid_may_be_in_upper_case() -> None:
     assert peers.fetch(b"c", uuid.upper()) == [peers.told(b"c", REPLY, b"300")]
 
 
+@profile(max_examples=50)
 @given(st.sampled_from(titanic_frames.SERVICES), st.lists(st.binary(max_size=3), min_size=1, max_size=4))
 def test_garbage_is_answered_and_never_raises(service: bytes, body: list[bytes]) -> None:
     """Whatever a client asks one of the three services, it is told a status."""

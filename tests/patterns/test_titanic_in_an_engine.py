@@ -8,8 +8,8 @@ import pytest
 import zmq
 
 from pollbroker import TITANIC, BehaviourError, Broker, BrokerState, Engine
+from pollbroker.patterns.titanic import frames as titanic_frames
 from pollbroker.patterns.titanic.frames import CLOSE, OK, PENDING, REPLY
-from pollbroker.patterns.titanic.titanic import frames as titanic_frames
 from tests.support.accounts import balanced
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import wait_until

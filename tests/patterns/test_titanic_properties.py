@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 from pollbroker.patterns.titanic.frames import CLOSE, REPLY, REQUEST
 from pollbroker.testing import Send, drive
 from tests.support.accounts import balanced

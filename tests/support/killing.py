@@ -16,8 +16,8 @@ from pathlib import Path
 
 import zmq
 
-from pollbroker.patterns.majordomo.majordomo import mdp
-from pollbroker.patterns.titanic.titanic import frames as titanic_frames
+from pollbroker.patterns.majordomo import mdp
+from pollbroker.patterns.titanic import frames as titanic_frames
 from tests.support.deadline import DEADLINE_S
 from tests.support.types import Socket
 

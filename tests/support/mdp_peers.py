@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 from pollbroker.patterns.majordomo.mdp import FINAL, Command, Version
 from pollbroker.testing import Send
 from pollbroker.testing.driving import Driver

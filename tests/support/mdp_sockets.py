@@ -5,16 +5,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 from pollbroker.patterns.majordomo.mdp import ClientReply, Command, Version, WorkerMessage
-from pollbroker.patterns.titanic.titanic import frames as titanic_frames
+from pollbroker.patterns.titanic import frames as titanic_frames
 from tests.support.deadline import DEADLINE_S
 from tests.support.types import Socket
 
 _WORKER = """
 import sys
 import zmq
-from pollbroker.patterns.majordomo.majordomo import mdp
+from pollbroker.patterns.majordomo import mdp
 
 endpoint, service, answers, heartbeat_s = sys.argv[1:5]
 context = zmq.Context()

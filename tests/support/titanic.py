@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pollbroker.patterns.majordomo.mdp import Version, client_reply
+from pollbroker.patterns.titanic import frames as titanic_frames
 from pollbroker.patterns.titanic.store import Found, MemoryStore, Store, Stored, StoreError
 from pollbroker.patterns.titanic.titanic import Titanic
-from pollbroker.patterns.titanic.titanic import frames as titanic_frames
 from pollbroker.testing import Send
 from tests.support.mdp_peers import Peers
 

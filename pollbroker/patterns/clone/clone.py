@@ -79,8 +79,8 @@ class Clone(Behaviour):
     It is one server. Two that stand in for one another (model six, with the Binary Star pattern) are not part of it.
 
     Counters: `updates` (that were published), `expired` (entries whose time to live was over), `refused` (updates for
-    which the map had no room, and requests of clients with ten snapshots on the way), `snapshots` (that were sent whole),
-    `abandoned` (snapshots whose client took nothing for too long), `malformed`.
+    which the map had no room, and requests of clients with ten snapshots on the way), `snapshots` (that were sent
+    whole), `abandoned` (snapshots whose client took nothing for too long), `malformed`.
 
     A request for a snapshot is held until its last message has been sent. The other messages of a snapshot, heartbeats
     and what is published when an entry expires count as `added`.
@@ -153,7 +153,7 @@ class Clone(Behaviour):
         elif isinstance(key, bytes):
             self._try_again(key)
 
-    # -- updates --------------------------------------------------------------------------------------------------------
+    # -- updates -------------------------------------------------------------------------------------------------------
 
     def _on_update(self, frames: list[bytes]) -> None:
         parsed = parse_set(frames)
@@ -192,7 +192,7 @@ class Clone(Behaviour):
         if end_s is not None:
             self._set_ends_timer(end_s)
 
-    # -- snapshots ------------------------------------------------------------------------------------------------------
+    # -- snapshots -----------------------------------------------------------------------------------------------------
 
     def _on_request(self, frames: list[bytes]) -> None:
         if len(frames) != 3 or frames[1] != ICANHAZ or len(frames[2]) > SUBTREE_MAX_BYTES:
@@ -321,5 +321,5 @@ CLONE: Final = Device(
         "collector": {"subscribe": b""},
     },
 )
-"""A map that clients share (RFC 12/CHP; ROUTER, PUB, SUB): see `Clone`. Clients ask `snapshot` for the map, subscribe to
-`publisher`, and send updates to `collector`."""
+"""A map that clients share (RFC 12/CHP; ROUTER, PUB, SUB): see `Clone`. Clients ask `snapshot` for the map, subscribe
+to `publisher`, and send updates to `collector`."""

@@ -42,7 +42,7 @@ _SUBSCRIPTION_MAX_BYTES: Final = 4096
 a hundred megabytes."""
 
 _SNDHWM: Final = 20_000
-"""A subscriber is sent up to `max_topics` values at once. Of what exceeds the high-water mark, libzmq drops the rest."""
+"""A subscriber is sent up to `max_topics` values at once. What exceeds the high-water mark is dropped by libzmq."""
 
 _RESEND: Final = "resend"
 """The key of the one timer."""
@@ -68,8 +68,9 @@ class LastValue(Behaviour):
     and not kept, since they alone are larger than `max_bytes`), `malformed` (what a subscriber sent and is not a
     subscription).
 
-    A subscription counts as filtered, and a value that is sent again as added. What is in the cache is not held, since it
-    was sent on. Held is a value that was to be sent again and that the backend has refused, until it is offered again.
+    A subscription counts as filtered, and a value that is sent again as added. What is in the cache is not held, since
+    it was sent on. Held is a value that was to be sent again and that the backend has refused, until it is offered
+    again.
 
     Arguments:
         max_topics: how many topics are kept. The one whose value is the oldest is forgotten first.
@@ -136,7 +137,7 @@ class LastValue(Behaviour):
             self.send("backend", frames)
             self._keep(frames)
 
-    # -- values ---------------------------------------------------------------------------------------------------------
+    # -- values --------------------------------------------------------------------------------------------------------
 
     def _keep(self, frames: list[bytes]) -> None:
         topic = self._topic_of(frames[0])
@@ -182,11 +183,11 @@ class LastValue(Behaviour):
         self._bytes -= value.size_bytes
         return True
 
-    # -- subscriptions --------------------------------------------------------------------------------------------------
+    # -- subscriptions -------------------------------------------------------------------------------------------------
 
     def _on_subscription(self, frames: list[bytes]) -> None:
-        """An XPUB gives each subscription as one frame: 1 and the prefix. At the end of the last one of a prefix it is 0
-        and the prefix. Whatever else an XSUB sends is passed on to the reader as it is."""
+        """An XPUB gives each subscription as one frame: 1 and the prefix. At the end of the last one of a prefix it is
+        0 and the prefix. Whatever else an XSUB sends is passed on to the reader as it is."""
         kind, prefix = frames[0][:1], frames[0][1:]
         if len(frames) > 1 or kind not in (b"\0", b"\1"):
             self.count("malformed")
@@ -204,7 +205,7 @@ class LastValue(Behaviour):
             self._timer_is_set = True
             self.set_timer(_RESEND, delay_s)
 
-    def on_timer(self, key: Hashable) -> None:
+    def on_timer(self, key: Hashable) -> None:  # noqa: ARG002 - there is one timer
         self._timer_is_set = False
         if self._refused:
             return  # until there is room
@@ -262,12 +263,12 @@ class LastValue(Behaviour):
         self.send("backend", value.frames, if_full="tell")
         return value.size_bytes
 
-    def on_refused(self, port: str, frames: list[bytes]) -> None:
+    def on_refused(self, port: str, frames: list[bytes]) -> None:  # noqa: ARG002 - it is the backend
         """The backend is full, which an XPUB is with `xpub_nodrop` alone."""
         self._refused.append(self._topic_of(frames[0]))
         self.count("resent", -1)
 
-    def on_room(self, port: str) -> None:
+    def on_room(self, port: str) -> None:  # noqa: ARG002 - it is the backend
         topics = list(self._refused)
         self._refused.clear()
         resent = sum(self._resend(topic) > 0 for topic in topics)

@@ -125,6 +125,7 @@ class Sharder(Behaviour):
             shard.is_full = True
             shard.returned = 0
             shard.batch = 1
+            self.cancel_timer(port)  # each timer lets shards be tried; one set by each try would never end
         shard.waiting.insert(shard.returned, frames)
         shard.returned += 1
         self._waiting += 1
@@ -137,11 +138,11 @@ class Sharder(Behaviour):
 
     def on_timer(self, key: Hashable) -> None:
         shard = self._shards[str(key)]
-        if not shard.is_full:  # all that was offered was accepted
-            if self._stalls_all and all(len(one.waiting) < self._max_waiting for one in self._shards.values()):
-                self.open("frontend")
-            if shard.waiting:
-                self._send_some(shard)
+        # All that was offered was accepted: a refusal would have cancelled the timer.
+        if self._stalls_all and all(len(one.waiting) < self._max_waiting for one in self._shards.values()):
+            self.open("frontend")
+        if shard.waiting:
+            self._send_some(shard)
 
     def on_stop(self) -> None:
         """What waits for a shard is sent as far as there is room in time."""
