@@ -25,7 +25,7 @@ QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.3, start_s=0.9)
 
 
 def measure(case: Case, plan: Plan) -> Sample:
-    """Percentiles of the time from a worker's reply to its next request, and the CPU of the broker's process for each."""
+    """Percentiles of the time from a worker's reply to its next request, and the CPU time of the broker for each."""
     with Rig(case.peer, case.work) as rig:
         rig.start()
         # Each worker has had its turn: every connection and queue has been used.
