@@ -1,7 +1,7 @@
 """A load balancer that ships, with its clients and workers: urgent questions first, and again if a worker dies.
 
-The questions come before any worker does, so the broker keeps them, by priority. Ada answers two and dies with the third
-in her hands. After a time limit her question is given to Ben. docs/patterns/balancer.md explains the settings.
+The questions come before any worker does, so the broker keeps them, by priority. Ada answers two and dies with the
+third in her hands. After a time limit her question is given to Ben. docs/patterns/balancer.md explains the settings.
 """
 
 import threading
@@ -19,7 +19,7 @@ QUESTIONS = (
     (b"1", b"Is it raining?"),
 )
 
-PATIENCE_S = 30.0
+PATIENCE_S = 30
 """A worker that hears nothing for so long says READY again, on a new socket: perhaps the broker has started again."""
 
 

@@ -1,8 +1,8 @@
 """Accounts in three shards: whoever asks for an account comes to the shard that has it.
 
 Each shard is a worker with a dictionary of its own. The sharder finds it by the frame that has the account's name. The
-third shard begins late: its requests wait for it, and the others do not. docs/patterns/sharder.md explains the settings.
-"""
+third shard begins late: its requests wait for it, and the others do not. docs/patterns/sharder.md explains the
+settings. """
 
 import threading
 import time
