@@ -11,7 +11,7 @@ from zmq import SocketType
 
 from pollbroker.device import RECEIVES, SENDS, Device, Route
 from pollbroker.errors import DeviceError, did_you_mean
-from pollbroker.patterns import BALANCER, SHARDER
+from pollbroker.patterns import BALANCER, CLONE, LAST_VALUE, MAJORDOMO, PARANOID_PIRATE, SHARDER, TITANIC
 from pollbroker.pump import SUBSCRIPTION_MAX_BYTES
 
 _TO_BACKEND: Final = Route("frontend", "backend")
@@ -56,7 +56,21 @@ REFLECTOR: Final = Device(
 """One socket (ROUTER, DEALER, PAIR or REP): each message goes back to the peer that sent it."""
 
 DEVICES: Final[dict[str, Device]] = {
-    device.name: device for device in (QUEUE, FORWARDER, FILTER, STREAMER, REFLECTOR, BALANCER, SHARDER)
+    device.name: device
+    for device in (
+        QUEUE,
+        FORWARDER,
+        FILTER,
+        STREAMER,
+        REFLECTOR,
+        BALANCER,
+        SHARDER,
+        PARANOID_PIRATE,
+        MAJORDOMO,
+        TITANIC,
+        LAST_VALUE,
+        CLONE,
+    )
 }
 """The table of device definitions, by name. Programs may add their own."""
 

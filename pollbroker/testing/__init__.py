@@ -18,6 +18,7 @@ from pollbroker.testing.behaviours import (
     BehaviourTrace,
     Talk,
     check_behaviour,
+    check_behaviour_seed,
     never_raises,
 )
 from pollbroker.testing.checking import check_device, check_scenario, check_seed
@@ -138,6 +139,7 @@ __all__ = [
     "Wanted",
     "calls_of",
     "check_behaviour",
+    "check_behaviour_seed",
     "check_columns",
     "check_device",
     "check_relay",

@@ -16,9 +16,11 @@ from pollbroker import (
     DEVICES,
     FILTER,
     FORWARDER,
+    MAJORDOMO,
     QUEUE,
     REFLECTOR,
     STREAMER,
+    TITANIC,
     Device,
     DeviceError,
     EndpointError,
@@ -38,6 +40,7 @@ SENDS = BOTH_WAYS | {zmq.PUSH, zmq.PUB}
 
 def test_table_holds_the_well_known_devices_by_name() -> None:
     known = {"queue": QUEUE, "forwarder": FORWARDER, "filter": FILTER, "streamer": STREAMER, "reflector": REFLECTOR}
+    known |= {"majordomo": MAJORDOMO, "titanic": TITANIC}
     assert known.items() <= DEVICES.items()
     assert all(device.name == name for name, device in DEVICES.items())
 

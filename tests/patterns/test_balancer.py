@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from pollbroker import BALANCER, Balancer, BehaviourError
-from pollbroker.patterns.buckets import Buckets
-from pollbroker.patterns.policies import Weighted
-from pollbroker.patterns.workers import Worker
+from pollbroker.patterns.balancer.buckets import Buckets
+from pollbroker.patterns.balancer.policies import Weighted
+from pollbroker.patterns.balancer.workers import Worker
 from pollbroker.testing import Driver, Send, drive
 from tests.support.accounts import balanced
 

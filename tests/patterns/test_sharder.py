@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pollbroker import SHARDER, BehaviourError, DeviceError, Sharder, sharder
-from pollbroker.patterns.ring import HashRing
+from pollbroker.patterns.sharder.ring import HashRing
 from pollbroker.testing import Driver, Send, drive
 from tests.support.accounts import balanced
 

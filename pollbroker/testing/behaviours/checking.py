@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pollbroker.device import Device
 from pollbroker.errors import DeviceError
+from pollbroker.testing.behaviours.in_memory import in_memory
 from pollbroker.testing.behaviours.judging import BEHAVIOUR_INVARIANTS, BehaviourInvariant
 from pollbroker.testing.behaviours.recording import BehaviourTrace
 from pollbroker.testing.behaviours.runner import BehaviourRunner
@@ -61,7 +62,8 @@ def check_behaviour_seed(seed: int, device: Device, *, steps: int = 60) -> Behav
 
 
 def behaviour_scenario_of_seed(seed: int, device: Device, *, steps: int = 60) -> BehaviourScenario:
-    """The scenario of a seed."""
+    """The scenario of a seed. A device that stores something does so in memory."""
+    device = in_memory(device)
     return draw_behaviour_scenario(RandomDraw(seed), device, talk_with(device), steps)
 
 

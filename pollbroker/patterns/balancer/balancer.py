@@ -13,17 +13,19 @@ then on; its reply also says that it is free again. Rules:
 - A worker without room is not known to be alive. If it answers nothing in time, it is given nothing until it does.
 """
 
+import math
 from collections.abc import Hashable, Mapping
 from typing import ClassVar, Final, Literal
 
 import zmq
 
 from pollbroker.behaviour import Behaviour
+from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
-from pollbroker.patterns.policies import POLICIES, LeastRecentlyUsed
-from pollbroker.patterns.requests import Deadlines, Request, WaitingRequests
-from pollbroker.patterns.settings import check_choice, check_ready, check_seconds, check_true_or_false, check_whole
-from pollbroker.patterns.workers import Worker, Workers
+from pollbroker.errors import BehaviourError
+from pollbroker.patterns.balancer.policies import POLICIES, LeastRecentlyUsed
+from pollbroker.patterns.balancer.requests import Deadlines, Request, WaitingRequests
+from pollbroker.patterns.balancer.workers import Worker, Workers
 
 READY: Final = frozenset({b"READY", b"\x01"})
 """What workers of the guide say when they are ready: those in Python the one, those in C the other."""
@@ -81,16 +83,14 @@ class Balancer(Behaviour):
         max_workers: int = 10_000,
         max_capacity: int = 100,
     ) -> None:
-        check_choice("Balancer: policy", policy, tuple(POLICIES))
-        check_ready("Balancer: ready", ready)
+        checks = SettingChecks("Balancer", BehaviourError)
+        checks.one_of(tuple(POLICIES), policy=policy)
+        checks.some_bytes(ready=ready)
         if priority_frame is not None:
-            check_whole("Balancer: priority_frame", priority_frame)
-        check_whole("Balancer: max_waiting", max_waiting, least=1)
-        check_seconds("Balancer: max_wait_s", max_wait_s)
-        check_seconds("Balancer: time_limit_s", time_limit_s)
-        check_true_or_false("Balancer: give_again", give_again)
-        check_whole("Balancer: max_workers", max_workers, least=1)
-        check_whole("Balancer: max_capacity", max_capacity, least=1)
+            checks.whole(least=-math.inf, priority_frame=priority_frame)
+        checks.whole(max_waiting=max_waiting, max_workers=max_workers, max_capacity=max_capacity)
+        checks.seconds(or_none=True, max_wait_s=max_wait_s, time_limit_s=time_limit_s)
+        checks.true_or_false(give_again=give_again)
 
         self._ready = READY if ready is None else frozenset({ready})
         self._priority_frame = priority_frame
@@ -114,7 +114,7 @@ class Balancer(Behaviour):
         """How many requests are kept that workers have in hand."""
         self._is_reading = True
         self._second_keys = 0
-        self.max_held = self._max_waiting + max_workers * (1 if self._is_single else max_capacity)  # type: ignore[misc]
+        self.max_held = self._max_waiting + max_workers * (1 if self._is_single else max_capacity)
 
     @property
     def held(self) -> int:

@@ -11,8 +11,8 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Final
 
-from pollbroker.patterns.buckets import Buckets
-from pollbroker.patterns.workers import Policy, Worker
+from pollbroker.patterns.balancer.buckets import Buckets
+from pollbroker.patterns.balancer.workers import Policy, Worker
 
 _FEW: Final = 100
 """So many entries of a heap may be invalid."""

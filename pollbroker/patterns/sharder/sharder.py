@@ -10,6 +10,7 @@ Rules:
   known in the next call, for which a timer is set.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,10 +19,10 @@ from typing import ClassVar, Final, Literal
 import zmq
 
 from pollbroker.behaviour import Behaviour
+from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
-from pollbroker.patterns.ring import HashRing
-from pollbroker.patterns.settings import check_choice, check_whole
+from pollbroker.patterns.sharder.ring import HashRing
 
 SHARDS: Final = ("shard0", "shard1", "shard2")
 
@@ -76,11 +77,12 @@ class Sharder(Behaviour):
         names = (shards,) if isinstance(shards, str) else tuple(shards)
         if not names or len(set(names)) < len(names) or not all(isinstance(one, str) for one in names):
             raise BehaviourError(f"Sharder: shards is {shards!r}: expected one or more names of ports, each once")
-        check_whole("Sharder: key_frame", key_frame)
+        checks = SettingChecks("Sharder", BehaviourError)
+        checks.whole(least=-math.inf, key_frame=key_frame)
         if function is not None and not callable(function):
             raise BehaviourError(f"Sharder: function is {function!r}: expected a function, or None")
-        check_whole("Sharder: max_waiting", max_waiting, least=1)
-        check_choice("Sharder: when_full", when_full, ("drop", "wait"))
+        checks.whole(max_waiting=max_waiting)
+        checks.one_of(("drop", "wait"), when_full=when_full)
         self._shards = {name: _Shard(name) for name in names}
         self._key_frame = key_frame
         self._find = HashRing(names).find
@@ -88,7 +90,7 @@ class Sharder(Behaviour):
         self._max_waiting = max_waiting
         self._stalls_all = when_full == "wait"
         self._waiting = 0
-        self.max_held = max_waiting * len(names)  # type: ignore[misc]
+        self.max_held = max_waiting * len(names)
 
     @property
     def held(self) -> int:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pollbroker.patterns.buckets import Buckets
+from pollbroker.patterns.balancer.buckets import Buckets
 
 if TYPE_CHECKING:
-    from pollbroker.patterns.workers import Worker
+    from pollbroker.patterns.balancer.workers import Worker
 
 
 @dataclass(slots=True, eq=False)

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pollbroker.patterns.requests import Request
+from pollbroker.patterns.balancer.requests import Request
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,5 @@
+"""The load balancer."""
+
+from pollbroker.patterns.balancer.balancer import BALANCER, Balancer
+
+__all__ = ["BALANCER", "Balancer"]

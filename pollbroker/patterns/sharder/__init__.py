@@ -1,0 +1,5 @@
+"""The sharder."""
+
+from pollbroker.patterns.sharder.sharder import SHARDER, Sharder, sharder
+
+__all__ = ["SHARDER", "Sharder", "sharder"]

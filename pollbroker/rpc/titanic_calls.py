@@ -1,0 +1,89 @@
+"""What a Titanic client does (RFC 9), as generators without I/O: what is asked is yielded, and the reply is sent in."""
+
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from typing import NamedTuple, TypeAlias, TypeVar
+
+from pollbroker.patterns.titanic import frames as titanic
+from pollbroker.rpc.errors import RequestTimeout, TitanicError, UnknownRequest
+from pollbroker.rpc.frames import to_frame, to_frames
+
+T = TypeVar("T")
+
+
+class Ask(NamedTuple):
+    """Ask a service of the Titanic server."""
+
+    service: bytes
+    frames: list[bytes]
+
+
+class Pause(NamedTuple):
+    """Wait."""
+
+    seconds: float
+
+
+Call: TypeAlias = Generator[Ask | Pause, list[bytes], T]
+
+
+def submit(where: str, service: str | bytes, frames: tuple[bytes, ...]) -> Call[str]:
+    """Store a request; the UUID."""
+    name = to_frame(where, service)
+    body = yield from _ask(where, titanic.REQUEST, titanic.request_body(name, to_frames(where, frames)))
+    assert body is not None
+    if not body or not titanic.is_uuid(body[0]):
+        raise TitanicError(f"{where}: titanic.request: the server sent {body!r}; expected a UUID")
+    return body[0].decode()
+
+
+def fetch(where: str, uuid: str) -> Call[list[bytes] | None]:
+    """The reply; None if there is none yet."""
+    return (yield from _ask(where, titanic.REPLY, [to_frame(where, uuid)]))
+
+
+def close(where: str, uuid: str) -> Call[None]:
+    """Have a request and its reply forgotten."""
+    yield from _ask(where, titanic.CLOSE, [to_frame(where, uuid)])
+
+
+def call(
+    where: str,
+    service: str | bytes,
+    frames: tuple[bytes, ...],
+    *,
+    timeout_s: float,
+    every_s: float,
+    clock: Callable[[], float],
+) -> Call[list[bytes]]:
+    """Store a request, ask for the reply until there is one, and have both forgotten."""
+    uuid = yield from submit(where, service, frames)
+    until_s = clock() + timeout_s
+    while True:
+        reply = None
+        with suppress(RequestTimeout):  # the server may come back, with all that it has stored
+            reply = yield from fetch(where, uuid)
+        if reply is not None:
+            with suppress(RequestTimeout):
+                yield from close(where, uuid)
+            return reply
+        if clock() >= until_s:
+            raise RequestTimeout(f"{where}: no reply to the request {uuid} in {timeout_s:g} s; it can still be fetched")
+        yield Pause(every_s)
+
+
+def _ask(where: str, service: bytes, frames: list[bytes]) -> Call[list[bytes] | None]:
+    """The body of a reply; None if there is none yet."""
+    answer = yield Ask(service, frames)
+    reply = titanic.parse_titanic_reply(answer)
+    asked = f"{where}: {service.decode()}"
+    if reply is None:
+        raise TitanicError(f"{asked}: the server sent {answer!r}; expected a status of RFC 9")
+    if reply.status == titanic.OK:
+        return reply.body
+    if reply.status == titanic.PENDING and service == titanic.REPLY:
+        return None
+    status = answer[0].decode(errors="backslashreplace")
+    if reply.status == titanic.UNKNOWN and service != titanic.REQUEST:
+        raise UnknownRequest(f"{asked}: {frames[0].decode(errors='backslashreplace')}: {status}: expected a known UUID")
+    raise TitanicError(f"{asked}: the server answered {status}")
