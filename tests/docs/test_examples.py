@@ -125,6 +125,7 @@ def test_every_example_is_in_the_readme() -> None:
 
 def test_without_the_arguments_they_need_they_say_how_they_are_used(start: Start) -> None:
     run_without = {"asyncio_engine.py", "custom_device.py", "load_balancer.py", "many_devices.py", "own_poller.py"}
+    run_without |= {"balancer.py", "sharder.py"}
     run_without |= {"clone.py", "last_value.py", "majordomo.py", "titanic.py"}
     run_without |= {f"{loop}_engine.py" for loop in ("gevent", "qt", "tkinter", "tornado")}
     names = {path.name for path in EXAMPLES.glob("*.py")} - run_without
@@ -269,6 +270,26 @@ def test_every_question_is_answered_though_a_worker_leaves(start: Start) -> None
     assert sorted(answer[:-1] for answer in answers) == sorted(questions)
     assert {answer[-1] for answer in answers} == {"0", "1"}
     assert int(again.removeprefix("given again: ")) >= 1
+
+
+def test_urgent_questions_are_answered_first_and_again_if_a_worker_dies(start: Start) -> None:
+    *first, second, third, fourth, again = lines_of(start("balancer.py"))
+    assert first == ["Where is the fire? Ada answers.", "Who calls for help? Ada answers."]
+    questions = ["How are you?", "Is it raining?", "What is the time?"]
+    assert sorted((second, third, fourth)) == [f"{question} Ben answers." for question in questions]
+    assert again == "given again: 1"
+
+
+def test_each_account_has_its_shard_and_one_that_is_late_holds_up_no_other(start: Start) -> None:
+    assert lines_of(start("sharder.py")) == [
+        "Ada has 10, says red",
+        "Cleo has 10, says green",
+        "Emil has 10, says green",
+        "Hugo has 10, says red",
+        "2 requests wait for blue",
+        "Gina has 10, says blue",
+        "Iris has 10, says blue",
+    ]
 
 
 def test_every_service_is_found_by_its_name_though_a_worker_dies(start: Start) -> None:
