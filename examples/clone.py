@@ -5,6 +5,7 @@ snapshot. docs/patterns/clone.md explains the protocol, RFC 12/CHP.
 """
 
 import uuid
+from typing import Any
 
 import zmq
 
@@ -47,7 +48,7 @@ class Client:
         properties = b"ttl=%d\n" % ttl_s if ttl_s else b""
         self._publisher.send_multipart([key, bytes(8), uuid.uuid4().bytes, properties, value])
 
-    def follow(self, number: int) -> None:
+    def take(self, number: int) -> None:
         """Apply updates, up to the one of this number."""
         while self.number < number:
             self._apply(self._subscriber.recv_multipart())
@@ -70,19 +71,20 @@ class Client:
 def main() -> None:
     clone = CLONE.with_settings(hugz_s=0.1)
     with Engine() as engine, zmq.Context() as context:
-        server = engine.add("map", clone, **dict.fromkeys(clone.ports, "tcp://127.0.0.1:*"))
+        endpoints: dict[str, Any] = dict.fromkeys(clone.ports, "tcp://127.0.0.1:*")
+        server = engine.add("map", clone, **endpoints)
         first = Client(context, server, b"")
         first.set(b"/colours/sky", b"blue")
         first.set(b"/colours/grass", b"green")
         first.set(b"/prices/tea", b"3")
-        first.follow(3)
+        first.take(3)
         second = Client(context, server, b"/colours/")  # it comes late
         print("the second client joins:", sorted(second.map.items()))
         first.set(b"/colours/grass", b"")
         second.set(b"/colours/sky", b"grey", ttl_s=1)
-        first.follow(5)
+        first.take(5)
         print("the first client follows:", sorted(first.map.items()))
-        second.follow(6)
+        second.take(6)
         print("a second later the sky is gone:", sorted(second.map.items()))
         first.close()
         second.close()

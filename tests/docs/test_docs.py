@@ -182,6 +182,8 @@ def test_tutorial_installs_as_the_readme_does() -> None:
         "pollbroker.devices",
         "pollbroker.devices.green",
         "pollbroker.gevent",
+        "pollbroker.rpc",
+        "pollbroker.rpc.asyncio",
         "pollbroker.testing",
         "pollbroker.trio",
     ],

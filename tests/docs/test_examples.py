@@ -125,7 +125,7 @@ def test_every_example_is_in_the_readme() -> None:
 
 def test_without_the_arguments_they_need_they_say_how_they_are_used(start: Start) -> None:
     run_without = {"asyncio_engine.py", "custom_device.py", "load_balancer.py", "many_devices.py", "own_poller.py"}
-    run_without |= {"balancer.py", "sharder.py"}
+    run_without |= {"balancer.py", "sharder.py", "paranoid_pirate.py"}
     run_without |= {"clone.py", "last_value.py", "majordomo.py", "titanic.py"}
     run_without |= {f"{loop}_engine.py" for loop in ("gevent", "qt", "tkinter", "tornado")}
     names = {path.name for path in EXAMPLES.glob("*.py")} - run_without
@@ -298,6 +298,13 @@ def test_every_service_is_found_by_its_name_though_a_worker_dies(start: Start) -
     names = [greeting.partition(", says worker ")[0] for greeting in greetings]
     assert names == [f"Hello {name}" for name in ("Ada", "Ben", "Cleo", "Dora", "Emil", "Fred")]
     assert {greeting[-1] for greeting in greetings} == {"0", "1"}
+    assert again == "given again: 1"
+
+
+def test_question_of_a_worker_that_falls_silent_is_answered_by_another(start: Start) -> None:
+    *answers, again = lines_of(start("paranoid_pirate.py"))
+    assert [answer[:-1] for answer in answers] == [f"question {number} is answered by worker " for number in range(6)]
+    assert {answer[-1] for answer in answers} == {"1", "2"}
     assert again == "given again: 1"
 
 

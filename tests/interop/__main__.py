@@ -19,8 +19,9 @@ from tests.interop.table import SOURCES, Check, Source
 @click.option("--czmq", envvar="POLLBROKER_CZMQ", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--only", help="Run only the checks that have this in their name.", default="")
 def main(names: tuple[str, ...], guide: Path | None, czmq: Path | None, only: str) -> None:
-    """Run the programs NAME..., or all of those for which there is a checkout. The exit code is 1 if one that is to work
-    does not, or the other way round."""
+    """Run the programs NAME..., or all of those for which there is a checkout.
+
+    The exit code is 1 if one that is to work does not, or the other way round."""
     guide, czmq = guide and guide.resolve(), czmq and czmq.resolve()
     there = {"guide": guide is not None, "c": guide is not None and czmq is not None, "pypi": True}
     wrong = 0

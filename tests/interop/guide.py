@@ -28,7 +28,7 @@ def start(place: Place, language: Language, name: str) -> Program:
 
 
 @contextmanager
-def broker(device: Device, **endpoints: str) -> Iterator[Broker]:
+def broker(device: Device, **endpoints: Any) -> Iterator[Broker]:
     """One of our brokers, at the guide's ports."""
     with Engine() as engine:
         yield engine.add("broker", device, **(endpoints or {"frontend": CLIENTS}))

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -67,10 +68,8 @@ class Program:
 
     def kill(self) -> None:
         """Kill it, and what it has started."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait(DEADLINE_S)
         self._reader.join(DEADLINE_S)
         assert self._process.stdout is not None

@@ -136,10 +136,10 @@ class CloneMachine(RuleBasedStateMachine):
         self.time_passes(0.1)
         self.time_passes(0.01)
         assert self.server.account.held == 0
-        for client in self.clients.values():
-            if client.number is not None:
-                assert client.map == {
-                    key: value for key, value in self.model.values.items() if key.startswith(client.subtree)
+        for one in self.clients.values():
+            if one.number is not None:
+                assert one.map == {
+                    key: value for key, value in self.model.values.items() if key.startswith(one.subtree)
                 }
         given_up = [client for client in self.clients.values() if client.number is None]
         self.given_up += len(given_up)

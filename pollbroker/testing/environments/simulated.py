@@ -73,7 +73,7 @@ class SimulatedEnvironment:
         more = True
         while more or (idle < _LAST_TURNS and quiet < _LAST_TURNS):
             timer_s = self.engine.next_timer_s()
-            waits_long = timer_s is not None and timer_s > PATIENCE_S  # such as for a heartbeat, which would go on for ever
+            waits_long = timer_s is not None and timer_s > PATIENCE_S  # for a heartbeat, which comes again and again
             more = self.engine.step(0 if waits_long else None)
             if self._poller.asleep:
                 break
