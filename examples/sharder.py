@@ -2,8 +2,7 @@
 
 Each shard is a worker with a dictionary of its own. The sharder finds it by the frame that has the account's name. The
 third shard begins late: its requests wait for it, and the others do not. docs/patterns/sharder.md explains the
-settings.
-"""
+settings."""
 
 import threading
 import time
