@@ -106,7 +106,7 @@ def test_clients_of_the_guide_that_push_their_updates_are_served_by_a_pull_socke
 ) -> None:
     device = replace(
         CLONE,
-        ports={**CLONE.ports, "collector": zmq.PULL},
+        ports={**CLONE.ports, "collector": (zmq.PULL,)},
         options={port: options for port, options in CLONE.options.items() if port != "collector"},
     )
     server = add(engine, device)
@@ -149,7 +149,7 @@ def test_client_that_reads_late_is_sent_the_whole_snapshot(server: Broker, engin
     client = connect(zmq.DEALER, address(server, "snapshot"), rcvhwm=1)
     client.send_multipart([b"ICANHAZ?", b""])
     wait_until(lambda: flow_of(engine, "map", "behaviour").slow_peer > 0)
-    keys = []
+    keys: list[bytes] = []
     while not keys or keys[-1] != b"KTHXBAI":
         keys.append(client.recv_multipart()[0])
     assert set(keys) == {b"%d" % number for number in range(2000)} | {b"KTHXBAI"}
