@@ -5,7 +5,6 @@ snapshot. docs/patterns/clone.md explains the protocol, RFC 12/CHP.
 """
 
 import uuid
-from typing import Any
 
 import zmq
 
@@ -71,8 +70,8 @@ class Client:
 def main() -> None:
     clone = CLONE.with_settings(hugz_s=0.1)
     with Engine() as engine, zmq.Context() as context:
-        endpoints: dict[str, Any] = dict.fromkeys(clone.ports, "tcp://127.0.0.1:*")
-        server = engine.add("map", clone, **endpoints)
+        any_port = "tcp://127.0.0.1:*"
+        server = engine.add("map", clone, snapshot=any_port, publisher=any_port, collector=any_port)
         first = Client(context, server, b"")
         first.set(b"/colours/sky", b"blue")
         first.set(b"/colours/grass", b"green")

@@ -13,7 +13,7 @@ import time
 import zmq
 
 from pollbroker import TITANIC, Engine
-from pollbroker.patterns import mdp
+from pollbroker.patterns.majordomo import mdp
 
 QUESTIONS = 5
 

@@ -1,7 +1,5 @@
 """The server of RFC 12/CHP without sockets."""
 
-from typing import Any
-
 import pytest
 
 from pollbroker import Clone
@@ -180,8 +178,7 @@ def test_large_snapshots_take_turns_and_updates_go_on_meanwhile() -> None:
 
 def test_portion_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clone, "PORTION_BYTES", 20)
-    values: dict[str, Any] = {name: bytes(10) for name in "abcde"}
-    server = serve(**values)
+    server = serve(a=bytes(10), b=bytes(10), c=bytes(10), d=bytes(10), e=bytes(10))
     server.message("snapshot", b"x", ICANHAZ, b"")
     assert [len(turn(server)) for _ in range(5)] == [2, 2, 1, 1, 0]
 
