@@ -60,6 +60,8 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
         "removed_worst_ms": Figure("remove worst ms"),
         "kib_per_pair": Figure("memory KiB/pair", quantity="memory per pair"),
         "resident_mib": Figure("memory MiB", quantity="memory"),
+        "grown_mib": Figure("grown by MiB"),
+        "heartbeats_per_s": Figure("heartbeats/s", whole=True),
         "threads": Figure("threads", whole=True),
     }
 )

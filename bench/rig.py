@@ -105,10 +105,10 @@ class Rig:
         self._loads["control"] = child, 0
         child.started()
 
-    def wait_for_messages(self, side: str, count: int) -> None:
-        """Wait until the load at `side` has counted `count` messages. Raises `ChildError` at the deadline."""
+    def wait_for_messages(self, side: str, count: int, within_s: float = CONDITION_DEADLINE_S) -> None:
+        """Wait until the load at `side` has counted `count` messages. Raises `ChildError` if that takes longer."""
         child, index = self._loads[side]
-        deadline_s = time.monotonic() + CONDITION_DEADLINE_S
+        deadline_s = time.monotonic() + within_s
         while True:
             child.ask()
             messages = child.sample().loads[index].messages
@@ -116,7 +116,7 @@ class Rig:
                 return
             if time.monotonic() > deadline_s:
                 arrived = f"{messages} of {count} messages at the {side}"
-                raise ChildError(f"{self._peer.name}: {arrived} after {CONDITION_DEADLINE_S:.0f} s")
+                raise ChildError(f"{self._peer.name}: {arrived} after {within_s:.0f} s")
             time.sleep(CONDITION_PAUSE_S)
 
     def window(self, warm_up_s: float, window_s: float) -> Window:

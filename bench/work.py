@@ -25,6 +25,8 @@ QUEUE_BYTES = 64 << 20
 # How many requests are on the way from a socket that is connected to many pairs: eight for each pair, as from eight
 # clients, but not fewer than for a single pair.
 SHARED_WINDOW, SHARED_WINDOW_PER_PAIR = 500, 8
+# How often workers and brokers send heartbeats: what the ZeroMQ guide uses, and pollbroker's defaults.
+MDP_HEARTBEAT_S, PPP_HEARTBEAT_S = 2.5, 1.0
 # The number of frames, and the size of each, in the reply to STATISTICS.
 STATISTICS_FRAMES, STATISTICS_SIZE = 8, 8
 
@@ -39,12 +41,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Traffic:
-    """A device, the load at each of its ports, and the side (`counter`) at which messages are counted."""
+    """A device, the load at each of its ports, and the side (`counter`) at which messages are counted.
+
+    `heartbeat_s` is the time between two heartbeats of a worker that sends any.
+    """
 
     device: str
     frontend: Side
     backend: Side
     counter: str
+    heartbeat_s: float = 0.0
 
 
 TRAFFIC: Mapping[str, Traffic] = MappingProxyType(
@@ -58,9 +64,27 @@ TRAFFIC: Mapping[str, Traffic] = MappingProxyType(
         # A REP sends each reply to the broker that the request came through, so one REP can serve any number of
         # brokers.
         "replies": Traffic("queue", Side("requester", "DEALER"), Side("echo", "REP"), "frontend"),
+        # Workers that say that they are ready: those of the load balancing broker of the ZeroMQ guide, and of MDP.
+        "balanced": Traffic("balancer", Side("requester", "DEALER"), Side("ready_worker", "DEALER"), "frontend"),
+        "majordomo": Traffic("majordomo", Side("mdp_requester", "DEALER"), Side("mdp_worker", "DEALER"), "frontend"),
+        # A worker is timed from its reply, with which it is ready again, to its next request.
+        "balanced turns": Traffic("balancer", Side("requester", "DEALER"), Side("timed_worker", "DEALER"), "backend"),
+        "majordomo turns": Traffic(
+            "majordomo", Side("mdp_requester", "DEALER"), Side("timed_mdp_worker", "DEALER"), "backend"
+        ),
+        # Workers that have nothing to do. The heartbeats that they are sent are counted.
+        "majordomo heartbeats": Traffic(
+            "majordomo", Side("mdp_requester", "DEALER"), Side("mdp_beater", "DEALER"), "backend", MDP_HEARTBEAT_S
+        ),
+        "pirate heartbeats": Traffic(
+            "paranoid_pirate", Side("requester", "DEALER"), Side("ppp_beater", "DEALER"), "backend", PPP_HEARTBEAT_S
+        ),
         "round trip": Traffic("queue", Side("lockstep", "REQ"), Side("echo", "REP"), "frontend"),
     }
 )
+
+# The roles of which each pair has `Work.workers`.
+WORKERS = ("ready_worker", "mdp_worker", "timed_worker", "timed_mdp_worker", "mdp_beater", "ppp_beater")
 
 # The load that sends commands to the control socket. Any traffic may have it, in addition to its two sides.
 CONTROL = Side("commander", "REQ")
@@ -78,11 +102,14 @@ class Work:
 
     - `size` is the size of a frame in bytes. `frames` does not include the envelope that a queue adds.
     - The load runs through the first `pairs` brokers. `idle_pairs` more are bound, and have no peer.
-    - `limit` ends a source after that number of messages; with 0 it does not end.
+    - `limit` ends a source or a requester after that number of messages; with 0 it does not end.
     - `shared`: the load at each side is one socket connected to every pair. Its cost does not grow with the pairs.
     - `controlled`: the broker has a control socket.
     - `captured`: the load "witness" receives a copy of each message that passes through the first pair.
     - `ticking`: a task of the loop that runs the broker sleeps for a millisecond again and again (`bench/ticks.py`).
+
+    For a broker that decides, each pair has `workers`. With `window`, each of its `peers` has so many requests on the
+    way.
 
     For a forwarder, each pair has one publisher, which uses its `topics` in turn, and `subscribers`, each subscribed to
     one of them. `paced`: the publisher limits the number of its messages that a subscriber has not seen yet.
@@ -98,6 +125,8 @@ class Work:
     pairs: int = 1
     idle_pairs: int = 0
     peers: int = 1
+    workers: int = 1
+    window: int | None = None
     limit: int = 0
     shared: bool = False
     controlled: bool = False
@@ -160,7 +189,7 @@ class Work:
     def load(self, side: str, endpoints: tuple[str, ...], directory: Path, *, bind: bool = False) -> Load:
         """The instructions for the load at the port `side`. It connects, unless `bind` is True."""
         role: Side = getattr(TRAFFIC[self.traffic], side)
-        sockets = self.subscribers if role.role == "subscriber" else self.peers
+        sockets = self._sockets(role.role)
         return Load(
             role=role.role,
             socket=role.socket,
@@ -174,11 +203,20 @@ class Work:
             shared=self.shared,
             subscribers=self.subscribers,
             topics=self.topics,
+            heartbeat_s=TRAFFIC[self.traffic].heartbeat_s,
             seen=str(directory / "seen") if role.role in ("publisher", "subscriber") else "",
         )
 
+    def _sockets(self, role: str) -> int:
+        """How many sockets of a role each pair has."""
+        if role == "subscriber":
+            return self.subscribers
+        return self.workers if role in WORKERS else self.peers
+
     @property
     def _window(self) -> int:
+        if self.window is not None:
+            return self.window
         if self.shared:
             return max(SHARED_WINDOW, SHARED_WINDOW_PER_PAIR * self.pairs)
         if self.traffic == "forwarder":
@@ -248,6 +286,7 @@ class Load:
     - `shared`: one socket has all the endpoints, instead of a socket for each.
     - `module` is the Python module that runs the load.
     - `seen` is a file from which a publisher learns how many messages its subscribers have seen.
+    - `heartbeat_s` is the time between two heartbeats of a worker.
     """
 
     role: str
@@ -264,6 +303,7 @@ class Load:
     subscribers: int = 1
     topics: int = 1
     seen: str = ""
+    heartbeat_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Client:
         properties = b"ttl=%d\n" % ttl_s if ttl_s else b""
         self._publisher.send_multipart([key, bytes(8), uuid.uuid4().bytes, properties, value])
 
-    def follow(self, number: int) -> None:
+    def take(self, number: int) -> None:
         """Apply updates, up to the one of this number."""
         while self.number < number:
             self._apply(self._subscriber.recv_multipart())
@@ -70,19 +70,20 @@ class Client:
 def main() -> None:
     clone = CLONE.with_settings(hugz_s=0.1)
     with Engine() as engine, zmq.Context() as context:
-        server = engine.add("map", clone, **dict.fromkeys(clone.ports, "tcp://127.0.0.1:*"))
+        any_port = "tcp://127.0.0.1:*"
+        server = engine.add("map", clone, snapshot=any_port, publisher=any_port, collector=any_port)
         first = Client(context, server, b"")
         first.set(b"/colours/sky", b"blue")
         first.set(b"/colours/grass", b"green")
         first.set(b"/prices/tea", b"3")
-        first.follow(3)
+        first.take(3)
         second = Client(context, server, b"/colours/")  # it comes late
         print("the second client joins:", sorted(second.map.items()))
-        second.set(b"/colours/sky", b"grey", ttl_s=1)
         first.set(b"/colours/grass", b"")
-        first.follow(5)
+        second.set(b"/colours/sky", b"grey", ttl_s=1)
+        first.take(5)
         print("the first client follows:", sorted(first.map.items()))
-        second.follow(6)
+        second.take(6)
         print("a second later the sky is gone:", sorted(second.map.items()))
         first.close()
         second.close()

@@ -8,26 +8,31 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import zmq
 
+from pollbroker import TITANIC, Engine
 from pollbroker.patterns.majordomo import mdp
 
 QUESTIONS = 5
 
 
-def start_broker(directory: str) -> tuple[subprocess.Popen[str], str]:
+def run_broker(path: str) -> None:
+    """What the broker's process does, until it is killed or its stdin ends. It prints its address."""
+    with Engine() as engine:
+        broker = engine.add("tasks", TITANIC.with_settings(path=path), frontend="tcp://127.0.0.1:*")
+        print(broker.ports["frontend"].endpoint, flush=True)
+        sys.stdin.read()
+
+
+def start_broker(path: str) -> tuple[subprocess.Popen[str], str]:
     """Start a broker in a process of its own. Returns its address, too."""
-    command = [sys.executable, "-m", "pollbroker", "titanic", "tcp://127.0.0.1:*", "--path", f"{directory}/requests.db"]
-    broker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    broker = subprocess.Popen(
+        [sys.executable, __file__, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert broker.stdout is not None
-    address = ""
-    for line in broker.stdout:
-        if line.startswith("frontend "):
-            address = line.split()[1]
-        elif line.startswith("ready"):
-            break
-    return broker, address
+    return broker, broker.stdout.readline().strip()
 
 
 def ask(client: zmq.Socket[bytes], service: bytes, *body: bytes) -> list[bytes]:
@@ -53,7 +58,7 @@ def work(context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory, zmq.Context() as context:
-        broker, address = start_broker(directory)
+        broker, address = start_broker(f"{directory}/requests.db")
         with context.socket(zmq.DEALER) as client:
             client.connect(address)
             uuids = [ask(client, b"titanic.request", b"square", b"%d" % number)[1] for number in range(QUESTIONS)]
@@ -62,20 +67,22 @@ def main() -> None:
         broker.communicate()
         print("the broker was killed")
 
-        broker, address = start_broker(directory)
+        broker, address = start_broker(f"{directory}/requests.db")
         worker = threading.Thread(target=work, args=(context, address))
         worker.start()
         with context.socket(zmq.DEALER) as client:
             client.connect(address)
             for number, uuid in enumerate(uuids):
                 while (reply := ask(client, b"titanic.reply", uuid))[0] == b"300":
-                    pass
+                    time.sleep(0.01)  # there is no reply yet
                 print(f"{number} squared is {reply[1].decode()}")
                 ask(client, b"titanic.close", uuid)
         worker.join()
-        broker.terminate()
-        broker.communicate()
+        broker.communicate("")
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 1:
+        run_broker(sys.argv[1])
+    else:
+        main()

@@ -15,10 +15,12 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <time.h>
 
 enum { DONTWAIT = 1, SNDMORE = 2, POLLIN_ = 1, POLLOUT_ = 2 };
 enum { TURN = 64 };         /* messages a socket may move before the next one has its turn */
+enum { MAX_FRAMES = 64 };   /* frames of one message that a worker can hold */
 
 typedef union { unsigned char opaque[64]; void *alignment; } message_t;
 typedef struct { void *socket; int fd; short events; short revents; } pollitem_t;
@@ -58,7 +60,7 @@ typedef struct {
     int32_t count;          /* of sockets */
     int32_t frames;         /* of a message, the envelope's empty frame not counted */
     uint64_t size;          /* bytes of each frame */
-    uint64_t limit;         /* messages to send in all; 0: no limit */
+    uint64_t limit;         /* messages to send in all, or requests; 0: no limit */
     uint64_t window;        /* requests, or unseen publications, on the way for each socket; publisher: 0, no bound */
     uint64_t *times_ns;     /* lockstep: where round trips are written */
     uint64_t capacity;      /* of times_ns; what comes later overwrites the oldest */
@@ -66,7 +68,15 @@ typedef struct {
     int32_t subscribers;    /* of each publisher */
     int32_t topics;         /* a publisher takes them in turn; a subscriber has subscribed to one */
     int32_t descriptor;     /* wire roles: a connected TCP socket */
+    uint64_t interval_ns;   /* between two heartbeats of one worker */
 } order_t;
+
+/* A frame that a protocol prescribes. */
+typedef struct {
+    const char *bytes;
+    size_t size;
+} part_t;
+#define PART(text) { text, sizeof text - 1 }
 
 extern libzmq_t zmq;
 
@@ -101,6 +111,17 @@ int send_message(void *socket, const order_t *order, const void *body, int envel
 
 /* Receives one whole message and checks it. */
 int receive_message(void *socket, const order_t *order, message_t *message, int envelope, int flags, int *good);
+
+/* Receives the frames of one message, whatever they are, into `held`, which has room for MAX_FRAMES. */
+int receive_held(void *socket, message_t *held, int flags, int *frames);
+
+/* Sends frames that are held.  Waits for room. */
+int send_held(void *socket, message_t *held, int frames);
+
+static inline int is_part(message_t *frame, const part_t *part)
+{
+    return zmq.msg_size(frame) == part->size && memcmp(zmq.msg_data(frame), part->bytes, part->size) == 0;
+}
 
 /* Sleeps until one of the sockets can move. */
 int wait_any(const order_t *order, pollitem_t *items, short events);

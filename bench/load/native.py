@@ -16,7 +16,7 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-FILES = ("load.c", "requests.c", "publish.c", "bare.c", "wire.c", "nng.c")
+FILES = ("load.c", "requests.c", "workers.c", "publish.c", "bare.c", "wire.c", "nng.c")
 SOURCES = tuple(Path(__file__).with_name(name) for name in FILES)
 HEADER = Path(__file__).with_name("load.h")
 FLAGS = ("-O2", "-std=gnu11", "-shared", "-fPIC")

@@ -23,7 +23,7 @@ from bench.work import Load, LoadSample
 # How many round trips are kept for percentiles: in 8 MiB, those of some minutes on loopback.
 ROUND_TRIPS = 1 << 20
 PERCENTILES: Mapping[str, float] = {"p50_us": 0.5, "p99_us": 0.99, "p999_us": 0.999, "worst_us": 1.0}
-TIMED_ROLES = ("lockstep", "commander")
+TIMED_ROLES = ("lockstep", "commander", "timed_worker", "timed_mdp_worker")
 
 
 class Progress(ctypes.Structure):
@@ -63,6 +63,7 @@ class Order(ctypes.Structure):
         ("subscribers", ctypes.c_int32),
         ("topics", ctypes.c_int32),
         ("descriptor", ctypes.c_int32),
+        ("interval_ns", ctypes.c_uint64),
     ]
 
 
@@ -92,6 +93,7 @@ class RunningLoad:
             seen=ctypes.cast(self._seen, ctypes.POINTER(Seen)) if self._seen else None,
             subscribers=load.subscribers,
             topics=load.topics,
+            interval_ns=round(load.heartbeat_s * 1e9),
         )
         run = getattr(load_library(), f"load_{load.role}")
 

@@ -39,7 +39,7 @@ def run(
 
 
 def add_all(engine: Engine, deployment: Deployment, device: Device) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Add a broker for every pair to an engine. Return the addresses."""
+    """Add a broker for every pair to an engine. Return the addresses; both are the same of a device with one port."""
     ports = DEVICES[deployment.device]
     mark = deployment.high_water_mark
     prefixes = CAPTURE_PREFIXES[0].encode(), CAPTURE_PREFIXES[1].encode()
@@ -48,9 +48,9 @@ def add_all(engine: Engine, deployment: Deployment, device: Device) -> tuple[tup
             f"broker-{index}",
             device,
             frontend=frontend,
-            backend=backend,
+            backend=backend if ports.backend else None,
             frontend_options=dict.fromkeys(ports.frontend_marks, mark),
-            backend_options=dict.fromkeys(ports.backend_marks, mark),
+            backend_options=dict.fromkeys(ports.backend_marks, mark) if ports.backend else None,
             capture=f">{deployment.captures[index]}" if index < len(deployment.captures) else None,
             capture_options={"sndhwm": mark} if index < len(deployment.captures) else None,
             capture_prefixes=prefixes if index < len(deployment.captures) else None,
@@ -59,5 +59,5 @@ def add_all(engine: Engine, deployment: Deployment, device: Device) -> tuple[tup
     ]
     return (
         tuple(broker.frontend.endpoints[0] for broker in brokers),
-        tuple(broker.backend.endpoints[0] for broker in brokers if broker.backend is not None),
+        tuple((broker.backend if ports.backend else broker.frontend).endpoints[0] for broker in brokers),
     )

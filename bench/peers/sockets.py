@@ -19,7 +19,10 @@ BOTH = ("rcvhwm", "sndhwm")
 
 @dataclass(frozen=True)
 class Ports:
-    """Socket types and high-water marks of a device's ports; `two_way` if messages also go from backend to frontend."""
+    """Socket types and high-water marks of a device's ports; `two_way` if messages also go from backend to frontend.
+
+    Without a `backend`, the one port is for all.
+    """
 
     frontend: str
     backend: str
@@ -33,6 +36,10 @@ DEVICES: Mapping[str, Ports] = MappingProxyType(
         "streamer": Ports("PULL", "PUSH", ("rcvhwm",), ("sndhwm",), two_way=False),
         "forwarder": Ports("XSUB", "XPUB", BOTH, BOTH, two_way=True),
         "queue": Ports("ROUTER", "DEALER", BOTH, BOTH, two_way=True),
+        # These decide where each message goes, so the relays cannot take their place.
+        "balancer": Ports("ROUTER", "ROUTER", BOTH, BOTH, two_way=True),
+        "majordomo": Ports("ROUTER", "", BOTH, (), two_way=True),
+        "paranoid_pirate": Ports("ROUTER", "ROUTER", BOTH, BOTH, two_way=True),
     }
 )
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from bench.peers.need import CZMQ, GEVENT, NNG, TRIO, UVLOOP, Need
+from bench.peers.need import CZMQ, GEVENT, GUIDE_C, GUIDE_PYTHON, NNG, TRIO, UVLOOP, Need
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ GREEN = Peer("green.device", "bench.peers.green_device", needs=GEVENT)
 ASYNCIO = Peer("asyncio relay", "bench.peers.asyncio_relay")
 ZPROXY = Peer("czmq zproxy", "bench.peers.czmq_zproxy", needs=CZMQ)
 NNG_DEVICE = Peer("nng_device", "bench.peers.nng_device", needs=NNG, load_module="bench.load.nng")
+GUIDE_IN_PYTHON = Peer("the guide's, Python", "bench.peers.guide_python", needs=GUIDE_PYTHON)
+GUIDE_IN_C = Peer("the guide's, C", "bench.peers.guide_c", needs=GUIDE_C)
 NNG_NONE = Peer("no broker, nng", None, needs=NNG, load_module="bench.load.nng")
 
 PEERS: Mapping[str, Peer] = MappingProxyType(

@@ -43,7 +43,7 @@ class Panel:
 
 
 def line_panels(question: QuestionResult, axis: Axis, figure: str) -> list[Panel]:
-    """The panels of one figure along an axis, without those in which no line has two points."""
+    """The panels of one figure along an axis, without those in which no line has points at two places."""
     if figure not in question.figures:  # the figure was measured, but the question does not show it
         return []
     cases = [case for cell in question.cells for case in cell.cases if case.samples and axis.varies in case.work]
@@ -55,7 +55,7 @@ def line_panels(question: QuestionResult, axis: Axis, figure: str) -> list[Panel
     panels = []
     for common, members in groups.items():
         lines = tuple(line for line in _lines(members, axis, figure) if line.points)
-        if any(len(line.points) > 1 for line in lines):
+        if any(len({point.x for point in line.points}) > 1 for line in lines):
             panels.append(Panel(_describe({name: value for name, value in common if name not in shared}), lines))
     return panels
 

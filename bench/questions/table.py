@@ -8,6 +8,7 @@ from types import MappingProxyType
 from bench.question import Question
 from bench.questions import (
     bare_loop,
+    busy_memory,
     busy_pairs,
     capture,
     cheap_load,
@@ -16,7 +17,9 @@ from bench.questions import (
     forwarder_rate,
     frames,
     growth,
+    guide_brokers,
     handler_route,
+    heartbeats,
     idle,
     knobs,
     loop_ticker,
@@ -29,6 +32,7 @@ from bench.questions import (
     round_trip,
     streamer_rate,
     thread_devices,
+    worker_turns,
 )
 
 QUESTIONS: Mapping[str, Question] = MappingProxyType(
@@ -57,6 +61,10 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             loops,
             loop_ticker,
             thread_devices,
+            guide_brokers,
+            worker_turns,
+            busy_memory,
+            heartbeats,
         )
     }
 )

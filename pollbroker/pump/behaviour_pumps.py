@@ -46,6 +46,7 @@ class SourcePump:
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:
         """See `pollbroker.pump.contract`. Returns BUSY if the source is not to be read now."""
         run, receiver, port = self._run, self._receiver, self._port
+        closed = run.closed
         messages, begun = 0, receiver.received_bytes
         receiver.burst_frames = 0
         while (
@@ -53,7 +54,7 @@ class SourcePump:
             and receiver.received_bytes - begun < limit_bytes
             and receiver.burst_frames < BURST_FRAMES
         ):
-            if not run.may_read(port):
+            if (port in closed or run.waiting) and not run.may_read(port):
                 return BUSY
             frames = receiver()
             if frames is None:

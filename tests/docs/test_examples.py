@@ -125,7 +125,8 @@ def test_every_example_is_in_the_readme() -> None:
 
 def test_without_the_arguments_they_need_they_say_how_they_are_used(start: Start) -> None:
     run_without = {"asyncio_engine.py", "custom_device.py", "load_balancer.py", "many_devices.py", "own_poller.py"}
-    run_without |= {"majordomo.py", "paranoid_pirate.py", "titanic.py"}
+    run_without |= {"balancer.py", "sharder.py", "paranoid_pirate.py"}
+    run_without |= {"clone.py", "last_value.py", "majordomo.py", "titanic.py"}
     run_without |= {f"{loop}_engine.py" for loop in ("gevent", "qt", "tkinter", "tornado")}
     names = {path.name for path in EXAMPLES.glob("*.py")} - run_without
     for name, process in {name: start(name) for name in names}.items():
@@ -271,6 +272,26 @@ def test_every_question_is_answered_though_a_worker_leaves(start: Start) -> None
     assert int(again.removeprefix("given again: ")) >= 1
 
 
+def test_urgent_questions_are_answered_first_and_again_if_a_worker_dies(start: Start) -> None:
+    *first, second, third, fourth, again = lines_of(start("balancer.py"))
+    assert first == ["Where is the fire? Ada answers.", "Who calls for help? Ada answers."]
+    questions = ["How are you?", "Is it raining?", "What is the time?"]
+    assert sorted((second, third, fourth)) == [f"{question} Ben answers." for question in questions]
+    assert again == "given again: 1"
+
+
+def test_each_account_has_its_shard_and_one_that_is_late_holds_up_no_other(start: Start) -> None:
+    assert lines_of(start("sharder.py")) == [
+        "Ada has 10, says red",
+        "Cleo has 10, says green",
+        "Emil has 10, says green",
+        "Hugo has 10, says red",
+        "2 requests wait for blue",
+        "Gina has 10, says blue",
+        "Iris has 10, says blue",
+    ]
+
+
 def test_every_service_is_found_by_its_name_though_a_worker_dies(start: Start) -> None:
     found, lost, *greetings, again = lines_of(start("majordomo.py"))
     assert (found, lost) == ("is there a worker for greet? 200", "is there a worker for nobody? 404")
@@ -290,6 +311,25 @@ def test_question_of_a_worker_that_falls_silent_is_answered_by_another(start: St
 def test_stored_requests_survive_a_broker_that_is_killed(start: Start) -> None:
     squares = [f"{number} squared is {number * number}" for number in range(5)]
     assert lines_of(start("titanic.py")) == ["stored 5 requests", "the broker was killed", *squares]
+
+
+def test_late_subscribers_are_sent_the_last_values(start: Start) -> None:
+    assert lines_of(start("last_value.py")) == [
+        "a subscriber to ber:",
+        *(f"    {city}: report 2" for city in ("bergen", "berlin", "bern")),
+        "a subscriber to lima:",
+        "    lima: report 2",
+        "sent again: 4",
+    ]
+
+
+def test_clients_share_a_map(start: Start) -> None:
+    colours = [(b"/colours/grass", b"green"), (b"/colours/sky", b"blue")]
+    assert lines_of(start("clone.py")) == [
+        f"the second client joins: {colours}",
+        f"the first client follows: {[(b'/colours/sky', b'grey'), (b'/prices/tea', b'3')]}",
+        "a second later the sky is gone: []",
+    ]
 
 
 def test_engine_works_on_a_loop_of_asyncio(start: Start) -> None:

@@ -213,6 +213,16 @@ def test_worker_that_does_not_answer_makes_room_for_a_new_one() -> None:
     assert ask(driver, b"2") == given(b"w2", b"2")
 
 
+def test_worker_that_has_answered_late_makes_no_room_for_a_new_one() -> None:
+    driver = balancer_with(b"w1", max_workers=1, time_limit_s=1.0)
+    ask(driver, b"1")
+    driver.advance(1.0)
+    answer(driver, b"w1", b"late")
+    ready(driver, b"w2")
+    assert driver.counters["refused"] == 1
+    assert ask(driver, b"2") == given(b"w1", b"2")
+
+
 @pytest.mark.parametrize(
     ("frames", "counter"),
     [
@@ -273,6 +283,15 @@ def test_request_that_could_not_be_delivered_waits_for_a_worker() -> None:
     assert ready(driver, b"w2") == given(b"w2", b"1")
     assert driver.account.held == 0
     assert balanced(driver.account)
+
+
+def test_request_that_could_not_be_delivered_keeps_its_turn() -> None:
+    driver = balancer_with(max_wait_s=10.0)
+    ask(driver, b"1", b"c1")
+    ask(driver, b"2", b"c2")
+    driver.leave("backend", b"w1")
+    assert ready(driver, b"w1") == []
+    assert ready(driver, b"w2") == given(b"w2", b"1", b"c1")
 
 
 def test_a_thousand_workers_that_have_left_are_found_out_by_one_request() -> None:

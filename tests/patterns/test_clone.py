@@ -178,7 +178,7 @@ def test_large_snapshots_take_turns_and_updates_go_on_meanwhile() -> None:
 
 def test_portion_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clone, "PORTION_BYTES", 20)
-    server = serve(**{name: bytes(10) for name in "abcde"})
+    server = serve(a=bytes(10), b=bytes(10), c=bytes(10), d=bytes(10), e=bytes(10))
     server.message("snapshot", b"x", ICANHAZ, b"")
     assert [len(turn(server)) for _ in range(5)] == [2, 2, 1, 1, 0]
 

@@ -74,7 +74,7 @@ class Client:
         while self.state.number is None:
             self.state.on_snapshot(self.snapshot.recv_multipart())
 
-    def follow(self, key: bytes, value: bytes) -> None:
+    def take(self, key: bytes, value: bytes) -> None:
         """Apply updates until this one has come."""
         while self.state.map.get(key, b"") != value:
             self.state.on_published(self.subscriber.recv_multipart())
@@ -93,8 +93,8 @@ def test_clients_share_a_map(server: Broker, engine: Engine, connect: Connect) -
     put(publisher, b"/b/1", b"")
     put(publisher, b"/a/end", b"x")
     for client in (everything, part):
-        client.follow(b"/a/end", b"x")
-        client.follow(b"/a/2", b"")
+        client.take(b"/a/end", b"x")
+        client.take(b"/a/2", b"")
         assert client.state.map == {b"/a/1": b"one", b"/a/end": b"x"}
         assert client.state.heartbeats >= 1
     assert counter(server, "expired") == 1
@@ -106,7 +106,7 @@ def test_clients_of_the_guide_that_push_their_updates_are_served_by_a_pull_socke
 ) -> None:
     device = replace(
         CLONE,
-        ports={**CLONE.ports, "collector": zmq.PULL},
+        ports={**CLONE.ports, "collector": (zmq.PULL,)},
         options={port: options for port, options in CLONE.options.items() if port != "collector"},
     )
     server = add(engine, device)
@@ -136,7 +136,7 @@ def test_client_that_joins_a_large_map_while_it_changes_ends_with_the_same_map(
             if client.state.number is None:
                 client.state.on_snapshot(client.snapshot.recv_multipart())
     put(publisher, b"end", b"x")
-    client.follow(b"end", b"x")
+    client.take(b"end", b"x")
     assert client.state.map == {key: value for key, value in model.items() if value} | {b"end": b"x"}
     assert balanced(flow_of(engine, "map", "behaviour"))
 
@@ -149,7 +149,7 @@ def test_client_that_reads_late_is_sent_the_whole_snapshot(server: Broker, engin
     client = connect(zmq.DEALER, address(server, "snapshot"), rcvhwm=1)
     client.send_multipart([b"ICANHAZ?", b""])
     wait_until(lambda: flow_of(engine, "map", "behaviour").slow_peer > 0)
-    keys = []
+    keys: list[bytes] = []
     while not keys or keys[-1] != b"KTHXBAI":
         keys.append(client.recv_multipart()[0])
     assert set(keys) == {b"%d" % number for number in range(2000)} | {b"KTHXBAI"}
@@ -189,7 +189,7 @@ def test_garbage_is_counted_and_harms_nobody(server: Broker, engine: Engine, con
     put(publisher, b"good", b"1")
     client = Client(server, connect)
     client.join()
-    client.follow(b"good", b"1")
+    client.take(b"good", b"1")
     assert counter(server, "malformed") == 22
     assert flow_of(engine, "map", "behaviour").failed == 0
     assert balanced(flow_of(engine, "map", "behaviour"))
@@ -202,7 +202,7 @@ def test_server_that_is_started_again_has_an_empty_map_and_is_believed_if_its_nu
     put(publisher, b"a", b"1")
     client = Client(server, connect)
     client.join()
-    client.follow(b"a", b"1")
+    client.take(b"a", b"1")
     endpoints = {port: address(server, port) for port in CLONE.ports}
     server.remove()
     again = add(engine, CLONE.with_settings(first_number=1000), **endpoints)
@@ -210,7 +210,7 @@ def test_server_that_is_started_again_has_an_empty_map_and_is_believed_if_its_nu
     while client.state.heartbeats == beats:
         client.state.on_published(client.subscriber.recv_multipart())
     put(publisher, b"b", b"1")
-    client.follow(b"b", b"1")
+    client.take(b"b", b"1")
     assert client.state.map == {b"a": b"1", b"b": b"1"}  # nobody has told it that `a` is gone
     fresh = Client(again, connect)
     fresh.join()

@@ -65,12 +65,15 @@ class CloneMachine(RuleBasedStateMachine):
         self.clients: dict[bytes, ChpClient] = {}
         self.slow: set[bytes] = set()
         self.given_up = 0
-        for key in KEYS[:MAX_KEYS]:
-            self.update([(key, b"0", None)])
+        self.fill()
 
     def teardown(self) -> None:
         self.come_to_rest()
         self.patch.undo()
+
+    def fill(self) -> None:
+        """Let the map have as many keys as it may have, so that a snapshot takes some turns."""
+        self.update([(key, b"0", None) for key in KEYS])
 
     def deliver(self, sends: list[Send]) -> None:
         for port, frames in sends:
@@ -90,8 +93,8 @@ class CloneMachine(RuleBasedStateMachine):
 
     @rule(
         client=clients,
-        subtree=st.sampled_from([b"", b"/a/", b"/b/"]),
-        turns=st.integers(0, 4),
+        subtree=st.sampled_from([b"", b"/a/", b"/b/", b""]),
+        turns=st.integers(0, 3),
         is_slow=st.booleans(),
         updates=some_updates,
     )
@@ -131,20 +134,21 @@ class CloneMachine(RuleBasedStateMachine):
 
     @rule()
     def come_to_rest(self) -> None:
-        for client in list(self.slow):
-            self.client_takes_messages_again(client)
+        for name in list(self.slow):
+            self.client_takes_messages_again(name)
         self.time_passes(0.1)
         self.time_passes(0.01)
         assert self.server.account.held == 0
-        for client in self.clients.values():
-            if client.number is not None:
-                assert client.map == {
-                    key: value for key, value in self.model.values.items() if key.startswith(client.subtree)
+        for one in self.clients.values():
+            if one.number is not None:
+                assert one.map == {
+                    key: value for key, value in self.model.values.items() if key.startswith(one.subtree)
                 }
         given_up = [client for client in self.clients.values() if client.number is None]
         self.given_up += len(given_up)
         assert self.given_up == self.server.counters.get("abandoned", 0)
         self.clients.clear()  # so that others can join
+        self.fill()
 
     @invariant()
     def every_message_is_accounted_for(self) -> None:

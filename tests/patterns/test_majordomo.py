@@ -395,6 +395,15 @@ def test_source_of_clients_alone_is_left_unread_at_the_bound() -> None:
     assert peers.driver.is_open("frontend")
 
 
+def test_source_is_read_again_when_a_request_is_abandoned() -> None:
+    peers = start_apart(max_requests=1, give_again=False)
+    peers.ready(b"w")
+    peers.ask(b"a", b"echo")
+    assert not peers.driver.is_open("frontend")
+    peers.leave(b"w")
+    assert peers.driver.is_open("frontend")
+
+
 def test_source_is_read_again_when_requests_expire() -> None:
     peers = start_apart(max_requests=1, request_expiry_s=1.0)
     peers.ready(b"w", b"other")

@@ -119,9 +119,8 @@ class Titanic(Majordomo):
         self._max_stored = max_stored
         self._keep_s = keep_s
         self._commit_s = commit_s
-        most_in_lines = MOST_FOR_A_WORKER * max_workers
-        self.max_held = max_requests + most_in_lines + _MOST_CHANGES
-        self._lines = Lines(most_in_lines)
+        self.max_held = max_requests + _MOST_CHANGES
+        self._lines = Lines(MOST_FOR_A_WORKER * max_workers)
         self._store: Store | None = None
         """None before the beginning, and after the end."""
         self._stored = 0
@@ -144,7 +143,8 @@ class Titanic(Majordomo):
 
     @property
     def held(self) -> int:
-        return self._requests + len(self._lines) + len(self._answers)
+        """What would be lost if the broker ended now. Stored requests are not, so that those in memory do not count."""
+        return self._requests + len(self._answers)
 
     # -- what happens -------------------------------------------------------------------------------------------------
 

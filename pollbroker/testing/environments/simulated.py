@@ -69,15 +69,19 @@ class SimulatedEnvironment:
         self._meddle(meddle)
         end_s = self.clock() + PATIENCE_S
         counting = ProgressWatch(self.engine, self.clock)
-        idle = 0
+        idle = quiet = 0
         more = True
-        while more or idle < _LAST_TURNS:
-            more = self.engine.step(None)
+        while more or (idle < _LAST_TURNS and quiet < _LAST_TURNS):
+            timer_s = self.engine.next_timer_s()
+            waits_long = timer_s is not None and timer_s > PATIENCE_S  # for a heartbeat, which comes again and again
+            more = self.engine.step(0 if waits_long else None)
             if self._poller.asleep:
                 break
-            if counting.moved():
+            moved = counting.moved()
+            if moved:
                 end_s = self.clock() + PATIENCE_S
             idle = idle + 1 if self.clock() > end_s else 0
+            quiet = quiet + 1 if waits_long and not moved else 0
         self._meddle(None)
 
     def _meddle(self, meddle: Callable[[], None] | None) -> None:
