@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -358,6 +359,18 @@ def test_last_reply_leaves_before_the_worker_is_closed(ends: Ends, broker: Broke
     worker.reply(b"x" * 1_000_000)
     worker.close()
     assert len(next_from(router)[1][-1]) == 1_000_000
+
+
+def test_what_was_said_last_leaves_when_the_broker_comes(ends: Ends, connect: Connect, tmp_path: Path) -> None:
+    worker = ends.MajordomoWorker(f"ipc://{tmp_path}/broker", "echo", linger_s=DEADLINE_S, **SLOW)
+    with pytest.raises(RequestTimeout):
+        worker.receive(timeout_s=0.01)
+    closed = in_thread(worker.close)
+    router = connect(zmq.ROUTER)
+    router.bind(f"ipc://{tmp_path}/broker")
+    assert next_from(router)[1] == mdp.worker_ready(b"echo")
+    assert next_from(router)[1] == mdp.worker_disconnect()
+    closed.result(DEADLINE_S)
 
 
 def test_interrupt_ends_serving_and_the_worker_says_goodbye(broker: Broker) -> None:
