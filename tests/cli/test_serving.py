@@ -41,7 +41,10 @@ def test_a_queue_carries_requests_until_a_signal_ends_it_in_order(
 
 
 @pytest.mark.parametrize("name", DEVICES)
-def test_each_device_says_its_addresses_and_who_connects(run: Run, name: str) -> None:
+def test_each_device_says_its_addresses_and_who_connects(
+    run: Run, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # one of them has a database
     device = DEVICES[name]
     ports = list(device.ports)
     command = run(name.replace("_", "-"), *[ANY_PORT for _ in ports])
