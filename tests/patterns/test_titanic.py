@@ -186,10 +186,11 @@ def test_requests_that_are_too_many_for_the_workers_that_remain_go_back_to_the_s
     assert in_memory(peers) == 16
     peers.leave(b"9")
     assert in_memory(peers) == 0
-    ((_, (*_, uuid, _, _)),) = peers.ready(b"w")
-    assert len(peers.answer(b"w", uuid)) == 1
-    peers.commit()
-    assert peers.driver.counters["replied"] == 1
+    given, done = peers.ready(b"w"), []
+    while given:
+        done.append(given[0].frames[-3])  # the UUID
+        given = peers.answer(b"w", done[-1])
+    assert len(done) == len(set(done)) == 100
 
 
 def test_stored_request_waits_for_a_worker_for_ever() -> None:
