@@ -102,7 +102,9 @@ class Behaviour(ABC):
         is dropped, and counted as `filtered`. When there is room again, `on_room` is called."""
 
     def on_room(self, port: str) -> None:  # noqa: B027
-        """A port that had refused a message, as `on_refused` said, may have room again. It may refuse again."""
+        """A port that had refused a message, as `on_refused` said, may have room again. It may refuse again, and then
+        this is called again when there may be room. So no timer is needed to try again; one of 0 s would keep the loop
+        awake."""
 
     def on_dropped(self, port: str, frames: list[bytes]) -> None:  # noqa: B027
         """A message that was sent has been dropped, and counted by the port: a ROUTER with `router_mandatory` has no

@@ -54,15 +54,23 @@ class SortedKeys:
             start: begins with `prefix`. `after(key)` is the start of what comes behind a key.
         """
         found: list[bytes] = []
+        end = _after_all(prefix)
         index = bisect_left(self._lasts, start)
         while index < len(self._blocks) and len(found) < most:
             block = self._blocks[index]
             first = 0 if found else bisect_left(block, start)
-            found += block[first : first + most - len(found)]
+            last = len(block) if end is None else bisect_left(block, end, first)
+            found += block[first : min(last, first + most - len(found))]
+            if last < len(block):
+                break
             index += 1
-            if not found[-1].startswith(prefix):
-                return [key for key in found if key.startswith(prefix)]
         return found
+
+
+def _after_all(prefix: bytes) -> bytes | None:
+    """The least key that is greater than all that begin with this prefix, or None if there is none."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None
 
 
 def after(key: bytes) -> bytes:

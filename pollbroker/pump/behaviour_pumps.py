@@ -108,8 +108,9 @@ class OutgoingPump:
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:  # noqa: ARG002 - see `WAITING_MOST`
         """See `pollbroker.pump.contract`."""
         self.run.run_due_timers()
+        self.run.flush()
         self.run.tell_of_room()
-        return FULL if self.run.flush() else EMPTY
+        return FULL if self.run.waiting or self.run.refusing else EMPTY
 
     def discard_rest(self) -> None:
         """Nothing is read here."""

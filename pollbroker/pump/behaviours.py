@@ -144,8 +144,8 @@ class BehaviourRun:
         if self.behaviour.actions is self._requests:
             self.behaviour.actions = None
 
-    def flush(self) -> tuple[str, ...]:
-        """Send what waits for room, as far as there is any. Return the ports that are still full."""
+    def flush(self) -> None:
+        """Send what waits for room, as far as there is any."""
         before = self.number_waiting
         for port, messages in list(self.waiting.items()):
             while messages and (not messages[0] or self._offer(port, messages[0], _NOBODY)):
@@ -155,11 +155,11 @@ class BehaviourRun:
         if self.number_waiting < before:
             self.on_change()
         self._tell()
-        return tuple(self.waiting.keys() | self.refusing)
 
     def tell_of_room(self) -> None:
-        """Let the behaviour try again where a message was refused, of which it was told. There need not be room."""
-        for port in sorted(self.refusing):
+        """Let the behaviour try again where a message was refused, of which it was told, and none waits. There need not
+        be room."""
+        for port in sorted(self.refusing - self.waiting.keys()):
             self.refusing.discard(port)
             self._call(self.behaviour.on_room, port)
 

@@ -102,8 +102,8 @@ class Driver:
     def empty(self, port: str) -> list[Send]:
         """Let a port have room again."""
         self._outlets[port].full = False
-        self._run.tell_of_room()
         self._run.flush()
+        self._run.tell_of_room()
         return self._take()
 
     def leave(self, port: str, routing_id: bytes) -> None:

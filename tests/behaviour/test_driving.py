@@ -381,7 +381,7 @@ def test_port_that_is_full_still_refuses_again_and_room_is_told_again() -> None:
     assert balanced(driver.account)
 
 
-def test_message_waits_behind_a_refusal_and_room_is_told_before_it_goes() -> None:
+def test_message_waits_behind_a_refusal_and_room_is_told_when_it_has_gone() -> None:
     modes: Iterator[Literal["hold", "tell"]] = iter(("tell", "hold"))
     behaviour = Does(lambda behaviour, frames: behaviour.send("backend", frames, if_full=next(modes)))
     behaviour.on_refused_do = lambda port, frames: behaviour.kept.append(frames)

@@ -56,11 +56,13 @@ def outcomes(
             continue
         with Place(directory / "place", guide, built, environment) as place:
             try:
-                yield check, check.run(place), check.works
+                seen = check.run(place)
             except Exception as error:  # noqa: BLE001 - whatever goes wrong, the others are to be run
-                if check.works:
+                if not check.why_not:
                     traceback.print_exc()
-                yield check, f"does not work: {error!s:.2000}".splitlines()[0], not check.works
+                yield check, f"does not work: {check.why_not or repr(error)[:100]}", bool(check.why_not)
+            else:
+                yield check, seen, not check.why_not
 
 
 if __name__ == "__main__":

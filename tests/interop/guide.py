@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeAlias
 
-from pollbroker import DEVICES, MAJORDOMO, PARANOID_PIRATE, TITANIC, Broker, Device, Engine
+from pollbroker import BALANCER, CLONE, MAJORDOMO, PARANOID_PIRATE, TITANIC, Broker, Device, Engine
 from pollbroker.rpc import MajordomoClient, MajordomoWorker, PirateClient, PirateWorker, TitanicClient
 from tests.interop.places import DEADLINE_S, Place, Program
 
@@ -45,9 +45,11 @@ def serving(worker: MajordomoWorker | PirateWorker) -> Iterator[None]:
     with worker:
         thread = threading.Thread(target=lambda: worker.serve(lambda frames: frames), daemon=True)
         thread.start()
-        yield
-        worker.stop()
-        thread.join(DEADLINE_S)
+        try:
+            yield
+        finally:
+            worker.stop()
+            thread.join(DEADLINE_S)
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -199,12 +201,36 @@ def their_pirate(place: Place, language: Language) -> str:
 
 def load_balancer(place: Place) -> str:
     """The program has clients, workers and the broker in it; the first two are started without the third."""
-    device = DEVICES["balancer"]
     at = f"ipc://{place.directory}"
-    with broker(device, frontend=f"{at}/frontend.ipc", backend=f"{at}/backend.ipc"):
+    with broker(BALANCER, frontend=f"{at}/frontend.ipc", backend=f"{at}/backend.ipc"):
         for number in range(3):
             place.code(f"import lbbroker; lbbroker.worker_task({number})")
         clients = [place.code(f"import lbbroker; lbbroker.client_task({number})") for number in range(10)]
         for client in clients:
             client.wait_for("OK")
     return "ten clients are answered by three workers"
+
+
+# -- clone -------------------------------------------------------------------------------------------------------------
+
+
+def clone(place: Place) -> str:
+    """Two clients that share a map. Each sets one value."""
+    ports = {"snapshot": "tcp://*:5556", "publisher": "tcp://*:5557", "collector": "tcp://*:5558"}
+    with broker(CLONE, **ports):
+        clients = [
+            place.code(
+                "import time, clone\n"
+                "shared = clone.Clone()\n"
+                "shared.subtree = b'/client/'\n"
+                "shared.connect('tcp://localhost', 5556)\n"
+                "time.sleep(1)\n"
+                f"shared.set(b'/client/{name}', b'of {name}')\n"
+                "time.sleep(600)\n"
+            )
+            for name in ("one", "another")
+        ]
+        for client in clients:
+            client.wait_for("snapshot=")
+            client.wait_for("update=2")
+    return "the snapshot comes, and each client has the updates of both"

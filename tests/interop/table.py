@@ -18,13 +18,13 @@ class Check:
         theirs: the program of others, as on the page.
         ours: what of ours it talks to.
         run: raises `AssertionError` if it does not work, and returns what was seen.
-        works: False if it is known not to work.
+        why_not: why it is known not to work; empty if it is to work.
     """
 
     theirs: str
     ours: str
     run: Callable[[Place], str]
-    works: bool = True
+    why_not: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def _guide_checks(language: guide.Language) -> tuple[Check, ...]:
         (
             Check("mdclient2 and mdworker", "`MAJORDOMO`", guide.majordomo_many_at_once),
             Check("lbbroker's clients and workers", "`BALANCER`", guide.load_balancer),
+            Check("clone (the client of model six)", "`CLONE`", guide.clone),
         )
         if language == "python"
         else ()
@@ -74,8 +75,10 @@ SOURCES: Final[Mapping[str, Source]] = {
         "majortomo 0.2.0 (PyPI)",
         "pypi",
         (
-            Check("echo client and worker", "`MAJORDOMO`", majortomo.our_broker, works=False),
-            Check("broker", "`MajordomoClient` and `MajordomoWorker`", majortomo.their_broker, works=False),
+            Check("worker", "`MAJORDOMO`", majortomo.our_broker, why_not=majortomo.WHY_NOT),
+            Check(
+                "broker", "`MajordomoClient` and `MajordomoWorker`", majortomo.their_broker, why_not=majortomo.WHY_NOT
+            ),
         ),
         requirements=("majortomo==0.2.0", "six"),
     ),

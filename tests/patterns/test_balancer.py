@@ -413,6 +413,20 @@ def test_worker_that_did_not_answer_in_time_is_given_nothing_until_it_answers_so
     assert driver.counters == {"ready": 1, "overdue": 1, "lost": 1}
 
 
+def test_request_that_is_given_again_and_then_turns_out_not_to_be_delivered_is_given_once() -> None:
+    driver = balancer_with(b"w1", b"w2", time_limit_s=5.0, give_again=True)
+    driver.fill("backend")
+    assert ask(driver, b"1") == []
+    driver.advance(5.0)
+    driver.leave("backend", b"w1")
+    assert driver.empty("backend") == given(b"w2", b"1")
+    assert answer(driver, b"w2", b"one") == answered(b"one")
+    driver.advance(0.0)
+    assert driver.counters == {"ready": 2, "overdue": 1, "given_again": 1, "gone": 1}
+    assert driver.account.held == 0
+    assert balanced(driver.account)
+
+
 def test_answers_in_time_set_no_timer_for_each_message() -> None:
     driver = balancer_with(b"w", time_limit_s=5.0)
     for _ in range(100):

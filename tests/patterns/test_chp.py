@@ -2,7 +2,7 @@
 
 import pytest
 
-from pollbroker.patterns.clone.chp import KeyValue, as_frame, parse, parse_properties, parse_set
+from pollbroker.patterns.clone.chp import KeyValue, as_frame, parse, parse_properties, parse_time_to_live
 
 UUID = bytes(range(16))
 NUMBER = bytes(8)
@@ -16,20 +16,20 @@ def test_number_is_eight_bytes_in_network_order() -> None:
 @pytest.mark.parametrize(
     ("properties", "ttl_s"),
     [
-        (b"", None),
+        (b"", 0.0),
         (b"ttl=5\n", 5.0),
         (b"ttl=0.25\n", 0.25),
-        (b"ttl=0\n", None),
-        (b"ttl=0.0\n", None),
+        (b"ttl=0\n", 0.0),
+        (b"ttl=0.0\n", 0.0),
         (b"other=x\nttl=3\n", 3.0),
         (b"ttl=1\nttl=2\n", 2.0),
-        (b"other=a=b\n", None),
-        (b"empty=\n", None),
+        (b"other=a=b\n", 0.0),
+        (b"empty=\n", 0.0),
         (b"ttl=999999999\n", 999999999.0),
     ],
 )
-def test_update_has_a_time_to_live(properties: bytes, ttl_s: float | None) -> None:
-    assert parse_set([b"k", NUMBER, UUID, properties, b"v"]) == (KeyValue(b"k", 0, UUID, properties, b"v"), ttl_s)
+def test_update_has_a_time_to_live(properties: bytes, ttl_s: float) -> None:
+    assert parse_time_to_live([b"k", NUMBER, UUID, properties, b"v"]) == ttl_s
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,10 @@ def test_update_has_a_time_to_live(properties: bytes, ttl_s: float | None) -> No
     ],
 )
 def test_what_is_not_an_update_is_told_from_one(frames: list[bytes]) -> None:
-    assert parse_set(frames) is None
+    with pytest.raises(ValueError, match="KVSET"):
+        parse_time_to_live(frames)
+    if len(frames) != 5 or not frames[0] or len(frames[1]) != 8 or len(frames[2]) not in (0, 16):
+        assert parse(frames) is None
 
 
 def test_properties_are_by_name() -> None:

@@ -59,7 +59,7 @@ class CloneMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(clone, "PORTION", 2)
+        self.patch.setattr(clone, "PORTION", 3)
         self.server = drive(Clone(max_keys=MAX_KEYS, max_snapshots=2, hugz_s=0.7), PORTS)
         self.model = Model()
         self.clients: dict[bytes, ChpClient] = {}
@@ -68,7 +68,7 @@ class CloneMachine(RuleBasedStateMachine):
         self.fill()
 
     def teardown(self) -> None:
-        self.come_to_rest()
+        self.come_to_rest(3.1)
         self.patch.undo()
 
     def fill(self) -> None:
@@ -132,11 +132,11 @@ class CloneMachine(RuleBasedStateMachine):
         self.server.come_back("snapshot", client)
         self.slow.discard(client)
 
-    @rule()
-    def come_to_rest(self) -> None:
+    @rule(seconds=st.sampled_from([0.1, 3.1]))
+    def come_to_rest(self, seconds: float) -> None:
         for name in list(self.slow):
             self.client_takes_messages_again(name)
-        self.time_passes(0.1)
+        self.time_passes(seconds)
         self.time_passes(0.01)
         assert self.server.account.held == 0
         for one in self.clients.values():

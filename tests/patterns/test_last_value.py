@@ -213,6 +213,12 @@ def test_subscriptions_that_match_nothing_take_turns_too() -> None:
     assert [one_turn(cache) for _ in range(2)] == [[], [b"z"]]
 
 
+def test_topics_between_two_subscriptions_are_passed_over() -> None:
+    between = [(b"b%04d" % number, b"1") for number in range(PORTION + 1)]
+    cache = cache_with((b"a", b"1"), *between, (b"c", b"1"))
+    assert subscribe(cache, b"a", b"c") == [[b"a", b"1"], [b"c", b"1"]]
+
+
 def test_no_more_subscriptions_are_read_than_may_wait() -> None:
     cache = cache_with((b"a", b"1"), (b"b", b"1"), behaviour=LastValue(max_subscriptions=2))
     cache.message("backend", b"\1a")
@@ -366,4 +372,4 @@ class LastValueMachine(RuleBasedStateMachine):
 
 
 TestLastValueMachine = LastValueMachine.TestCase
-TestLastValueMachine.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestLastValueMachine.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)

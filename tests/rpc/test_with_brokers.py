@@ -13,17 +13,20 @@ from typing import Any
 import pytest
 
 import pollbroker.rpc
-from pollbroker import PARANOID_PIRATE, Broker, Engine
-from pollbroker.patterns.majordomo.majordomo import MAJORDOMO
+from pollbroker import MAJORDOMO, PARANOID_PIRATE, Broker, Engine
 from pollbroker.rpc import RequestTimeout
 from tests.rpc.ends import Ends
-from tests.rpc.processes import FAST
+from tests.rpc.processes import HEARTBEAT_S
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import in_thread
 from tests.support.tree import TREE
 
-HEARTBEAT_S = FAST["heartbeat_s"]
+STEADY_S = 60.0
+"""The time between heartbeats where nobody is to be taken for dead, however busy the machine is."""
+
+BRISK: Any = {"heartbeat_s": 0.1, "reconnect_s": 0.05, "reconnect_max_s": 0.1, "linger_s": 0.1}
+"""For brokers that are lost. Here it does no harm if they seem to be lost when they are not."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,12 @@ class Kind:
 
 
 def add_pirate(engine: Engine, frontend: str = ANY_PORT, backend: str = ANY_PORT, **settings: Any) -> Broker:
-    device = PARANOID_PIRATE.with_settings(heartbeat_s=HEARTBEAT_S, **settings)
+    device = PARANOID_PIRATE.with_settings(**{"heartbeat_s": STEADY_S} | settings)
     return engine.add("a", device, frontend=frontend, backend=backend)
 
 
 def add_majordomo(engine: Engine, frontend: str = ANY_PORT, **settings: Any) -> Broker:
-    return engine.add("a", MAJORDOMO.with_settings(heartbeat_s=HEARTBEAT_S, **settings), frontend=frontend)
+    return engine.add("a", MAJORDOMO.with_settings(**{"heartbeat_s": STEADY_S} | settings), frontend=frontend)
 
 
 PIRATE = Kind(
@@ -58,7 +61,7 @@ PIRATE = Kind(
     add_pirate,
     "backend",
     lambda ends, address, **more: ends.PirateClient(address, **more),
-    lambda ends, address, **more: ends.PirateWorker(address, **FAST, **more),
+    lambda ends, address, **more: ends.PirateWorker(address, **{"heartbeat_s": STEADY_S} | more),
     "expired",
 )
 MAJORDOMO_1 = Kind(
@@ -66,7 +69,7 @@ MAJORDOMO_1 = Kind(
     add_majordomo,
     "frontend",
     lambda ends, address, **more: ends.MajordomoClient(address, **more),
-    lambda ends, address, **more: ends.MajordomoWorker(address, "echo", **FAST, **more),
+    lambda ends, address, **more: ends.MajordomoWorker(address, "echo", **{"heartbeat_s": STEADY_S} | more),
     "silent",
 )
 
@@ -180,7 +183,7 @@ def test_nobody_answers(ends: Ends, running_engine: Engine, kind: Kind) -> None:
 def test_request_of_a_worker_that_is_stopped_or_killed_is_answered_by_another(
     running_engine: Engine, kind: Kind, start: Callable[..., WorkerProcess]
 ) -> None:
-    broker = kind.add(running_engine)
+    broker = kind.add(running_engine, heartbeat_s=HEARTBEAT_S)
     with contextlib.closing(kind.client(pollbroker.rpc, address(broker, "frontend"), timeout_s=DEADLINE_S)) as client:
         first, second = start(kind, broker, "first"), start(kind, broker, "second")
         wait_until(lambda: count(broker, "ready") == 2)
@@ -206,15 +209,15 @@ def test_request_of_a_worker_that_is_stopped_or_killed_is_answered_by_another(
 
 
 def test_request_is_asked_again_if_it_is_not_given_again(ends: Ends, running_engine: Engine, kind: Kind) -> None:
-    broker = kind.add(running_engine, give_again=False)
+    broker = kind.add(running_engine, give_again=False, heartbeat_s=BRISK["heartbeat_s"])
     client = kind.client(ends, address(broker, "frontend"), timeout_s=0.2, retries=50)
-    leaves = kind.worker(ends, address(broker, kind.worker_port))
+    leaves = kind.worker(ends, address(broker, kind.worker_port), **BRISK)
     received = in_thread(leaves.receive)
     wait_until(lambda: count(broker, "ready") == 1)
     reply = in_thread(lambda: kind.ask(client, b"question"))
     assert received.result(DEADLINE_S).frames == [b"question"]
     leaves.close()
-    stays = kind.worker(ends, address(broker, kind.worker_port))
+    stays = kind.worker(ends, address(broker, kind.worker_port), **BRISK)
     served = in_thread(lambda: stays.serve(lambda frames: b"reply"))
     assert reply.result(DEADLINE_S) == [b"reply"]
     assert count(broker, "given_again") == 0
@@ -227,16 +230,16 @@ def test_request_is_asked_again_if_it_is_not_given_again(ends: Ends, running_eng
 
 def test_broker_that_is_started_again_is_found_again(ends: Ends, kind: Kind) -> None:
     with Engine() as engine:
-        broker = kind.add(engine)
+        broker = kind.add(engine, heartbeat_s=BRISK["heartbeat_s"])
         at = {port: address(broker, port) for port in broker.ports}
         client = kind.client(ends, at["frontend"], timeout_s=0.3, retries=50)
-        worker = kind.worker(ends, at[kind.worker_port])
+        worker = kind.worker(ends, at[kind.worker_port], **BRISK)
         served = in_thread(lambda: worker.serve(lambda frames: frames))
         assert kind.ask(client, b"1") == [b"1"]
         engine.close(timeout_s=0)
     reply = in_thread(lambda: kind.ask(client, b"2"))
     with Engine() as engine:
-        kind.add(engine, **at)
+        kind.add(engine, **at, heartbeat_s=BRISK["heartbeat_s"])
         assert reply.result(DEADLINE_S) == [b"2"]
         worker.stop()
         served.result(DEADLINE_S)

@@ -25,7 +25,7 @@ NUMBER_BYTES: Final = 8
 MAX_NUMBER: Final = 2**63 - 1
 """The greatest number. The RFC does not say whether numbers have a sign; the guide's clients read them with one."""
 
-_UUID_BYTES: Final = 16
+_UUID_SIZES: Final = (0, 16)
 _SECONDS: Final = re.compile(rb"\d{1,9}(\.\d{1,9})?")
 """A time to live: digits, with a fraction or without one; so the longest is about 31 years."""
 
@@ -50,26 +50,29 @@ def parse(frames: Sequence[bytes]) -> KeyValue | None:
     if len(frames) != 5:
         return None
     key, number, uuid, properties, value = frames
-    if not key or len(number) != NUMBER_BYTES or len(uuid) not in (0, _UUID_BYTES):
+    if not key or len(number) != NUMBER_BYTES or len(uuid) not in _UUID_SIZES:
         return None
     return KeyValue(key, int.from_bytes(number, "big"), uuid, properties, value)
 
 
-def parse_set(frames: Sequence[bytes]) -> tuple[KeyValue, float | None] | None:
-    """A KVSET and its time to live in seconds, or None if it is not one.
+def parse_time_to_live(frames: Sequence[bytes]) -> float:
+    """The time to live of a KVSET in seconds, or 0 if it has none.
 
-    A time to live of 0 is none at all, as in the guide. A key that a client would take for KTHXBAI or HUGZ is wrong.
+    Raises `ValueError` if these are not the frames of a KVSET. A key that a client would take for KTHXBAI or HUGZ is
+    wrong, and so is a time to live that is not a number.
     """
-    message = parse(frames)
-    if message is None or message.key in (KTHXBAI, HUGZ):
-        return None
-    if not message.properties:
-        return message, None
-    properties = parse_properties(message.properties)
-    if properties is None:
-        return None
-    ttl = properties.get(b"ttl", b"0")
-    return (message, float(ttl) or None) if _SECONDS.fullmatch(ttl) else None
+    if len(frames) != 5:
+        raise ValueError("a KVSET has five frames")
+    key, number, uuid, properties, _ = frames
+    if not key or key in (KTHXBAI, HUGZ) or len(number) != NUMBER_BYTES or len(uuid) not in _UUID_SIZES:
+        raise ValueError("a KVSET has a key, a number of 8 bytes, and a UUID of 16 bytes or none")
+    if not properties:
+        return 0.0
+    by_name = parse_properties(properties)
+    ttl = None if by_name is None else by_name.get(b"ttl", b"0")
+    if ttl is None or not _SECONDS.fullmatch(ttl):
+        raise ValueError("the properties of a KVSET are lines name=value, and ttl is a number of seconds")
+    return float(ttl)
 
 
 def parse_properties(frame: bytes) -> dict[bytes, bytes] | None:

@@ -23,7 +23,7 @@ from pollbroker.behaviour import Behaviour
 from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
-from pollbroker.patterns.clone.chp import HUGZ, ICANHAZ, KTHXBAI, MAX_NUMBER, as_frame, parse_set
+from pollbroker.patterns.clone.chp import HUGZ, ICANHAZ, KTHXBAI, MAX_NUMBER, as_frame, parse_time_to_live
 from pollbroker.patterns.clone.key_values import KeyValues
 from pollbroker.patterns.sorted_keys import after
 
@@ -156,15 +156,16 @@ class Clone(Behaviour):
     # -- updates -------------------------------------------------------------------------------------------------------
 
     def _on_update(self, frames: list[bytes]) -> None:
-        parsed = parse_set(frames)
-        if parsed is None:
+        try:
+            ttl_s = parse_time_to_live(frames)
+        except ValueError:
             self.count("malformed")
             return
-        (key, _, uuid, properties, value), ttl_s = parsed
+        key, _, uuid, properties, value = frames
         if not value:
             self._map.delete(key)
         else:
-            end_s = None if ttl_s is None else self.now_s + ttl_s
+            end_s = self.now_s + ttl_s if ttl_s else None
             if not self._map.set(key, value, end_s):
                 self.count("refused")
                 return

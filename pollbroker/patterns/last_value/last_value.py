@@ -15,7 +15,8 @@ place of the one before it of the same topic. Rules:
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 import zmq
 
@@ -48,7 +49,8 @@ _RESEND: Final = "resend"
 """The key of the one timer."""
 
 
-class _Value(NamedTuple):
+@dataclass(slots=True)
+class _Value:
     """The last message of a topic."""
 
     frames: list[bytes]
@@ -100,8 +102,7 @@ class LastValue(Behaviour):
         checks.whole(max_topics=max_topics, max_bytes=max_bytes, max_subscriptions=max_subscriptions)
         checks.seconds(zero=True, gather_s=gather_s)
         checks.some_bytes(delimiter=delimiter)
-        if not isinstance(empty_deletes, bool):
-            raise BehaviourError(f"LastValue: empty_deletes is {empty_deletes!r}: expected True or False")
+        checks.true_or_false(empty_deletes=empty_deletes)
         self._max_topics = max_topics
         self._max_bytes = max_bytes
         self._delimiter = delimiter
@@ -140,7 +141,7 @@ class LastValue(Behaviour):
     # -- values --------------------------------------------------------------------------------------------------------
 
     def _keep(self, frames: list[bytes]) -> None:
-        topic = self._topic_of(frames[0])
+        topic = frames[0] if self._delimiter is None else self._topic_of(frames[0])
         size_bytes = VALUE_BYTES + FRAME_BYTES * len(frames) + sum(map(len, frames))
         self._number += 1
         if self._empty_deletes and self._is_empty(topic, frames):
@@ -151,14 +152,15 @@ class LastValue(Behaviour):
             self.count("too_large")
             self._forget(topic)  # the value that is kept is not the last one any more
             return
-        before = self._values.get(topic)
-        if before is None:
+        value = self._values.get(topic)
+        if value is None:
+            self._values[topic] = _Value(frames, size_bytes, self._number)
             self._topics.add(topic)
+            self._bytes += size_bytes
         else:
-            self._bytes -= before.size_bytes
-        self._values[topic] = _Value(frames, size_bytes, self._number)
-        self._values.move_to_end(topic)
-        self._bytes += size_bytes
+            self._bytes += size_bytes - value.size_bytes
+            value.frames, value.size_bytes, value.number = frames, size_bytes, self._number
+            self._values.move_to_end(topic)
         while self._bytes > self._max_bytes or len(self._values) > self._max_topics:
             self._forget(next(iter(self._values)))
             self.count("forgotten")
