@@ -395,6 +395,15 @@ def test_source_of_clients_alone_is_left_unread_at_the_bound() -> None:
     assert peers.driver.is_open("frontend")
 
 
+def test_source_at_which_workers_are_is_read_at_the_bound() -> None:
+    peers = start_apart(max_requests=1)
+    peers.ready(b"v")
+    peers.workers_at = "frontend"
+    peers.ready(b"w", b"other")
+    peers.ask(b"a", b"echo")
+    assert peers.driver.is_open("frontend")
+
+
 def test_source_is_read_again_when_a_request_is_abandoned() -> None:
     peers = start_apart(max_requests=1, give_again=False)
     peers.ready(b"w")

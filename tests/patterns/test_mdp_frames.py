@@ -66,6 +66,12 @@ def test_no_worker_sends_a_request_and_no_broker_replies_to_a_worker() -> None:
     assert mdp.parse_to_worker(mdp.worker_ready(b"s")) is None
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_message_with_a_frame_too_many_is_none(version: Version) -> None:
+    for frames in (mdp.worker_ready(b"s", version), mdp.worker_heartbeat(version), mdp.worker_disconnect(version)):
+        assert mdp.parse_from_worker([*frames, b"more"]) is None
+
+
 def test_a_part_of_a_reply_cannot_be_made_in_the_first_version() -> None:
     with pytest.raises(KeyError):
         mdp.client_reply(b"s", [b"x"], 1, PARTIAL)

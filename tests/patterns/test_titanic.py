@@ -186,6 +186,11 @@ def test_requests_that_are_too_many_for_the_workers_that_remain_go_back_to_the_s
     assert in_memory(peers) == 16
     peers.leave(b"9")
     assert in_memory(peers) == 0
+    given, done = peers.ready(b"w"), []
+    while given:
+        done.append(given[0].frames[-3])  # the UUID
+        given = peers.answer(b"w", done[-1])
+    assert len(done) == len(set(done)) == 100
 
 
 def test_stored_request_waits_for_a_worker_for_ever() -> None:
@@ -207,6 +212,8 @@ def test_request_whose_workers_were_lost_is_given_again_later() -> None:
     assert peers.driver.counters["put_back"] == 1
     assert peers.ready(b"w4") == []
     assert peers.driver.advance(1.0) == [peers.given(b"w4", first)]
+    assert in_memory(peers) == 2  # the second is still in the hands of its worker, and was not read again
+    assert peers.answer(b"w4", first) == peers.answer(b"w2", second) == []
 
 
 def test_answer_that_takes_too_long_is_dropped_and_the_request_is_given_again() -> None:

@@ -132,6 +132,7 @@ def test_what_was_committed_is_in_the_file(path: str) -> None:
     store.commit()
     lost = store.add(b"echo", [b"3"])
     store.close()
+    store = SqliteStore(path)
     store.open()
     assert (store.find(done), store.find(pending), store.find(lost)) == (Found([b"reply"]), Found(None), None)
     assert [one.uuid for one in store.pending(b"echo", 0, 10)] == [pending]
