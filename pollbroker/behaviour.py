@@ -115,6 +115,10 @@ class Behaviour(ABC):
         """The broker is about to be removed. What is sent now still goes out, if there is room in time. No message is
         read any more."""
 
+    def on_end(self) -> None:  # noqa: B027
+        """The broker has ended, for whatever reason: it was removed, it has failed, or its context was terminated.
+        Nothing can be asked for any more. This is the place to release what the behaviour has, such as a file."""
+
     # -- what it may ask for ------------------------------------------------------------------------------------------
 
     def send(self, port: str, frames: Sequence[bytes], *, if_full: IfFull = "hold") -> None:

@@ -1,14 +1,14 @@
 """Keys in order, so that those with a prefix are found without a look at the others.
 
-The keys are in blocks of at most `BLOCK`. So a key is added and removed in about 2 microseconds, however many there
-are; in one list of 100,000 keys that takes twenty times as long, since half of them have to be moved.
+The keys are in blocks of at most `BLOCK`. So to add or remove a key moves those of one block; in one list of all keys
+half of them would have to be moved.
 """
 
 from bisect import bisect_left, insort
 from typing import Final
 
 BLOCK: Final = 1000
-"""The most keys of a block. The times above were measured with it; half and twice as many make little difference."""
+"""The most keys of a block."""
 
 
 class SortedKeys:

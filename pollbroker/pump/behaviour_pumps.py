@@ -97,8 +97,8 @@ class OutgoingPump:
 
     def counters(self) -> Counters:
         """What the behaviour has done with all messages, beside what the sources count."""
-        run = self.run
-        own = Counters(held=run.held, added=run.added, filtered=run.filtered, failed=run.failed)
+        account = self.run.account
+        own = Counters(held=self.run.held, added=account.added, filtered=account.filtered, failed=account.failed)
         return sum(self.sink_counters(), own)
 
     def sink_counters(self) -> tuple[Counters, ...]:

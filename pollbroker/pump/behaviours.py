@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from pollbroker.behaviour import Behaviour, IfFull
 from pollbroker.errors import BehaviourError
+from pollbroker.pump.behaviour_account import BehaviourAccount
 from pollbroker.pump.keyed_timers import KeyedTimers, Timer
 from pollbroker.pump.outcomes import DROPPED, FULL
 from pollbroker.pump.requests import Requests
@@ -71,9 +72,7 @@ class BehaviourRun:
         self.sources = tuple(sources)
         self.counters: dict[str, int] = {}
         """The behaviour's own counters."""
-        self.added = 0
-        self.filtered = 0
-        self.failed = 0
+        self.account = BehaviourAccount(behaviour)
         self.waiting: dict[str, deque[list[bytes]]] = {}
         """The messages that wait for room, by port."""
         self.on_change: Callable[[], None] = lambda: None
@@ -88,8 +87,6 @@ class BehaviourRun:
         """The ports that have refused a message, of which the behaviour has been told. It is told of room there."""
         self.timers = KeyedTimers(call_later, clock, lambda: self.on_change())
         self._requests = Requests(self, self._name, sources=self.sources, sinks=outlets, clock=clock)
-        self.kept = 0
-        """How many messages the behaviour keeps, as it said after its last call."""
         self._last_log_s = float("-inf")
 
     # -- what happens -------------------------------------------------------------------------------------------------
@@ -139,10 +136,16 @@ class BehaviourRun:
         self._call(self.behaviour.on_stop)
 
     def end(self) -> None:
-        """Cancel every timer. The behaviour is not called any more, and may be used in another broker."""
+        """Cancel every timer, and tell the behaviour that its broker has ended. It is not called any more, and may be
+        used in another broker."""
         self.timers.cancel_all()
-        if self.behaviour.actions is self._requests:
-            self.behaviour.actions = None
+        if self.behaviour.actions is not self._requests:
+            return
+        self.behaviour.actions = None
+        try:
+            self.behaviour.on_end()
+        except Exception as error:  # noqa: BLE001 - the broker has ended all the same
+            self._log(error)
 
     def flush(self) -> None:
         """Send what waits for room, as far as there is any."""
@@ -180,9 +183,14 @@ class BehaviourRun:
         return sum(bool(frames) for messages in self.waiting.values() for frames in messages)
 
     @property
+    def kept(self) -> int:
+        """Messages that the behaviour keeps."""
+        return self.account.kept
+
+    @property
     def held(self) -> int:
         """Messages that the behaviour keeps, those that wait for room, and those that it is about to be given back."""
-        return self.number_waiting + self.kept + sum(news.given for news in self._news)
+        return self.number_waiting + self.account.kept + sum(news.given for news in self._news)
 
     # -- calls, and what follows from them ----------------------------------------------------------------------------
 
@@ -206,12 +214,12 @@ class BehaviourRun:
 
     def _fail(self, error: BaseException, given: int) -> None:
         """Account for a call that has raised this, and do nothing that was asked for in it."""
-        self.failed += given
+        self.account.failed += given
         self._requests.forget()
         if isinstance(error, Exception):
             self._log(error)
         else:
-            self._account(given=0, sent=0)  # the caller raises it again, so that `_finish_call` is not called
+            self.account.add_call(given=0, sent=0)  # the caller raises it again, so that `_finish_call` is not called
 
     def _finish_call(self, given: int, told: frozenset[str]) -> None:
         """Account for a call that has returned, and do what was asked for in it."""
@@ -221,7 +229,7 @@ class BehaviourRun:
             requests.sends = []
         if others:
             requests.others = []
-        self._account(given, len(sends))
+        self.account.add_call(given, len(sends))
         if sends:
             self._offer_all(sends, told)
         for do, *arguments in others:
@@ -282,35 +290,13 @@ class BehaviourRun:
             self.on_change()
         self.waiting[port].append(frames)
 
-    def _account(self, given: int, sent: int) -> None:
-        """Account for what became of the messages that a call was given, when it has asked to send so many."""
-        try:
-            kept = self.behaviour.held
-            if kept == self.kept and given == sent and type(kept) is int:
-                return  # the message has gone on, as most do
-            if type(kept) is not int or kept < 0:
-                raise BehaviourError(f"{self._name}: held is {kept!r}: expected how many messages it keeps")
-            too_many = kept > self.behaviour.max_held
-        except BaseException:
-            self.failed += given  # nobody can tell what became of it
-            raise
-        balance = given + self.kept - kept - (0 if too_many else sent)
-        if balance > 0:
-            self.filtered += balance
-        else:
-            self.added -= balance
-        self.kept = kept
-        if too_many:
-            raise BehaviourError(
-                f"{self._name} keeps {kept} messages; expected no more than its max_held, which is "
-                f"{self.behaviour.max_held}"
-            )
-
     def _log(self, error: Exception) -> None:
         now_s = time.monotonic()
         if now_s - self._last_log_s >= _LOG_INTERVAL_S:
             self._last_log_s = now_s
-            _logger.error("behaviour %s: a call failed (%d messages so far)", self._name, self.failed, exc_info=error)
+            _logger.error(
+                "behaviour %s: a call failed (%d messages so far)", self._name, self.account.failed, exc_info=error
+            )
 
     def open_source(self, port: str) -> None:
         """Read a source again."""

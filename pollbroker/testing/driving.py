@@ -120,6 +120,10 @@ class Driver:
         self._run.stop()
         return self._take()
 
+    def end(self) -> None:
+        """Let the broker have ended, for whatever reason. Nothing can happen to the behaviour any more."""
+        self._run.end()
+
     def is_open(self, port: str) -> bool:
         """Return True if an engine would read this port now."""
         return self._run.may_read(port)
@@ -142,9 +146,9 @@ class Driver:
             sent=sum(outlet.finished - outlet.dropped for outlet in self._outlets.values()),
             unroutable=sum(outlet.dropped for outlet in self._outlets.values()),
             held=run.held,
-            added=run.added,
-            filtered=run.filtered,
-            failed=run.failed,
+            added=run.account.added,
+            filtered=run.account.filtered,
+            failed=run.account.failed,
         )
 
     def _take(self) -> list[Send]:

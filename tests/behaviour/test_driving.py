@@ -239,6 +239,33 @@ def test_interrupt_comes_out_and_is_accounted_for() -> None:
     assert balanced(driver.account)
 
 
+def test_behaviour_is_told_once_that_its_broker_has_ended() -> None:
+    class Ends(Does):
+        ends = 0
+
+        def on_end(self) -> None:
+            self.ends += 1
+            with pytest.raises(BehaviourError, match="Ends is at work in no broker"):
+                self.send("backend", [b"1"])
+
+    driver = drive(behaviour := Ends())
+    driver.stop()
+    assert behaviour.ends == 0
+    driver.end()
+    driver.end()
+    assert behaviour.ends == 1
+
+
+def test_error_of_on_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong(Does):
+        def on_end(self) -> None:
+            raise ValueError("no such file")
+
+    drive(Wrong()).end()
+    assert "behaviour Wrong: a call failed" in caplog.text
+    assert "no such file" in caplog.text
+
+
 def test_error_of_on_start_is_raised() -> None:
     class Wrong(Does):
         def on_start(self) -> None:

@@ -258,6 +258,30 @@ def test_behaviour_that_keeps_too_much_fails_its_broker_alone(
     assert balanced(account(engine))
 
 
+@pytest.mark.parametrize("how", ["removed", "failed", "engine closed"])
+def test_behaviour_is_told_of_the_end_however_its_broker_ends(engine: Engine, connect: Connect, how: str) -> None:
+    ended: list[str] = []
+
+    class Ending(Does):
+        def on_end(self) -> None:
+            ended.append(how)
+
+    def keep_too_much(behaviour: Does, port: str, frames: list[bytes]) -> None:
+        behaviour.kept.extend([frames] * 101)
+
+    device = replace(pipe(pass_on), behaviour=lambda: Ending(keep_too_much))
+    broker = add(engine, device)
+    if how == "failed":
+        connect(zmq.PUSH, broker.ports["frontend"].endpoint).send(b"1")
+        wait_until(lambda: broker.state == BrokerState.FAILED)
+        wait_until(lambda: ended == [how])
+        broker.remove()
+    elif how == "removed":
+        broker.remove()
+    engine.close()
+    assert ended == [how]
+
+
 def test_message_of_too_many_frames_is_dropped_before_the_behaviour_sees_it(stepped: Engine, connect: Connect) -> None:
     stepped.add("a", pipe(pass_on, maxframes=2), frontend="inproc://frontend", backend="inproc://backend")
     producer, consumer = connect(zmq.PUSH, "inproc://frontend"), connect(zmq.PULL, "inproc://backend")

@@ -207,4 +207,4 @@ def test_port_without_peers_is_refused() -> None:
 @pytest.mark.parametrize("column", ["python", "native"])
 def test_empty_scenario_runs_on_real_sockets(column: str) -> None:
     trace = check_behaviour(BehaviourScenario(POSTMAN, ()), column)
-    assert [call.method for call in trace.calls] == ["on_start", "on_stop"]
+    assert [call.method for call in trace.calls] == ["on_start", "on_stop", "on_end"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker import TITANIC, BehaviourError, Broker, BrokerState, Engine
+from pollbroker import TITANIC, BehaviourError, Broker, BrokerState, Engine, Titanic
 from pollbroker.patterns.titanic import frames as titanic_frames
 from pollbroker.patterns.titanic.frames import CLOSE, OK, PENDING, REPLY
 from tests.support.accounts import balanced
@@ -71,6 +71,18 @@ def test_second_broker_with_the_same_database_cannot_begin(engine: Engine, tmp_p
     with pytest.raises(BehaviourError, match="another broker uses it"):
         engine.add("b", device, frontend=ANY_PORT)
     assert list(engine.brokers) == ["a"]
+
+
+def test_database_of_a_broker_that_has_failed_can_be_used_by_another(
+    engine: Engine, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, endpoint = add(engine, tmp_path)
+    monkeypatch.setattr(Titanic, "held", 1_000_000)  # more than it may keep
+    connect(zmq.DEALER, endpoint).send(b"anything")
+    wait_until(lambda: broker.state == BrokerState.FAILED)
+    monkeypatch.undo()
+    device = TITANIC.with_settings(path=str(tmp_path / "titanic.db"))
+    assert engine.add("b", device, frontend=ANY_PORT).state == BrokerState.RUNNING
 
 
 def test_broker_is_removed_with_what_waits_for_a_commit(engine: Engine, connect: Connect, tmp_path: Path) -> None:

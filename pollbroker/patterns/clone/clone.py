@@ -28,8 +28,8 @@ from pollbroker.patterns.clone.key_values import KeyValues
 from pollbroker.patterns.sorted_keys import after
 
 PORTION: Final = 100
-"""The most entries that are sent to one client in one turn of the loop, and the most that expire in one. Either takes
-about half a millisecond."""
+"""The most entries that are sent to one client in one turn of the loop, and the most that expire in one, since all
+brokers wait meanwhile."""
 
 PORTION_BYTES: Final = 1_000_000
 """When so many bytes were sent to a client in a turn, the rest is left for later turns."""

@@ -27,7 +27,7 @@ from pollbroker.errors import BehaviourError
 from pollbroker.patterns.sorted_keys import SortedKeys, after
 
 PORTION: Final = 100
-"""The most values that are sent again in one turn of the loop, which takes about half a millisecond."""
+"""The most values that are sent again in one turn of the loop, since all brokers wait meanwhile."""
 
 PORTION_BYTES: Final = 1_000_000
 """When so many bytes were sent again in a turn, the rest is left for later turns."""

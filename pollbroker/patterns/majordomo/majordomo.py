@@ -13,8 +13,8 @@ Clients and workers of both versions may come to any port; a peer is known by it
 """
 
 import math
-from collections.abc import Hashable, Sequence
-from typing import Final
+from collections.abc import Hashable, Mapping, Sequence
+from typing import ClassVar, Final
 
 import zmq
 
@@ -22,7 +22,6 @@ from pollbroker.behaviour import Behaviour
 from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
-from pollbroker.frozen import FrozenDict
 from pollbroker.patterns.ages import LEAST_S, Ages
 from pollbroker.patterns.majordomo.backpressure import Backpressure
 from pollbroker.patterns.majordomo.mdp import (
@@ -83,7 +82,7 @@ class Majordomo(Behaviour):
         max_services: for how many names that no worker serves requests may wait.
     """
 
-    peers = FrozenDict({"frontend": "MDP clients and workers"})
+    peers: ClassVar[Mapping[str, str]] = {"frontend": "MDP clients and workers"}
 
     def __init__(
         self,

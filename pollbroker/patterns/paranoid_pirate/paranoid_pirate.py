@@ -10,9 +10,9 @@ It follows RFC 6/PPP, in which this broker is what the RFC calls the client, and
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import zmq
 
@@ -59,7 +59,7 @@ class ParanoidPirate(Behaviour):
         max_workers: how many workers may be known at a time. Each may hold one request.
     """
 
-    peers = {"frontend": "REQ or DEALER clients", "backend": "DEALER workers (PPP)"}  # noqa: RUF012
+    peers: ClassVar[Mapping[str, str]] = {"frontend": "REQ or DEALER clients", "backend": "DEALER workers (PPP)"}
 
     def __init__(
         self, *, heartbeat_s: float = 1.0, liveness: int = 3, give_again: bool = True, max_workers: int = 10_000

@@ -9,7 +9,6 @@
 
 import struct
 import time
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,7 +97,6 @@ class SqliteStore(Store):
             raise
         self._connection = connection
         self._committed, self._next = last, last + 1
-        weakref.finalize(self, connection.close)  # a broker that fails closes nothing
 
     def _prepare(self, connection: "sqlite3.Connection") -> None:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")

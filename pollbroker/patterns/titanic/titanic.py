@@ -178,6 +178,8 @@ class Titanic(Majordomo):
         super().on_stop()
         self._grown.clear()  # no request is given to a worker any more
         self._commit()
+
+    def on_end(self) -> None:
         store, self._store = self._store, None
         if store is not None:
             store.close()

@@ -107,10 +107,11 @@ def failures_are_counted(trace: BehaviourTrace) -> None:
 
 
 def is_stopped_once(trace: BehaviourTrace) -> None:
-    """The behaviour is told once that its broker is about to be removed, and of no message after that."""
+    """The behaviour is told once that its broker is about to be removed, and of no message after that. At last it is
+    told that the broker has ended."""
     methods = [call.method for call in trace.calls]
     after = methods[methods.index("on_stop") + 1 :] if "on_stop" in methods else []
-    if methods.count("on_stop") != 1 or "on_message" in after:
+    if methods.count("on_stop") != 1 or "on_message" in after or methods[-1] != "on_end":
         raise InvariantViolation("is stopped once", f"the last calls were {methods[-5:]}")
 
 

@@ -78,6 +78,8 @@ class RecordedBehaviour(Behaviour):
         """What the engine has done that a behaviour must not see."""
         self._inner = inner
         self._trace = trace
+        self._last_s = 0.0
+        """The time of the last call."""
 
     @property
     def held(self) -> int:
@@ -111,10 +113,16 @@ class RecordedBehaviour(Behaviour):
     def on_stop(self) -> None:
         self._call("on_stop", self._inner.on_stop)
 
+    def on_end(self) -> None:
+        self._trace.calls.append(BehaviourCall("on_end", (), self._last_s, self._inner.held))
+        self._inner.actions = None
+        self._inner.on_end()
+
     def _call(self, method: str, inner: Callable[..., None], *arguments: Any) -> None:
         recorded = tuple(list(one) if isinstance(one, list) else one for one in arguments)
-        call = BehaviourCall(method, recorded, self.now_s, 0)
-        noted = _Noted(self._act(), self.now_s)
+        now_s = self._last_s = self.now_s
+        call = BehaviourCall(method, recorded, now_s, 0)
+        noted = _Noted(self._act(), now_s)
         self._inner.actions = noted
         try:
             inner(*arguments)
