@@ -3,9 +3,9 @@
 import pytest
 
 from pollbroker import Clone
-from pollbroker.patterns.clone import clone
+from pollbroker.patterns.clone import snapshots
 from pollbroker.patterns.clone.chp import HUGZ, ICANHAZ, KTHXBAI, as_frame
-from pollbroker.patterns.clone.clone import PORTION, REQUESTS_OF_A_CLIENT, RETRY_S
+from pollbroker.patterns.clone.snapshots import PORTION, REQUESTS_OF_A_CLIENT, RETRY_S
 from pollbroker.testing import Driver, Send, drive
 from tests.patterns.turns import turn
 from tests.support.accounts import balanced
@@ -177,7 +177,7 @@ def test_large_snapshots_take_turns_and_updates_go_on_meanwhile() -> None:
 
 
 def test_portion_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clone, "PORTION_BYTES", 20)
+    monkeypatch.setattr(snapshots, "PORTION_BYTES", 20)
     server = serve(a=bytes(10), b=bytes(10), c=bytes(10), d=bytes(10), e=bytes(10))
     server.message("snapshot", b"x", ICANHAZ, b"")
     assert [len(turn(server)) for _ in range(5)] == [2, 2, 1, 1, 0]
@@ -277,7 +277,7 @@ def test_client_that_takes_nothing_is_given_up(turns: int) -> None:
 
 
 def test_client_that_takes_something_now_and_then_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clone, "PORTION", 1)
+    monkeypatch.setattr(snapshots, "PORTION", 1)
     server = serve(Clone(hugz_s=1000, stalled_s=2.0), a=b"1", b=b"1", c=b"1", d=b"1")
     server.message("snapshot", b"x", ICANHAZ, b"")
     for key in (b"/a", b"/b", b"/c", b"/d", KTHXBAI):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pollbroker import Clone
-from pollbroker.patterns.clone import clone
+from pollbroker.patterns.clone import snapshots
 from pollbroker.patterns.clone.chp import ICANHAZ
 from pollbroker.testing import Send, drive
 from tests.patterns.chp_client import ChpClient
@@ -59,7 +59,7 @@ class CloneMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(clone, "PORTION", 3)
+        self.patch.setattr(snapshots, "PORTION", 3)
         self.server = drive(Clone(max_keys=MAX_KEYS, max_snapshots=2, hugz_s=0.7), PORTS)
         self.model = Model()
         self.clients: dict[bytes, ChpClient] = {}

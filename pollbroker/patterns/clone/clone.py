@@ -8,13 +8,9 @@ changes the map by sending an update to the collector. `chp.py` has the messages
   on, and nothing is copied for it: each value is the one that the map has when it is sent. This is right because the
   client applies all updates behind the snapshot's number, in order. So a key that was changed while the snapshot was
   sent ends with its last value, whether the snapshot had the old one, the new one or none.
-- A snapshot ends when everything in it was accepted by the socket, and not before. What was dropped, because the client
-  is slower than the server, is sent again.
 """
 
-from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Final
 
 import zmq
@@ -23,54 +19,23 @@ from pollbroker.behaviour import Behaviour
 from pollbroker.checks import SettingChecks
 from pollbroker.device import Device
 from pollbroker.errors import BehaviourError
-from pollbroker.patterns.clone.chp import HUGZ, ICANHAZ, KTHXBAI, MAX_NUMBER, as_frame, parse_time_to_live
+from pollbroker.patterns.clone.chp import HUGZ, ICANHAZ, MAX_NUMBER, as_frame, parse_time_to_live
 from pollbroker.patterns.clone.key_values import KeyValues
-from pollbroker.patterns.sorted_keys import after
-
-PORTION: Final = 100
-"""The most entries that are sent to one client in one turn of the loop, and the most that expire in one, since all
-brokers wait meanwhile."""
-
-PORTION_BYTES: Final = 1_000_000
-"""When so many bytes were sent to a client in a turn, the rest is left for later turns."""
+from pollbroker.patterns.clone.snapshots import PORTIONS, Snapshots
 
 SUBTREE_MAX_BYTES: Final = 4096
 """The longest subtree that can be asked for, since it is kept until the snapshot has been sent."""
 
-REQUESTS_OF_A_CLIENT: Final = 10
-"""The most snapshots that one client can have asked for and not yet been sent."""
-
-RETRY_S: Final = 0.05
-"""A client to which a message could not be sent is tried again after this time."""
+EXPIRING: Final = 100
+"""The most entries that expire in one turn of the loop, since all brokers wait meanwhile."""
 
 _SNDHWM: Final = 10_000
 """Updates wait in the client's queue while it reads a snapshot. Of what exceeds the high-water mark, libzmq drops the
 rest in silence, and the client's map is wrong from then on."""
 
-_PORTIONS: Final = "portions"
 _HUGZ: Final = "hugz"
 _ENDS: Final = "ends"
 """The keys of timers. The key of a client's own timer is its routing id."""
-
-
-@dataclass(slots=True)
-class _Snapshot:
-    """A snapshot that a client has asked for."""
-
-    subtree: bytes
-    position: bytes
-    """All keys before this one were sent."""
-    number: bytes = b""
-    """As a frame; empty until the snapshot begins."""
-    ended: bool = False
-    """True if all keys were sent, and only KTHXBAI is missing."""
-    tried: bytes | None = None
-    """The first key of the last portion, or None if that was KTHXBAI."""
-    moved_s: float = 0.0
-    """When a message was accepted last, and `moved_before_s`, when one was accepted before the last portion."""
-    moved_before_s: float = 0.0
-    probes: bool = False
-    """True if nothing of the last portion was accepted. The next one is one message then."""
 
 
 class Clone(Behaviour):
@@ -111,27 +76,16 @@ class Clone(Behaviour):
         checks.whole(max_keys=max_keys, max_bytes=max_bytes, max_snapshots=max_snapshots)
         checks.whole(least=0, most=MAX_NUMBER // 2, first_number=first_number)
         self._hugz_s = hugz_s
-        self._stalled_s = stalled_s
-        self._max_snapshots = max_snapshots
         self.max_held = max_snapshots
         self._map = KeyValues(max_keys, max_bytes)
         self._number = first_number
         self._ends_timer_s = float("inf")
         """When the timer for entries that expire comes."""
-        self._requests: dict[bytes, deque[_Snapshot]] = {}
-        """What each client has asked for. It is sent one after the other."""
-        self._held = 0
-        """How many snapshots that is in all."""
-        self._turns: deque[bytes] = deque()
-        """The clients that are sent to in turn: all of them, but for those that are resting."""
-        self._resting: set[bytes] = set()
-        """Those that a message could not be sent to. They are tried again later."""
-        self._last_sent: _Snapshot | None = None
-        """The snapshot whose KTHXBAI was sent last."""
+        self._snapshots = Snapshots(self, self._map, lambda: self._number, most=max_snapshots, stalled_s=stalled_s)
 
     @property
     def held(self) -> int:
-        return self._held
+        return self._snapshots.held
 
     def on_start(self) -> None:
         self.set_timer(_HUGZ, self._hugz_s)
@@ -143,15 +97,15 @@ class Clone(Behaviour):
             self._on_request(frames)
 
     def on_timer(self, key: Hashable) -> None:
-        if key == _PORTIONS:
-            self._send_portion()
+        if key == PORTIONS:
+            self._snapshots.send_portion()
         elif key == _ENDS:
             self._delete_ended()
         elif key == _HUGZ:
             self.send("publisher", [HUGZ, as_frame(0), b"", b"", b""])
             self.set_timer(_HUGZ, self._hugz_s)
         elif isinstance(key, bytes):
-            self._try_again(key)
+            self._snapshots.try_again(key)
 
     # -- updates -------------------------------------------------------------------------------------------------------
 
@@ -184,7 +138,7 @@ class Clone(Behaviour):
 
     def _delete_ended(self) -> None:
         self._ends_timer_s = float("inf")
-        ended = self._map.delete_ended(self.now_s, PORTION)
+        ended = self._map.delete_ended(self.now_s, EXPIRING)
         for key in ended:
             self._publish(key, b"", b"", b"")
         if ended:
@@ -198,118 +152,15 @@ class Clone(Behaviour):
     def _on_request(self, frames: list[bytes]) -> None:
         if len(frames) != 3 or frames[1] != ICANHAZ or len(frames[2]) > SUBTREE_MAX_BYTES:
             self.count("malformed")
-            return
-        client, _, subtree = frames
-        requests = self._requests.get(client)
-        if requests is None:
-            requests = self._requests[client] = deque()
-            self._turns.append(client)
-            self.set_timer(_PORTIONS, 0.0)
-        elif len(requests) >= REQUESTS_OF_A_CLIENT:
-            self.count("refused")
-            return
-        requests.append(_Snapshot(subtree, position=subtree))
-        self._held += 1
-        if self._held >= self._max_snapshots:
-            self.close("snapshot")
-
-    def _send_portion(self) -> None:
-        """Send a portion to the client whose turn it is."""
-        if not self._turns:
-            return
-        client = self._turns[0]
-        self._turns.rotate(-1)
-        snapshot = self._requests[client][0]
-        now_s = self.now_s
-        if not snapshot.number:
-            snapshot.number = as_frame(self._number)
-            snapshot.moved_s = now_s
-        snapshot.moved_before_s, snapshot.moved_s = snapshot.moved_s, now_s
-        if snapshot.ended:
-            self._send_end(client, snapshot)
         else:
-            self._send_entries(client, snapshot)
-        if self._turns:
-            self.set_timer(_PORTIONS, 0.0)
-
-    def _send_entries(self, client: bytes, snapshot: _Snapshot) -> None:
-        most = 1 if snapshot.probes else PORTION
-        entries = self._map.with_prefix(snapshot.subtree, snapshot.position, most)
-        snapshot.tried = entries[0][0] if entries else None
-        snapshot.probes = False
-        left_bytes = PORTION_BYTES
-        for key, value in entries:
-            self.send("snapshot", [client, key, snapshot.number, b"", b"", value], if_full="tell")
-            snapshot.position = after(key)
-            left_bytes -= len(key) + len(value)
-            if left_bytes <= 0:
-                return
-        snapshot.ended = len(entries) < most
-
-    def _send_end(self, client: bytes, snapshot: _Snapshot) -> None:
-        """Send KTHXBAI. All entries were accepted, or else the snapshot would not have ended."""
-        snapshot.tried = None
-        self.send("snapshot", [client, KTHXBAI, snapshot.number, b"", b"", snapshot.subtree], if_full="tell")
-        self.count("snapshots")
-        self._last_sent = snapshot
-        self._requests[client].popleft()
-        self._held -= 1
-        if not self._requests[client]:
-            self._forget(client)
-        self.open("snapshot")
-
-    def _forget(self, client: bytes) -> None:
-        del self._requests[client]
-        if client in self._resting:
-            self._resting.remove(client)
-        else:
-            self._turns.remove(client)
+            self._snapshots.ask(frames[0], frames[2])
 
     def on_dropped(self, port: str, frames: list[bytes]) -> None:
-        """A message of a snapshot did not reach the client, which is gone, or has taken nothing for a while. It is sent
-        again, with all that comes behind it."""
-        if port != "snapshot":
-            return
-        client, key = frames[:2]
-        if key == KTHXBAI:
-            self._take_back_end(client)
-        snapshot = self._requests[client][0]
-        if key != KTHXBAI:
-            snapshot.position = min(snapshot.position, key)
-            snapshot.ended = False
-        if key == KTHXBAI or key == snapshot.tried:
-            snapshot.moved_s = snapshot.moved_before_s
-            snapshot.probes = True
-        if client not in self._resting:
-            self._turns.remove(client)
-            self._resting.add(client)
-            self.set_timer(client, RETRY_S)
+        if port == "snapshot":
+            self._snapshots.send_again(frames[0], frames[1])
 
     def on_refused(self, port: str, frames: list[bytes]) -> None:
         self.on_dropped(port, frames)  # the device waits for slow peers: see `Device.slow_peer`
-
-    def _take_back_end(self, client: bytes) -> None:
-        assert self._last_sent is not None
-        if client not in self._requests:
-            self._requests[client] = deque()
-            self._turns.append(client)
-        self._requests[client].appendleft(self._last_sent)
-        self._held += 1
-        self.count("snapshots", -1)
-        if self._held >= self._max_snapshots:
-            self.close("snapshot")
-
-    def _try_again(self, client: bytes) -> None:
-        requests = self._requests[client]
-        if self.now_s - requests[0].moved_s >= self._stalled_s:
-            self.count("abandoned", len(requests))
-            self._held -= len(requests)
-            self._forget(client)
-            self.open("snapshot")
-            return
-        self._resting.remove(client)
-        self._turns.append(client)
-        self.set_timer(_PORTIONS, 0.0)
 
 
 CLONE: Final = Device(
