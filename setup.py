@@ -24,11 +24,25 @@ LIMITED_API = "0x030b0000"
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
+WIRE_ROOMS = ("slab", "queue", "map", "topics", "handshake", "peer", "port", "publish", "relay", "deadlines", "net")
+
 NATIVE_PUMP = Extension(
     "pollbroker.pump.native",
     sources=["pollbroker/pump/native.pyx"],
     depends=[f"pollbroker/pump/{part}.pxi" for part in ("receiving", "sending", "hub", "collector")],
     optional=True,  # without a compiler the build goes on
+    py_limited_api=True,
+    define_macros=[("Py_LIMITED_API", LIMITED_API)],
+)
+
+
+WIRE = Extension(
+    "pollbroker.wire.native",
+    sources=["pollbroker/wire/native.pyx", *(f"pollbroker/wire/{room}.c" for room in WIRE_ROOMS)],
+    depends=[str(header) for header in Path("pollbroker/wire").glob("*.h")],
+    include_dirs=["pollbroker/wire"],
+    extra_compile_args=["-std=gnu11"],
+    optional=True,  # it needs Linux, beside a compiler
     py_limited_api=True,
     define_macros=[("Py_LIMITED_API", LIMITED_API)],
 )
@@ -52,4 +66,4 @@ class HonestWheel(bdist_wheel):
         super().run()
 
 
-setup(ext_modules=[] if FREE_THREADED else [NATIVE_PUMP], cmdclass={"bdist_wheel": HonestWheel})
+setup(ext_modules=[] if FREE_THREADED else [NATIVE_PUMP, WIRE], cmdclass={"bdist_wheel": HonestWheel})

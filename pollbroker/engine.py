@@ -108,6 +108,7 @@ class Engine:
         capture_options: Options | None = None,
         capture_type: int = zmq.PUB,
         capture_prefixes: Prefixes | None = None,
+        transport: str | None = None,
         **more_ports: Endpoints,
     ) -> Broker:
         """Start a broker on sockets that the engine opens and owns. Return its handle when its endpoints are bound.
@@ -124,6 +125,8 @@ class Engine:
             capture_type: PUB, PUSH, DEALER or PAIR.
             capture_prefixes: frames that precede captured messages, by the name of the port that a message came from;
                 or a tuple of two frames, for the frontend and the backend.
+            transport: "libzmq", "wire" (ports that speak ZMTP themselves), or "auto". By default the environment
+                variable POLLBROKER_TRANSPORT decides; if it is not set, "auto", which is libzmq for now.
 
         An address that a broker of this process released a moment ago may still be in use. `add` tries it again for up
         to 5 seconds, and sleeps in between. Within a turn of the loop, and where a loop of asyncio or trio runs in the
@@ -141,6 +144,7 @@ class Engine:
             {"frontend": frontend, "backend": backend, **more_ports, "capture": capture},
             dict(options or {}) | {port: asked for port, asked in short.items() if asked is not None},
             capture_type,
+            transport,
         )
         give_up_s = time.monotonic() + ADDRESS_RELEASE_S
         while True:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from importlib import import_module
+from typing import Any, Final, Protocol, cast
 
 import zmq
 
@@ -14,6 +15,7 @@ from pollbroker.port import WorkingPort
 from pollbroker.pump import (
     NO_SOURCE,
     PYTHON,
+    SENT,
     BehaviourRun,
     CoroutinePump,
     Flow,
@@ -23,10 +25,13 @@ from pollbroker.pump import (
     Implementation,
     OutgoingPump,
     Pump,
+    Receiver,
     RoutingPump,
+    Sender,
     SourcePump,
     StartTask,
     let_flows_go_on,
+    send_copies,
 )
 from pollbroker.timers import Handle
 
@@ -44,6 +49,14 @@ class PumpMaking:
     """Makes a call in a turn of the loop. Any thread may use this."""
     call_later: Callable[[float, Callable[[], None]], Handle]
     clock: Callable[[], float]
+
+
+class WireClasses(Protocol):
+    """The classes of `pollbroker.wire.native` that keep the contract of pumps."""
+
+    Pump: Callable[..., Pump]
+    Receiver: Callable[..., Receiver]
+    Sender: Callable[..., Sender]
 
 
 class Lifecycle(Protocol):
@@ -84,8 +97,9 @@ def make_hub(
     """
     if device.behaviour is not None:
         return _make_behaviour_hub(owner, device, ports, making, ready, device.behaviour)
-    direct = all(is_direct(route) for route in device.routes)
-    implementation = making.implementation if direct else PYTHON  # native flows take native pumps only
+    # Native flows take native pumps only, and these take sockets of libzmq.
+    native = all(is_direct(route) for route in device.routes) and all(port.wire is None for port in ports.values())
+    implementation = making.implementation if native else PYTHON
     sockets = tuple(ports[name].sync_socket for name in device.ports)
     checked_sockets = tuple(port.socket for port in ports.values())
     checked_sockets = (
@@ -139,11 +153,10 @@ def _make_behaviour_hub(
     ready: list[Any],
     make_behaviour: Callable[[], Behaviour],
 ) -> tuple[Hub, Lifecycle]:
-    implementation, names = making.implementation, tuple(device.ports)
-    capture = ports[CAPTURE].sync_socket if CAPTURE in ports else None
+    names = tuple(device.ports)
     drop = device.slow_peer == "drop"
     senders = {
-        name: implementation.make_sender(ports[name].sync_socket, capture, None, drop)
+        name: _make_sender(making, ports[name], ports.get(CAPTURE), None, drop)
         for name in names
         if ports[name].type in SENDS
     }
@@ -162,7 +175,7 @@ def _make_behaviour_hub(
     outgoing.probe_when_full = not drop and any(ports[name].type == zmq.ROUTER for name in senders)
     flows = [outgoing]  # it comes first, so that the sources are settled after what it sends
     for name in run.sources:
-        receiver = implementation.make_receiver(ports[name].sync_socket, device.maxframes)
+        receiver = _make_receiver(making, ports[name], device.maxframes)
         flows.append(PYTHON.make_flow(SourcePump(run, name, receiver, len(sinks)), names.index(name), sinks))
     sockets = tuple(ports[name].sync_socket for name in names)
     hub = PYTHON.make_hub(owner, ready, sockets, tuple(port.socket for port in ports.values()), tuple(flows))
@@ -183,24 +196,55 @@ def is_direct(route: Route) -> bool:
 
 
 def _make_pump(device: Device, route: Route, ports: Mapping[str, WorkingPort], making: PumpMaking) -> Pump:
-    implementation, prefix = making.implementation, making.prefixes.get(route.source)
-    source = ports[route.source].sync_socket
-    capture = ports[CAPTURE].sync_socket if CAPTURE in ports else None
+    prefix, source, capture = making.prefixes.get(route.source), ports[route.source], ports.get(CAPTURE)
     drop = device.slow_peer == "drop"
-    if is_direct(route):
+    wires = [port.wire is not None for port in (source, *(ports[sink] for sink in route.sinks))]
+    if is_direct(route) and not any(wires):
         (sink,) = route.sinks
-        return implementation.make_pump(
-            source,
+        return making.implementation.make_pump(
+            source.sync_socket,
             ports[sink].sync_socket,
-            capture=capture,
+            capture=None if capture is None else capture.sync_socket,
             prefix=prefix,
             drop_slow_peer=drop,
             maxframes=device.maxframes,
         )
-    receiver = implementation.make_receiver(source, device.maxframes)
-    senders = {sink: implementation.make_sender(ports[sink].sync_socket, capture, prefix, drop) for sink in route.sinks}
+    if is_direct(route) and all(wires) and capture is None:
+        (sink,) = route.sinks
+        return wire_classes().Pump(source.wire, ports[sink].wire, drop_slow_peer=drop, maxframes=device.maxframes)
+    receiver = _make_receiver(making, source, device.maxframes)
+    senders = {sink: _make_sender(making, ports[sink], capture, prefix, drop) for sink in route.sinks}
     if route.via is None or making.start_task is None or not route.awaits:
         return RoutingPump(receiver, route.via, senders)
     return CoroutinePump(
         receiver, route.via, senders, max_concurrency=route.max_concurrency, start_task=making.start_task
     )
+
+
+def _make_receiver(making: PumpMaking, source: WorkingPort, maxframes: int) -> Receiver:
+    if source.wire is not None:
+        return wire_classes().Receiver(source.wire, maxframes)
+    return making.implementation.make_receiver(source.sync_socket, maxframes)
+
+
+def _make_sender(
+    making: PumpMaking, sink: WorkingPort, capture: WorkingPort | None, prefix: bytes | None, drop_slow_peer: bool
+) -> Sender:
+    if sink.wire is not None:
+        copy = None if capture is None else _make_copy(capture)
+        return wire_classes().Sender(sink.wire, copy, prefix, drop_slow_peer)
+    socket = None if capture is None else capture.sync_socket
+    return making.implementation.make_sender(sink.sync_socket, socket, prefix, drop_slow_peer)
+
+
+def _make_copy(capture: WorkingPort) -> Callable[[list[bytes]], bool]:
+    """A function that sends a copy of a message to a capture port, and returns True if it was accepted."""
+    if capture.wire is None:
+        return partial(send_copies, capture.sync_socket)
+    sender = wire_classes().Sender(capture.wire, None, None, True)
+    return lambda frames: sender.send(frames) == SENT
+
+
+def wire_classes() -> WireClasses:
+    """The classes of `pollbroker.wire.native`, which may not have been built."""
+    return cast(WireClasses, import_module("pollbroker.wire.native"))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pollbroker.calls import Calls, run_handle
 from pollbroker.errors import ConfigError, EngineError
@@ -25,6 +25,9 @@ from pollbroker.reader import Readers
 from pollbroker.timers import Timers, check_delay
 from pollbroker.waiting import Poller, make_waiter
 from pollbroker.waker import Waker
+
+if TYPE_CHECKING:
+    from pollbroker.wire.sockets import WireContext
 
 _LONGEST_WORK_S: Final = 0.002
 """How long the bursts of one turn may take. After that no broker begins a burst, so that readers, timers and calls do
@@ -80,7 +83,16 @@ class Loop:
         self._wake_hub = self._wake  # one bound method for all hubs
         self.turns = 0
         """How many turns were made."""
-        self.access = LoopAccess(self._ready, self._watch, self._unwatch, self.timers.add, self.calls.put, self._clock)
+        self._wire: WireContext | None = None
+        self.access = LoopAccess(
+            self._ready,
+            self._watch,
+            self._unwatch,
+            self.timers.add,
+            self.calls.put,
+            self._clock,
+            self._wire_context,
+        )
         """The part of the loop that brokers use."""
         self.on_idle: list[Callable[[], object]] = []
         """Functions that are called at the end of each turn that leaves no broker with work."""
@@ -162,6 +174,9 @@ class Loop:
         """Close every descriptor. The caller holds the lock, and no broker is left."""
         self.readers.remove_all()
         self._waiter.remove(self._waker.fileno())
+        if self._wire is not None:
+            self._waiter.remove(self._wire.net.fileno())
+            self._wire.close()
         self._waiter.close()
         self.calls.close()
         self._waker.close()
@@ -249,10 +264,26 @@ class Loop:
 
     def _watch(self, hub: Hub, port_index: int, port: WorkingPort) -> None:
         """Have `hub.wake` called when something happens at this port."""
-        self._waiter.add_port(port.sync_socket, hub, port_index, hub.on_ready(port_index, self._wake_hub))
+        on_ready = hub.on_ready(port_index, self._wake_hub)
+        if port.wire is not None:
+            port.wire.on_ready = on_ready
+        else:
+            self._waiter.add_port(port.sync_socket, hub, port_index, on_ready)
 
     def _unwatch(self, port: WorkingPort) -> None:
-        self._waiter.remove(port.sync_socket)
+        if port.wire is not None:
+            port.wire.on_ready = None
+        else:
+            self._waiter.remove(port.sync_socket)
+
+    def _wire_context(self) -> "WireContext":
+        """The wire of this loop. Its epoll set is watched like any descriptor."""
+        if self._wire is None:
+            from pollbroker.wire.sockets import WireContext  # it may not have been built
+
+            self._wire = WireContext(self.access)
+            self._waiter.add(self._wire.net.fileno(), self._wire.serve)
+        return self._wire
 
     def _wake(self, hub: Hub, port_index: int) -> None:
         """Tell a hub that something has happened at one of its ports, and do what the hub leaves to its owner."""

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Hub
 from pollbroker.timers import Handle
+
+if TYPE_CHECKING:
+    from pollbroker.wire.sockets import WireContext
 
 
 @dataclass(frozen=True)
@@ -22,3 +26,5 @@ class LoopAccess:
     call_soon: Callable[[Callable[[], None]], Handle]
     """Make a call in a turn of the loop. Any thread may use this."""
     clock: Callable[[], float]
+    wire_context: Callable[[], "WireContext"]
+    """The wire of this loop, which is made when it is first asked for."""

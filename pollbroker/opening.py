@@ -6,7 +6,7 @@ A `Plan` is made and checked in the caller's thread; its sockets are opened in t
 import errno
 import resource
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -20,6 +20,7 @@ from pollbroker.options import Value, parse_options
 from pollbroker.port import WorkingPort, socket_type_of
 from pollbroker.pump import Socket
 from pollbroker.standard_devices import guess_device
+from pollbroker.transports import WIRE, choose_transport, transport_of_port
 
 ADDRESS_RELEASE_S: Final = 5.0
 """How long the address of a closed socket may still be in use. libzmq closes listeners in another thread, which may
@@ -35,6 +36,8 @@ class PortPlan:
     socket_type: zmq.SocketType
     endpoints: tuple[Endpoint, ...]
     options: tuple[tuple[zmq.SocketOption, Value], ...]
+    transport: str
+    """`wire` or `libzmq`."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,18 @@ class Plan:
 
     ports: tuple[PortPlan, ...]
 
-    def open(self, context: zmq.Context[Socket], released: "ReleasedAddresses") -> dict[str, WorkingPort]:
+    def open(
+        self, context: zmq.Context[Socket], wire_context: Callable[[], Any], released: "ReleasedAddresses"
+    ) -> dict[str, WorkingPort]:
         """Open the ports, and return them by name. After an error those that were opened are closed again, and their
-        addresses noted in `released`."""
+        addresses noted in `released`.
+
+        Sockets of libzmq are opened in `context`, and those of the wire in what `wire_context` returns."""
         opened: dict[str, WorkingPort] = {}
         try:
             for plan in self.ports:
                 opened[plan.name] = open_port(
-                    context,
+                    wire_context() if plan.transport == WIRE else context,
                     where=plan.where,
                     name=plan.name,
                     socket_type=plan.socket_type,
@@ -71,14 +78,16 @@ def make_plan(
     endpoints: Mapping[str, Endpoints | None],
     options: Mapping[str, Mapping[str, object]],
     capture_type: int,
+    transport: str | None = None,
 ) -> Plan:
     """Check the endpoints and options of a broker's ports, and make a plan of them. Both mappings are by port name,
-    with `capture`.
+    with `capture`. `transport` is what `add` was asked for.
 
     Raises `DeviceError`, `EndpointError` or `ConfigError`.
     """
     if capture_type not in CAPTURE_TYPES:
         _refuse_capture(name, capture_type)
+    transport = choose_transport(f"brokers.{name}", transport)
     types = {port: several[0] for port, several in device.ports.items()} | {CAPTURE: zmq.SocketType(capture_type)}
     for port, given in endpoints.items():
         if port not in types and given is not None:
@@ -98,9 +107,9 @@ def make_plan(
                 raise EndpointError(f"{where}: no endpoint is given; the device {device.name} has a {port}")
             continue
         merged = {str(k).lower(): v for k, v in (*device.options_of(port).items(), *options.get(port, {}).items())}
-        plans.append(
-            PortPlan(where, port, socket_type, parse_endpoints(where, given), tuple(parse_options(where, merged)))
-        )
+        parsed, parsed_options = parse_endpoints(where, given), tuple(parse_options(where, merged))
+        serves = transport_of_port(where, transport, socket_type, parsed, parsed_options)
+        plans.append(PortPlan(where, port, socket_type, parsed, parsed_options, serves))
     return Plan(tuple(plans))
 
 

@@ -1,5 +1,7 @@
 """Ports: a broker's sockets at run time, opened by the engine (`binding.py`) or lent to it by the caller."""
 
+from typing import Any
+
 import zmq
 
 from pollbroker.pump import Socket
@@ -9,7 +11,7 @@ from pollbroker.socket_files import SocketFile
 class WorkingPort:
     """One socket of a broker: a port of its device, or its `capture` port."""
 
-    __slots__ = ("endpoints", "files", "key", "name", "owned", "socket", "sync_socket", "type")
+    __slots__ = ("endpoints", "files", "key", "name", "owned", "socket", "sync_socket", "type", "wire")
 
     def __init__(
         self,
@@ -34,6 +36,8 @@ class WorkingPort:
         self.sync_socket: Socket = _sync_socket(socket)
         """The socket with pyzmq's plain methods, which messages are moved with."""
         self.type = socket_type_of(self.sync_socket)
+        self.wire: Any = getattr(socket, "wire_port", None)
+        """The port of the wire (`pollbroker.wire.native.Port`); None if the socket is libzmq's."""
 
     def check_open(self) -> None:
         """Raise `zmq.ZMQError` (ENOTSOCK) if the socket was closed under the engine."""

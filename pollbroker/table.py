@@ -68,7 +68,9 @@ class Table:
         """Open the ports of a plan and start a broker on them."""
         self._check_free(name)
         self._check_handlers(name, device)
-        return self._start(name, device, plan.open(self._context, self.released), prefixes)
+        return self._start(
+            name, device, plan.open(self._context, self._loop_access.wire_context, self.released), prefixes
+        )
 
     def register(
         self,

@@ -9,7 +9,7 @@ import pytest
 import zmq
 from hypothesis import settings
 
-from pollbroker import Engine
+from pollbroker import Engine, transports
 from pollbroker.pump import Implementation, choose_implementation
 from tests.support.bystander import Bystander
 from tests.support.deadline import DEADLINE_MS
@@ -18,6 +18,24 @@ from tests.support.types import Connect, MakeEngine, Socket
 if "CI" not in os.environ:  # there hypothesis has a profile of its own
     settings.register_profile("tests", deadline=None)  # a busy machine is no fault
     settings.load_profile("tests")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--transport",
+        choices=["libzmq", "wire"],
+        default="libzmq",
+        help="what serves a port that both could serve, where a test does not say which",
+    )
+
+
+@pytest.fixture(autouse=True)
+def preferred_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What serves ports for which nothing was asked: the option `--transport`."""
+    name = request.config.getoption("--transport")
+    assert isinstance(name, str)
+    monkeypatch.setattr(transports, "AUTO_PREFERS", name)
+    return name
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

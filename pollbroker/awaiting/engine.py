@@ -60,6 +60,7 @@ class AwaitedEngine(ABC):
         capture_options: Options | None = None,
         capture_type: int = zmq.PUB,
         capture_prefixes: Prefixes | None = None,
+        transport: str | None = None,
         **more_ports: Endpoints,
     ) -> Broker:
         """Start a broker on sockets that the engine opens and owns; returns it with its endpoints bound.
@@ -86,6 +87,7 @@ class AwaitedEngine(ABC):
                         capture_options=capture_options,
                         capture_type=capture_type,
                         capture_prefixes=capture_prefixes,
+                        transport=transport,
                         **more_ports,
                     ),
                 )

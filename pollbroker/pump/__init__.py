@@ -4,12 +4,13 @@ flows and hubs that carry pumps."""
 from pollbroker.pump.behaviour_pumps import NO_SOURCE, OutgoingPump, SourcePump, let_flows_go_on
 from pollbroker.pump.behaviours import BehaviourRun
 from pollbroker.pump.choosing import PYTHON, choose_implementation, native_classes
-from pollbroker.pump.contract import Collector, Flow, Hub, HubOwner, Implementation, Pump, Socket
+from pollbroker.pump.contract import Collector, Flow, Hub, HubOwner, Implementation, Pump, Receiver, Sender, Socket
 from pollbroker.pump.coroutines import CoroutinePump, StartTask
 from pollbroker.pump.limits import MAXFRAMES, SUBSCRIPTION_MAX_BYTES
 from pollbroker.pump.message import Handler, Message, To, is_coroutine_handler
-from pollbroker.pump.outcomes import EMPTY, FLUSHED, FULL, LIMIT, RETRY, FlowState
+from pollbroker.pump.outcomes import EMPTY, FLUSHED, FULL, LIMIT, RETRY, SENT, FlowState
 from pollbroker.pump.routing import RoutingPump
+from pollbroker.pump.sending import send_copies
 
 __all__ = [
     "EMPTY",
@@ -20,6 +21,7 @@ __all__ = [
     "NO_SOURCE",
     "PYTHON",
     "RETRY",
+    "SENT",
     "SUBSCRIPTION_MAX_BYTES",
     "BehaviourRun",
     "Collector",
@@ -33,7 +35,9 @@ __all__ = [
     "Message",
     "OutgoingPump",
     "Pump",
+    "Receiver",
     "RoutingPump",
+    "Sender",
     "Socket",
     "SourcePump",
     "StartTask",
@@ -42,4 +46,5 @@ __all__ = [
     "is_coroutine_handler",
     "let_flows_go_on",
     "native_classes",
+    "send_copies",
 ]

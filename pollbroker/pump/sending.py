@@ -46,6 +46,24 @@ def _body(frame: Part) -> bytes:
     return frame if isinstance(frame, bytes) else frame.bytes
 
 
+def send_copies(capture: Socket, copies: Sequence[Part]) -> bool:
+    """Send the copied frames of one message to the capture socket. Return True if it accepted all of them."""
+    last = len(copies) - 1
+    try:
+        send_rechecked(capture, copies[0], MORE_TO_COME if last else DONTWAIT)
+    except zmq.Again:
+        return False
+    taken = True
+    for i in range(1, last + 1):
+        try:
+            capture.send(copies[i], MORE_TO_COME if i < last else DONTWAIT, False)
+        except zmq.Again:
+            taken = False
+            if capture.type == zmq.PAIR:
+                break
+    return taken
+
+
 class Sender:
     """Sends to one sink of a flow, and copies to the capture socket; see `pollbroker.pump.contract`."""
 
@@ -156,30 +174,12 @@ class Sender:
         if self._capture is not None and copies is not None:
             taken = False
             try:
-                taken = self._send_copies(self._capture, copies)
+                taken = send_copies(self._capture, copies)
             finally:
                 self.captured += taken
                 self.captured_frames += len(copies) if taken else 0
                 self.captured_bytes += sum(map(len, copies)) if taken else 0
                 self.capture_dropped += not taken
-
-    @staticmethod
-    def _send_copies(capture: Socket, copies: Sequence[Part]) -> bool:
-        """Send the copied frames of one message to the capture socket. Return True if it accepted all of them."""
-        last = len(copies) - 1
-        try:
-            send_rechecked(capture, copies[0], MORE_TO_COME if last else DONTWAIT)
-        except zmq.Again:
-            return False
-        taken = True
-        for i in range(1, last + 1):
-            try:
-                capture.send(copies[i], MORE_TO_COME if i < last else DONTWAIT, False)
-            except zmq.Again:
-                taken = False
-                if capture.type == zmq.PAIR:
-                    break
-        return taken
 
     @property
     def finished(self) -> int:

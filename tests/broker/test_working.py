@@ -33,7 +33,13 @@ class Around:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.ended: list[WorkingBroker] = []
         self.loop_access = LoopAccess(
-            self.ready, self.watch, self.unwatched.append, self.later, partial(self.later, 0.0), lambda: self.now_s
+            self.ready,
+            self.watch,
+            self.unwatched.append,
+            self.later,
+            partial(self.later, 0.0),
+            lambda: self.now_s,
+            lambda: pytest.fail("nothing here is the wire's"),
         )
 
     def watch(self, hub: Hub, place: int, port: WorkingPort) -> None:

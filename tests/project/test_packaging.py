@@ -97,7 +97,8 @@ def files_of(wheel: Path) -> set[str]:
 def python_files() -> set[str]:
     """What every wheel holds, whatever could be built."""
     package = TREE / "pollbroker"
-    return {str(path.relative_to(TREE)) for path in (*package.rglob("*.py"), package / "py.typed")}
+    files = (*package.rglob("*.py"), *package.rglob("*.pyi"), package / "py.typed")
+    return {str(path.relative_to(TREE)) for path in files}
 
 
 def test_sdist_holds_every_file_of_the_tree(tree: Path) -> None:
@@ -139,8 +140,10 @@ def test_wheel_without_a_compiler_is_pure(tree: Path) -> None:
 def test_wheel_with_a_compiler_serves_every_cpython_from_3_11_on(tree: Path) -> None:
     wheel = build(tree, "build_wheel", environment={"CFLAGS": "-O0"})  # what is asked here is not how fast it is
     assert all(tag.startswith("cp311-abi3-") for tag in tags_of(wheel))
-    (native,) = files_of(wheel) - python_files()
-    assert native.startswith("pollbroker/pump/native.")
+    assert sorted(file.partition(".")[0] for file in files_of(wheel) - python_files()) == [
+        "pollbroker/pump/native",
+        "pollbroker/wire/native",
+    ]
 
 
 def test_version_is_the_installed_one() -> None:

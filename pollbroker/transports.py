@@ -1,0 +1,69 @@
+"""Which ports are the wire's, and which are sockets of libzmq.
+
+The wire speaks ZMTP itself, in the engine's thread. It serves what `pollbroker.wire.served` lists; for everything else,
+and for registered sockets, there is libzmq.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Final
+
+from zmq import SocketOption
+
+from pollbroker.endpoint import Endpoint
+from pollbroker.errors import ConfigError
+from pollbroker.wire.served import OPTIONS, TRANSPORTS, TYPES, why_not_built
+
+LIBZMQ: Final = "libzmq"
+WIRE: Final = "wire"
+AUTO: Final = "auto"
+
+AUTO_PREFERS = LIBZMQ
+"""What `auto` means for a port that both can serve. It will be the wire when that has been proved as libzmq is."""
+
+
+def choose_transport(where: str, name: str | None) -> str:
+    """`auto`, `wire` or `libzmq`: what is asked for, or else what POLLBROKER_TRANSPORT says, or else `auto`.
+
+    Raises `ConfigError` for another name.
+    """
+    place = f"{where}: transport" if name else "POLLBROKER_TRANSPORT"
+    name = name or os.environ.get("POLLBROKER_TRANSPORT") or AUTO
+    if name not in (AUTO, WIRE, LIBZMQ):
+        raise ConfigError(f"{place}: {name!r}: expected 'auto', 'wire' or 'libzmq'")
+    return name
+
+
+def transport_of_port(
+    where: str,
+    asked_for: str,
+    socket_type: int,
+    endpoints: Iterable[Endpoint],
+    options: Iterable[tuple[SocketOption, object]],
+) -> str:
+    """`wire` or `libzmq`, for one port. Raises `ConfigError` if the wire was asked for and cannot serve it."""
+    if asked_for == LIBZMQ or (asked_for == AUTO and AUTO_PREFERS == LIBZMQ):
+        return LIBZMQ
+    why = why_libzmq(socket_type, endpoints, options)
+    if why is not None and asked_for == WIRE:
+        raise ConfigError(f"{where}: transport 'wire': {why}; expected 'auto' or 'libzmq'")
+    return WIRE if why is None else LIBZMQ
+
+
+def why_libzmq(
+    socket_type: int, endpoints: Iterable[Endpoint], options: Iterable[tuple[SocketOption, object]]
+) -> str | None:
+    """Why the wire cannot serve a port; None if it can."""
+    why = why_not_built()
+    if why is not None:
+        return why
+    if socket_type not in TYPES:
+        return f"the wire has no sockets of the type {socket_type!r}"
+    for endpoint in endpoints:
+        transport = endpoint.address.partition("://")[0]
+        if transport not in TRANSPORTS:
+            return f"the wire has no endpoints of {transport}://"
+    for option, _ in options:
+        if option.name.lower() not in OPTIONS:
+            return f"the wire has no option {option.name.lower()}"
+    return None

@@ -1,0 +1,86 @@
+"""Addresses of streams: from libzmq's notation (zmq_tcp(7), zmq_ipc(7)) to those of the `socket` module, and back."""
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Address:
+    """What a socket is bound or connected to."""
+
+    family: socket.AddressFamily
+    sockaddr: Any
+    source: Any = None
+    """What the socket is bound to before it is connected (`tcp://source;address`), or None."""
+
+
+def is_numeric(address: str) -> bool:
+    """Return True if no name has to be looked up to connect to this address."""
+    if not address.startswith("tcp://"):
+        return True
+    return all(_is_ip(part.rpartition(":")[0]) for part in address.removeprefix("tcp://").split(";"))
+
+
+def parse_connected(address: str, *, ipv6: bool) -> Address:
+    """The address to connect to. Blocks while a name is looked up. Raises `OSError` if it does not resolve."""
+    transport, _, rest = address.partition("://")
+    if transport == "ipc":
+        return _parse_ipc(rest)
+    source, _, target = rest.rpartition(";")
+    family, sockaddr = _resolve(target, ipv6=ipv6)
+    return Address(family, sockaddr, _resolve(source, ipv6=ipv6, passive=True)[1] if source else None)
+
+
+def parse_bound(address: str, *, ipv6: bool) -> Address:
+    """The address to bind. Raises `OSError` if it does not resolve."""
+    transport, _, rest = address.partition("://")
+    if transport == "ipc":
+        return _parse_ipc(rest)
+    family, sockaddr = _resolve(rest, ipv6=ipv6, passive=True)
+    return Address(family, sockaddr)
+
+
+def format_bound(bound: socket.socket) -> str:
+    """The address that a socket is bound to, in libzmq's notation."""
+    name = bound.getsockname()
+    if bound.family == socket.AF_UNIX:
+        return f"ipc://@{name[1:].decode()}" if isinstance(name, bytes) else f"ipc://{name}"
+    host = f"[{name[0]}]" if bound.family == socket.AF_INET6 else name[0]
+    return f"tcp://{host}:{name[1]}"
+
+
+def _parse_ipc(path: str) -> Address:
+    return Address(socket.AF_UNIX, b"\0" + path[1:].encode() if path.startswith("@") else path)
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host == "*"
+    return True
+
+
+def _resolve(text: str, *, ipv6: bool, passive: bool = False) -> tuple[socket.AddressFamily, Any]:
+    host, _, port = text.rpartition(":")
+    bare = host.strip("[]")
+    number = 0 if port in ("*", "") else int(port)
+    if bare == "*":
+        return (socket.AF_INET6, ("::", number)) if ipv6 else (socket.AF_INET, ("0.0.0.0", number))
+    if passive and not _is_ip(bare) and bare in {name for _, name in socket.if_nameindex()}:
+        return socket.AF_INET, (_address_of_interface(bare), number)
+    family = socket.AF_UNSPEC if ipv6 or ":" in bare else socket.AF_INET
+    found = socket.getaddrinfo(bare, number, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE if passive else 0)
+    return found[0][0], found[0][4]
+
+
+def _address_of_interface(name: str) -> str:
+    """The first IPv4 address of an interface, such as `lo` (netdevice(7))."""
+    import fcntl
+    import struct
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        answer = fcntl.ioctl(probe, 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
+    return socket.inet_ntoa(answer[20:24])

@@ -1,0 +1,276 @@
+#define _GNU_SOURCE /* accept4 */
+#include "net.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOST_EVENTS = 256, MOST_ACCEPTS = 64 };
+
+/* What an event is about is told by the lowest bits of its address. */
+enum { ABOUT_PEER, ABOUT_WATCHED, ABOUT_TIMER, ABOUT_MASK = 3 };
+
+static struct net *net_of(const struct port *port)
+{
+    return LISTED(port->wire, struct net, wire);
+}
+
+double net_now_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
+}
+
+static int watch(struct net *net, int descriptor, uint32_t events, void *about, unsigned kind)
+{
+    struct epoll_event event = {.events = events, .data.u64 = (uint64_t) (uintptr_t) about | kind};
+
+    return epoll_ctl(net->epoll, EPOLL_CTL_ADD, descriptor, &event) < 0 ? errno : 0;
+}
+
+int net_open(struct net *net)
+{
+    *net = (struct net){.epoll = -1, .timer = -1};
+    wire_init(&net->wire);
+    link_init(&net->ended);
+    net->wire.now_s = net_now_s();
+    net->epoll = epoll_create1(EPOLL_CLOEXEC);
+    net->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    int code = net->epoll < 0 || net->timer < 0 ? errno : watch(net, net->timer, EPOLLIN, NULL, ABOUT_TIMER);
+    if (code)
+        net_close(net);
+    return code;
+}
+
+void net_close(struct net *net)
+{
+    wire_forget_dead(&net->wire);
+    deadlines_free(&net->deadlines);
+    pool_empty(&net->wire.pool);
+    if (net->epoll >= 0)
+        close(net->epoll);
+    if (net->timer >= 0)
+        close(net->timer);
+    net->epoll = net->timer = -1;
+}
+
+/* -- the calls of ports --------------------------------------------------------------------------------------------- */
+
+static ssize_t stream_read(struct peer *peer, void *bytes, size_t count)
+{
+    for (;;) {
+        ssize_t got = recv(peer->descriptor, bytes, count, 0);
+        if (got >= 0)
+            return got;
+        if (errno != EINTR)
+            return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+    }
+}
+
+static ssize_t stream_write(struct peer *peer, const struct iovec *pieces, int count)
+{
+    struct msghdr message = {.msg_iov = (struct iovec *) pieces, .msg_iovlen = (size_t) count};
+
+    for (;;) {
+        ssize_t written = sendmsg(peer->descriptor, &message, MSG_NOSIGNAL);
+        if (written >= 0)
+            return written;
+        if (errno != EINTR)
+            return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+    }
+}
+
+static void end_connector(struct net *net, struct watched *connector, int error)
+{
+    connector->peer = NULL;
+    connector->error = error;
+    list_include(&net->ended, &connector->ended);
+}
+
+static void stream_close(struct peer *peer)
+{
+    close(peer->descriptor); /* this takes it out of the epoll set */
+    if (peer->owner)
+        end_connector(net_of(peer->port), peer->owner, 0);
+    peer->owner = NULL;
+}
+
+static void stream_set_deadline(struct peer *peer)
+{
+    if (!deadlines_set(&net_of(peer->port)->deadlines, peer))
+        peer->deadline_s = 0;
+}
+
+static const struct stream_calls CALLS = {stream_read, stream_write, stream_close, stream_set_deadline};
+
+void net_port_init(struct port *port, struct net *net, enum socket_type type)
+{
+    port_init(port, &net->wire, type, &CALLS);
+}
+
+/* -- what happens ---------------------------------------------------------------------------------------------------- */
+
+/* A connection that was accepted or made. Edges are reported, so that neither a peer that is not read nor one that is not
+ * written to wakes the engine again and again. */
+static struct peer *begin_peer(struct net *net, struct port *port, int descriptor, struct watched *connector)
+{
+    struct peer *peer = peer_new(port, descriptor, connector);
+
+    if (!peer) {
+        close(descriptor);
+        return NULL;
+    }
+    if (watch(net, descriptor, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, peer, ABOUT_PEER)) {
+        peer_end(peer, REASON_NO_MEMORY);
+        return NULL;
+    }
+    peer_flush(peer);
+    return peer->descriptor < 0 ? NULL : peer;
+}
+
+static void accept_all(struct net *net, struct watched *listener)
+{
+    for (int i = 0; i < MOST_ACCEPTS; i++) {
+        int descriptor = accept4(listener->descriptor, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (descriptor >= 0) {
+            begin_peer(net, listener->port, descriptor, NULL);
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            return;
+        } else if (errno != EINTR && errno != ECONNABORTED) {
+            listener->error = errno;
+            net->accepts_failed++;
+            return;
+        }
+    }
+}
+
+static void finish_connecting(struct net *net, struct watched *connector)
+{
+    int descriptor = connector->descriptor, error = 0;
+    socklen_t size = sizeof error;
+
+    if (getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+        error = errno;
+    epoll_ctl(net->epoll, EPOLL_CTL_DEL, descriptor, NULL);
+    connector->descriptor = -1;
+    if (error) {
+        close(descriptor);
+        end_connector(net, connector, error);
+    } else if (!(connector->peer = begin_peer(net, connector->port, descriptor, connector))) {
+        end_connector(net, connector, ECONNRESET);
+    }
+}
+
+static void on_peer_event(struct peer *peer, uint32_t events)
+{
+    struct port *port = peer->port;
+
+    if (peer->descriptor < 0)
+        return; /* its connection has ended since */
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        peer_leave(peer);
+    if (events & EPOLLOUT && peer->blocked)
+        peer_flush(peer);
+    if (peer->descriptor < 0 || !(events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
+        return;
+    peer_is_readable(peer);
+    while (peer->handshake && peer->readable)
+        peer_read(peer);
+    if (link_is_in(&peer->dirty_link))
+        peer_flush(peer); /* the answer of a handshake */
+    if (peer->descriptor >= 0 && !peer->handshake)
+        port_note(port, NEWS_INPUT);
+}
+
+static void call_deadlines(struct net *net)
+{
+    struct peer *peer;
+
+    while ((peer = deadlines_first(&net->deadlines)) && peer->deadline_s <= net->wire.now_s)
+        peer_on_deadline(peer);
+}
+
+void net_serve(struct net *net)
+{
+    struct epoll_event events[MOST_EVENTS];
+
+    wire_forget_dead(&net->wire);
+    net->wire.now_s = net_now_s();
+    int count = epoll_wait(net->epoll, events, MOST_EVENTS, 0);
+    for (int i = 0; i < count; i++) {
+        void *about = (void *) (uintptr_t) (events[i].data.u64 & ~(uint64_t) ABOUT_MASK);
+        unsigned kind = events[i].data.u64 & ABOUT_MASK;
+        if (kind == ABOUT_PEER) {
+            on_peer_event(about, events[i].events);
+        } else if (kind == ABOUT_WATCHED) {
+            struct watched *watched = about;
+            if (watched->kind == WATCHED_LISTENER)
+                accept_all(net, watched);
+            else
+                finish_connecting(net, watched);
+        } else {
+            uint64_t expirations;
+            if (read(net->timer, &expirations, sizeof expirations) == sizeof expirations)
+                net->armed_s = 0;
+        }
+    }
+    call_deadlines(net);
+    net_arm(net);
+}
+
+void net_arm(struct net *net)
+{
+    struct peer *first = deadlines_first(&net->deadlines);
+    double wanted_s = first ? first->deadline_s : 0;
+
+    /* An earlier wake-up than is needed does no harm. */
+    if (!wanted_s || (net->armed_s && net->armed_s <= wanted_s))
+        return;
+    double whole = floor(wanted_s);
+    struct itimerspec when = {.it_value = {(time_t) whole, (long) ((wanted_s - whole) * 1e9)}};
+    if (!when.it_value.tv_sec && !when.it_value.tv_nsec)
+        when.it_value.tv_nsec = 1;
+    timerfd_settime(net->timer, TFD_TIMER_ABSTIME, &when, NULL);
+    net->armed_s = wanted_s;
+}
+
+static int begin_watching(struct net *net, struct watched *watched, struct port *port, int descriptor, uint32_t events)
+{
+    watched->descriptor = descriptor;
+    watched->port = port;
+    watched->peer = NULL;
+    watched->error = 0;
+    link_init(&watched->ended);
+    return watch(net, descriptor, events, watched, ABOUT_WATCHED);
+}
+
+int net_listen(struct net *net, struct watched *listener, struct port *port, int descriptor)
+{
+    listener->kind = WATCHED_LISTENER;
+    return begin_watching(net, listener, port, descriptor, EPOLLIN);
+}
+
+int net_connect(struct net *net, struct watched *connector, struct port *port, int descriptor)
+{
+    connector->kind = WATCHED_CONNECTING;
+    return begin_watching(net, connector, port, descriptor, EPOLLOUT);
+}
+
+void net_unwatch(struct watched *watched)
+{
+    if (watched->descriptor >= 0)
+        close(watched->descriptor);
+    watched->descriptor = -1;
+    if (watched->peer)
+        watched->peer->owner = NULL;
+    watched->peer = NULL;
+    if (link_is_in(&watched->ended))
+        link_remove(&watched->ended);
+}

@@ -1,0 +1,57 @@
+/* The streams of ports: sockets of tcp and ipc, in one epoll set for all ports of an engine.
+ *
+ * Sockets are opened in Python (`streams.py`), which knows addresses and options. Here they are accepted, read, written
+ * and closed. */
+#ifndef POLLBROKER_WIRE_NET_H
+#define POLLBROKER_WIRE_NET_H
+
+#include "deadlines.h"
+#include "wire.h"
+
+/* Something in the epoll set that is no peer. */
+struct watched {
+    enum { WATCHED_LISTENER, WATCHED_CONNECTING } kind;
+    int descriptor;
+    struct port *port;
+    void *owner;       /* of those who made it */
+    struct peer *peer; /* of a connector, while it is connected */
+    int error;         /* the errno of the try to connect, or of the last accept that failed */
+    struct link ended; /* a connector, when it has nothing left to do */
+};
+
+struct net {
+    struct wire wire;
+    int epoll, timer;
+    double armed_s; /* when the timer will wake the engine; 0: never */
+    struct deadlines deadlines;
+    struct link ended; /* connectors whose connection is over, or was not made */
+    uint64_t accepts_failed;
+};
+
+/* Return 0, or an errno. */
+int net_open(struct net *net);
+
+/* Close everything. All ports must have ended. */
+void net_close(struct net *net);
+
+/* Do what can be done at once: accept, shake hands, and write what waited. Messages are read when somebody takes them. */
+void net_serve(struct net *net);
+
+/* Have the timer wake the engine at the earliest deadline. To be called whenever deadlines may have changed. */
+void net_arm(struct net *net);
+
+/* The clock of deadlines: CLOCK_MONOTONIC, in seconds. */
+double net_now_s(void);
+
+void net_port_init(struct port *port, struct net *net, enum socket_type type);
+
+/* Accept connections for a port from a socket that listens. Return 0, or an errno. */
+int net_listen(struct net *net, struct watched *listener, struct port *port, int descriptor);
+
+/* Wait until a socket is connected, and make a peer of it. Return 0, or an errno. */
+int net_connect(struct net *net, struct watched *connector, struct port *port, int descriptor);
+
+/* Stop, and close the socket. The connections that were made go on. */
+void net_unwatch(struct watched *watched);
+
+#endif

@@ -1,0 +1,285 @@
+#include "queue.h"
+
+#include "frame.h"
+
+#include <string.h>
+
+static struct segment *segment_new(struct pool *pool)
+{
+    struct segment *segment = pool->segments;
+
+    if (segment) {
+        pool->segments = segment->next;
+        pool->segments_free--;
+    } else if (!(segment = malloc(sizeof *segment))) {
+        return NULL;
+    }
+    pool->segments_alive++;
+    return segment;
+}
+
+static void segment_free(struct segment *segment)
+{
+    struct pool *pool = segment->slab->pool;
+
+    if (segment->account)
+        account_release(segment->account);
+    slab_release(segment->slab);
+    pool->segments_alive--;
+    if (pool->segments_free < POOL_KEEPS) {
+        segment->next = pool->segments;
+        pool->segments = segment;
+        pool->segments_free++;
+    } else {
+        free(segment);
+    }
+}
+
+static void append(struct queue *queue, struct segment *segment)
+{
+    segment->next = NULL;
+    if (queue->last)
+        queue->last->next = segment;
+    else
+        queue->first = segment;
+    queue->last = segment;
+    queue->bytes += segment->end - segment->start;
+    queue->messages += segment->amount.messages;
+}
+
+static void take_first(struct queue *queue)
+{
+    queue->first = queue->first->next;
+    if (!queue->first)
+        queue->last = NULL;
+    queue->written = 0;
+}
+
+static void count_held(struct account *account, struct amount amount)
+{
+    if (account)
+        amount_add(&account->held, amount);
+}
+
+bool queue_copy(struct queue *queue, struct pool *pool, const uint8_t *bytes, size_t count, struct amount amount,
+                struct account *account)
+{
+    struct segment *last = queue->last;
+
+    if (last && last->copied && last->account == account && last->slab->capacity - last->end >= count) {
+        memcpy(last->slab->bytes + last->end, bytes, count);
+        last->end += count;
+        amount_add(&last->amount, amount);
+        queue->bytes += count;
+        queue->messages += amount.messages;
+    } else {
+        /* The first slab of a queue is small, since most queues never hold more. */
+        size_t capacity = queue->first && count < SLAB_LARGE ? SLAB_LARGE : count;
+        struct segment *segment = segment_new(pool);
+        if (!segment)
+            return false;
+        if (!(segment->slab = slab_new(pool, capacity))) {
+            pool->segments_alive--;
+            free(segment);
+            return false;
+        }
+        memcpy(segment->slab->bytes, bytes, count);
+        segment->start = 0;
+        segment->end = count;
+        segment->amount = amount;
+        segment->account = account ? account_hold(account) : NULL;
+        segment->copied = true;
+        append(queue, segment);
+    }
+    count_held(account, amount);
+    return true;
+}
+
+bool queue_share(struct queue *queue, const struct run *run, struct account *account)
+{
+    struct segment *segment = segment_new(run->slab->pool);
+
+    if (!segment)
+        return false;
+    segment->slab = slab_hold(run->slab);
+    segment->start = run->start;
+    segment->end = run->end;
+    segment->amount = run->amount;
+    segment->account = account ? account_hold(account) : NULL;
+    segment->copied = false;
+    append(queue, segment);
+    count_held(account, run->amount);
+    return true;
+}
+
+int queue_pieces(const struct queue *queue, struct iovec *pieces, int most)
+{
+    int count = 0;
+    size_t skipped = queue->written;
+
+    for (struct segment *segment = queue->first; segment && count < most; segment = segment->next) {
+        pieces[count].iov_base = segment->slab->bytes + segment->start + skipped;
+        pieces[count].iov_len = segment->end - segment->start - skipped;
+        skipped = 0;
+        count++;
+    }
+    return count;
+}
+
+uint64_t queue_note_written(struct queue *queue, size_t bytes)
+{
+    uint64_t messages = 0;
+
+    queue->bytes -= bytes;
+    while (queue->first) {
+        struct segment *first = queue->first;
+        size_t left = first->end - first->start - queue->written;
+        if (bytes < left)
+            break;
+        bytes -= left;
+        messages += first->amount.messages;
+        if (first->account) {
+            amount_subtract(&first->account->held, first->amount);
+            amount_add(&first->account->sent, first->amount);
+        }
+        take_first(queue);
+        segment_free(first);
+    }
+    queue->written += bytes;
+    queue->messages -= messages;
+    return messages;
+}
+
+/* Remove a message that was written in part from the beginning of the queue, and those before it in its segment, which
+ * were written whole. No frame is in two segments, but a message may be. */
+static void drop_cut_message(struct queue *queue)
+{
+    struct segment *segment = queue->first;
+    size_t at = segment->start, passed = 0;
+    struct amount message = {0};
+    bool in_message = false;
+
+    while (passed < queue->written || in_message) {
+        unsigned flags = 0;
+        uint64_t length = 0;
+        if (at == segment->end) {
+            size_t written = queue->written;
+            take_first(queue);
+            queue->written = written;
+            segment_free(segment);
+            segment = queue->first;
+            at = segment->start;
+        }
+        int header = frame_header(segment->slab->bytes + at, segment->end - at, &flags, &length);
+        at += (size_t) header + length;
+        passed += (size_t) header + length;
+        if (flags & FRAME_COMMAND)
+            continue;
+        message.frames++;
+        message.bytes += length;
+        in_message = flags & FRAME_MORE;
+        if (in_message)
+            continue;
+        message.messages = 1;
+        amount_subtract(&segment->amount, message);
+        queue->messages--;
+        if (segment->account) {
+            amount_subtract(&segment->account->held, message);
+            if (passed <= queue->written)
+                amount_add(&segment->account->sent, message);
+            else
+                segment->account->interrupted++;
+        }
+        message = (struct amount){0};
+    }
+    queue->bytes -= passed - queue->written;
+    queue->written = 0;
+    segment->start = at;
+    if (at == segment->end) {
+        take_first(queue);
+        segment_free(segment);
+    }
+}
+
+/* Leave whole messages only. What no flow counts is of no use to another peer: greetings and commands. */
+static void keep_messages(struct queue *queue)
+{
+    struct queue kept = {0};
+
+    if (queue->written && queue->first->account)
+        drop_cut_message(queue);
+    while (queue->first) {
+        struct segment *first = queue->first;
+        take_first(queue);
+        if (first->account)
+            append(&kept, first);
+        else
+            segment_free(first);
+    }
+    *queue = kept;
+}
+
+void queue_take_over(struct queue *into, struct queue *from)
+{
+    keep_messages(from);
+    if (from->first) {
+        if (into->last)
+            into->last->next = from->first;
+        else
+            into->first = from->first;
+        into->last = from->last;
+        into->bytes += from->bytes;
+        into->messages += from->messages;
+    }
+    *from = (struct queue){0};
+}
+
+void queue_drop(struct queue *queue)
+{
+    keep_messages(queue);
+    for (struct segment *segment = queue->first; segment; segment = segment->next)
+        if (segment->account) {
+            amount_subtract(&segment->account->held, segment->amount);
+            segment->account->unroutable += segment->amount.messages;
+        }
+    queue_forget(queue);
+}
+
+void queue_forget(struct queue *queue)
+{
+    while (queue->first) {
+        struct segment *first = queue->first;
+        take_first(queue);
+        segment_free(first);
+    }
+    *queue = (struct queue){0};
+}
+
+bool queue_first_frame(const struct queue *queue, struct run *run)
+{
+    const struct segment *first = queue->first;
+    unsigned flags;
+    uint64_t length = 0;
+
+    if (!first)
+        return false;
+    int header = frame_header(first->slab->bytes + first->start, first->end - first->start, &flags, &length);
+    run->slab = first->slab;
+    run->start = first->start;
+    run->end = first->start + (size_t) header + length;
+    run->amount = (struct amount){.messages = 1, .frames = 1, .bytes = length};
+    return true;
+}
+
+void queue_remove_frame(struct queue *queue, const struct run *run)
+{
+    struct segment *first = queue->first;
+
+    queue->bytes -= run->end - run->start;
+    queue->messages--;
+    first->start = run->end;
+    if (first->start == first->end) {
+        take_first(queue);
+        segment_free(first);
+    }
+}

@@ -1,0 +1,15 @@
+/* Moving messages from one port to another. */
+#ifndef POLLBROKER_WIRE_RELAY_H
+#define POLLBROKER_WIRE_RELAY_H
+
+#include "wire.h"
+
+/* Why it stopped: the numbers of outcomes.py. */
+enum relayed { RELAYED_ALL = 0, RELAYED_UNTIL_FULL = 1, RELAYED_UNTIL_LIMIT = 2, RELAYED_WITHOUT_MEMORY = 3 };
+
+/* Move messages until the source is empty, the sink is full, or so many messages or bytes were moved. A message stays at
+ * the source until the sink accepts it. */
+enum relayed relay(struct port *source, struct port *sink, struct account *account, uint64_t limit_messages,
+                   uint64_t limit_bytes);
+
+#endif

@@ -1,0 +1,47 @@
+/* Slabs: blocks of bytes that are shared by counting references. What was read from a peer is in a slab, and stays there
+ * until it was written to the peers that it goes to.
+ *
+ * A pool belongs to one engine, so that only one thread uses it at a time. */
+#ifndef POLLBROKER_WIRE_SLAB_H
+#define POLLBROKER_WIRE_SLAB_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    SLAB_SMALL = 2 << 10,   /* where a few short messages wait */
+    SLAB_LARGE = 128 << 10, /* what one read from a peer may bring */
+    POOL_KEEPS = 32         /* free slabs of each of the two sizes */
+};
+
+struct slab {
+    struct pool *pool;
+    size_t references, capacity;
+    uint8_t bytes[];
+};
+
+struct segment;
+
+struct pool {
+    struct slab *small[POOL_KEEPS], *large[POOL_KEEPS];
+    size_t small_count, large_count;
+    struct segment *segments; /* free ones, linked by `next` */
+    size_t segments_free;
+    size_t slabs_alive, segments_alive; /* in use; a test looks at both after everything has ended */
+};
+
+/* A slab of at least `capacity` bytes, with one reference. NULL if there is no memory. */
+struct slab *slab_new(struct pool *pool, size_t capacity);
+
+static inline struct slab *slab_hold(struct slab *slab)
+{
+    slab->references++;
+    return slab;
+}
+
+void slab_release(struct slab *slab);
+
+/* Free what the pool keeps. Everything that was in use must have been released. */
+void pool_empty(struct pool *pool);
+
+#endif

@@ -1,0 +1,114 @@
+"""The sockets of the wire, with those methods of `zmq.Socket` that the engine uses.
+
+They are opened, read and written like sockets of libzmq, so that whatever moves single messages needs to know no more.
+What moves many at a time uses the port beneath (`native.Port`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from pollbroker.wire import native
+from pollbroker.wire.served import ALIASES, PORT_OPTIONS, STREAM_OPTIONS, TYPES, WITHOUT_EFFECT
+from pollbroker.wire.streams import Connection, Listening, Timing, raise_zmq_error
+
+
+class WireContext:
+    """Makes sockets that share one epoll set."""
+
+    def __init__(self, timing: Timing) -> None:
+        self.net = native.Net()
+        self._timing = timing
+
+    def socket(self, socket_type: int) -> "WireSocket":
+        """A new socket. Raises `zmq.ZMQError` (EINVAL) for a type that the wire does not serve."""
+        if socket_type not in TYPES:
+            raise zmq.ZMQError(zmq.EINVAL)
+        return WireSocket(self, zmq.SocketType(socket_type), self._timing)
+
+    def serve(self) -> None:
+        """Do what can be done at once, and call whom it concerns."""
+        for call in self.net.serve():
+            call()
+
+    def get(self, option: int) -> int:
+        """MAX_SOCKETS: the wire has no limit of its own. It is here for messages about limits."""
+        assert option == zmq.MAX_SOCKETS
+        return -1
+
+    def close(self) -> None:
+        """Close the epoll set. All sockets must have been closed."""
+        self.net.close()
+
+
+class WireSocket:
+    """A socket of the wire. Only the engine's thread may use it."""
+
+    def __init__(self, context: WireContext, socket_type: zmq.SocketType, timing: Timing) -> None:
+        self.context = context
+        self.type = socket_type
+        self.wire_port = native.Port(context.net, socket_type)
+        self.underlying = id(self.wire_port)
+        """Like libzmq's address of a socket: no other open socket has the same."""
+        self._timing = timing
+        self._options = dict(STREAM_OPTIONS)
+        self._streams: list[Listening | Connection] = []
+        self._last_endpoint = ""
+
+    # -- options ------------------------------------------------------------------------------------------------------
+
+    def setsockopt(self, option: int, value: int | bytes) -> None:
+        """Set an option. Raises `zmq.ZMQError` (EINVAL) for one that the wire does not serve."""
+        name = zmq.SocketOption(option).name.lower()
+        name = ALIASES.get(name, name)
+        if name in STREAM_OPTIONS:
+            assert isinstance(value, int)
+            self._options[name] = value
+        elif name in PORT_OPTIONS:
+            self.wire_port.set(name, value)
+        elif name not in WITHOUT_EFFECT:
+            raise zmq.ZMQError(zmq.EINVAL)
+
+    def getsockopt(self, option: int) -> Any:
+        """TYPE, EVENTS or LAST_ENDPOINT."""
+        if option == zmq.EVENTS:
+            return self.wire_port.events
+        if option == zmq.TYPE:
+            return int(self.type)
+        assert option == zmq.LAST_ENDPOINT
+        return self._last_endpoint.encode()
+
+    # -- streams ------------------------------------------------------------------------------------------------------
+
+    def bind(self, address: str) -> None:
+        """Listen at an address of tcp or ipc. Raises `zmq.ZMQError`."""
+        try:
+            listening = Listening(self.wire_port, address, self._options)
+        except OSError as error:
+            raise_zmq_error(error)
+        self._streams.append(listening)
+        self._last_endpoint = listening.address
+
+    def connect(self, address: str) -> None:
+        """Connect to an address, again and again until the socket is closed."""
+        self._streams.append(Connection(self.wire_port, address, self._options, self._timing))
+        self._last_endpoint = address
+
+    def watch(self, on_ready: Callable[[], None] | None) -> None:
+        """Call this when something has happened."""
+        self.wire_port.on_ready = on_ready
+
+    @property
+    def closed(self) -> bool:
+        return self.wire_port.closed
+
+    def close(self, linger: int | None = None) -> None:  # noqa: ARG002 - see WITHOUT_EFFECT
+        """Close all streams."""
+        for stream in self._streams:
+            stream.close()
+        self._streams.clear()
+        self.wire_port.close()
+
+    def __repr__(self) -> str:
+        return f"<WireSocket {self.type.name} {self._last_endpoint}>"

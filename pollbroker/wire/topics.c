@@ -1,0 +1,155 @@
+#include "topics.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct prefix *prefixes_find(const struct prefixes *prefixes, const uint8_t *bytes, size_t size)
+{
+    return (struct prefix *) map_find(&prefixes->map, bytes, size, map_hash(bytes, size));
+}
+
+static bool count_length(struct prefixes *prefixes, size_t size)
+{
+    if (size >= prefixes->lengths_room) {
+        size_t room = size + 16;
+        uint64_t *lengths = realloc(prefixes->lengths, room * sizeof *lengths);
+        if (!lengths)
+            return false;
+        memset(lengths + prefixes->lengths_room, 0, (room - prefixes->lengths_room) * sizeof *lengths);
+        prefixes->lengths = lengths;
+        prefixes->lengths_room = room;
+    }
+    prefixes->lengths[size]++;
+    if (size > prefixes->longest)
+        prefixes->longest = size;
+    return true;
+}
+
+struct prefix *prefixes_get(struct prefixes *prefixes, const uint8_t *bytes, size_t size)
+{
+    struct prefix *prefix = prefixes_find(prefixes, bytes, size);
+
+    if (prefix)
+        return prefix;
+    if (!(prefix = malloc(sizeof *prefix + size)))
+        return NULL;
+    memcpy(prefix->bytes, bytes, size);
+    prefix->key = (struct key){.hash = map_hash(bytes, size), .bytes = prefix->bytes, .size = size};
+    prefix->count = 0;
+    link_init(&prefix->subscriptions);
+    if (!count_length(prefixes, size)) {
+        free(prefix);
+        return NULL;
+    }
+    if (!map_put(&prefixes->map, &prefix->key)) {
+        prefixes->lengths[size]--;
+        free(prefix);
+        return NULL;
+    }
+    return prefix;
+}
+
+void prefixes_remove(struct prefixes *prefixes, struct prefix *prefix)
+{
+    map_remove(&prefixes->map, &prefix->key);
+    prefixes->lengths[prefix->key.size]--;
+    while (prefixes->longest && !prefixes->lengths[prefixes->longest])
+        prefixes->longest--;
+    free(prefix);
+    if (!prefixes->map.count) {
+        free(prefixes->lengths);
+        prefixes->lengths = NULL;
+        prefixes->lengths_room = 0;
+    }
+}
+
+void prefixes_free(struct prefixes *prefixes)
+{
+    for (size_t i = 0; i < prefixes->map.capacity; i++)
+        free(prefixes->map.slots[i]);
+    map_free(&prefixes->map);
+    free(prefixes->lengths);
+    *prefixes = (struct prefixes){0};
+}
+
+void prefixes_of(const struct prefixes *prefixes, const uint8_t *bytes, size_t size,
+                 bool (*found)(struct prefix *prefix, void *data), void *data)
+{
+    uint64_t hash = 0;
+
+    if (!prefixes->map.count)
+        return;
+    for (size_t length = 0; length <= prefixes->longest && length <= size; length++) {
+        if (length)
+            hash = map_hash_next(hash, bytes[length - 1]);
+        if (prefixes->lengths[length]) {
+            struct prefix *prefix = (struct prefix *) map_find(&prefixes->map, bytes, length, hash);
+            if (prefix && !found(prefix, data))
+                return;
+        }
+    }
+}
+
+enum subscribed topics_subscribe(struct topics *topics, struct peer *peer, struct link *of_peer, const uint8_t *bytes,
+                                 size_t size)
+{
+    struct prefix *topic = prefixes_get(&topics->prefixes, bytes, size);
+    struct subscription *subscription;
+
+    if (!topic)
+        return SUBSCRIBED_NOT;
+    bool first = list_is_empty(&topic->subscriptions);
+    struct topic_and_peer pair = {topic, peer};
+    uint64_t hash = map_hash((const uint8_t *) &pair, sizeof pair);
+    if (map_find(&topics->subscriptions, (const uint8_t *) &pair, sizeof pair, hash))
+        return SUBSCRIBED_AGAIN;
+    if (!(subscription = malloc(sizeof *subscription)))
+        goto no_memory;
+    subscription->pair = pair;
+    subscription->key = (struct key){.hash = hash, .bytes = (const uint8_t *) &subscription->pair, .size = sizeof pair};
+    if (!map_put(&topics->subscriptions, &subscription->key)) {
+        free(subscription);
+        goto no_memory;
+    }
+    link_init(&subscription->of_topic);
+    link_init(&subscription->of_peer);
+    list_append(&topic->subscriptions, &subscription->of_topic);
+    list_append(of_peer, &subscription->of_peer);
+    return first ? SUBSCRIBED_FIRST : SUBSCRIBED;
+
+no_memory:
+    if (first)
+        prefixes_remove(&topics->prefixes, topic);
+    return SUBSCRIBED_NOT;
+}
+
+bool topics_remove(struct topics *topics, struct subscription *subscription,
+                   void (*gone)(void *data, const uint8_t *bytes, size_t size), void *data)
+{
+    struct prefix *topic = subscription->pair.topic;
+
+    map_remove(&topics->subscriptions, &subscription->key);
+    link_remove(&subscription->of_topic);
+    link_remove(&subscription->of_peer);
+    free(subscription);
+    if (!list_is_empty(&topic->subscriptions))
+        return false;
+    if (gone)
+        gone(data, topic->key.bytes, topic->key.size);
+    prefixes_remove(&topics->prefixes, topic);
+    return true;
+}
+
+enum cancelled topics_cancel(struct topics *topics, struct peer *peer, const uint8_t *bytes, size_t size)
+{
+    struct topic_and_peer pair = {prefixes_find(&topics->prefixes, bytes, size), peer};
+
+    if (!pair.topic)
+        return CANCELLED_NOTHING;
+    uint64_t hash = map_hash((const uint8_t *) &pair, sizeof pair);
+    struct subscription *subscription =
+        (struct subscription *) map_find(&topics->subscriptions, (const uint8_t *) &pair, sizeof pair, hash);
+    if (!subscription)
+        return CANCELLED_NOTHING;
+    return topics_remove(topics, subscription, NULL, NULL) ? CANCELLED_LAST : CANCELLED;
+}

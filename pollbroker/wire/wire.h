@@ -1,0 +1,262 @@
+/* Ports and their peers, without I/O: the state of the connections of an engine.
+ *
+ *     wire   what all ports of one engine share
+ *     port   one socket of a broker, with any number of peers
+ *     peer   one connection: what came from it and was not passed on, and what is to be written to it
+ *
+ * A port does no I/O itself. It asks for that by its `stream_calls`, which are those of sockets (`net.c`), or those of a
+ * simulation. Nothing here waits, and nothing here is used by two threads at a time. */
+#ifndef POLLBROKER_WIRE_WIRE_H
+#define POLLBROKER_WIRE_WIRE_H
+
+#include "account.h"
+#include "handshake.h"
+#include "list.h"
+#include "map.h"
+#include "options.h"
+#include "queue.h"
+#include "reasons.h"
+#include "slab.h"
+#include "topics.h"
+
+#include <sys/types.h>
+
+enum {
+    PEER_QUEUE_BYTES = 256 << 10, /* a peer whose queue has more is full, whatever its number of messages */
+    PEER_QUANTUM_BYTES = 16 << 10 /* what a port takes from one peer while others wait for their turn */
+};
+
+/* What has happened at a port since its owner last looked. */
+enum { NEWS_INPUT = 1, NEWS_ROOM = 2 };
+
+struct peer;
+struct port;
+
+struct stream_calls {
+    /* Read from a peer. Return the number of bytes, 0 at the end of the stream, or a negative errno. */
+    ssize_t (*read)(struct peer *peer, void *bytes, size_t count);
+    /* Write to a peer. Return the number of bytes, or a negative errno. */
+    ssize_t (*write)(struct peer *peer, const struct iovec *pieces, int count);
+    /* The connection is over. The peer may still have messages that were read from it. */
+    void (*close)(struct peer *peer);
+    /* `peer->deadline_s` was changed. */
+    void (*set_deadline)(struct peer *peer);
+};
+
+struct wire {
+    struct pool pool;
+    struct link changed; /* ports that have news */
+    struct link dead;    /* peers whose connections are over, and of which nothing is left to be read */
+    double now_s;        /* when the present turn began */
+    size_t ports_alive, peers_alive;
+};
+
+struct port {
+    struct wire *wire;
+    enum socket_type type;
+    struct options options;
+    const struct stream_calls *calls;
+    void *owner; /* of those who made the port */
+    struct link changed;
+    unsigned news;
+    bool ended; /* no peer may be added any more */
+
+    struct link peers;    /* all of them */
+    struct link readable; /* those that a message may be taken from, in turn */
+    struct link roomy;    /* those that a message can be given to, in turn: of PUSH, DEALER and REQ */
+    struct link dirty;    /* those with bytes that nobody has tried to write */
+    uint64_t peer_count;  /* that have shaken hands */
+    bool tells_when_empty; /* there is news when a peer has been written all of its messages */
+    int64_t may_read;      /* bytes that may still be read in this turn */
+    struct amount discarded; /* frames of messages that have too many, since somebody looked last */
+    uint64_t ended_by[REASON_COUNT];
+
+    /* ROUTER */
+    struct map ids;
+    uint32_t next_id;
+    bool drops_slow_peer; /* a message for a peer that is full is dropped, instead of kept */
+    struct peer *awaited; /* the peer that had no room for the message that was offered last */
+    /* PUSH and DEALER: the messages of peers that have left, which wait for another */
+    struct queue orphans;
+    /* REP and REQ: a request was taken, or sent, and its reply is due; the peer that it is about, unless that has left; and
+     * at a REP the envelope of the request, encoded */
+    bool engaged;
+    struct peer *partner;
+    struct slab *envelope;
+    size_t envelope_size;
+    /* XPUB and PUB */
+    struct topics topics;
+    struct queue subscriptions; /* XPUB: those that are to be read */
+    struct peer **matched;
+    size_t matched_room;
+    /* XSUB and SUB: what was subscribed to here */
+    struct prefixes prefixes;
+};
+
+struct peer {
+    struct port *port;
+    struct link all, readable_link, roomy_link, dirty_link;
+    struct handshake *handshake; /* NULL when hands were shaken */
+    int descriptor;              /* of the stream: -1 when the connection is over */
+    bool readable;               /* the stream may have bytes */
+    bool blocked;                /* the stream has not taken all that was to be written */
+    bool attached;               /* hands were shaken, and the connection is not over */
+    bool discarding;             /* what comes is the rest of a message that has too many frames */
+    uint8_t minor;               /* of its ZMTP 3 */
+    enum reason reason;          /* why the connection is over */
+    void *owner;                 /* of the streams: who connects again, say */
+
+    /* What came and was not yet passed on: `start` to `end`. From `start` to `ready_end` there are whole messages, and from
+     * there to `scanned` the first frames of the next. */
+    struct slab *in;
+    size_t start, ready_end, scanned, end;
+    struct amount ready, message;
+    uint64_t missing; /* the size of the frame at `scanned`, if it is not there whole */
+    int64_t deficit;       /* bytes that it may still be taken from in this turn */
+
+    struct queue out;
+    struct key id;   /* ROUTER: its routing id, which is in `prefix` behind the frame's header */
+    uint8_t *prefix; /* ROUTER: the frame that precedes each of its messages */
+    size_t prefix_size;
+    uint64_t epoch; /* see topics.h */
+    struct link subscriptions;
+    uint64_t subscription_count;
+
+    double deadline_s; /* when `peer_on_deadline` is to be called; 0: never */
+    size_t timer;      /* its place among the deadlines; 0: none */
+    double heard_s;    /* when something was read last */
+    double ping_s;     /* when the next PING is due; 0: none */
+    double ttl_s;      /* the peer's own demand: it wants to be heard by others so often; 0: none */
+    struct amount received, sent; /* of messages */
+    uint64_t dropped;             /* PUB, XPUB: messages that it had no room for */
+};
+
+/* A message, or several, on the way from a port to another: the encoded frame that precedes it, if there is one, and the
+ * run of its frames. */
+struct message {
+    struct peer *from; /* NULL if it did not come from a peer */
+    const uint8_t *prefix;
+    size_t prefix_size;
+    struct amount prefix_amount;
+    struct run run;
+};
+
+void wire_init(struct wire *wire);
+
+/* Free the dead peers. Nobody may have a pointer to a peer meanwhile. */
+void wire_forget_dead(struct wire *wire);
+
+/* -- peer.c: one connection -- */
+
+/* A new connection of a port, whose streams are `owner`'s. It begins with the greeting. NULL if there is no memory. */
+struct peer *peer_new(struct port *port, int descriptor, void *owner);
+
+/* The stream may have bytes. */
+void peer_is_readable(struct peer *peer);
+
+/* Read once. Return true if something has changed: bytes have come, or the connection is over. */
+bool peer_read(struct peer *peer);
+
+enum parsed { PARSED_NOTHING, PARSED_MESSAGE, PARSED_TOO_LONG };
+
+/* Find one more message in what has come, and add it to what is ready. */
+enum parsed peer_parse(struct peer *peer);
+
+/* What is ready was passed on, or is to be forgotten. */
+void peer_consume(struct peer *peer);
+
+/* Write what is in its queue. */
+void peer_flush(struct peer *peer);
+
+static inline bool peer_has_room(const struct peer *peer)
+{
+    int most = peer->port->options.sndhwm;
+    return peer->out.bytes < PEER_QUEUE_BYTES && (!most || peer->out.messages < (uint64_t) most);
+}
+
+/* Put a message into its queue, whole. `fits` or not was asked before. Return false if there is no memory; the connection
+ * is over then, and the message is not counted. */
+bool peer_enqueue(struct peer *peer, const struct message *message, struct account *account);
+
+/* Put a command, or a subscription, into its queue. */
+void peer_enqueue_bytes(struct peer *peer, const uint8_t *bytes, size_t count);
+
+/* The other side has closed the connection, and there may be bytes that it has sent before. Nothing is sent to it any
+ * more. */
+void peer_leave(struct peer *peer);
+
+/* End the connection. What was read from the peer can still be taken; `peer_forget` frees it when that is done. */
+void peer_end(struct peer *peer, enum reason reason);
+
+void peer_on_deadline(struct peer *peer);
+
+/* Free a peer whose connection is over, with what was read from it. */
+void peer_forget(struct peer *peer);
+
+/* -- port.c: what the types of sockets do -- */
+
+void port_init(struct port *port, struct wire *wire, enum socket_type type, const struct stream_calls *calls);
+
+/* End all connections, and free everything. */
+void port_end(struct port *port);
+
+void port_note(struct port *port, unsigned news);
+
+/* A peer has shaken hands. Return the reason why it cannot be taken in, or NO_REASON. */
+enum reason port_attach(struct port *port, struct peer *peer);
+
+/* The connection of a peer is over. */
+void port_detach(struct port *port, struct peer *peer);
+
+/* A peer has room again. */
+void port_has_room(struct port *port, struct peer *peer);
+
+enum taken { TAKEN_NOTHING, TAKEN_LATER, TAKEN_MESSAGE, TAKEN_TOO_LONG };
+
+/* The next message that has come to this port; several at once, up to `most`, if they are one run of bytes. It stays where
+ * it is until `port_consume`. TAKEN_LATER: no more may be read in this turn. TAKEN_TOO_LONG: a message with too many frames
+ * was dropped. */
+enum taken port_take(struct port *port, struct message *message, uint64_t most);
+
+void port_consume(struct port *port, struct message *message);
+
+/* True if `port_take` may find something. */
+bool port_has_input(const struct port *port);
+
+enum put { PUT_ACCEPTED, PUT_FULL, PUT_UNROUTABLE, PUT_SLOW_PEER, PUT_LONG_SUBSCRIPTION, PUT_NO_MEMORY };
+
+/* Offer messages to a port. They are accepted all or not at all. */
+enum put port_put(struct port *port, const struct message *message, struct account *account);
+
+/* How many messages can be offered at once in one run: 1 unless they all go to the same peer. */
+uint64_t port_run_max(const struct port *port);
+
+/* True if a message that is offered may be accepted. */
+bool port_has_room_for_any(const struct port *port);
+
+/* Write what was put since the last time. */
+void port_flush(struct port *port);
+
+/* Messages that were accepted and are not yet written. */
+uint64_t port_held(const struct port *port);
+
+/* Count the messages that have come and were not taken, up to a limit, and forget them. */
+uint64_t port_count_unread(struct port *port, uint64_t most);
+
+/* Subscribe, or cancel: XSUB and SUB. Return false if there is no memory. */
+bool port_subscribe(struct port *port, const uint8_t *topic, size_t size);
+bool port_unsubscribe(struct port *port, const uint8_t *topic, size_t size);
+
+/* -- publish.c: PUB and XPUB, SUB and XSUB -- */
+
+enum put publish_put(struct port *port, const struct message *message, struct account *account);
+enum put subscribe_put(struct port *port, const struct message *message, struct account *account);
+/* A peer subscribes or cancels. Return the reason to end its connection, or NO_REASON. */
+enum reason publish_on_subscription(struct port *port, struct peer *peer, bool subscribe, const uint8_t *topic, size_t size);
+void publish_detach(struct port *port, struct peer *peer);
+void subscribe_attach(struct port *port, struct peer *peer);
+
+/* The body of the first frame of a message, and how many bytes of the run are in front of what follows it. */
+void message_first(const struct message *message, const uint8_t **body, size_t *size, size_t *rest);
+
+#endif
