@@ -205,6 +205,7 @@ cdef class Net:
         cdef port *changed
         cdef Port owner
         cdef Connector connector
+        cdef OnReady on_ready
         with nogil:
             net_serve(&self.net)
         while self.net.ended.next != &self.net.ended:
@@ -218,7 +219,11 @@ cdef class Net:
             owner = <Port> changed.owner
             if not owner.is_read:
                 owner._look()
-            if owner.on_ready is not None:
+            if isinstance(owner.on_ready, OnReady):
+                on_ready = owner.on_ready
+                if not on_ready.hub._wake_natively(on_ready.port_index):
+                    calls.append(on_ready)
+            elif owner.on_ready is not None:
                 calls.append(owner.on_ready)
         return calls
 
@@ -497,6 +502,9 @@ cdef class Pump:
         return port_count_unread(self.source.port, limit_messages)
 
     def move(self, uint64_t limit_messages, uint64_t limit_bytes):
+        return self._move(limit_messages, limit_bytes)
+
+    cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes) except -1:
         self.source._check()
         self.sink._check()
         cdef port *source = self.source.port
@@ -703,3 +711,6 @@ cdef class Sender:
         else:
             self.capture_dropped += 1
         return 0
+
+
+include "hub.pxi"
