@@ -184,8 +184,8 @@ def is_direct(route: Route) -> bool:
 
 
 def _implementation_for(making: PumpMaking, *ports: WorkingPort) -> Implementation | None:
-    """The implementation for flows between these ports, one of which may be the capture port. None if it has no pump for
-    them: the ports are of both kinds, or the wire's with a capture port."""
+    """The implementation for flows between these ports, one of which may be the capture port. None if none has a pump
+    for them: the ports are of both kinds, or the wire's with a capture port."""
     kinds = {port.wire is not None for port in ports}
     if len(kinds) > 1 or (True in kinds and any(port.name == CAPTURE for port in ports)):
         return None
