@@ -277,6 +277,7 @@ void queue_remove_frame(struct queue *queue, const struct run *run)
 
     queue->bytes -= run->end - run->start;
     queue->messages--;
+    amount_subtract(&first->amount, run->amount);
     first->start = run->end;
     if (first->start == first->end) {
         take_first(queue);
