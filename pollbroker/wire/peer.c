@@ -242,22 +242,22 @@ enum parsed peer_parse(struct peer *peer)
         if (peer->discarding) {
             peer->discarding = flags & FRAME_MORE;
             discard_scanned(peer);
-        } else if (!(flags & FRAME_MORE)) {
-            peer->message.messages = 1;
-            amount_add(&peer->ready, peer->message);
-            peer->message = (struct amount){0};
-            peer->ready_end = peer->scanned;
-            return PARSED_MESSAGE;
-        } else if (peer->message.frames + (peer->prefix_size != 0) >= options->maxframes) {
+        } else if (peer->message.frames + (peer->prefix_size != 0) + (flags & FRAME_MORE) > options->maxframes) {
             if (peer->ready.messages) { /* those before it come first */
                 peer->scanned -= size;
                 peer->message.frames--;
                 peer->message.bytes -= length;
                 return PARSED_NOTHING;
             }
-            peer->discarding = true;
+            peer->discarding = flags & FRAME_MORE;
             discard_scanned(peer);
             return PARSED_TOO_LONG;
+        } else if (!(flags & FRAME_MORE)) {
+            peer->message.messages = 1;
+            amount_add(&peer->ready, peer->message);
+            peer->message = (struct amount){0};
+            peer->ready_end = peer->scanned;
+            return PARSED_MESSAGE;
         }
     }
     if (reason) {
