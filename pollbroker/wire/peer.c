@@ -427,6 +427,8 @@ static void set_heartbeat(struct peer *peer)
     const struct options *options = &peer->port->options;
     double deadline_s = 0;
 
+    if (peer->descriptor < 0)
+        return; /* a PING was read before the connection ended, and is parsed now */
     if (options->heartbeat_ivl && peer->minor) {
         int timeout = options->heartbeat_timeout < 0 ? options->heartbeat_ivl : options->heartbeat_timeout;
         if (!peer->ping_s)
