@@ -323,8 +323,8 @@ bool peer_enqueue(struct peer *peer, const struct message *message, struct accou
 
 void peer_enqueue_bytes(struct peer *peer, const uint8_t *bytes, size_t count)
 {
-    if (peer->descriptor < 0 || (!peer->handshake && !peer->attached))
-        return; /* nothing is sent to a peer that leaves */
+    if (peer->descriptor < 0 || peer->leaves)
+        return;
     if (queue_copy(&peer->out, &peer->port->wire->pool, bytes, count, (struct amount){0}, NULL))
         note_queued(peer);
     else
@@ -346,8 +346,14 @@ void peer_flush(struct peer *peer)
             offered += pieces[i].iov_len;
         ssize_t written = peer->port->calls->write(peer, pieces, count);
         if (written < 0 && written != -EAGAIN) {
+            if (peer->handshake || written == -ENOMEM || written == -ENOBUFS) {
+                peer_end(peer, REASON_BROKEN);
+                return;
+            }
             /* What has come can still be read; the end of it then ends the connection. */
-            peer_end(peer, REASON_BROKEN);
+            peer_leave(peer);
+            peer_is_readable(peer);
+            port_note(peer->port, NEWS_INPUT);
             return;
         }
         if (written > 0)
@@ -367,6 +373,7 @@ void peer_flush(struct peer *peer)
 
 void peer_leave(struct peer *peer)
 {
+    peer->leaves = true;
     if (link_is_in(&peer->dirty_link))
         link_remove(&peer->dirty_link);
     if (peer->attached) {

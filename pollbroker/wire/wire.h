@@ -101,6 +101,7 @@ struct peer {
     bool readable;               /* the stream may have bytes */
     bool blocked;                /* the stream has not taken all that was to be written */
     bool attached;               /* hands were shaken, and the connection is not over */
+    bool leaves;                 /* the other side has closed the connection: nothing is sent any more */
     bool discarding;             /* what comes is the rest of a message that has too many frames */
     uint8_t minor;               /* of its ZMTP 3 */
     enum reason reason;          /* why the connection is over */
