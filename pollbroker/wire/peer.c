@@ -119,6 +119,8 @@ static bool shake_hands(struct peer *peer)
             free(handshake);
             peer->handshake = NULL;
             set_heartbeat(peer);
+            if (peer->leaves)
+                peer_leave(peer);
         }
     }
     if (reason)
