@@ -401,6 +401,8 @@ void peer_end(struct peer *peer, enum reason reason)
     port->calls->close(peer);
     peer->descriptor = -1;
     peer_leave(peer);
+    if (peer->handshake) /* nothing is taken from a peer that was not accepted */
+        drop_input(peer);
     free(peer->handshake);
     peer->handshake = NULL;
     if (link_is_in(&peer->readable_link))
