@@ -119,6 +119,33 @@ class PortStatistics:
 
 
 @dataclass(frozen=True)
+class PeerStatistics:
+    """One connection of a port of the wire."""
+
+    port: str
+    """The name of the port."""
+    address: str
+    """Of the other end, such as `tcp://192.0.2.7:41234`; of an `ipc://` peer, its process: `ipc, process 4711`."""
+    routing_id: bytes
+    """At a ROUTER; otherwise empty."""
+    connected_s: float
+    """Seconds since it was connected."""
+    silent_s: float
+    """Seconds since something was read from it, a heartbeat for example. A peer is not read while no sink has room."""
+    received: int
+    """Messages taken from it."""
+    sent: int
+    """Messages that the kernel has accepted for it, whole."""
+    queued: int
+    """Messages that wait to be written to it."""
+    queued_bytes: int
+    dropped: int
+    """At a PUB or XPUB: messages that it had no room for."""
+    subscriptions: int
+    """At a PUB or XPUB: how many subscriptions it has."""
+
+
+@dataclass(frozen=True)
 class BrokerStatistics:
     """One broker: its state, each of its directions by the name of the port that it takes from, and each of its ports
     by name, the capture port among them."""

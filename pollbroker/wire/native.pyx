@@ -72,8 +72,30 @@ cdef extern from "net.h" nogil:
     ctypedef enum socket_type_t "enum socket_type":
         pass
 
+    cdef struct queue:
+        size_t bytes
+        uint64_t messages
+
+    cdef struct key:
+        const uint8_t *bytes
+        size_t size
+
+    cdef struct peer:
+        link all
+        int descriptor
+        c_bool attached
+        queue out
+        key id
+        uint64_t subscription_count, dropped
+        double since_s, heard_s
+        amount received, sent
+
+    double net_now_s()
+    peer *listed_peer(link *)
+
     cdef struct port:
         socket_type_t type
+        link peers
         options options
         void *owner
         link changed
@@ -143,6 +165,7 @@ cdef extern from "relay.h" nogil:
 cdef extern from *:
     """
     #define changed_port(link) LISTED(link, struct port, changed)
+    #define listed_peer(link) LISTED(link, struct peer, all)
     #define ended_connector(link) LISTED(link, struct watched, ended)
     """
 
@@ -410,6 +433,36 @@ cdef class Port:
     def peer_count(self):
         """Peers that have shaken hands."""
         return 0 if self.port == NULL else self.port.peer_count
+
+    def peers(self):
+        """For each peer that has shaken hands: its descriptor, routing id, how many seconds ago it was connected and
+        something was read from it, messages received from it and sent to it, messages and bytes in its queue, messages
+        that it had no room for, and its subscriptions."""
+        cdef list told = []
+        cdef double now_s = net_now_s()
+        cdef peer *peer
+        cdef link *link
+        if self.port != NULL:
+            link = self.port.peers.next
+            while link != &self.port.peers:
+                peer = listed_peer(link)
+                link = link.next
+                if peer.attached:
+                    told.append(
+                        (
+                            peer.descriptor,
+                            PyBytes_FromStringAndSize(<const char *> peer.id.bytes, peer.id.size),
+                            now_s - peer.since_s,
+                            now_s - peer.heard_s,
+                            peer.received.messages,
+                            peer.sent.messages,
+                            peer.out.messages,
+                            peer.out.bytes,
+                            peer.dropped,
+                            peer.subscription_count,
+                        )
+                    )
+        return told
 
     @property
     def ended_by(self):

@@ -30,6 +30,7 @@ struct peer *peer_new(struct port *port, int descriptor, void *owner)
     peer->port = port;
     peer->descriptor = descriptor;
     peer->owner = owner;
+    peer->since_s = peer->heard_s = port->wire->now_s;
     link_init(&peer->all);
     link_init(&peer->readable_link);
     link_init(&peer->roomy_link);

@@ -125,6 +125,7 @@ struct peer {
 
     double deadline_s; /* when `peer_on_deadline` is to be called; 0: never */
     size_t timer;      /* its place among the deadlines; 0: none */
+    double since_s;    /* when it was connected */
     double heard_s;    /* when something was read last */
     double ping_s;     /* when the next PING is due; 0: none */
     double ttl_s;      /* the peer's own demand: it wants to be heard by others so often; 0: none */
