@@ -24,6 +24,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     return 0;
 }
 
+const char *__asan_default_options(void);
+
+const char *__asan_default_options(void)
+{
+    return "quarantine_size_mb=32:allocator_release_to_os_interval_ms=-1:max_free_fill_size=0:max_malloc_fill_size=64";
+}
+
 #ifndef WITH_LIBFUZZER
 
 enum { INPUT_MAX = 4096 };

@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const size_t SIZES[] = {0, 1, 2, 3, 5, 7, 64, 254, 255, 256, 257, 1023, 1024, 2048, 4095, 4096, 4097, 8192, 8193, 65535, 65536,
-                               SLAB_LARGE - 9, SLAB_LARGE, SLAB_LARGE + 1, 300000};
+                               SLAB_LARGE - 9, SLAB_LARGE, SLAB_LARGE + 1, 70000};
 enum { SIZE_COUNT = sizeof SIZES / sizeof *SIZES };
 
 static const enum socket_type TYPES[] = {TYPE_PULL,   TYPE_PUSH, TYPE_ROUTER, TYPE_DEALER, TYPE_REP, TYPE_REQ,
