@@ -526,9 +526,7 @@ static enum put ask(struct port *port, const struct message *message, struct acc
     request.prefix = prefix;
     request.prefix_size = FRAME_SHORT_HEADER + message->prefix_size;
     enum put outcome = give_to_next(port, &request, account, &port->partner);
-    port->engaged = outcome == PUT_ACCEPTED;
-    if (port->partner && !port->partner->attached)
-        port->engaged = false;
+    port->engaged = outcome == PUT_ACCEPTED && port->partner; /* it may have turned out that it has left */
     return outcome;
 }
 
