@@ -410,6 +410,7 @@ void peer_end(struct peer *peer, enum reason reason)
         link_remove(&peer->readable_link);
     if (peer->start == peer->end) {
         list_append(&port->wire->dead, &peer->readable_link);
+        port_finish(port, peer);
     } else { /* it is forgotten when its port finds nothing more to take from it */
         list_append(&port->readable, &peer->readable_link);
         port_note(port, NEWS_INPUT);
@@ -418,6 +419,7 @@ void peer_end(struct peer *peer, enum reason reason)
 
 void peer_forget(struct peer *peer)
 {
+    port_finish(peer->port, peer);
     drop_input(peer);
     link_remove(&peer->all);
     if (link_is_in(&peer->readable_link))

@@ -207,8 +207,11 @@ void port_note(struct port *port, unsigned news);
 /* A peer has shaken hands. Return the reason why it cannot be taken in, or NO_REASON. */
 enum reason port_attach(struct port *port, struct peer *peer);
 
-/* The connection of a peer is over. */
+/* Nothing is sent to a peer any more. */
 void port_detach(struct port *port, struct peer *peer);
+
+/* Nothing more will be taken from a peer. */
+void port_finish(struct port *port, struct peer *peer);
 
 /* A peer has room again. */
 void port_has_room(struct port *port, struct peer *peer);
