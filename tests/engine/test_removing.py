@@ -12,14 +12,15 @@ from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
-from tests.support.streamers import Peers, holding, lent
+from tests.support.streamers import Peers, lent
 from tests.support.threads import Threads
 from tests.support.turns import within_a_turn
+from tests.support.transports import can_receive, holding, holding_streamer
 from tests.support.types import Connect, MakeEngine
 
 
 def test_removed_broker_says_what_it_could_not_deliver(engine: Engine, connect: Connect) -> None:
-    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    broker = engine.add("a", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT)
     push = connect(zmq.PUSH, endpoint(broker.frontend))
     for number in range(5):
         push.send_multipart([b"%d" % number, b"x"])
@@ -34,7 +35,7 @@ def test_removed_broker_says_what_it_could_not_deliver(engine: Engine, connect: 
 def test_removed_broker_delivers_what_it_holds_if_somebody_comes_in_time(
     engine: Engine, connect: Connect, paused: bool
 ) -> None:
-    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    broker = engine.add("a", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT)
     push = connect(zmq.PUSH, endpoint(broker.frontend))
     for number in range(5):
         push.send_multipart([b"%d" % number, b"x"])
@@ -56,7 +57,7 @@ def test_removed_broker_delivers_what_it_holds_if_somebody_comes_in_time(
 
 
 def test_one_broker_removed_by_two_is_removed_once(engine: Engine, connect: Connect) -> None:
-    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    broker = engine.add("a", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, endpoint(broker.frontend)).send(b"held")
     wait_until(lambda: flow_of(engine, "a").held)
     with Threads() as pool:
@@ -220,7 +221,7 @@ def test_removal_within_a_turn_offers_what_is_stalled(make_engine: MakeEngine, c
 
 def test_removed_broker_tells_how_many_messages_it_left_unread(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
-    broker = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    broker = engine.add("s", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT)
     pusher = connect(zmq.PUSH, broker.frontend.endpoints[0])
     for number in range(50):
         pusher.send(b"%d" % number)
@@ -235,7 +236,7 @@ def test_removed_broker_tells_how_many_messages_it_left_unread(make_engine: Make
         return unread == 40
 
     wait_until(all_came)  # forty were read, so that nine are left
-    wait_until(lambda: working_broker(broker).port("frontend").socket.poll(0))
+    wait_until(lambda: can_receive(working_broker(broker).port("frontend")))
     flow = engine.remove("s", timeout_s=0).flows["frontend"]
     assert (flow.received, flow.held) == (1, 1)
     assert 1 <= flow.unread <= 9
@@ -247,6 +248,7 @@ def test_subscriptions_that_are_left_unread_are_no_loss(make_engine: MakeEngine,
     broker = engine.add("news", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT)
     subscriber = connect(zmq.SUB, broker.backend.endpoint)
     subscriber.setsockopt(zmq.SUBSCRIBE, b"a")
-    wait_until(lambda: working_broker(broker).port("backend").socket.poll(0))  # and nobody makes a turn of the engine
+    engine.pause("news")  # so that nobody reads it
+    wait_until(lambda: can_receive(working_broker(broker).port("backend")), engine=engine)
     flow = engine.remove("news", timeout_s=0).flows["backend"]
     assert (flow.received, flow.unread) == (0, 0)
