@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,11 @@ from pollbroker.pump import Implementation, choose_implementation
 from tests.support.bystander import Bystander
 from tests.support.deadline import DEADLINE_MS
 from tests.support.types import Connect, MakeEngine, Socket
+
+# Whoever sets this variable (images of containers often do) has every process compile the package anew: here, in each of
+# the hundreds of processes that the tests start, and all tests in each run.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 if "CI" not in os.environ:  # there hypothesis has a profile of its own
     settings.register_profile("tests", deadline=None)  # a busy machine is no fault
