@@ -99,7 +99,7 @@ def test_engine_that_sleeps_while_a_flow_can_move_is_found_on_real_sockets(claim
 
 @pytest.mark.parametrize("handler", [shouted, doubled])
 def test_a_sound_device_passes(handler: Callable[..., Any]) -> None:
-    check_device(Device("mine", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", via=handler),)), examples=20)
+    check_device(Device("mine", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", via=handler),)), examples=10)
 
 
 @pytest.mark.parametrize("device", [QUEUE, STREAMER, FORWARDER, REFLECTOR])
@@ -121,4 +121,4 @@ def test_a_handler_that_raises_is_no_violation() -> None:
     def broken(frames: list[bytes]) -> list[bytes]:
         raise ValueError(frames)
 
-    check_device(Device("mine", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", via=broken),)), examples=20)
+    check_device(Device("mine", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", via=broken),)), examples=10)
