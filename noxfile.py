@@ -36,8 +36,8 @@ TOOLS: Final = {
 LINTERS: Final = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",), ("lint-imports",))
 
 FROM_SDIST: Final = ("tests/bench/test_pages.py", "tests/control/test_counts.py", "tests/docs", "tests/project")
-"""The tests to run from an sdist, without the slow ones: those that read files of the tree, which would miss what is not
-there. For the others an sdist makes no difference. That it has every file is found out before, by a comparison."""
+"""The tests to run from an sdist, without the slow ones: those that read files of the tree. For the others an sdist
+makes no difference. That it has every file is found out before, by a comparison."""
 
 NO_NATIVE_PUMP: Final = "import pollbroker; e = pollbroker.Engine(); assert e.statistics().pump == 'python'; e.close()"
 
