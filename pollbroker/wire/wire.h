@@ -108,11 +108,11 @@ struct peer {
     void *owner;                 /* of the streams: who connects again, say */
 
     /* What came and was not yet passed on: `start` to `end`. From `start` to `ready_end` there are whole messages, and from
-     * there to `scanned` the first frames of the next. */
+     * there to `scanned` the first frames of the next. The frame after these is behind a gap, where commands were. */
     struct slab *in;
-    size_t start, ready_end, scanned, end;
+    size_t start, ready_end, scanned, gap, end;
     struct amount ready, message;
-    uint64_t missing; /* the size of the frame at `scanned`, if it is not there whole */
+    uint64_t missing; /* the size of the frame behind `gap`, if it is not there whole */
     int64_t deficit;       /* bytes that it may still be taken from in this turn */
 
     struct queue out;
