@@ -167,6 +167,8 @@ static void on_ping(struct peer *peer, const uint8_t *body, size_t size)
 
     peer->ttl_s = (body[5] << 8 | body[6]) / 10.0;
     set_heartbeat(peer);
+    if (peer->out.bytes >= PEER_QUEUE_BYTES)
+        return; /* it does not read what was sent to it: it needs no answer, and may not fill the memory with them */
     frame_write_header(pong, FRAME_COMMAND, 5 + context);
     memcpy(pong + FRAME_SHORT_HEADER, "\4PONG", 5);
     memcpy(pong + FRAME_SHORT_HEADER + 5, body + 7, context);
