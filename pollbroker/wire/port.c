@@ -511,9 +511,15 @@ static enum put answer(struct port *port, const struct message *message, struct 
     port->partner = NULL;
     if (!list_is_empty(&port->readable))
         port_note(port, NEWS_INPUT);
-    bool accepted = peer && peer_enqueue(peer, &reply, account);
+    enum put outcome = PUT_UNROUTABLE;
+    if (peer && !peer_has_room(peer) && !peer->blocked)
+        peer_flush(peer);
+    if (peer && peer->attached && !peer_has_room(peer))
+        outcome = PUT_SLOW_PEER; /* it asks without reading the replies, and may not fill the memory with them */
+    else if (peer && peer->attached && peer_enqueue(peer, &reply, account))
+        outcome = PUT_ACCEPTED;
     slab_release(start);
-    return accepted ? PUT_ACCEPTED : PUT_UNROUTABLE;
+    return outcome;
 }
 
 static enum put ask(struct port *port, const struct message *message, struct account *account)
