@@ -39,7 +39,7 @@ NATIVE_PUMP = Extension(
 WIRE = Extension(
     "pollbroker.wire.native",
     sources=["pollbroker/wire/native.pyx", *(f"pollbroker/wire/{room}.c" for room in WIRE_ROOMS)],
-    depends=[str(header) for header in Path("pollbroker/wire").glob("*.h")],
+    depends=["pollbroker/wire/hub.pxi", *(str(header) for header in Path("pollbroker/wire").glob("*.h"))],
     include_dirs=["pollbroker/wire"],
     extra_compile_args=["-std=gnu11"],
     optional=True,  # it needs Linux, beside a compiler

@@ -40,7 +40,7 @@ from pollbroker.patterns import (
 from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
-from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics, PortStatistics
+from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics, PeerStatistics, PortStatistics
 from pollbroker.timers import Handle
 from pollbroker.version import __version__
 
@@ -82,6 +82,7 @@ __all__ = [
     "Message",
     "Options",
     "ParanoidPirate",
+    "PeerStatistics",
     "PollbrokerError",
     "Port",
     "PortStatistics",

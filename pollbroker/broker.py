@@ -16,7 +16,7 @@ from pollbroker.device import Device
 from pollbroker.errors import DeviceError, EngineError
 from pollbroker.frozen import FrozenDict
 from pollbroker.states import BrokerState
-from pollbroker.statistics import BrokerStatistics
+from pollbroker.statistics import BrokerStatistics, PeerStatistics
 from pollbroker.working import WorkingBroker
 
 
@@ -52,6 +52,8 @@ class Steering(Protocol):
     def drain(self, timeout_s: float, *, broker: "str | Broker | None") -> tuple[str, ...]: ...
 
     def broker_statistics(self, broker: "str | Broker", /) -> BrokerStatistics: ...
+
+    def peers(self, broker: "str | Broker", /) -> tuple[PeerStatistics, ...]: ...
 
 
 class Broker:
@@ -160,6 +162,10 @@ class Broker:
             if self._working.final is None:
                 raise
             return self._working.final
+
+    def peers(self) -> tuple[PeerStatistics, ...]:
+        """Who is connected now; see `Engine.peers`."""
+        return self._engine.peers(self)
 
     def __repr__(self) -> str:
         return f"<Broker {self.name} {self.device.name} {self.state}>"

@@ -24,7 +24,7 @@ from pollbroker.loop import Loop
 from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes, device_between, make_context, make_plan, parse_prefixes
 from pollbroker.pump import Socket, StartTask
 from pollbroker.standard_devices import find_device
-from pollbroker.statistics import BrokerStatistics, EngineStatistics
+from pollbroker.statistics import BrokerStatistics, EngineStatistics, PeerStatistics
 from pollbroker.table import Table
 from pollbroker.thread import EngineThread
 from pollbroker.timers import Handle
@@ -268,6 +268,13 @@ class Engine:
     def broker_statistics(self, broker: str | Broker) -> BrokerStatistics:
         """A frozen snapshot of one broker. Raises `EngineError` if there is no such broker."""
         return self._calls.call(self._table.statistics, broker)
+
+    def peers(self, broker: str | Broker) -> tuple[PeerStatistics, ...]:
+        """Who is connected to a broker now, at which port. Ports of libzmq do not tell, so that theirs are missing.
+
+        Raises `EngineError` if there is no such broker.
+        """
+        return self._calls.call(self._table.peers, broker)
 
     def _statistics(self) -> EngineStatistics:
         return EngineStatistics(

@@ -15,7 +15,6 @@ from pollbroker.port import WorkingPort
 from pollbroker.pump import (
     NO_SOURCE,
     PYTHON,
-    SENT,
     BehaviourRun,
     CoroutinePump,
     Flow,
@@ -25,13 +24,11 @@ from pollbroker.pump import (
     Implementation,
     OutgoingPump,
     Pump,
-    Receiver,
     RoutingPump,
     Sender,
     SourcePump,
     StartTask,
     let_flows_go_on,
-    send_copies,
 )
 from pollbroker.timers import Handle
 
@@ -49,14 +46,6 @@ class PumpMaking:
     """Makes a call in a turn of the loop. Any thread may use this."""
     call_later: Callable[[float, Callable[[], None]], Handle]
     clock: Callable[[], float]
-
-
-class WireClasses(Protocol):
-    """The classes of `pollbroker.wire.native` that keep the contract of pumps."""
-
-    Pump: Callable[..., Pump]
-    Receiver: Callable[..., Receiver]
-    Sender: Callable[..., Sender]
 
 
 class Lifecycle(Protocol):
@@ -97,9 +86,8 @@ def make_hub(
     """
     if device.behaviour is not None:
         return _make_behaviour_hub(owner, device, ports, making, ready, device.behaviour)
-    # Native flows take native pumps only, and these take sockets of libzmq.
-    native = all(is_direct(route) for route in device.routes) and all(port.wire is None for port in ports.values())
-    implementation = making.implementation if native else PYTHON
+    direct = all(is_direct(route) for route in device.routes)
+    implementation = (_implementation_for(making, *ports.values()) if direct else None) or PYTHON
     sockets = tuple(ports[name].sync_socket for name in device.ports)
     checked_sockets = tuple(port.socket for port in ports.values())
     checked_sockets = (
@@ -175,7 +163,7 @@ def _make_behaviour_hub(
     outgoing.probe_when_full = not drop and any(ports[name].type == zmq.ROUTER for name in senders)
     flows = [outgoing]  # it comes first, so that the sources are settled after what it sends
     for name in run.sources:
-        receiver = _make_receiver(making, ports[name], device.maxframes)
+        receiver = _implementation_of(making, ports[name]).make_receiver(ports[name].sync_socket, device.maxframes)
         flows.append(PYTHON.make_flow(SourcePump(run, name, receiver, len(sinks)), names.index(name), sinks))
     sockets = tuple(ports[name].sync_socket for name in names)
     hub = PYTHON.make_hub(owner, ready, sockets, tuple(port.socket for port in ports.values()), tuple(flows))
@@ -195,25 +183,40 @@ def is_direct(route: Route) -> bool:
     return route.via is None and len(route.sinks) == 1
 
 
+def _implementation_for(making: PumpMaking, *ports: WorkingPort) -> Implementation | None:
+    """The implementation for flows between these ports, one of which may be the capture port. None if none has a pump
+    for them: the ports are of both kinds, or the wire's with a capture port."""
+    kinds = {port.wire is not None for port in ports}
+    if len(kinds) > 1 or (True in kinds and any(port.name == CAPTURE for port in ports)):
+        return None
+    return _implementation_of(making, ports[0])
+
+
+def _implementation_of(making: PumpMaking, port: WorkingPort) -> Implementation:
+    """The implementation of what is received from a port, or sent to it."""
+    if port.wire is None:
+        return making.implementation
+    wire = import_module("pollbroker.wire.implementation")  # it may not have been built
+    return cast(Implementation, wire.wire_implementation())
+
+
 def _make_pump(device: Device, route: Route, ports: Mapping[str, WorkingPort], making: PumpMaking) -> Pump:
     prefix, source, capture = making.prefixes.get(route.source), ports[route.source], ports.get(CAPTURE)
+    sinks = [ports[sink] for sink in route.sinks]
     drop = device.slow_peer == "drop"
-    wires = [port.wire is not None for port in (source, *(ports[sink] for sink in route.sinks))]
-    if is_direct(route) and not any(wires):
-        (sink,) = route.sinks
-        return making.implementation.make_pump(
+    involved = (source, *sinks) if capture is None else (source, *sinks, capture)
+    implementation = _implementation_for(making, *involved) if is_direct(route) else None
+    if implementation is not None:
+        return implementation.make_pump(
             source.sync_socket,
-            ports[sink].sync_socket,
+            sinks[0].sync_socket,
             capture=None if capture is None else capture.sync_socket,
             prefix=prefix,
             drop_slow_peer=drop,
             maxframes=device.maxframes,
         )
-    if is_direct(route) and all(wires) and capture is None:
-        (sink,) = route.sinks
-        return wire_classes().Pump(source.wire, ports[sink].wire, drop_slow_peer=drop, maxframes=device.maxframes)
-    receiver = _make_receiver(making, source, device.maxframes)
-    senders = {sink: _make_sender(making, ports[sink], capture, prefix, drop) for sink in route.sinks}
+    receiver = _implementation_of(making, source).make_receiver(source.sync_socket, device.maxframes)
+    senders = {port.name: _make_sender(making, port, capture, prefix, drop) for port in sinks}
     if route.via is None or making.start_task is None or not route.awaits:
         return RoutingPump(receiver, route.via, senders)
     return CoroutinePump(
@@ -221,30 +224,8 @@ def _make_pump(device: Device, route: Route, ports: Mapping[str, WorkingPort], m
     )
 
 
-def _make_receiver(making: PumpMaking, source: WorkingPort, maxframes: int) -> Receiver:
-    if source.wire is not None:
-        return wire_classes().Receiver(source.wire, maxframes)
-    return making.implementation.make_receiver(source.sync_socket, maxframes)
-
-
 def _make_sender(
     making: PumpMaking, sink: WorkingPort, capture: WorkingPort | None, prefix: bytes | None, drop_slow_peer: bool
 ) -> Sender:
-    if sink.wire is not None:
-        copy = None if capture is None else _make_copy(capture)
-        return wire_classes().Sender(sink.wire, copy, prefix, drop_slow_peer)
-    socket = None if capture is None else capture.sync_socket
-    return making.implementation.make_sender(sink.sync_socket, socket, prefix, drop_slow_peer)
-
-
-def _make_copy(capture: WorkingPort) -> Callable[[list[bytes]], bool]:
-    """A function that sends a copy of a message to a capture port, and returns True if it was accepted."""
-    if capture.wire is None:
-        return partial(send_copies, capture.sync_socket)
-    sender = wire_classes().Sender(capture.wire, None, None, True)
-    return lambda frames: sender.send(frames) == SENT
-
-
-def wire_classes() -> WireClasses:
-    """The classes of `pollbroker.wire.native`, which may not have been built."""
-    return cast(WireClasses, import_module("pollbroker.wire.native"))
+    copied = None if capture is None else capture.sync_socket
+    return _implementation_of(making, sink).make_sender(sink.sync_socket, copied, prefix, drop_slow_peer)

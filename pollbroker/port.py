@@ -6,6 +6,7 @@ import zmq
 
 from pollbroker.pump import Socket
 from pollbroker.socket_files import SocketFile
+from pollbroker.statistics import PeerStatistics
 
 
 class WorkingPort:
@@ -43,6 +44,14 @@ class WorkingPort:
         """Raise `zmq.ZMQError` (ENOTSOCK) if the socket was closed under the engine."""
         if self.socket.closed:
             raise zmq.ZMQError(zmq.ENOTSOCK, f"{self.name}: the socket was closed under the engine")
+
+    def peers(self) -> tuple[PeerStatistics, ...]:
+        """The connections of a port of the wire. A socket of libzmq does not tell."""
+        if self.wire is None:
+            return ()
+        socket: Any = self.socket  # a WireSocket
+        peers: tuple[PeerStatistics, ...] = socket.peers(self.name)
+        return peers
 
     def close(self, *, linger: int | None = None) -> None:
         """Close the socket if the engine opened it; a registered socket is left as it is.

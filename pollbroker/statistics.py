@@ -69,7 +69,7 @@ class Counters:
     @property
     def dropped(self) -> int:
         """Messages dropped by any rule. Copies for a capture socket are not counted here."""
-        return sum(getattr(self, name) for name in DROPS)
+        return sum(_drops_of(self))
 
     def __add__(self, other: "Counters") -> "Counters":
         """The sum of each counter."""
@@ -77,6 +77,7 @@ class Counters:
 
 
 _values_of = attrgetter(*(one.name for one in fields(Counters)))
+_drops_of = attrgetter(*DROPS)
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,33 @@ class PortStatistics:
     dropped: int = 0
     """Messages that were to be sent to the port and were dropped; the counters of the flow say by which rule. At the
     capture port, copies that it did not accept."""
+
+
+@dataclass(frozen=True)
+class PeerStatistics:
+    """One connection of a port of the wire."""
+
+    port: str
+    """The name of the port."""
+    address: str
+    """Of the other end, such as `tcp://192.0.2.7:41234`; of an `ipc://` peer, its process: `ipc, process 4711`."""
+    routing_id: bytes
+    """At a ROUTER; otherwise empty."""
+    connected_s: float
+    """Seconds since it was connected."""
+    silent_s: float
+    """Seconds since something was read from it, a heartbeat for example. A peer is not read while no sink has room."""
+    received: int
+    """Messages taken from it."""
+    sent: int
+    """Messages that the kernel has accepted for it, whole."""
+    queued: int
+    """Messages that wait to be written to it."""
+    queued_bytes: int
+    dropped: int
+    """At a PUB or XPUB: messages that it had no room for."""
+    subscriptions: int
+    """At a PUB or XPUB: how many subscriptions it has."""
 
 
 @dataclass(frozen=True)

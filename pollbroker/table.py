@@ -18,7 +18,7 @@ from pollbroker.opening import RELEASED, Plan, lend_ports
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Implementation, Socket, StartTask
 from pollbroker.states import FINAL_STATES, BrokerState
-from pollbroker.statistics import BrokerStatistics
+from pollbroker.statistics import BrokerStatistics, PeerStatistics
 from pollbroker.timers import check_delay
 from pollbroker.working import WorkingBroker
 
@@ -59,6 +59,10 @@ class Table:
         broker = self.find(which)
         broker.check_alive()
         return broker.statistics()
+
+    def peers(self, which: str | Broker) -> tuple[PeerStatistics, ...]:
+        """The connections of one broker."""
+        return self.find(which).peers()
 
     def snapshot(self) -> dict[str, WorkingBroker]:
         """A copy of the table. Any thread may call this."""

@@ -22,7 +22,7 @@ from pollbroker.port import WorkingPort
 from pollbroker.pump import FLUSHED, NO_SOURCE, RETRY, Flow, FlowState, Implementation, StartTask
 from pollbroker.retry import Retries
 from pollbroker.states import FINAL_STATES, BrokerState
-from pollbroker.statistics import BrokerStatistics
+from pollbroker.statistics import BrokerStatistics, PeerStatistics
 
 _logger = logging.getLogger("pollbroker")
 
@@ -307,6 +307,10 @@ class WorkingBroker:
             counters=self._lifecycle.counters,
             now_s=self._loop_access.clock(),
         )
+
+    def peers(self) -> tuple[PeerStatistics, ...]:
+        """The connections of those ports that are the wire's."""
+        return tuple(peer for port in self.ports for peer in port.peers())
 
     def __repr__(self) -> str:
         return f"<Broker {self.name} {self.device.name} {self.state}>"

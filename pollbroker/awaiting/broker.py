@@ -8,7 +8,7 @@ from pollbroker.broker import Port
 from pollbroker.device import Device
 from pollbroker.errors import EngineError
 from pollbroker.states import BrokerState
-from pollbroker.statistics import BrokerStatistics
+from pollbroker.statistics import BrokerStatistics, PeerStatistics
 
 
 class Broker:
@@ -97,6 +97,10 @@ class Broker:
         """As `Engine.drain`, for this broker alone, also if it is cancelled. Return True if nothing is left, and False
         if the time is over."""
         return not await self._turns.result_of(self._turns.engine.begin_drain(timeout_s, broker=self.sync))
+
+    def peers(self) -> tuple[PeerStatistics, ...]:
+        """Who is connected now: see `pollbroker.Engine.peers`."""
+        return self.sync.peers()
 
     def statistics(self) -> BrokerStatistics:
         """A frozen snapshot. Of a broker that was removed: its last statistics."""

@@ -17,7 +17,7 @@ from pollbroker.errors import EndpointError
 from pollbroker.frozen import FrozenDict
 from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes
 from pollbroker.pump import Socket
-from pollbroker.statistics import BrokerStatistics, EngineStatistics
+from pollbroker.statistics import BrokerStatistics, EngineStatistics, PeerStatistics
 
 
 class AwaitedEngine(ABC):
@@ -153,6 +153,10 @@ class AwaitedEngine(ABC):
     def brokers(self) -> Mapping[str, Broker]:
         """The brokers by name, as they are now; those that have failed or ended too, until they are removed."""
         return FrozenDict({name: Broker(self._turns, broker) for name, broker in self.sync.brokers.items()})
+
+    def peers(self, broker: str | Broker) -> tuple[PeerStatistics, ...]:
+        """Who is connected to a broker now: see `pollbroker.Engine.peers`, also for the errors."""
+        return self.sync.peers(_sync(broker))
 
     def statistics(self) -> EngineStatistics:
         """A frozen snapshot of every broker, each direction."""

@@ -3,7 +3,7 @@ flows and hubs that carry pumps."""
 
 from pollbroker.pump.behaviour_pumps import NO_SOURCE, OutgoingPump, SourcePump, let_flows_go_on
 from pollbroker.pump.behaviours import BehaviourRun
-from pollbroker.pump.choosing import PYTHON, choose_implementation, native_classes
+from pollbroker.pump.choosing import PYTHON, Classes, choose_implementation, native_classes
 from pollbroker.pump.contract import Collector, Flow, Hub, HubOwner, Implementation, Pump, Receiver, Sender, Socket
 from pollbroker.pump.coroutines import CoroutinePump, StartTask
 from pollbroker.pump.limits import MAXFRAMES, SUBSCRIPTION_MAX_BYTES
@@ -24,6 +24,7 @@ __all__ = [
     "SENT",
     "SUBSCRIPTION_MAX_BYTES",
     "BehaviourRun",
+    "Classes",
     "Collector",
     "CoroutinePump",
     "Flow",

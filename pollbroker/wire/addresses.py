@@ -1,7 +1,10 @@
 """Addresses of streams: from libzmq's notation (zmq_tcp(7), zmq_ipc(7)) to those of the `socket` module, and back."""
 
+import fcntl
 import ipaddress
+import os
 import socket
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +54,19 @@ def format_bound(bound: socket.socket) -> str:
     return f"tcp://{host}:{name[1]}"
 
 
+def describe_peer(descriptor: int) -> str:
+    """The address of a connection's other end; of a local one, the process that it belongs to."""
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        if connection.family == socket.AF_UNIX:
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            return f"ipc, process {struct.unpack('3i', credentials)[0]}"
+        try:
+            host, port = connection.getpeername()[:2]
+        except OSError:
+            return "tcp, gone"
+        return f"tcp://[{host}]:{port}" if connection.family == socket.AF_INET6 else f"tcp://{host}:{port}"
+
+
 def _parse_ipc(path: str) -> Address:
     return Address(socket.AF_UNIX, b"\0" + path[1:].encode() if path.startswith("@") else path)
 
@@ -78,9 +94,6 @@ def _resolve(text: str, *, ipv6: bool, passive: bool = False) -> tuple[socket.Ad
 
 def _address_of_interface(name: str) -> str:
     """The first IPv4 address of an interface, such as `lo` (netdevice(7))."""
-    import fcntl
-    import struct
-
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         answer = fcntl.ioctl(probe, 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
     return socket.inet_ntoa(answer[20:24])

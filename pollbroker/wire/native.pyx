@@ -72,8 +72,30 @@ cdef extern from "net.h" nogil:
     ctypedef enum socket_type_t "enum socket_type":
         pass
 
+    cdef struct queue:
+        size_t bytes
+        uint64_t messages
+
+    cdef struct key:
+        const uint8_t *bytes
+        size_t size
+
+    cdef struct peer:
+        link all
+        int descriptor
+        c_bool attached
+        queue out
+        key id
+        uint64_t subscription_count, dropped
+        double since_s, heard_s
+        amount received, sent
+
+    double net_now_s()
+    peer *listed_peer(link *)
+
     cdef struct port:
         socket_type_t type
+        link peers
         options options
         void *owner
         link changed
@@ -143,6 +165,7 @@ cdef extern from "relay.h" nogil:
 cdef extern from *:
     """
     #define changed_port(link) LISTED(link, struct port, changed)
+    #define listed_peer(link) LISTED(link, struct peer, all)
     #define ended_connector(link) LISTED(link, struct watched, ended)
     """
 
@@ -205,6 +228,7 @@ cdef class Net:
         cdef port *changed
         cdef Port owner
         cdef Connector connector
+        cdef OnReady on_ready
         with nogil:
             net_serve(&self.net)
         while self.net.ended.next != &self.net.ended:
@@ -218,7 +242,11 @@ cdef class Net:
             owner = <Port> changed.owner
             if not owner.is_read:
                 owner._look()
-            if owner.on_ready is not None:
+            if isinstance(owner.on_ready, OnReady):
+                on_ready = owner.on_ready
+                if not on_ready.hub._wake_natively(on_ready.port_index):
+                    calls.append(on_ready)
+            elif owner.on_ready is not None:
                 calls.append(owner.on_ready)
         return calls
 
@@ -406,6 +434,36 @@ cdef class Port:
         """Peers that have shaken hands."""
         return 0 if self.port == NULL else self.port.peer_count
 
+    def peers(self):
+        """For each peer that has shaken hands: its descriptor, routing id, how many seconds ago it was connected and
+        something was read from it, messages received from it and sent to it, messages and bytes in its queue, messages
+        that it had no room for, and its subscriptions."""
+        cdef list told = []
+        cdef double now_s = net_now_s()
+        cdef peer *peer
+        cdef link *link
+        if self.port != NULL:
+            link = self.port.peers.next
+            while link != &self.port.peers:
+                peer = listed_peer(link)
+                link = link.next
+                if peer.attached:
+                    told.append(
+                        (
+                            peer.descriptor,
+                            PyBytes_FromStringAndSize(<const char *> peer.id.bytes, peer.id.size),
+                            now_s - peer.since_s,
+                            now_s - peer.heard_s,
+                            peer.received.messages,
+                            peer.sent.messages,
+                            peer.out.messages,
+                            peer.out.bytes,
+                            peer.dropped,
+                            peer.subscription_count,
+                        )
+                    )
+        return told
+
     @property
     def ended_by(self):
         """How many connections have ended, by the reason."""
@@ -497,6 +555,9 @@ cdef class Pump:
         return port_count_unread(self.source.port, limit_messages)
 
     def move(self, uint64_t limit_messages, uint64_t limit_bytes):
+        return self._move(limit_messages, limit_bytes)
+
+    cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes) except -1:
         self.source._check()
         self.sink._check()
         cdef port *source = self.source.port
@@ -703,3 +764,6 @@ cdef class Sender:
         else:
             self.capture_dropped += 1
         return 0
+
+
+include "hub.pxi"

@@ -30,6 +30,7 @@ struct peer *peer_new(struct port *port, int descriptor, void *owner)
     peer->port = port;
     peer->descriptor = descriptor;
     peer->owner = owner;
+    peer->since_s = peer->heard_s = port->wire->now_s;
     link_init(&peer->all);
     link_init(&peer->readable_link);
     link_init(&peer->roomy_link);
@@ -119,6 +120,8 @@ static bool shake_hands(struct peer *peer)
             free(handshake);
             peer->handshake = NULL;
             set_heartbeat(peer);
+            if (peer->leaves)
+                peer_leave(peer);
         }
     }
     if (reason)
@@ -242,22 +245,22 @@ enum parsed peer_parse(struct peer *peer)
         if (peer->discarding) {
             peer->discarding = flags & FRAME_MORE;
             discard_scanned(peer);
-        } else if (!(flags & FRAME_MORE)) {
-            peer->message.messages = 1;
-            amount_add(&peer->ready, peer->message);
-            peer->message = (struct amount){0};
-            peer->ready_end = peer->scanned;
-            return PARSED_MESSAGE;
-        } else if (peer->message.frames + (peer->prefix_size != 0) >= options->maxframes) {
+        } else if (peer->message.frames + (peer->prefix_size != 0) + (flags & FRAME_MORE) > options->maxframes) {
             if (peer->ready.messages) { /* those before it come first */
                 peer->scanned -= size;
                 peer->message.frames--;
                 peer->message.bytes -= length;
                 return PARSED_NOTHING;
             }
-            peer->discarding = true;
+            peer->discarding = flags & FRAME_MORE;
             discard_scanned(peer);
             return PARSED_TOO_LONG;
+        } else if (!(flags & FRAME_MORE)) {
+            peer->message.messages = 1;
+            amount_add(&peer->ready, peer->message);
+            peer->message = (struct amount){0};
+            peer->ready_end = peer->scanned;
+            return PARSED_MESSAGE;
         }
     }
     if (reason) {
@@ -323,8 +326,8 @@ bool peer_enqueue(struct peer *peer, const struct message *message, struct accou
 
 void peer_enqueue_bytes(struct peer *peer, const uint8_t *bytes, size_t count)
 {
-    if (peer->descriptor < 0 || (!peer->handshake && !peer->attached))
-        return; /* nothing is sent to a peer that leaves */
+    if (peer->descriptor < 0 || peer->leaves)
+        return;
     if (queue_copy(&peer->out, &peer->port->wire->pool, bytes, count, (struct amount){0}, NULL))
         note_queued(peer);
     else
@@ -346,8 +349,14 @@ void peer_flush(struct peer *peer)
             offered += pieces[i].iov_len;
         ssize_t written = peer->port->calls->write(peer, pieces, count);
         if (written < 0 && written != -EAGAIN) {
+            if (peer->handshake || written == -ENOMEM || written == -ENOBUFS) {
+                peer_end(peer, REASON_BROKEN);
+                return;
+            }
             /* What has come can still be read; the end of it then ends the connection. */
-            peer_end(peer, REASON_BROKEN);
+            peer_leave(peer);
+            peer_is_readable(peer);
+            port_note(peer->port, NEWS_INPUT);
             return;
         }
         if (written > 0)
@@ -367,6 +376,7 @@ void peer_flush(struct peer *peer)
 
 void peer_leave(struct peer *peer)
 {
+    peer->leaves = true;
     if (link_is_in(&peer->dirty_link))
         link_remove(&peer->dirty_link);
     if (peer->attached) {
@@ -392,12 +402,15 @@ void peer_end(struct peer *peer, enum reason reason)
     port->calls->close(peer);
     peer->descriptor = -1;
     peer_leave(peer);
+    if (peer->handshake) /* nothing is taken from a peer that was not accepted */
+        drop_input(peer);
     free(peer->handshake);
     peer->handshake = NULL;
     if (link_is_in(&peer->readable_link))
         link_remove(&peer->readable_link);
     if (peer->start == peer->end) {
         list_append(&port->wire->dead, &peer->readable_link);
+        port_finish(port, peer);
     } else { /* it is forgotten when its port finds nothing more to take from it */
         list_append(&port->readable, &peer->readable_link);
         port_note(port, NEWS_INPUT);
@@ -406,6 +419,7 @@ void peer_end(struct peer *peer, enum reason reason)
 
 void peer_forget(struct peer *peer)
 {
+    port_finish(peer->port, peer);
     drop_input(peer);
     link_remove(&peer->all);
     if (link_is_in(&peer->readable_link))
@@ -427,6 +441,8 @@ static void set_heartbeat(struct peer *peer)
     const struct options *options = &peer->port->options;
     double deadline_s = 0;
 
+    if (peer->descriptor < 0)
+        return; /* a PING was read before the connection ended, and is parsed now */
     if (options->heartbeat_ivl && peer->minor) {
         int timeout = options->heartbeat_timeout < 0 ? options->heartbeat_ivl : options->heartbeat_timeout;
         if (!peer->ping_s)

@@ -168,19 +168,21 @@ void port_detach(struct port *port, struct peer *peer)
     case TYPE_XPUB:
         publish_detach(port, peer);
         break;
-    case TYPE_REQ: /* another may be asked in its place */
-        if (port->partner == peer) {
-            port->engaged = false;
-            port_note(port, NEWS_ROOM);
-        }
-        queue_drop(&peer->out);
-        break;
     default:
         queue_drop(&peer->out);
         break;
     }
-    if (port->partner == peer)
+    if (port->type == TYPE_REP && port->partner == peer)
         port->partner = NULL;
+}
+
+void port_finish(struct port *port, struct peer *peer)
+{
+    if (port->type == TYPE_REQ && port->partner == peer) { /* another may be asked in its place */
+        port->partner = NULL;
+        port->engaged = false;
+        port_note(port, NEWS_ROOM);
+    }
 }
 
 void port_has_room(struct port *port, struct peer *peer)
@@ -526,9 +528,9 @@ static enum put ask(struct port *port, const struct message *message, struct acc
     request.prefix = prefix;
     request.prefix_size = FRAME_SHORT_HEADER + message->prefix_size;
     enum put outcome = give_to_next(port, &request, account, &port->partner);
-    port->engaged = outcome == PUT_ACCEPTED;
     if (port->partner && !port->partner->attached)
-        port->engaged = false;
+        port->partner = NULL; /* it has turned out that it has left */
+    port->engaged = port->partner;
     return outcome;
 }
 

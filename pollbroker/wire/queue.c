@@ -88,9 +88,11 @@ bool queue_copy(struct queue *queue, struct pool *pool, const uint8_t *bytes, si
         segment->end = count;
         segment->amount = amount;
         segment->account = account ? account_hold(account) : NULL;
+        segment->continues = queue->open != 0;
         segment->copied = true;
         append(queue, segment);
     }
+    queue->open = account && !amount.messages ? count : 0;
     count_held(account, amount);
     return true;
 }
@@ -106,8 +108,10 @@ bool queue_share(struct queue *queue, const struct run *run, struct account *acc
     segment->end = run->end;
     segment->amount = run->amount;
     segment->account = account ? account_hold(account) : NULL;
+    segment->continues = queue->open != 0;
     segment->copied = false;
     append(queue, segment);
+    queue->open = 0;
     count_held(account, run->amount);
     return true;
 }
@@ -150,23 +154,35 @@ uint64_t queue_note_written(struct queue *queue, size_t bytes)
     return messages;
 }
 
+/* Free the first segment, in which no message is left. Its amount is not 0 if its messages were counted with other frames
+ * than they are written with: a routing id, say. */
+static void free_first(struct queue *queue)
+{
+    struct segment *first = queue->first;
+
+    if (first->account)
+        amount_subtract(&first->account->held, first->amount);
+    take_first(queue);
+    segment_free(first);
+}
+
 /* Remove a message that was written in part from the beginning of the queue, and those before it in its segment, which
- * were written whole. No frame is in two segments, but a message may be. */
+ * were written whole. No frame is in two segments, but a message may be. Frames and bytes of these messages are counted as
+ * they were written. */
 static void drop_cut_message(struct queue *queue)
 {
     struct segment *segment = queue->first;
     size_t at = segment->start, passed = 0;
     struct amount message = {0};
-    bool in_message = false;
+    bool in_message = segment->continues;
 
     while (passed < queue->written || in_message) {
         unsigned flags = 0;
         uint64_t length = 0;
         if (at == segment->end) {
             size_t written = queue->written;
-            take_first(queue);
+            free_first(queue);
             queue->written = written;
-            segment_free(segment);
             segment = queue->first;
             at = segment->start;
         }
@@ -195,10 +211,9 @@ static void drop_cut_message(struct queue *queue)
     queue->bytes -= passed - queue->written;
     queue->written = 0;
     segment->start = at;
-    if (at == segment->end) {
-        take_first(queue);
-        segment_free(segment);
-    }
+    segment->continues = false;
+    if (at == segment->end)
+        free_first(queue);
 }
 
 /* Leave whole messages only. What no flow counts is of no use to another peer: greetings and commands. */
@@ -206,12 +221,16 @@ static void keep_messages(struct queue *queue)
 {
     struct queue kept = {0};
 
-    if (queue->written && queue->first->account)
+    if (queue->open) { /* there was no memory for the rest */
+        queue->last->end -= queue->open;
+        queue->bytes -= queue->open;
+    }
+    if (queue->first && queue->first->account && (queue->written || queue->first->continues))
         drop_cut_message(queue);
     while (queue->first) {
         struct segment *first = queue->first;
         take_first(queue);
-        if (first->account)
+        if (first->account && first->start < first->end)
             append(&kept, first);
         else
             segment_free(first);
@@ -277,6 +296,7 @@ void queue_remove_frame(struct queue *queue, const struct run *run)
 
     queue->bytes -= run->end - run->start;
     queue->messages--;
+    amount_subtract(&first->amount, run->amount);
     first->start = run->end;
     if (first->start == first->end) {
         take_first(queue);

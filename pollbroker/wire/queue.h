@@ -19,6 +19,7 @@ struct segment {
     size_t start, end;
     struct amount amount;
     struct account *account; /* whose messages these are; NULL if no flow counts them */
+    bool continues;          /* its first frame is not the first of a message, which began in the segment before */
     bool copied;             /* the slab is the queue's own, so that bytes can be copied behind `end` */
 };
 
@@ -27,6 +28,7 @@ struct queue {
     size_t bytes;      /* in the queue, and not yet written */
     uint64_t messages; /* that are not yet written whole */
     size_t written;    /* bytes of the first segment that were written */
+    size_t open;       /* the last bytes are so many of a message whose rest is to follow */
 };
 
 /* A piece of a message, or of several, on its way into a queue: an encoded part of a slab. */

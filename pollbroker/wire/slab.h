@@ -8,10 +8,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifndef WIRE_POOL_KEEPS
+#define WIRE_POOL_KEEPS 32 /* 0 under a sanitizer, which can then see that a slab is used after it was freed */
+#endif
+#ifndef WIRE_SLAB_LARGE
+#define WIRE_SLAB_LARGE (128 << 10) /* less in a fuzzer, so that slabs end more often */
+#endif
+
 enum {
     SLAB_SMALL = 2 << 10,   /* where a few short messages wait */
-    SLAB_LARGE = 128 << 10, /* what one read from a peer may bring */
-    POOL_KEEPS = 32         /* free slabs of each of the two sizes */
+    SLAB_LARGE = WIRE_SLAB_LARGE, /* what one read from a peer may bring */
+    POOL_KEEPS = WIRE_POOL_KEEPS /* free slabs of each of the two sizes */
 };
 
 struct slab {

@@ -9,7 +9,9 @@ from typing import Any
 
 import zmq
 
+from pollbroker.statistics import PeerStatistics
 from pollbroker.wire import native
+from pollbroker.wire.addresses import describe_peer
 from pollbroker.wire.served import ALIASES, PORT_OPTIONS, STREAM_OPTIONS, TYPES, WITHOUT_EFFECT
 from pollbroker.wire.streams import Connection, Listening, Timing, raise_zmq_error
 
@@ -94,6 +96,12 @@ class WireSocket:
         """Connect to an address, again and again until the socket is closed."""
         self._streams.append(Connection(self.wire_port, address, self._options, self._timing))
         self._last_endpoint = address
+
+    def peers(self, port: str) -> tuple[PeerStatistics, ...]:
+        """The peers that are connected now; `port` is the name of the port that this socket is."""
+        return tuple(
+            PeerStatistics(port, describe_peer(counted[0]), *counted[1:]) for counted in self.wire_port.peers()
+        )
 
     def watch(self, on_ready: Callable[[], None] | None) -> None:
         """Call this when something has happened."""

@@ -101,6 +101,7 @@ struct peer {
     bool readable;               /* the stream may have bytes */
     bool blocked;                /* the stream has not taken all that was to be written */
     bool attached;               /* hands were shaken, and the connection is not over */
+    bool leaves;                 /* the other side has closed the connection: nothing is sent any more */
     bool discarding;             /* what comes is the rest of a message that has too many frames */
     uint8_t minor;               /* of its ZMTP 3 */
     enum reason reason;          /* why the connection is over */
@@ -124,6 +125,7 @@ struct peer {
 
     double deadline_s; /* when `peer_on_deadline` is to be called; 0: never */
     size_t timer;      /* its place among the deadlines; 0: none */
+    double since_s;    /* when it was connected */
     double heard_s;    /* when something was read last */
     double ping_s;     /* when the next PING is due; 0: none */
     double ttl_s;      /* the peer's own demand: it wants to be heard by others so often; 0: none */
@@ -205,8 +207,11 @@ void port_note(struct port *port, unsigned news);
 /* A peer has shaken hands. Return the reason why it cannot be taken in, or NO_REASON. */
 enum reason port_attach(struct port *port, struct peer *peer);
 
-/* The connection of a peer is over. */
+/* Nothing is sent to a peer any more. */
 void port_detach(struct port *port, struct peer *peer);
+
+/* Nothing more will be taken from a peer. */
+void port_finish(struct port *port, struct peer *peer);
 
 /* A peer has room again. */
 void port_has_room(struct port *port, struct peer *peer);

@@ -1,0 +1,64 @@
+"""The implementation of the contract of pumps (`pollbroker.pump.contract`) whose sockets are those of the wire."""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+from pollbroker.pump import SENT, Classes, Hub, HubOwner, Implementation, Pump, Receiver, Sender, send_copies
+from pollbroker.pump.limits import MAXFRAMES
+from pollbroker.wire import native
+
+
+@cache
+def wire_implementation() -> Implementation:
+    """The wire's pumps, flows and hubs. A flow has one sink and no capture, and takes the wire's pumps only."""
+    return Classes(
+        "wire",
+        make_pump=_make_pump,
+        make_receiver=_make_receiver,
+        make_sender=_make_sender,
+        make_event_reader=lambda socket: lambda: int(socket.wire_port.events),
+        make_flow=native.Flow,
+        make_hub=_make_hub,
+        make_collector=lambda epoll, wakes: None,  # noqa: ARG005 - ports are not in the waiter's set
+    )
+
+
+def _make_pump(
+    source: Any,
+    sink: Any,
+    *,
+    capture: Any = None,
+    prefix: bytes | None = None,  # noqa: ARG001 - it precedes what is captured
+    drop_slow_peer: bool = True,
+    maxframes: int = MAXFRAMES,
+) -> Pump:
+    assert capture is None
+    return native.Pump(source.wire_port, sink.wire_port, drop_slow_peer=drop_slow_peer, maxframes=maxframes)
+
+
+def _make_receiver(source: Any, maxframes: int = MAXFRAMES) -> Receiver:
+    return native.Receiver(source.wire_port, maxframes)
+
+
+def _make_sender(sink: Any, capture: Any, prefix: bytes | None, drop_slow_peer: bool) -> Sender:
+    copy = None if capture is None else _copies_to(capture)
+    return native.Sender(sink.wire_port, copy, prefix, drop_slow_peer)
+
+
+def _copies_to(capture: Any) -> Callable[[list[bytes]], bool]:
+    """A function that sends a copy of a message to a capture socket, and returns True if it was accepted."""
+    if not hasattr(capture, "wire_port"):
+        return partial(send_copies, capture)
+    sender = native.Sender(capture.wire_port, None, None, True)
+    return lambda frames: sender.send(frames) == SENT
+
+
+def _make_hub(
+    owner: HubOwner,
+    ready: list[Any],
+    sockets: tuple[Any, ...],
+    checked_sockets: tuple[Any, ...],  # noqa: ARG001 - nobody but the engine can close a port of the wire
+    flows: Sequence[Any],
+) -> Hub:
+    return native.Hub(owner, ready, tuple(socket.wire_port for socket in sockets), tuple(flows))
