@@ -391,6 +391,7 @@ void port_consume(struct port *port, struct message *message)
     } else if (port->type == TYPE_REQ) {
         port->engaged = false;
         port->partner = NULL;
+        port_note(port, NEWS_ROOM);
     }
 }
 
