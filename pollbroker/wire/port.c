@@ -118,6 +118,7 @@ static void give_orphans(struct port *port, struct peer *peer)
     if (port->orphans.first) {
         queue_take_over(&peer->out, &port->orphans);
         list_include(&port->dirty, &peer->dirty_link);
+        port_note(port, NEWS_ROOM); /* so that somebody writes them */
     }
 }
 
