@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GENERATED_ID_SIZE = 5, RUN_MAX_BYTES = 64 << 10 };
+enum { GENERATED_ID_SIZE = 5, RUN_MAX_BYTES = 64 << 10, UNREAD_MAX_BYTES = 64 << 20 };
 
 void options_init(struct options *options)
 {
@@ -401,10 +401,10 @@ uint64_t port_count_unread(struct port *port, uint64_t most)
     struct message message;
     uint64_t count = 0;
 
-    port->may_read = INT64_MAX;
+    port->may_read = UNREAD_MAX_BYTES;
     while (count < most) {
         enum taken taken = port_take(port, &message, most - count);
-        if (taken == TAKEN_NOTHING)
+        if (taken == TAKEN_NOTHING || taken == TAKEN_LATER)
             break;
         count += taken == TAKEN_MESSAGE ? message.run.amount.messages : 1;
         if (taken == TAKEN_MESSAGE) {
