@@ -145,6 +145,7 @@ bool peer_read(struct peer *peer)
     ssize_t count = peer->port->calls->read(peer, peer->in->bytes + peer->end, room);
     if (count > 0) {
         peer->end += (size_t) count;
+        peer->port->may_read -= count;
         peer->heard_s = peer->port->wire->now_s;
         return peer->handshake ? shake_hands(peer) : true;
     }

@@ -370,11 +370,9 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
         } else if (!peer->readable) {
             link_remove(&peer->readable_link);
         } else {
-            size_t before = peer->end - peer->start;
             if (port->may_read <= 0)
                 return TAKEN_LATER;
-            if (peer_read(peer) && peer->descriptor >= 0)
-                port->may_read -= (int64_t) (peer->end - peer->start - before);
+            peer_read(peer);
         }
     }
 }
