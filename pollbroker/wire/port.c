@@ -350,7 +350,7 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
             continue;
         }
         if (peer->deficit <= 0) { /* the next one's turn */
-            peer->deficit += PEER_QUANTUM_BYTES;
+            peer->deficit = alone ? PEER_QUANTUM_BYTES : peer->deficit + PEER_QUANTUM_BYTES;
             if (!alone) {
                 list_move_to_end(&port->readable, &peer->readable_link);
                 continue;
