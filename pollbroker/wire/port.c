@@ -360,6 +360,7 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
         if (parsed == PARSED_TOO_LONG)
             return TAKEN_TOO_LONG;
         if (parsed == PARSED_MESSAGE) {
+            peer->read_in_vain = false;
             if (most > 1 && (port->type == TYPE_PULL || port->type == TYPE_DEALER))
                 lengthen(peer, most, alone);
             if (admit(port, peer, message))
@@ -370,8 +371,14 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
         } else if (!peer->readable) {
             link_remove(&peer->readable_link);
         } else {
+            if (peer->read_in_vain && !alone) {
+                peer->read_in_vain = false;
+                list_move_to_end(&port->readable, &peer->readable_link);
+                continue;
+            }
             if (port->may_read <= 0)
                 return TAKEN_LATER;
+            peer->read_in_vain = true;
             peer_read(peer);
         }
     }

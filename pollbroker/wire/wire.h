@@ -99,6 +99,7 @@ struct peer {
     struct handshake *handshake; /* NULL when hands were shaken */
     int descriptor;              /* of the stream: -1 when the connection is over */
     bool readable;               /* the stream may have bytes */
+    bool read_in_vain;           /* it was read in its turn, and no message was complete then */
     bool blocked;                /* the stream has not taken all that was to be written */
     bool attached;               /* hands were shaken, and the connection is not over */
     bool leaves;                 /* the other side has closed the connection: nothing is sent any more */
