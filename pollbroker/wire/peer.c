@@ -206,6 +206,7 @@ static void discard_scanned(struct peer *peer)
 {
     amount_add(&peer->port->discarded, peer->message);
     peer->message = (struct amount){0};
+    peer->deficit -= (int64_t) (peer->scanned - peer->start);
     peer->start = peer->ready_end = peer->scanned;
     close_gap(peer);
 }
@@ -241,6 +242,7 @@ enum parsed peer_parse(struct peer *peer)
         }
         if (flags & FRAME_COMMAND) {
             reason = on_command(peer, at + header, length);
+            peer->deficit -= (int64_t) size;
             peer->gap += size; /* it may stand between two frames of a message, and the next one is moved then */
             close_gap(peer);
             continue;
