@@ -495,7 +495,7 @@ static bool shares(const struct port *port)
 static void check_peer(const struct simulation *simulation, struct port *port, struct peer *peer, struct amount *held)
 {
     CHECK(peer->port == port, "a peer is in the list of another port");
-    CHECK(peer->start <= peer->ready_end && peer->ready_end <= peer->scanned && peer->scanned <= peer->end, "input");
+    CHECK(peer->start <= peer->ready_end && peer->ready_end <= peer->scanned && peer->scanned + peer->gap <= peer->end, "input");
     CHECK(peer->in ? peer->end <= peer->in->capacity && peer->in->references : !peer->end, "input");
     if (peer->in && peer->ready.messages) {
         struct amount ready = encoded_amount(peer->in->bytes + peer->start, peer->ready_end - peer->start);
