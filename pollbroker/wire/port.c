@@ -392,8 +392,9 @@ void port_consume(struct port *port, struct message *message)
     }
     peer_consume(message->from);
     if (port->type == TYPE_REP) {
-        port->engaged = true;
-        port->partner = message->from->attached ? message->from : NULL;
+        port->engaged = !port->answered;
+        port->partner = port->engaged && message->from->attached ? message->from : NULL;
+        port->answered = false;
     } else if (port->type == TYPE_REQ) {
         port->engaged = false;
         port->partner = NULL;
@@ -502,8 +503,12 @@ static enum put answer(struct port *port, const struct message *message, struct 
 {
     struct peer *peer = port->partner;
 
-    if (!port->engaged)
+    if (message->from && message->from->port == port) { /* a route from this port to itself */
+        peer = message->from;
+        port->answered = true;
+    } else if (!port->engaged) {
         return PUT_UNROUTABLE; /* nobody has asked */
+    }
     /* In front of the reply goes the envelope, and then a frame that precedes it already. */
     struct slab *start = slab_new(&port->wire->pool, port->envelope_size + message->prefix_size);
     if (!start)

@@ -23,6 +23,7 @@
 
 enum {
     PEER_QUEUE_BYTES = 256 << 10, /* a peer whose queue has more is full, whatever its number of messages */
+    PEER_DROPS_BYTES = 64 << 20,  /* the same where messages for a full peer are dropped, instead of left at their source */
     PEER_QUANTUM_BYTES = 16 << 10 /* what a port takes from one peer while others wait for their turn */
 };
 
@@ -81,6 +82,7 @@ struct port {
     /* REP and REQ: a request was taken, or sent, and its reply is due; the peer that it is about, unless that has left; and
      * at a REP the envelope of the request, encoded */
     bool engaged;
+    bool answered; /* REP: what it gave was sent back to it before it was consumed */
     struct peer *partner;
     struct slab *envelope;
     size_t envelope_size;
@@ -171,10 +173,25 @@ void peer_consume(struct peer *peer);
 /* Write what is in its queue. */
 void peer_flush(struct peer *peer);
 
+static inline bool port_drops(const struct port *port)
+{
+    switch (port->type) {
+    case TYPE_ROUTER:
+        return port->drops_slow_peer;
+    case TYPE_PUB:
+    case TYPE_XPUB:
+        return !port->options.xpub_nodrop;
+    case TYPE_REP:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static inline bool peer_has_room(const struct peer *peer)
 {
     int most = peer->port->options.sndhwm;
-    return peer->out.bytes < PEER_QUEUE_BYTES && (!most || peer->out.messages < (uint64_t) most);
+    return peer->out.bytes < (port_drops(peer->port) ? PEER_DROPS_BYTES : PEER_QUEUE_BYTES) && (!most || peer->out.messages < (uint64_t) most);
 }
 
 /* Put a message into its queue, whole. `fits` or not was asked before. Return false if there is no memory; the connection

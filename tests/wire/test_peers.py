@@ -283,7 +283,9 @@ def test_handshake_of_a_byte_now_and_then_is_ended(engine: Engine, connect: Conn
     desk.expect("slow_handshake")
 
 
-@pytest.mark.parametrize("said", [b"", b"\xff", greeting()[:40], greeting(), greeting() + ready("DEALER")[:10]], ids=len)
+@pytest.mark.parametrize(
+    "said", [b"", b"\xff", greeting()[:40], greeting(), greeting() + ready("DEALER")[:10]], ids=len
+)
 def test_handshake_that_stops_anywhere_is_ended(engine: Engine, connect: Connect, raw: Raw, said: bytes) -> None:
     desk = Desk(engine, connect, handshake_ivl=50)
     peer = raw(desk.address)
