@@ -1,6 +1,8 @@
 """Makes the statistics of a broker, by flow and by port, from the counters of its pumps."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
 from typing import Final
 
 from pollbroker.device import CAPTURE
@@ -59,7 +61,7 @@ def _behaviour_statistics(
 ) -> FlowStatistics:
     outgoing = counted[0][0]
     return FlowStatistics(
-        **vars(sum((counters for _, counters in counted), _NOTHING)),
+        **vars(_total([counters for _, counters in counted])),
         source=BEHAVIOUR,
         sinks=tuple(ports[sink].name for sink in outgoing.sinks),
         state=FlowState(outgoing.state).name.lower(),
@@ -85,7 +87,7 @@ def _flow_statistics(
 
 def _port_statistics(index: int, port: WorkingPort, counted: Sequence[tuple[Flow, Counters]]) -> PortStatistics:
     if port.name == CAPTURE:
-        all_flows = sum((counters for _, counters in counted), _NOTHING)
+        all_flows = _total([counters for _, counters in counted])
         return PortStatistics(
             type=port.type.name,
             endpoints=port.endpoints,
@@ -95,7 +97,7 @@ def _port_statistics(index: int, port: WorkingPort, counted: Sequence[tuple[Flow
             dropped=all_flows.capture_dropped,
         )
     received = next((counters for flow, counters in counted if flow.source == index), _NOTHING)
-    sent = sum((_sent_to(index, flow) for flow, _ in counted if index in flow.sinks), _NOTHING)
+    sent = _total([_sent_to(index, flow) for flow, _ in counted if index in flow.sinks])
     return PortStatistics(
         type=port.type.name,
         endpoints=port.endpoints,
@@ -112,3 +114,8 @@ def _port_statistics(index: int, port: WorkingPort, counted: Sequence[tuple[Flow
 def _sent_to(index: int, flow: Flow) -> Counters:
     """The counters of what a flow sent to the port of this index."""
     return flow.pump.sink_counters()[flow.sinks.index(index)]
+
+
+def _total(counters: Sequence[Counters]) -> Counters:
+    """The sum. For the one flow that most ports have, nothing needs to be added."""
+    return reduce(add, counters) if counters else _NOTHING

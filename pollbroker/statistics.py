@@ -69,7 +69,7 @@ class Counters:
     @property
     def dropped(self) -> int:
         """Messages dropped by any rule. Copies for a capture socket are not counted here."""
-        return sum(getattr(self, name) for name in DROPS)
+        return sum(_drops_of(self))
 
     def __add__(self, other: "Counters") -> "Counters":
         """The sum of each counter."""
@@ -77,6 +77,7 @@ class Counters:
 
 
 _values_of = attrgetter(*(one.name for one in fields(Counters)))
+_drops_of = attrgetter(*DROPS)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """The fixtures that all tests share: both pumps, both waiters, engines and sockets that are closed at the end."""
 
+import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +16,11 @@ from pollbroker.pump import Implementation, choose_implementation
 from tests.support.bystander import Bystander
 from tests.support.deadline import DEADLINE_MS
 from tests.support.types import Connect, MakeEngine, Socket
+
+# Whoever sets this variable (images of containers often do) has every process compile the package anew. The tests start
+# hundreds of processes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 if "CI" not in os.environ:  # there hypothesis has a profile of its own
     settings.register_profile("tests", deadline=None)  # a busy machine is no fault
@@ -45,6 +52,12 @@ def preferred_transport(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     assert isinstance(name, str)
     monkeypatch.setattr(transports, "AUTO_PREFERS", name)
     return name
+
+
+def pytest_collection_finish() -> None:
+    """Take thousands of tests, which live to the end, out of the garbage collector's sight: many tests collect."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -43,14 +45,20 @@ OPTIONS: Final = {
 }
 
 
-def sanitize(selection: tuple[str, ...], mutant: native.Mutant | None = None) -> Verdict:
-    """What the tests, and the sanitizers, say of the native code as it is, or with a mutant's lines in it."""
+@contextmanager
+def sanitized_copy(*mutants: native.Mutant) -> Iterator[Path]:
+    """As a context: a copy in which the native code is built with both, as it is or with the lines of mutants in it."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        make_copy(directory, mutant)
+        make_copy(directory, *mutants)
         build(directory, *FLAGS)
-        environment = OPTIONS | {"LD_PRELOAD": preloaded()}
-        return run_tests(directory, selection, "--timeout=600", "-s", environment=environment)
+        yield directory
+
+
+def sanitize(directory: Path, selection: tuple[str, ...]) -> Verdict:
+    """What the tests, and the sanitizers, say of such a copy."""
+    environment = OPTIONS | {"LD_PRELOAD": preloaded()}
+    return run_tests(directory, selection, "--timeout=600", "-s", environment=environment)
 
 
 def preloaded() -> str:
@@ -71,16 +79,15 @@ def preloaded() -> str:
 @click.argument("selection", nargs=-1)
 def main(claim: str | None, selection: tuple[str, ...]) -> None:
     """Run the tests of pump, hub and kit, or a SELECTION of tests as pytest understands it, under the sanitizers."""
-    mutant = None
-    if claim is not None:
-        mutant = next((one for one in native.MUTANTS if claim in one.claim), None)
-        if mutant is None:
-            raise click.UsageError(f"no mutant of the native code has {claim!r} in its claim")
-    for run in (selection,) if selection else RUNS:
-        verdict = sanitize(run, mutant)
-        print(verdict.output, end="", flush=True)
-        if verdict.failed:
-            sys.exit(f"{' '.join(run)}: {verdict.by}")
+    mutants = [] if claim is None else [one for one in native.MUTANTS if claim in one.claim][:1]
+    if claim is not None and not mutants:
+        raise click.UsageError(f"no mutant of the native code has {claim!r} in its claim")
+    with sanitized_copy(*mutants) as directory:
+        for run in (selection,) if selection else RUNS:
+            verdict = sanitize(directory, run)
+            print(verdict.output, end="", flush=True)
+            if verdict.failed:
+                sys.exit(f"{' '.join(run)}: {verdict.by}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import click
 import zmq
 
 from pollbroker.cli.ctl import ctl
-from pollbroker.cli.demo import demo
+from pollbroker.cli.demo.command import demo
 from pollbroker.cli.devices import device_command
 from pollbroker.cli.doctor import doctor
 from pollbroker.cli.fuzz import fuzz

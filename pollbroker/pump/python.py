@@ -67,7 +67,8 @@ class Pump:
         return () if self._held is None else (0,)
 
     def counters(self) -> Counters:
-        return self._receiver.counters() + self._sender.counters() + Counters(held=self.held)
+        done = self._receiver.counters() + self._sender.counters()
+        return done if self._held is None else done + Counters(held=1)
 
     def sink_counters(self) -> tuple[Counters, ...]:
         return (self._sender.counters(),)

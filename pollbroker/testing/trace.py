@@ -12,6 +12,7 @@ engine and reads its counters as a user could. Rules:
 - A *peer* is one socket from its connection to its disconnection. A peer that leaves and comes again is another peer.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -288,8 +289,15 @@ class Trace:
     """A cache for the invariants: what they have computed from the trace."""
 
     def of(self, kind: type[_Kind]) -> Iterator[tuple[int, _Kind]]:
-        """The events of one kind, each with its place in the trace."""
-        return ((at, event) for at, event in enumerate(self.events) if isinstance(event, kind))
+        """The events of one kind, each with its place in the trace. Events that are recorded later are not among
+        them."""
+        known, by_kind = self.memory.get("kinds", (0, {}))
+        if known != len(self.events):
+            by_kind = defaultdict(list)
+            for at, event in enumerate(self.events):
+                by_kind[type(event)].append((at, event))
+            self.memory["kinds"] = len(self.events), by_kind
+        return iter(by_kind.get(kind, ()))
 
     def of_route(self, source: str) -> "Trace":
         """The trace of one route: without what happened on the paths of the other routes.

@@ -249,6 +249,7 @@ cdef class Net:
                     calls.append(on_ready)
             elif owner.on_ready is not None:
                 calls.append(owner.on_ready)
+        net_arm(&self.net)
         return calls
 
     @property
@@ -675,6 +676,7 @@ cdef class Receiver:
         self.account.received.bytes += message.run.amount.bytes + message.prefix_amount.bytes
         self.burst_frames += len(frames)
         port_consume(source, &message)
+        net_arm(&self.source.net.net)
         return frames
 
 
@@ -776,6 +778,8 @@ cdef class Sender:
         slab_release(message.run.slab)
         if outcome == PUT_ACCEPTED:
             port_flush(sink)
+        net_arm(&self.sink.net.net)
+        if outcome == PUT_ACCEPTED:
             if self.capture is not None:
                 self._copy(frames)
             return SENT

@@ -222,7 +222,17 @@ void net_serve(struct net *net)
         }
     }
     call_deadlines(net);
-    net_arm(net);
+}
+
+static void set_timer(struct net *net, double wanted_s)
+{
+    double whole = floor(wanted_s);
+    struct itimerspec when = {.it_value = {(time_t) whole, (long) ((wanted_s - whole) * 1e9)}};
+
+    if (!when.it_value.tv_sec && !when.it_value.tv_nsec)
+        when.it_value.tv_nsec = 1;
+    timerfd_settime(net->timer, TFD_TIMER_ABSTIME, &when, NULL);
+    net->armed_s = wanted_s;
 }
 
 void net_arm(struct net *net)
@@ -230,15 +240,13 @@ void net_arm(struct net *net)
     struct peer *first = deadlines_first(&net->deadlines);
     double wanted_s = first ? first->deadline_s : 0;
 
+    /* While messages are moved, a port may have news, and a connection may end. */
+    if (!list_is_empty(&net->wire.changed) || !list_is_empty(&net->ended))
+        wanted_s = net->wire.now_s;
     /* An earlier wake-up than is needed does no harm. */
     if (!wanted_s || (net->armed_s && net->armed_s <= wanted_s))
         return;
-    double whole = floor(wanted_s);
-    struct itimerspec when = {.it_value = {(time_t) whole, (long) ((wanted_s - whole) * 1e9)}};
-    if (!when.it_value.tv_sec && !when.it_value.tv_nsec)
-        when.it_value.tv_nsec = 1;
-    timerfd_settime(net->timer, TFD_TIMER_ABSTIME, &when, NULL);
-    net->armed_s = wanted_s;
+    set_timer(net, wanted_s);
 }
 
 static int begin_watching(struct net *net, struct watched *watched, struct port *port, int descriptor, uint32_t events)

@@ -20,7 +20,7 @@ struct segment {
     struct amount amount;
     struct account *account; /* whose messages these are; NULL if no flow counts them */
     bool continues;          /* its first frame is not the first of a message, which began in the segment before */
-    bool copied;             /* the slab is the queue's own, so that bytes can be copied behind `end` */
+    bool copied;             /* the slab is the queue's own, so that bytes can be copied behind `end` of the last segment */
 };
 
 struct queue {

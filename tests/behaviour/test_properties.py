@@ -161,4 +161,4 @@ class BehaviourMachine(RuleBasedStateMachine):
 
 
 TestBehaviourMachine = BehaviourMachine.TestCase
-TestBehaviourMachine.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)
+TestBehaviourMachine.settings = settings(max_examples=50, stateful_step_count=20, deadline=None)

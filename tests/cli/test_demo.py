@@ -24,7 +24,7 @@ from tests.support.deadline import DEADLINE_S, wait_until
 @pytest.mark.parametrize("pump", ["native", "python"])
 def test_the_demo_moves_everything_and_exits_with_0(pump: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pollbroker", "demo", "--seconds", "1"],
+        [sys.executable, "-m", "pollbroker", "demo", "--seconds", "0.3"],
         capture_output=True,
         text=True,
         timeout=100,

@@ -75,9 +75,7 @@ def flood(address: str, connections: int, source: random.Random, made: list[int]
 
 
 @pytest.mark.slow
-def test_random_bytes_of_10_000_connections_are_survived(
-    engine: Engine, connect: Connect, bystander: Bystander
-) -> None:
+def test_random_bytes_of_2_000_connections_are_survived(engine: Engine, connect: Connect, bystander: Bystander) -> None:
     queue = engine.add("queue", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
     streamer = engine.add("streamer", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     worker = connect(zmq.DEALER, endpoint(queue.backend))
@@ -93,7 +91,7 @@ def test_random_bytes_of_10_000_connections_are_survived(
     threads = [
         threading.Thread(target=work),
         *(
-            threading.Thread(target=flood, args=(endpoint(broker.frontend), 2500, random.Random(seed), made))
+            threading.Thread(target=flood, args=(endpoint(broker.frontend), 500, random.Random(seed), made))
             for seed, broker in enumerate([queue, streamer, queue, streamer])
         ),
     ]
@@ -104,7 +102,7 @@ def test_random_bytes_of_10_000_connections_are_survived(
         threads[1].join(0.05)
     stop.set()
     threads[0].join()
-    assert len(made) == 10_000
+    assert len(made) == 2_000
     for name in ("queue", "streamer"):
         assert engine.brokers[name].state == "running"
     client = connect(zmq.REQ, endpoint(queue.frontend))

@@ -85,7 +85,7 @@ def paste(expression: str, **defined: Any) -> None:
 
 @pytest.mark.parametrize(("promise", "device"), KEPT, ids=name_of)
 def test_handler_that_keeps_a_promise_passes(promise: Invariant, device: Device) -> None:
-    check_device(device, promises=[promise], examples=30, columns=["simulation"])
+    check_device(device, promises=[promise], examples=8, columns=["simulation"])
 
 
 # What is broken is found, with its name, the route and the message; and what is printed fails in the same way.
@@ -112,7 +112,7 @@ def test_printed_scenario_is_small(promise: Invariant, device: Device) -> None:
 @pytest.mark.slow
 def test_promises_are_looked_at_in_every_environment() -> None:
     everything = [loses_nothing, keeps_order, keeps_envelope, one_to_one, pure]
-    check_device(handlers.STAMPED_BOTH_WAYS, promises=everything, examples=20)
+    check_device(handlers.STAMPED_BOTH_WAYS, promises=everything, examples=10)
 
 
 def test_promises_are_looked_at_in_a_scenario_of_a_seed_too() -> None:

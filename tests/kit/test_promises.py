@@ -1,6 +1,5 @@
 """The engine, held to its promises by the kit; and a device of one's own."""
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,14 +30,12 @@ from tests.support.kit import shouted
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # half a minute where nothing else runs; CI tries 10,000, by `nox -s seeds`
-def test_two_thousand_seeds_keep_every_promise() -> None:
-    findings = [one for progress in fuzzing.fuzz(seeds=2_000, jobs=os.cpu_count() or 1) for one in progress.findings]
-    assert findings == []
+def test_300_seeds_keep_every_promise() -> None:
+    assert fuzzing.check_seeds(0, 300) == []  # CI tries 10,000 in several processes, by `nox -s seeds`
 
 
 # Whatever is simulated is so on real sockets, with either pump: to the message, where nothing is left to chance.
-@pytest.mark.parametrize("first", range(0, 200, 20))
+@pytest.mark.parametrize("first", range(0, 80, 20))
 def test_columns_agree(first: int) -> None:
     for seed in range(first, first + 20):
         check_columns(scenario_of_seed(seed), tuple(ENVIRONMENTS))
@@ -47,7 +44,7 @@ def test_columns_agree(first: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("column", ["python", "native"])
 @given(scenario=scenarios())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_promises_are_kept_on_real_sockets(column: str, scenario: Scenario) -> None:
     check_scenario(scenario, column)
 
@@ -57,7 +54,7 @@ TestAnyDevice = device_machine(None)
 TestQueueOnTheNativePump = device_machine(QUEUE, "native")
 for _case in (TestAnyDevice, TestQueueOnTheNativePump):
     _case.settings = settings(
-        max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
     )
 
 
@@ -76,6 +73,11 @@ def violations(column: str, seeds: range) -> Iterator[str]:
 
 
 # Progress is looked at on real sockets, too: the engine does not fall asleep while a flow can move.
+@pytest.mark.parametrize("column", ["python", "native"])
+def test_sound_engine_breaks_no_promise_on_real_sockets(column: str) -> None:
+    assert not list(violations(column, range(60)))
+
+
 @pytest.mark.parametrize(
     ("claim", "column"),
     [
@@ -88,7 +90,6 @@ def violations(column: str, seeds: range) -> Iterator[str]:
     ],
 )
 def test_engine_that_sleeps_while_a_flow_can_move_is_found_on_real_sockets(claim: str, column: str) -> None:
-    assert not list(violations(column, range(60)))
     with in_place(next(mutant for mutant in MUTANTS if mutant.claim == claim)):
         assert "progress" in violations(column, range(60))  # others may be broken as well, such as that nothing is lost
 
@@ -98,7 +99,7 @@ def test_engine_that_sleeps_while_a_flow_can_move_is_found_on_real_sockets(claim
 
 @pytest.mark.parametrize("handler", [shouted, doubled])
 def test_a_sound_device_passes(handler: Callable[..., Any]) -> None:
-    check_device(Device("mine", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", via=handler),)), examples=20)
+    check_device(Device("mine", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", via=handler),)), examples=10)
 
 
 @pytest.mark.parametrize("device", [QUEUE, STREAMER, FORWARDER, REFLECTOR])
@@ -120,4 +121,4 @@ def test_a_handler_that_raises_is_no_violation() -> None:
     def broken(frames: list[bytes]) -> list[bytes]:
         raise ValueError(frames)
 
-    check_device(Device("mine", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", via=broken),)), examples=20)
+    check_device(Device("mine", zmq.PULL, zmq.PUSH, (Route("frontend", "backend", via=broken),)), examples=10)

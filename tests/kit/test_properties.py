@@ -22,7 +22,7 @@ from tests.support.types import Socket
 
 COMBINATIONS = [(pump, waiter) for pump in ("native", "python") for waiter in ("nested", "flat")]
 everywhere = pytest.mark.parametrize(("pump", "waiter"), COMBINATIONS)
-thorough = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=200)
+thorough = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 
 bodies = st.lists(
     st.one_of(

@@ -60,12 +60,18 @@ def look_natively(only: str, jobs: int) -> int:
 
 def judge(mutant: native.Mutant | None, selection: tuple[str, ...] = PARTS) -> Verdict:
     """What the tests say of a mutant. Those of the Python twin cannot say anything of native code."""
-    others = ["-k", "not python"] if mutant is not None and mutant.path.endswith((".pyx", ".pxi")) else []
+    options = ["--timeout=60"]
+    if mutant is not None and mutant.path.endswith((".pyx", ".pxi")):
+        options += ["-k", "not python"]
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        make_copy(directory, mutant)
+        make_copy(directory, *([] if mutant is None else [mutant]))
         build(directory, "-O0")
-        return run_tests(directory, selection, "--timeout=120", *others)
+        if mutant is not None and mutant.test:
+            verdict = run_tests(directory, (mutant.test,), *options)
+            if verdict.failed:
+                return verdict
+        return run_tests(directory, selection, *options)
 
 
 if __name__ == "__main__":

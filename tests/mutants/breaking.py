@@ -54,11 +54,12 @@ def in_place(mutant: Mutant) -> Iterator[None]:
         setattr(owner, method, original)
 
 
-def find(mutant: Mutant, most_seeds: int) -> Found | None:
+def find(mutant: Mutant, most_seeds: int, first: int = 0) -> Found | None:
     """Look for a mutant with one seed after the other, each with the mutant's devices in turn; None if so many seeds do
-    not find it."""
+    not find it. The seeds before `first` are tried last."""
+    seeds = (*range(first, most_seeds), *range(first))
     with in_place(mutant):
-        for example, (seed, device) in enumerate(product(range(most_seeds), mutant.devices), start=1):
+        for example, (seed, device) in enumerate(product(seeds, mutant.devices), start=1):
             try:
                 check_seed(seed, device)
             except InvariantViolation as violation:

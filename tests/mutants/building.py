@@ -70,13 +70,14 @@ def changed(text: str, mutant: Mutant) -> str:
     return text
 
 
-def make_copy(directory: Path, mutant: Mutant | None = None) -> None:
-    """Copy what the tests need into a directory, with a mutant's lines replaced."""
+def make_copy(directory: Path, *mutants: Mutant) -> None:
+    """Copy what the tests need into a directory, with the lines of mutants replaced. What Python has compiled is copied
+    too: it is used where the source has not changed."""
     for name in ("pollbroker", "tests", "bench"):
-        shutil.copytree(TREE / name, directory / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "native.c"))
+        shutil.copytree(TREE / name, directory / name, ignore=shutil.ignore_patterns("*.so", "native.c"))
     for name in ("pyproject.toml", "setup.py"):
         shutil.copy(TREE / name, directory)
-    if mutant is not None:
+    for mutant in mutants:
         path = directory / "pollbroker" / mutant.path
         path.write_text(changed(path.read_text(), mutant))
 

@@ -229,7 +229,7 @@ class PumpMachine(RuleBasedStateMachine):
 
 
 TestPumpMachine = PumpMachine.TestCase
-TestPumpMachine.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestPumpMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 @pytest.fixture

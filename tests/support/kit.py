@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.mutants.table import MUTANTS
 
-few = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def shouted(frames: list[bytes]) -> list[bytes] | None:

@@ -5,7 +5,3 @@ the peers (`processes.py`), shows the rates and results (`screen.py`), and check
 are the peers, `peer.py`: each reads commands (`stdin.py`) and has one of the roles in `roles.py`. `workload.py` has
 what both sides must agree on: the messages, and the reports about them.
 """
-
-from pollbroker.cli.demo.command import demo
-
-__all__ = ["demo"]

@@ -11,11 +11,13 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
         "a flow whose source is empty is asked again and again",
         HUB,
         (("            self.state = WAITING\n", "            self.state = READY\n"),),
+        test="tests/pump/test_settling.py::test_a_source_at_which_a_flow_waits_is_settled_by_work",
     ),
     Mutant(
         "a flow whose sink is full waits for its source",
         HUB,
         (("            self.state = STALLED\n", "            self.state = WAITING\n"),),
+        test="tests/pump/test_settling.py::test_a_sink_at_which_a_flow_is_stalled_is_settled_by_work",
     ),
     Mutant(
         "nothing is settled after the work",
@@ -26,6 +28,7 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "                pass\n        return self._outcome()\n\n    def wake",
             ),
         ),
+        test="tests/pump/test_settling.py::test_a_source_at_which_a_flow_waits_is_settled_by_work",
     ),
     Mutant(
         "nothing is settled when something happens at a port",
@@ -36,16 +39,19 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "            return 0\n        return self._outcome()\n",
             ),
         ),
+        test="tests/pump/test_settling.py::test_a_sink_that_refused_is_believed_again",
     ),
     Mutant(
         "a source that was read dry is trusted after a send on its socket",
         HUB,
         (("                    self.ports[flow.sink].read_dry = False\n", "                    pass\n"),),
+        test="tests/pump/test_settling.py::test_a_source_that_was_read_dry_is_settled_if_something_was_sent_on_it_since",
     ),
     Mutant(
         "the wrong port is taken for read dry",
         HUB,
         (("self.ports[flow.source].read_dry = True", "self.ports[flow.sink].read_dry = True"),),
+        test="tests/pump/test_settling.py::test_a_source_that_was_read_dry_is_settled_if_something_was_sent_on_it_since",
     ),
     Mutant(
         "a hub has room for two ports",
@@ -61,6 +67,7 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "        for i in range(self.port_count if self.port_count < 64 else 64):\n            wanted",
             ),
         ),
+        test="tests/pump/test_hub.py::test_every_port_is_settled_after_the_work",
     ),
     Mutant(
         "the flow of the wrong port is woken",
@@ -71,6 +78,7 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "if flow.sink == port_index and (flow.state == WAITING or flow.state == READY):",
             ),
         ),
+        test="tests/pump/test_waking.py::test_port_that_is_ready_wakes_its_hub",
     ),
     Mutant(
         "a paused flow is woken",
@@ -81,31 +89,37 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "(flow.state == WAITING or flow.state == READY or flow.state == PAUSED):",
             ),
         ),
+        test="tests/pump/test_waking.py::test_port_that_is_ready_wakes_its_hub",
     ),
     Mutant(
         "a sink that says POLLOUT and refuses is believed for ever",
         HUB,
         (("            self.sink_is_trusted = False\n", "            pass\n"),),
+        test="tests/pump/test_settling.py::test_a_sink_that_says_pollout_and_refuses_is_believed_once",
     ),
     Mutant(
         "a context that ended is not noticed when a socket is settled",
         HUB,
         (("        if events < 0:\n            raise _error(zmq_errno())\n        for", "        for"),),
+        test="tests/native/test_faults.py::test_context_that_ends_while_a_socket_is_settled_raises",
     ),
     Mutant(
         "an interrupted ZMQ_EVENTS is told as an error",
         NATIVE,
         (("        if zmq_errno() != EINTR:\n            return -1\n", "        return -1\n"),),
+        test="tests/native/test_faults.py::test_interrupted_calls_are_made_again",
     ),
     Mutant(
         "a flushing flow takes more than what it holds",
         HUB,
         (("            limit_messages = limit_bytes = 1  #", "            limit_messages = 2  #"),),
+        test="tests/pump/test_hub.py::test_a_draining_flow_sends_what_it_holds_and_ends",
     ),
     Mutant(
         "a hub that has worked is never put on the list again",
         HUB,
         (("        self.scheduled = False\n        if self.ended:\n", "        if self.ended:\n"),),
+        test="tests/pump/test_hub.py::test_a_hub_is_on_the_list_once_and_again_after_its_work",
     ),
     Mutant(
         "a hub stands on the list twice",
@@ -116,6 +130,7 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "            self.ready.append(self)",
             ),
         ),
+        test="tests/pump/test_hub.py::test_a_hub_is_on_the_list_once_and_again_after_its_work",
     ),
     Mutant(
         "only the first socket is checked to be open",
@@ -126,11 +141,13 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "                raise zmq.ZMQError(zmq.ENOTSOCK)\n            break\n        return 0",
             ),
         ),
+        test="tests/pump/test_hub.py::test_every_socket_is_checked_to_be_open",
     ),
     Mutant(
         "an ended hub works on",
         HUB,
         (("        self.ended = True\n", "        pass\n"),),
+        test="tests/pump/test_hub.py::test_an_ended_hub_touches_nothing",
     ),
     # -- the collector
     OVERFLOW,
@@ -143,11 +160,13 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "        for i in range(count - 1 if count == MOST_EVENTS else count):\n",
             ),
         ),
+        test="tests/waiting/test_nested.py::test_more_descriptors_than_one_read_has_room_for_are_all_reported",
     ),
     Mutant(
         "the wrong port is said to be ready",
         COLLECTOR,
         (("        self.wake(self.hub, self.port_index)", "        self.wake(self.hub, 1 - self.port_index)"),),
+        test="tests/pump/test_waking.py::test_port_that_is_ready_wakes_its_hub",
     ),
     Mutant(
         "the collector has the wrong port read",
@@ -158,25 +177,30 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "on_ready.hub._schedule_reader(1 - on_ready.port_index)",
             ),
         ),
+        test="tests/pump/test_waking.py::test_port_that_is_ready_wakes_its_hub",
     ),
     Mutant(
         "a wake-up that no flow waits for is lost",
         COLLECTOR,
         (("                    others.append(on_ready)\n", "                    pass\n"),),
+        test="tests/pump/test_waking.py::test_port_that_is_ready_wakes_its_hub",
     ),
     Mutant(
         "a descriptor that is known no longer is called",
         COLLECTOR,
         (("            elif wake is not None:\n", "            else:\n"),),
+        test="tests/waiting/test_nested.py::test_closed_descriptor_that_is_open_elsewhere_is_not_reported",
     ),
     Mutant(
         "who spins gives up at the first look",
         COLLECTOR,
         (("                if count != 0 or now.tv_sec", "                if count >= 0 or now.tv_sec"),),
+        test="tests/waiting/test_nested.py::test_input_that_comes_while_the_waiter_spins_is_reported_without_sleep",
     ),
     Mutant(
         "who spins always says that something has happened",
         COLLECTOR,
         (("        return count > 0\n", "        return count >= 0\n"),),
+        test="tests/pump/test_waking.py::test_spinning_waiter_sleeps_only_if_nothing_came",
     ),
 )

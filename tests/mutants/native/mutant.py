@@ -12,6 +12,9 @@ class Mutant(NamedTuple):
     """The file, below `pollbroker/`."""
     edits: tuple[tuple[str, str], ...]
     """Lines (or parts of them) that stand in it once, and what stands in their place."""
+    test: str = ""
+    """The test that finds it, as pytest names it. It is run first and alone, because most others find nothing. Without
+    it all are run, as they are when it passes."""
 
 
 NATIVE: Final = "pump/native.pyx"

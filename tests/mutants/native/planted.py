@@ -8,6 +8,7 @@ OVERFLOW: Final = Mutant(
     "more than 256 sockets ready at once write past the array",
     COLLECTOR,
     (("read_epoll(self.epoll, self.events, MOST_EVENTS)", "read_epoll(self.epoll, self.events, 4 * MOST_EVENTS)"),),
+    test="tests/waiting/test_nested.py::test_more_descriptors_than_one_read_has_room_for_are_all_reported",
 )
 """An overflow: what AddressSanitizer must find."""
 
@@ -24,8 +25,14 @@ READ_AFTER_CLOSE: Final = Mutant(
             "        return PyBytes_FromStringAndSize(data, size)\n",
         ),
     ),
+    test="tests/native/test_sizes.py::test_frame_of_any_size_is_received_and_sent_whole",
 )
 """A use after it was freed: what AddressSanitizer must find."""
 
-FREED_TWICE: Final = Mutant("room for frames is given back twice", RECEIVING, (("        self.rest = NULL\n", ""),))
+FREED_TWICE: Final = Mutant(
+    "room for frames is given back twice",
+    RECEIVING,
+    (("        self.rest = NULL\n", ""),),
+    test="tests/native/test_live_frames.py::test_frames_that_passed_are_free",
+)
 """Freed twice: what AddressSanitizer must find."""

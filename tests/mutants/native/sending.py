@@ -15,6 +15,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "        self.sent_bytes = (self.sent_bytes + self.message_bytes) & 0xFFFFFF\n",
             ),
         ),
+        test="tests/native/test_sizes.py::test_frame_of_any_size_passes_and_is_counted_and_copied",
     ),
     Mutant(
         "sent_frames cut to 24 bits",
@@ -25,11 +26,13 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "        self.sent_frames = (self.sent_frames + self.message_frames) & 0xFFFFFF\n",
             ),
         ),
+        test="tests/native/test_sizes.py::test_more_than_sixteen_million_messages_are_counted_one_by_one",
     ),
     Mutant(
         "messages sent cut to 24 bits",
         SENDING,
         (("        self.sent_ += 1\n", "        self.sent_ = (self.sent_ + 1) & 0xFFFFFF\n"),),
+        test="tests/native/test_sizes.py::test_more_than_sixteen_million_messages_are_counted_one_by_one",
     ),
     Mutant(
         "an interrupted send is told as an error",
@@ -41,6 +44,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "    if zmq_msg_send(msg, socket, flags) < 0:\n        return zmq_errno()\n",
             ),
         ),
+        test="tests/native/test_faults.py::test_interrupted_calls_are_made_again",
     ),
     Mutant(
         "a send that waits",
@@ -61,6 +65,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "_send(msg, self.sink, DONTWAIT | SNDMORE)",
             ),
         ),
+        test="tests/pump/test_hub.py::test_a_sending_says_what_became_of_a_message",
     ),
     Mutant(
         "a message ends a frame too early",
@@ -71,21 +76,25 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "self._send_next(&read.rest[i], i + 2 < last) == ERROR",
             ),
         ),
+        test="tests/pump/test_pump.py::test_messages_pass_unchanged_and_in_order",
     ),
     Mutant(
         "the last frame of a message is not sent",
         SENDING,
         (("        for i in range(last):\n", "        for i in range(last - 1 if last > 1 else last):\n"),),
+        test="tests/pump/test_pump.py::test_messages_pass_unchanged_and_in_order",
     ),
     Mutant(
         "an unroutable message ends the flow",
         SENDING,
         (("        if self.code == EHOSTUNREACH or (", "        if self.code == EAGAIN + EHOSTUNREACH or ("),),
+        test="tests/pump/test_hub.py::test_a_sending_says_what_became_of_a_message",
     ),
     Mutant(
         "what nobody has asked a REP for is held",
         SENDING,
         ((" or (self.code == EFSM and self.sink_is_rep):", ":"),),
+        test="tests/pump/test_sinks.py::test_what_nobody_has_asked_a_rep_for_is_dropped_and_counted",
     ),
     Mutant(
         "a REQ that waits for its reply ends the flow",
@@ -96,6 +105,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "        if self.code == EFSM:\n            return ERROR",
             ),
         ),
+        test="tests/pump/test_sinks.py::test_req_takes_the_next_when_it_has_its_reply",
     ),
     Mutant(
         "a REP that has to reply ends the flow",
@@ -106,6 +116,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "return EMPTY if self.code == EAGAIN else ERROR",
             ),
         ),
+        test="tests/pump/test_sinks.py::test_rep_is_read_again_when_it_has_replied",
     ),
     Mutant(
         "a refusal taken for a drop",
@@ -116,11 +127,13 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "            return DROPPED\n        return DROPPED\n",
             ),
         ),
+        test="tests/pump/test_settling.py::test_a_sink_at_which_a_flow_is_stalled_is_settled_by_work",
     ),
     Mutant(
         "one full peer of a ROUTER stops all of them",
         SENDING,
         (("        if self.drop_slow_peer:\n            self.slow_peer += 1\n            return DROPPED\n", ""),),
+        test="tests/pump/test_sinks.py::test_one_slow_peer_loses_its_own_messages_only",
     ),
     Mutant(
         "a full peer is believed before its commands are processed",
@@ -131,26 +144,31 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "_send(msg, self.sink, flags)",
             ),
         ),
+        test="tests/pump/test_sinks.py::test_one_slow_peer_loses_its_own_messages_only",
     ),
     Mutant(
         "a routing id with nothing behind it counts as sent",
         SENDING,
         (("        if self.sink_is_router and not more:\n", "        if False and not more:\n"),),
+        test="tests/pump/test_sinks.py::test_message_of_a_routing_id_alone_is_counted_as_unroutable",
     ),
     Mutant(
         "a frame refused in the middle ends nothing: the message counts as sent",
         SENDING,
         (("                self.broken = True\n", "                pass\n"),),
+        test="tests/native/test_faults.py::test_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_forgotten",
     ),
     Mutant(
         "one message is broken, and so are all that follow",
         SENDING,
         (("            self.broken = False\n", "            pass\n"),),
+        test="tests/native/test_faults.py::test_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_forgotten",
     ),
     Mutant(
         "the rest of a broken message is a message for the next peer of a PAIR",
         SENDING,
         (("        if not (self.broken and self.sink_is_pair):\n", "        if True:\n"),),
+        test="tests/native/test_faults.py::test_rest_of_a_broken_message_is_not_offered_to_the_next_peer_of_a_pair",
     ),
     Mutant(
         "a message whose rest cannot be sent is not counted as interrupted",
@@ -161,6 +179,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "            elif self.code != 0:\n                self._forget_copies()\n",
             ),
         ),
+        test="tests/native/test_faults.py::test_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_forgotten",
     ),
     Mutant(
         "a broken message is counted twice",
@@ -171,6 +190,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "            self._interrupt()\n            self._interrupt()\n            return SENT\n",
             ),
         ),
+        test="tests/native/test_faults.py::test_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_forgotten",
     ),
     Mutant(
         "a handler's message that is refused is never closed",
@@ -181,6 +201,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "            if outcome == ERROR:\n",
             ),
         ),
+        test="tests/native/test_faults.py::test_rest_of_a_broken_message_is_not_offered_to_the_next_peer_of_a_pair",
     ),
     Mutant(
         "a handler's message without memory in its middle is not counted",
@@ -191,22 +212,26 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "                raise MemoryError",
             ),
         ),
+        test="tests/native/test_faults.py::test_handlers_message_without_memory_is_counted_and_raises",
     ),
     Mutant(
         "a long subscription reaches an XSUB",
         SENDING,
         (("return size > SUBSCRIPTION_MAX_BYTES and", "return size > 2 * SUBSCRIPTION_MAX_BYTES and"),),
+        test="tests/pump/test_sinks.py::test_long_subscription_is_dropped_and_counted",
     ),
     Mutant(
         "the end of a long subscription reaches an XSUB",
         SENDING,
         (("and (data[0] == 0 or data[0] == 1)", "and data[0] == 1"),),
+        test="tests/pump/test_sinks.py::test_long_subscription_is_dropped_and_counted",
     ),
     # -- copies
     Mutant(
         "copies kept after an interruption",
         SENDING,
         (("        self.interrupted += 1\n        self._forget_copies()\n", "        self.interrupted += 1\n"),),
+        test="tests/native/test_faults.py::test_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_forgotten",
     ),
     Mutant(
         "copies kept after a refusal",
@@ -217,6 +242,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "        if self.code == EHOSTUNREACH or",
             ),
         ),
+        test="tests/pump/test_capture.py::test_capture_is_what_was_sent",
     ),
     Mutant(
         "copies are never closed",
@@ -227,6 +253,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "            pass\n        self.copies_used = 0",
             ),
         ),
+        test="tests/native/test_faults.py::test_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_forgotten",
     ),
     Mutant(
         "a copy for the capture shares its content without libzmq's knowing, and both are closed",
@@ -247,6 +274,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "if self.copies_used == 0 and self.captured == 0 and self.prefix_data != NULL and",
             ),
         ),
+        test="tests/pump/test_capture.py::test_capture_is_what_was_sent",
     ),
     Mutant(
         "a copy without its prefix is sent all the same",
@@ -257,6 +285,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "                self.copies_used = 1\n",
             ),
         ),
+        test="tests/native/test_faults.py::test_copy_whose_prefix_has_no_memory_is_lost_and_the_traffic_is_not",
     ),
     Mutant(
         "room for copies is counted in pointers",
@@ -272,11 +301,13 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "code = _send(&self.copies[i], self.capture, flags)",
             ),
         ),
+        test="tests/pump/test_capture.py::test_full_capture_loses_copies_and_never_the_traffic",
     ),
     Mutant(
         "the rest of a refused copy is a copy for the next reader of a PAIR",
         SENDING,
         (("            if lost and (i <= 1 or self.capture_is_pair):\n", "            if lost and i <= 1:\n"),),
+        test="tests/native/test_faults.py::test_rest_of_a_refused_copy_is_not_offered_to_the_next_reader_of_a_pair",
     ),
     Mutant(
         "the rest of a refused copy is sent as a copy",
@@ -287,6 +318,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "            if lost and self.capture_is_pair:\n",
             ),
         ),
+        test="tests/native/test_faults.py::test_copy_whose_prefix_has_no_memory_is_lost_and_the_traffic_is_not",
     ),
     Mutant(
         "a lost copy is counted as taken",
@@ -297,10 +329,12 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "                if code != EAGAIN:\n",
             ),
         ),
+        test="tests/pump/test_capture.py::test_message_whose_copy_meets_the_end_of_its_context_is_counted_once",
     ),
     Mutant(
         "the end of the capture's context is not told",
         SENDING,
         (("        if code != 0 and code != EAGAIN:\n            self.code = code\n            return ERROR\n", ""),),
+        test="tests/pump/test_capture.py::test_message_whose_copy_meets_the_end_of_its_context_is_counted_once",
     ),
 )

@@ -119,6 +119,10 @@ static ssize_t stream_read(struct peer *peer, void *bytes, size_t count)
     memcpy(bytes, remote->out.all + remote->out.start, most);
     remote->out.start += most;
     remote->available -= most;
+    if (remote->endless && !bytes_left(&remote->out)) {
+        remote->out.start = 0;
+        remote->available = bytes_left(&remote->out);
+    }
     return (ssize_t) most;
 }
 
@@ -491,7 +495,7 @@ static bool shares(const struct port *port)
 static void check_peer(const struct simulation *simulation, struct port *port, struct peer *peer, struct amount *held)
 {
     CHECK(peer->port == port, "a peer is in the list of another port");
-    CHECK(peer->start <= peer->ready_end && peer->ready_end <= peer->scanned && peer->scanned <= peer->end, "input");
+    CHECK(peer->start <= peer->ready_end && peer->ready_end <= peer->scanned && peer->scanned + peer->gap <= peer->end, "input");
     CHECK(peer->in ? peer->end <= peer->in->capacity && peer->in->references : !peer->end, "input");
     if (peer->in && peer->ready.messages) {
         struct amount ready = encoded_amount(peer->in->bytes + peer->start, peer->ready_end - peer->start);
@@ -527,7 +531,7 @@ static void check_port(const struct simulation *simulation, struct port *port, s
     CHECK(port->type != TYPE_ROUTER || port->ids.count == attached, "a routing id without a peer");
     CHECK(port->topics.subscriptions.count == subscriptions, "subscriptions are counted wrongly");
     CHECK(!port->awaited || (port->awaited->attached && !peer_has_room(port->awaited)), "nobody has to be awaited");
-    CHECK(port->type != TYPE_REQ || !port->engaged || port->partner, "a reply is awaited from nobody");
+    CHECK(port->type != TYPE_REQ || port->engaged == (port->partner != NULL), "a reply is awaited from nobody");
     CHECK(!port->partner || port->engaged, "a partner without a request");
     check_queue(simulation, &port->orphans, held);
     check_queue(simulation, &port->subscriptions, held);

@@ -83,6 +83,7 @@ struct remote {
 
     struct bytes out; /* what it has sent. The port can read the first `available` bytes */
     size_t available, read_most;
+    bool endless;  /* what it has sent comes again and again */
     bool finished; /* nothing more is sent: the port reads the end of the stream */
     bool reset;    /* the port reads an error at once */
     bool ignores;  /* it does not look at what the port writes */

@@ -321,7 +321,10 @@ static void on_message(struct remote *remote, const uint8_t *bytes, size_t size)
     else
         CHECK(frames[0].size == record->topic_size && has_subscribed(notes, record), "message %d was not subscribed to", number);
     int last = notes->last_from[record->from->number];
-    if (!model.sinks_left[remote->place] || port == TYPE_ROUTER || port == TYPE_XPUB || port == TYPE_PUB)
+    bool left = model.sinks_left[remote->place];
+    for (int i = 0; i < REASON_COUNT; i++)
+        left |= model.simulation.ports[remote->place].ended_by[i] > 0;
+    if (!left || port == TYPE_ROUTER || port == TYPE_XPUB || port == TYPE_PUB)
         CHECK(last < number, "message %d has come after %d", number, last);
     notes->last_from[record->from->number] = number;
     if (record->to_size && remote->identity_size)

@@ -1,0 +1,597 @@
+"""What devices move between peers of libzmq's, over tcp and ipc, from ports that are bound and that connect."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import zmq
+
+from pollbroker import (
+    BALANCER,
+    FILTER,
+    FORWARDER,
+    QUEUE,
+    REFLECTOR,
+    STREAMER,
+    ConfigError,
+    Device,
+    Engine,
+    Route,
+    To,
+    transports,
+)
+from pollbroker.broker import working_broker
+from tests.support.accounts import balanced, flow_of
+from tests.support.addresses import ANY_PORT, endpoint
+from tests.support.balancer import BALANCER as OWN_BALANCER
+from tests.support.balancer import READY
+from tests.support.deadline import wait_until
+from tests.support.types import Connect, MakeEngine, Socket
+from tests.support.wire_ports import peer_count
+from tests.wire.places import PLACES, RECEIVERS, SENDERS, add_between, address_in, publishes_to, receive_beyond
+
+SIZES: Final = (0, 1, 255, 256, 4095, 4096, 4097, 64 << 10, 1 << 20)
+"""Around each length at which a frame is encoded, copied, or read in another way."""
+
+
+def _body(size: int, seed: int) -> bytes:
+    """Bytes that are not the same anywhere nearby."""
+    pattern = bytes((seed + 7 * i + (i >> 8)) & 255 for i in range(min(size, 4096)))
+    return (pattern * (size // 4096 + 1))[:size] if pattern else b""
+
+
+MESSAGES: Final[list[list[bytes]]] = [
+    *([_body(size, size & 255)] for size in SIZES),
+    *([b"head", _body(size, 3), b"tail"] for size in SIZES),
+    [b"", b""],
+    [b"%d" % i for i in range(100)],
+    [_body(SIZES[i % 7], i) for i in range(100)],
+    [b""] * 100,
+    [_body(1 << 20, 1), _body(1 << 20, 2)],
+]
+"""Messages of every size, of 1 to 100 frames."""
+
+
+def _receive(socket: Socket, count: int) -> list[list[bytes]]:
+    return [socket.recv_multipart() for _ in range(count)]
+
+
+def _same(found: Sequence[list[bytes]], expected: Sequence[list[bytes]]) -> bool:
+    """True if both are the same. An assertion would print megabytes."""
+    return list(found) == list(expected)
+
+
+# -- every size ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bound", [(True, True), (True, False), (False, True), (False, False)], ids=str)
+@pytest.mark.parametrize("place", PLACES)
+def test_messages_of_every_size_pass_whole_and_in_order(
+    engine: Engine, connect: Connect, place: str, bound: tuple[bool, bool], tmp_path: Path
+) -> None:
+    broker, peers = add_between(
+        engine, connect, STREAMER, {"frontend": [zmq.PUSH], "backend": [zmq.PULL]},
+        addresses={port: address_in(place, tmp_path) for port in ("frontend", "backend")},
+        bound=dict(zip(("frontend", "backend"), bound, strict=True)),
+    )  # fmt: skip
+    (push,), (pull,) = peers.values()
+    for message in MESSAGES:
+        push.send_multipart(message)
+    assert _same(_receive(pull, len(MESSAGES)), MESSAGES)
+    wait_until(lambda: flow_of(engine, "a").sent == len(MESSAGES))
+    flow = flow_of(engine, "a")
+    assert (flow.received_frames, flow.sent_frames) == (sum(map(len, MESSAGES)),) * 2
+    assert (flow.received_bytes, flow.sent_bytes) == (sum(len(f) for m in MESSAGES for f in m),) * 2
+    assert not pull.poll(0)
+
+
+@pytest.mark.parametrize("worker_type", [zmq.REP, zmq.DEALER])
+@pytest.mark.parametrize("place", ["tcp", "ipc"])
+def test_requests_and_replies_of_every_size_pass_a_queue(
+    engine: Engine, connect: Connect, place: str, worker_type: int
+) -> None:
+    _, peers = add_between(
+        engine, connect, QUEUE, {"frontend": [zmq.REQ] * 2, "backend": [worker_type]},
+        addresses=dict.fromkeys(("frontend", "backend"), PLACES[place]),
+    )  # fmt: skip
+    (worker,) = peers["backend"]
+    for message in MESSAGES:
+        for client in peers["frontend"]:
+            client.send_multipart(message)
+        for _ in peers["frontend"]:
+            worker.send_multipart(worker.recv_multipart())
+        for client in peers["frontend"]:
+            assert _same([client.recv_multipart()], [message])
+
+
+@pytest.mark.parametrize("device", [FORWARDER, FILTER], ids=lambda device: device.name)
+def test_publications_of_every_size_pass(engine: Engine, connect: Connect, device: Device) -> None:
+    _, peers = add_between(
+        engine, connect, device, {"frontend": [zmq.PUB], "backend": [zmq.SUB] * 3},
+        peer_options={"backend": {"subscribe": b""}},
+    )  # fmt: skip
+    (publisher,), subscribers = peers.values()
+    for subscriber in subscribers:
+        wait_until(lambda s=subscriber: publishes_to(publisher, s))  # type: ignore[misc]
+    for number, message in enumerate(MESSAGES):
+        publication = [b"%d" % number, *message]
+        publisher.send_multipart(publication)
+        for subscriber in subscribers:
+            assert _same([receive_beyond(subscriber)], [publication])
+
+
+def test_subscriber_that_reads_is_given_a_burst_of_large_publications(engine: Engine, connect: Connect) -> None:
+    """libzmq keeps as many as `sndhwm` (1,000) for each subscriber, whatever their size."""
+    _, peers = add_between(
+        engine, connect, FORWARDER, {"frontend": [zmq.PUB], "backend": [zmq.SUB]},
+        peer_options={"backend": {"subscribe": b"", "rcvtimeo": 2000}},
+    )  # fmt: skip
+    (publisher,), (subscriber,) = peers.values()
+    wait_until(lambda: publishes_to(publisher, subscriber))
+    for number in range(20):
+        publisher.send_multipart([b"%d" % number, _body(1 << 20, number)])
+    assert [int(receive_beyond(subscriber)[0]) for _ in range(20)] == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("port_type", "peer_type"),
+    [
+        (zmq.ROUTER, zmq.DEALER),
+        (zmq.ROUTER, zmq.REQ),
+        (zmq.DEALER, zmq.DEALER),
+        (zmq.REP, zmq.REQ),
+    ],
+)
+@pytest.mark.parametrize("bound", [True, False])
+def test_reflector_sends_back_messages_of_every_size(
+    engine: Engine, connect: Connect, port_type: zmq.SocketType, peer_type: int, bound: bool
+) -> None:
+    device = replace(REFLECTOR, name="mirror", ports={"frontend": port_type}, options={})
+    _, peers = add_between(engine, connect, device, {"frontend": [peer_type]}, bound={"frontend": bound})
+    (peer,) = peers["frontend"]
+    peer.rcvtimeo = 2000
+    for message in MESSAGES:
+        peer.send_multipart(message)
+        assert _same([peer.recv_multipart()], [message])
+
+
+# -- every type ---------------------------------------------------------------------------------------------------------
+
+
+_PAIRS = [(source, sink) for source in SENDERS for sink in RECEIVERS if source != zmq.XSUB or sink == zmq.XPUB]
+"""At an XSUB somebody has to subscribe."""
+
+
+@pytest.mark.parametrize("bound", [True, False])
+@pytest.mark.parametrize(("source", "sink"), _PAIRS, ids=lambda kind: zmq.SocketType(kind).name)
+def test_messages_pass_between_ports_of_any_types(
+    engine: Engine, connect: Connect, source: zmq.SocketType, sink: zmq.SocketType, bound: bool
+) -> None:
+    routes = [Route("frontend", "backend")]
+    if (source, sink) == (zmq.XSUB, zmq.XPUB):
+        routes.append(Route("backend", "frontend"))
+    options = {"subscribe": b""} if source == zmq.SUB else {}
+    device = Device("any", source, sink, routes, options)
+    _, peers = add_between(
+        engine, connect, device, {"frontend": [SENDERS[source]], "backend": [RECEIVERS[sink]]},
+        bound={"frontend": bound, "backend": bound},
+        peer_options={"backend": {"subscribe": b""} if RECEIVERS[sink] == zmq.SUB else {}},
+    )  # fmt: skip
+    (sender,), (receiver,) = peers.values()
+    if zmq.SUB in (RECEIVERS[sink], source):
+        wait_until(
+            lambda: publishes_to_router(sender, receiver) if source == zmq.ROUTER else publishes_to(sender, receiver)
+        )
+    expected = [[b"%d" % number, b"", b"x" * number] for number in range(300)]
+    for message in expected:
+        sender.send_multipart(message)
+    received = []
+    while len(received) < len(expected):
+        message = receiver.recv_multipart()
+        if message[-1] != b"are you there?":
+            received.append(message[1:] if source == zmq.ROUTER else message)
+    assert received == expected
+    wait_until(lambda: balanced(flow_of(engine, "a")) and not flow_of(engine, "a").held)
+
+
+def publishes_to_router(sender: Socket, receiver: Socket) -> bool:
+    sender.send(b"are you there?")
+    return bool(receiver.poll(1)) and receiver.recv_multipart()[-1] == b"are you there?"
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_rep_and_req_alternate(engine: Engine, connect: Connect, bound: bool) -> None:
+    """A broker that is a worker to its clients, and a client to its workers: one request at a time."""
+    device = Device("turns", zmq.REP, zmq.REQ, (Route("frontend", "backend"), Route("backend", "frontend")))
+    _, peers = add_between(
+        engine, connect, device, {"frontend": [zmq.REQ] * 3, "backend": [zmq.REP] * 2},
+        bound={"frontend": bound, "backend": bound},
+    )  # fmt: skip
+    clients, workers = peers.values()
+    poller = zmq.Poller()
+    for worker in workers:
+        poller.register(worker, zmq.POLLIN)
+    served = dict.fromkeys(workers, 0)
+    for round_number in range(20):
+        for number, client in enumerate(clients):
+            client.send_multipart([b"%d" % number, b"%d" % round_number])
+        for _ in clients:
+            ((worker, _),) = poller.poll()  # never two of them
+            worker.send_multipart([*worker.recv_multipart(), b"done"])
+            served[worker] += 1
+        for number, client in enumerate(clients):
+            assert client.recv_multipart() == [b"%d" % number, b"%d" % round_number, b"done"]
+    assert all(served.values())
+
+
+def test_router_to_router_by_a_handler(engine: Engine, connect: Connect) -> None:
+    def forward(frames: list[bytes]) -> list[bytes]:
+        return [b"worker", *frames]
+
+    def back(frames: list[bytes]) -> list[bytes]:
+        return frames[1:]
+
+    device = Device(
+        "post", zmq.ROUTER, zmq.ROUTER, (Route("frontend", "backend", via=forward), Route("backend", "frontend", via=back))
+    )  # fmt: skip
+    _, peers = add_between(
+        engine, connect, device, {"frontend": [zmq.DEALER] * 3, "backend": [zmq.DEALER]},
+        peer_options={"backend": {"routing_id": b"worker"}},
+    )  # fmt: skip
+    clients, (worker,) = peers.values()
+    broker = engine.brokers["a"]
+    wait_until(lambda: peer_count(engine, broker, "backend") == 1)
+    for number, client in enumerate(clients):
+        client.send(b"%d" % number)
+    for _ in clients:
+        worker.send_multipart([*worker.recv_multipart(), b"answer"])
+    for number, client in enumerate(clients):
+        assert client.recv_multipart() == [b"%d" % number, b"answer"]
+
+
+def test_subscriptions_pass_a_forwarder_and_filter_at_the_publisher(engine: Engine, connect: Connect) -> None:
+    broker = engine.add("f", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT)
+    publisher = connect(zmq.XPUB, endpoint(broker.frontend))
+    subscriber = connect(zmq.SUB, endpoint(broker.backend), subscribe=b"wanted")
+    assert publisher.recv() == b"\x01wanted"
+    late = connect(zmq.XPUB, endpoint(broker.frontend))  # a publisher that comes later is told, too
+    assert late.recv() == b"\x01wanted"
+    for number in range(20):
+        publisher.send_multipart([b"unwanted", b"x"])
+        publisher.send_multipart([b"wanted", b"%d" % number])
+    for number in range(20):
+        assert subscriber.recv_multipart() == [b"wanted", b"%d" % number]
+    assert flow_of(engine, "f").received == 20
+    subscriber.close()
+    assert publisher.recv() == b"\x00wanted"
+    assert late.recv() == b"\x00wanted"
+
+
+def test_xpub_tells_the_first_and_the_last_of_each_subscription(engine: Engine, connect: Connect) -> None:
+    broker = engine.add("f", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT)
+    publisher = connect(zmq.XPUB, endpoint(broker.frontend))
+    subscribers = [connect(zmq.SUB, endpoint(broker.backend), subscribe=b"t") for _ in range(3)]
+    assert publisher.recv() == b"\x01t"
+    wait_until(lambda: peer_count(engine, broker, "backend") == 3)
+    subscribers[0].subscribe(b"u")
+    assert publisher.recv() == b"\x01u"
+    for subscriber in subscribers:
+        subscriber.unsubscribe(b"t")
+        assert not (subscriber is subscribers[0] and publisher.poll(0))
+    assert publisher.recv() == b"\x00t"
+    assert not publisher.poll(0)
+
+
+# -- several peers, that come and go -------------------------------------------------------------------------------------
+
+
+def test_messages_are_shared_among_peers_and_each_arrives_once(engine: Engine, connect: Connect) -> None:
+    broker, peers = add_between(engine, connect, STREAMER, {"frontend": [zmq.PUSH] * 5, "backend": [zmq.PULL] * 3})
+    wait_until(lambda: peer_count(engine, broker, "backend") == 3)
+    wait_until(lambda: peer_count(engine, broker, "frontend") == 5)
+    for number in range(600):
+        for who, push in enumerate(peers["frontend"]):
+            push.send_multipart([b"%d" % who, b"%d" % number])
+    poller = zmq.Poller()
+    for pull in peers["backend"]:
+        poller.register(pull, zmq.POLLIN)
+    taken: dict[Socket, list[tuple[int, int]]] = {pull: [] for pull in peers["backend"]}
+    while sum(map(len, taken.values())) < 3000:
+        ready = poller.poll(10_000)
+        assert ready
+        for pull, _ in ready:
+            who_frame, number_frame = pull.recv_multipart()
+            taken[pull].append((int(who_frame), int(number_frame)))
+    assert sorted(one for some in taken.values() for one in some) == [(w, n) for w in range(5) for n in range(600)]
+    for some in taken.values():
+        for who in range(5):
+            of_one = [number for sender, number in some if sender == who]
+            assert of_one == sorted(of_one)
+        assert some, "a consumer was given nothing"
+
+
+def test_peers_come_late_leave_and_come_back(engine: Engine, connect: Connect) -> None:
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    number = 0
+    for _ in range(5):
+        push = connect(zmq.PUSH, endpoint(broker.frontend), sndhwm=0)
+        for _ in range(100):
+            push.send(b"%d" % number)
+            number += 1
+        pull = connect(zmq.PULL, endpoint(broker.backend))
+        assert [int(pull.recv()) for _ in range(100)] == list(range(number - 100, number))
+        pull.close()
+        push.close()
+        wait_until(lambda: peer_count(engine, broker, "backend") == 0)
+    flow = flow_of(engine, "a")
+    assert (flow.received, flow.sent, flow.held, flow.dropped) == (500, 500, 0, 0)
+
+
+def test_client_that_comes_back_with_its_routing_id_is_answered(engine: Engine, connect: Connect) -> None:
+    broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
+    worker = connect(zmq.DEALER, endpoint(broker.backend))
+    for number in range(5):
+        client = connect(zmq.DEALER, endpoint(broker.frontend), routing_id=b"the same")
+        client.send(b"%d" % number)
+        request = worker.recv_multipart()
+        assert request == [b"the same", b"%d" % number]
+        worker.send_multipart(request)
+        assert client.recv() == b"%d" % number
+        client.close()
+        wait_until(lambda: peer_count(engine, broker) == 0)
+
+
+def test_replies_to_a_client_that_has_left_are_unroutable(engine: Engine, connect: Connect) -> None:
+    broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
+    leaving, staying = (connect(zmq.DEALER, endpoint(broker.frontend)) for _ in range(2))
+    worker = connect(zmq.DEALER, endpoint(broker.backend))
+    requests = []
+    for client in (leaving, staying):
+        client.send(b"question")
+        requests.append(worker.recv_multipart())
+    leaving.close()
+    wait_until(lambda: peer_count(engine, broker) == 1)
+    for request in requests:
+        worker.send_multipart(request)
+    assert staying.recv() == b"question"
+    flow = flow_of(engine, "q", "backend")
+    assert (flow.received, flow.unroutable) == (2, 1)
+
+
+# -- brokers beside and behind each other --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["tcp", "ipc by an abstract name"])
+def test_two_brokers_in_a_chain(engine: Engine, connect: Connect, place: str) -> None:
+    both = (address_in(place) for _ in range(2))
+    first = engine.add("first", QUEUE, frontend=next(both), backend=next(both), transport="wire")
+    second = engine.add(
+        "second", QUEUE, frontend=f">{endpoint(first.backend)}", backend=address_in(place), transport="wire",
+    )  # fmt: skip
+    clients = [connect(zmq.REQ, endpoint(first.frontend)) for _ in range(3)]
+    worker = connect(zmq.REP, endpoint(second.backend))
+    for number in range(100):
+        for client in clients:
+            client.send_multipart([b"%d" % number, b"x" * 5000])
+        for _ in clients:
+            worker.send_multipart(worker.recv_multipart())
+        for client in clients:
+            assert client.recv_multipart() == [b"%d" % number, b"x" * 5000]
+
+
+def test_chain_of_forwarders_passes_subscriptions_to_the_publisher(engine: Engine, connect: Connect) -> None:
+    first = engine.add("first", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT)
+    second = engine.add("second", FORWARDER, frontend=f">{endpoint(first.backend)}", backend=ANY_PORT)
+    publisher = connect(zmq.XPUB, endpoint(first.frontend))
+    subscriber = connect(zmq.SUB, endpoint(second.backend), subscribe=b"t")
+    assert publisher.recv() == b"\x01t"
+    publisher.send_multipart([b"topic", b"1"])
+    assert subscriber.recv_multipart() == [b"topic", b"1"]
+    subscriber.unsubscribe(b"t")
+    assert publisher.recv() == b"\x00t"
+
+
+@pytest.mark.parametrize("wire_side", ["frontend", "backend"])
+@pytest.mark.parametrize("device", [STREAMER, QUEUE], ids=lambda device: device.name)
+def test_broker_with_one_port_of_the_wire_and_one_of_libzmq(
+    engine: Engine, connect: Connect, wire_side: str, device: Device
+) -> None:
+    endpoints = {"frontend": "inproc://f", "backend": "inproc://b"} | {wire_side: ANY_PORT}
+    broker = engine.add("a", device, frontend=endpoints["frontend"], backend=endpoints["backend"], transport="auto")
+    for name in endpoints:
+        assert (working_broker(broker).port(name).wire is not None) == (name == wire_side)
+    peers = (zmq.PUSH, zmq.PULL) if device is STREAMER else (zmq.REQ, zmq.REP)
+    made = {}
+    for kind, port in zip(peers, ("frontend", "backend"), strict=True):
+        if port == wire_side:
+            made[port] = connect(kind, endpoint(broker.ports[port]))
+        else:
+            made[port] = engine.context.socket(kind)
+            made[port].sndtimeo = made[port].rcvtimeo = 10_000
+            made[port].connect(endpoint(broker.ports[port]))
+    here, there = made["frontend"], made["backend"]
+    for message in MESSAGES:
+        here.send_multipart(message)
+        received = there.recv_multipart()
+        assert _same([received], [message])
+        if device is QUEUE:
+            there.send_multipart(received)
+            assert _same([here.recv_multipart()], [message])
+    for socket in made.values():
+        socket.close(linger=0)
+
+
+def test_wire_says_why_it_cannot_serve_a_port(engine: Engine) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^brokers\.a\.backend: transport 'wire': the wire has no endpoints of inproc"
+    ):
+        engine.add("a", STREAMER, frontend=ANY_PORT, backend="inproc://b", transport="wire")
+    with pytest.raises(ConfigError, match=r"^brokers\.a\.frontend: transport 'wire': .* no option curve_server"):
+        engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="wire",
+                   frontend_options={"curve_server": 1})  # fmt: skip
+    with pytest.raises(ConfigError, match=r"^brokers\.a\.frontend: transport 'wire': .* no sockets of the type"):
+        engine.add("a", Device("pair", zmq.PAIR, zmq.PUSH, (Route("frontend", "backend"),)),
+                   frontend=ANY_PORT, backend=ANY_PORT, transport="wire")  # fmt: skip
+    assert transports.LIBZMQ not in engine.brokers
+
+
+def test_address_that_was_released_is_free_at_once(engine: Engine, connect: Connect, tmp_path: Path) -> None:
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=f"ipc://{tmp_path}/b")
+    addresses = {"frontend": endpoint(broker.frontend), "backend": endpoint(broker.backend)}
+    for number in range(5):
+        push = connect(zmq.PUSH, addresses["frontend"])
+        pull = connect(zmq.PULL, addresses["backend"])
+        push.send(b"%d" % number)
+        assert pull.recv() == b"%d" % number
+        push.close()
+        pull.close()
+        engine.remove("a")
+        assert not list(tmp_path.iterdir())
+        engine.add("a", STREAMER, **addresses)  # type: ignore[arg-type]
+
+
+# -- handlers, several sinks, capture, behaviours ------------------------------------------------------------------------
+
+
+def test_handlers_change_drop_multiply_and_fail(
+    engine: Engine, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handle(frames: list[bytes]) -> Any:
+        if frames == [b"drop"]:
+            return None
+        if frames == [b"fail"]:
+            raise ValueError(frames)
+        if frames == [b"twice"]:
+            return iter([[b"1"], [b"2", b"x" * 70_000]])
+        return [b"seen", *frames]
+
+    device = replace(STREAMER, name="handled", routes=(Route("frontend", "backend", via=handle),))
+    _, peers = add_between(engine, connect, device, {"frontend": [zmq.PUSH], "backend": [zmq.PULL]})
+    (push,), (pull,) = peers.values()
+    for message in (b"a", b"drop", b"twice", b"fail", b"b"):
+        push.send(message)
+    assert _receive(pull, 4) == [[b"seen", b"a"], [b"1"], [b"2", b"x" * 70_000], [b"seen", b"b"]]
+    flow = flow_of(engine, "a")
+    assert (flow.received, flow.added, flow.sent, flow.filtered, flow.failed) == (5, 1, 4, 1, 1)
+    assert balanced(flow)
+
+
+def test_route_to_several_sinks(engine: Engine, connect: Connect) -> None:
+    def choose(frames: list[bytes]) -> Any:
+        return To("one", frames) if frames[0] == b"one" else frames
+
+    device = Device(
+        "fan", ports={"intake": zmq.PULL, "one": zmq.PUSH, "two": zmq.PUSH},
+        routes=(Route("intake", ("one", "two"), via=choose),),
+    )  # fmt: skip
+    _, peers = add_between(engine, connect, device, {"intake": [zmq.PUSH], "one": [zmq.PULL], "two": [zmq.PULL]})
+    (push,), (one,), (two,) = peers.values()
+    for message in MESSAGES:
+        push.send_multipart([b"one", *message])
+        push.send_multipart([b"all", *message])
+    expected = [[kind, *message] for message in MESSAGES for kind in (b"one", b"all")]
+    assert _same(_receive(one, len(expected)), expected)
+    assert _same(_receive(two, len(MESSAGES)), [m for m in expected if m[0] == b"all"])
+    assert balanced(flow_of(engine, "a", "intake"))
+
+
+@pytest.mark.parametrize("capture_type", [zmq.PUSH, zmq.PUB, zmq.DEALER])
+def test_capture_is_given_a_copy_of_each_message(
+    engine: Engine, connect: Connect, capture_type: zmq.SocketType
+) -> None:
+    broker, peers = add_between(
+        engine, connect, QUEUE, {"frontend": [zmq.REQ], "backend": [zmq.REP]},
+        capture=ANY_PORT, capture_type=capture_type, capture_prefixes=(b"in", b"out"),
+    )  # fmt: skip
+    assert broker.capture is not None
+    reader_type = RECEIVERS[capture_type]
+    options = {"subscribe": b""} if reader_type == zmq.SUB else {}
+    reader = connect(reader_type, endpoint(broker.capture), rcvhwm=0, **options)
+    (client,), (worker,) = peers.values()
+
+    def ask(question: list[bytes]) -> None:
+        client.send_multipart(question)
+        worker.send_multipart(worker.recv_multipart())
+        assert _same([client.recv_multipart()], [question])
+
+    def captured() -> bool:
+        ask([b"is it read?"])
+        return bool(reader.poll(1))
+
+    wait_until(captured)
+    for message in MESSAGES:
+        ask(message)
+    copies = []
+    while len(copies) < 2 * len(MESSAGES):
+        copy = reader.recv_multipart()
+        if copy[-1] != b"is it read?":
+            copies.append((copy[0], copy[3:]))
+    assert copies == [(way, message) for message in MESSAGES for way in (b"in", b"out")]
+
+
+def test_traffic_goes_on_although_nobody_reads_the_copies(engine: Engine, connect: Connect) -> None:
+    _, peers = add_between(
+        engine, connect, STREAMER, {"frontend": [zmq.PUSH], "backend": [zmq.PULL]}, capture=ANY_PORT,
+        capture_type=zmq.PUSH,
+    )  # fmt: skip
+    (push,), (pull,) = peers.values()
+    for number in range(100):
+        push.send(b"%d" % number)
+    assert [int(pull.recv()) for _ in range(100)] == list(range(100))
+    assert flow_of(engine, "a").capture_dropped == 100
+
+
+@pytest.mark.parametrize("device", [BALANCER, OWN_BALANCER], ids=["shipped", "own"])
+def test_balancer(engine: Engine, connect: Connect, device: Device) -> None:
+    _, peers = add_between(engine, connect, device, {"frontend": [zmq.REQ] * 3, "backend": [zmq.REQ] * 2})
+    clients, workers = peers.values()
+    for worker in workers:
+        worker.send(READY)
+    poller = zmq.Poller()
+    for worker in workers:
+        poller.register(worker, zmq.POLLIN)
+    for number in range(20):
+        for client in clients:
+            client.send_multipart([b"%d" % number, b"x" * 5000])
+        answered = 0
+        while answered < len(clients):
+            for worker, _ in poller.poll(10_000):
+                worker.send_multipart([*worker.recv_multipart(), b"done"])
+                answered += 1
+        for client in clients:
+            assert client.recv_multipart() == [b"%d" % number, b"x" * 5000, b"done"]
+
+
+# -- how an engine is driven ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("waiter", ["nested", "flat"])
+def test_engine_that_is_stepped_serves_the_wire(make_engine: MakeEngine, connect: Connect, waiter: str) -> None:
+    engine = make_engine(waiter=waiter)
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    push, pull = connect(zmq.PUSH, endpoint(broker.frontend)), connect(zmq.PULL, endpoint(broker.backend))
+    for message in MESSAGES:
+        push.send_multipart(message)
+    received = []
+
+    def receive() -> bool:
+        while pull.poll(0):
+            received.append(pull.recv_multipart())
+        return len(received) == len(MESSAGES)
+
+    wait_until(receive, engine=engine)
+    assert _same(received, MESSAGES)
+
+
+def test_messages_of_too_many_frames_are_dropped_and_counted(engine: Engine, connect: Connect) -> None:
+    device = replace(STREAMER, name="short", maxframes=5)
+    _, peers = add_between(engine, connect, device, {"frontend": [zmq.PUSH], "backend": [zmq.PULL]})
+    (push,), (pull,) = peers.values()
+    for count in (1, 5, 6, 100, 10_000, 2):
+        push.send_multipart([b"x"] * count)
+    assert [len(pull.recv_multipart()) for _ in range(3)] == [1, 5, 2]
+    flow = flow_of(engine, "a")
+    assert (flow.received, flow.too_many_frames, flow.sent) == (6, 3, 3)
+    assert flow.received_frames == 1 + 5 + 6 + 100 + 10_000 + 2
