@@ -36,8 +36,8 @@ class Engine:
 
     Arguments:
         context: the context in which `add` opens sockets of libzmq. By default the engine makes one, which allows as
-            many sockets as the process may open descriptors, and which `close` terminates. Ports of the wire belong to no
-            context.
+            many sockets as the process may open descriptors, and which `close` terminates. Ports of the wire belong to
+            no context.
         poller: a `zmq.Poller`, or an object with the same methods (`zmq.green.Poller()` makes the engine cooperative
             under gevent).
         clock: a function that returns the time in seconds and never goes back; by default `time.monotonic`.
@@ -126,8 +126,8 @@ class Engine:
             capture_type: PUB, PUSH, DEALER or PAIR.
             capture_prefixes: frames that precede captured messages, by the name of the port that a message came from;
                 or a tuple of two frames, for the frontend and the backend.
-            transport: what serves the ports: "libzmq"; "wire", which speaks ZMTP itself, without libzmq, at `tcp://` and
-                `ipc://`; or "auto". By default the environment variable POLLBROKER_TRANSPORT decides; if it is not set,
+            transport: what serves the ports: "libzmq"; "wire", which speaks ZMTP itself, without libzmq, at `tcp://`
+                and `ipc://`; or "auto". By default the environment variable POLLBROKER_TRANSPORT decides; if it is not set,
                 "auto", which is libzmq for now.
 
         An address that a broker of this process released a moment ago may still be in use. `add` tries it again for up
@@ -200,7 +200,8 @@ class Engine:
 
         The broker receives nothing more, and for up to `timeout_s` it goes on offering the messages that it holds, and
         writing those in the queues of ports of the wire. Then the sockets that the engine opened are closed; messages
-        that libzmq had accepted on them are sent for as long as their `linger` allows. Registered sockets may be used by the caller again. Other brokers go on meanwhile.
+        that libzmq had accepted on them are sent for as long as their `linger` allows. Registered sockets may be used
+        by the caller again. Other brokers go on meanwhile.
 
         A call from within a turn of the loop (in a reader or a timer) does not wait: held messages are offered once.
 

@@ -36,13 +36,13 @@ class Counters:
     received_frames: int = 0
     received_bytes: int = 0
     sent: int = 0
-    """Messages that the sinks accepted, whole; one that went to two sinks counts twice. At a port of the wire, messages that
-    the kernel has accepted."""
+    """Messages that the sinks accepted, whole; one that went to two sinks counts twice. At a port of the wire, messages
+    that the kernel has accepted."""
     sent_frames: int = 0
     sent_bytes: int = 0
     held: int = 0
-    """Messages (at most one for each sink) that a sink has yet to accept, those that a coroutine handler has, and those in
-    the queues of a port of the wire. What is in the queues of a socket of libzmq counts as sent."""
+    """Messages (at most one for each sink) that a sink has yet to accept, those that a coroutine handler has, and those
+    in the queues of a port of the wire. What is in the queues of a socket of libzmq counts as sent."""
     added: int = 0
     """Messages beyond the first that were made of one message, by a handler or because the route has several sinks."""
     unroutable: int = 0

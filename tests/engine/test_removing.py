@@ -14,8 +14,8 @@ from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import Peers, lent, streamer_with
 from tests.support.threads import Threads
-from tests.support.turns import within_a_turn
 from tests.support.transports import can_receive, holding, holding_streamer
+from tests.support.turns import within_a_turn
 from tests.support.types import Connect, MakeEngine
 
 
