@@ -52,6 +52,7 @@ MUTANTS: Final = (
         "queue.c",
         "    segment->continues = queue->open != 0;\n    segment->copied = false;",
         "    segment->continues = false;\n    segment->copied = false;",
+        "cut-behind-a-prefix",
     ),
     Mutant(
         "the mark is forgotten that a peer has something to be written",
@@ -88,6 +89,7 @@ MUTANTS: Final = (
         "port.c",
         "if (message->from != port->partner || at[0]",
         "if (at[0]",
+        "reply-of-another",
     ),
     Mutant(
         "the turns of peers are ignored",
@@ -133,6 +135,7 @@ MUTANTS: Final = (
         "relay.c",
         "while (messages < limit_messages && bytes < limit_bytes) {",
         "while (messages < limit_messages) {",
+        "budget",
     ),
     Mutant(
         "a message may have one frame more than maxframes",
@@ -157,6 +160,7 @@ MUTANTS: Final = (
         "port.c",
         "== peer) {\n            port->awaited = NULL;\n",
         "== peer) {\n",
+        "awaited-peer-leaves",
     ),
     Mutant(
         "a segment is lost when there is no memory for its slab",
@@ -169,6 +173,7 @@ MUTANTS: Final = (
         "queue.c",
         "    if (queue->open) { /* there was no memory",
         "    if (false) { /* there was no memory",
+        "no-memory",
     ),
     Mutant(
         "PINGs are answered without a limit",

@@ -628,7 +628,7 @@ void run_traffic(struct input *input)
     add_remote(input, 0);
     add_remote(input, 1);
     for (int step = 0; step < 400 && !input_is_empty(input); step++) {
-        static const size_t COUNTS[] = {1, 2, 9, 30, 300, 4096, 20000, 70000, SIZE_MAX};
+        static const size_t COUNTS[] = {1, 3, 7, 30, 300, 4096, 20000, 70000, SIZE_MAX};
         struct remote *remote = simulation->remotes[draw(input, simulation->remote_count)];
         unsigned what = draw(input, 20);
         if (what < 6) {
