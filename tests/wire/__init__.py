@@ -1,1 +1,1 @@
-"""Tests of the wire: its core on simulated streams, under sanitizers and against a model."""
+"""Tests of the wire: its core on simulated streams, and its ports on real sockets."""
