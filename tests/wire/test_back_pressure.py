@@ -23,6 +23,7 @@ from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.threads import Threads
 from tests.support.types import Connect, MakeEngine, Socket
+from tests.support.turns import makes_no_turns
 from tests.support.wire_ports import ended_by, in_engine, peer_count, wire_port
 from tests.wire.zmtp import Ended, RawPeer, command, message, ping
 
@@ -45,13 +46,6 @@ def stands_still(engine: Engine, name: str = "a", source: str = "frontend") -> F
 
     wait_until(same_for_long)
     return flow_of(engine, name, source)
-
-
-def makes_no_turns(engine: Engine) -> bool:
-    """True if nothing but the two questions has brought about a turn within 50 ms."""
-    before = engine.statistics().turns
-    threading.Event().wait(0.05)
-    return engine.statistics().turns - before <= 2
 
 
 def fill(push: Socket, size: int, prefix: bytes = b"") -> int:

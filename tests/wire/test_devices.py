@@ -132,6 +132,7 @@ def test_subscriber_is_given_a_burst_of_large_publications(engine: Engine, conne
     (publisher,) = peers["frontend"]
     subscriber = raw(endpoint(broker.backend)).shake_hands("SUB")
     subscriber.send(command(b"SUBSCRIBE"))
+    subscriber.socket.settimeout(1)
     assert publisher.recv() == b"\x01"
     for number in range(20):
         publisher.send_multipart([b"%d" % number, bytes(1 << 20)])
