@@ -26,7 +26,7 @@ from zmq import SocketType
 from pollbroker.testing.simulation import SimNetwork, SimSocket, WouldAbort
 from pollbroker.testing.simulation.pubsub import XPubSocket
 
-EXAMPLES = int(os.environ.get("POLLBROKER_FIDELITY_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("POLLBROKER_FIDELITY_EXAMPLES", "150"))
 """Of each family."""
 ADDRESSES = 3
 NOWHERE = "inproc://nowhere"
