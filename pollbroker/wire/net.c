@@ -183,6 +183,11 @@ static void on_peer_event(struct peer *peer, uint32_t events)
     peer_is_readable(peer);
     while (peer->handshake && peer->readable)
         peer_read(peer);
+    /* What a peer has sent before it left is read now, as far as it is little, whether or not somebody takes it. So the
+     * descriptor can be closed and the connection made again, although the port is not read for a long time. */
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        while (peer->readable && peer->end - peer->start < SLAB_LARGE)
+            peer_read(peer);
     if (link_is_in(&peer->dirty_link))
         peer_flush(peer); /* the answer of a handshake */
     if (peer->descriptor >= 0 && !peer->handshake)

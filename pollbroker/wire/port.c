@@ -119,6 +119,8 @@ static void give_orphans(struct port *port, struct peer *peer)
         queue_take_over(&peer->out, &port->orphans);
         list_include(&port->dirty, &peer->dirty_link);
         port_note(port, NEWS_ROOM); /* so that somebody writes them */
+        if (link_is_in(&peer->roomy_link) && !peer_has_room(peer))
+            link_remove(&peer->roomy_link);
     }
 }
 
@@ -191,10 +193,12 @@ void port_has_room(struct port *port, struct peer *peer)
     bool shares = port->type == TYPE_PUSH || port->type == TYPE_DEALER || port->type == TYPE_REQ;
 
     if (shares ? !link_is_in(&peer->roomy_link) : port->awaited == peer) {
-        if (shares)
+        if (shares) {
             list_append(&port->roomy, &peer->roomy_link);
-        else
+            give_orphans(port, peer);
+        } else {
             port->awaited = NULL;
+        }
         port_note(port, NEWS_ROOM);
     }
 }

@@ -451,6 +451,135 @@ static void check_news_of_orphans(void)
     report("a message whose peer was silent", 1 << 20);
 }
 
+/* -- single steps ------------------------------------------------------------------------------------------------------ */
+
+static unsigned arrived;
+
+/* A message that has come from a ROUTER: a routing id of one byte, and one frame. */
+static void count_whole(struct remote *remote, const uint8_t *bytes, size_t size)
+{
+    struct amount amount = encoded_amount(bytes, size);
+
+    CHECK(amount.messages == 1 && amount.frames == 2 && amount.bytes == 5001, "remote %u was given half a message", remote->number);
+    arrived++;
+}
+
+static enum relayed move(int flow, uint64_t limit_messages, uint64_t limit_bytes)
+{
+    enum relayed outcome;
+
+    simulation_serve(&simulation);
+    outcome = relay(&simulation.ports[flow], &simulation.ports[1 - flow], simulation.accounts[flow], limit_messages, limit_bytes);
+    simulation_check(&simulation);
+    for (unsigned i = 0; i < simulation.remote_count; i++)
+        remote_parse(simulation.remotes[i]);
+    return outcome;
+}
+
+static void check_cut_behind_a_prefix(void)
+{
+    static uint8_t body[5000];
+
+    begin(TYPE_ROUTER, TYPE_DEALER);
+    simulation.on_message = count_whole;
+    arrived = 0;
+    struct remote *client = join(0, TYPE_DEALER, "A"), *leaver = join(1, TYPE_DEALER, "");
+    measure();
+    leaver->window = 3; /* the frame of the routing id */
+    remote_send_frame(client, 0, body, sizeof body);
+    remote_deliver(client, SIZE_MAX);
+    move(0, 10, 10000);
+    remote_leave(leaver, false);
+    simulation_serve(&simulation);
+    join(1, TYPE_DEALER, "");
+    move(0, 10, 10000);
+    CHECK(!arrived && simulation.accounts[0]->interrupted == 1, "%u have arrived", arrived);
+    report("a peer that leaves when the routing id was written", 1 << 20);
+}
+
+static void check_no_memory(void)
+{
+    static uint8_t body[5000];
+
+    for (uint64_t fail_in = 1; fail_in < 40; fail_in++) {
+        begin(TYPE_ROUTER, TYPE_DEALER);
+        simulation.on_message = count_whole;
+        arrived = 0;
+        struct remote *client = join(0, TYPE_DEALER, "A");
+        join(1, TYPE_DEALER, "");
+        for (int i = 0; i < 10; i++)
+            remote_send_frame(client, 0, body, sizeof body);
+        remote_deliver(client, SIZE_MAX);
+        memory.fail_in = fail_in;
+        move(0, 10, 100000);
+        memory.fail_in = 0;
+        join(1, TYPE_DEALER, "");
+        move(0, 10, 100000);
+        CHECK(arrived == simulation.accounts[0]->received.messages, "%u messages have arrived", arrived);
+        simulation_end(&simulation);
+    }
+    puts("no memory, at each place where some is needed: every message that was taken has arrived");
+}
+
+static void check_reply_of_another(void)
+{
+    begin(TYPE_REP, TYPE_REQ);
+    struct remote *client = join(0, TYPE_REQ, ""), *servers[] = {join(1, TYPE_REP, ""), join(1, TYPE_REP, "")};
+    measure();
+    size_t before = client->written;
+    remote_send_frame(client, FRAME_MORE, "", 0);
+    remote_send_frame(client, 0, "?", 1);
+    remote_deliver(client, SIZE_MAX);
+    move(0, 10, 1000);
+    int other = simulation.ports[1].partner == servers[0]->peer;
+    for (int i = 0; i < 2; i++) {
+        CHECK(client->written == before, "the reply of another was taken");
+        struct remote *server = servers[i ? !other : other];
+        remote_send_frame(server, FRAME_MORE, "", 0);
+        remote_send_frame(server, 0, "!", 1);
+        remote_deliver(server, SIZE_MAX);
+        move(1, 10, 1000);
+    }
+    CHECK(client->written == before + 5, "the reply was not taken");
+    report("a reply of a peer that was not asked", 1 << 20);
+}
+
+static void check_budget(void)
+{
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *source = join(0, TYPE_PUSH, "");
+    join(1, TYPE_PULL, "");
+    join(1, TYPE_PULL, "");
+    measure();
+    for (int i = 0; i < 100; i++)
+        remote_send_frame(source, 0, "0123456789", 10);
+    remote_deliver(source, SIZE_MAX);
+    CHECK(move(0, 100, 1) == RELAYED_UNTIL_LIMIT && simulation.accounts[0]->received.messages == 1, "the budget of bytes");
+    CHECK(move(0, 7, 1000) == RELAYED_UNTIL_LIMIT && simulation.accounts[0]->received.messages == 8, "the budget of messages");
+    CHECK(move(0, 1000, 100000) == RELAYED_ALL && simulation.accounts[0]->received.messages == 100, "all of them");
+    report("budgets", 1 << 20);
+}
+
+static void check_awaited_peer_leaves(void)
+{
+    begin(TYPE_DEALER, TYPE_ROUTER);
+    struct remote *source = join(0, TYPE_DEALER, ""), *slow = join(1, TYPE_DEALER, "A");
+    measure();
+    simulation.ports[1].options.sndhwm = 1;
+    slow->window = 0;
+    for (int i = 0; i < 4; i++) {
+        remote_send_frame(source, FRAME_MORE, "A", 1);
+        remote_send_frame(source, 0, "!", 1);
+    }
+    remote_deliver(source, SIZE_MAX);
+    CHECK(move(0, 100, 1000) == RELAYED_UNTIL_FULL, "the peer is slow");
+    CHECK(simulation.ports[1].awaited == slow->peer, "nobody is awaited");
+    remote_leave(slow, false);
+    CHECK(move(0, 100, 1000) == RELAYED_ALL, "somebody is awaited who has left");
+    CHECK(simulation.accounts[0]->unroutable == 4, "they are not counted");
+    report("a slow peer of a ROUTER that leaves", 1 << 20);
+}
+
 void run_checks(const char *only)
 {
     static const struct {
@@ -475,6 +604,11 @@ void run_checks(const char *only)
         {"beside-a-large-message", check_fairness_beside_a_large_message},
         {"beside-long-messages", check_fairness_beside_long_messages},
         {"news-of-orphans", check_news_of_orphans},
+        {"cut-behind-a-prefix", check_cut_behind_a_prefix},
+        {"no-memory", check_no_memory},
+        {"reply-of-another", check_reply_of_another},
+        {"budget", check_budget},
+        {"awaited-peer-leaves", check_awaited_peer_leaves},
     };
     bool any = false;
 

@@ -82,7 +82,8 @@ static void make_mutation(uint64_t *state)
     const struct bytes *file = &files[next_random(state) % file_count];
 
     current_size = bytes_left(file) < INPUT_MAX ? bytes_left(file) : INPUT_MAX;
-    memcpy(current, file->all, current_size);
+    if (current_size)
+        memcpy(current, file->all, current_size);
     for (uint64_t changes = 1 + next_random(state) % 8; changes && current_size; changes--) {
         size_t at = next_random(state) % current_size, other = next_random(state) % current_size;
         size_t count = 1 + next_random(state) % 16;
@@ -116,7 +117,8 @@ static void make_mutation(uint64_t *state)
             count = bytes_left(file) - other;
             if (at + count > INPUT_MAX)
                 count = INPUT_MAX - at;
-            memcpy(current + at, file->all + other, count);
+            if (count)
+                memcpy(current + at, file->all + other, count);
             current_size = at + count;
         }
     }
@@ -179,7 +181,8 @@ int main(int count, char **words)
     }
     for (size_t i = 0; i < file_count; i++) {
         current_size = bytes_left(&files[i]) < sizeof current ? bytes_left(&files[i]) : sizeof current;
-        memcpy(current, files[i].all, current_size);
+        if (current_size)
+            memcpy(current, files[i].all, current_size);
         LLVMFuzzerTestOneInput(current, current_size);
     }
     for (run = 0; run < runs || now_s() - begin_s < seconds; run++) {

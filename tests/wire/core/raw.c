@@ -123,7 +123,7 @@ static void take(struct raw *raw, unsigned most, unsigned count)
                 unsigned flags = FRAME_MORE;
                 size_t size = 0;
                 while (flags & FRAME_MORE) {
-                    uint64_t length;
+                    uint64_t length = 0;
                     int header = frame_header(at + size, left - size, &flags, &length);
                     size += (size_t) header + length;
                 }
@@ -143,7 +143,7 @@ static void take(struct raw *raw, unsigned most, unsigned count)
 static void compare(const struct raw *raw)
 {
     const struct port *port = &raw->simulation.ports[0];
-    const uint8_t *bytes = raw->sent.all + raw->sent.start;
+    const uint8_t *bytes = raw->sent.all; /* nothing was taken out */
     size_t size = bytes_left(&raw->sent);
     uint64_t hash = 0, count = 0, frames = port->type == TYPE_ROUTER;
     struct bytes message = {0};

@@ -588,6 +588,8 @@ static void drain(struct input *input)
         }
         if (lives[1 - flow])
             CHECK(!account->held.messages, "flow %d: %llu messages are held, and a peer could take them", flow, (unsigned long long) account->held.messages);
+        if (simulation->ports[1 - flow].type == TYPE_PUSH || simulation->ports[1 - flow].type == TYPE_DEALER)
+            CHECK(!account->unroutable, "flow %d: messages were dropped that another peer could take", flow);
         CHECK(account->held.messages || (!account->held.frames && !account->held.bytes), "frames of no message are held");
         if (!is_topical(1))
             CHECK(account->sent.messages == model.arrived[flow], "flow %d: %llu messages were sent, and %llu have arrived", flow, (unsigned long long) account->sent.messages, (unsigned long long) model.arrived[flow]);
@@ -609,7 +611,7 @@ void run_traffic(struct input *input)
         struct options *options = &simulation_add_port(simulation, SHAPES[model.shape].ports[i])->options;
         options->sndhwm = HIGH_WATER[draw(input, 5)];
         options->maxframes = draw(input, 3) ? UINT64_MAX : 1 + draw(input, 6);
-        options->maxmsgsize = draw(input, 8) ? -1 : 1 + draw(input, 5000);
+        options->maxmsgsize = draw(input, 8) ? -1 : 1 + (int64_t) draw(input, 5000);
         options->router_handover = draw(input, 2);
         options->xpub_nodrop = draw(input, 2);
         options->heartbeat_ivl = draw(input, 4) ? 0 : 500;
@@ -626,7 +628,7 @@ void run_traffic(struct input *input)
     add_remote(input, 0);
     add_remote(input, 1);
     for (int step = 0; step < 400 && !input_is_empty(input); step++) {
-        static const size_t COUNTS[] = {1, 2, 9, 30, 300, 4096, 20000, 70000, SIZE_MAX};
+        static const size_t COUNTS[] = {1, 3, 7, 30, 300, 4096, 20000, 70000, SIZE_MAX};
         struct remote *remote = simulation->remotes[draw(input, simulation->remote_count)];
         unsigned what = draw(input, 20);
         if (what < 6) {
