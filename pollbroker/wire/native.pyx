@@ -113,6 +113,8 @@ cdef extern from "net.h" nogil:
         amount prefix_amount
         run run
 
+    c_bool is_subscription(const message *)
+
     int NEWS_INPUT, NEWS_ROOM
     int TAKEN_NOTHING, TAKEN_LATER, TAKEN_MESSAGE, TAKEN_TOO_LONG
     int PUT_ACCEPTED, PUT_FULL, PUT_UNROUTABLE, PUT_SLOW_PEER, PUT_LONG_SUBSCRIPTION, PUT_NO_MEMORY
@@ -166,6 +168,7 @@ cdef extern from "relay.h" nogil:
 cdef extern from *:
     """
     #define changed_port(link) LISTED(link, struct port, changed)
+    #define is_subscription(message) (!(message)->from)
     #define listed_peer(link) LISTED(link, struct peer, all)
     #define ended_connector(link) LISTED(link, struct watched, ended)
     """
@@ -378,6 +381,9 @@ cdef class Port:
             self.port.may_read = 1 << 20
             with nogil:
                 taken = port_take(self.port, &message, 1)
+                while taken == TAKEN_MESSAGE and is_subscription(&message):
+                    port_consume(self.port, &message)  # nobody asks an XPUB that no flow reads
+                    taken = port_take(self.port, &message, 1)
                 port_flush(self.port)  # answers to heartbeats
                 net_arm(&self.net.net)
             if taken == TAKEN_TOO_LONG:

@@ -16,8 +16,8 @@ from tests.support.addresses import ANY_PORT
 from tests.support.bystander import Bystander
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import running
-from tests.support.turns import rest
 from tests.support.transports import holding
+from tests.support.turns import rest
 from tests.support.types import Connect, MakeEngine, Socket
 
 

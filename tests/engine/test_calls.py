@@ -17,8 +17,8 @@ from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import Peers
 from tests.support.threads import Threads, running
-from tests.support.turns import can_step
 from tests.support.transports import holding
+from tests.support.turns import can_step
 from tests.support.types import Connect, MakeEngine
 
 

@@ -14,8 +14,8 @@ from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import Peers, lent, streamer_with
 from tests.support.threads import Threads
-from tests.support.turns import within_a_turn
 from tests.support.transports import can_receive, holding, holding_streamer
+from tests.support.turns import within_a_turn
 from tests.support.types import Connect, MakeEngine
 
 
@@ -292,9 +292,7 @@ def all_that_comes(peer: net.socket) -> bytes:
 
 
 @pytest.mark.parametrize("handled", [False, True])
-def test_wire_port_that_is_removed_writes_what_it_has_accepted(
-    engine: Engine, connect: Connect, handled: bool
-) -> None:
+def test_wire_port_that_is_removed_writes_what_it_has_accepted(engine: Engine, connect: Connect, handled: bool) -> None:
     device = streamer_with(lambda frames: frames) if handled else STREAMER
     broker = engine.add("a", device, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
     push = connect(zmq.PUSH, endpoint(broker.frontend))

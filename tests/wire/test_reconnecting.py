@@ -39,7 +39,7 @@ def lookups() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "pollbroker-resolve"]
 
 
-# -- the other side comes back -------------------------------------------------------------------------------------------
+# -- the other side comes back -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", ["tcp", "ipc at a path", "ipc by an abstract name", "tcp of IPv6"])
@@ -155,9 +155,7 @@ def test_source_address_is_that_of_the_connection(engine: Engine, connect: Conne
 def test_listener_that_says_nothing_is_left_after_the_handshake_interval(engine: Engine) -> None:
     options = {"reconnect_ivl": 5, "handshake_ivl": 50}
     with RawListener() as listener:
-        broker = engine.add(
-            "a", STREAMER, frontend=f">{listener.address}", backend=ANY_PORT, frontend_options=options
-        )
+        broker = engine.add("a", STREAMER, frontend=f">{listener.address}", backend=ANY_PORT, frontend_options=options)
         for _ in range(3):
             with listener.accept() as silent:
                 silent.read_to_the_end()
@@ -176,7 +174,7 @@ def test_reconnect_ivl_of_minus_1_means_never(engine: Engine) -> None:
         assert not select.select([listener.socket], [], [], 0.05)[0]
 
 
-# -- when it tries again -------------------------------------------------------------------------------------------------
+# -- when it tries again -----------------------------------------------------------------------------------------------
 
 
 class Waits:
@@ -287,7 +285,7 @@ def test_no_try_follows_the_close(port: tuple[native.Net, native.Port]) -> None:
     assert descriptors() == before
 
 
-# -- names ---------------------------------------------------------------------------------------------------------------
+# -- names -------------------------------------------------------------------------------------------------------------
 
 
 class Names:
@@ -386,7 +384,7 @@ def test_localhost_is_a_name(engine: Engine, connect: Connect) -> None:
     assert pull.recv() == b"passes"
 
 
-# -- what it costs, and what is left --------------------------------------------------------------------------------------
+# -- what it costs, and what is left -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("address", [NOWHERE, "ipc:///nowhere/at/all", "ipc://@pollbroker-nobody"])
