@@ -63,8 +63,8 @@ MUTANTS: Final = (
     Mutant(
         "a subscription is not passed on to the publishers",
         "publish.c",
-        "    if (!prefix->count++)\n",
-        "    if (prefix->count++)\n",
+        "if (!prefix->count++) {",
+        "if (prefix->count++) {",
     ),
     Mutant(
         "a publisher that comes later is not told of subscriptions",

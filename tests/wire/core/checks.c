@@ -190,6 +190,31 @@ static void check_unread_replies(void)
     report("20,000 replies to a peer that reads nothing", 2 << 20);
 }
 
+static void check_unread_subscriptions(void)
+{
+    begin(TYPE_XSUB, TYPE_XPUB);
+    struct port *port = &simulation.ports[0];
+    struct remote *remote = join(0, TYPE_PUB, "");
+    remote->window = 0;
+    measure();
+    for (int i = 0; i < 1000000; i++) {
+        port_subscribe(port, (const uint8_t *) "topic", 5);
+        port_unsubscribe(port, (const uint8_t *) "topic", 5);
+    }
+    CHECK(port->ended_by[REASON_SUBSCRIPTIONS] == 1, "the connection has not ended");
+    for (size_t i = 0; i < 20000; i++) {
+        uint8_t topic[1000] = {0};
+        memcpy(topic, &i, sizeof i);
+        port_subscribe(port, topic, sizeof topic);
+    }
+    remote = join(0, TYPE_PUB, "");
+    remote->window = 0;
+    for (size_t i = 0; i < 1000; i++)
+        port_subscribe(port, (const uint8_t *) &i, sizeof i);
+    CHECK(remote->peer, "a publisher is to be given the time to read what there is");
+    report("two million subscriptions to one topic, 21,000 to others, and a publisher that reads nothing", 60 << 20);
+}
+
 static void check_pings_between_messages_for_a_slow_peer(void)
 {
     begin(TYPE_DEALER, TYPE_DEALER);
@@ -592,6 +617,7 @@ void run_checks(const char *only)
         {"commands-between-messages", check_commands_between_messages},
         {"unread-pongs", check_unread_pongs},
         {"unread-replies", check_unread_replies},
+        {"unread-subscriptions", check_unread_subscriptions},
         {"pings-between-messages", check_pings_between_messages_for_a_slow_peer},
         {"lone-messages", check_lone_messages_for_a_slow_peer},
         {"long-subscriptions", check_long_subscriptions},
