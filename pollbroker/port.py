@@ -65,8 +65,8 @@ class WorkingPort:
         return 0 if self.wire is None else self.wire.held
 
     def tell_when_written(self, call: Callable[[], None]) -> None:
-        """Call this, and nothing else any more, whenever a peer of a port of the wire has been written all of its messages,
-        or has left."""
+        """Call this, and nothing else any more, whenever a peer of a port of the wire has been written all of its
+        messages, or has left."""
         if self.wire is not None and not self.socket.closed:
             self.wire.set("tells_when_empty", True)
             self.wire.on_ready = call

@@ -188,8 +188,8 @@ class WorkingBroker:
                 self.hub.schedule()
 
     def begin_removal(self) -> None:
-        """Receive nothing more, and go on sending held messages. When none is held, not even in the queue of a port, the
-        broker is removed."""
+        """Receive nothing more, and go on sending held messages. When none is held, not even in the queue of a port,
+        the broker is removed."""
         if self.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
             return
         self.state = BrokerState.REMOVING
@@ -210,7 +210,7 @@ class WorkingBroker:
             self.hub.schedule()
 
     def _end_when_written(self) -> None:
-        """End the removal when the ports have handed to the kernel what they have accepted. No flow is at work any more."""
+        """End the removal when the ports have handed to the kernel what they have accepted. Every flow has ended."""
         if self.state in FINAL_STATES:
             return
         queued = [port for port in self.ports if port.queued]

@@ -86,8 +86,8 @@ class OutgoingPump:
 
     @property
     def held(self) -> int:
-        """Messages that wait for room, and those that are queued. What the behaviour keeps is not among them: no attempt to
-        send can change it."""
+        """Messages that wait for room, and those that are queued. What the behaviour keeps is not among them: no
+        attempt to send can change it."""
         return self.run.number_waiting + self.queued
 
     @property

@@ -39,8 +39,8 @@ class Pump(Protocol):
 
     @property
     def sent(self) -> int:
-        """Messages that the sinks have accepted so far, except those that are `queued`; one that went to two of them counts
-        twice."""
+        """Messages that the sinks have accepted so far, except those that are `queued`; one that went to two of them
+        counts twice."""
 
     @property
     def held(self) -> int:
@@ -90,8 +90,8 @@ class Sender(Protocol):
 
     @property
     def queued(self) -> int:
-        """Messages that the sink has accepted and that wait in its queues. It is 0 for a socket of libzmq, which does not
-        tell."""
+        """Messages that the sink has accepted and that wait in its queues. It is 0 for a socket of libzmq, which does
+        not tell."""
 
     @property
     def finished(self) -> int:
@@ -198,8 +198,8 @@ class Hub(Protocol):
     """The flows of one broker, and the sockets between them. `hub.py` explains the rule that every hub keeps."""
 
     flushing: bool
-    """True after the removal of the broker has begun: each flow sends the message that it holds, and then ends. It does not
-    wait for those that are queued."""
+    """True after the removal of the broker has begun: each flow sends the message that it holds, and then ends. It does
+    not wait for those that are queued."""
 
     @property
     def owner(self) -> HubOwner:

@@ -140,8 +140,8 @@ def test_the_end_of_its_own_context_does_not_concern_wire_ports(make_engine: Mak
     engine = make_engine(context)
     engine.start()
     broker = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    in_thread(context.term).result(DEADLINE_S)
     with pytest.raises(EngineError, match=r"^brokers\.new\.frontend: cannot open a socket: "):
-        in_thread(context.term).result(DEADLINE_S)
         engine.add("new", STREAMER, frontend="inproc://f", backend="inproc://b")
     later = engine.add("later", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
     for at_work in (broker, later):
