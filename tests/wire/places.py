@@ -80,12 +80,7 @@ def add_between(
     Where `bound` does not say otherwise a port is bound, and where `addresses` does not it is to a free port of tcp.
     """
     addresses, bound, options = addresses or {}, bound or {}, peer_options or {}
-    sides = {
-        port: Side(
-            connect, addresses.get(port, PLACES["tcp"]), bound=bound.get(port, True)
-        )
-        for port in peers
-    }
+    sides = {port: Side(connect, addresses.get(port, PLACES["tcp"]), bound=bound.get(port, True)) for port in peers}
     endpoints: dict[str, Any] = {
         port: side.prepare(*peers[port], **{"sndhwm": 0, "rcvhwm": 0, **options.get(port, {})})
         for port, side in sides.items()
@@ -111,7 +106,13 @@ def receive_beyond(subscriber: Socket, probe: bytes = b"are you there?") -> list
     return message
 
 
-SENDERS: Final = {zmq.PULL: zmq.PUSH, zmq.DEALER: zmq.DEALER, zmq.ROUTER: zmq.DEALER, zmq.SUB: zmq.PUB, zmq.XSUB: zmq.PUB}
+SENDERS: Final = {
+    zmq.PULL: zmq.PUSH,
+    zmq.DEALER: zmq.DEALER,
+    zmq.ROUTER: zmq.DEALER,
+    zmq.SUB: zmq.PUB,
+    zmq.XSUB: zmq.PUB,
+}
 """For each type of a port that receives, a peer that sends to it."""
 
 RECEIVERS: Final = {zmq.PUSH: zmq.PULL, zmq.DEALER: zmq.DEALER, zmq.PUB: zmq.SUB, zmq.XPUB: zmq.SUB}

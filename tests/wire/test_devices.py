@@ -30,8 +30,8 @@ from tests.support.balancer import READY
 from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.types import Connect, MakeEngine, Socket
 from tests.support.wire_ports import peer_count
-from tests.wire.zmtp import RawPeer, command
 from tests.wire.places import PLACES, RECEIVERS, SENDERS, add_between, address_in, publishes_to, receive_beyond
+from tests.wire.zmtp import RawPeer, command
 
 Raw = Callable[[str], RawPeer]
 
@@ -66,7 +66,7 @@ def _same(found: Sequence[list[bytes]], expected: Sequence[list[bytes]]) -> bool
     return list(found) == list(expected)
 
 
-# -- every size ---------------------------------------------------------------------------------------------------------
+# -- every size --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bound", [(True, True), (True, False), (False, True), (False, False)], ids=str)
@@ -74,7 +74,7 @@ def _same(found: Sequence[list[bytes]], expected: Sequence[list[bytes]]) -> bool
 def test_messages_of_every_size_pass_whole_and_in_order(
     engine: Engine, connect: Connect, place: str, bound: tuple[bool, bool], tmp_path: Path
 ) -> None:
-    broker, peers = add_between(
+    _, peers = add_between(
         engine, connect, STREAMER, {"frontend": [zmq.PUSH], "backend": [zmq.PULL]},
         addresses={port: address_in(place, tmp_path) for port in ("frontend", "backend")},
         bound=dict(zip(("frontend", "backend"), bound, strict=True)),
@@ -160,7 +160,7 @@ _REP_ANSWERS_ITSELF = pytest.mark.xfail(strict=True, reason="a REP drops what is
 def test_reflector_sends_back_messages_of_every_size(
     engine: Engine, connect: Connect, port_type: zmq.SocketType, peer_type: int, bound: bool
 ) -> None:
-    device = replace(REFLECTOR, name="mirror", ports={"frontend": port_type}, options={})
+    device = replace(REFLECTOR, name="mirror", ports={"frontend": (port_type,)}, options={})
     _, peers = add_between(engine, connect, device, {"frontend": [peer_type]}, bound={"frontend": bound})
     (peer,) = peers["frontend"]
     peer.rcvtimeo = 2000
@@ -169,7 +169,7 @@ def test_reflector_sends_back_messages_of_every_size(
         assert _same([peer.recv_multipart()], [message])
 
 
-# -- every type ---------------------------------------------------------------------------------------------------------
+# -- every type --------------------------------------------------------------------------------------------------------
 
 
 _PAIRS = [(source, sink) for source in SENDERS for sink in RECEIVERS if source != zmq.XSUB or sink == zmq.XPUB]
@@ -193,11 +193,13 @@ def test_messages_pass_between_ports_of_any_types(
     )  # fmt: skip
     (sender,), (receiver,) = peers.values()
     if zmq.SUB in (RECEIVERS[sink], source):
-        wait_until(lambda: publishes_to_router(sender, receiver) if source == zmq.ROUTER else publishes_to(sender, receiver))
+        wait_until(
+            lambda: publishes_to_router(sender, receiver) if source == zmq.ROUTER else publishes_to(sender, receiver)
+        )
     expected = [[b"%d" % number, b"", b"x" * number] for number in range(300)]
     for message in expected:
         sender.send_multipart(message)
-    received = []
+    received: list[list[bytes]] = []
     while len(received) < len(expected):
         message = receiver.recv_multipart()
         if message[-1] != b"are you there?":
@@ -211,7 +213,9 @@ def publishes_to_router(sender: Socket, receiver: Socket) -> bool:
     return bool(receiver.poll(1)) and receiver.recv_multipart()[-1] == b"are you there?"
 
 
-@pytest.mark.xfail(strict=True, reason="the hub is not told that a REQ may be asked again, or that a REP has more to read")
+@pytest.mark.xfail(
+    strict=True, reason="the hub is not told that a REQ may be asked again, or that a REP has more to read"
+)
 @pytest.mark.parametrize("bound", [True, False])
 def test_rep_and_req_alternate(engine: Engine, connect: Connect, bound: bool) -> None:
     """A broker that is a worker to its clients, and a client to its workers: one request at a time."""
@@ -245,8 +249,11 @@ def test_router_to_router_by_a_handler(engine: Engine, connect: Connect) -> None
         return frames[1:]
 
     device = Device(
-        "post", zmq.ROUTER, zmq.ROUTER, (Route("frontend", "backend", via=forward), Route("backend", "frontend", via=back))
-    )  # fmt: skip
+        "post",
+        zmq.ROUTER,
+        zmq.ROUTER,
+        (Route("frontend", "backend", via=forward), Route("backend", "frontend", via=back)),
+    )
     _, peers = add_between(
         engine, connect, device, {"frontend": [zmq.DEALER] * 3, "backend": [zmq.DEALER]},
         peer_options={"backend": {"routing_id": b"worker"}},
@@ -295,7 +302,7 @@ def test_xpub_tells_the_first_and_the_last_of_each_subscription(engine: Engine, 
     assert not publisher.poll(0)
 
 
-# -- several peers, that come and go -------------------------------------------------------------------------------------
+# -- several peers, that come and go -----------------------------------------------------------------------------------
 
 
 def test_messages_are_shared_among_peers_and_each_arrives_once(engine: Engine, connect: Connect) -> None:
@@ -371,7 +378,7 @@ def test_replies_to_a_client_that_has_left_are_unroutable(engine: Engine, connec
     assert (flow.received, flow.unroutable) == (2, 1)
 
 
-# -- brokers beside and behind each other --------------------------------------------------------------------------------
+# -- brokers beside and behind each other ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", ["tcp", "ipc by an abstract name"])
@@ -435,7 +442,9 @@ def test_broker_with_one_port_of_the_wire_and_one_of_libzmq(
 
 
 def test_wire_says_why_it_cannot_serve_a_port(engine: Engine) -> None:
-    with pytest.raises(ConfigError, match=r"^brokers\.a\.backend: transport 'wire': the wire has no endpoints of inproc"):
+    with pytest.raises(
+        ConfigError, match=r"^brokers\.a\.backend: transport 'wire': the wire has no endpoints of inproc"
+    ):
         engine.add("a", STREAMER, frontend=ANY_PORT, backend="inproc://b", transport="wire")
     with pytest.raises(ConfigError, match=r"^brokers\.a\.frontend: transport 'wire': .* no option curve_server"):
         engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="wire",
@@ -461,10 +470,12 @@ def test_address_that_was_released_is_free_at_once(engine: Engine, connect: Conn
         engine.add("a", STREAMER, **addresses)  # type: ignore[arg-type]
 
 
-# -- handlers, several sinks, capture, behaviours ------------------------------------------------------------------------
+# -- handlers, several sinks, capture, behaviours ----------------------------------------------------------------------
 
 
-def test_handlers_change_drop_multiply_and_fail(engine: Engine, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+def test_handlers_change_drop_multiply_and_fail(
+    engine: Engine, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     def handle(frames: list[bytes]) -> Any:
         if frames == [b"drop"]:
             return None
@@ -505,7 +516,9 @@ def test_route_to_several_sinks(engine: Engine, connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("capture_type", [zmq.PUSH, zmq.PUB, zmq.DEALER])
-def test_capture_is_given_a_copy_of_each_message(engine: Engine, connect: Connect, capture_type: zmq.SocketType) -> None:
+def test_capture_is_given_a_copy_of_each_message(
+    engine: Engine, connect: Connect, capture_type: zmq.SocketType
+) -> None:
     broker, peers = add_between(
         engine, connect, QUEUE, {"frontend": [zmq.REQ], "backend": [zmq.REP]},
         capture=ANY_PORT, capture_type=capture_type, capture_prefixes=(b"in", b"out"),
@@ -569,7 +582,7 @@ def test_balancer(engine: Engine, connect: Connect, device: Device) -> None:
             assert client.recv_multipart() == [b"%d" % number, b"x" * 5000, b"done"]
 
 
-# -- how an engine is driven ----------------------------------------------------------------------------------------------
+# -- how an engine is driven -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("waiter", ["nested", "flat"])

@@ -1,8 +1,8 @@
 """The same schedules on ports of libzmq and on ports of the wire, against one model of what has to arrive.
 
-A schedule says who comes, sends, receives and leaves. Nobody is killed, and a receiver leaves only when nothing is on its way.
-So nothing may be lost, doubled or torn, what one sender sent through one receiver has to be in order, and a subscriber is given
-what it has subscribed to and no more.
+A schedule says who comes, sends, receives and leaves. Nobody is killed, and a receiver leaves only when nothing is on
+its way. So nothing may be lost, doubled or torn, what one sender sent through one receiver has to be in order, and a
+subscriber is given what it has subscribed to and no more.
 """
 
 from collections import defaultdict
@@ -162,7 +162,7 @@ class Peers:
         wait_until(lambda: self._take_all() or len(self.taken) >= len(self.sent))
 
     def _take_all(self) -> bool:
-        while any([self.take(who) for who in self.receivers]):
+        while sum(self.take(who) for who in self.receivers):  # each of them has its turn
             pass
         return False
 
@@ -195,8 +195,8 @@ def answers_arrive(peers: Peers, who: int) -> None:
 
 
 def leave(engine: Engine, peers: Peers, step: Leave, transport: str) -> None:
-    """A peer leaves. What is sent to a receiver before the broker knows that it has gone is lost, so that the broker has to
-    be asked; at a port of libzmq it cannot be, and its receivers stay."""
+    """A peer leaves. What is sent to a receiver before the broker knows that it has gone is lost, so the broker has
+    to be asked; at a port of libzmq it cannot be, and its receivers stay."""
     here = peers.receivers if step.receives else peers.senders
     if not here or (step.receives and transport == "libzmq"):
         return
@@ -283,7 +283,7 @@ def test_both_transports_keep_the_model(
     check()
 
 
-# -- subscriptions -------------------------------------------------------------------------------------------------------
+# -- subscriptions -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -363,8 +363,8 @@ class Newsroom:
         self.synchronise(self.subscribers[-1])
 
     def synchronise(self, subscriber: Subscriber) -> None:
-        """Wait until every publisher knows what this subscriber has subscribed to: it knows of the last subscription then,
-        too, which is to a topic of its own."""
+        """Wait until every publisher knows what this subscriber has subscribed to: it knows of the last subscription
+        then, too, which is to a topic of its own."""
         self._steps += 1
         topic = b"!%d" % self._steps
         subscriber.socket.subscribe(topic)
@@ -395,9 +395,7 @@ def test_both_transports_keep_to_the_subscriptions(
     def check(news: list[Any], place: str) -> None:
         for transport in ("wire", "libzmq"):
             engine = engines(1000)
-            broker = engine.add(
-                "f", FORWARDER, frontend=PLACES[place], backend=PLACES[place], transport=transport
-            )
+            broker = engine.add("f", FORWARDER, frontend=PLACES[place], backend=PLACES[place], transport=transport)
             with ExitStack() as ends:
                 ends.callback(broker.remove, timeout_s=0)
                 room = Newsroom(context, broker, ends)
