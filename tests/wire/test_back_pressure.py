@@ -1,4 +1,4 @@
-"""What happens while nobody takes messages, or takes them slowly, or dies: nothing is lost, doubled, or read too early."""
+"""Consumers that do not come, are slow, or die: nothing is lost, doubled, or read too early."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +46,15 @@ def stands_still(engine: Engine, name: str = "a", source: str = "frontend") -> F
 
     wait_until(same_for_long)
     return flow_of(engine, name, source)
+
+
+def read_all(peer: RawPeer) -> list[list[bytes]]:
+    """All whole messages that come until the other side closes the connection."""
+    received = []
+    with suppress(Ended):
+        while True:
+            received.append(peer.read_message())
+    return received
 
 
 def fill(push: Socket, size: int, prefix: bytes = b"") -> int:
@@ -195,6 +204,18 @@ def test_replies_to_a_slow_client_are_dropped_and_the_others_go_on(engine: Engin
     assert office.flow().sent == kept + 20
 
 
+@pytest.mark.xfail(strict=True, reason="a client is slow when 256 KiB wait for it, whatever sndhwm says")
+def test_burst_of_large_replies_is_no_sign_of_a_slow_client(engine: Engine, connect: Connect, raw: Raw) -> None:
+    """libzmq keeps as many as `sndhwm` (1,000) for each client, whatever their size."""
+    office = Office(engine, connect, raw, "drop")
+    for number in range(20):
+        office.worker.send_multipart([b"slow", b"%d" % number, bytes(300_000)])
+    wait_until(lambda: office.flow().received == 20)
+    assert office.flow().slow_peer == 0
+    for number in range(20):
+        assert office.slow.read_message() == [b"%d" % number, bytes(300_000)]
+
+
 def test_replies_wait_for_a_slow_client_if_they_are_to(engine: Engine, connect: Connect, raw: Raw) -> None:
     office = Office(engine, connect, raw, "wait")
     with accounts_are_watched(engine):
@@ -251,7 +272,7 @@ def test_full_consumers_get_nothing_while_others_have_room(
     push = connect(zmq.PUSH, endpoint(broker.frontend), sndhwm=0)
     for number in range(3000):
         push.send_multipart([b"%d" % number, bytes(10_000)])
-    received = []
+    received: list[int] = []
     while len(received) < 1500 or pull.poll(200):
         received.append(int(pull.recv_multipart()[0]))
     assert received == sorted(received)
@@ -494,11 +515,7 @@ def test_what_was_held_was_not_written(engine: Engine, connect: Connect, raw: Ra
         push.send_multipart([b"", b"%d" % number, bytes(100)])
     assert stands_still(engine).held
     flow = engine.remove("a", timeout_s=0).flows["frontend"]
-    written = 0
-    with pytest.raises(Ended):
-        while consumer.read_message():
-            written += 1
-    assert written == flow.sent
+    assert len(read_all(consumer)) == flow.sent
 
 
 def test_removal_in_which_the_consumer_leaves_goes_to_another(engine: Engine, connect: Connect, raw: Raw) -> None:
@@ -508,10 +525,7 @@ def test_removal_in_which_the_consumer_leaves_goes_to_another(engine: Engine, co
     address = endpoint(engine.brokers["a"].backend)
     consumer.reset()
     other = raw(address).shake_hands("PULL")
-    numbers = []
-    with pytest.raises(Ended):
-        while frames := other.read_message():
-            numbers.append(int(frames[1]))
+    numbers = [int(frames[1]) for frames in read_all(other)]
     flow = removal.result(DEADLINE_S).flows["frontend"]
     assert flow.held == 0
     assert flow.received - before.received <= 1
@@ -602,8 +616,8 @@ def test_peers_of_a_stalled_broker_are_not_taken_for_silent(engine: Engine, conn
 @pytest.mark.xfail(strict=True, reason="a source that is not read does not answer a PING that comes behind a message")
 @pytest.mark.parametrize("why", ["stalled", "paused"])
 def test_ping_is_answered_while_messages_wait(engine: Engine, connect: Connect, raw: Raw, why: str) -> None:
-    """A client with heartbeats would take the broker for dead, and connect again and again; libzmq answers as long as its
-    own queue is not full."""
+    """A client with heartbeats would take the broker for dead, and connect again and again; libzmq answers as long as
+    its own queue is not full."""
     broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
     client = raw(endpoint(broker.frontend)).shake_hands("DEALER")
     if why == "paused":

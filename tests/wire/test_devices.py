@@ -74,7 +74,7 @@ def _same(found: Sequence[list[bytes]], expected: Sequence[list[bytes]]) -> bool
 def test_messages_of_every_size_pass_whole_and_in_order(
     engine: Engine, connect: Connect, place: str, bound: tuple[bool, bool], tmp_path: Path
 ) -> None:
-    broker, peers = add_between(
+    _, peers = add_between(
         engine, connect, STREAMER, {"frontend": [zmq.PUSH], "backend": [zmq.PULL]},
         addresses={port: address_in(place, tmp_path) for port in ("frontend", "backend")},
         bound=dict(zip(("frontend", "backend"), bound, strict=True)),
@@ -156,7 +156,7 @@ def test_subscriber_is_given_a_burst_of_large_publications(engine: Engine, conne
 def test_reflector_sends_back_messages_of_every_size(
     engine: Engine, connect: Connect, port_type: zmq.SocketType, peer_type: int, bound: bool
 ) -> None:
-    device = replace(REFLECTOR, name="mirror", ports={"frontend": port_type}, options={})
+    device = replace(REFLECTOR, name="mirror", ports={"frontend": (port_type,)}, options={})
     _, peers = add_between(engine, connect, device, {"frontend": [peer_type]}, bound={"frontend": bound})
     (peer,) = peers["frontend"]
     peer.rcvtimeo = 2000
@@ -195,7 +195,7 @@ def test_messages_pass_between_ports_of_any_types(
     expected = [[b"%d" % number, b"", b"x" * number] for number in range(300)]
     for message in expected:
         sender.send_multipart(message)
-    received = []
+    received: list[list[bytes]] = []
     while len(received) < len(expected):
         message = receiver.recv_multipart()
         if message[-1] != b"are you there?":
@@ -242,8 +242,11 @@ def test_router_to_router_by_a_handler(engine: Engine, connect: Connect) -> None
         return frames[1:]
 
     device = Device(
-        "post", zmq.ROUTER, zmq.ROUTER, (Route("frontend", "backend", via=forward), Route("backend", "frontend", via=back))
-    )  # fmt: skip
+        "post",
+        zmq.ROUTER,
+        zmq.ROUTER,
+        (Route("frontend", "backend", via=forward), Route("backend", "frontend", via=back)),
+    )
     _, peers = add_between(
         engine, connect, device, {"frontend": [zmq.DEALER] * 3, "backend": [zmq.DEALER]},
         peer_options={"backend": {"routing_id": b"worker"}},

@@ -10,7 +10,7 @@ import zmq
 
 from pollbroker import FORWARDER, QUEUE, STREAMER, Device, Engine, Route
 from tests.support.accounts import balanced, flow_of
-from tests.support.addresses import ANY_PORT, endpoint
+from tests.support.addresses import ANY_PORT, bind, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import Connect, Socket
 from tests.support.wire_ports import ended_by, peer_count, peers_alive
@@ -632,10 +632,10 @@ def test_routing_ids_of_every_size_are_told_apart(desk: Desk, raw: Raw) -> None:
 def test_port_that_connects_meets_a_listener_that_is_no_zmtp(engine: Engine, connect: Connect) -> None:
     """It tries again and again, and its other connection goes on."""
     source = connect(zmq.PUSH, sndhwm=0)
-    source.bind(ANY_PORT)
+    address = bind(source)
     with RawListener() as listener:
         broker = engine.add(
-            "a", STREAMER, frontend=[f">{source.last_endpoint.decode()}", f">{listener.address}"], backend=ANY_PORT,
+            "a", STREAMER, frontend=[f">{address}", f">{listener.address}"], backend=ANY_PORT,
             frontend_options={"reconnect_ivl": 5},
         )  # fmt: skip
         pull = connect(zmq.PULL, endpoint(broker.backend))
