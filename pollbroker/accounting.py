@@ -91,6 +91,7 @@ def _port_statistics(index: int, port: WorkingPort, counted: Sequence[tuple[Flow
         return PortStatistics(
             type=port.type.name,
             endpoints=port.endpoints,
+            transport=port.transport,
             sent=all_flows.captured,
             sent_frames=all_flows.captured_frames,
             sent_bytes=all_flows.captured_bytes,
@@ -101,6 +102,7 @@ def _port_statistics(index: int, port: WorkingPort, counted: Sequence[tuple[Flow
     return PortStatistics(
         type=port.type.name,
         endpoints=port.endpoints,
+        transport=port.transport,
         received=received.received,
         received_frames=received.received_frames,
         received_bytes=received.received_bytes,

@@ -35,8 +35,9 @@ class Engine:
     """Runs any number of brokers in one thread.
 
     Arguments:
-        context: the context in which `add` opens sockets. By default the engine makes one, which allows as many sockets
-            as the process may open descriptors, and which `close` terminates.
+        context: the context in which `add` opens sockets of libzmq. By default the engine makes one, which allows as
+            many sockets as the process may open descriptors, and which `close` terminates. Ports of the wire belong to
+            no context.
         poller: a `zmq.Poller`, or an object with the same methods (`zmq.green.Poller()` makes the engine cooperative
             under gevent).
         clock: a function that returns the time in seconds and never goes back; by default `time.monotonic`.
@@ -85,7 +86,7 @@ class Engine:
         )
         self._calls = self._loop.calls
         self.context: zmq.Context[Any] = make_context() if context is None else context
-        """The context in which `add` opens sockets."""
+        """The context in which `add` opens sockets of libzmq."""
         self._table = Table(self.context, self._loop.implementation, self._loop.access)
         self._drains = Drains(self._table, self._loop)
         self._thread = self._thread_type(self._loop, self.run)
@@ -125,8 +126,9 @@ class Engine:
             capture_type: PUB, PUSH, DEALER or PAIR.
             capture_prefixes: frames that precede captured messages, by the name of the port that a message came from;
                 or a tuple of two frames, for the frontend and the backend.
-            transport: "libzmq", "wire" (ports that speak ZMTP themselves), or "auto". By default the environment
-                variable POLLBROKER_TRANSPORT decides; if it is not set, "auto", which is libzmq for now.
+            transport: what serves the ports: "libzmq"; "wire", which speaks ZMTP itself, without libzmq, at `tcp://`
+                and `ipc://`; or "auto". By default the environment variable POLLBROKER_TRANSPORT decides; if it is not set,
+                "auto", which is libzmq for now.
 
         An address that a broker of this process released a moment ago may still be in use. `add` tries it again for up
         to 5 seconds, and sleeps in between. Within a turn of the loop, and where a loop of asyncio or trio runs in the
@@ -196,9 +198,10 @@ class Engine:
     def remove(self, broker: str | Broker, *, timeout_s: float = 1.0) -> BrokerStatistics:
         """End a broker, and return its final statistics. A message that a flow still holds then was not delivered.
 
-        The broker receives nothing more, and for up to `timeout_s` it goes on offering the messages that it holds. Then
-        the sockets that the engine opened are closed; messages that libzmq had accepted on them are sent for as long as
-        their `linger` allows. Registered sockets may be used by the caller again. Other brokers go on meanwhile.
+        The broker receives nothing more, and for up to `timeout_s` it goes on offering the messages that it holds, and
+        writing those in the queues of ports of the wire. Then the sockets that the engine opened are closed; messages
+        that libzmq had accepted on them are sent for as long as their `linger` allows. Registered sockets may be used
+        by the caller again. Other brokers go on meanwhile.
 
         A call from within a turn of the loop (in a reader or a timer) does not wait: held messages are offered once.
 
@@ -301,8 +304,9 @@ class Engine:
         """Run in the calling thread until `stop()`, or until nothing is left to do: every broker has ended or failed,
         and there is no reader, timer or call to serve.
 
-        A broker ends without being removed when the context of its sockets is terminated. An engine that has no broker
-        yet, or whose last broker was removed, goes on, and waits for the next.
+        A broker ends without being removed when the context of its sockets is terminated; one whose ports are all the
+        wire's does not, since these belong to no context. An engine that has no broker yet, or whose last broker was
+        removed, goes on, and waits for the next.
 
         In the main thread Ctrl-C ends the run between two turns, so that nothing is lost, and raises
         `KeyboardInterrupt`. A `SystemExit` or `KeyboardInterrupt` that a handler, a timer, a reader or a call raises

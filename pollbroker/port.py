@@ -1,5 +1,6 @@
 """Ports: a broker's sockets at run time, opened by the engine (`binding.py`) or lent to it by the caller."""
 
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -52,6 +53,28 @@ class WorkingPort:
         socket: Any = self.socket  # a WireSocket
         peers: tuple[PeerStatistics, ...] = socket.peers(self.name)
         return peers
+
+    @property
+    def transport(self) -> str:
+        """`wire` or `libzmq`."""
+        return "libzmq" if self.wire is None else "wire"
+
+    @property
+    def queued(self) -> int:
+        """Messages that the port has accepted and has yet to hand to the kernel. A socket of libzmq does not tell."""
+        return 0 if self.wire is None else self.wire.held
+
+    def tell_when_written(self, call: Callable[[], None]) -> None:
+        """Call this, and nothing else any more, whenever a peer of a port of the wire has been written all of its
+        messages, or has left."""
+        if self.wire is not None and not self.socket.closed:
+            self.wire.set("tells_when_empty", True)
+            self.wire.on_ready = call
+
+    def write(self) -> None:
+        """Try at once to write what is `queued`."""
+        if self.wire is not None:
+            self.wire.write()
 
     def close(self, *, linger: int | None = None) -> None:
         """Close the socket if the engine opened it; a registered socket is left as it is.

@@ -36,11 +36,13 @@ class Counters:
     received_frames: int = 0
     received_bytes: int = 0
     sent: int = 0
-    """Messages that the sinks accepted, whole; one that went to two sinks counts twice."""
+    """Messages that the sinks accepted, whole; one that went to two sinks counts twice. At a port of the wire, messages
+    that the kernel has accepted."""
     sent_frames: int = 0
     sent_bytes: int = 0
     held: int = 0
-    """Messages (at most one for each sink) that a sink has yet to accept, and those that a coroutine handler has."""
+    """Messages (at most one for each sink) that a sink has yet to accept, those that a coroutine handler has, and those
+    in the queues of a port of the wire. What is in the queues of a socket of libzmq counts as sent."""
     added: int = 0
     """Messages beyond the first that were made of one message, by a handler or because the route has several sinks."""
     unroutable: int = 0
@@ -106,12 +108,15 @@ class PortStatistics:
     """The type of its socket, such as `ROUTER`."""
     endpoints: tuple[str, ...]
     """The real addresses. Empty for a registered socket, whose addresses the engine does not know."""
+    transport: str = "libzmq"
+    """What serves the port: `libzmq` or `wire`."""
     received: int = 0
     """Messages taken from the port."""
     received_frames: int = 0
     received_bytes: int = 0
     sent: int = 0
-    """Messages that the port accepted; at the capture port, copies of messages."""
+    """Messages that the port accepted; at a port of the wire, those that the kernel has accepted. At the capture port,
+    copies of messages."""
     sent_frames: int = 0
     sent_bytes: int = 0
     dropped: int = 0

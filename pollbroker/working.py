@@ -114,7 +114,7 @@ class WorkingBroker:
         if flags & RETRY:
             self.retries.set_timers()
         if flags & FLUSHED:
-            self.end_removal()
+            self._end_when_written()
 
     def fail(self, error: Exception) -> None:
         """End the broker because of an error. If its context was terminated, the broker has ended; otherwise it has
@@ -188,7 +188,8 @@ class WorkingBroker:
                 self.hub.schedule()
 
     def begin_removal(self) -> None:
-        """Receive nothing more, and go on sending held messages. When none is held, the broker is removed."""
+        """Receive nothing more, and go on sending held messages. When none is held, not even in the queue of a port,
+        the broker is removed."""
         if self.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
             return
         self.state = BrokerState.REMOVING
@@ -199,20 +200,32 @@ class WorkingBroker:
             return
         self.hub.flushing = True
         for flow in self.hub.flows:
-            if not flow.pump.held:
+            if flow.pump.held == flow.pump.queued:
                 flow.end(self._loop_access.clock())
             elif flow.state == FlowState.PAUSED:
                 flow.resume()
         if all(flow.state == FlowState.ENDED for flow in self.hub.flows):
-            self.end_removal()
+            self._end_when_written()
         else:
             self.hub.schedule()
 
+    def _end_when_written(self) -> None:
+        """End the removal when the ports have handed to the kernel what they have accepted. Every flow has ended."""
+        if self.state in FINAL_STATES:
+            return
+        queued = [port for port in self.ports if port.queued]
+        for port in queued:
+            port.tell_when_written(self._end_when_written)
+        if not queued:
+            self.end_removal()
+
     def offer_held_messages(self) -> None:
-        """Offer held messages once more, at once, whatever the flows wait for."""
+        """Offer held messages once more, at once, whatever the flows and the ports wait for."""
         for flow in self.hub.flows:
             if flow.pump.held and flow.state != FlowState.ENDED:
                 flow.resume()
+        for port in self.ports:
+            port.write()
         try:
             for _ in range(2):  # the first refusal may be out of date; settling the sink then makes the flow ready
                 self.carry_out(self.hub.work(1, 1, self._loop_access.clock()))

@@ -36,6 +36,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what is about libzmq alone if the wire is to serve the ports."""
+    for item in items:
+        mark = item.get_closest_marker("libzmq")
+        if mark is not None and config.getoption("--transport") == "wire":
+            (reason,) = mark.args
+            item.add_marker(pytest.mark.skip(reason=f"about libzmq: {reason}"))
+
+
 @pytest.fixture(autouse=True)
 def preferred_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What serves ports for which nothing was asked: the option `--transport`."""

@@ -39,11 +39,21 @@ POLLER = Peer("Poller loop", "bench.peers.poller_loop")
 POLLER_SINGLE = Peer("Poller loop, one message a poll", "bench.peers.poller_loop_single")
 BARE = Peer("bare C loop", "bench.peers.bare_loop")
 NATIVE = Peer("pollbroker", "bench.peers.pollbroker_engine", {"POLLBROKER_PUMP": "native"})
+WIRE = Peer(
+    "pollbroker, wire",
+    "bench.peers.pollbroker_engine",
+    {"POLLBROKER_PUMP": "native", "POLLBROKER_TRANSPORT": "wire"},
+)
 PYTHON = Peer("pollbroker, Python pump", "bench.peers.pollbroker_engine", {"POLLBROKER_PUMP": "python"})
 OWN_CONTROL = Peer("pollbroker, control apart", "bench.peers.pollbroker_control", {"POLLBROKER_PUMP": "native"})
 STEERABLE = Peer("zmq.proxy_steerable", "bench.peers.steerable_proxy")
 GROWING = Peer("pollbroker", "bench.peers.growing_engine", {"POLLBROKER_PUMP": "native"})
 HANDLER = Peer("pollbroker, Python handler", "bench.peers.pollbroker_handler", {"POLLBROKER_PUMP": "native"})
+HANDLER_WIRE = Peer(
+    "pollbroker, wire, Python handler",
+    "bench.peers.pollbroker_handler",
+    {"POLLBROKER_PUMP": "native", "POLLBROKER_TRANSPORT": "wire"},
+)
 ON_ASYNCIO = Peer("pollbroker on asyncio", "bench.peers.pollbroker_asyncio", {"POLLBROKER_PUMP": "native"})
 ON_UVLOOP = Peer("pollbroker on uvloop", "bench.peers.pollbroker_uvloop", {"POLLBROKER_PUMP": "native"}, UVLOOP)
 ON_GEVENT = Peer("pollbroker on gevent", "bench.peers.pollbroker_gevent", {"POLLBROKER_PUMP": "native"}, GEVENT)
@@ -68,8 +78,10 @@ PEERS: Mapping[str, Peer] = MappingProxyType(
         peer.name: peer
         for peer in (
             NATIVE,
+            WIRE,
             PYTHON,
             HANDLER,
+            HANDLER_WIRE,
             PROXY,
             BARE,
             THREAD_PROXY,

@@ -32,6 +32,7 @@ from bench.questions import (
     round_trip,
     streamer_rate,
     thread_devices,
+    wire_ports,
     worker_turns,
 )
 
@@ -65,6 +66,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             worker_turns,
             busy_memory,
             heartbeats,
+            wire_ports,
         )
     }
 )

@@ -25,6 +25,8 @@ from pollbroker.control import attach
 from pollbroker.device import Device
 from pollbroker.endpoint import parse_endpoints
 from pollbroker.engine import Engine
+from pollbroker.statistics import PortStatistics
+from pollbroker.transports import AUTO, LIBZMQ, WIRE
 
 PEERS: Final = {
     zmq.ROUTER: "REQ or DEALER clients",
@@ -72,6 +74,12 @@ def _options(device: Device, ports: tuple[str, ...]) -> Iterator[click.Option]:
         ["--capture"], metavar="ENDPOINT", help="A PUB socket for copies of every message that is sent on."
     )
     yield click.Option(["--control"], metavar="ENDPOINT", help="A socket for the commands of `pollbroker ctl`.")
+    yield click.Option(
+        ["--transport"],
+        type=click.Choice([AUTO, WIRE, LIBZMQ]),
+        help="What serves the ports: libzmq, or the wire, for tcp:// and ipc:// (docs/explanation/wire.md). By default "
+        "the variable POLLBROKER_TRANSPORT decides, and otherwise auto, which is libzmq for now.",
+    )
     yield click.Option(["--hwm"], type=marks, help="The high-water mark of both sockets, in messages; 0 is no limit.")
     yield click.Option(["--sndhwm"], type=marks, help="The high-water mark for sending only.")
     yield click.Option(["--rcvhwm"], type=marks, help="The high-water mark for receiving only.")
@@ -132,6 +140,7 @@ def run_device(
     name: str,
     capture: str | None,
     control: str | None,
+    transport: str | None,
     hwm: int | None,
     sndhwm: int | None,
     rcvhwm: int | None,
@@ -162,13 +171,15 @@ def run_device(
                     | gathered((topics if zmq.SUB in device.types_of(port) else ()) + given[f"{port}_option"])
                     for port in device.ports
                 },
+                transport=transport,
                 **endpoints,
             )
             control_endpoints = () if control is None else attach(engine, control).endpoints
             for warning in warn_of_other_machines(control_endpoints):
                 click.echo(warning, err=True)
             statistics = engine.statistics()
-            click.echo(f"broker {name}  {device.name}, {statistics.pump} pump, {statistics.waiter} waiter")
+            wire = describe_wire_ports(statistics.brokers[name].ports)
+            click.echo(f"broker {name}  {device.name}, {statistics.pump} pump, {statistics.waiter} waiter{wire}")
             for line in _describe_ports(device, broker, {**endpoints, "capture": capture}):
                 click.echo(line)
             for address in control_endpoints:
@@ -196,6 +207,14 @@ def _is_loopback(address: str) -> bool:
     except ValueError:
         return host.lower() == "localhost"
     return ((ip.version == 6 and ip.ipv4_mapped) or ip).is_loopback
+
+
+def describe_wire_ports(ports: Mapping[str, PortStatistics]) -> str:
+    """The end of the line about a broker: which of its ports are the wire's. Empty if none is."""
+    wire = [name for name, port in ports.items() if port.transport == WIRE]
+    if not wire:
+        return ""
+    return ", wire ports" if len(wire) == len(ports) else f", wire ports: {', '.join(wire)}"
 
 
 def _describe_ports(device: Device, broker: Broker, given: dict[str, Any]) -> Iterator[str]:

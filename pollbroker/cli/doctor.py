@@ -18,7 +18,10 @@ from pollbroker.endpoint import TRANSPORTS
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
 from pollbroker.standard_devices import STREAMER
+from pollbroker.transports import AUTO_PREFERS
 from pollbroker.version import __version__
+from pollbroker.wire.served import TRANSPORTS as WIRE_TRANSPORTS
+from pollbroker.wire.served import why_not_built
 
 OLDEST_LIBZMQ: Final = (4, 3, 3)
 """With older versions anyone who can connect to a server can stop it, even before the handshake (CVE-2020-15166)."""
@@ -72,6 +75,20 @@ def explain_pump(chosen: str, asked: str | None, failure: ImportError | None, *,
     else:
         why = f"the native one cannot be loaded: {' '.join(str(failure).split())}"
     return f"{chosen}: {why}"
+
+
+def explain_wire(why_not: str | None, asked: str | None) -> str:
+    """Describe whether ports of the wire can be used, and whether they are unless a program says otherwise.
+
+    Arguments:
+        why_not: why the wire cannot be used; None if it can.
+        asked: the value of POLLBROKER_TRANSPORT.
+    """
+    if why_not is not None:
+        return " ".join(why_not.split())
+    served = " and ".join(f"{transport}://" for transport in WIRE_TRANSPORTS)
+    use = f"POLLBROKER_TRANSPORT is {asked}" if asked else f"used if asked for, since 'auto' is {AUTO_PREFERS} for now"
+    return f"it was built, and serves {served}; {use}"
 
 
 def explain_waiter(chosen: str, asked: str | None, selector: str) -> str:
@@ -135,6 +152,7 @@ def _facts() -> Iterator[tuple[str, str]]:
     free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
     asked = os.environ.get("POLLBROKER_PUMP")
     yield "pump", explain_pump(statistics.pump, asked, _native_failure(), free_threaded=free_threaded)
+    yield "wire", explain_wire(why_not_built(), os.environ.get("POLLBROKER_TRANSPORT"))
     selector = DefaultSelector.__name__.removesuffix("Selector").lower()
     yield "waiter", explain_waiter(statistics.waiter, os.environ.get("POLLBROKER_WAITER"), selector)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -24,6 +24,7 @@ class SourcePump:
     full_sinks: tuple[int, ...] = ()
     sent = 0
     held = 0
+    queued = 0
 
     def __init__(self, run: BehaviourRun, port: str, receiver: Receiver, sinks: int) -> None:
         self._sinks = sinks
@@ -80,13 +81,19 @@ class OutgoingPump:
 
     @property
     def sent(self) -> int:
-        """Messages that the ports have accepted so far."""
+        """Messages that the ports have accepted so far, except those that are queued."""
         return sum(sender.sent for sender in self._senders.values())
 
     @property
     def held(self) -> int:
-        """Messages that wait for room. What the behaviour keeps is not among them: no attempt to send can change it."""
-        return self.run.number_waiting
+        """Messages that wait for room, and those that are queued. What the behaviour keeps is not among them: no
+        attempt to send can change it."""
+        return self.run.number_waiting + self.queued
+
+    @property
+    def queued(self) -> int:
+        """See `pollbroker.pump.contract`."""
+        return sum(sender.queued for sender in self._senders.values())
 
     @property
     def full_sinks(self) -> tuple[int, ...]:

@@ -39,11 +39,18 @@ class Pump(Protocol):
 
     @property
     def sent(self) -> int:
-        """Messages that the sinks have accepted so far; one that went to two of them counts twice."""
+        """Messages that the sinks have accepted so far, except those that are `queued`; one that went to two of them
+        counts twice."""
 
     @property
     def held(self) -> int:
-        """Messages that were taken from the source and that a sink has yet to accept; at most one for each sink."""
+        """Messages that were taken from the source and that a sink has yet to accept, at most one for each sink, and
+        those that are `queued`."""
+
+    @property
+    def queued(self) -> int:
+        """Messages that a sink has accepted and that wait in its queues. It is 0 where the sinks are sockets of libzmq,
+        which do not tell. No attempt of the pump's can change it: the port writes them when its peers take more."""
 
     @property
     def full_sinks(self) -> tuple[int, ...]:
@@ -79,17 +86,22 @@ class Sender(Protocol):
 
     @property
     def sent(self) -> int:
-        """Messages that the sink has accepted so far."""
+        """Messages that the sink has accepted so far, except those that are `queued`."""
+
+    @property
+    def queued(self) -> int:
+        """Messages that the sink has accepted and that wait in its queues. It is 0 for a socket of libzmq, which does
+        not tell."""
 
     @property
     def finished(self) -> int:
-        """Messages that this sender is done with: sent or dropped."""
+        """Messages that this sender is done with: sent, queued or dropped."""
 
     def send(self, message: list[bytes], /) -> int:
         """Offer a whole message: SENT, FULL (offer it again later) or DROPPED (counted)."""
 
     def counters(self) -> Counters:
-        """A snapshot of the counters of sending; the other counters are 0."""
+        """A snapshot of the counters of sending, and as `held` those that are queued; the other counters are 0."""
 
 
 class Receiver(Protocol):
@@ -186,7 +198,8 @@ class Hub(Protocol):
     """The flows of one broker, and the sockets between them. `hub.py` explains the rule that every hub keeps."""
 
     flushing: bool
-    """True after the removal of the broker has begun: each flow sends the message that it holds, and then ends."""
+    """True after the removal of the broker has begun: each flow sends the message that it holds, and then ends. It does
+    not wait for those that are queued."""
 
     @property
     def owner(self) -> HubOwner:

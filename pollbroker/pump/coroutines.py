@@ -89,8 +89,8 @@ class CoroutinePump(RoutingPump):
                 given.cancel()
 
     @property
-    def held(self) -> int:
-        return super().held + len(self._given)
+    def _number_held(self) -> int:
+        return super()._number_held + len(self._given)
 
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:
         receiver = self._receiver

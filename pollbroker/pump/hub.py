@@ -54,10 +54,10 @@ class Flow:
         """Let the pump move messages, and set the state that follows from its outcome. Return True if a message was
         offered to a sink."""
         pump = self.pump
-        sent, held, received = pump.sent, pump.held, pump.received
+        accepted, held, received = pump.sent + pump.queued, pump.held, pump.received
         outcome = pump.move(limit_messages, limit_bytes)
         touched = bool(held) or pump.received != received
-        if pump.sent != sent or outcome != FULL:
+        if pump.sent + pump.queued != accepted or outcome != FULL:
             self._end_stall(now_s)
             self._distrusted.clear()
             self.retries = 0
@@ -160,7 +160,7 @@ class Hub:
                         read_dry.difference_update(flow.sinks)
                     if flow.state == _WAITING:
                         read_dry.add(flow.source)
-                    if self.flushing and not flow.pump.held:
+                    if self.flushing and flow.pump.held == flow.pump.queued:
                         flow.end(now_s)
         finally:
             self.working = False

@@ -196,6 +196,10 @@ cdef class Pump:
         return int(self.holding)
 
     @property
+    def queued(self):
+        return 0
+
+    @property
     def full_sinks(self):
         return (0,) if self.holding else ()
 

@@ -32,6 +32,8 @@ class EventReader:
 class Pump:
     """Moves whole messages from `source` to `sink`; see `pollbroker.pump.contract`."""
 
+    queued = 0
+
     def __init__(
         self,
         source: Socket,

@@ -64,14 +64,25 @@ class RoutingPump:
 
     @property
     def held(self) -> int:
+        return self._number_held + self.queued
+
+    @property
+    def _number_held(self) -> int:
+        """Messages that a sink has yet to accept."""
         return 0 if self._held is None else len(self._destination)
+
+    @property
+    def queued(self) -> int:
+        if self._several:
+            return sum(sender.queued for sender in self._senders)
+        return self._senders[0].queued
 
     @property
     def full_sinks(self) -> tuple[int, ...]:
         return () if self._held is None else self._destination
 
     def counters(self) -> Counters:
-        own = Counters(held=self.held, added=self._added, filtered=self._filtered, failed=self._failed)
+        own = Counters(held=self._number_held, added=self._added, filtered=self._filtered, failed=self._failed)
         return sum(self.sink_counters(), self._receiver.counters() + own)
 
     def sink_counters(self) -> tuple[Counters, ...]:

@@ -57,6 +57,10 @@ cdef class Sender:
         return self.sent_
 
     @property
+    def queued(self):
+        return 0
+
+    @property
     def finished(self):
         return self._finished()
 

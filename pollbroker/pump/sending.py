@@ -67,6 +67,8 @@ def send_copies(capture: Socket, copies: Sequence[Part]) -> bool:
 class Sender:
     """Sends to one sink of a flow, and copies to the capture socket; see `pollbroker.pump.contract`."""
 
+    queued = 0
+
     def __init__(
         self,
         sink: Socket,

@@ -1,12 +1,16 @@
 """Addresses of streams: from libzmq's notation (zmq_tcp(7), zmq_ipc(7)) to those of the `socket` module, and back."""
 
+import errno
 import fcntl
 import ipaddress
 import os
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+IPC_PATH_MAX_BYTES: Final = 107
+"""unix(7): sun_path has 108, with the zero byte at its end."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,10 @@ def describe_peer(descriptor: int) -> str:
 
 
 def _parse_ipc(path: str) -> Address:
+    if len(os.fsencode(path)) > IPC_PATH_MAX_BYTES:
+        raise OSError(
+            errno.ENAMETOOLONG, f'ipc path "{path}" is longer than {IPC_PATH_MAX_BYTES} bytes (sockaddr_un.sun_path)'
+        )
     return Address(socket.AF_UNIX, b"\0" + path[1:].encode() if path.startswith("@") else path)
 
 

@@ -89,7 +89,8 @@ cdef class Hub:
     cdef readonly tuple flows
     cdef list ready
     cdef tuple ports
-    cdef bint scheduled, ended, flushes
+    cdef bint scheduled, ended
+    cdef public bint flushing
 
     def __cinit__(self, owner, list ready not None, tuple ports not None, tuple flows not None):
         self.owner = owner
@@ -100,18 +101,6 @@ cdef class Hub:
     @property
     def working(self):
         return False  # no route of this hub has a handler
-
-    @property
-    def flushing(self):
-        return self.flushes
-
-    @flushing.setter
-    def flushing(self, bint value):
-        cdef Port port
-        self.flushes = value
-        for port in self.ports:
-            if port.port != NULL:
-                port.port.tells_when_empty = value
 
     cpdef schedule(self):
         if not self.scheduled:
@@ -129,13 +118,12 @@ cdef class Hub:
         self.scheduled = False
         if self.ended:
             return 0
-        if self.flushes:
-            limit_messages = limit_bytes = 1  # what is held, and no more
         for flow in self.flows:
             if flow.state == READY:
-                flow._move(limit_messages, limit_bytes, now_s)
-                if self.flushes and not flow.pump.account.held.messages:
-                    flow.end(now_s)
+                if self.flushing:
+                    flow.end(now_s)  # no message is held that a sink has not accepted
+                else:
+                    flow._move(limit_messages, limit_bytes, now_s)
         return self._outcome()
 
     def wake(self, int port_index):
@@ -151,14 +139,12 @@ cdef class Hub:
         for flow in self.flows:
             if flow.state == WAITING and flow.source == port_index:
                 flow.state = READY
-            elif flow.state == STALLED and flow.sink == port_index and (
-                self.flushes or port_has_room_for_any(port.port)
-            ):
+            elif flow.state == STALLED and flow.sink == port_index and port_has_room_for_any(port.port):
                 flow.state = READY
 
     cdef bint _wake_natively(self, int port_index):
         """Do what `wake` does. Return False, and do nothing, if its flags may tell the owner to do something."""
-        if self.ended or self.flushes:
+        if self.ended or self.flushing:
             return False
         self._wake(port_index)
         self._outcome()
@@ -173,7 +159,7 @@ cdef class Hub:
     cdef int _outcome(self):
         """Schedule the hub if a flow is ready. Return FLUSHED if it is flushing and every flow has ended."""
         cdef Flow flow
-        cdef bint ended = self.flushes
+        cdef bint ended = self.flushing
         for flow in self.flows:
             if flow.state == READY:
                 self.schedule()

@@ -113,6 +113,8 @@ cdef extern from "net.h" nogil:
         amount prefix_amount
         run run
 
+    c_bool is_subscription(const message *)
+
     int NEWS_INPUT, NEWS_ROOM
     int TAKEN_NOTHING, TAKEN_LATER, TAKEN_MESSAGE, TAKEN_TOO_LONG
     int PUT_ACCEPTED, PUT_FULL, PUT_UNROUTABLE, PUT_SLOW_PEER, PUT_LONG_SUBSCRIPTION, PUT_NO_MEMORY
@@ -125,6 +127,7 @@ cdef extern from "net.h" nogil:
     int port_put(port *, const message *, account *)
     c_bool port_has_room_for_any(const port *)
     void port_flush(port *)
+    void peer_flush(peer *)
     uint64_t port_held(const port *)
     uint64_t port_count_unread(port *, uint64_t most)
     c_bool port_subscribe(port *, const uint8_t *topic, size_t size)
@@ -165,6 +168,7 @@ cdef extern from "relay.h" nogil:
 cdef extern from *:
     """
     #define changed_port(link) LISTED(link, struct port, changed)
+    #define is_subscription(message) (!(message)->from)
     #define listed_peer(link) LISTED(link, struct peer, all)
     #define ended_connector(link) LISTED(link, struct watched, ended)
     """
@@ -248,6 +252,7 @@ cdef class Net:
                     calls.append(on_ready)
             elif owner.on_ready is not None:
                 calls.append(owner.on_ready)
+        net_arm(&self.net)
         return calls
 
     @property
@@ -330,6 +335,8 @@ cdef class Port:
     cdef public object on_ready
     cdef public bint is_read
     """True if a flow takes what comes. Otherwise it is looked at here, so that subscriptions and heartbeats are served."""
+    cdef uint64_t too_long
+    """Messages that had too many frames and were dropped, and that no flow has counted yet."""
 
     def __cinit__(self, Net net not None, int type):
         self.port = <port *> calloc(1, sizeof(port))
@@ -366,20 +373,50 @@ cdef class Port:
             raise zmq.ZMQError(zmq.ENOTSOCK)
         return 0
 
-    cdef void _look(self):
-        """Read up to the first message."""
+    cdef bint _look(self):
+        """Read up to the first message, which stays where it is. Return True if there is one, or more is to be read."""
         cdef message message
+        cdef int taken = TAKEN_NOTHING
         if self.port != NULL:
             self.port.may_read = 1 << 20
             with nogil:
-                port_take(self.port, &message, 1)
-                port_flush(self.port)
+                taken = port_take(self.port, &message, 1)
+                while taken == TAKEN_MESSAGE and is_subscription(&message):
+                    port_consume(self.port, &message)  # nobody asks an XPUB that no flow reads
+                    taken = port_take(self.port, &message, 1)
+                port_flush(self.port)  # answers to heartbeats
+                net_arm(&self.net.net)
+            if taken == TAKEN_TOO_LONG:
+                self.too_long += 1
+        return taken != TAKEN_NOTHING
+
+    cdef void _count_dropped(self, account *account):
+        """Count what was dropped since the last time because it had too many frames."""
+        cdef port *port = self.port
+        account.received.messages += self.too_long
+        account.too_many_frames += self.too_long
+        account.received.frames += port.discarded.frames
+        account.received.bytes += port.discarded.bytes
+        port.discarded.frames = port.discarded.bytes = 0
+        self.too_long = 0
 
     @property
     def events(self):
-        """POLLIN if a message may be taken, and POLLOUT if one may be accepted."""
+        """POLLIN if there is a message to take, or more to read, and POLLOUT if one may be accepted."""
         self._check()
-        return (1 if port_has_input(self.port) else 0) | (2 if port_has_room_for_any(self.port) else 0)
+        return (1 if port_has_input(self.port) and self._look() else 0) | (2 if port_has_room_for_any(self.port) else 0)
+
+    def write(self):
+        """Try to write what is held, also to peers whose streams were full when something was written last."""
+        cdef link *link
+        cdef peer *peer
+        if self.port != NULL:
+            link = self.port.peers.next
+            while link != &self.port.peers:
+                peer = listed_peer(link)
+                link = link.next
+                if peer.out.bytes:
+                    peer_flush(peer)
 
     def set(self, str name, value):
         """Set an option of options.h by its name. Raises `KeyError` for any other name."""
@@ -537,6 +574,10 @@ cdef class Pump:
     def full_sinks(self):
         return (0,) if self.outcome == FULL else ()
 
+    @property
+    def queued(self):
+        return self.account.held.messages  # a message that the sink has not accepted is left at the source
+
     def counters(self):
         return (
             _counters_of_receiving(self.account)
@@ -562,15 +603,14 @@ cdef class Pump:
         self.sink._check()
         cdef port *source = self.source.port
         cdef port *sink = self.sink.port
-        if limit_messages == 1 and self.account.held.messages:
-            port_flush(sink)  # those that are held come first
-            self.outcome = FULL if self.account.held.messages else LIMIT
-            return self.outcome
         with nogil:
             self.outcome = relay(source, sink, self.account, limit_messages, limit_bytes)
             net_arm(&self.source.net.net)
         if self.outcome == NO_MEMORY:
             raise MemoryError()
+        if self.outcome == FULL and not self.source._look():
+            self.outcome = EMPTY  # nothing waits for the sink
+        self.source._count_dropped(self.account)
         return self.outcome
 
 
@@ -623,19 +663,15 @@ cdef class Receiver:
         cdef port *source = self.source.port
         source.may_read = 1 << 20
         taken = port_take(source, &message, 1)
-        self.account.received.frames += source.discarded.frames
-        self.account.received.bytes += source.discarded.bytes
         self.burst_frames += source.discarded.frames
-        source.discarded.frames = source.discarded.bytes = 0
+        if taken == TAKEN_TOO_LONG:
+            self.source.too_long += 1
+        self.source._count_dropped(self.account)
         if taken == TAKEN_NOTHING:
             port_flush(source)  # answers to heartbeats
             net_arm(&self.source.net.net)
             return None
-        if taken == TAKEN_LATER:
-            return []
-        if taken == TAKEN_TOO_LONG:
-            self.account.received.messages += 1
-            self.account.too_many_frames += 1
+        if taken != TAKEN_MESSAGE:
             return []
         frames = []
         if message.prefix_size:
@@ -646,6 +682,7 @@ cdef class Receiver:
         self.account.received.bytes += message.run.amount.bytes + message.prefix_amount.bytes
         self.burst_frames += len(frames)
         port_consume(source, &message)
+        net_arm(&self.source.net.net)
         return frames
 
 
@@ -688,20 +725,27 @@ cdef class Sender:
 
     @property
     def sent(self):
-        return self.account.sent.messages + self.account.held.messages
+        return self.account.sent.messages
+
+    @property
+    def queued(self):
+        return self.account.held.messages
 
     @property
     def finished(self):
         cdef account *account = self.account
         return (
-            self.sent + account.unroutable + account.slow_peer + account.interrupted + account.long_subscription
+            account.sent.messages
+            + account.held.messages
+            + account.unroutable
+            + account.slow_peer
+            + account.interrupted
+            + account.long_subscription
         )
 
     def counters(self):
         return _counters_of_sending(self.account) + Counters(
-            sent=self.account.held.messages,
-            sent_frames=self.account.held.frames,
-            sent_bytes=self.account.held.bytes,
+            held=self.account.held.messages,
             captured=self.captured,
             captured_frames=self.captured_frames,
             captured_bytes=self.captured_bytes,
@@ -740,6 +784,8 @@ cdef class Sender:
         slab_release(message.run.slab)
         if outcome == PUT_ACCEPTED:
             port_flush(sink)
+        net_arm(&self.sink.net.net)
+        if outcome == PUT_ACCEPTED:
             if self.capture is not None:
                 self._copy(frames)
             return SENT

@@ -87,24 +87,11 @@ static ssize_t stream_write(struct peer *peer, const struct iovec *pieces, int c
     }
 }
 
-static void set_timer(struct net *net, double wanted_s)
-{
-    double whole = floor(wanted_s);
-    struct itimerspec when = {.it_value = {(time_t) whole, (long) ((wanted_s - whole) * 1e9)}};
-
-    if (!when.it_value.tv_sec && !when.it_value.tv_nsec)
-        when.it_value.tv_nsec = 1;
-    timerfd_settime(net->timer, TFD_TIMER_ABSTIME, &when, NULL);
-    net->armed_s = wanted_s;
-}
-
-/* A connection may end while messages are moved, where nobody looks for connectors. So the timer wakes the engine at once. */
 static void end_connector(struct net *net, struct watched *connector, int error)
 {
     connector->peer = NULL;
     connector->error = error;
     list_include(&net->ended, &connector->ended);
-    set_timer(net, net->wire.now_s);
 }
 
 static void stream_close(struct peer *peer)
@@ -240,7 +227,17 @@ void net_serve(struct net *net)
         }
     }
     call_deadlines(net);
-    net_arm(net);
+}
+
+static void set_timer(struct net *net, double wanted_s)
+{
+    double whole = floor(wanted_s);
+    struct itimerspec when = {.it_value = {(time_t) whole, (long) ((wanted_s - whole) * 1e9)}};
+
+    if (!when.it_value.tv_sec && !when.it_value.tv_nsec)
+        when.it_value.tv_nsec = 1;
+    timerfd_settime(net->timer, TFD_TIMER_ABSTIME, &when, NULL);
+    net->armed_s = wanted_s;
 }
 
 void net_arm(struct net *net)
@@ -248,6 +245,9 @@ void net_arm(struct net *net)
     struct peer *first = deadlines_first(&net->deadlines);
     double wanted_s = first ? first->deadline_s : 0;
 
+    /* While messages are moved, a port may have news, and a connection may end. */
+    if (!list_is_empty(&net->wire.changed) || !list_is_empty(&net->ended))
+        wanted_s = net->wire.now_s;
     /* An earlier wake-up than is needed does no harm. */
     if (!wanted_s || (net->armed_s && net->armed_s <= wanted_s))
         return;

@@ -34,10 +34,12 @@ int net_open(struct net *net);
 /* Close everything. All ports must have ended. */
 void net_close(struct net *net);
 
-/* Do what can be done at once: accept, shake hands, and write what waited. Messages are read when somebody takes them. */
+/* Do what can be done at once: accept, shake hands, and write what waited. Messages are read when somebody takes them. The
+ * caller then empties the lists `wire.changed` and `ended`. */
 void net_serve(struct net *net);
 
-/* Have the timer wake the engine at the earliest deadline. To be called whenever deadlines may have changed. */
+/* Have the timer wake the engine at the earliest deadline, or at once if one of the two lists is not empty. To be called
+ * whenever ports were used. */
 void net_arm(struct net *net);
 
 /* The clock of deadlines: CLOCK_MONOTONIC, in seconds. */

@@ -60,25 +60,26 @@ static void drop_input(struct peer *peer)
     if (peer->in)
         slab_release(peer->in);
     peer->in = NULL;
-    peer->start = peer->end = peer->scanned = peer->ready_end = 0;
+    peer->start = peer->end = peer->scanned = peer->ready_end = peer->gap = 0;
 }
 
 /* Move what has come of a message into a slab with room for `capacity` bytes. */
 static bool move_input(struct peer *peer, size_t capacity)
 {
-    size_t count = peer->end - peer->start;
+    size_t scanned = peer->scanned - peer->start, count = peer->end - peer->start - peer->gap;
     struct slab *slab = slab_new(&peer->port->wire->pool, capacity);
 
     if (!slab)
         return false;
     if (peer->in) {
-        memcpy(slab->bytes, peer->in->bytes + peer->start, count);
+        memcpy(slab->bytes, peer->in->bytes + peer->start, scanned);
+        memcpy(slab->bytes + scanned, peer->in->bytes + peer->scanned + peer->gap, count - scanned);
         slab_release(peer->in);
     }
     peer->in = slab;
-    peer->scanned -= peer->start;
+    peer->scanned = scanned;
     peer->ready_end -= peer->start;
-    peer->start = 0;
+    peer->start = peer->gap = 0;
     peer->end = count;
     return true;
 }
@@ -87,11 +88,12 @@ static bool move_input(struct peer *peer, size_t capacity)
  * with what a peer has announced. */
 static bool make_room(struct peer *peer)
 {
-    size_t count = peer->end - peer->start, capacity = SLAB_LARGE;
+    size_t count = peer->end - peer->start - peer->gap, capacity = SLAB_LARGE;
 
     if (peer->in && peer->in->capacity - peer->end >= SLAB_LARGE / 4)
         return true;
-    if (peer->in && peer->missing && peer->in->capacity - peer->scanned >= peer->missing && peer->in->capacity > peer->end)
+    if (peer->in && peer->missing && peer->in->capacity - peer->scanned - peer->gap >= peer->missing &&
+        peer->in->capacity > peer->end)
         return true; /* the frame that is being read will fit */
     if (count > SLAB_LARGE / 2) {
         size_t wanted = (peer->scanned - peer->start) + peer->missing;
@@ -143,6 +145,7 @@ bool peer_read(struct peer *peer)
     ssize_t count = peer->port->calls->read(peer, peer->in->bytes + peer->end, room);
     if (count > 0) {
         peer->end += (size_t) count;
+        peer->port->may_read -= count;
         peer->heard_s = peer->port->wire->now_s;
         return peer->handshake ? shake_hands(peer) : true;
     }
@@ -165,6 +168,8 @@ static void on_ping(struct peer *peer, const uint8_t *body, size_t size)
 
     peer->ttl_s = (body[5] << 8 | body[6]) / 10.0;
     set_heartbeat(peer);
+    if (peer->out.bytes >= PEER_QUEUE_BYTES)
+        return; /* it does not read what was sent to it: it needs no answer, and may not fill the memory with them */
     frame_write_header(pong, FRAME_COMMAND, 5 + context);
     memcpy(pong + FRAME_SHORT_HEADER, "\4PONG", 5);
     memcpy(pong + FRAME_SHORT_HEADER + 5, body + 7, context);
@@ -186,15 +191,14 @@ static enum reason on_command(struct peer *peer, const uint8_t *body, size_t siz
     return NO_REASON;
 }
 
-/* Take a command out of what has come. It may stand between two frames of a message. */
-static void remove_command(struct peer *peer, size_t size)
+/* Forget the gap, if there is nothing in front of it. */
+static void close_gap(struct peer *peer)
 {
-    uint8_t *bytes = peer->in->bytes;
-
-    memmove(bytes + peer->start + size, bytes + peer->start, peer->scanned - peer->start);
-    peer->start += size;
-    peer->ready_end += size;
-    peer->scanned += size;
+    if (peer->start != peer->scanned)
+        return;
+    peer->scanned += peer->gap;
+    peer->start = peer->ready_end = peer->scanned;
+    peer->gap = 0;
 }
 
 /* Count the frames up to `scanned`, which are part of a message that is dropped, and forget them. */
@@ -202,7 +206,9 @@ static void discard_scanned(struct peer *peer)
 {
     amount_add(&peer->port->discarded, peer->message);
     peer->message = (struct amount){0};
+    peer->deficit -= (int64_t) (peer->scanned - peer->start);
     peer->start = peer->ready_end = peer->scanned;
+    close_gap(peer);
 }
 
 enum parsed peer_parse(struct peer *peer)
@@ -212,8 +218,8 @@ enum parsed peer_parse(struct peer *peer)
 
     peer->missing = 0;
     while (peer->in && !reason) {
-        const uint8_t *at = peer->in->bytes + peer->scanned;
-        size_t count = peer->end - peer->scanned;
+        const uint8_t *at = peer->in->bytes + peer->scanned + peer->gap;
+        size_t count = peer->end - peer->scanned - peer->gap;
         unsigned flags;
         uint64_t length;
         int header = frame_header(at, count, &flags, &length);
@@ -236,22 +242,24 @@ enum parsed peer_parse(struct peer *peer)
         }
         if (flags & FRAME_COMMAND) {
             reason = on_command(peer, at + header, length);
-            remove_command(peer, size);
+            peer->deficit -= (int64_t) size;
+            peer->gap += size; /* it may stand between two frames of a message, and the next one is moved then */
+            close_gap(peer);
             continue;
         }
+        bool is_too_long = !peer->discarding && peer->message.frames + 1 + (peer->prefix_size != 0) + (flags & FRAME_MORE) >
+                                                    options->maxframes;
+        if (is_too_long && peer->ready.messages)
+            return PARSED_NOTHING; /* those before it come first */
+        if (peer->gap)
+            memmove(peer->in->bytes + peer->scanned, at, size);
         peer->scanned += size;
         peer->message.frames++;
         peer->message.bytes += length;
         if (peer->discarding) {
             peer->discarding = flags & FRAME_MORE;
             discard_scanned(peer);
-        } else if (peer->message.frames + (peer->prefix_size != 0) + (flags & FRAME_MORE) > options->maxframes) {
-            if (peer->ready.messages) { /* those before it come first */
-                peer->scanned -= size;
-                peer->message.frames--;
-                peer->message.bytes -= length;
-                return PARSED_NOTHING;
-            }
+        } else if (is_too_long) {
             peer->discarding = flags & FRAME_MORE;
             discard_scanned(peer);
             return PARSED_TOO_LONG;
@@ -267,6 +275,7 @@ enum parsed peer_parse(struct peer *peer)
         peer_end(peer, reason);
         /* What comes before can still be taken. */
         peer->end = peer->scanned = peer->ready_end;
+        peer->gap = 0;
         peer->message = (struct amount){0};
     }
     return PARSED_NOTHING;
@@ -278,6 +287,7 @@ void peer_consume(struct peer *peer)
     peer->deficit -= (int64_t) (peer->ready_end - peer->start);
     peer->ready = (struct amount){0};
     peer->start = peer->ready_end;
+    close_gap(peer);
     if (peer->start == peer->end)
         drop_input(peer);
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GENERATED_ID_SIZE = 5, RUN_MAX_BYTES = 64 << 10 };
+enum { GENERATED_ID_SIZE = 5, RUN_MAX_BYTES = 64 << 10, UNREAD_MAX_BYTES = 64 << 20 };
 
 void options_init(struct options *options)
 {
@@ -58,6 +58,7 @@ void port_end(struct port *port)
     port->ended = true;
     while (!list_is_empty(&port->peers)) {
         struct peer *peer = LISTED(port->peers.next, struct peer, all);
+        queue_settle(&peer->out);
         queue_forget(&peer->out); /* what is held stays so in the account */
         peer_end(peer, REASON_CLOSED);
         peer_forget(peer);
@@ -118,6 +119,9 @@ static void give_orphans(struct port *port, struct peer *peer)
     if (port->orphans.first) {
         queue_take_over(&peer->out, &port->orphans);
         list_include(&port->dirty, &peer->dirty_link);
+        port_note(port, NEWS_ROOM); /* so that somebody writes them */
+        if (link_is_in(&peer->roomy_link) && !peer_has_room(peer))
+            link_remove(&peer->roomy_link);
     }
 }
 
@@ -190,10 +194,12 @@ void port_has_room(struct port *port, struct peer *peer)
     bool shares = port->type == TYPE_PUSH || port->type == TYPE_DEALER || port->type == TYPE_REQ;
 
     if (shares ? !link_is_in(&peer->roomy_link) : port->awaited == peer) {
-        if (shares)
+        if (shares) {
             list_append(&port->roomy, &peer->roomy_link);
-        else
+            give_orphans(port, peer);
+        } else {
             port->awaited = NULL;
+        }
         port_note(port, NEWS_ROOM);
     }
 }
@@ -349,7 +355,7 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
             continue;
         }
         if (peer->deficit <= 0) { /* the next one's turn */
-            peer->deficit += PEER_QUANTUM_BYTES;
+            peer->deficit = alone ? PEER_QUANTUM_BYTES : peer->deficit + PEER_QUANTUM_BYTES;
             if (!alone) {
                 list_move_to_end(&port->readable, &peer->readable_link);
                 continue;
@@ -359,6 +365,7 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
         if (parsed == PARSED_TOO_LONG)
             return TAKEN_TOO_LONG;
         if (parsed == PARSED_MESSAGE) {
+            peer->read_in_vain = false;
             if (most > 1 && (port->type == TYPE_PULL || port->type == TYPE_DEALER))
                 lengthen(peer, most, alone);
             if (admit(port, peer, message))
@@ -369,11 +376,15 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
         } else if (!peer->readable) {
             link_remove(&peer->readable_link);
         } else {
-            size_t before = peer->end - peer->start;
+            if (peer->read_in_vain && !alone) {
+                peer->read_in_vain = false;
+                list_move_to_end(&port->readable, &peer->readable_link);
+                continue;
+            }
             if (port->may_read <= 0)
                 return TAKEN_LATER;
-            if (peer_read(peer) && peer->descriptor >= 0)
-                port->may_read -= (int64_t) (peer->end - peer->start - before);
+            peer->read_in_vain = true;
+            peer_read(peer);
         }
     }
 }
@@ -386,11 +397,13 @@ void port_consume(struct port *port, struct message *message)
     }
     peer_consume(message->from);
     if (port->type == TYPE_REP) {
-        port->engaged = true;
-        port->partner = message->from->attached ? message->from : NULL;
+        port->engaged = !port->answered;
+        port->partner = port->engaged && message->from->attached ? message->from : NULL;
+        port->answered = false;
     } else if (port->type == TYPE_REQ) {
         port->engaged = false;
         port->partner = NULL;
+        port_note(port, NEWS_ROOM);
     }
 }
 
@@ -399,10 +412,10 @@ uint64_t port_count_unread(struct port *port, uint64_t most)
     struct message message;
     uint64_t count = 0;
 
-    port->may_read = INT64_MAX;
+    port->may_read = UNREAD_MAX_BYTES;
     while (count < most) {
         enum taken taken = port_take(port, &message, most - count);
-        if (taken == TAKEN_NOTHING)
+        if (taken == TAKEN_NOTHING || taken == TAKEN_LATER)
             break;
         count += taken == TAKEN_MESSAGE ? message.run.amount.messages : 1;
         if (taken == TAKEN_MESSAGE) {
@@ -495,8 +508,12 @@ static enum put answer(struct port *port, const struct message *message, struct 
 {
     struct peer *peer = port->partner;
 
-    if (!port->engaged)
+    if (message->from && message->from->port == port) { /* a route from this port to itself */
+        peer = message->from;
+        port->answered = true;
+    } else if (!port->engaged) {
         return PUT_UNROUTABLE; /* nobody has asked */
+    }
     /* In front of the reply goes the envelope, and then a frame that precedes it already. */
     struct slab *start = slab_new(&port->wire->pool, port->envelope_size + message->prefix_size);
     if (!start)
@@ -511,9 +528,15 @@ static enum put answer(struct port *port, const struct message *message, struct 
     port->partner = NULL;
     if (!list_is_empty(&port->readable))
         port_note(port, NEWS_INPUT);
-    bool accepted = peer && peer_enqueue(peer, &reply, account);
+    enum put outcome = PUT_UNROUTABLE;
+    if (peer && !peer_has_room(peer) && !peer->blocked)
+        peer_flush(peer);
+    if (peer && peer->attached && !peer_has_room(peer))
+        outcome = PUT_SLOW_PEER; /* it asks without reading the replies, and may not fill the memory with them */
+    else if (peer && peer->attached && peer_enqueue(peer, &reply, account))
+        outcome = PUT_ACCEPTED;
     slab_release(start);
-    return accepted ? PUT_ACCEPTED : PUT_UNROUTABLE;
+    return outcome;
 }
 
 static enum put ask(struct port *port, const struct message *message, struct account *account)

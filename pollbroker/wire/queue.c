@@ -73,19 +73,23 @@ bool queue_copy(struct queue *queue, struct pool *pool, const uint8_t *bytes, si
         queue->bytes += count;
         queue->messages += amount.messages;
     } else {
-        /* The first slab of a queue is small, since most queues never hold more. */
-        size_t capacity = queue->first && count < SLAB_LARGE ? SLAB_LARGE : count;
+        /* Behind another's bytes in their slab, if they fit. Else a slab that is small, unless the last one was filled,
+         * since most queues never hold more. */
+        bool filled = last && last->copied && last->slab->capacity - last->end < count;
         struct segment *segment = segment_new(pool);
         if (!segment)
             return false;
-        if (!(segment->slab = slab_new(pool, capacity))) {
+        segment->start = 0;
+        if (last && last->copied && !filled) {
+            segment->slab = slab_hold(last->slab);
+            segment->start = last->end;
+        } else if (!(segment->slab = slab_new(pool, filled && count < SLAB_LARGE ? SLAB_LARGE : count))) {
             pool->segments_alive--;
             free(segment);
             return false;
         }
-        memcpy(segment->slab->bytes, bytes, count);
-        segment->start = 0;
-        segment->end = count;
+        memcpy(segment->slab->bytes + segment->start, bytes, count);
+        segment->end = segment->start + count;
         segment->amount = amount;
         segment->account = account ? account_hold(account) : NULL;
         segment->continues = queue->open != 0;
@@ -216,17 +220,23 @@ static void drop_cut_message(struct queue *queue)
         free_first(queue);
 }
 
+void queue_settle(struct queue *queue)
+{
+    if (queue->open) { /* there was no memory for the rest */
+        queue->last->end -= queue->open;
+        queue->bytes -= queue->open;
+        queue->open = 0;
+    }
+    if (queue->first && queue->first->account && (queue->written || queue->first->continues))
+        drop_cut_message(queue);
+}
+
 /* Leave whole messages only. What no flow counts is of no use to another peer: greetings and commands. */
 static void keep_messages(struct queue *queue)
 {
     struct queue kept = {0};
 
-    if (queue->open) { /* there was no memory for the rest */
-        queue->last->end -= queue->open;
-        queue->bytes -= queue->open;
-    }
-    if (queue->first && queue->first->account && (queue->written || queue->first->continues))
-        drop_cut_message(queue);
+    queue_settle(queue);
     while (queue->first) {
         struct segment *first = queue->first;
         take_first(queue);

@@ -20,7 +20,7 @@ struct segment {
     struct amount amount;
     struct account *account; /* whose messages these are; NULL if no flow counts them */
     bool continues;          /* its first frame is not the first of a message, which began in the segment before */
-    bool copied;             /* the slab is the queue's own, so that bytes can be copied behind `end` */
+    bool copied;             /* the slab is the queue's own, so that bytes can be copied behind `end` of the last segment */
 };
 
 struct queue {
@@ -73,6 +73,9 @@ void queue_remove_frame(struct queue *queue, const struct run *run);
 /* Drop everything: the peer that it was for has left. Its messages are counted as unroutable, and one that was written in
  * part as interrupted. */
 void queue_drop(struct queue *queue);
+
+/* Count what was written whole as sent, and a message that was written in part as interrupted: nothing more is written. */
+void queue_settle(struct queue *queue);
 
 /* Forget everything, without counting. What was held stays so in the account. */
 void queue_forget(struct queue *queue);

@@ -30,7 +30,7 @@ struct slab {
 struct segment;
 
 struct pool {
-    struct slab *small[POOL_KEEPS], *large[POOL_KEEPS];
+    struct slab *small[POOL_KEEPS + !POOL_KEEPS], *large[POOL_KEEPS + !POOL_KEEPS];
     size_t small_count, large_count;
     struct segment *segments; /* free ones, linked by `next` */
     size_t segments_free;

@@ -93,8 +93,11 @@ class WireSocket:
         self._last_endpoint = listening.address
 
     def connect(self, address: str) -> None:
-        """Connect to an address, again and again until the socket is closed."""
-        self._streams.append(Connection(self.wire_port, address, self._options, self._timing))
+        """Connect to an address, again and again until the socket is closed. Raises `zmq.ZMQError`."""
+        try:
+            self._streams.append(Connection(self.wire_port, address, self._options, self._timing))
+        except OSError as error:
+            raise_zmq_error(error)
         self._last_endpoint = address
 
     def peers(self, port: str) -> tuple[PeerStatistics, ...]:

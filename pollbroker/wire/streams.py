@@ -192,7 +192,6 @@ class Connection:
 
 def raise_zmq_error(error: OSError) -> Any:
     """Raise what libzmq would raise for an error of a socket."""
-    code = error.errno
-    if isinstance(error, socket.gaierror) or code is None:
-        code = errno.ENODEV
-    raise zmq.ZMQError(code) from error
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        raise zmq.ZMQError(errno.ENODEV) from error
+    raise zmq.ZMQError(error.errno, error.strerror) from error

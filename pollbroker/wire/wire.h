@@ -23,6 +23,7 @@
 
 enum {
     PEER_QUEUE_BYTES = 256 << 10, /* a peer whose queue has more is full, whatever its number of messages */
+    PEER_DROPS_BYTES = 64 << 20,  /* the same where messages for a full peer are dropped, instead of left at their source */
     PEER_QUANTUM_BYTES = 16 << 10 /* what a port takes from one peer while others wait for their turn */
 };
 
@@ -81,6 +82,7 @@ struct port {
     /* REP and REQ: a request was taken, or sent, and its reply is due; the peer that it is about, unless that has left; and
      * at a REP the envelope of the request, encoded */
     bool engaged;
+    bool answered; /* REP: what it gave was sent back to it before it was consumed */
     struct peer *partner;
     struct slab *envelope;
     size_t envelope_size;
@@ -89,8 +91,9 @@ struct port {
     struct queue subscriptions; /* XPUB: those that are to be read */
     struct peer **matched;
     size_t matched_room;
-    /* XSUB and SUB: what was subscribed to here */
+    /* XSUB and SUB: what was subscribed to here, and how many bytes tell a publisher of all of that */
     struct prefixes prefixes;
+    size_t prefixes_bytes;
 };
 
 struct peer {
@@ -99,6 +102,7 @@ struct peer {
     struct handshake *handshake; /* NULL when hands were shaken */
     int descriptor;              /* of the stream: -1 when the connection is over */
     bool readable;               /* the stream may have bytes */
+    bool read_in_vain;           /* it was read in its turn, and no message was complete then */
     bool blocked;                /* the stream has not taken all that was to be written */
     bool attached;               /* hands were shaken, and the connection is not over */
     bool leaves;                 /* the other side has closed the connection: nothing is sent any more */
@@ -108,11 +112,11 @@ struct peer {
     void *owner;                 /* of the streams: who connects again, say */
 
     /* What came and was not yet passed on: `start` to `end`. From `start` to `ready_end` there are whole messages, and from
-     * there to `scanned` the first frames of the next. */
+     * there to `scanned` the first frames of the next. The frame after these is behind a gap, where commands were. */
     struct slab *in;
-    size_t start, ready_end, scanned, end;
+    size_t start, ready_end, scanned, gap, end;
     struct amount ready, message;
-    uint64_t missing; /* the size of the frame at `scanned`, if it is not there whole */
+    uint64_t missing; /* the size of the frame behind `gap`, if it is not there whole */
     int64_t deficit;       /* bytes that it may still be taken from in this turn */
 
     struct queue out;
@@ -170,10 +174,25 @@ void peer_consume(struct peer *peer);
 /* Write what is in its queue. */
 void peer_flush(struct peer *peer);
 
+static inline bool port_drops(const struct port *port)
+{
+    switch (port->type) {
+    case TYPE_ROUTER:
+        return port->drops_slow_peer;
+    case TYPE_PUB:
+    case TYPE_XPUB:
+        return !port->options.xpub_nodrop;
+    case TYPE_REP:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static inline bool peer_has_room(const struct peer *peer)
 {
     int most = peer->port->options.sndhwm;
-    return peer->out.bytes < PEER_QUEUE_BYTES && (!most || peer->out.messages < (uint64_t) most);
+    return peer->out.bytes < (port_drops(peer->port) ? PEER_DROPS_BYTES : PEER_QUEUE_BYTES) && (!most || peer->out.messages < (uint64_t) most);
 }
 
 /* Put a message into its queue, whole. `fits` or not was asked before. Return false if there is no memory; the connection

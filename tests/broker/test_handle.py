@@ -76,7 +76,7 @@ def test_drain_of_one_broker_waits_for_no_other(make_engine: MakeEngine, connect
     stuck = engine.add("stuck", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     free = engine.add("free", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, stuck.frontend.endpoint).send(b"for nobody")
-    wait_until(lambda: stuck.statistics().flows["frontend"].held)
+    wait_until(lambda: stuck.statistics().flows["frontend"].state == "stalled")
     assert free.drain(timeout_s=DEADLINE_S)
     assert not stuck.drain(timeout_s=0.01)
     assert engine.drain(timeout_s=0.01) == ("stuck",)

@@ -31,6 +31,7 @@ def test_doctor_tells_versions_and_tests_itself(monkeypatch: pytest.MonkeyPatch)
     assert facts["pyzmq"] == zmq.__version__
     assert facts["pump"].startswith("native")
     assert facts["waiter"].startswith("nested")
+    assert facts["wire"].startswith("it was built, and serves tcp:// and ipc://")
     assert str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]) in facts["descriptors"]
     assert facts["transports"] == ", ".join(["tcp", *["ipc"] * zmq.has("ipc"), "inproc"])
     assert facts["mechanisms"].startswith("null, plain")
@@ -62,6 +63,13 @@ def test_doctor_explains_the_pump() -> None:
     assert "no working C compiler at install" in doctor.explain_pump("python", None, not_built)
     assert "free-threaded Python" in doctor.explain_pump("python", None, not_built, free_threaded=True)
     assert doctor.explain_pump("python", None, broken).endswith("cannot be loaded: undefined symbol: zmq_msg_recv")
+
+
+def test_doctor_explains_the_wire() -> None:
+    built = "it was built, and serves tcp:// and ipc://; "
+    assert doctor.explain_wire(None, None) == built + "used if asked for, since 'auto' is libzmq for now"
+    assert doctor.explain_wire(None, "wire") == built + "POLLBROKER_TRANSPORT is wire"
+    assert doctor.explain_wire("the wire was not built: no\n module", None) == "the wire was not built: no module"
 
 
 def test_doctor_names_the_transports_that_endpoints_take_and_no_other() -> None:

@@ -9,7 +9,7 @@ import pytest
 import zmq
 from click.testing import CliRunner
 
-from pollbroker import DEVICES, Behaviour, BehaviourError, Broker, Device, Engine
+from pollbroker import DEVICES, Behaviour, BehaviourError, Broker, Device, Engine, PortStatistics
 from pollbroker.broker import working_broker
 from pollbroker.cli import devices
 from pollbroker.cli.arguments import gathered, socket_option
@@ -74,6 +74,45 @@ def test_an_endpoint_may_be_connected_and_several_given(run: Run, connect: Conne
     assert lines[3] == f"backend {address}  connects to PULL pullers that are bound there"
     connect(zmq.PUSH, f"tcp://127.0.0.1:{port}").send(b"through")
     assert puller.recv() == b"through"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--transport", "wire"), "wire ports"),
+        (("--transport", "wire", "--capture", ANY_PORT), "wire ports"),
+        (("--transport", "libzmq"), "waiter"),
+        ((), "waiter"),
+    ],
+)
+def test_the_ports_are_of_the_transport_that_was_asked_for(
+    run: Run, connect: Connect, arguments: tuple[str, ...], said: str
+) -> None:
+    command = run("streamer", ANY_PORT, ANY_PORT, *arguments)
+    lines = command.read_until("ready")
+    assert lines[0].endswith(said)
+    frontend, backend = (line.split()[1] for line in lines[1:3])
+    connect(zmq.PUSH, frontend).send(b"through")
+    assert connect(zmq.PULL, backend).recv() == b"through"
+    command.process.terminate()
+    code, lines, stderr = command.end()
+    assert (code, stderr) == (0, "")
+    assert lines[-1].startswith("frontend -> backend  1 received, 1 sent, 7 bytes")
+
+
+def test_ports_of_the_wire_are_named_where_not_all_are() -> None:
+    ports = {"frontend": PortStatistics("PULL", (), "wire"), "backend": PortStatistics("PUSH", (), "libzmq")}
+    assert devices.describe_wire_ports(ports) == ", wire ports: frontend"
+    assert devices.describe_wire_ports({}) == ""
+
+
+def test_an_endpoint_that_the_wire_does_not_serve_is_one_line() -> None:
+    result = invoke("streamer", "inproc://in", ANY_PORT, "--transport", "wire")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "pollbroker: brokers.streamer.frontend: transport 'wire': the wire has no endpoints of inproc://; expected "
+        "'auto' or 'libzmq'\n"
+    )
 
 
 def test_a_capture_socket_gets_a_copy(run: Run, connect: Connect) -> None:

@@ -19,6 +19,7 @@ from tests.support.addresses import ANY_PORT
 from tests.support.clocks import FakeTime
 from tests.support.control import COMMANDS, STEERING, make_ask, numbers, text_of
 from tests.support.deadline import wait_until
+from tests.support.transports import holding_streamer
 from tests.support.types import Connect, Socket
 
 # -- what is valid, and what it changes --------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ def test_broker_that_cannot_be_paused_now_is_not_passed_over(engine: Engine, con
 
 
 def test_broker_that_holds_a_message_is_removed_at_once(engine: Engine, connect: Connect) -> None:
-    broker = engine.add("jobs", "streamer", frontend=ANY_PORT, backend=ANY_PORT)
+    broker = engine.add("jobs", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, *broker.frontend.endpoints).send(b"for nobody")
     wait_until(lambda: engine.statistics().brokers["jobs"].flows["frontend"].held)
     started_s = time.monotonic()

@@ -166,6 +166,7 @@ def test_path_whose_listener_is_overrun_is_taken(make_engine: MakeEngine, tmp_pa
             client.close()
 
 
+@pytest.mark.libzmq("a wire port does not tell its options")
 def test_each_port_has_the_options_that_are_for_it(make_engine: MakeEngine) -> None:
     engine = make_engine()
     broker = engine.add(

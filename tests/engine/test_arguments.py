@@ -15,8 +15,8 @@ from pollbroker.pump import choose_implementation
 from tests.support.addresses import ANY_PORT
 from tests.support.bystander import Bystander
 from tests.support.deadline import DEADLINE_S, wait_until
-from tests.support.streamers import holding
 from tests.support.threads import running
+from tests.support.transports import holding
 from tests.support.turns import rest
 from tests.support.types import Connect, MakeEngine, Socket
 

@@ -15,8 +15,9 @@ from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT
 from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
-from tests.support.streamers import Peers, holding
+from tests.support.streamers import Peers
 from tests.support.threads import Threads, running
+from tests.support.transports import holding
 from tests.support.turns import can_step
 from tests.support.types import Connect, MakeEngine
 

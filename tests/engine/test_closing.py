@@ -17,8 +17,8 @@ from pollbroker.states import BrokerState
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.processes import run_apart
-from tests.support.streamers import holding
 from tests.support.threads import Threads, running
+from tests.support.transports import holding
 from tests.support.types import Connect, MakeEngine
 
 

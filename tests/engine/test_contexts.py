@@ -15,6 +15,7 @@ from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.bystander import Bystander
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.threads import in_thread
+from tests.support.transports import needs_a_context
 from tests.support.types import Connect, MakeEngine, Socket
 
 # -- the loop, when the context of its brokers ends --------------------------------------------------------------------
@@ -56,6 +57,7 @@ def test_run_goes_on_while_a_broker_is_left(make_engine: MakeEngine, connect: Co
     ran.result(DEADLINE_S)
 
 
+@needs_a_context
 @pytest.mark.parametrize("asked", ["reader", "timer"])
 def test_run_goes_on_while_something_else_was_asked_of_it(
     make_engine: MakeEngine, connect: Connect, asked: str
@@ -120,6 +122,7 @@ def test_stopped_engine_does_not_run_again_by_itself(make_engine: MakeEngine) ->
     assert not engine.running
 
 
+@needs_a_context
 def test_the_end_of_its_own_context_ends_run(make_engine: MakeEngine, implementation: Implementation) -> None:
     context: zmq.Context[Socket] = zmq.Context()
     engine = make_engine(context)
@@ -130,6 +133,21 @@ def test_the_end_of_its_own_context_ends_run(make_engine: MakeEngine, implementa
     runner.join(DEADLINE_MS / 1000)
     assert not runner.is_alive()
     assert (broker.state, broker.error) == (BrokerState.ENDED, None)
+
+
+def test_the_end_of_its_own_context_does_not_concern_wire_ports(make_engine: MakeEngine, connect: Connect) -> None:
+    context: zmq.Context[Socket] = zmq.Context()
+    engine = make_engine(context)
+    engine.start()
+    broker = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    in_thread(context.term).result(DEADLINE_S)
+    with pytest.raises(EngineError, match=r"^brokers\.new\.frontend: cannot open a socket: "):
+        engine.add("new", STREAMER, frontend="inproc://f", backend="inproc://b")
+    later = engine.add("later", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    for at_work in (broker, later):
+        connect(zmq.PUSH, at_work.frontend.endpoint).send(b"moved")
+        assert connect(zmq.PULL, at_work.backend.endpoint).recv() == b"moved"
+    assert (broker.state, engine.running) == ("running", True)
 
 
 # -- brokers and readers, when their context ends ----------------------------------------------------------------------
@@ -143,6 +161,7 @@ def ended_in_time(call: Callable[[], object]) -> bool:
     return not thread.is_alive()
 
 
+@needs_a_context
 def test_terminated_context_ends_a_paused_broker_at_which_a_message_waits(
     make_engine: MakeEngine, connect: Connect, waiter: str
 ) -> None:
@@ -161,6 +180,7 @@ def test_terminated_context_ends_a_paused_broker_at_which_a_message_waits(
     assert broker.state == "ended"
 
 
+@needs_a_context
 @pytest.mark.parametrize("situation", ["idle", "traffic", "stalled", "paused", "failed"])
 def test_terminated_context_is_an_orderly_end(make_engine: MakeEngine, connect: Connect, situation: str) -> None:
     context: zmq.Context[Socket] = zmq.Context()

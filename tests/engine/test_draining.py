@@ -32,7 +32,7 @@ def test_drain_names_who_could_not(engine: Engine, connect: Connect) -> None:
     for name in ("stalled", "paused", "idle"):
         engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, endpoint(engine.brokers["stalled"].frontend)).send(b"x")
-    wait_until(lambda: flow_of(engine, "stalled").held)
+    wait_until(lambda: flow_of(engine, "stalled").state == "stalled")
     engine.pause("paused")
     assert sorted(engine.drain(timeout_s=0.02)) == ["paused", "stalled"]
     connect(zmq.PULL, endpoint(engine.brokers["stalled"].backend))

@@ -13,8 +13,9 @@ from pollbroker import STREAMER, Engine, EngineError
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
-from tests.support.streamers import Peers, holding
+from tests.support.streamers import Peers
 from tests.support.threads import running
+from tests.support.transports import holding
 from tests.support.turns import rest, within_a_turn
 from tests.support.types import Connect, MakeEngine, Socket
 

@@ -6,20 +6,21 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker import FORWARDER, QUEUE, STREAMER, Device, Engine, EngineError, Route
+from pollbroker import FORWARDER, QUEUE, STREAMER, Device, Engine, EngineError, Port, Route
 from pollbroker.broker import working_broker
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
-from tests.support.streamers import Peers, holding, lent
+from tests.support.streamers import Peers, lent, streamer_with
 from tests.support.threads import Threads
+from tests.support.transports import can_receive, holding, holding_streamer
 from tests.support.turns import within_a_turn
 from tests.support.types import Connect, MakeEngine
 
 
 def test_removed_broker_says_what_it_could_not_deliver(engine: Engine, connect: Connect) -> None:
-    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    broker = engine.add("a", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT)
     push = connect(zmq.PUSH, endpoint(broker.frontend))
     for number in range(5):
         push.send_multipart([b"%d" % number, b"x"])
@@ -34,7 +35,7 @@ def test_removed_broker_says_what_it_could_not_deliver(engine: Engine, connect: 
 def test_removed_broker_delivers_what_it_holds_if_somebody_comes_in_time(
     engine: Engine, connect: Connect, paused: bool
 ) -> None:
-    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    broker = engine.add("a", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT)
     push = connect(zmq.PUSH, endpoint(broker.frontend))
     for number in range(5):
         push.send_multipart([b"%d" % number, b"x"])
@@ -56,7 +57,7 @@ def test_removed_broker_delivers_what_it_holds_if_somebody_comes_in_time(
 
 
 def test_one_broker_removed_by_two_is_removed_once(engine: Engine, connect: Connect) -> None:
-    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    broker = engine.add("a", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, endpoint(broker.frontend)).send(b"held")
     wait_until(lambda: flow_of(engine, "a").held)
     with Threads() as pool:
@@ -220,7 +221,7 @@ def test_removal_within_a_turn_offers_what_is_stalled(make_engine: MakeEngine, c
 
 def test_removed_broker_tells_how_many_messages_it_left_unread(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
-    broker = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    broker = engine.add("s", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT)
     pusher = connect(zmq.PUSH, broker.frontend.endpoints[0])
     for number in range(50):
         pusher.send(b"%d" % number)
@@ -235,7 +236,7 @@ def test_removed_broker_tells_how_many_messages_it_left_unread(make_engine: Make
         return unread == 40
 
     wait_until(all_came)  # forty were read, so that nine are left
-    wait_until(lambda: working_broker(broker).port("frontend").socket.poll(0))
+    wait_until(lambda: can_receive(working_broker(broker).port("frontend")))
     flow = engine.remove("s", timeout_s=0).flows["frontend"]
     assert (flow.received, flow.held) == (1, 1)
     assert 1 <= flow.unread <= 9
@@ -247,6 +248,128 @@ def test_subscriptions_that_are_left_unread_are_no_loss(make_engine: MakeEngine,
     broker = engine.add("news", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT)
     subscriber = connect(zmq.SUB, broker.backend.endpoint)
     subscriber.setsockopt(zmq.SUBSCRIBE, b"a")
-    wait_until(lambda: working_broker(broker).port("backend").socket.poll(0))  # and nobody makes a turn of the engine
+    engine.pause("news")  # so that nobody reads it
+    wait_until(lambda: can_receive(working_broker(broker).port("backend")), engine=engine)
     flow = engine.remove("news", timeout_s=0).flows["backend"]
     assert (flow.received, flow.unread) == (0, 0)
+
+
+# -- over the wire -----------------------------------------------------------------------------------------------------
+
+
+LARGE = b"x" * 4_000_000  # more than the kernel keeps for a consumer that does not read
+
+
+def test_wire_ports_leave_a_message_without_a_consumer_at_its_source(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    push = connect(zmq.PUSH, endpoint(broker.frontend))
+    for number in range(5):
+        push.send(b"%d" % number)
+    wait_until(lambda: flow_of(engine, "a").state == "stalled", engine=engine)
+    flow = flow_of(engine, "a")
+    assert (flow.received, flow.held, flow.stalls) == (0, 0, 1)
+    final = engine.remove("a", timeout_s=DEADLINE_S).flows["frontend"]  # it waits for nothing
+    assert (final.received, final.held) == (0, 0)
+    assert 1 <= final.unread <= 5
+
+
+def peer_that_does_not_read(port: Port, kind: bytes) -> net.socket:
+    """A peer, without libzmq, that shakes hands and then leaves everything in the kernel."""
+    address, _, number = endpoint(port).removeprefix("tcp://").rpartition(":")
+    peer = net.create_connection((address, int(number)), timeout=DEADLINE_S)
+    ready = b"\x05READY\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind
+    peer.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48) + bytes([4, len(ready)]) + ready)
+    return peer
+
+
+def all_that_comes(peer: net.socket) -> bytes:
+    """Read up to the end of the stream."""
+    came = b""
+    while more := peer.recv(1 << 20):
+        came += more
+    return came
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_wire_port_that_is_removed_writes_what_it_has_accepted(engine: Engine, connect: Connect, handled: bool) -> None:
+    device = streamer_with(lambda frames: frames) if handled else STREAMER
+    broker = engine.add("a", device, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    push = connect(zmq.PUSH, endpoint(broker.frontend))
+    with peer_that_does_not_read(broker.backend, b"PULL") as consumer, Threads() as pool:
+        push.send(LARGE)
+        wait_until(lambda: flow_of(engine, "a").received)
+        flow = flow_of(engine, "a")
+        assert (flow.received, flow.sent, flow.held) == (1, 0, 1)
+        assert engine.drain(timeout_s=0.01) == ("a",)
+        removal = pool.submit(engine.remove, "a", timeout_s=DEADLINE_S)
+        wait_until(lambda: broker.state == "removing")
+        assert all_that_comes(consumer).endswith(LARGE)
+        final = removal.result(DEADLINE_S).flows["frontend"]
+    assert (final.received, final.sent, final.held) == (1, 1, 0)
+
+
+def test_wire_port_that_is_removed_writes_the_copies_that_it_has_accepted(engine: Engine, connect: Connect) -> None:
+    broker = engine.add(
+        "a",
+        STREAMER,
+        frontend=ANY_PORT,
+        backend=ANY_PORT,
+        capture=ANY_PORT,
+        capture_type=zmq.PUSH,
+        transport="wire",
+    )
+    push, pull = connect(zmq.PUSH, endpoint(broker.frontend)), connect(zmq.PULL, endpoint(broker.backend))
+    with peer_that_does_not_read(broker.capture, b"PULL") as recorder, Threads() as pool:
+        wait_until(lambda: [peer.port for peer in broker.peers()].count("capture"))
+        push.send(LARGE)
+        assert pull.recv() == LARGE
+        removal = pool.submit(engine.remove, "a", timeout_s=DEADLINE_S)
+        wait_until(lambda: broker.state == "removing")
+        assert all_that_comes(recorder).endswith(LARGE)
+        final = removal.result(DEADLINE_S).flows["frontend"]
+    assert (final.sent, final.captured) == (1, 1)
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_wire_port_that_is_removed_in_vain_says_what_it_has_not_written(
+    make_engine: MakeEngine, connect: Connect, within: bool
+) -> None:
+    engine = make_engine()
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    push = connect(zmq.PUSH, endpoint(broker.frontend))
+    with peer_that_does_not_read(broker.backend, b"PULL"):
+        push.send(LARGE)
+        wait_until(lambda: flow_of(engine, "a").received, engine=engine)
+        final = within_a_turn(engine, lambda: engine.remove("a")) if within else engine.remove("a", timeout_s=0.01)
+    flow = final.flows["frontend"]
+    assert (final.state, flow.received, flow.sent, flow.held) == ("removed", 1, 0, 1)
+
+
+def test_removal_does_not_wait_for_a_peer_of_a_wire_port_that_leaves(engine: Engine, connect: Connect) -> None:
+    """What is queued for a client of a ROUTER is dropped when that leaves."""
+    broker = engine.add("a", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    worker = connect(zmq.DEALER, endpoint(broker.backend))
+    with peer_that_does_not_read(broker.frontend, b"DEALER") as client, Threads() as pool:
+        client.sendall(b"\x00\x08question")
+        routing_id, _ = worker.recv_multipart()
+        worker.send_multipart([routing_id, LARGE])
+        wait_until(lambda: flow_of(engine, "a", "backend").held)
+        removal = pool.submit(engine.remove, "a", timeout_s=3 * DEADLINE_S)
+        wait_until(lambda: broker.state == "removing")
+        client.close()
+        flow = removal.result(DEADLINE_S).flows["backend"]
+    assert (flow.received, flow.sent, flow.held, flow.interrupted) == (1, 0, 0, 1)
+
+
+# A budget of one message is no sign that the broker is being removed.
+def test_wire_port_goes_on_with_a_budget_of_one_message(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine(burst_messages=1)
+    engine.start()
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    push = connect(zmq.PUSH, endpoint(broker.frontend), sndhwm=0)
+    pull = connect(zmq.PULL, endpoint(broker.backend), rcvhwm=1)
+    bodies = [b"%d" % number + b"x" * 100_000 for number in range(200)]
+    for body in bodies:
+        push.send(body)
+    assert [pull.recv() for _ in bodies] == bodies

@@ -92,7 +92,7 @@ def test_queued_messages_without_a_taker_make_no_turns(engine: Engine, connect: 
         engine.pause("a")
     for _ in range(100):
         push.send(body)
-    wait_until(lambda: situation == "paused" or flow_of(engine, "a").held)
+    wait_until(lambda: situation == "paused" or flow_of(engine, "a").state == "stalled")
     wait_until(lambda: turns_meanwhile(engine, 0.05) <= 3)
     assert turns_meanwhile(engine, 0.15) <= 20  # the kernel may take a little more; a loop that spins makes thousands
     if situation == "paused":

@@ -10,6 +10,7 @@ import zmq
 from pollbroker import STREAMER
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import wait_until
+from tests.support.transports import over_the_wire
 from tests.support.types import MakeEngine, Socket
 
 
@@ -47,6 +48,21 @@ def test_statistics_tell_how_the_engine_works(make_engine: MakeEngine, waiter: s
         engine.step()
         assert engine.statistics().turns == turns
     assert engine.statistics().brokers == {"a": engine.broker_statistics("a")}
+
+
+def test_statistics_tell_what_serves_a_port(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    for transport in ("libzmq", "wire"):
+        engine.add(transport, STREAMER, frontend=ANY_PORT, backend=ANY_PORT, capture=ANY_PORT, transport=transport)
+    engine.add("auto", STREAMER, frontend="inproc://in", backend=ANY_PORT)
+    told = {
+        name: [port.transport for port in broker.ports.values()] for name, broker in engine.statistics().brokers.items()
+    }
+    assert told == {
+        "libzmq": ["libzmq"] * 3,
+        "wire": ["wire"] * 3,
+        "auto": ["libzmq", "wire" if over_the_wire() else "libzmq"],
+    }
 
 
 def test_brokers_and_ports_show_what_they_are(make_engine: MakeEngine, context: zmq.Context[Socket]) -> None:

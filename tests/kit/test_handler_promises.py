@@ -85,7 +85,7 @@ def paste(expression: str, **defined: Any) -> None:
 
 @pytest.mark.parametrize(("promise", "device"), KEPT, ids=name_of)
 def test_handler_that_keeps_a_promise_passes(promise: Invariant, device: Device) -> None:
-    check_device(device, promises=[promise], examples=8, columns=["simulation"])
+    check_device(device, promises=[promise], examples=5, columns=["simulation"])
 
 
 # What is broken is found, with its name, the route and the message; and what is printed fails in the same way.

@@ -66,7 +66,7 @@ def test_every_column_serves_devices_of_many_ports(device: Device) -> None:
 
 @each_device
 def test_seeds_of_devices_of_many_ports_keep_every_promise(device: Device) -> None:
-    check_seeds(device, 40)
+    check_seeds(device, 100)
 
 
 @each_device

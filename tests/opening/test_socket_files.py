@@ -16,6 +16,7 @@ from pollbroker.endpoint import parse_endpoints
 from pollbroker.options import parse_options
 from pollbroker.port import WorkingPort
 from tests.support.deadline import DEADLINE_MS, wait_until
+from tests.support.transports import needs_a_context
 from tests.support.types import Connect, Socket
 
 
@@ -110,7 +111,9 @@ def end_by_the_contexts_end(engine: Engine) -> None:
     wait_until(lambda: broker.state == "ended")
 
 
-@pytest.mark.parametrize("end", [end_by_removal, end_by_close, end_by_the_contexts_end])
+@pytest.mark.parametrize(
+    "end", [end_by_removal, end_by_close, pytest.param(end_by_the_contexts_end, marks=needs_a_context)]
+)
 def test_files_go_with_their_broker(engine: Engine, tmp_path: Path, end: Callable[[Engine], None]) -> None:
     names = "frontend", "backend", "capture"
     files = [tmp_path / name for name in (*names, "second")]

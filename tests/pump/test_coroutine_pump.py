@@ -57,6 +57,7 @@ class Sink:
         self.drops = False
         self.taken: list[list[bytes]] = []
         self.dropped = 0
+        self.queued = 0
 
     @property
     def sent(self) -> int:

@@ -7,9 +7,7 @@ from typing import Any
 import zmq
 
 from pollbroker import STREAMER, Broker, Device, Engine, Route
-from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, endpoint
-from tests.support.deadline import wait_until
 from tests.support.turns import rest
 from tests.support.types import Connect, Socket
 
@@ -25,14 +23,6 @@ class Peers:
         for message in messages or (b"passes",):
             self.push.send(message)
         assert [self.pull.recv() for _ in messages or (b"passes",)] == list(messages or (b"passes",))
-
-
-def holding(engine: Engine, connect: Connect, name: str = "a") -> str:
-    """Add a streamer that holds a message, for want of consumers; where they may connect."""
-    broker = engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
-    connect(zmq.PUSH, broker.frontend.endpoint).send(b"held")
-    wait_until(lambda: flow_of(engine, name).held and flow_of(engine, name).state == "stalled", engine=engine)
-    return broker.backend.endpoint
 
 
 def streamer(engine: Engine, connect: Connect, *, hwm: int = 1000, name: str = "s") -> tuple[Socket, str]:

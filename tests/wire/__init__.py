@@ -1,1 +1,1 @@
-"""Ports of the wire on real sockets: with peers of libzmq's, and with peers that send whatever a test likes."""
+"""Tests of the wire: its core on simulated streams, and its ports on real sockets."""

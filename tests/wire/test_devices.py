@@ -125,7 +125,6 @@ def test_publications_of_every_size_pass(engine: Engine, connect: Connect, devic
             assert _same([receive_beyond(subscriber)], [publication])
 
 
-@pytest.mark.xfail(strict=True, reason="a subscriber is full when 256 KiB wait for it, whatever sndhwm says")
 def test_subscriber_is_given_a_burst_of_large_publications(engine: Engine, connect: Connect, raw: Raw) -> None:
     """libzmq keeps as many as `sndhwm` (1,000) for each subscriber, whatever their size."""
     broker, peers = add_between(engine, connect, FORWARDER, {"frontend": [zmq.XPUB]}, backend=ANY_PORT)
@@ -144,16 +143,13 @@ def test_subscriber_is_given_a_burst_of_large_publications(engine: Engine, conne
     assert received == [b"%d" % number for number in range(20)] + [b"the last"]
 
 
-_REP_ANSWERS_ITSELF = pytest.mark.xfail(strict=True, reason="a REP drops what is sent back in the same move")
-
-
 @pytest.mark.parametrize(
     ("port_type", "peer_type"),
     [
         (zmq.ROUTER, zmq.DEALER),
         (zmq.ROUTER, zmq.REQ),
         (zmq.DEALER, zmq.DEALER),
-        pytest.param(zmq.REP, zmq.REQ, marks=_REP_ANSWERS_ITSELF),
+        (zmq.REP, zmq.REQ),
     ],
 )
 @pytest.mark.parametrize("bound", [True, False])
@@ -213,9 +209,6 @@ def publishes_to_router(sender: Socket, receiver: Socket) -> bool:
     return bool(receiver.poll(1)) and receiver.recv_multipart()[-1] == b"are you there?"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the hub is not told that a REQ may be asked again, or that a REP has more to read"
-)
 @pytest.mark.parametrize("bound", [True, False])
 def test_rep_and_req_alternate(engine: Engine, connect: Connect, bound: bool) -> None:
     """A broker that is a worker to its clients, and a client to its workers: one request at a time."""

@@ -522,7 +522,6 @@ def test_forwarder_refuses_long_subscriptions(engine: Engine, connect: Connect, 
     assert subscriber.recv() == b"topic"
 
 
-@pytest.mark.xfail(strict=True, reason="where nobody reads an XPUB, it takes one subscription and no more")
 def test_every_subscription_counts_at_an_xpub_that_nobody_reads(engine: Engine, connect: Connect, raw: Raw) -> None:
     device = Device("publisher", zmq.PULL, zmq.XPUB, (Route("frontend", "backend"),))
     broker = engine.add("a", device, frontend=ANY_PORT, backend=ANY_PORT)

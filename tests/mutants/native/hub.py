@@ -57,6 +57,7 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
         "a hub has room for two ports",
         HUB,
         (("calloc(self.port_count, sizeof(PortState))", "calloc(2, sizeof(PortState))"),),
+        test="tests/pump/test_hub.py::test_hub_has_any_number_of_ports",
     ),
     Mutant(
         "a hub settles its first 64 ports alone",

@@ -55,6 +55,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "cdef int flags = SNDMORE if more else 0\n        if self.sink_is_router",
             ),
         ),
+        test="tests/pump/test_hub.py::test_a_draining_flow_sends_what_it_holds_and_ends",
     ),
     Mutant(
         "the last frame of a message says that more follows",
@@ -264,6 +265,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
                 "memcpy(&self.copies[self.copies_used], msg, sizeof(zmq_msg_t))",
             ),
         ),
+        test="tests/native/test_faults.py::test_message_whose_rest_cannot_be_sent_is_interrupted_and_its_copy_forgotten",
     ),
     Mutant(
         "no prefix before the second copy",
@@ -291,6 +293,7 @@ SENDING_MUTANTS: Final[tuple[Mutant, ...]] = (
         "room for copies is counted in pointers",
         SENDING,
         (("realloc(self.copies, room * sizeof(zmq_msg_t))", "realloc(self.copies, room * sizeof(zmq_msg_t *))"),),
+        test="tests/native/test_faults.py::test_copies_have_as_many_frames_as_their_messages",
     ),
     Mutant(
         "a full capture is believed before its commands are processed",

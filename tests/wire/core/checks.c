@@ -1,2 +1,660 @@
+/* Bounds of memory, of time, and of what one peer can take from another. */
 #include "simulation.h"
-void run_checks(const char *only) { (void) only; }
+
+#include "frame.h"
+
+#include <string.h>
+#include <time.h>
+
+static struct simulation simulation;
+static size_t memory_before;
+static double began_s;
+
+static double used_s(void)
+{
+    return (double) clock() / CLOCKS_PER_SEC - began_s;
+}
+
+static void begin(enum socket_type source, enum socket_type sink)
+{
+    simulation_begin(&simulation);
+    simulation_add_port(&simulation, source);
+    simulation_add_port(&simulation, sink);
+}
+
+static struct remote *join(int place, enum socket_type type, const char *identity)
+{
+    struct remote *remote = remote_new(&simulation, place, type, ZMTP_31);
+
+    remote->identity_size = strlen(identity);
+    memcpy(remote->identity, identity, remote->identity_size);
+    remote_send_greeting(remote);
+    remote_deliver(remote, SIZE_MAX);
+    simulation_serve(&simulation);
+    CHECK(remote->peer && remote->peer->attached, "hands were not shaken");
+    remote_parse(remote);
+    return remote;
+}
+
+static void measure(void)
+{
+    memory.peak = memory_before = memory.bytes;
+    began_s = (double) clock() / CLOCKS_PER_SEC;
+}
+
+static void report(const char *name, size_t most)
+{
+    size_t peak = memory.peak - memory_before;
+
+    printf("%s: %zu bytes at most, %.2f s of the processor\n", name, peak, used_s());
+    CHECK(peak <= most, "%s: more than %zu bytes", name, most);
+    simulation_check(&simulation);
+    for (unsigned i = 0; i < simulation.remote_count; i++)
+        free(simulation.remotes[i]->model);
+    simulation_end(&simulation);
+}
+
+/* Take everything that has come, and forget it. */
+static uint64_t take_all(struct port *port)
+{
+    struct message message;
+    uint64_t count = 0;
+
+    simulation_serve(&simulation);
+    for (;;) {
+        port->may_read = 1 << 20;
+        enum taken taken = port_take(port, &message, 1000);
+        if (taken == TAKEN_NOTHING)
+            break;
+        if (taken == TAKEN_MESSAGE) {
+            count += message.run.amount.messages;
+            port_consume(port, &message);
+        }
+    }
+    port_flush(port);
+    return count;
+}
+
+static void forget_sent(struct remote *remote)
+{
+    remote->out.start = remote->out.end = remote->available = 0;
+}
+
+/* -- memory
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static void check_announced_frame(void)
+{
+    static const uint8_t header[] = {FRAME_LONG, 0x40, 0, 0, 0, 0, 0, 0, 0};
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *remote = join(0, TYPE_PUSH, "");
+    measure();
+    bytes_append(&remote->out, header, sizeof header);
+    remote_deliver(remote, SIZE_MAX);
+    take_all(&simulation.ports[0]);
+    CHECK(remote->peer, "the connection has ended");
+    bytes_append(&remote->out, header, sizeof header);
+    remote_deliver(remote, SIZE_MAX);
+    take_all(&simulation.ports[0]);
+    report("a frame of 2^62 bytes is announced", SLAB_LARGE + 2 * SLAB_SMALL);
+}
+
+static void check_empty_frames(void)
+{
+    enum { FRAMES = 5000000 };
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *remote = join(0, TYPE_PUSH, "");
+    for (int i = 0; i < FRAMES; i++)
+        bytes_append(&remote->out, i + 1 < FRAMES ? "\1" : "\0", 2);
+    remote->read_most = 1000;
+    measure();
+    remote_deliver(remote, SIZE_MAX);
+    CHECK(take_all(&simulation.ports[0]) == 1, "the message is lost");
+    CHECK(used_s() < 5, "it takes too long");
+    report("five million empty frames, ten million bytes, in reads of 1,000", 6 * 2 * FRAMES);
+}
+
+static void check_commands_in_a_message(void)
+{
+    enum { FRAMES = 300000 };
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *remote = join(0, TYPE_PUSH, "");
+    for (int i = 0; i < FRAMES; i++) {
+        bytes_append(&remote->out, i + 1 < FRAMES ? "\1\2ab" : "\0\2ab", 4);
+        bytes_append(&remote->out, "\4\5\4PONG", 7);
+    }
+    measure();
+    remote_deliver(remote, SIZE_MAX);
+    CHECK(take_all(&simulation.ports[0]) == 1, "the message is lost");
+    CHECK(used_s() < 2, "it takes too long");
+    report("a message of 300,000 frames with a command between any two", 6 * 11 * FRAMES);
+}
+
+static void check_commands_between_messages(void)
+{
+    enum { MESSAGES = 300000 };
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *remote = join(0, TYPE_PUSH, "");
+    for (int i = 0; i < MESSAGES; i++)
+        bytes_append(&remote->out, "\0\0\4\5\4PONG", 9);
+    measure();
+    remote_deliver(remote, SIZE_MAX);
+    CHECK(take_all(&simulation.ports[0]) == MESSAGES, "messages are lost");
+    CHECK(used_s() < 1, "it takes too long");
+    report("300,000 messages with a command between any two", 3 * SLAB_LARGE);
+}
+
+static void check_unread_pongs(void)
+{
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *remote = join(0, TYPE_PUSH, "");
+    remote->window = 0;
+    measure();
+    for (int i = 0; i < 200; i++) {
+        forget_sent(remote);
+        for (int j = 0; j < 10000; j++)
+            bytes_append(&remote->out, "\4\13\4PING\0\0abcd", 13);
+        remote_deliver(remote, SIZE_MAX);
+        take_all(&simulation.ports[0]);
+    }
+    report("two million PINGs from a peer that reads nothing", 2 << 20);
+}
+
+static void check_unread_replies(void)
+{
+    static uint8_t body[1000];
+
+    begin(TYPE_REP, TYPE_REQ);
+    struct remote *client = join(0, TYPE_REQ, ""), *server = join(1, TYPE_REP, "");
+    client->window = 0;
+    measure();
+    for (int i = 0; i < 20000; i++) {
+        forget_sent(client);
+        forget_sent(server);
+        server->in.start = server->in.end = 0;
+        remote_send_frame(client, FRAME_MORE, "", 0);
+        remote_send_frame(client, 0, "?", 1);
+        remote_deliver(client, SIZE_MAX);
+        simulation_serve(&simulation);
+        relay(&simulation.ports[0], &simulation.ports[1], simulation.accounts[0], 10, 100000);
+        remote_send_frame(server, FRAME_MORE, "", 0);
+        remote_send_frame(server, 0, body, sizeof body);
+        remote_deliver(server, SIZE_MAX);
+        simulation_serve(&simulation);
+        relay(&simulation.ports[1], &simulation.ports[0], simulation.accounts[1], 10, 100000);
+    }
+    CHECK(simulation.accounts[1]->received.messages == 20000, "replies are lost");
+    report("20,000 replies to a peer that reads nothing", 2 << 20);
+}
+
+static void check_unread_subscriptions(void)
+{
+    begin(TYPE_XSUB, TYPE_XPUB);
+    struct port *port = &simulation.ports[0];
+    struct remote *remote = join(0, TYPE_PUB, "");
+    remote->window = 0;
+    measure();
+    for (int i = 0; i < 1000000; i++) {
+        port_subscribe(port, (const uint8_t *) "topic", 5);
+        port_unsubscribe(port, (const uint8_t *) "topic", 5);
+    }
+    CHECK(port->ended_by[REASON_SUBSCRIPTIONS] == 1, "the connection has not ended");
+    for (size_t i = 0; i < 20000; i++) {
+        uint8_t topic[1000] = {0};
+        memcpy(topic, &i, sizeof i);
+        port_subscribe(port, topic, sizeof topic);
+    }
+    remote = join(0, TYPE_PUB, "");
+    remote->window = 0;
+    for (size_t i = 0; i < 1000; i++)
+        port_subscribe(port, (const uint8_t *) &i, sizeof i);
+    CHECK(remote->peer, "a publisher is to be given the time to read what there is");
+    report("two million subscriptions to one topic, 21,000 to others, and a publisher that reads nothing", 60 << 20);
+}
+
+static void check_pings_between_messages_for_a_slow_peer(void)
+{
+    begin(TYPE_DEALER, TYPE_DEALER);
+    struct remote *slow = join(0, TYPE_DEALER, ""), *other = join(1, TYPE_DEALER, "");
+    simulation.ports[0].options.sndhwm = 0;
+    slow->window = 0;
+    measure();
+    for (int i = 0; i < 20000; i++) {
+        forget_sent(slow);
+        forget_sent(other);
+        remote_send_command(slow, "PING", "\0\0", 2);
+        remote_send_frame(other, 0, "0123456789", 10);
+        remote_deliver(slow, SIZE_MAX);
+        remote_deliver(other, SIZE_MAX);
+        simulation_serve(&simulation);
+        relay(&simulation.ports[0], &simulation.ports[1], simulation.accounts[0], 10, 100000);
+        relay(&simulation.ports[1], &simulation.ports[0], simulation.accounts[1], 10, 100000);
+    }
+    report("messages and PONGs by turns for a peer that reads nothing", 8 << 20);
+}
+
+static void check_lone_messages_for_a_slow_peer(void)
+{
+    static uint8_t body[4096];
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *source = join(0, TYPE_PUSH, ""), *slow = join(1, TYPE_PULL, "");
+    slow->window = 0;
+    measure();
+    for (int i = 0; i < 200; i++) {
+        forget_sent(source);
+        remote_send_frame(source, 0, body, sizeof body);
+        remote_deliver(source, SIZE_MAX);
+        simulation_serve(&simulation);
+        relay(&simulation.ports[0], &simulation.ports[1], simulation.accounts[0], 10, 100000);
+    }
+    report("messages of 4,096 bytes, one at a time, for a peer that reads nothing",
+           PEER_QUEUE_BYTES / 4096 * (SLAB_LARGE + 1024) + (1 << 20));
+}
+
+static void subscribe_to(struct remote *remote, size_t first, size_t count, size_t size)
+{
+    uint8_t topic[4096];
+
+    memset(topic, 'x', sizeof topic);
+    for (size_t i = first; i < first + count; i++) {
+        memcpy(topic + size - 8, &i, 8);
+        remote_send_command(remote, "SUBSCRIBE", topic, size);
+    }
+    remote_deliver(remote, SIZE_MAX);
+}
+
+static void check_long_subscriptions(void)
+{
+    enum { COUNT = 20000, SIZE = 4000 };
+
+    begin(TYPE_XPUB, TYPE_XSUB);
+    struct remote *remote = join(0, TYPE_SUB, "");
+    measure();
+    subscribe_to(remote, 0, COUNT, SIZE);
+    CHECK(take_all(&simulation.ports[0]) == COUNT, "subscriptions are lost");
+    printf("  a subscription of %d bytes takes %zu\n", SIZE, (memory.bytes - memory_before) / COUNT);
+    CHECK(used_s() < 5, "it takes too long");
+    report("20,000 subscriptions of 4,000 bytes", COUNT * (SIZE + 300) + 4 * SLAB_LARGE);
+}
+
+static void check_many_subscriptions(void)
+{
+    enum { PEERS = 10, COUNT = 100000, SIZE = 16 };
+    struct remote *remotes[PEERS];
+
+    begin(TYPE_XPUB, TYPE_XSUB);
+    for (int i = 0; i < PEERS; i++)
+        remotes[i] = join(0, TYPE_SUB, "");
+    measure();
+    for (int i = 0; i < PEERS; i++) {
+        subscribe_to(remotes[i], (size_t) i * COUNT, COUNT, SIZE);
+        CHECK(take_all(&simulation.ports[0]) == COUNT, "subscriptions are lost");
+    }
+    printf("  a subscription of %d bytes takes %zu\n", SIZE, (memory.bytes - memory_before) / (PEERS * COUNT));
+    CHECK(used_s() < 10, "it takes too long");
+    for (int i = 0; i < PEERS; i++)
+        remote_leave(remotes[i], false);
+    take_all(&simulation.ports[0]);
+    CHECK(memory.bytes < memory_before + (1 << 20) + 2 * WIRE_POOL_KEEPS * SLAB_LARGE, "%zu bytes are kept",
+          memory.bytes - memory_before);
+    report("a million subscriptions of 16 bytes", PEERS * COUNT * (SIZE + 300));
+}
+
+static void check_refused_ready(void)
+{
+    static uint8_t megabytes[4 << 20];
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *remote = remote_new(&simulation, 0, TYPE_PUSH, ZMTP_31);
+    measure();
+    remote_send_greeting(remote);
+    remote->out.end = 64; /* READY is sent anew */
+    remote_send_command(remote, "READY", megabytes, sizeof megabytes);
+    remote_deliver(remote, SIZE_MAX);
+    simulation_serve(&simulation);
+    CHECK(!remote->peer && simulation.ports[0].ended_by[REASON_BAD_COMMAND] == 1, "it was not refused");
+    report("READY with four megabytes", SLAB_LARGE + 2 * SLAB_SMALL);
+}
+
+static void check_endless_commands(void)
+{
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *remote = join(0, TYPE_PUSH, "");
+    for (int i = 0; i < 10000; i++)
+        remote_send_command(remote, "PONG", "", 0);
+    remote->endless = true;
+    remote_deliver(remote, SIZE_MAX);
+    simulation_serve(&simulation);
+    measure();
+    CHECK(port_count_unread(&simulation.ports[0], 1000) == 0, "messages were counted that nobody has sent");
+    report("commands without end, when unread messages are counted", 2 * (SLAB_LARGE + SLAB_SMALL));
+}
+
+/* -- fairness
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static size_t bytes_from[2];
+
+static void count_source(struct remote *remote, const uint8_t *bytes, size_t size)
+{
+    (void) remote;
+    bytes_from[bytes[size - 1] == 'b'] += size;
+}
+
+static void relay_for_a_while(int turns)
+{
+    bytes_from[0] = bytes_from[1] = 0;
+    for (int i = 0; i < turns; i++) {
+        simulation_serve(&simulation);
+        relay(&simulation.ports[0], &simulation.ports[1], simulation.accounts[0], 100, 64 << 10);
+        for (unsigned j = 0; j < simulation.remote_count; j++)
+            remote_parse(simulation.remotes[j]);
+    }
+}
+
+static struct remote *endless_source(const char *mark, size_t size)
+{
+    static uint8_t body[1 << 20];
+    struct remote *remote = join(0, TYPE_PUSH, "");
+
+    forget_sent(remote);
+    memset(body, *mark, sizeof body);
+    for (int i = 0; i < 3 * 7; i++)
+        remote_send_frame(remote, 0, body, size);
+    remote->endless = true;
+    remote_deliver(remote, SIZE_MAX);
+    return remote;
+}
+
+static void check_share(const char *name)
+{
+    double share = (double) bytes_from[1] / (double) (bytes_from[0] + bytes_from[1]);
+
+    printf("%s: the second one has %.0f %%\n", name, 100 * share);
+    CHECK(share > 0.4 && share < 0.6, "%s: it is not fair", name);
+}
+
+static void begin_fairness(void)
+{
+    begin(TYPE_PULL, TYPE_PUSH);
+    simulation.on_message = count_source;
+    join(1, TYPE_PULL, "");
+    measure();
+}
+
+static void check_fairness(void)
+{
+    begin_fairness();
+    endless_source("a", 50);
+    endless_source("b", 5000);
+    relay_for_a_while(2000);
+    check_share("small messages and large ones");
+    report("two sources without end", 8 << 20);
+}
+
+static void check_fairness_to_newcomers(void)
+{
+    begin_fairness();
+    endless_source("a", 5000);
+    relay_for_a_while(3000);
+    endless_source("b", 5000);
+    relay_for_a_while(2000);
+    check_share("one that was alone, and a newcomer");
+    report("a source that was alone", 8 << 20);
+}
+
+static void check_fairness_beside_commands(void)
+{
+    begin_fairness();
+    struct remote *remote = join(0, TYPE_PUSH, "");
+    forget_sent(remote);
+    for (int i = 0; i < 20000; i++)
+        remote_send_command(remote, "PONG", "", 0);
+    remote->endless = true;
+    remote_deliver(remote, SIZE_MAX);
+    endless_source("b", 1000);
+    relay_for_a_while(200);
+    CHECK(bytes_from[1] > 200 * 10000, "%zu bytes have come through", bytes_from[1]);
+    report("a source beside one that sends commands without end", 8 << 20);
+}
+
+static void check_fairness_beside_a_large_message(void)
+{
+    static uint8_t part[1 << 20];
+
+    begin_fairness();
+    struct remote *large = join(0, TYPE_PUSH, "");
+    bytes_append(&large->out, (uint8_t[]){FRAME_LONG, 0x40, 0, 0, 0, 0, 0, 0, 0}, 9);
+    for (int i = 0; i < 100; i++)
+        bytes_append(&large->out, part, sizeof part);
+    large->read_most = 100000;
+    remote_deliver(large, SIZE_MAX);
+    endless_source("b", 1000);
+    relay_for_a_while(200);
+    CHECK(bytes_from[1] > 200 * 10000, "%zu bytes have come through", bytes_from[1]);
+    report("a source beside a message that does not end", 512 << 20);
+}
+
+static void check_fairness_beside_long_messages(void)
+{
+    begin_fairness();
+    simulation.ports[0].options.maxframes = 2;
+    struct remote *remote = join(0, TYPE_PUSH, "");
+    forget_sent(remote);
+    for (int i = 0; i < 20000; i++)
+        bytes_append(&remote->out, "\1\1a\1\1a\1\1a\0\1a", 12);
+    remote->endless = true;
+    remote_deliver(remote, SIZE_MAX);
+    endless_source("b", 1000);
+    relay_for_a_while(1000);
+    CHECK(bytes_from[1] > 1000 * 500, "%zu bytes have come through", bytes_from[1]);
+    report("a source beside one that sends messages of too many frames", 8 << 20);
+}
+
+/* -- news
+ * -------------------------------------------------------------------------------------------------------------- */
+
+static void check_news_of_orphans(void)
+{
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *source = join(0, TYPE_PUSH, ""), *slow = join(1, TYPE_PULL, "");
+    measure();
+    slow->window = 0;
+    remote_send_frame(source, 0, "one", 3);
+    remote_deliver(source, SIZE_MAX);
+    simulation_serve(&simulation);
+    relay(&simulation.ports[0], &simulation.ports[1], simulation.accounts[0], 10, 1000);
+    join(1, TYPE_PULL, "");
+    port_flush(&simulation.ports[1]);
+    while (!list_is_empty(&simulation.wire.changed)) {
+        struct port *port = LISTED(simulation.wire.changed.next, struct port, changed);
+        link_remove(&port->changed);
+        port->news = 0;
+    }
+    peer_end(slow->peer, REASON_SILENT);
+    CHECK(list_is_empty(&simulation.ports[1].dirty) || simulation.ports[1].news, "nobody will write the message");
+    report("a message whose peer was silent", 1 << 20);
+}
+
+/* -- single steps
+ * ------------------------------------------------------------------------------------------------------ */
+
+static unsigned arrived;
+
+/* A message that has come from a ROUTER: a routing id of one byte, and one frame. */
+static void count_whole(struct remote *remote, const uint8_t *bytes, size_t size)
+{
+    struct amount amount = encoded_amount(bytes, size);
+
+    CHECK(amount.messages == 1 && amount.frames == 2 && amount.bytes == 5001, "remote %u was given half a message",
+          remote->number);
+    arrived++;
+}
+
+static enum relayed move(int flow, uint64_t limit_messages, uint64_t limit_bytes)
+{
+    enum relayed outcome;
+
+    simulation_serve(&simulation);
+    outcome = relay(&simulation.ports[flow], &simulation.ports[1 - flow], simulation.accounts[flow], limit_messages,
+                    limit_bytes);
+    simulation_check(&simulation);
+    for (unsigned i = 0; i < simulation.remote_count; i++)
+        remote_parse(simulation.remotes[i]);
+    return outcome;
+}
+
+static void check_cut_behind_a_prefix(void)
+{
+    static uint8_t body[5000];
+
+    begin(TYPE_ROUTER, TYPE_DEALER);
+    simulation.on_message = count_whole;
+    arrived = 0;
+    struct remote *client = join(0, TYPE_DEALER, "A"), *leaver = join(1, TYPE_DEALER, "");
+    measure();
+    leaver->window = 3; /* the frame of the routing id */
+    remote_send_frame(client, 0, body, sizeof body);
+    remote_deliver(client, SIZE_MAX);
+    move(0, 10, 10000);
+    remote_leave(leaver, false);
+    simulation_serve(&simulation);
+    join(1, TYPE_DEALER, "");
+    move(0, 10, 10000);
+    CHECK(!arrived && simulation.accounts[0]->interrupted == 1, "%u have arrived", arrived);
+    report("a peer that leaves when the routing id was written", 1 << 20);
+}
+
+static void check_no_memory(void)
+{
+    static uint8_t body[5000];
+
+    for (uint64_t fail_in = 1; fail_in < 40; fail_in++) {
+        begin(TYPE_ROUTER, TYPE_DEALER);
+        simulation.on_message = count_whole;
+        arrived = 0;
+        struct remote *client = join(0, TYPE_DEALER, "A");
+        join(1, TYPE_DEALER, "");
+        for (int i = 0; i < 10; i++)
+            remote_send_frame(client, 0, body, sizeof body);
+        remote_deliver(client, SIZE_MAX);
+        memory.fail_in = fail_in;
+        move(0, 10, 100000);
+        memory.fail_in = 0;
+        join(1, TYPE_DEALER, "");
+        move(0, 10, 100000);
+        CHECK(arrived == simulation.accounts[0]->received.messages, "%u messages have arrived", arrived);
+        simulation_end(&simulation);
+    }
+    puts("no memory, at each place where some is needed: every message that was taken has arrived");
+}
+
+static void check_reply_of_another(void)
+{
+    begin(TYPE_REP, TYPE_REQ);
+    struct remote *client = join(0, TYPE_REQ, ""), *servers[] = {join(1, TYPE_REP, ""), join(1, TYPE_REP, "")};
+    measure();
+    size_t before = client->written;
+    remote_send_frame(client, FRAME_MORE, "", 0);
+    remote_send_frame(client, 0, "?", 1);
+    remote_deliver(client, SIZE_MAX);
+    move(0, 10, 1000);
+    int other = simulation.ports[1].partner == servers[0]->peer;
+    for (int i = 0; i < 2; i++) {
+        CHECK(client->written == before, "the reply of another was taken");
+        struct remote *server = servers[i ? !other : other];
+        remote_send_frame(server, FRAME_MORE, "", 0);
+        remote_send_frame(server, 0, "!", 1);
+        remote_deliver(server, SIZE_MAX);
+        move(1, 10, 1000);
+    }
+    CHECK(client->written == before + 5, "the reply was not taken");
+    report("a reply of a peer that was not asked", 1 << 20);
+}
+
+static void check_budget(void)
+{
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *source = join(0, TYPE_PUSH, "");
+    join(1, TYPE_PULL, "");
+    join(1, TYPE_PULL, "");
+    measure();
+    for (int i = 0; i < 100; i++)
+        remote_send_frame(source, 0, "0123456789", 10);
+    remote_deliver(source, SIZE_MAX);
+    CHECK(move(0, 100, 1) == RELAYED_UNTIL_LIMIT && simulation.accounts[0]->received.messages == 1,
+          "the budget of bytes");
+    CHECK(move(0, 7, 1000) == RELAYED_UNTIL_LIMIT && simulation.accounts[0]->received.messages == 8,
+          "the budget of messages");
+    CHECK(move(0, 1000, 100000) == RELAYED_ALL && simulation.accounts[0]->received.messages == 100, "all of them");
+    report("budgets", 1 << 20);
+}
+
+static void check_awaited_peer_leaves(void)
+{
+    begin(TYPE_DEALER, TYPE_ROUTER);
+    struct remote *source = join(0, TYPE_DEALER, ""), *slow = join(1, TYPE_DEALER, "A");
+    measure();
+    simulation.ports[1].options.sndhwm = 1;
+    slow->window = 0;
+    for (int i = 0; i < 4; i++) {
+        remote_send_frame(source, FRAME_MORE, "A", 1);
+        remote_send_frame(source, 0, "!", 1);
+    }
+    remote_deliver(source, SIZE_MAX);
+    CHECK(move(0, 100, 1000) == RELAYED_UNTIL_FULL, "the peer is slow");
+    CHECK(simulation.ports[1].awaited == slow->peer, "nobody is awaited");
+    remote_leave(slow, false);
+    CHECK(move(0, 100, 1000) == RELAYED_ALL, "somebody is awaited who has left");
+    CHECK(simulation.accounts[0]->unroutable == 4, "they are not counted");
+    report("a slow peer of a ROUTER that leaves", 1 << 20);
+}
+
+void run_checks(const char *only)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } CHECKS[] = {
+        {"announced-frame", check_announced_frame},
+        {"empty-frames", check_empty_frames},
+        {"commands-in-a-message", check_commands_in_a_message},
+        {"commands-between-messages", check_commands_between_messages},
+        {"unread-pongs", check_unread_pongs},
+        {"unread-replies", check_unread_replies},
+        {"unread-subscriptions", check_unread_subscriptions},
+        {"pings-between-messages", check_pings_between_messages_for_a_slow_peer},
+        {"lone-messages", check_lone_messages_for_a_slow_peer},
+        {"long-subscriptions", check_long_subscriptions},
+        {"many-subscriptions", check_many_subscriptions},
+        {"refused-ready", check_refused_ready},
+        {"endless-commands", check_endless_commands},
+        {"fairness", check_fairness},
+        {"newcomers", check_fairness_to_newcomers},
+        {"beside-commands", check_fairness_beside_commands},
+        {"beside-a-large-message", check_fairness_beside_a_large_message},
+        {"beside-long-messages", check_fairness_beside_long_messages},
+        {"news-of-orphans", check_news_of_orphans},
+        {"cut-behind-a-prefix", check_cut_behind_a_prefix},
+        {"no-memory", check_no_memory},
+        {"reply-of-another", check_reply_of_another},
+        {"budget", check_budget},
+        {"awaited-peer-leaves", check_awaited_peer_leaves},
+    };
+    bool any = false;
+
+    for (size_t i = 0; i < sizeof CHECKS / sizeof *CHECKS; i++)
+        if (!*only || !strcmp(only, CHECKS[i].name)) {
+            any = true;
+            CHECKS[i].run();
+        } else if (!strcmp(only, "names")) {
+            any = true;
+            puts(CHECKS[i].name);
+        }
+    CHECK(any, "there is no check %s", only);
+}

@@ -1,9 +1,10 @@
-/* The driver: it replays files of a corpus, and makes inputs from a seed, at random and by changing those of the corpus.
+/* The driver: it replays files of a corpus, and makes inputs from a seed, at random and by changing those of the
+ * corpus.
  *
  *     fuzz [--seconds S] [--runs N] [--seed N] [--save FILE] [--checks [NAME]] [--target raw|traffic] [FILE...]
  *
- * A run is made from the seed, its number and the files alone. When a promise is broken, the input is saved, and replayed by
- * giving its file. With clang's -fsanitize=fuzzer, LLVMFuzzerTestOneInput takes the place of this. */
+ * A run is made from the seed, its number and the files alone. When a promise is broken, the input is saved, and
+ * replayed by giving its file. With clang's -fsanitize=fuzzer, LLVMFuzzerTestOneInput takes the place of this. */
 #include "simulation.h"
 
 #include <signal.h>
@@ -52,7 +53,8 @@ static void on_death(void)
         fwrite(current, 1, current_size, file);
         fclose(file);
     }
-    fprintf(stderr, "seed %llu, run %llu: the input was saved to %s\n", (unsigned long long) seed, (unsigned long long) run, save);
+    fprintf(stderr, "seed %llu, run %llu: the input was saved to %s\n", (unsigned long long) seed,
+            (unsigned long long) run, save);
 }
 
 static void on_abort(int number)
@@ -82,7 +84,8 @@ static void make_mutation(uint64_t *state)
     const struct bytes *file = &files[next_random(state) % file_count];
 
     current_size = bytes_left(file) < INPUT_MAX ? bytes_left(file) : INPUT_MAX;
-    memcpy(current, file->all, current_size);
+    if (current_size)
+        memcpy(current, file->all, current_size);
     for (uint64_t changes = 1 + next_random(state) % 8; changes && current_size; changes--) {
         size_t at = next_random(state) % current_size, other = next_random(state) % current_size;
         size_t count = 1 + next_random(state) % 16;
@@ -116,7 +119,8 @@ static void make_mutation(uint64_t *state)
             count = bytes_left(file) - other;
             if (at + count > INPUT_MAX)
                 count = INPUT_MAX - at;
-            memcpy(current + at, file->all + other, count);
+            if (count)
+                memcpy(current + at, file->all + other, count);
             current_size = at + count;
         }
     }
@@ -179,7 +183,8 @@ int main(int count, char **words)
     }
     for (size_t i = 0; i < file_count; i++) {
         current_size = bytes_left(&files[i]) < sizeof current ? bytes_left(&files[i]) : sizeof current;
-        memcpy(current, files[i].all, current_size);
+        if (current_size)
+            memcpy(current, files[i].all, current_size);
         LLVMFuzzerTestOneInput(current, current_size);
     }
     for (run = 0; run < runs || now_s() - begin_s < seconds; run++) {

@@ -1,0 +1,83 @@
+"""The harness of `core/`, built with the C files of the wire, and the files of the corpus.
+
+There are two builds. One has AddressSanitizer and UndefinedBehaviorSanitizer. It keeps no free slabs, so that the use
+of a slab that was freed is found, and it has smaller ones, so that they end more often: it fuzzes. The other has the code
+as it is installed: it measures.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from tests.support.tree import TREE
+from tests.wire.mutants import Mutant
+
+WIRE: Final = TREE / "pollbroker" / "wire"
+HARNESS: Final = TREE / "tests" / "wire" / "core"
+CORPUS: Final = TREE / "tests" / "wire" / "corpus"
+
+CORE: Final = ("slab", "queue", "map", "topics", "handshake", "peer", "port", "publish", "relay", "deadlines")
+"""The C files of the wire that do no I/O."""
+
+_COUNTED: Final = tuple(f"-D{name}=core_{name}" for name in ("malloc", "calloc", "realloc", "free"))
+"""The core allocates by functions of the harness, which count, and fail when they are told to."""
+
+_SANITIZED: Final = (
+    *("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
+    *("-DWIRE_POOL_KEEPS=0", "-DWIRE_SLAB_LARGE=16384"),
+)
+_MEASURED: Final = ("-O2",)
+
+
+class BuildError(Exception):
+    """There is nothing to run."""
+
+
+def compiler() -> str | None:
+    """Where gcc is, or None."""
+    return shutil.which(os.environ.get("CC", "gcc").split()[0])
+
+
+def corpus() -> list[str]:
+    """The paths of its files, sorted."""
+    return sorted(map(str, CORPUS.iterdir()))
+
+
+class Build:
+    """The objects of one build, and its program."""
+
+    def __init__(self, directory: Path, *, sanitized: bool) -> None:
+        self._flags = ("-std=gnu11", "-g", "-w", *(_SANITIZED if sanitized else _MEASURED))
+        self._directory = directory
+        directory.mkdir(parents=True)
+        self._compile(directory, *(WIRE / f"{name}.c" for name in CORE), counted=True)
+        self._compile(directory, *HARNESS.glob("*.c"), counted=False)
+        self.program = self._link(directory, sorted(directory.glob("*.o")))
+
+    def with_mutant(self, mutant: Mutant, directory: Path) -> Path:
+        """The program with some lines of a file replaced."""
+        directory.mkdir(parents=True)
+        changed = directory / mutant.file
+        changed.write_text(mutant.applied_to((WIRE / mutant.file).read_text()))
+        self._compile(directory, changed, counted=True)
+        own = changed.with_suffix(".o")
+        others = [path for path in sorted(self._directory.glob("*.o")) if path.name != own.name]
+        return self._link(directory, [own, *others])
+
+    def _compile(self, directory: Path, *sources: Path, counted: bool) -> None:
+        include = (f"-I{WIRE}", f"-I{HARNESS}")
+        _run(directory, *self._flags, *(_COUNTED if counted else ()), *include, "-c", *map(str, sources))
+
+    def _link(self, directory: Path, objects: list[Path]) -> Path:
+        program = directory / "fuzz"
+        _run(directory, *self._flags, "-o", str(program), *map(str, objects))
+        return program
+
+
+def _run(directory: Path, *arguments: str) -> None:
+    command = [*os.environ.get("CC", "gcc").split(), *arguments]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
+    if done.returncode:
+        raise BuildError(done.stderr)

@@ -1,0 +1,185 @@
+"""Faults to plant in the core of the wire, one at a time, and how each is to be found."""
+
+from typing import Final, NamedTuple
+
+
+class MutantError(Exception):
+    """A mutant that no longer applies."""
+
+
+class Mutant(NamedTuple):
+    """A file with a line replaced."""
+
+    claim: str
+    """What it does wrong."""
+    file: str
+    old: str
+    """A line, or a part of some lines, that stands in the file once."""
+    new: str
+    check: str = ""
+    """The check that finds it; the fuzzer, if there is none."""
+
+    def applied_to(self, text: str) -> str:
+        """The text of the file with the fault in it."""
+        if text.count(self.old) != 1:
+            raise MutantError(
+                f"{self.claim}: expected {self.old!r} once in {self.file}, not {text.count(self.old)} times"
+            )
+        return text.replace(self.old, self.new)
+
+
+MUTANTS: Final = (
+    Mutant(
+        "a slab is freed while a queue still refers to it",
+        "queue.c",
+        "segment->slab = slab_hold(run->slab);",
+        "segment->slab = run->slab;",
+    ),
+    Mutant(
+        "a frame that reaches over the end of a slab is cut there",
+        "peer.c",
+        "if (count < size) {",
+        "if (count < size && peer->end < peer->in->capacity) {",
+    ),
+    Mutant(
+        "what has come is moved without its last byte",
+        "peer.c",
+        "peer->end = count;\n    return true;",
+        "peer->end = count - (count > SLAB_LARGE / 2);\n    return true;",
+    ),
+    Mutant(
+        "the mark is forgotten that a segment continues a message",
+        "queue.c",
+        "    segment->continues = queue->open != 0;\n    segment->copied = false;",
+        "    segment->continues = false;\n    segment->copied = false;",
+        "cut-behind-a-prefix",
+    ),
+    Mutant(
+        "the mark is forgotten that a peer has something to be written",
+        "port.c",
+        "        list_include(&port->dirty, &peer->dirty_link);\n        port_note",
+        "        port_note",
+    ),
+    Mutant(
+        "a subscription is not passed on to the publishers",
+        "publish.c",
+        "if (!prefix->count++) {",
+        "if (prefix->count++) {",
+    ),
+    Mutant(
+        "a publisher that comes later is not told of subscriptions",
+        "port.c",
+        "        subscribe_attach(port, peer);\n",
+        "",
+    ),
+    Mutant(
+        "a subscriber of two prefixes of a topic is given a message twice",
+        "publish.c",
+        "if (peer->epoch == port->topics.epoch)",
+        "if (false)",
+    ),
+    Mutant(
+        "a reply goes to the first peer and not to the one that asked",
+        "port.c",
+        "port->partner = port->engaged && message->from->attached ? message->from : NULL;",
+        "port->partner = port->engaged ? LISTED(port->peers.next, struct peer, all) : NULL;",
+    ),
+    Mutant(
+        "a reply is taken from any peer",
+        "port.c",
+        "if (message->from != port->partner || at[0]",
+        "if (at[0]",
+        "reply-of-another",
+    ),
+    Mutant(
+        "the turns of peers are ignored",
+        "port.c",
+        "if (peer->deficit <= 0) {",
+        "if (false) {",
+        "fairness",
+    ),
+    Mutant(
+        "a peer that was alone owes what it has sent",
+        "port.c",
+        "peer->deficit = alone ? PEER_QUANTUM_BYTES : peer->deficit + PEER_QUANTUM_BYTES;",
+        "peer->deficit += PEER_QUANTUM_BYTES;",
+        "newcomers",
+    ),
+    Mutant(
+        "a message that does not end keeps the others waiting",
+        "port.c",
+        "if (peer->read_in_vain && !alone) {",
+        "if (false) {",
+        "beside-a-large-message",
+    ),
+    Mutant(
+        "the queue of a leaver is dropped",
+        "port.c",
+        "queue_take_over(&port->orphans, &peer->out);",
+        "queue_drop(&peer->out);",
+    ),
+    Mutant(
+        "what a leaver was written is written to another again",
+        "queue.c",
+        "if (queue->first && queue->first->account && (queue->written || queue->first->continues))",
+        "if (false)",
+    ),
+    Mutant(
+        "the budget is ignored",
+        "relay.c",
+        "while (messages < limit_messages && bytes < limit_bytes) {",
+        "while (bytes < limit_bytes) {",
+    ),
+    Mutant(
+        "the budget of bytes is ignored",
+        "relay.c",
+        "while (messages < limit_messages && bytes < limit_bytes) {",
+        "while (messages < limit_messages) {",
+        "budget",
+    ),
+    Mutant(
+        "a message may have one frame more than maxframes",
+        "peer.c",
+        "peer->message.frames + 1 + (peer->prefix_size != 0) + (flags & FRAME_MORE) >",
+        "peer->message.frames + (peer->prefix_size != 0) + (flags & FRAME_MORE) >",
+    ),
+    Mutant(
+        "a deadline is set after the end of the connection",
+        "peer.c",
+        "    if (peer->descriptor < 0)\n        return; /* a PING",
+        "    if (false)\n        return; /* a PING",
+    ),
+    Mutant(
+        "messages are taken from a peer that was refused",
+        "peer.c",
+        "    if (peer->handshake) /* nothing is taken",
+        "    if (false) /* nothing is taken",
+    ),
+    Mutant(
+        "a peer that has left is still awaited",
+        "port.c",
+        "== peer) {\n            port->awaited = NULL;\n",
+        "== peer) {\n",
+        "awaited-peer-leaves",
+    ),
+    Mutant(
+        "a segment is lost when there is no memory for its slab",
+        "queue.c",
+        "            pool->segments_alive--;\n            free(segment);",
+        "            pool->segments_alive--;",
+    ),
+    Mutant(
+        "the first bytes of a message are kept when there is no memory for the rest",
+        "queue.c",
+        "    if (queue->open) { /* there was no memory",
+        "    if (false) { /* there was no memory",
+        "no-memory",
+    ),
+    Mutant(
+        "PINGs are answered without a limit",
+        "peer.c",
+        "    if (peer->out.bytes >= PEER_QUEUE_BYTES)\n        return; /* it does not read",
+        "    if (false)\n        return; /* it does not read",
+        "unread-pongs",
+    ),
+)
