@@ -645,3 +645,18 @@ def test_route_with_a_handler_holds_one_message_and_stops_the_source(
         consumer = raw(endpoint(broker.backend)).shake_hands("PULL")
         for number in range(sent):
             assert consumer.read_message()[1] == b"%d" % number
+
+
+def test_small_messages_are_not_pushed_out_by_large_ones(engine: Engine, connect: Connect, raw: Raw) -> None:
+    """Peers have their turns by bytes: who sends little is not kept waiting by who sends much."""
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    greedy = connect(zmq.PUSH, endpoint(broker.frontend), sndhwm=0)
+    modest = raw(endpoint(broker.frontend)).shake_hands("PUSH")
+    for _ in range(200):
+        greedy.send_multipart([b"greedy", bytes(30_000)])
+    wait_until(lambda: peer_count(engine, broker) == 2)
+    modest.send(b"".join(message(b"modest", b"%d" % number) for number in range(50)))
+    consumer = raw(endpoint(broker.backend)).shake_hands("PULL")
+    received = [consumer.read_message()[0] for _ in range(250)]
+    place_of_the_last = max(place for place, who in enumerate(received) if who == b"modest")
+    assert place_of_the_last < 50 + 20

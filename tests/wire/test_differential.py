@@ -201,13 +201,15 @@ def leave(engine: Engine, peers: Peers, step: Leave, transport: str) -> None:
     if not here or (step.receives and transport == "libzmq"):
         return
     who = sorted(here)[step.who % len(here)]
+    if step.receives:
+        wait_until(lambda: peer_count(engine, peers.broker, "backend") == len(here))
     if step.receives or peers.sender_type != zmq.PUSH:
         peers.settle()
     if not step.receives and peers.sender_type != zmq.PUSH:
         answers_arrive(peers, who)
     here.pop(who).close()
     if step.receives:
-        wait_until(lambda: peer_count(engine, peers.broker, "backend") <= len(here))
+        wait_until(lambda: peer_count(engine, peers.broker, "backend") == len(here))
 
 
 def run(engine: Engine, context: zmq.Context[Socket], transport: str, schedule: Schedule, queue: bool) -> None:
@@ -353,13 +355,19 @@ class Newsroom:
         self._broker = broker
         self.subscribers: list[Subscriber] = []
         self._steps = 0
+        self._witness = self._new_subscriber()
+        self._witness.change(b"~", cancels=False)
+        self.synchronise(self._witness)
         for _ in range(2):
             self.join()
 
-    def join(self) -> None:
+    def _new_subscriber(self) -> Subscriber:
         socket = self._peers.socket(zmq.SUB)
         socket.connect(endpoint(self._broker.backend))
-        self.subscribers.append(Subscriber(socket))
+        return Subscriber(socket)
+
+    def join(self) -> None:
+        self.subscribers.append(self._new_subscriber())
         self.synchronise(self.subscribers[-1])
 
     def synchronise(self, subscriber: Subscriber) -> None:
@@ -382,7 +390,12 @@ class Newsroom:
             for subscriber in self.subscribers:
                 if subscriber.wants(topic):
                     subscriber.expected.append(message)
-        for subscriber in self.subscribers:
+        # Where nobody wants a message, nothing else tells when it has passed the broker.
+        publisher.send(b"~")
+        self._witness.expected.append([b"~"])
+        for subscriber in (self._witness, *self.subscribers):
+            if subscriber is not self._witness and subscriber.wants(b"~"):
+                subscriber.expected.append([b"~"])
             subscriber.check()
 
 
