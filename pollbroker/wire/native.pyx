@@ -113,6 +113,8 @@ cdef extern from "net.h" nogil:
         amount prefix_amount
         run run
 
+    c_bool is_subscription(const message *)
+
     int NEWS_INPUT, NEWS_ROOM
     int TAKEN_NOTHING, TAKEN_LATER, TAKEN_MESSAGE, TAKEN_TOO_LONG
     int PUT_ACCEPTED, PUT_FULL, PUT_UNROUTABLE, PUT_SLOW_PEER, PUT_LONG_SUBSCRIPTION, PUT_NO_MEMORY
@@ -125,6 +127,7 @@ cdef extern from "net.h" nogil:
     int port_put(port *, const message *, account *)
     c_bool port_has_room_for_any(const port *)
     void port_flush(port *)
+    void port_note(port *, unsigned news)
     void peer_flush(peer *)
     uint64_t port_held(const port *)
     uint64_t port_count_unread(port *, uint64_t most)
@@ -166,6 +169,7 @@ cdef extern from "relay.h" nogil:
 cdef extern from *:
     """
     #define changed_port(link) LISTED(link, struct port, changed)
+    #define is_subscription(message) (!(message)->from)
     #define listed_peer(link) LISTED(link, struct peer, all)
     #define ended_connector(link) LISTED(link, struct watched, ended)
     """
@@ -226,6 +230,8 @@ cdef class Net:
         """Do what can be done at once, and return what is to be called: the `on_ready` of ports, and the `on_end` of
         connectors."""
         cdef list calls = []
+        cdef int count = 0
+        cdef link *link
         cdef port *changed
         cdef Port owner
         cdef Connector connector
@@ -236,7 +242,11 @@ cdef class Net:
             connector = <Connector> ended_connector(self.net.ended.next).owner
             link_remove(&connector.watched.ended)
             calls.append(connector.on_end)
-        while self.net.wire.changed.next != &self.net.wire.changed:
+        link = self.net.wire.changed.next
+        while link != &self.net.wire.changed:
+            count += 1
+            link = link.next
+        for _ in range(count):  # those that have news again meanwhile come in the next turn
             changed = changed_port(self.net.wire.changed.next)
             link_remove(&changed.changed)
             changed.news = 0
@@ -378,8 +388,12 @@ cdef class Port:
             self.port.may_read = 1 << 20
             with nogil:
                 taken = port_take(self.port, &message, 1)
+                while taken == TAKEN_MESSAGE and is_subscription(&message):
+                    port_consume(self.port, &message)  # nobody asks an XPUB that no flow reads
+                    taken = port_take(self.port, &message, 1)
                 port_flush(self.port)  # answers to heartbeats
-                net_arm(&self.net.net)
+                if taken == TAKEN_LATER:
+                    port_note(self.port, NEWS_INPUT)  # so that it is looked at again
             if taken == TAKEN_TOO_LONG:
                 self.too_long += 1
         return taken != TAKEN_NOTHING
@@ -398,7 +412,9 @@ cdef class Port:
     def events(self):
         """POLLIN if there is a message to take, or more to read, and POLLOUT if one may be accepted."""
         self._check()
-        return (1 if port_has_input(self.port) and self._look() else 0) | (2 if port_has_room_for_any(self.port) else 0)
+        cdef int events = 1 if port_has_input(self.port) and self._look() else 0
+        net_arm(&self.net.net)
+        return events | (2 if port_has_room_for_any(self.port) else 0)
 
     def write(self):
         """Try to write what is held, also to peers whose streams were full when something was written last."""
@@ -446,8 +462,10 @@ cdef class Port:
         elif name == "subscribe":
             if not port_subscribe(self.port, <const uint8_t *> PyBytes_AsString(value), len(value)):
                 raise MemoryError()
+            port_flush(self.port)
         elif name == "unsubscribe":
             port_unsubscribe(self.port, <const uint8_t *> PyBytes_AsString(value), len(value))
+            port_flush(self.port)
         elif name == "drops_slow_peer":
             self.port.drops_slow_peer = value
         elif name == "tells_when_empty":
@@ -599,11 +617,11 @@ cdef class Pump:
         cdef port *sink = self.sink.port
         with nogil:
             self.outcome = relay(source, sink, self.account, limit_messages, limit_bytes)
-            net_arm(&self.source.net.net)
         if self.outcome == NO_MEMORY:
             raise MemoryError()
         if self.outcome == FULL and not self.source._look():
             self.outcome = EMPTY  # nothing waits for the sink
+        net_arm(&self.source.net.net)
         self.source._count_dropped(self.account)
         return self.outcome
 
@@ -751,6 +769,8 @@ cdef class Sender:
         cdef size_t size = 0, at = 0, count = len(frames), i
         cdef bytes frame
         cdef int outcome
+        if not count:
+            raise ValueError("a message of no frames cannot be sent; expected one or more")
         self.sink._check()
         cdef port *sink = self.sink.port
         message.prefix_size = 0

@@ -58,6 +58,7 @@ void port_end(struct port *port)
     port->ended = true;
     while (!list_is_empty(&port->peers)) {
         struct peer *peer = LISTED(port->peers.next, struct peer, all);
+        queue_settle(&peer->out);
         queue_forget(&peer->out); /* what is held stays so in the account */
         peer_end(peer, REASON_CLOSED);
         peer_forget(peer);

@@ -144,10 +144,12 @@ void publish_detach(struct port *port, struct peer *peer)
 
 /* -- SUB and XSUB: to every peer what is subscribed to here ----------------------------------------------------------- */
 
+enum { SUBSCRIPTION_START_MAX = FRAME_LONG_HEADER + sizeof "\11SUBSCRIBE" };
+
 static void send_subscription(struct peer *peer, bool subscribe, const uint8_t *topic, size_t size)
 {
     static const char commands[2][11] = {"\6CANCEL", "\11SUBSCRIBE"};
-    uint8_t start[FRAME_LONG_HEADER + sizeof commands[0]];
+    uint8_t start[SUBSCRIPTION_START_MAX];
     size_t name_size = strlen(commands[subscribe]), header;
 
     if (peer->minor) { /* ZMTP 3.1 */
@@ -176,7 +178,9 @@ static void send_to_all(struct port *port, bool subscribe, const uint8_t *topic,
     for (struct link *link = port->peers.next, *next; link != &port->peers; link = next) {
         struct peer *peer = LISTED(link, struct peer, all);
         next = link->next;
-        if (peer->attached)
+        if (peer->attached && peer->out.bytes > PEER_QUEUE_BYTES + 2 * port->prefixes_bytes)
+            peer_end(peer, REASON_SUBSCRIPTIONS); /* it is told all of them anew when it is connected again */
+        else if (peer->attached)
             send_subscription(peer, subscribe, topic, size);
     }
 }
@@ -187,8 +191,10 @@ bool port_subscribe(struct port *port, const uint8_t *topic, size_t size)
 
     if (!prefix)
         return false;
-    if (!prefix->count++)
+    if (!prefix->count++) {
+        port->prefixes_bytes += SUBSCRIPTION_START_MAX + size;
         send_to_all(port, true, topic, size);
+    }
     return true;
 }
 
@@ -197,6 +203,7 @@ bool port_unsubscribe(struct port *port, const uint8_t *topic, size_t size)
     struct prefix *prefix = prefixes_find(&port->prefixes, topic, size);
 
     if (prefix && !--prefix->count) {
+        port->prefixes_bytes -= SUBSCRIPTION_START_MAX + size;
         send_to_all(port, false, topic, size);
         prefixes_remove(&port->prefixes, prefix);
     }

@@ -220,17 +220,23 @@ static void drop_cut_message(struct queue *queue)
         free_first(queue);
 }
 
+void queue_settle(struct queue *queue)
+{
+    if (queue->open) { /* there was no memory for the rest */
+        queue->last->end -= queue->open;
+        queue->bytes -= queue->open;
+        queue->open = 0;
+    }
+    if (queue->first && queue->first->account && (queue->written || queue->first->continues))
+        drop_cut_message(queue);
+}
+
 /* Leave whole messages only. What no flow counts is of no use to another peer: greetings and commands. */
 static void keep_messages(struct queue *queue)
 {
     struct queue kept = {0};
 
-    if (queue->open) { /* there was no memory for the rest */
-        queue->last->end -= queue->open;
-        queue->bytes -= queue->open;
-    }
-    if (queue->first && queue->first->account && (queue->written || queue->first->continues))
-        drop_cut_message(queue);
+    queue_settle(queue);
     while (queue->first) {
         struct segment *first = queue->first;
         take_first(queue);

@@ -74,6 +74,9 @@ void queue_remove_frame(struct queue *queue, const struct run *run);
  * part as interrupted. */
 void queue_drop(struct queue *queue);
 
+/* Count what was written whole as sent, and a message that was written in part as interrupted: nothing more is written. */
+void queue_settle(struct queue *queue);
+
 /* Forget everything, without counting. What was held stays so in the account. */
 void queue_forget(struct queue *queue);
 

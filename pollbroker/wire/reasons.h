@@ -17,7 +17,7 @@ enum reason {
     REASON_SLOW_HANDSHAKE,  /* the handshake took longer than handshake_ivl */
     REASON_SILENT,          /* no heartbeat */
     REASON_ROUTING_ID,      /* another peer has the same routing id */
-    REASON_SUBSCRIPTIONS,   /* a subscription that is too long, or too many of them */
+    REASON_SUBSCRIPTIONS,   /* one that is too long, or too many, or a publisher that does not read them */
     REASON_NO_MEMORY,
     REASON_COUNT
 };

@@ -91,8 +91,9 @@ struct port {
     struct queue subscriptions; /* XPUB: those that are to be read */
     struct peer **matched;
     size_t matched_room;
-    /* XSUB and SUB: what was subscribed to here */
+    /* XSUB and SUB: what was subscribed to here, and how many bytes tell a publisher of all of that */
     struct prefixes prefixes;
+    size_t prefixes_bytes;
 };
 
 struct peer {

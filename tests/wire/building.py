@@ -1,8 +1,8 @@
 """The harness of `core/`, built with the C files of the wire, and the files of the corpus.
 
 There are two builds. One has AddressSanitizer and UndefinedBehaviorSanitizer. It keeps no free slabs, so that the use
-of a slab that was freed is found, and it has smaller ones, so that they end more often: it fuzzes. The other has the code
-as it is installed: it measures.
+of a slab that was freed is found, and it has smaller ones, so that they end more often: it fuzzes. The other has the
+code as it is installed: it measures.
 """
 
 import os

@@ -63,8 +63,8 @@ MUTANTS: Final = (
     Mutant(
         "a subscription is not passed on to the publishers",
         "publish.c",
-        "    if (!prefix->count++)\n",
-        "    if (prefix->count++)\n",
+        "if (!prefix->count++) {",
+        "if (prefix->count++) {",
     ),
     Mutant(
         "a publisher that comes later is not told of subscriptions",
@@ -81,8 +81,8 @@ MUTANTS: Final = (
     Mutant(
         "a reply goes to the first peer and not to the one that asked",
         "port.c",
-        "port->partner = message->from->attached ? message->from : NULL;",
-        "port->partner = message->from->attached ? LISTED(port->peers.next, struct peer, all) : NULL;",
+        "port->partner = port->engaged && message->from->attached ? message->from : NULL;",
+        "port->partner = port->engaged ? LISTED(port->peers.next, struct peer, all) : NULL;",
     ),
     Mutant(
         "a reply is taken from any peer",

@@ -1,7 +1,6 @@
 """Ports that connect: again when the other side comes back, at its present address, and never after they are closed."""
 
 import logging
-import os
 import select
 import socket
 import threading
@@ -17,7 +16,7 @@ from pollbroker.wire import native
 from pollbroker.wire.served import STREAM_OPTIONS
 from pollbroker.wire.streams import Connection
 from tests.support.accounts import flow_of
-from tests.support.addresses import ANY_PORT, bind, endpoint
+from tests.support.addresses import ANY_PORT, address_of, bind, endpoint
 from tests.support.deadline import wait_until
 from tests.support.turns import makes_no_turns
 from tests.support.types import Connect, MakeEngine
@@ -39,7 +38,7 @@ def lookups() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "pollbroker-resolve"]
 
 
-# -- the other side comes back -------------------------------------------------------------------------------------------
+# -- the other side comes back -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", ["tcp", "ipc at a path", "ipc by an abstract name", "tcp of IPv6"])
@@ -50,7 +49,7 @@ def test_port_connects_again_when_the_other_side_comes_back(
     addresses = []
     for peer in (source, sink):
         peer.bind(address_in(place, tmp_path))
-        addresses.append(peer.last_endpoint.decode())
+        addresses.append(address_of(peer))
     options = {"reconnect_ivl": 5}
     engine.add(
         "a", STREAMER, frontend=f">{addresses[0]}", backend=f">{addresses[1]}",
@@ -63,7 +62,7 @@ def test_port_connects_again_when_the_other_side_comes_back(
             assert sink.recv() == text
         for port, kind in (("frontend", zmq.PUSH), ("backend", zmq.PULL)):
             old = source if port == "frontend" else sink
-            address = old.last_endpoint.decode()
+            address = address_of(old)
             old.close()
             wait_until(lambda p=port: peer_count(engine, broker, p) == 0)  # type: ignore[misc]
             new = connect(kind, ipv6=1)
@@ -155,9 +154,7 @@ def test_source_address_is_that_of_the_connection(engine: Engine, connect: Conne
 def test_listener_that_says_nothing_is_left_after_the_handshake_interval(engine: Engine) -> None:
     options = {"reconnect_ivl": 5, "handshake_ivl": 50}
     with RawListener() as listener:
-        broker = engine.add(
-            "a", STREAMER, frontend=f">{listener.address}", backend=ANY_PORT, frontend_options=options
-        )
+        broker = engine.add("a", STREAMER, frontend=f">{listener.address}", backend=ANY_PORT, frontend_options=options)
         for _ in range(3):
             with listener.accept() as silent:
                 silent.read_to_the_end()
@@ -176,7 +173,7 @@ def test_reconnect_ivl_of_minus_1_means_never(engine: Engine) -> None:
         assert not select.select([listener.socket], [], [], 0.05)[0]
 
 
-# -- when it tries again -------------------------------------------------------------------------------------------------
+# -- when it tries again -----------------------------------------------------------------------------------------------
 
 
 class Waits:
@@ -287,7 +284,7 @@ def test_no_try_follows_the_close(port: tuple[native.Net, native.Port]) -> None:
     assert descriptors() == before
 
 
-# -- names ---------------------------------------------------------------------------------------------------------------
+# -- names -------------------------------------------------------------------------------------------------------------
 
 
 class Names:
@@ -386,7 +383,7 @@ def test_localhost_is_a_name(engine: Engine, connect: Connect) -> None:
     assert pull.recv() == b"passes"
 
 
-# -- what it costs, and what is left --------------------------------------------------------------------------------------
+# -- what it costs, and what is left -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("address", [NOWHERE, "ipc:///nowhere/at/all", "ipc://@pollbroker-nobody"])
@@ -440,7 +437,6 @@ def test_removed_brokers_leave_no_descriptor_and_no_thread(engine: Engine, conne
 
 
 def test_closed_engine_leaves_no_descriptor(make_engine: MakeEngine, context: Any) -> None:
-    os.stat("/proc/self/fd")
     before = None
     for _ in range(3):
         engine = make_engine(context)
@@ -457,8 +453,8 @@ def test_closed_engine_leaves_no_descriptor(make_engine: MakeEngine, context: An
 def test_clients_that_leave_a_broker_that_reads_nothing_cost_no_descriptor(
     engine: Engine, connect: Connect, why: str, said: bytes
 ) -> None:
-    """Otherwise clients that ask a broker without workers again and again, each time from a new connection, would use up the
-    descriptors. What they have asked is passed on all the same."""
+    """Otherwise clients that ask a broker without workers again and again, each time from a new connection, would use
+    up the descriptors. What they have asked is passed on all the same."""
     broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
     if why == "paused":
         broker.pause()

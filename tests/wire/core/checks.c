@@ -80,7 +80,8 @@ static void forget_sent(struct remote *remote)
     remote->out.start = remote->out.end = remote->available = 0;
 }
 
-/* -- memory ------------------------------------------------------------------------------------------------------------ */
+/* -- memory
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static void check_announced_frame(void)
 {
@@ -190,6 +191,31 @@ static void check_unread_replies(void)
     report("20,000 replies to a peer that reads nothing", 2 << 20);
 }
 
+static void check_unread_subscriptions(void)
+{
+    begin(TYPE_XSUB, TYPE_XPUB);
+    struct port *port = &simulation.ports[0];
+    struct remote *remote = join(0, TYPE_PUB, "");
+    remote->window = 0;
+    measure();
+    for (int i = 0; i < 1000000; i++) {
+        port_subscribe(port, (const uint8_t *) "topic", 5);
+        port_unsubscribe(port, (const uint8_t *) "topic", 5);
+    }
+    CHECK(port->ended_by[REASON_SUBSCRIPTIONS] == 1, "the connection has not ended");
+    for (size_t i = 0; i < 20000; i++) {
+        uint8_t topic[1000] = {0};
+        memcpy(topic, &i, sizeof i);
+        port_subscribe(port, topic, sizeof topic);
+    }
+    remote = join(0, TYPE_PUB, "");
+    remote->window = 0;
+    for (size_t i = 0; i < 1000; i++)
+        port_subscribe(port, (const uint8_t *) &i, sizeof i);
+    CHECK(remote->peer, "a publisher is to be given the time to read what there is");
+    report("two million subscriptions to one topic, 21,000 to others, and a publisher that reads nothing", 60 << 20);
+}
+
 static void check_pings_between_messages_for_a_slow_peer(void)
 {
     begin(TYPE_DEALER, TYPE_DEALER);
@@ -226,7 +252,8 @@ static void check_lone_messages_for_a_slow_peer(void)
         simulation_serve(&simulation);
         relay(&simulation.ports[0], &simulation.ports[1], simulation.accounts[0], 10, 100000);
     }
-    report("messages of 4,096 bytes, one at a time, for a peer that reads nothing", PEER_QUEUE_BYTES / 4096 * (SLAB_LARGE + 1024) + (1 << 20));
+    report("messages of 4,096 bytes, one at a time, for a peer that reads nothing",
+           PEER_QUEUE_BYTES / 4096 * (SLAB_LARGE + 1024) + (1 << 20));
 }
 
 static void subscribe_to(struct remote *remote, size_t first, size_t count, size_t size)
@@ -273,7 +300,8 @@ static void check_many_subscriptions(void)
     for (int i = 0; i < PEERS; i++)
         remote_leave(remotes[i], false);
     take_all(&simulation.ports[0]);
-    CHECK(memory.bytes < memory_before + (1 << 20) + 2 * WIRE_POOL_KEEPS * SLAB_LARGE, "%zu bytes are kept", memory.bytes - memory_before);
+    CHECK(memory.bytes < memory_before + (1 << 20) + 2 * WIRE_POOL_KEEPS * SLAB_LARGE, "%zu bytes are kept",
+          memory.bytes - memory_before);
     report("a million subscriptions of 16 bytes", PEERS * COUNT * (SIZE + 300));
 }
 
@@ -307,7 +335,8 @@ static void check_endless_commands(void)
     report("commands without end, when unread messages are counted", 2 * (SLAB_LARGE + SLAB_SMALL));
 }
 
-/* -- fairness ---------------------------------------------------------------------------------------------------------- */
+/* -- fairness
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static size_t bytes_from[2];
 
@@ -427,7 +456,8 @@ static void check_fairness_beside_long_messages(void)
     report("a source beside one that sends messages of too many frames", 8 << 20);
 }
 
-/* -- news -------------------------------------------------------------------------------------------------------------- */
+/* -- news
+ * -------------------------------------------------------------------------------------------------------------- */
 
 static void check_news_of_orphans(void)
 {
@@ -451,7 +481,8 @@ static void check_news_of_orphans(void)
     report("a message whose peer was silent", 1 << 20);
 }
 
-/* -- single steps ------------------------------------------------------------------------------------------------------ */
+/* -- single steps
+ * ------------------------------------------------------------------------------------------------------ */
 
 static unsigned arrived;
 
@@ -460,7 +491,8 @@ static void count_whole(struct remote *remote, const uint8_t *bytes, size_t size
 {
     struct amount amount = encoded_amount(bytes, size);
 
-    CHECK(amount.messages == 1 && amount.frames == 2 && amount.bytes == 5001, "remote %u was given half a message", remote->number);
+    CHECK(amount.messages == 1 && amount.frames == 2 && amount.bytes == 5001, "remote %u was given half a message",
+          remote->number);
     arrived++;
 }
 
@@ -469,7 +501,8 @@ static enum relayed move(int flow, uint64_t limit_messages, uint64_t limit_bytes
     enum relayed outcome;
 
     simulation_serve(&simulation);
-    outcome = relay(&simulation.ports[flow], &simulation.ports[1 - flow], simulation.accounts[flow], limit_messages, limit_bytes);
+    outcome = relay(&simulation.ports[flow], &simulation.ports[1 - flow], simulation.accounts[flow], limit_messages,
+                    limit_bytes);
     simulation_check(&simulation);
     for (unsigned i = 0; i < simulation.remote_count; i++)
         remote_parse(simulation.remotes[i]);
@@ -554,8 +587,10 @@ static void check_budget(void)
     for (int i = 0; i < 100; i++)
         remote_send_frame(source, 0, "0123456789", 10);
     remote_deliver(source, SIZE_MAX);
-    CHECK(move(0, 100, 1) == RELAYED_UNTIL_LIMIT && simulation.accounts[0]->received.messages == 1, "the budget of bytes");
-    CHECK(move(0, 7, 1000) == RELAYED_UNTIL_LIMIT && simulation.accounts[0]->received.messages == 8, "the budget of messages");
+    CHECK(move(0, 100, 1) == RELAYED_UNTIL_LIMIT && simulation.accounts[0]->received.messages == 1,
+          "the budget of bytes");
+    CHECK(move(0, 7, 1000) == RELAYED_UNTIL_LIMIT && simulation.accounts[0]->received.messages == 8,
+          "the budget of messages");
     CHECK(move(0, 1000, 100000) == RELAYED_ALL && simulation.accounts[0]->received.messages == 100, "all of them");
     report("budgets", 1 << 20);
 }
@@ -592,6 +627,7 @@ void run_checks(const char *only)
         {"commands-between-messages", check_commands_between_messages},
         {"unread-pongs", check_unread_pongs},
         {"unread-replies", check_unread_replies},
+        {"unread-subscriptions", check_unread_subscriptions},
         {"pings-between-messages", check_pings_between_messages_for_a_slow_peer},
         {"lone-messages", check_lone_messages_for_a_slow_peer},
         {"long-subscriptions", check_long_subscriptions},

@@ -1,9 +1,10 @@
-/* The driver: it replays files of a corpus, and makes inputs from a seed, at random and by changing those of the corpus.
+/* The driver: it replays files of a corpus, and makes inputs from a seed, at random and by changing those of the
+ * corpus.
  *
  *     fuzz [--seconds S] [--runs N] [--seed N] [--save FILE] [--checks [NAME]] [--target raw|traffic] [FILE...]
  *
- * A run is made from the seed, its number and the files alone. When a promise is broken, the input is saved, and replayed by
- * giving its file. With clang's -fsanitize=fuzzer, LLVMFuzzerTestOneInput takes the place of this. */
+ * A run is made from the seed, its number and the files alone. When a promise is broken, the input is saved, and
+ * replayed by giving its file. With clang's -fsanitize=fuzzer, LLVMFuzzerTestOneInput takes the place of this. */
 #include "simulation.h"
 
 #include <signal.h>
@@ -52,7 +53,8 @@ static void on_death(void)
         fwrite(current, 1, current_size, file);
         fclose(file);
     }
-    fprintf(stderr, "seed %llu, run %llu: the input was saved to %s\n", (unsigned long long) seed, (unsigned long long) run, save);
+    fprintf(stderr, "seed %llu, run %llu: the input was saved to %s\n", (unsigned long long) seed,
+            (unsigned long long) run, save);
 }
 
 static void on_abort(int number)

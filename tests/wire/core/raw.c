@@ -1,17 +1,28 @@
-/* Any bytes from peers to a port of each type, before and after the handshake. If one peer sends to a PULL, DEALER or ROUTER,
- * then what is taken is compared with what a simple parser finds in all of its bytes. */
+/* Any bytes from peers to a port of each type, before and after the handshake. If one peer sends to a PULL, DEALER or
+ * ROUTER, then what is taken is compared with what a simple parser finds in all of its bytes. */
 #include "simulation.h"
 
 #include "frame.h"
 
 #include <string.h>
 
-static const size_t SIZES[] = {0, 1, 2, 3, 5, 7, 64, 254, 255, 256, 257, 1023, 1024, 2048, 4095, 4096, 4097, 8192, 8193, 65535, 65536,
-                               SLAB_LARGE - 9, SLAB_LARGE, SLAB_LARGE + 1, 70000};
+static const size_t SIZES[] = {0,          1,
+                               2,          3,
+                               5,          7,
+                               64,         254,
+                               255,        256,
+                               257,        1023,
+                               1024,       2048,
+                               4095,       4096,
+                               4097,       8192,
+                               8193,       65535,
+                               65536,      SLAB_LARGE - 9,
+                               SLAB_LARGE, SLAB_LARGE + 1,
+                               70000};
 enum { SIZE_COUNT = sizeof SIZES / sizeof *SIZES };
 
-static const enum socket_type TYPES[] = {TYPE_PULL,   TYPE_PUSH, TYPE_ROUTER, TYPE_DEALER, TYPE_REP, TYPE_REQ,
-                                         TYPE_XPUB, TYPE_PUB,  TYPE_XSUB,   TYPE_SUB};
+static const enum socket_type TYPES[] = {TYPE_PULL, TYPE_PUSH, TYPE_ROUTER, TYPE_DEALER, TYPE_REP,
+                                         TYPE_REQ,  TYPE_XPUB, TYPE_PUB,    TYPE_XSUB,   TYPE_SUB};
 static const enum socket_type PARTNERS[TYPE_COUNT] = {
     [TYPE_PULL] = TYPE_PUSH, [TYPE_PUSH] = TYPE_PULL, [TYPE_ROUTER] = TYPE_DEALER, [TYPE_DEALER] = TYPE_ROUTER,
     [TYPE_REP] = TYPE_REQ,   [TYPE_REQ] = TYPE_REP,   [TYPE_XPUB] = TYPE_XSUB,     [TYPE_PUB] = TYPE_SUB,
@@ -39,7 +50,8 @@ static void send(struct raw *raw, struct remote *remote, const void *bytes, size
         bytes_append(&raw->sent, bytes, count);
 }
 
-static void send_frame(struct raw *raw, struct remote *remote, unsigned flags, const void *body, size_t size, bool as_long)
+static void send_frame(struct raw *raw, struct remote *remote, unsigned flags, const void *body, size_t size,
+                       bool as_long)
 {
     uint8_t header[FRAME_LONG_HEADER] = {(uint8_t) (flags | FRAME_LONG)};
     size_t header_size = FRAME_LONG_HEADER;
@@ -56,7 +68,8 @@ static void send_frame(struct raw *raw, struct remote *remote, unsigned flags, c
 static void send_something(struct raw *raw, struct input *input, struct remote *remote)
 {
     static uint8_t body[300010];
-    static const char *const COMMANDS[] = {"\4PING\0\0", "\4PING\0\12", "\4PONG", "\11SUBSCRIBE", "\6CANCEL", "\5ERROR", "\5READY", "\3ABC"};
+    static const char *const COMMANDS[] = {"\4PING\0\0", "\4PING\0\12", "\4PONG",  "\11SUBSCRIBE",
+                                           "\6CANCEL",   "\5ERROR",     "\5READY", "\3ABC"};
     static const uint8_t COMMAND_SIZES[] = {7, 7, 5, 10, 7, 6, 6, 4};
     size_t size, count;
     unsigned what = draw(input, 12), flags;
@@ -95,7 +108,8 @@ static void send_something(struct raw *raw, struct input *input, struct remote *
 
 static void check_message(const struct port *port, const struct message *message)
 {
-    struct amount amount = encoded_amount(message->run.slab->bytes + message->run.start, message->run.end - message->run.start);
+    struct amount amount =
+        encoded_amount(message->run.slab->bytes + message->run.start, message->run.end - message->run.start);
 
     CHECK(!memcmp(&amount, &message->run.amount, sizeof amount), "a message is counted wrongly");
     CHECK(port->type != TYPE_ROUTER || message->prefix_size, "a message without the routing id of its peer");
@@ -154,7 +168,8 @@ static void compare(const struct raw *raw)
         int header = frame_header(bytes + at, size - at, &flags, &length);
         if (header <= 0)
             break;
-        if (flags & FRAME_COMMAND ? length > 8192 : port->options.maxmsgsize >= 0 && length > (uint64_t) port->options.maxmsgsize)
+        if (flags & FRAME_COMMAND ? length > 8192
+                                  : port->options.maxmsgsize >= 0 && length > (uint64_t) port->options.maxmsgsize)
             break;
         if (size - at - (size_t) header < length)
             break;
@@ -178,7 +193,8 @@ static void compare(const struct raw *raw)
         at += (size_t) header + length;
     }
     bytes_free(&message);
-    CHECK(count == raw->taken, "%llu messages were taken of %llu", (unsigned long long) raw->taken, (unsigned long long) count);
+    CHECK(count == raw->taken, "%llu messages were taken of %llu", (unsigned long long) raw->taken,
+          (unsigned long long) count);
     CHECK(hash == raw->taken_hash, "other messages were taken than were sent");
 }
 
@@ -228,7 +244,8 @@ void run_raw(struct input *input)
     port->options.heartbeat_ivl = draw(input, 2) ? 1000 : 0;
     port->options.subscriptions_max = 1 + draw(input, 20);
     port->options.subscription_max_bytes = draw(input, 2) ? 4096 : 10;
-    raw.compares = draw(input, 2) && (port->type == TYPE_PULL || port->type == TYPE_DEALER || port->type == TYPE_ROUTER);
+    raw.compares =
+        draw(input, 2) && (port->type == TYPE_PULL || port->type == TYPE_DEALER || port->type == TYPE_ROUTER);
     if (port->type == TYPE_SUB || port->type == TYPE_XSUB)
         port_subscribe(port, (const uint8_t *) "", draw(input, 2));
     if (raw.compares) {

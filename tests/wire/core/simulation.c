@@ -6,7 +6,8 @@
 #include <malloc.h>
 #include <string.h>
 
-/* -- memory of the core: it is compiled with these functions in the place of malloc and the others -------------------- */
+/* -- memory of the core: it is compiled with these functions in the place of malloc and the others --------------------
+ */
 
 struct memory memory;
 
@@ -64,7 +65,8 @@ void *core_realloc(void *block, size_t size)
     return note(realloc(block, size)); /* it does not fail in a test */
 }
 
-/* -- buffers ----------------------------------------------------------------------------------------------------------- */
+/* -- buffers
+ * ----------------------------------------------------------------------------------------------------------- */
 
 void bytes_append(struct bytes *bytes, const void *more, size_t count)
 {
@@ -90,7 +92,8 @@ void bytes_free(struct bytes *bytes)
     *bytes = (struct bytes){0};
 }
 
-/* -- streams ----------------------------------------------------------------------------------------------------------- */
+/* -- streams
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static struct simulation *simulation_of(const struct peer *peer)
 {
@@ -213,9 +216,10 @@ void simulation_end(struct simulation *simulation)
     CHECK(!memory.blocks && !memory.bytes, "%zu blocks are left", memory.blocks);
 }
 
-/* -- remotes ----------------------------------------------------------------------------------------------------------- */
+/* -- remotes
+ * ----------------------------------------------------------------------------------------------------------- */
 
-static const char *const NAMES[TYPE_COUNT] = {"PAIR",   "PUB",    "SUB",  "REQ",  "REP", "DEALER",
+static const char *const NAMES[TYPE_COUNT] = {"PAIR",   "PUB",  "SUB",  "REQ",  "REP", "DEALER",
                                               "ROUTER", "PULL", "PUSH", "XPUB", "XSUB"};
 
 struct remote *remote_new(struct simulation *simulation, int place, enum socket_type type, enum version version)
@@ -347,7 +351,8 @@ static size_t parse_greeting(struct remote *remote, const uint8_t *bytes, size_t
             CHECK(header >= 0, "a frame is malformed");
             return 0;
         }
-        CHECK((flags & FRAME_COMMAND) == (remote->stage == AWAITS_READY ? FRAME_COMMAND : 0), "the first frame is wrong");
+        CHECK((flags & FRAME_COMMAND) == (remote->stage == AWAITS_READY ? FRAME_COMMAND : 0),
+              "the first frame is wrong");
         CHECK(remote->stage != AWAITS_READY || !memcmp(bytes + header, "\5READY", 6), "READY was expected");
         remote->stage = AWAITS_FRAMES;
         return (size_t) header + length;
@@ -401,7 +406,8 @@ void remote_parse(struct remote *remote)
     }
 }
 
-/* -- what net.c does when something happens at a stream --------------------------------------------------------------- */
+/* -- what net.c does when something happens at a stream ---------------------------------------------------------------
+ */
 
 static void on_event(struct peer *peer, unsigned events)
 {
@@ -446,7 +452,8 @@ bool simulation_serve(struct simulation *simulation)
     return any;
 }
 
-/* -- what must be true -------------------------------------------------------------------------------------------------- */
+/* -- what must be true
+ * -------------------------------------------------------------------------------------------------- */
 
 struct amount encoded_amount(const uint8_t *bytes, size_t size)
 {
@@ -495,7 +502,8 @@ static bool shares(const struct port *port)
 static void check_peer(const struct simulation *simulation, struct port *port, struct peer *peer, struct amount *held)
 {
     CHECK(peer->port == port, "a peer is in the list of another port");
-    CHECK(peer->start <= peer->ready_end && peer->ready_end <= peer->scanned && peer->scanned + peer->gap <= peer->end, "input");
+    CHECK(peer->start <= peer->ready_end && peer->ready_end <= peer->scanned && peer->scanned + peer->gap <= peer->end,
+          "input");
     CHECK(peer->in ? peer->end <= peer->in->capacity && peer->in->references : !peer->end, "input");
     if (peer->in && peer->ready.messages) {
         struct amount ready = encoded_amount(peer->in->bytes + peer->start, peer->ready_end - peer->start);
@@ -508,13 +516,15 @@ static void check_peer(const struct simulation *simulation, struct port *port, s
     CHECK(peer->attached || peer->handshake || !peer->out.first, "something waits for a peer that has left");
     CHECK(!peer->out.first || peer->blocked || link_is_in(&peer->dirty_link), "nobody will write what waits");
     CHECK(!link_is_in(&peer->roomy_link) || (peer->attached && shares(port)), "a peer has room by mistake");
-    CHECK(!link_is_in(&peer->roomy_link) || list_is_empty(&port->roomy) || !port->orphans.first, "orphans wait, and a peer has room");
+    CHECK(!link_is_in(&peer->roomy_link) || list_is_empty(&port->roomy) || !port->orphans.first,
+          "orphans wait, and a peer has room");
     if (shares(port) && peer->attached && peer_has_room(peer))
         CHECK(link_is_in(&peer->roomy_link), "a peer with room is not used");
     if (peer->descriptor < 0 || (peer->readable && !peer->handshake))
         CHECK(link_is_in(&peer->readable_link), "a peer will never be read");
     if (port->type == TYPE_ROUTER && peer->attached)
-        CHECK(map_find(&port->ids, peer->id.bytes, peer->id.size, peer->id.hash) == &peer->id, "a peer cannot be found");
+        CHECK(map_find(&port->ids, peer->id.bytes, peer->id.size, peer->id.hash) == &peer->id,
+              "a peer cannot be found");
 }
 
 static void check_port(const struct simulation *simulation, struct port *port, struct amount *held)
@@ -546,12 +556,14 @@ void simulation_check(struct simulation *simulation)
         check_port(simulation, &simulation->ports[i], held);
     for (int i = 0; i < 2; i++) {
         const struct account *account = simulation->accounts[i];
-        CHECK(!memcmp(&held[i], &account->held, sizeof held[i]), "held: %llu messages %llu frames %llu bytes, not %llu %llu %llu",
+        CHECK(!memcmp(&held[i], &account->held, sizeof held[i]),
+              "held: %llu messages %llu frames %llu bytes, not %llu %llu %llu",
               (unsigned long long) account->held.messages, (unsigned long long) account->held.frames,
               (unsigned long long) account->held.bytes, (unsigned long long) held[i].messages,
               (unsigned long long) held[i].frames, (unsigned long long) held[i].bytes);
         uint64_t counted = account->sent.messages + account->held.messages + account->unroutable + account->slow_peer +
-                           account->interrupted + account->too_many_frames + account->long_subscription + account->filtered;
+                           account->interrupted + account->too_many_frames + account->long_subscription +
+                           account->filtered;
         CHECK(account->received.messages == counted, "%llu messages were received, and %llu counted",
               (unsigned long long) account->received.messages, (unsigned long long) counted);
     }

@@ -1,5 +1,5 @@
-/* Simulated streams, remote peers that speak ZMTP with an implementation of their own, memory that can run out, and what
- * must be true of a port at all times. */
+/* Simulated streams, remote peers that speak ZMTP with an implementation of their own, memory that can run out, and
+ * what must be true of a port at all times. */
 #ifndef POLLBROKER_TESTS_SIMULATION_H
 #define POLLBROKER_TESTS_SIMULATION_H
 
@@ -14,10 +14,12 @@
 #include <stdlib.h>
 
 /* End the process: a promise was broken. */
-#define FAIL(...) (fprintf(stderr, "%s:%d: ", __FILE__, __LINE__), fprintf(stderr, __VA_ARGS__), fputc('\n', stderr), abort())
+#define FAIL(...)                                                                                                      \
+    (fprintf(stderr, "%s:%d: ", __FILE__, __LINE__), fprintf(stderr, __VA_ARGS__), fputc('\n', stderr), abort())
 #define CHECK(condition, ...) ((condition) ? (void) 0 : FAIL(#condition ": " __VA_ARGS__))
 
-/* -- what decides ------------------------------------------------------------------------------------------------------ */
+/* -- what decides
+ * ------------------------------------------------------------------------------------------------------ */
 
 struct input {
     const uint8_t *at, *end;
@@ -38,7 +40,8 @@ static inline unsigned draw(struct input *input, unsigned below)
     return value % below;
 }
 
-/* -- memory of the core ------------------------------------------------------------------------------------------------ */
+/* -- memory of the core
+ * ------------------------------------------------------------------------------------------------ */
 
 struct memory {
     size_t blocks, bytes, peak; /* in use */
@@ -48,7 +51,8 @@ struct memory {
 
 extern struct memory memory;
 
-/* -- buffers ----------------------------------------------------------------------------------------------------------- */
+/* -- buffers
+ * ----------------------------------------------------------------------------------------------------------- */
 
 struct bytes {
     uint8_t *all;
@@ -63,7 +67,8 @@ static inline size_t bytes_left(const struct bytes *bytes)
     return bytes->end - bytes->start;
 }
 
-/* -- remote peers ------------------------------------------------------------------------------------------------------ */
+/* -- remote peers
+ * ------------------------------------------------------------------------------------------------------ */
 
 enum { ON_INPUT = 1, ON_OUTPUT = 2, ON_END = 4 };
 enum { REMOTES_MAX = 48 };
@@ -149,7 +154,8 @@ static inline struct account *account_new(void)
     return account_hold(calloc(1, sizeof(struct account)));
 }
 
-/* -- the targets ------------------------------------------------------------------------------------------------------- */
+/* -- the targets
+ * ------------------------------------------------------------------------------------------------------- */
 
 void run_raw(struct input *input);
 void run_traffic(struct input *input);

@@ -1,13 +1,23 @@
 /* Peers that keep to the protocol, at two ports of which one passes on what the other receives, against a model: each
- * message that arrives is one that was sent, whole, at the right peer, in order, and once; and what was sent arrives or is
- * counted. */
+ * message that arrives is one that was sent, whole, at the right peer, in order, and once; and what was sent arrives or
+ * is counted. */
 #include "simulation.h"
 
 #include "frame.h"
 
 #include <string.h>
 
-enum shape { PULL_PUSH, ROUTER_DEALER, DEALER_DEALER, XSUB_XPUB, REP_REQ, ROUTER_ROUTER, PULL_PUB, SUB_PUSH, SHAPE_COUNT };
+enum shape {
+    PULL_PUSH,
+    ROUTER_DEALER,
+    DEALER_DEALER,
+    XSUB_XPUB,
+    REP_REQ,
+    ROUTER_ROUTER,
+    PULL_PUB,
+    SUB_PUSH,
+    SHAPE_COUNT
+};
 
 static const struct {
     enum socket_type ports[2];
@@ -16,7 +26,9 @@ static const struct {
 } SHAPES[SHAPE_COUNT] = {
 #define BIT(name) (1u << TYPE_##name)
     [PULL_PUSH] = {{TYPE_PULL, TYPE_PUSH}, false, {BIT(PUSH), BIT(PULL)}},
-    [ROUTER_DEALER] = {{TYPE_ROUTER, TYPE_DEALER}, true, {BIT(DEALER) | BIT(REQ) | BIT(ROUTER), BIT(DEALER) | BIT(ROUTER) | BIT(REP)}},
+    [ROUTER_DEALER] = {{TYPE_ROUTER, TYPE_DEALER},
+                       true,
+                       {BIT(DEALER) | BIT(REQ) | BIT(ROUTER), BIT(DEALER) | BIT(ROUTER) | BIT(REP)}},
     [DEALER_DEALER] = {{TYPE_DEALER, TYPE_DEALER}, true, {BIT(DEALER) | BIT(ROUTER), BIT(DEALER) | BIT(REP)}},
     [XSUB_XPUB] = {{TYPE_XSUB, TYPE_XPUB}, true, {BIT(PUB) | BIT(XPUB), BIT(SUB) | BIT(XSUB)}},
     [REP_REQ] = {{TYPE_REP, TYPE_REQ}, true, {BIT(REQ) | BIT(DEALER), BIT(REP) | BIT(ROUTER)}},
@@ -33,31 +45,31 @@ struct record {
     int flow;
     unsigned frame_count, lead; /* of its own frames; of empty frames in front of them */
     uint32_t *sizes;
-    size_t end;         /* how many bytes its remote had sent when it was complete */
-    bool whole;         /* it was sent whole, and its connection was not broken before */
-    bool too_long;      /* more frames than the source may take */
-    bool unwanted;      /* it must not arrive */
+    size_t end;    /* how many bytes its remote had sent when it was complete */
+    bool whole;    /* it was sent whole, and its connection was not broken before */
+    bool too_long; /* more frames than the source may take */
+    bool unwanted; /* it must not arrive */
     unsigned topic_size;
     uint8_t topic[TOPIC_MAX];
     uint8_t to[8]; /* the routing id that it was sent to */
     unsigned to_size;
-    int request; /* that it answers, or -1 */
+    int request;         /* that it answers, or -1 */
     uint64_t arrived_at; /* which remotes, as bits */
 };
 
 /* What the model knows of a remote, beyond its stream. */
 struct notes {
-    size_t sent_bytes;                   /* in all */
-    unsigned topics[64], topic_count;    /* the numbers of topics that it has subscribed to, ever */
-    unsigned now[64];                    /* how many subscriptions it has to each topic */
-    unsigned upstream[64];               /* at a publisher: what the port has subscribed to */
-    int last_from[REMOTES_MAX];          /* the record that came last from each remote */
-    int requests[32], request_count;     /* REP: those that it has not answered */
-    uint8_t known_ids[16][8];            /* DEALER's peers: the routing ids that requests have come from */
+    size_t sent_bytes;                /* in all */
+    unsigned topics[64], topic_count; /* the numbers of topics that it has subscribed to, ever */
+    unsigned now[64];                 /* how many subscriptions it has to each topic */
+    unsigned upstream[64];            /* at a publisher: what the port has subscribed to */
+    int last_from[REMOTES_MAX];       /* the record that came last from each remote */
+    int requests[32], request_count;  /* REP: those that it has not answered */
+    uint8_t known_ids[16][8];         /* DEALER's peers: the routing ids that requests have come from */
     uint8_t known_sizes[16];
     int known_count;
-    bool killed;                         /* the port has a reason to end it */
-    bool well; /* until it was reset */
+    bool killed; /* the port has a reason to end it */
+    bool well;   /* until it was reset */
 };
 
 static struct model {
@@ -110,7 +122,28 @@ static bool is_topical(int port)
 
 static size_t draw_size(struct input *input)
 {
-    static const size_t SIZES[] = {0, 1, 2, 10, 100, 254, 255, 256, 257, 1000, 4080, 4094, 4095, 4096, 4097, 5000, SLAB_LARGE - 9, SLAB_LARGE, SLAB_LARGE + 1, 65535, 65536, 65537};
+    static const size_t SIZES[] = {0,
+                                   1,
+                                   2,
+                                   10,
+                                   100,
+                                   254,
+                                   255,
+                                   256,
+                                   257,
+                                   1000,
+                                   4080,
+                                   4094,
+                                   4095,
+                                   4096,
+                                   4097,
+                                   5000,
+                                   SLAB_LARGE - 9,
+                                   SLAB_LARGE,
+                                   SLAB_LARGE + 1,
+                                   65535,
+                                   65536,
+                                   65537};
     unsigned large = draw(input, 16);
 
     return large ? SIZES[draw(input, large < 9 ? 10 : 16)] : SIZES[draw(input, 22)];
@@ -171,7 +204,8 @@ static void send_message(struct input *input, struct remote *remote, int request
         frames++;
     }
     if (model.shape == REP_REQ) {
-        if (remote->place == 0 && remote->type == TYPE_DEALER) { /* an envelope that tells which request a reply is for */
+        if (remote->place == 0 &&
+            remote->type == TYPE_DEALER) { /* an envelope that tells which request a reply is for */
             uint8_t envelope[6] = {MAGIC, (uint8_t) (number >> 8), (uint8_t) number};
             remote_send_frame(remote, FRAME_MORE, envelope, 6);
             if (draw(input, 2))
@@ -205,7 +239,8 @@ static void send_message(struct input *input, struct remote *remote, int request
     record->end = notes->sent_bytes;
 }
 
-/* -- what arrives ------------------------------------------------------------------------------------------------------- */
+/* -- what arrives
+ * ------------------------------------------------------------------------------------------------------- */
 
 struct frame {
     const uint8_t *body;
@@ -319,7 +354,8 @@ static void on_message(struct remote *remote, const uint8_t *bytes, size_t size)
     if (port != TYPE_XPUB && port != TYPE_PUB)
         CHECK(!(record->arrived_at & (record->arrived_at - 1)), "message %d has arrived at two peers", number);
     else
-        CHECK(frames[0].size == record->topic_size && has_subscribed(notes, record), "message %d was not subscribed to", number);
+        CHECK(frames[0].size == record->topic_size && has_subscribed(notes, record), "message %d was not subscribed to",
+              number);
     int last = notes->last_from[record->from->number];
     bool left = model.sinks_left[remote->place];
     for (int i = 0; i < REASON_COUNT; i++)
@@ -335,14 +371,16 @@ static void on_message(struct remote *remote, const uint8_t *bytes, size_t size)
                   !memcmp(remote->identity, record->from->identity, remote->identity_size),
               "message %d was for another peer", number);
     if (model.shape == REP_REQ && remote->place == 0) {
-        CHECK(record->request >= 0 && model.records[record->request].from == remote, "reply %d is not for this peer", number);
+        CHECK(record->request >= 0 && model.records[record->request].from == remote, "reply %d is not for this peer",
+              number);
         CHECK(envelope < 0 || envelope == record->request, "reply %d has the envelope of another request", number);
     }
     if (model.shape == REP_REQ && remote->place == 1 && notes->request_count < 32)
         notes->requests[notes->request_count++] = number;
 }
 
-/* -- the remotes -------------------------------------------------------------------------------------------------------- */
+/* -- the remotes
+ * -------------------------------------------------------------------------------------------------------- */
 
 static struct remote *add_remote(struct input *input, int place)
 {
@@ -351,7 +389,7 @@ static struct remote *add_remote(struct input *input, int place)
     static const size_t WINDOWS[] = {0, 100, 5000, 100000};
 
     do
-        type = (enum socket_type) (draw(input, TYPE_COUNT));
+        type = (enum socket_type)(draw(input, TYPE_COUNT));
     while (!(SHAPES[model.shape].remotes[place] >> type & 1) && !input_is_empty(input));
     if (!(SHAPES[model.shape].remotes[place] >> type & 1))
         type = (enum socket_type) __builtin_ctz(SHAPES[model.shape].remotes[place]);
@@ -440,7 +478,8 @@ static void parse_all(struct input *input)
     }
 }
 
-/* -- the engine --------------------------------------------------------------------------------------------------------- */
+/* -- the engine
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void move(int flow, uint64_t limit_messages, uint64_t limit_bytes)
 {
@@ -450,7 +489,8 @@ static void move(int flow, uint64_t limit_messages, uint64_t limit_bytes)
 
     enum relayed outcome = relay(source, sink, account, limit_messages, limit_bytes);
     CHECK(account->received.messages - before.messages <= limit_messages, "more messages than the budget has");
-    CHECK(account->received.bytes - before.bytes <= limit_bytes + (128 << 10) + 2 * model.largest, "more bytes than the budget has");
+    CHECK(account->received.bytes - before.bytes <= limit_bytes + (128 << 10) + 2 * model.largest,
+          "more bytes than the budget has");
     model.flows[flow] = outcome == RELAYED_ALL ? WAITING : outcome == RELAYED_UNTIL_FULL ? STALLED : READY;
 }
 
@@ -494,7 +534,8 @@ static void settle(struct input *input, unsigned turns)
 
 static bool port_kills(void)
 {
-    static const enum reason BAD[] = {REASON_NOT_ZMTP, REASON_MECHANISM, REASON_SOCKET_TYPE, REASON_BAD_COMMAND, REASON_REFUSED, REASON_BAD_FRAME, REASON_SLOW_HANDSHAKE, REASON_SUBSCRIPTIONS};
+    static const enum reason BAD[] = {REASON_NOT_ZMTP, REASON_MECHANISM, REASON_SOCKET_TYPE,    REASON_BAD_COMMAND,
+                                      REASON_REFUSED,  REASON_BAD_FRAME, REASON_SLOW_HANDSHAKE, REASON_SUBSCRIPTIONS};
 
     for (int i = 0; i < 2; i++)
         for (size_t j = 0; j < sizeof BAD / sizeof *BAD; j++)
@@ -503,7 +544,8 @@ static bool port_kills(void)
     return false;
 }
 
-/* Publish one message for each topic, and see that it comes to those who have subscribed to that, and to nobody else. */
+/* Publish one message for each topic, and see that it comes to those who have subscribed to that, and to nobody else.
+ */
 static void check_subscriptions(struct input *input)
 {
     struct simulation *simulation = &model.simulation;
@@ -511,7 +553,8 @@ static void check_subscriptions(struct input *input)
 
     for (unsigned i = 0; i < simulation->remote_count; i++) {
         struct remote *remote = simulation->remotes[i];
-        if (remote->place == 0 && !remote->finished && remote->peer && remote->peer->attached && !notes_of(remote)->killed)
+        if (remote->place == 0 && !remote->finished && remote->peer && remote->peer->attached &&
+            !notes_of(remote)->killed)
             publisher = remote;
     }
     if (!publisher || simulation->ports[0].options.maxframes < 2 || simulation->ports[0].options.maxmsgsize >= 0)
@@ -528,7 +571,8 @@ static void check_subscriptions(struct input *input)
         }
         bool upstream = publisher->type == TYPE_PUSH;
         for (unsigned prefix = 0; prefix < TOPIC_COUNT; prefix++)
-            upstream |= notes_of(publisher)->upstream[prefix] && !strncmp(TOPICS[prefix], TOPICS[topic], strlen(TOPICS[prefix]));
+            upstream |= notes_of(publisher)->upstream[prefix] &&
+                        !strncmp(TOPICS[prefix], TOPICS[topic], strlen(TOPICS[prefix]));
         CHECK(!wanted || upstream || model.memory_fails, "a subscription to %s was not passed on", TOPICS[topic]);
         model.topic = (int) topic;
         send_message(&nothing, publisher, -1);
@@ -540,8 +584,10 @@ static void check_subscriptions(struct input *input)
             if (remote->place != 1 || !remote->peer || remote->finished || remote->stage != AWAITS_FRAMES)
                 continue;
             for (unsigned prefix = 0; prefix < TOPIC_COUNT; prefix++)
-                should |= notes_of(remote)->now[prefix] && !strncmp(TOPICS[prefix], TOPICS[topic], strlen(TOPICS[prefix]));
-            CHECK(has == should, "topic %s: remote %u has subscribed: %d, and has the message: %d", TOPICS[topic], i, should, has);
+                should |=
+                    notes_of(remote)->now[prefix] && !strncmp(TOPICS[prefix], TOPICS[topic], strlen(TOPICS[prefix]));
+            CHECK(has == should, "topic %s: remote %u has subscribed: %d, and has the message: %d", TOPICS[topic], i,
+                  should, has);
         }
     }
 }
@@ -580,19 +626,26 @@ static void drain(struct input *input)
         }
         if (model.shape != XSUB_XPUB && model.shape != REP_REQ && model.shape != SUB_PUSH) {
             CHECK(account->received.messages <= most, "more was received than was sent");
-            if (lives[1 - flow] && !(model.shape == ROUTER_ROUTER || simulation->ports[flow].ended_by[REASON_ROUTING_ID]))
-                CHECK(account->received.messages >= least, "flow %d: %llu messages were received of %llu that were sent", flow, (unsigned long long) account->received.messages, (unsigned long long) least);
+            if (lives[1 - flow] &&
+                !(model.shape == ROUTER_ROUTER || simulation->ports[flow].ended_by[REASON_ROUTING_ID]))
+                CHECK(account->received.messages >= least,
+                      "flow %d: %llu messages were received of %llu that were sent", flow,
+                      (unsigned long long) account->received.messages, (unsigned long long) least);
             CHECK(account->too_many_frames <= too_long_most, "too many messages are too long");
             if (lives[1 - flow] && !simulation->ports[flow].ended_by[REASON_ROUTING_ID])
                 CHECK(account->too_many_frames >= too_long_least, "messages of too many frames are not counted");
         }
         if (lives[1 - flow])
-            CHECK(!account->held.messages, "flow %d: %llu messages are held, and a peer could take them", flow, (unsigned long long) account->held.messages);
+            CHECK(!account->held.messages, "flow %d: %llu messages are held, and a peer could take them", flow,
+                  (unsigned long long) account->held.messages);
         if (simulation->ports[1 - flow].type == TYPE_PUSH || simulation->ports[1 - flow].type == TYPE_DEALER)
             CHECK(!account->unroutable, "flow %d: messages were dropped that another peer could take", flow);
-        CHECK(account->held.messages || (!account->held.frames && !account->held.bytes), "frames of no message are held");
+        CHECK(account->held.messages || (!account->held.frames && !account->held.bytes),
+              "frames of no message are held");
         if (!is_topical(1))
-            CHECK(account->sent.messages == model.arrived[flow], "flow %d: %llu messages were sent, and %llu have arrived", flow, (unsigned long long) account->sent.messages, (unsigned long long) model.arrived[flow]);
+            CHECK(account->sent.messages == model.arrived[flow],
+                  "flow %d: %llu messages were sent, and %llu have arrived", flow,
+                  (unsigned long long) account->sent.messages, (unsigned long long) model.arrived[flow]);
     }
 }
 
