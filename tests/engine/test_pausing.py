@@ -4,13 +4,12 @@ import zmq
 
 from pollbroker import FORWARDER
 from pollbroker.broker import working_broker
-
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.streamers import streamer
-from tests.support.turns import turn_until_idle
 from tests.support.transports import can_receive
+from tests.support.turns import turn_until_idle
 from tests.support.types import Connect, MakeEngine
 
 
