@@ -453,8 +453,8 @@ def test_closed_engine_leaves_no_descriptor(make_engine: MakeEngine, context: An
 def test_clients_that_leave_a_broker_that_reads_nothing_cost_no_descriptor(
     engine: Engine, connect: Connect, why: str, said: bytes
 ) -> None:
-    """Otherwise clients that ask a broker without workers again and again, each time from a new connection, would use up
-    the descriptors. What they have asked is passed on all the same."""
+    """Otherwise clients that ask a broker without workers again and again, each time from a new connection, would use
+    up the descriptors. What they have asked is passed on all the same."""
     broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
     if why == "paused":
         broker.pause()
