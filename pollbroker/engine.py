@@ -127,8 +127,8 @@ class Engine:
             capture_prefixes: frames that precede captured messages, by the name of the port that a message came from;
                 or a tuple of two frames, for the frontend and the backend.
             transport: what serves the ports: "libzmq"; "wire", which speaks ZMTP itself, without libzmq, at `tcp://`
-                and `ipc://`; or "auto". By default the environment variable POLLBROKER_TRANSPORT decides; if it is not set,
-                "auto", which is libzmq for now.
+                and `ipc://`; or "auto". By default the environment variable POLLBROKER_TRANSPORT decides; if it is not
+                set, "auto", which is libzmq for now.
 
         An address that a broker of this process released a moment ago may still be in use. `add` tries it again for up
         to 5 seconds, and sleeps in between. Within a turn of the loop, and where a loop of asyncio or trio runs in the

@@ -12,6 +12,8 @@
 
 enum { MOST_EVENTS = 256, MOST_ACCEPTS = 64 };
 
+static const double REST_S = 0.1; /* how long a listener rests when a connection could not be accepted */
+
 /* What an event is about is told by the lowest bits of its address. */
 enum { ABOUT_PEER, ABOUT_WATCHED, ABOUT_TIMER, ABOUT_MASK = 3 };
 
@@ -40,6 +42,7 @@ int net_open(struct net *net)
     *net = (struct net){.epoll = -1, .timer = -1};
     wire_init(&net->wire);
     link_init(&net->ended);
+    link_init(&net->resting);
     net->wire.now_s = net_now_s();
     net->epoll = epoll_create1(EPOLL_CLOEXEC);
     net->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -135,6 +138,27 @@ static struct peer *begin_peer(struct net *net, struct port *port, int descripto
     return peer->descriptor < 0 ? NULL : peer;
 }
 
+/* No descriptor is left, or no memory. The connection stays in the kernel, and would wake the engine again and again. */
+static void rest(struct net *net, struct watched *listener)
+{
+    struct epoll_event nothing = {.data.u64 = (uint64_t) (uintptr_t) listener | ABOUT_WATCHED};
+
+    if (list_is_empty(&net->resting))
+        net->rested_s = net->wire.now_s + REST_S;
+    list_include(&net->resting, &listener->resting);
+    epoll_ctl(net->epoll, EPOLL_CTL_MOD, listener->descriptor, &nothing);
+}
+
+static void go_on_accepting(struct net *net)
+{
+    while (net->wire.now_s >= net->rested_s && !list_is_empty(&net->resting)) {
+        struct watched *listener = LISTED(net->resting.next, struct watched, resting);
+        struct epoll_event input = {.events = EPOLLIN, .data.u64 = (uint64_t) (uintptr_t) listener | ABOUT_WATCHED};
+        link_remove(&listener->resting);
+        epoll_ctl(net->epoll, EPOLL_CTL_MOD, listener->descriptor, &input);
+    }
+}
+
 static void accept_all(struct net *net, struct watched *listener)
 {
     for (int i = 0; i < MOST_ACCEPTS; i++) {
@@ -146,6 +170,7 @@ static void accept_all(struct net *net, struct watched *listener)
         } else if (errno != EINTR && errno != ECONNABORTED) {
             listener->error = errno;
             net->accepts_failed++;
+            rest(net, listener);
             return;
         }
     }
@@ -227,6 +252,7 @@ void net_serve(struct net *net)
         }
     }
     call_deadlines(net);
+    go_on_accepting(net);
 }
 
 static void set_timer(struct net *net, double wanted_s)
@@ -245,6 +271,8 @@ void net_arm(struct net *net)
     struct peer *first = deadlines_first(&net->deadlines);
     double wanted_s = first ? first->deadline_s : 0;
 
+    if (!list_is_empty(&net->resting) && (!wanted_s || net->rested_s < wanted_s))
+        wanted_s = net->rested_s;
     /* While messages are moved, a port may have news, and a connection may end. */
     if (!list_is_empty(&net->wire.changed) || !list_is_empty(&net->ended))
         wanted_s = net->wire.now_s;
@@ -261,6 +289,7 @@ static int begin_watching(struct net *net, struct watched *watched, struct port 
     watched->peer = NULL;
     watched->error = 0;
     link_init(&watched->ended);
+    link_init(&watched->resting);
     return watch(net, descriptor, events, watched, ABOUT_WATCHED);
 }
 
@@ -286,4 +315,6 @@ void net_unwatch(struct watched *watched)
     watched->peer = NULL;
     if (link_is_in(&watched->ended))
         link_remove(&watched->ended);
+    if (link_is_in(&watched->resting))
+        link_remove(&watched->resting);
 }

@@ -17,6 +17,7 @@ struct watched {
     struct peer *peer; /* of a connector, while it is connected */
     int error;         /* the errno of the try to connect, or of the last accept that failed */
     struct link ended; /* a connector, when it has nothing left to do */
+    struct link resting; /* a listener, when the process had no descriptor for another connection */
 };
 
 struct net {
@@ -26,6 +27,8 @@ struct net {
     struct deadlines deadlines;
     struct link ended; /* connectors whose connection is over, or was not made */
     uint64_t accepts_failed;
+    struct link resting; /* listeners that try again at `rested_s` */
+    double rested_s;
 };
 
 /* Return 0, or an errno. */

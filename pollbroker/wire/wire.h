@@ -214,7 +214,7 @@ void peer_on_deadline(struct peer *peer);
 /* Free a peer whose connection is over, with what was read from it. */
 void peer_forget(struct peer *peer);
 
-/* -- port.c: what the types of sockets do -- */
+/* -- port.c: a port, and its peers that come and go -- */
 
 void port_init(struct port *port, struct wire *wire, enum socket_type type, const struct stream_calls *calls);
 
@@ -235,6 +235,8 @@ void port_finish(struct port *port, struct peer *peer);
 /* A peer has room again. */
 void port_has_room(struct port *port, struct peer *peer);
 
+/* -- take.c: messages that have come -- */
+
 enum taken { TAKEN_NOTHING, TAKEN_LATER, TAKEN_MESSAGE, TAKEN_TOO_LONG };
 
 /* The next message that has come to this port; several at once, up to `most`, if they are one run of bytes. It stays where
@@ -246,6 +248,8 @@ void port_consume(struct port *port, struct message *message);
 
 /* True if `port_take` may find something. */
 bool port_has_input(const struct port *port);
+
+/* -- put.c: messages that go -- */
 
 enum put { PUT_ACCEPTED, PUT_FULL, PUT_UNROUTABLE, PUT_SLOW_PEER, PUT_LONG_SUBSCRIPTION, PUT_NO_MEMORY };
 

@@ -1,8 +1,8 @@
 """The harness of `core/`, built with the C files of the wire, and the files of the corpus.
 
 There are two builds. One has AddressSanitizer and UndefinedBehaviorSanitizer. It keeps no free slabs, so that the use
-of a slab that was freed is found, and it has smaller ones, so that they end more often: it fuzzes. The other has the code
-as it is installed: it measures.
+of a slab that was freed is found, and it has smaller ones, so that they end more often: it fuzzes. The other has the
+code as it is installed: it measures.
 """
 
 import os
@@ -18,7 +18,20 @@ WIRE: Final = TREE / "pollbroker" / "wire"
 HARNESS: Final = TREE / "tests" / "wire" / "core"
 CORPUS: Final = TREE / "tests" / "wire" / "corpus"
 
-CORE: Final = ("slab", "queue", "map", "topics", "handshake", "peer", "port", "publish", "relay", "deadlines")
+CORE: Final = (
+    "slab",
+    "queue",
+    "map",
+    "topics",
+    "handshake",
+    "peer",
+    "port",
+    "take",
+    "put",
+    "publish",
+    "relay",
+    "deadlines",
+)
 """The C files of the wire that do no I/O."""
 
 _COUNTED: Final = tuple(f"-D{name}=core_{name}" for name in ("malloc", "calloc", "realloc", "free"))
