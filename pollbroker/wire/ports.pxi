@@ -271,6 +271,8 @@ cdef class Port:
             port_flush(self.port)
         elif name == "drops_slow_peer":
             self.port.drops_slow_peer = value
+        elif name == "takes_copies":
+            self.port.takes_copies = value
         elif name == "tells_when_empty":
             self.port.tells_when_empty = value
         else:

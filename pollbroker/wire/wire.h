@@ -75,6 +75,7 @@ struct port {
     /* ROUTER */
     struct map ids;
     uint32_t next_id;
+    bool takes_copies;    /* of other messages: what it has no room for is dropped */
     bool drops_slow_peer; /* a message for a peer that is full is dropped, instead of kept */
     struct peer *awaited; /* the peer that had no room for the message that was offered last */
     /* PUSH and DEALER: the messages of peers that have left, which wait for another */
@@ -185,7 +186,7 @@ static inline bool port_drops(const struct port *port)
     case TYPE_REP:
         return true;
     default:
-        return false;
+        return port->takes_copies;
     }
 }
 
