@@ -183,23 +183,24 @@ cdef class Port:
             raise zmq.ZMQError(zmq.ENOTSOCK)
         return 0
 
-    cdef bint _look(self):
-        """Read up to the first message, which stays where it is. Return True if there is one, or more is to be read."""
+    cdef int _look(self):
+        """Read up to the first message, which stays where it is, and return what `port_take` does."""
         cdef message message
         cdef int taken = TAKEN_NOTHING
+        cdef bint is_read = self.is_read
         if self.port != NULL:
             self.port.may_read = 1 << 20
             with nogil:
                 taken = port_take(self.port, &message, 1)
-                while taken == TAKEN_MESSAGE and is_subscription(&message):
+                while taken == TAKEN_MESSAGE and not is_read and is_subscription(&message):
                     port_consume(self.port, &message)  # nobody asks an XPUB that no flow reads
                     taken = port_take(self.port, &message, 1)
                 port_flush(self.port)  # answers to heartbeats
-                if taken == TAKEN_LATER:
+                if taken == TAKEN_LATER and not is_read:
                     port_note(self.port, NEWS_INPUT)  # so that it is looked at again
             if taken == TAKEN_TOO_LONG:
                 self.too_long += 1
-        return taken != TAKEN_NOTHING
+        return taken
 
     cdef void _count_dropped(self, account *account):
         """Count what was dropped since the last time because it had too many frames."""
@@ -215,7 +216,7 @@ cdef class Port:
     def events(self):
         """POLLIN if there is a message to take, or more to read, and POLLOUT if one may be accepted."""
         self._check()
-        cdef int events = 1 if port_has_input(self.port) and self._look() else 0
+        cdef int events = 1 if port_has_input(self.port) and self._look() != TAKEN_NOTHING else 0
         net_arm(&self.net.net)
         return events | (2 if port_has_room_for_any(self.port) else 0)
 

@@ -95,12 +95,15 @@ cdef class Pump:
         self.sink._check()
         cdef port *source = self.source.port
         cdef port *sink = self.sink.port
+        cdef int taken
         with nogil:
             self.outcome = relay(source, sink, self.account, limit_messages, limit_bytes)
         if self.outcome == NO_MEMORY:
             raise MemoryError()
-        if self.outcome == FULL and not self.source._look():
-            self.outcome = EMPTY  # nothing waits for the sink
+        if self.outcome == FULL:
+            taken = self.source._look()
+            if taken != TAKEN_MESSAGE:
+                self.outcome = EMPTY if taken == TAKEN_NOTHING else LIMIT  # nothing waits for the sink
         net_arm(&self.source.net.net)
         self.source._count_dropped(self.account)
         return self.outcome

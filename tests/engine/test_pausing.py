@@ -2,8 +2,13 @@
 
 import zmq
 
+from pollbroker import FORWARDER
+from pollbroker.broker import working_broker
 from tests.support.accounts import flow_of
+from tests.support.addresses import ANY_PORT, endpoint
+from tests.support.deadline import wait_until
 from tests.support.streamers import streamer
+from tests.support.transports import can_receive
 from tests.support.turns import turn_until_idle
 from tests.support.types import Connect, MakeEngine
 
@@ -43,3 +48,16 @@ def test_a_broker_paused_while_it_holds_a_message_keeps_it(make_engine: MakeEngi
     engine.resume("s")
     turn_until_idle(engine)
     assert consumer.recv() == b"held"
+
+
+def test_subscription_that_comes_during_a_pause_is_passed_on(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    broker = engine.add("a", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT)
+    publisher = connect(zmq.XPUB, endpoint(broker.frontend))
+    engine.pause("a")
+    connect(zmq.SUB, endpoint(broker.backend)).subscribe(b"news")
+    wait_until(lambda: can_receive(working_broker(broker).port("backend")), engine=engine)
+    assert can_receive(working_broker(broker).port("backend"))  # to ask is not to take it
+    engine.resume("a")
+    wait_until(lambda: publisher.poll(0), engine=engine)
+    assert publisher.recv() == b"\x01news"
