@@ -31,6 +31,8 @@ WIRE_ROOMS = (
     "topics",
     "handshake",
     "peer",
+    "input",
+    "output",
     "port",
     "take",
     "put",

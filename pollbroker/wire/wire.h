@@ -158,6 +158,17 @@ void wire_forget_dead(struct wire *wire);
 /* A new connection of a port, whose streams are `owner`'s. It begins with the greeting. NULL if there is no memory. */
 struct peer *peer_new(struct port *port, int descriptor, void *owner);
 
+/* Queue what the handshake has to say. */
+void peer_send_greeting(struct peer *peer);
+
+/* When the peer has to be heard next, or is to be sent a PING. */
+void peer_set_heartbeat(struct peer *peer);
+
+/* -- input.c: what comes from a peer -- */
+
+/* Forget what has come and was not taken. */
+void peer_drop_input(struct peer *peer);
+
 /* The stream may have bytes. */
 void peer_is_readable(struct peer *peer);
 

@@ -25,6 +25,8 @@ CORE: Final = (
     "topics",
     "handshake",
     "peer",
+    "input",
+    "output",
     "port",
     "take",
     "put",

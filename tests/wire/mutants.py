@@ -37,13 +37,13 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a frame that reaches over the end of a slab is cut there",
-        "peer.c",
+        "input.c",
         "if (count < size) {",
         "if (count < size && peer->end < peer->in->capacity) {",
     ),
     Mutant(
         "what has come is moved without its last byte",
-        "peer.c",
+        "input.c",
         "peer->end = count;\n    return true;",
         "peer->end = count - (count > SLAB_LARGE / 2);\n    return true;",
     ),
@@ -139,7 +139,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a message may have one frame more than maxframes",
-        "peer.c",
+        "input.c",
         "peer->message.frames + 1 + (peer->prefix_size != 0) + (flags & FRAME_MORE) >",
         "peer->message.frames + (peer->prefix_size != 0) + (flags & FRAME_MORE) >",
     ),
@@ -177,7 +177,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "PINGs are answered without a limit",
-        "peer.c",
+        "input.c",
         "    if (peer->out.bytes >= PEER_QUEUE_BYTES)\n        return; /* it does not read",
         "    if (false)\n        return; /* it does not read",
         "unread-pongs",
