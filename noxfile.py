@@ -1,7 +1,7 @@
 """The checks that a change must pass: `nox -l` lists them, `nox -s lint` runs one, `.ci/run` runs all.
 
-- `tests`, `lint`, `docs`, `mutants`, `sanitizers` and `seeds` work in this tree, in its `.venv`, which README's second
-  command makes. They share one virtual environment to save installations. What is missing in it is installed.
+- `tests`, `wire`, `lint`, `docs`, `mutants`, `sanitizers` and `seeds` work in this tree, in its `.venv`, which README's
+  second command makes. They share one virtual environment to save installations. What is missing in it is installed.
 - `demo`, `no-compiler` and `packaging` check what a user would get. Each works in a fresh copy of the tree as git sees
   it, with a virtual environment of its own, so nothing that was built or installed before can hide a fault.
 
@@ -35,6 +35,9 @@ TOOLS: Final = {
 
 LINTERS: Final = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",), ("lint-imports",))
 
+OVER_THE_WIRE: Final = ("engine", "control", "broker", "behaviour", "opening", "patterns", "rpc", "embedding")
+"""The directories of tests whose engines open ports in the tests' own process, so that the wire can serve them."""
+
 FROM_SDIST: Final = ("tests/bench/test_pages.py", "tests/control/test_counts.py", "tests/docs", "tests/project")
 """The tests to run from an sdist, without the slow ones: those that read files of the tree. For the others an sdist
 makes no difference. That it has every file is found out before, by a comparison."""
@@ -46,6 +49,16 @@ NO_NATIVE_PUMP: Final = "import pollbroker; e = pollbroker.Engine(); assert e.st
 def tests(session: nox.Session) -> None:
     """Run all tests on all cores, or those that pytest's arguments after `--` choose."""
     session.run(*in_venv(session, "test", "python"), "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session
+def wire(session: nox.Session) -> None:
+    """Run the tests of engines over ports of the wire, instead of libzmq's. These have one pump, and no waiter of their
+    own, so that the native pump and the nested waiter are enough."""
+    python = in_venv(session, "test", "python")
+    tests = session.posargs or [f"tests/{directory}" for directory in OVER_THE_WIRE]
+    options = ("--transport", "wire", "-k", "not python and not flat")
+    session.run(*python, "-m", "pytest", *options, *tests, external=True)
 
 
 @nox.session

@@ -23,6 +23,7 @@ from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import in_thread
+from tests.support.transports import holding_streamer
 from tests.support.types import Connect
 
 
@@ -204,7 +205,7 @@ ENVIRONMENTS: tuple[type[Environment], ...] = (EngineThread, EngineRun, Asyncio,
 
 def held(environment: Environment, connect: Connect, name: str = "holding") -> Any:
     """Add a streamer that holds a message, for want of consumers; return its handle."""
-    broker = environment.add(name)
+    broker = environment.add(name, holding_streamer())
     connect(zmq.PUSH, broker.frontend.endpoint).send(b"held")
     wait_until(lambda: flow_of(environment.sync, name).state == "stalled")
     return broker

@@ -17,6 +17,7 @@ from pollbroker.asyncio import Engine
 from tests.support.addresses import ANY_PORT, bind
 from tests.support.deadline import DEADLINE_S
 from tests.support.streamers import streamer_with
+from tests.support.transports import holding_streamer
 from tests.support.types import Connect
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -224,7 +225,7 @@ def test_cancelled_block_is_closed_when_the_cancellation_comes_up(run: Run, conn
 
         async def use() -> None:
             async with engine:
-                broker = await engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+                broker = await engine.add("a", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT)
                 connect(zmq.PUSH, broker.frontend.endpoint).send(b"held")
                 while not broker.statistics().flows["frontend"].held:
                     await asyncio.sleep(0)
