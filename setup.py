@@ -24,7 +24,23 @@ LIMITED_API = "0x030b0000"
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
-WIRE_ROOMS = ("slab", "queue", "map", "topics", "handshake", "peer", "port", "publish", "relay", "deadlines", "net")
+WIRE_ROOMS = (
+    "slab",
+    "queue",
+    "map",
+    "topics",
+    "handshake",
+    "peer",
+    "input",
+    "output",
+    "port",
+    "take",
+    "put",
+    "publish",
+    "relay",
+    "deadlines",
+    "net",
+)
 
 NATIVE_PUMP = Extension(
     "pollbroker.pump.native",
@@ -39,7 +55,7 @@ NATIVE_PUMP = Extension(
 WIRE = Extension(
     "pollbroker.wire.native",
     sources=["pollbroker/wire/native.pyx", *(f"pollbroker/wire/{room}.c" for room in WIRE_ROOMS)],
-    depends=["pollbroker/wire/hub.pxi", *(str(header) for header in Path("pollbroker/wire").glob("*.h"))],
+    depends=[str(part) for kind in ("*.h", "*.pxi") for part in Path("pollbroker/wire").glob(kind)],
     include_dirs=["pollbroker/wire"],
     extra_compile_args=["-std=gnu11"],
     optional=True,  # it needs Linux, beside a compiler

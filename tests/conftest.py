@@ -46,12 +46,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def preferred_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What serves ports for which nothing was asked: the option `--transport`."""
+def preferred_transport(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What serves ports for which nothing was asked: the option `--transport`.
+
+    It is set by a patch of its own: a test's `monkeypatch` has to be undone before the fixtures that look what is left.
+    """
     name = request.config.getoption("--transport")
     assert isinstance(name, str)
-    monkeypatch.setattr(transports, "AUTO_PREFERS", name)
-    return name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transports, "AUTO_PREFERS", name)
+        yield name
 
 
 def pytest_collection_finish() -> None:

@@ -50,6 +50,7 @@ def _copies_to(capture: Any) -> Callable[[list[bytes]], bool]:
     """A function that sends a copy of a message to a capture socket, and returns True if it was accepted."""
     if not hasattr(capture, "wire_port"):
         return partial(send_copies, capture)
+    capture.wire_port.set("takes_copies", True)
     sender = native.Sender(capture.wire_port, None, None, True)
     return lambda frames: sender.send(frames) == SENT
 

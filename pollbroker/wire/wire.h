@@ -75,6 +75,7 @@ struct port {
     /* ROUTER */
     struct map ids;
     uint32_t next_id;
+    bool takes_copies;    /* of other messages: what it has no room for is dropped */
     bool drops_slow_peer; /* a message for a peer that is full is dropped, instead of kept */
     struct peer *awaited; /* the peer that had no room for the message that was offered last */
     /* PUSH and DEALER: the messages of peers that have left, which wait for another */
@@ -157,6 +158,17 @@ void wire_forget_dead(struct wire *wire);
 /* A new connection of a port, whose streams are `owner`'s. It begins with the greeting. NULL if there is no memory. */
 struct peer *peer_new(struct port *port, int descriptor, void *owner);
 
+/* Queue what the handshake has to say. */
+void peer_send_greeting(struct peer *peer);
+
+/* When the peer has to be heard next, or is to be sent a PING. */
+void peer_set_heartbeat(struct peer *peer);
+
+/* -- input.c: what comes from a peer -- */
+
+/* Forget what has come and was not taken. */
+void peer_drop_input(struct peer *peer);
+
 /* The stream may have bytes. */
 void peer_is_readable(struct peer *peer);
 
@@ -185,7 +197,7 @@ static inline bool port_drops(const struct port *port)
     case TYPE_REP:
         return true;
     default:
-        return false;
+        return port->takes_copies;
     }
 }
 
@@ -214,7 +226,7 @@ void peer_on_deadline(struct peer *peer);
 /* Free a peer whose connection is over, with what was read from it. */
 void peer_forget(struct peer *peer);
 
-/* -- port.c: what the types of sockets do -- */
+/* -- port.c: a port, and its peers that come and go -- */
 
 void port_init(struct port *port, struct wire *wire, enum socket_type type, const struct stream_calls *calls);
 
@@ -235,6 +247,8 @@ void port_finish(struct port *port, struct peer *peer);
 /* A peer has room again. */
 void port_has_room(struct port *port, struct peer *peer);
 
+/* -- take.c: messages that have come -- */
+
 enum taken { TAKEN_NOTHING, TAKEN_LATER, TAKEN_MESSAGE, TAKEN_TOO_LONG };
 
 /* The next message that has come to this port; several at once, up to `most`, if they are one run of bytes. It stays where
@@ -246,6 +260,8 @@ void port_consume(struct port *port, struct message *message);
 
 /* True if `port_take` may find something. */
 bool port_has_input(const struct port *port);
+
+/* -- put.c: messages that go -- */
 
 enum put { PUT_ACCEPTED, PUT_FULL, PUT_UNROUTABLE, PUT_SLOW_PEER, PUT_LONG_SUBSCRIPTION, PUT_NO_MEMORY };
 

@@ -43,8 +43,8 @@ def _dedent(text: str) -> str:
 def in_place(mutant: Mutant) -> Iterator[None]:
     """Have the engine run with a mutant."""
     module, _, name = mutant.target.partition(":")
-    class_name, _, method = name.partition(".")
-    owner = getattr(import_module(module), class_name)
+    class_name, _, method = name.rpartition(".")
+    owner = getattr(import_module(module), class_name) if class_name else import_module(module)
     original = inspect.getattr_static(owner, method)
     function = original.__func__ if isinstance(original, staticmethod) else original
     setattr(owner, method, broken(function, mutant.edits, mutant.claim))

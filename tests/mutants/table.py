@@ -195,7 +195,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "capture that blocks",
-        f"{SENDING}._send_copies",
+        SENDING.replace(":Sender", ":send_copies"),
         (
             (
                 "MORE_TO_COME if last else DONTWAIT)\n        except",
@@ -208,13 +208,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         f"{SENDING}._complete",
         (
             (
-                "                taken = self._send_copies(self._capture, copies)\n",
+                "                taken = send_copies(self._capture, copies)\n",
                 "                late = self.__dict__.setdefault('_late', [])\n"
                 "                late.append(copies)\n"
                 "                taken = True\n"
                 "                if len(late) == 2:\n"
-                "                    self._send_copies(self._capture, late.pop())\n"
-                "                    self._send_copies(self._capture, late.pop())\n",
+                "                    send_copies(self._capture, late.pop())\n"
+                "                    send_copies(self._capture, late.pop())\n",
             ),
         ),
     ),

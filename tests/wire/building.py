@@ -18,7 +18,22 @@ WIRE: Final = TREE / "pollbroker" / "wire"
 HARNESS: Final = TREE / "tests" / "wire" / "core"
 CORPUS: Final = TREE / "tests" / "wire" / "corpus"
 
-CORE: Final = ("slab", "queue", "map", "topics", "handshake", "peer", "port", "publish", "relay", "deadlines")
+CORE: Final = (
+    "slab",
+    "queue",
+    "map",
+    "topics",
+    "handshake",
+    "peer",
+    "input",
+    "output",
+    "port",
+    "take",
+    "put",
+    "publish",
+    "relay",
+    "deadlines",
+)
 """The C files of the wire that do no I/O."""
 
 _COUNTED: Final = tuple(f"-D{name}=core_{name}" for name in ("malloc", "calloc", "realloc", "free"))

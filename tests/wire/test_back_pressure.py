@@ -468,6 +468,32 @@ def test_consumers_that_come_and_go_lose_and_double_nothing_of_others(
     assert len(received) + len(taken) <= flow.sent
 
 
+def test_worker_that_left_much_unread_is_given_no_more_requests(engine: Engine, connect: Connect, raw: Raw) -> None:
+    """Its replies wait for a client that does not read, and are read one day; but nobody is there to be asked."""
+    office = Office(engine, connect, raw, "wait")
+    office.worker.close()
+    wait_until(lambda: peer_count(engine, office.broker, "backend") == 0)
+    leaving = raw(endpoint(office.broker.backend)).shake_hands("DEALER")
+    replies = b"".join(message(b"slow", b"%d" % number, bytes(10_000)) for number in range(500))
+
+    def reply_and_leave() -> None:
+        leaving.send(replies)
+        leaving.close()
+
+    with Threads() as threads:
+        gone = threads.submit(reply_and_leave)
+        for number in range(300):
+            assert office.slow.read_message()[0] == b"%d" % number
+        gone.result(DEADLINE_S)
+        wait_until(lambda: peer_count(engine, office.broker, "backend") == 0)
+    worker = raw(endpoint(office.broker.backend)).shake_hands("DEALER")
+    for number in range(6):
+        office.quick.send_message(b"%d" % number)
+        assert worker.read_message() == [b"quick", b"%d" % number]
+    for number in range(300, 500):
+        assert office.slow.read_message()[0] == b"%d" % number
+
+
 # -- removal, pause and drain ------------------------------------------------------------------------------------------
 
 

@@ -339,18 +339,41 @@ def test_name_is_looked_up_again_at_each_try(
     wait_until(lambda: names.asked > asked)
 
 
-def test_broker_is_removed_while_a_name_is_looked_up(engine: Engine, names: Names) -> None:
+@pytest.mark.parametrize("resolves", [True, False])
+def test_broker_is_removed_while_a_name_is_looked_up(engine: Engine, names: Names, resolves: bool) -> None:
     names.may_answer.clear()
-    engine.add("a", STREAMER, frontend=">tcp://broker.test:5555", backend=ANY_PORT)
-    wait_until(lambda: names.asked)
-    before = engine.remove("a", timeout_s=0)
-    assert before.state == "removed"
     with RawListener() as listener:
-        names.port = listener.port
+        names.port = listener.port if resolves else None
+        engine.add("a", STREAMER, frontend=">tcp://broker.test:5555", backend=ANY_PORT)
+        wait_until(lambda: names.asked)
+        before = engine.remove("a", timeout_s=0)
+        assert before.state == "removed"
         names.may_answer.set()
         wait_until(lambda: not lookups())
         engine.statistics()  # a turn follows what the thread has left
         assert not select.select([listener.socket], [], [], 0.05)[0]
+    assert engine.running
+    assert engine.next_timer_s() is None
+
+
+@pytest.mark.parametrize("resolves", [True, False])
+def test_name_that_is_found_after_the_close_is_not_connected_to(
+    port: tuple[native.Net, native.Port], names: Names, resolves: bool
+) -> None:
+    net, pull = port
+    names.may_answer.clear()
+    waits = Waits()
+    with RawListener() as listener:
+        names.port = listener.port if resolves else None
+        connection = Connection(pull, "tcp://broker.test:5555", options_with(), waits)
+        wait_until(lambda: names.asked)
+        connection.close()
+        names.may_answer.set()
+        wait_until(lambda: waits.calls)
+        waits.come()
+        serve(net)
+        assert not select.select([listener.socket], [], [], 0.02)[0]
+    assert not waits.delays_s
 
 
 def test_engine_is_closed_while_a_name_is_looked_up(make_engine: MakeEngine, names: Names) -> None:

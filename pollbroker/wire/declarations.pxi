@@ -1,0 +1,145 @@
+# What the C code declares.
+
+cdef extern from "net.h" nogil:
+    ctypedef bint c_bool "bool"
+
+    cdef struct link:
+        link *next
+
+    cdef struct amount:
+        uint64_t messages, frames, bytes
+
+    cdef struct account:
+        uint64_t references
+        amount received, sent, held
+        uint64_t unroutable, slow_peer, interrupted, too_many_frames, long_subscription, filtered
+
+    account *account_hold(account *)
+    void account_release(account *)
+
+    cdef struct slab:
+        uint8_t bytes[1]
+
+    cdef struct pool:
+        size_t slabs_alive, segments_alive
+
+    slab *slab_new(pool *, size_t)
+    void slab_release(slab *)
+
+    cdef struct run:
+        slab *slab
+        size_t start, end
+        amount amount
+
+    cdef struct options:
+        int sndhwm
+        int64_t maxmsgsize
+        uint64_t maxframes
+        int handshake_ivl, heartbeat_ivl, heartbeat_timeout, heartbeat_ttl
+        c_bool router_handover, xpub_nodrop, xpub_verbose, xpub_verboser
+        uint8_t routing_id[255]
+        uint8_t routing_id_size
+        uint64_t subscriptions_max, subscription_max_bytes
+
+    cdef struct wire:
+        pool pool
+        link changed
+        double now_s
+        size_t ports_alive, peers_alive
+
+    ctypedef enum socket_type_t "enum socket_type":
+        pass
+
+    cdef struct queue:
+        size_t bytes
+        uint64_t messages
+
+    cdef struct key:
+        const uint8_t *bytes
+        size_t size
+
+    cdef struct peer:
+        link all
+        int descriptor
+        c_bool attached
+        queue out
+        key id
+        uint64_t subscription_count, dropped
+        double since_s, heard_s
+        amount received, sent
+
+    double net_now_s()
+    peer *listed_peer(link *)
+
+    cdef struct port:
+        socket_type_t type
+        link peers
+        options options
+        void *owner
+        link changed
+        unsigned news
+        uint64_t peer_count
+        uint64_t ended_by[16]
+        c_bool takes_copies, tells_when_empty, drops_slow_peer
+        int64_t may_read
+        amount discarded
+        uint32_t next_id
+
+    cdef struct message:
+        const uint8_t *prefix
+        size_t prefix_size
+        amount prefix_amount
+        run run
+
+    c_bool is_subscription(const message *)
+
+    int NEWS_INPUT, NEWS_ROOM
+    int TAKEN_NOTHING, TAKEN_LATER, TAKEN_MESSAGE, TAKEN_TOO_LONG
+    int PUT_ACCEPTED, PUT_FULL, PUT_UNROUTABLE, PUT_SLOW_PEER, PUT_LONG_SUBSCRIPTION, PUT_NO_MEMORY
+    int REASON_COUNT
+
+    void port_end(port *)
+    int port_take(port *, message *, uint64_t most)
+    void port_consume(port *, message *)
+    c_bool port_has_input(const port *)
+    int port_put(port *, const message *, account *)
+    c_bool port_has_room_for_any(const port *)
+    void port_flush(port *)
+    void port_note(port *, unsigned news)
+    void peer_flush(peer *)
+    uint64_t port_held(const port *)
+    uint64_t port_count_unread(port *, uint64_t most)
+    c_bool port_subscribe(port *, const uint8_t *topic, size_t size)
+    c_bool port_unsubscribe(port *, const uint8_t *topic, size_t size)
+
+    cdef struct watched:
+        int descriptor, error
+        void *owner
+        void *peer
+        link ended
+
+    cdef struct net:
+        wire wire
+        int epoll
+        link ended
+        uint64_t accepts_failed
+
+    int net_open(net *)
+    void net_close(net *)
+    void net_serve(net *)
+    void net_arm(net *)
+    void net_port_init(port *, net *, int type)
+    int net_listen(net *, watched *, port *, int descriptor)
+    int net_connect(net *, watched *, port *, int descriptor)
+    void net_unwatch(watched *)
+    void map_set_secret(uint64_t secret)
+    port *changed_port(link *)
+    watched *ended_connector(link *)
+    void link_remove(link *)
+
+cdef extern from "frame.h" nogil:
+    size_t frame_write_header(uint8_t *, unsigned flags, uint64_t length)
+    int frame_header(const uint8_t *bytes, size_t count, unsigned *flags, uint64_t *length)
+
+cdef extern from "relay.h" nogil:
+    int relay(port *source, port *sink, account *, uint64_t limit_messages, uint64_t limit_bytes)

@@ -1,0 +1,97 @@
+/* What goes to a peer: its queue, and writing it. */
+#include "wire.h"
+
+#include "frame.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { PIECES = 64 };
+
+static void note_queued(struct peer *peer)
+{
+    if (!peer->blocked)
+        list_include(&peer->port->dirty, &peer->dirty_link);
+}
+
+bool peer_enqueue(struct peer *peer, const struct message *message, struct account *account)
+{
+    struct queue *queue = &peer->out;
+    struct pool *pool = &peer->port->wire->pool;
+    struct run run = message->run;
+    size_t count = run.end - run.start;
+    bool done;
+
+    run.amount.frames += message->prefix_amount.frames;
+    run.amount.bytes += message->prefix_amount.bytes;
+    if (!message->prefix_size) {
+        done = queue_run(queue, &run, account);
+    } else if (count < QUEUE_SHARES_FROM) {
+        uint8_t whole[QUEUE_SHARES_FROM + FRAME_SHORT_HEADER + ROUTING_ID_MAX];
+        if (message->prefix_size <= sizeof whole - QUEUE_SHARES_FROM) {
+            memcpy(whole, message->prefix, message->prefix_size);
+            memcpy(whole + message->prefix_size, run.slab->bytes + run.start, count);
+            done = queue_copy(queue, pool, whole, message->prefix_size + count, run.amount, account);
+        } else {
+            done = queue_copy(queue, pool, message->prefix, message->prefix_size, (struct amount){0}, account) &&
+                   queue_run(queue, &run, account);
+        }
+    } else {
+        done = queue_copy(queue, pool, message->prefix, message->prefix_size, (struct amount){0}, account) &&
+               queue_share(queue, &run, account);
+    }
+    if (!done) {
+        peer_end(peer, REASON_NO_MEMORY);
+        return false;
+    }
+    note_queued(peer);
+    return true;
+}
+
+void peer_enqueue_bytes(struct peer *peer, const uint8_t *bytes, size_t count)
+{
+    if (peer->descriptor < 0 || peer->leaves)
+        return;
+    if (queue_copy(&peer->out, &peer->port->wire->pool, bytes, count, (struct amount){0}, NULL))
+        note_queued(peer);
+    else
+        peer_end(peer, REASON_NO_MEMORY);
+}
+
+void peer_flush(struct peer *peer)
+{
+    struct iovec pieces[PIECES];
+    bool had_room = peer_has_room(peer);
+
+    if (link_is_in(&peer->dirty_link))
+        link_remove(&peer->dirty_link);
+    peer->blocked = false;
+    while (peer->out.first && peer->descriptor >= 0) {
+        int count = queue_pieces(&peer->out, pieces, PIECES);
+        size_t offered = 0;
+        for (int i = 0; i < count; i++)
+            offered += pieces[i].iov_len;
+        ssize_t written = peer->port->calls->write(peer, pieces, count);
+        if (written < 0 && written != -EAGAIN) {
+            if (peer->handshake || written == -ENOMEM || written == -ENOBUFS) {
+                peer_end(peer, REASON_BROKEN);
+                return;
+            }
+            /* What has come can still be read; the end of it then ends the connection. */
+            peer_leave(peer);
+            peer_is_readable(peer);
+            port_note(peer->port, NEWS_INPUT);
+            return;
+        }
+        if (written > 0)
+            peer->sent.messages += queue_note_written(&peer->out, (size_t) written);
+        if (written < 0 || (size_t) written < offered) {
+            peer->blocked = true;
+            break;
+        }
+    }
+    if (peer->attached && !had_room && peer_has_room(peer))
+        port_has_room(peer->port, peer);
+    if (peer->port->tells_when_empty && !peer->out.messages)
+        port_note(peer->port, NEWS_ROOM);
+}

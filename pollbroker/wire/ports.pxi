@@ -1,0 +1,326 @@
+# The epoll set of an engine, and the ports, listeners and connectors in it. It is included in `native.pyx`.
+
+@cython.final
+cdef class Net:
+    """The streams of all ports of an engine, in one epoll set."""
+
+    cdef net net
+    cdef bint closed
+    cdef readonly int open_ports
+
+    def __cinit__(self):
+        code = net_open(&self.net)
+        if code:
+            self.closed = True
+            raise OSError(code, os.strerror(code))
+
+    def __dealloc__(self):
+        if not self.closed:
+            net_close(&self.net)
+
+    def close(self):
+        """Close the set. All ports must have been closed."""
+        assert not self.open_ports
+        if not self.closed:
+            self.closed = True
+            net_close(&self.net)
+
+    def fileno(self):
+        """A descriptor that is readable when `serve` has something to do."""
+        return self.net.epoll
+
+    def serve(self):
+        """Do what can be done at once, and return what is to be called: the `on_ready` of ports, and the `on_end` of
+        connectors."""
+        cdef list calls = []
+        cdef int count = 0
+        cdef link *link
+        cdef port *changed
+        cdef Port owner
+        cdef Connector connector
+        cdef OnReady on_ready
+        with nogil:
+            net_serve(&self.net)
+        while self.net.ended.next != &self.net.ended:
+            connector = <Connector> ended_connector(self.net.ended.next).owner
+            link_remove(&connector.watched.ended)
+            calls.append(connector.on_end)
+        link = self.net.wire.changed.next
+        while link != &self.net.wire.changed:
+            count += 1
+            link = link.next
+        for _ in range(count):  # those that have news again meanwhile come in the next turn
+            changed = changed_port(self.net.wire.changed.next)
+            link_remove(&changed.changed)
+            changed.news = 0
+            owner = <Port> changed.owner
+            if not owner.is_read:
+                owner._look()
+            if isinstance(owner.on_ready, OnReady):
+                on_ready = owner.on_ready
+                if not on_ready.hub._wake_natively(on_ready.port_index):
+                    calls.append(on_ready)
+            elif owner.on_ready is not None:
+                calls.append(owner.on_ready)
+        net_arm(&self.net)
+        return calls
+
+    @property
+    def alive(self):
+        """What is in use: slabs, segments, ports, peers."""
+        cdef wire *wire = &self.net.wire
+        return wire.pool.slabs_alive, wire.pool.segments_alive, wire.ports_alive, wire.peers_alive
+
+
+@cython.final
+cdef class Listener:
+    """Accepts connections for a port. The descriptor is closed with it."""
+
+    cdef watched watched
+    cdef Port port  # keeps it alive
+
+    def __cinit__(self, Port port not None, int descriptor):
+        port._check()
+        code = net_listen(&port.net.net, &self.watched, port.port, descriptor)
+        if code:
+            raise OSError(code, os.strerror(code))
+        self.port = port
+
+    def __dealloc__(self):
+        if self.port is not None:
+            net_unwatch(&self.watched)
+
+    def close(self):
+        net_unwatch(&self.watched)
+
+    @property
+    def error(self):
+        """The errno of the last connection that could not be accepted, or 0."""
+        return self.watched.error
+
+
+@cython.final
+cdef class Connector:
+    """One connection that is being made, and then is used by a port. `on_end` is called when it is over, or when it could
+    not be made."""
+
+    cdef watched watched
+    cdef Port port  # keeps it alive
+    cdef readonly object on_end
+
+    def __cinit__(self, Port port not None, int descriptor, on_end):
+        port._check()
+        self.watched.owner = <void *> self
+        code = net_connect(&port.net.net, &self.watched, port.port, descriptor)
+        if code:
+            raise OSError(code, os.strerror(code))
+        self.port = port
+        self.on_end = on_end
+
+    def __dealloc__(self):
+        if self.port is not None:
+            net_unwatch(&self.watched)
+
+    @property
+    def error(self):
+        """The errno of the try, or 0."""
+        return self.watched.error
+
+    @property
+    def was_connected(self):
+        """True if a connection was made, and is over now."""
+        return self.watched.error == 0
+
+    def close(self):
+        net_unwatch(&self.watched)
+
+
+@cython.final
+cdef class Port:
+    """One socket of a broker, with any number of peers."""
+
+    cdef Net net
+    cdef port *port
+    cdef readonly int type
+    cdef public object on_ready
+    cdef public bint is_read
+    """True if a flow takes what comes. Otherwise it is looked at here, so that subscriptions and heartbeats are served."""
+    cdef uint64_t too_long
+    """Messages that had too many frames and were dropped, and that no flow has counted yet."""
+
+    def __cinit__(self, Net net not None, int type):
+        self.port = <port *> calloc(1, sizeof(port))
+        if self.port == NULL:
+            raise MemoryError()
+        self.net = net
+        self.type = type
+        net_port_init(self.port, &net.net, type)
+        self.port.owner = <void *> self
+        self.port.next_id = int.from_bytes(os.urandom(4), "little")
+        net.open_ports += 1
+
+    def __dealloc__(self):
+        self._end()
+
+    cdef void _end(self):
+        if self.port != NULL:
+            port_end(self.port)
+            free(self.port)
+            self.port = NULL
+            self.net.open_ports -= 1
+
+    def close(self):
+        """End all connections."""
+        self.on_ready = None
+        self._end()
+
+    @property
+    def closed(self):
+        return self.port == NULL
+
+    cdef int _check(self) except -1:
+        if self.port == NULL:
+            raise zmq.ZMQError(zmq.ENOTSOCK)
+        return 0
+
+    cdef int _look(self):
+        """Read up to the first message, which stays where it is, and return what `port_take` does."""
+        cdef message message
+        cdef int taken = TAKEN_NOTHING
+        cdef bint is_read = self.is_read
+        if self.port != NULL:
+            self.port.may_read = 1 << 20
+            with nogil:
+                taken = port_take(self.port, &message, 1)
+                while taken == TAKEN_MESSAGE and not is_read and is_subscription(&message):
+                    port_consume(self.port, &message)  # nobody asks an XPUB that no flow reads
+                    taken = port_take(self.port, &message, 1)
+                port_flush(self.port)  # answers to heartbeats
+                if taken == TAKEN_LATER and not is_read:
+                    port_note(self.port, NEWS_INPUT)  # so that it is looked at again
+            if taken == TAKEN_TOO_LONG:
+                self.too_long += 1
+        return taken
+
+    cdef void _count_dropped(self, account *account):
+        """Count what was dropped since the last time because it had too many frames."""
+        cdef port *port = self.port
+        account.received.messages += self.too_long
+        account.too_many_frames += self.too_long
+        account.received.frames += port.discarded.frames
+        account.received.bytes += port.discarded.bytes
+        port.discarded.frames = port.discarded.bytes = 0
+        self.too_long = 0
+
+    @property
+    def events(self):
+        """POLLIN if there is a message to take, or more to read, and POLLOUT if one may be accepted."""
+        self._check()
+        cdef int events = 1 if port_has_input(self.port) and self._look() != TAKEN_NOTHING else 0
+        net_arm(&self.net.net)
+        return events | (2 if port_has_room_for_any(self.port) else 0)
+
+    def write(self):
+        """Try to write what is held, also to peers whose streams were full when something was written last."""
+        cdef link *link
+        cdef peer *peer
+        if self.port != NULL:
+            link = self.port.peers.next
+            while link != &self.port.peers:
+                peer = listed_peer(link)
+                link = link.next
+                if peer.out.bytes:
+                    peer_flush(peer)
+
+    def set(self, str name, value):
+        """Set an option of options.h by its name. Raises `KeyError` for any other name."""
+        self._check()
+        cdef options *options = &self.port.options
+        if name == "sndhwm":
+            options.sndhwm = value
+        elif name == "maxmsgsize":
+            options.maxmsgsize = value
+        elif name == "maxframes":
+            options.maxframes = value
+        elif name == "handshake_ivl":
+            options.handshake_ivl = value
+        elif name == "heartbeat_ivl":
+            options.heartbeat_ivl = value
+        elif name == "heartbeat_timeout":
+            options.heartbeat_timeout = value
+        elif name == "heartbeat_ttl":
+            options.heartbeat_ttl = value
+        elif name == "router_handover":
+            options.router_handover = value
+        elif name == "xpub_nodrop":
+            options.xpub_nodrop = value
+        elif name == "xpub_verbose":
+            options.xpub_verbose = value
+        elif name == "xpub_verboser":
+            options.xpub_verboser = value
+        elif name == "routing_id":
+            if not 1 <= len(value) <= 255:
+                raise zmq.ZMQError(zmq.EINVAL)
+            memcpy(options.routing_id, PyBytes_AsString(value), len(value))
+            options.routing_id_size = len(value)
+        elif name == "subscribe":
+            if not port_subscribe(self.port, <const uint8_t *> PyBytes_AsString(value), len(value)):
+                raise MemoryError()
+            port_flush(self.port)
+        elif name == "unsubscribe":
+            port_unsubscribe(self.port, <const uint8_t *> PyBytes_AsString(value), len(value))
+            port_flush(self.port)
+        elif name == "drops_slow_peer":
+            self.port.drops_slow_peer = value
+        elif name == "takes_copies":
+            self.port.takes_copies = value
+        elif name == "tells_when_empty":
+            self.port.tells_when_empty = value
+        else:
+            raise KeyError(name)
+
+    @property
+    def held(self):
+        """Messages that were accepted and are not yet handed to the kernel."""
+        return 0 if self.port == NULL else port_held(self.port)
+
+    @property
+    def peer_count(self):
+        """Peers that have shaken hands."""
+        return 0 if self.port == NULL else self.port.peer_count
+
+    def peers(self):
+        """For each peer that has shaken hands: its descriptor, routing id, how many seconds ago it was connected and
+        something was read from it, messages received from it and sent to it, messages and bytes in its queue, messages
+        that it had no room for, and its subscriptions."""
+        cdef list told = []
+        cdef double now_s = net_now_s()
+        cdef peer *peer
+        cdef link *link
+        if self.port != NULL:
+            link = self.port.peers.next
+            while link != &self.port.peers:
+                peer = listed_peer(link)
+                link = link.next
+                if peer.attached:
+                    told.append(
+                        (
+                            peer.descriptor,
+                            PyBytes_FromStringAndSize(<const char *> peer.id.bytes, peer.id.size),
+                            now_s - peer.since_s,
+                            now_s - peer.heard_s,
+                            peer.received.messages,
+                            peer.sent.messages,
+                            peer.out.messages,
+                            peer.out.bytes,
+                            peer.dropped,
+                            peer.subscription_count,
+                        )
+                    )
+        return told
+
+    @property
+    def ended_by(self):
+        """How many connections have ended, by the reason."""
+        self._check()
+        return {name: self.port.ended_by[i] for i, name in enumerate(REASONS) if self.port.ended_by[i]}
