@@ -51,7 +51,7 @@ class Counters:
     """Dropped: the message was for a peer of a ROUTER sink that was full, and the device has `slow_peer="drop"`."""
     interrupted: int = 0
     """Dropped: the sink's peer left, the context was terminated, or memory ran out, between the frames of the message;
-    or a peer of a port of the wire left, or the port was closed, when a part of it was written."""
+    or a peer of a port of the wire left when a part of it was written."""
     too_many_frames: int = 0
     """Dropped: the message had more frames than the device's `maxframes`."""
     long_subscription: int = 0

@@ -55,6 +55,8 @@ void peer_leave(struct peer *peer)
         port_detach(peer->port, peer);
     }
     queue_forget(&peer->out); /* `port_detach` has taken the messages of flows */
+    if (peer->port->tells_when_empty)
+        port_note(peer->port, NEWS_ROOM);
 }
 
 void peer_end(struct peer *peer, enum reason reason)

@@ -173,7 +173,7 @@ static void free_first(struct queue *queue)
 /* Remove a message that was written in part from the beginning of the queue, and those before it in its segment, which
  * were written whole. No frame is in two segments, but a message may be. Frames and bytes of these messages are counted as
  * they were written. */
-static void drop_cut_message(struct queue *queue)
+static void drop_cut_message(struct queue *queue, bool stays_held)
 {
     struct segment *segment = queue->first;
     size_t at = segment->start, passed = 0;
@@ -204,10 +204,12 @@ static void drop_cut_message(struct queue *queue)
         amount_subtract(&segment->amount, message);
         queue->messages--;
         if (segment->account) {
-            amount_subtract(&segment->account->held, message);
-            if (passed <= queue->written)
+            bool cut = passed > queue->written;
+            if (!cut || !stays_held)
+                amount_subtract(&segment->account->held, message);
+            if (!cut)
                 amount_add(&segment->account->sent, message);
-            else
+            else if (!stays_held)
                 segment->account->interrupted++;
         }
         message = (struct amount){0};
@@ -220,7 +222,8 @@ static void drop_cut_message(struct queue *queue)
         free_first(queue);
 }
 
-void queue_settle(struct queue *queue)
+/* Take out what was written, and the rest of a message of which a part was written. */
+static void take_out_written(struct queue *queue, bool stays_held)
 {
     if (queue->open) { /* there was no memory for the rest */
         queue->last->end -= queue->open;
@@ -228,7 +231,12 @@ void queue_settle(struct queue *queue)
         queue->open = 0;
     }
     if (queue->first && queue->first->account && (queue->written || queue->first->continues))
-        drop_cut_message(queue);
+        drop_cut_message(queue, stays_held);
+}
+
+void queue_settle(struct queue *queue)
+{
+    take_out_written(queue, true);
 }
 
 /* Leave whole messages only. What no flow counts is of no use to another peer: greetings and commands. */
@@ -236,7 +244,7 @@ static void keep_messages(struct queue *queue)
 {
     struct queue kept = {0};
 
-    queue_settle(queue);
+    take_out_written(queue, false);
     while (queue->first) {
         struct segment *first = queue->first;
         take_first(queue);

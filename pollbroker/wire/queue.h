@@ -74,7 +74,7 @@ void queue_remove_frame(struct queue *queue, const struct run *run);
  * part as interrupted. */
 void queue_drop(struct queue *queue);
 
-/* Count what was written whole as sent, and a message that was written in part as interrupted: nothing more is written. */
+/* Count what was written whole as sent: nothing more is written. A message that was written in part stays held. */
 void queue_settle(struct queue *queue);
 
 /* Forget everything, without counting. What was held stays so in the account. */
