@@ -256,12 +256,9 @@ cdef class Sender:
             raise ValueError("a message of no frames cannot be sent; expected one or more")
         self.sink._check()
         cdef port *sink = self.sink.port
-        message.prefix_size = 0
-        message.prefix = NULL
-        message.prefix_amount.messages = message.prefix_amount.frames = message.prefix_amount.bytes = 0
+        memset(&message, 0, sizeof(message))  # it comes from no peer, and nothing precedes it
         message.run.amount.messages = 1
         message.run.amount.frames = count
-        message.run.amount.bytes = 0
         for frame in frames:
             size += 9 + len(frame)
             message.run.amount.bytes += len(frame)

@@ -207,8 +207,8 @@ static inline bool peer_has_room(const struct peer *peer)
     return peer->out.bytes < (port_drops(peer->port) ? PEER_DROPS_BYTES : PEER_QUEUE_BYTES) && (!most || peer->out.messages < (uint64_t) most);
 }
 
-/* Put a message into its queue, whole. `fits` or not was asked before. Return false if there is no memory; the connection
- * is over then, and the message is not counted. */
+/* Put a message into its queue, whole. The caller has asked before whether it has room. Return false if there is no memory;
+ * the connection is over then, and the message is not counted. */
 bool peer_enqueue(struct peer *peer, const struct message *message, struct account *account);
 
 /* Put a command, or a subscription, into its queue. */

@@ -209,6 +209,18 @@ def publishes_to_router(sender: Socket, receiver: Socket) -> bool:
     return bool(receiver.poll(1)) and receiver.recv_multipart()[-1] == b"are you there?"
 
 
+def test_rep_answers_what_a_handler_gives_back(engine: Engine, connect: Connect) -> None:
+    """The answer does not come from a peer, but from the handler. It goes to the client that has asked last."""
+    device = Device(
+        "answers", ports={"frontend": zmq.REP}, routes=(Route("frontend", "frontend", via=lambda m: m[::-1]),)
+    )
+    _, peers = add_between(engine, connect, device, {"frontend": [zmq.REQ, zmq.REQ]})
+    for number in range(50):
+        client = peers["frontend"][number % 2]
+        client.send_multipart([b"a", b"%d" % number])
+        assert client.recv_multipart() == [b"%d" % number, b"a"]
+
+
 @pytest.mark.parametrize("bound", [True, False])
 def test_rep_and_req_alternate(engine: Engine, connect: Connect, bound: bool) -> None:
     """A broker that is a worker to its clients, and a client to its workers: one request at a time."""
