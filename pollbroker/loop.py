@@ -197,6 +197,8 @@ class Loop:
             self.timers.run_due(run_handle)
             if calls:
                 self.calls.run(calls)
+            if self._wire is not None:
+                self._wire.net.flush()
             if self._waiter.needs_interest:
                 self._waiter.update((*worked, *self._ready))
             if self.on_idle and not self._ready:

@@ -105,6 +105,7 @@ cdef extern from "net.h" nogil:
     int port_put(port *, const message *, account *)
     c_bool port_has_room_for_any(const port *)
     void port_flush(port *)
+    void wire_flush(wire *)
     void port_note(port *, unsigned news)
     void peer_flush(peer *)
     uint64_t port_held(const port *)

@@ -10,8 +10,12 @@ enum { PIECES = 64 };
 
 static void note_queued(struct peer *peer)
 {
-    if (!peer->blocked)
-        list_include(&peer->port->dirty, &peer->dirty_link);
+    struct port *port = peer->port;
+
+    if (peer->blocked)
+        return;
+    list_include(&port->dirty, &peer->dirty_link);
+    list_include(&port->wire->unwritten, &port->unwritten);
 }
 
 bool peer_enqueue(struct peer *peer, const struct message *message, struct account *account)

@@ -33,6 +33,7 @@ void wire_init(struct wire *wire)
 {
     *wire = (struct wire){0};
     link_init(&wire->changed);
+    link_init(&wire->unwritten);
     link_init(&wire->dead);
 }
 
@@ -47,6 +48,7 @@ void port_init(struct port *port, struct wire *wire, enum socket_type type, cons
     *port = (struct port){.wire = wire, .type = type, .calls = calls};
     options_init(&port->options);
     link_init(&port->changed);
+    link_init(&port->unwritten);
     link_init(&port->peers);
     link_init(&port->readable);
     link_init(&port->roomy);
@@ -75,6 +77,8 @@ void port_end(struct port *port)
         slab_release(port->envelope);
     if (link_is_in(&port->changed))
         link_remove(&port->changed);
+    if (link_is_in(&port->unwritten))
+        link_remove(&port->unwritten);
     port->wire->ports_alive--;
 }
 

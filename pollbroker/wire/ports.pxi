@@ -65,6 +65,13 @@ cdef class Net:
         net_arm(&self.net)
         return calls
 
+    def flush(self):
+        """Write what was sent in a turn of the loop, and have the epoll set wake the loop at the earliest deadline. To be
+        called at the end of each turn."""
+        with nogil:
+            wire_flush(&self.net.wire)
+            net_arm(&self.net)
+
     @property
     def alive(self):
         """What is in use: slabs, segments, ports, peers."""

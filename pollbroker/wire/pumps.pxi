@@ -104,7 +104,6 @@ cdef class Pump:
             taken = self.source._look()
             if taken != TAKEN_MESSAGE:
                 self.outcome = EMPTY if taken == TAKEN_NOTHING else LIMIT  # nothing waits for the sink
-        net_arm(&self.source.net.net)
         self.source._count_dropped(self.account)
         return self.outcome
 
@@ -163,8 +162,6 @@ cdef class Receiver:
             self.source.too_long += 1
         self.source._count_dropped(self.account)
         if taken == TAKEN_NOTHING:
-            port_flush(source)  # answers to heartbeats
-            net_arm(&self.source.net.net)
             return None
         if taken != TAKEN_MESSAGE:
             return []
@@ -177,7 +174,6 @@ cdef class Receiver:
         self.account.received.bytes += message.run.amount.bytes + message.prefix_amount.bytes
         self.burst_frames += len(frames)
         port_consume(source, &message)
-        net_arm(&self.source.net.net)
         return frames
 
 
@@ -276,10 +272,7 @@ cdef class Sender:
             port_flush(sink)
         outcome = port_put(sink, &message, self.account) if port_has_room_for_any(sink) else PUT_FULL
         slab_release(message.run.slab)
-        if outcome == PUT_ACCEPTED:
-            port_flush(sink)
-        net_arm(&self.sink.net.net)
-        if outcome == PUT_ACCEPTED:
+        if outcome == PUT_ACCEPTED:  # it is written at the end of the turn, together with others
             if self.capture is not None:
                 self._copy(frames)
             return SENT

@@ -187,8 +187,16 @@ bool port_has_room_for_any(const struct port *port)
 
 void port_flush(struct port *port)
 {
+    if (link_is_in(&port->unwritten))
+        link_remove(&port->unwritten);
     while (!list_is_empty(&port->dirty))
         peer_flush(LISTED(port->dirty.next, struct peer, dirty_link));
+}
+
+void wire_flush(struct wire *wire)
+{
+    while (!list_is_empty(&wire->unwritten))
+        port_flush(LISTED(wire->unwritten.next, struct port, unwritten));
 }
 
 uint64_t port_held(const struct port *port)

@@ -46,7 +46,8 @@ struct stream_calls {
 
 struct wire {
     struct pool pool;
-    struct link changed; /* ports that have news */
+    struct link changed;   /* ports that have news */
+    struct link unwritten; /* ports with peers that have bytes which nobody has tried to write */
     struct link dead;    /* peers whose connections are over, and of which nothing is left to be read */
     double now_s;        /* when the present turn began */
     size_t ports_alive, peers_alive;
@@ -58,7 +59,7 @@ struct port {
     struct options options;
     const struct stream_calls *calls;
     void *owner; /* of those who made the port */
-    struct link changed;
+    struct link changed, unwritten;
     unsigned news;
     bool ended; /* no peer may be added any more */
 
@@ -276,6 +277,9 @@ bool port_has_room_for_any(const struct port *port);
 
 /* Write what was put since the last time. */
 void port_flush(struct port *port);
+
+/* Do so at all ports. */
+void wire_flush(struct wire *wire);
 
 /* Messages that were accepted and are not yet written. */
 uint64_t port_held(const struct port *port);
