@@ -7,7 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COMMAND_MAX = 8 << 10, PING_CONTEXT_MAX = 16, REMAINDER_MOVES_BELOW = SLAB_SMALL / 2 };
+enum {
+    COMMAND_MAX = 8 << 10,
+    PING_CONTEXT_MAX = 16,
+    REMAINDER_MOVES_BELOW = SLAB_SMALL / 2,
+    RESERVES_TIMES = 16 /* so many times of what has come is reserved for a frame whose size is announced */
+};
 
 void peer_is_readable(struct peer *peer)
 {
@@ -56,10 +61,13 @@ static bool make_room(struct peer *peer)
         peer->in->capacity > peer->end)
         return true; /* the frame that is being read will fit */
     if (count > SLAB_LARGE / 2) {
-        size_t wanted = (peer->scanned - peer->start) + peer->missing;
-        capacity = 4 * count;
-        if (peer->missing && wanted > count && wanted < capacity)
-            capacity = wanted;
+        uint64_t wanted = peer->scanned - peer->start + peer->missing;
+        if (!peer->missing)
+            capacity = 4 * count;
+        else if (wanted > RESERVES_TIMES * count)
+            capacity = RESERVES_TIMES * count;
+        else
+            capacity = wanted > 2 * count ? wanted : 2 * count;
     }
     return move_input(peer, capacity);
 }

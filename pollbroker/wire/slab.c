@@ -4,20 +4,35 @@
 
 #include <stdlib.h>
 
+static size_t capacity_of(unsigned size)
+{
+    return size ? (size_t) SLAB_LARGE << (size - 1) : SLAB_SMALL;
+}
+
+/* The smallest size of slabs with this capacity. SLAB_SIZES if there is none. */
+static unsigned size_for(size_t capacity)
+{
+    unsigned size = 0;
+
+    while (size < SLAB_SIZES && capacity_of(size) < capacity)
+        size++;
+    return size;
+}
+
 struct slab *slab_new(struct pool *pool, size_t capacity)
 {
+    unsigned size = size_for(capacity);
     struct slab *slab = NULL;
 
-    if (capacity <= SLAB_SMALL) {
-        capacity = SLAB_SMALL;
-        if (pool->small_count)
-            slab = pool->small[--pool->small_count];
-    } else if (capacity <= SLAB_LARGE) {
-        capacity = SLAB_LARGE;
-        if (pool->large_count)
-            slab = pool->large[--pool->large_count];
+    if (size < SLAB_SIZES) {
+        capacity = capacity_of(size);
+        slab = pool->free[size];
     }
-    if (!slab) {
+    if (slab) {
+        pool->free[size] = slab->next;
+        pool->free_count[size]--;
+        pool->long_bytes -= size > 1 ? capacity : 0;
+    } else {
         if (capacity > SIZE_MAX - sizeof *slab || !(slab = malloc(sizeof *slab + capacity)))
             return NULL;
         slab->pool = pool;
@@ -35,20 +50,30 @@ void slab_release(struct slab *slab)
     if (--slab->references)
         return;
     pool->slabs_alive--;
-    if (slab->capacity == SLAB_SMALL && pool->small_count < POOL_KEEPS)
-        pool->small[pool->small_count++] = slab;
-    else if (slab->capacity == SLAB_LARGE && pool->large_count < POOL_KEEPS)
-        pool->large[pool->large_count++] = slab;
-    else
+    unsigned size = size_for(slab->capacity);
+    bool is_kept = size < SLAB_SIZES && (size > 1 ? pool->long_bytes + slab->capacity <= POOL_KEEPS_BYTES
+                                                  : pool->free_count[size] < POOL_KEEPS);
+    if (!is_kept) {
         free(slab);
+        return;
+    }
+    slab->next = pool->free[size];
+    pool->free[size] = slab;
+    pool->free_count[size]++;
+    pool->long_bytes += size > 1 ? slab->capacity : 0;
 }
 
 void pool_empty(struct pool *pool)
 {
-    while (pool->small_count)
-        free(pool->small[--pool->small_count]);
-    while (pool->large_count)
-        free(pool->large[--pool->large_count]);
+    for (unsigned size = 0; size < SLAB_SIZES; size++) {
+        while (pool->free[size]) {
+            struct slab *slab = pool->free[size];
+            pool->free[size] = slab->next;
+            free(slab);
+        }
+        pool->free_count[size] = 0;
+    }
+    pool->long_bytes = 0;
     while (pool->segments) {
         struct segment *segment = pool->segments;
         pool->segments = segment->next;

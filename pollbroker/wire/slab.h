@@ -16,13 +16,16 @@
 #endif
 
 enum {
-    SLAB_SMALL = 2 << 10,   /* where a few short messages wait */
+    SLAB_SMALL = 2 << 10,         /* where a few short messages wait */
     SLAB_LARGE = WIRE_SLAB_LARGE, /* what one read from a peer may bring */
-    POOL_KEEPS = WIRE_POOL_KEEPS /* free slabs of each of the two sizes */
+    SLAB_SIZES = 7,               /* these two, and the next powers of two, for long messages: up to 4 MiB */
+    POOL_KEEPS = WIRE_POOL_KEEPS, /* free slabs of each of the first two sizes */
+    POOL_KEEPS_BYTES = WIRE_POOL_KEEPS * SLAB_LARGE * 2 /* of all free slabs of the other sizes: 8 MiB */
 };
 
 struct slab {
     struct pool *pool;
+    struct slab *next; /* of the free ones */
     size_t references, capacity;
     uint8_t bytes[];
 };
@@ -30,8 +33,8 @@ struct slab {
 struct segment;
 
 struct pool {
-    struct slab *small[POOL_KEEPS + !POOL_KEEPS], *large[POOL_KEEPS + !POOL_KEEPS];
-    size_t small_count, large_count;
+    struct slab *free[SLAB_SIZES]; /* those that are kept, because the kernel would have to clear new memory */
+    size_t free_count[SLAB_SIZES], long_bytes;
     struct segment *segments; /* free ones, linked by `next` */
     size_t segments_free;
     size_t slabs_alive, segments_alive; /* in use; a test looks at both after everything has ended */
