@@ -25,7 +25,7 @@ void peer_drop_input(struct peer *peer)
     if (peer->in)
         slab_release(peer->in);
     peer->in = NULL;
-    peer->start = peer->end = peer->scanned = peer->ready_end = peer->gap = 0;
+    peer->start = peer->end = peer->scanned = peer->ready_end = peer->gap = peer->looked = 0;
 }
 
 /* Move what has come of a message into a slab with room for `capacity` bytes. */
@@ -42,6 +42,7 @@ static bool move_input(struct peer *peer, size_t capacity)
         slab_release(peer->in);
     }
     peer->in = slab;
+    peer->looked = peer->looked > peer->scanned + peer->gap ? peer->looked - peer->start - peer->gap : 0;
     peer->scanned = scanned;
     peer->ready_end -= peer->start;
     peer->start = peer->gap = 0;
@@ -49,13 +50,13 @@ static bool move_input(struct peer *peer, size_t capacity)
     return true;
 }
 
-/* Make room for the next read. A message that is not complete is kept in one slab. This grows with what has come, and not
- * with what a peer has announced. */
-static bool make_room(struct peer *peer)
+/* Make room for the next read of `most` bytes, or of a quarter of a slab. A message that is not complete is kept in one
+ * slab. This grows with what has come, and not with what a peer has announced. */
+static bool make_room(struct peer *peer, size_t most)
 {
-    size_t count = peer->end - peer->start - peer->gap, capacity = SLAB_LARGE;
+    size_t count = peer->end - peer->start - peer->gap, capacity = most < SLAB_LARGE ? count + most : SLAB_LARGE;
 
-    if (peer->in && peer->in->capacity - peer->end >= SLAB_LARGE / 4)
+    if (peer->in && peer->in->capacity - peer->end >= (most < SLAB_LARGE / 4 ? most : SLAB_LARGE / 4))
         return true;
     if (peer->in && peer->missing && peer->in->capacity - peer->scanned - peer->gap >= peer->missing &&
         peer->in->capacity > peer->end)
@@ -97,23 +98,26 @@ static bool shake_hands(struct peer *peer)
     return done || peer->descriptor < 0;
 }
 
-bool peer_read(struct peer *peer)
+bool peer_read(struct peer *peer, size_t most)
 {
     if (peer->descriptor < 0) {
         peer->readable = false;
         return false;
     }
-    if (!make_room(peer)) {
+    if (!make_room(peer, most)) {
         peer_end(peer, REASON_NO_MEMORY);
         return true;
     }
     size_t room = peer->in->capacity - peer->end;
-    ssize_t count = peer->port->calls->read(peer, peer->in->bytes + peer->end, room);
+    ssize_t count = peer->port->calls->read(peer, peer->in->bytes + peer->end, room < most ? room : most);
     if (count > 0) {
         peer->end += (size_t) count;
         peer->port->may_read -= count;
         peer->heard_s = peer->port->wire->now_s;
-        return peer->handshake ? shake_hands(peer) : true;
+        if (peer->handshake)
+            return shake_hands(peer);
+        peer_note_unread(peer);
+        return true;
     }
     if (count == -EAGAIN) {
         peer->readable = false;
@@ -142,19 +146,92 @@ static void on_ping(struct peer *peer, const uint8_t *body, size_t size)
     peer_enqueue_bytes(peer, pong, FRAME_SHORT_HEADER + 5 + context);
 }
 
+/* True if this is the command. Its name has its length in front, as on the wire. */
+static bool is_command(const char *name, const uint8_t *body, size_t size)
+{
+    size_t name_size = 1 + (size_t) name[0];
+
+    return size >= name_size && !memcmp(body, name, name_size);
+}
+
+static bool is_ping(const uint8_t *body, size_t size)
+{
+    return is_command("\4PING", body, size) && size >= 7 && size <= 7 + PING_CONTEXT_MAX;
+}
+
+/* Those that are unknown are ignored, as RFC 37 and libzmq do. */
 static enum reason on_command(struct peer *peer, const uint8_t *body, size_t size)
 {
-    if (size >= 7 && size <= 7 + PING_CONTEXT_MAX && !memcmp(body, "\4PING", 5))
-        on_ping(peer, body, size);
-    else if (size >= 10 && !memcmp(body, "\11SUBSCRIBE", 10))
-        return publish_on_subscription(peer->port, peer, true, body + 10, size - 10);
-    else if (size >= 7 && !memcmp(body, "\6CANCEL", 7))
-        return publish_on_subscription(peer->port, peer, false, body + 7, size - 7);
-    else if (size >= 6 && !memcmp(body, "\5ERROR", 6))
-        return REASON_REFUSED;
-    else if (size < 5 || memcmp(body, "\4PONG", 5))
+    if (!size || !body[0] || 1 + (size_t) body[0] > size)
         return REASON_BAD_COMMAND;
+    if (is_command("\4PING", body, size)) {
+        if (!is_ping(body, size))
+            return REASON_BAD_COMMAND;
+        on_ping(peer, body, size);
+    } else if (is_command("\11SUBSCRIBE", body, size)) {
+        return publish_on_subscription(peer->port, peer, true, body + 10, size - 10);
+    } else if (is_command("\6CANCEL", body, size)) {
+        return publish_on_subscription(peer->port, peer, false, body + 7, size - 7);
+    } else if (is_command("\5ERROR", body, size)) {
+        return REASON_REFUSED;
+    } else if (is_command("\5READY", body, size)) {
+        return REASON_BAD_COMMAND;
+    }
     return NO_REASON;
+}
+
+void peer_note_unread(struct peer *peer)
+{
+    struct wire *wire = peer->port->wire;
+
+    if (list_is_empty(&wire->unread))
+        wire->look_s = wire->now_s + LOOK_AFTER_S;
+    list_include(&wire->unread, &peer->unread_link);
+}
+
+/* Answer the PINGs behind messages that nobody takes now, and take them out of what has come. */
+static void look_ahead(struct peer *peer)
+{
+    while (peer->readable && peer->end - peer->start < LOOK_AHEAD_BYTES)
+        peer_read(peer, LOOK_AHEAD_BYTES - (peer->end - peer->start));
+    size_t at = peer->looked > peer->scanned + peer->gap ? peer->looked : peer->scanned + peer->gap;
+    while (peer->descriptor >= 0 && peer->in) {
+        uint8_t *bytes = peer->in->bytes + at;
+        unsigned flags;
+        uint64_t length;
+        int header = frame_header(bytes, peer->end - at, &flags, &length);
+        if (header <= 0 || peer->end - at - (size_t) header < length)
+            break; /* if it is malformed, that is found out when the port is read */
+        size_t size = (size_t) header + length;
+        if (!(flags & FRAME_COMMAND) || !is_ping(bytes + header, length)) {
+            at += size;
+            continue;
+        }
+        on_ping(peer, bytes + header, length);
+        peer->end -= size;
+        memmove(bytes, bytes + size, peer->end - at);
+    }
+    peer->looked = at;
+    if (peer->start == peer->end)
+        peer_drop_input(peer);
+    peer_flush(peer);
+}
+
+void wire_look_ahead(struct wire *wire)
+{
+    struct link unread;
+
+    if (list_is_empty(&wire->unread) || wire->now_s < wire->look_s)
+        return;
+    link_init(&unread);
+    list_append(&wire->unread, &unread); /* those that come behind it meanwhile have their turn the next time */
+    while (wire->unread.next != &unread) {
+        struct peer *peer = LISTED(wire->unread.next, struct peer, unread_link);
+        link_remove(&peer->unread_link);
+        look_ahead(peer);
+    }
+    link_remove(&unread);
+    wire->look_s = wire->now_s + LOOK_AFTER_S;
 }
 
 /* Forget the gap, if there is nothing in front of it. */
@@ -191,7 +268,7 @@ enum parsed peer_parse(struct peer *peer)
         int header = frame_header(at, count, &flags, &length);
 
         if (header == 0)
-            return PARSED_NOTHING;
+            break;
         if (header < 0) {
             reason = REASON_BAD_FRAME;
             break;
@@ -204,7 +281,7 @@ enum parsed peer_parse(struct peer *peer)
         size_t size = (size_t) header + length;
         if (count < size) {
             peer->missing = size;
-            return PARSED_NOTHING;
+            break;
         }
         if (flags & FRAME_COMMAND) {
             reason = on_command(peer, at + header, length);
@@ -237,6 +314,8 @@ enum parsed peer_parse(struct peer *peer)
             return PARSED_MESSAGE;
         }
     }
+    if (link_is_in(&peer->unread_link))
+        link_remove(&peer->unread_link); /* all commands that have come were found */
     if (reason) {
         peer_end(peer, reason);
         /* What comes before can still be taken. */
@@ -245,6 +324,15 @@ enum parsed peer_parse(struct peer *peer)
         peer->message = (struct amount){0};
     }
     return PARSED_NOTHING;
+}
+
+void peer_unready(struct peer *peer, size_t end, struct amount before)
+{
+    amount_add(&peer->received, (struct amount){.messages = 1});
+    peer->deficit -= (int64_t) (peer->ready_end - end);
+    peer->gap += peer->ready_end - end;
+    peer->ready_end = peer->scanned = end;
+    peer->ready = before;
 }
 
 void peer_consume(struct peer *peer)

@@ -13,21 +13,33 @@ void map_set_secret(uint64_t secret)
         factor = secret;
 }
 
-uint64_t map_hash_next(uint64_t hash, uint8_t byte)
+enum { AT_ONCE = 7 };
+
+static uint64_t hash_next(uint64_t hash, uint64_t number)
 {
-    unsigned __int128 product = (unsigned __int128) hash * factor + byte + 1;
+    unsigned __int128 product = (unsigned __int128) hash * factor + number;
     uint64_t sum = (uint64_t) (product & PRIME) + (uint64_t) (product >> 61);
 
     return sum >= PRIME ? sum - PRIME : sum;
 }
 
+uint64_t map_hash_prefix(struct hashed *hashed, const uint8_t *bytes, size_t size)
+{
+    while (size - hashed->size >= AT_ONCE) {
+        uint64_t number = 0;
+        memcpy(&number, bytes + hashed->size, AT_ONCE);
+        hashed->hash = hash_next(hashed->hash, number);
+        hashed->size += AT_ONCE;
+    }
+    uint64_t number = 1; /* in front of the bytes that are left, so that it tells how many there are */
+    for (size_t i = hashed->size; i < size; i++)
+        number = number << 8 | bytes[i];
+    return hash_next(hashed->hash, number);
+}
+
 uint64_t map_hash(const uint8_t *bytes, size_t size)
 {
-    uint64_t hash = 0;
-
-    for (size_t i = 0; i < size; i++)
-        hash = map_hash_next(hash, bytes[i]);
-    return hash;
+    return map_hash_prefix(&(struct hashed){0}, bytes, size);
 }
 
 /* Where a key of this hash is looked for first. The hash itself is linear in its last bytes, so it is mixed. */

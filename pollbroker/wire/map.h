@@ -1,7 +1,7 @@
 /* A hash map from strings of bytes to things that have their key in them.
  *
- * The hash is a polynomial over the bytes with a secret factor, modulo 2^61 - 1. Peers choose the keys, and cannot choose
- * such that collide. It can be computed byte by byte, so that all prefixes of a topic are hashed in one go. */
+ * The hash is a polynomial with a secret factor, modulo 2^61 - 1, over numbers of seven bytes each. Peers choose the keys,
+ * and cannot choose such that collide. All prefixes of a topic can be hashed in one go. */
 #ifndef POLLBROKER_WIRE_MAP_H
 #define POLLBROKER_WIRE_MAP_H
 
@@ -23,10 +23,16 @@ struct map {
 /* Choose the secret factor, once in a process. */
 void map_set_secret(uint64_t secret);
 
-/* The hash of a string and one more byte, from the hash of the string; that of the empty string is 0. */
-uint64_t map_hash_next(uint64_t hash, uint8_t byte);
-
 uint64_t map_hash(const uint8_t *bytes, size_t size);
+
+/* How far a string was hashed; zeros at its beginning. */
+struct hashed {
+    uint64_t hash;
+    size_t size;
+};
+
+/* The hash of the first `size` bytes of a string, which may not be fewer than at the last call. */
+uint64_t map_hash_prefix(struct hashed *hashed, const uint8_t *bytes, size_t size);
 
 struct key *map_find(const struct map *map, const uint8_t *bytes, size_t size, uint64_t hash);
 

@@ -195,28 +195,13 @@ static void finish_connecting(struct net *net, struct watched *connector)
 
 static void on_peer_event(struct peer *peer, uint32_t events)
 {
-    struct port *port = peer->port;
+    unsigned told = events & EPOLLIN ? STREAM_INPUT : 0;
 
-    if (peer->descriptor < 0)
-        return; /* its connection has ended since */
+    if (events & EPOLLOUT)
+        told |= STREAM_OUTPUT;
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-        peer_leave(peer);
-    if (events & EPOLLOUT && peer->blocked)
-        peer_flush(peer);
-    if (peer->descriptor < 0 || !(events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
-        return;
-    peer_is_readable(peer);
-    while (peer->handshake && peer->readable)
-        peer_read(peer);
-    /* What a peer has sent before it left is read now, as far as it is little, whether or not somebody takes it. So the
-     * descriptor can be closed and the connection made again, although the port is not read for a long time. */
-    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-        while (peer->readable && peer->end - peer->start < SLAB_LARGE)
-            peer_read(peer);
-    if (link_is_in(&peer->dirty_link))
-        peer_flush(peer); /* the answer of a handshake */
-    if (peer->descriptor >= 0 && !peer->handshake)
-        port_note(port, NEWS_INPUT);
+        told |= STREAM_END;
+    peer_on_stream(peer, told);
 }
 
 static void call_deadlines(struct net *net)
@@ -252,6 +237,7 @@ void net_serve(struct net *net)
         }
     }
     call_deadlines(net);
+    wire_look_ahead(&net->wire);
     go_on_accepting(net);
 }
 
@@ -271,6 +257,8 @@ void net_arm(struct net *net)
     struct peer *first = deadlines_first(&net->deadlines);
     double wanted_s = first ? first->deadline_s : 0;
 
+    if (!list_is_empty(&net->wire.unread) && (!wanted_s || net->wire.look_s < wanted_s))
+        wanted_s = net->wire.look_s;
     if (!list_is_empty(&net->resting) && (!wanted_s || net->rested_s < wanted_s))
         wanted_s = net->rested_s;
     /* While messages are moved, a port may have news, and a connection may end. */

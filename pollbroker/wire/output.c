@@ -29,7 +29,7 @@ bool peer_enqueue(struct peer *peer, const struct message *message, struct accou
     run.amount.frames += message->prefix_amount.frames;
     run.amount.bytes += message->prefix_amount.bytes;
     if (!message->prefix_size) {
-        done = queue_run(queue, &run, account);
+        done = queue_run(queue, &run, account, port_drops(peer->port) ? LONG_QUEUE_SHARES_FROM : QUEUE_SHARES_FROM);
     } else if (count < QUEUE_SHARES_FROM) {
         uint8_t whole[QUEUE_SHARES_FROM + FRAME_SHORT_HEADER + ROUTING_ID_MAX];
         if (message->prefix_size <= sizeof whole - QUEUE_SHARES_FROM) {
@@ -38,7 +38,7 @@ bool peer_enqueue(struct peer *peer, const struct message *message, struct accou
             done = queue_copy(queue, pool, whole, message->prefix_size + count, run.amount, account);
         } else {
             done = queue_copy(queue, pool, message->prefix, message->prefix_size, (struct amount){0}, account) &&
-                   queue_run(queue, &run, account);
+                   queue_run(queue, &run, account, QUEUE_SHARES_FROM);
         }
     } else {
         done = queue_copy(queue, pool, message->prefix, message->prefix_size, (struct amount){0}, account) &&

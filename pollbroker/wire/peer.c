@@ -33,6 +33,7 @@ struct peer *peer_new(struct port *port, int descriptor, void *owner)
     link_init(&peer->readable_link);
     link_init(&peer->roomy_link);
     link_init(&peer->dirty_link);
+    link_init(&peer->unread_link);
     link_init(&peer->subscriptions);
     handshake_begin(peer->handshake, port->type, &port->options);
     if (port->options.handshake_ivl) {
@@ -43,6 +44,33 @@ struct peer *peer_new(struct port *port, int descriptor, void *owner)
     port->wire->peers_alive++;
     peer_send_greeting(peer);
     return peer;
+}
+
+void peer_on_stream(struct peer *peer, unsigned events)
+{
+    if (peer->descriptor < 0)
+        return; /* its connection has ended since */
+    if (events & STREAM_END)
+        peer_leave(peer);
+    if (events & STREAM_OUTPUT && peer->blocked)
+        peer_flush(peer);
+    if (peer->descriptor < 0 || !(events & (STREAM_INPUT | STREAM_END)))
+        return;
+    peer_is_readable(peer);
+    while (peer->handshake && peer->readable)
+        peer_read(peer, SIZE_MAX);
+    /* What a peer has sent before it left is read now, as far as it is little, whether or not somebody takes it. So the
+     * descriptor can be closed and the connection made again, although the port is not read for a long time. */
+    if (events & STREAM_END)
+        while (peer->readable && peer->end - peer->start < SLAB_LARGE)
+            peer_read(peer, SIZE_MAX);
+    if (link_is_in(&peer->dirty_link))
+        peer_flush(peer); /* the answer of a handshake */
+    if (peer->descriptor < 0 || peer->handshake)
+        return;
+    port_note(peer->port, NEWS_INPUT);
+    if (peer->readable)
+        peer_note_unread(peer);
 }
 
 void peer_leave(struct peer *peer)
@@ -75,6 +103,8 @@ void peer_end(struct peer *peer, enum reason reason)
     port->calls->close(peer);
     peer->descriptor = -1;
     peer_leave(peer);
+    if (link_is_in(&peer->unread_link))
+        link_remove(&peer->unread_link);
     if (peer->handshake) /* nothing is taken from a peer that was not accepted */
         peer_drop_input(peer);
     free(peer->handshake);

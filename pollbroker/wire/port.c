@@ -34,6 +34,7 @@ void wire_init(struct wire *wire)
     *wire = (struct wire){0};
     link_init(&wire->changed);
     link_init(&wire->unwritten);
+    link_init(&wire->unread);
     link_init(&wire->dead);
 }
 
@@ -135,8 +136,12 @@ enum reason port_attach(struct port *port, struct peer *peer)
         if (reason)
             return reason;
     }
-    peer->attached = true;
     port->peer_count++;
+    if ((port->type == TYPE_PUB || port->type == TYPE_XPUB) && !publish_attach(port)) {
+        port->peer_count--;
+        return REASON_NO_MEMORY;
+    }
+    peer->attached = true;
     peer->deficit = PEER_QUANTUM_BYTES;
     if (port->type == TYPE_PUSH || port->type == TYPE_DEALER || port->type == TYPE_REQ) {
         give_orphans(port, peer);

@@ -18,6 +18,21 @@ void message_first(const struct message *message, const uint8_t **body, size_t *
     *rest = message->prefix_size ? 0 : (size_t) header + length;
 }
 
+struct run run_first(const struct run *run)
+{
+    struct run first = {.slab = run->slab, .start = run->start, .end = run->start, .amount = {.messages = 1}};
+    unsigned flags = FRAME_MORE;
+    uint64_t length = 0;
+
+    while (flags & FRAME_MORE) {
+        int header = frame_header(run->slab->bytes + first.end, run->end - first.end, &flags, &length);
+        first.end += (size_t) header + length;
+        first.amount.frames++;
+        first.amount.bytes += length;
+    }
+    return first;
+}
+
 /* A peer was given a message: it may be full now, and the next one is another's. */
 static void after_giving(struct port *port, struct peer *peer)
 {
@@ -158,12 +173,15 @@ enum put port_put(struct port *port, const struct message *message, struct accou
 
 uint64_t port_run_max(const struct port *port)
 {
+    uint64_t most = port->options.sndhwm ? (uint64_t) port->options.sndhwm : UINT64_MAX;
+
+    if (port->type == TYPE_PUB || port->type == TYPE_XPUB)
+        return port->options.xpub_nodrop ? 1 : most;
     if (port->type != TYPE_PUSH && port->type != TYPE_DEALER)
         return 1;
     if (list_is_empty(&port->roomy) || port->roomy.next != port->roomy.previous)
         return 1;
     const struct peer *peer = LISTED(port->roomy.next, struct peer, roomy_link);
-    uint64_t most = port->options.sndhwm ? (uint64_t) port->options.sndhwm : UINT64_MAX;
     return peer->out.messages < most ? most - peer->out.messages : 1;
 }
 

@@ -11,7 +11,9 @@
 #include <stdbool.h>
 #include <sys/uio.h>
 
-enum { QUEUE_SHARES_FROM = 4 << 10 }; /* runs of so many bytes are shared, and shorter ones copied */
+/* Runs of so many bytes are shared, and shorter ones copied: each that is shared keeps a whole slab in memory. A queue that
+ * may hold many megabytes shares longer ones only. */
+enum { QUEUE_SHARES_FROM = 4 << 10, LONG_QUEUE_SHARES_FROM = 32 << 10 };
 
 struct segment {
     struct segment *next;
@@ -46,9 +48,9 @@ bool queue_copy(struct queue *queue, struct pool *pool, const uint8_t *bytes, si
 bool queue_share(struct queue *queue, const struct run *run, struct account *account);
 
 /* Append a run by the cheaper of both ways. */
-static inline bool queue_run(struct queue *queue, const struct run *run, struct account *account)
+static inline bool queue_run(struct queue *queue, const struct run *run, struct account *account, size_t shares_from)
 {
-    if (run->end - run->start >= QUEUE_SHARES_FROM)
+    if (run->end - run->start >= shares_from)
         return queue_share(queue, run, account);
     return queue_copy(queue, run->slab->pool, run->slab->bytes + run->start, run->end - run->start, run->amount,
                       account);

@@ -4,9 +4,13 @@
 
 #include <stdlib.h>
 
+enum { LARGE = 2 };
+
 static size_t capacity_of(unsigned size)
 {
-    return size ? (size_t) SLAB_LARGE << (size - 1) : SLAB_SMALL;
+    static const size_t first[] = {SLAB_SMALL, SLAB_MIDDLE};
+
+    return size < LARGE ? first[size] : (size_t) SLAB_LARGE << (size - LARGE);
 }
 
 /* The smallest size of slabs with this capacity. SLAB_SIZES if there is none. */
@@ -31,7 +35,7 @@ struct slab *slab_new(struct pool *pool, size_t capacity)
     if (slab) {
         pool->free[size] = slab->next;
         pool->free_count[size]--;
-        pool->long_bytes -= size > 1 ? capacity : 0;
+        pool->long_bytes -= size > LARGE ? capacity : 0;
     } else {
         if (capacity > SIZE_MAX - sizeof *slab || !(slab = malloc(sizeof *slab + capacity)))
             return NULL;
@@ -51,7 +55,7 @@ void slab_release(struct slab *slab)
         return;
     pool->slabs_alive--;
     unsigned size = size_for(slab->capacity);
-    bool is_kept = size < SLAB_SIZES && (size > 1 ? pool->long_bytes + slab->capacity <= POOL_KEEPS_BYTES
+    bool is_kept = size < SLAB_SIZES && (size > LARGE ? pool->long_bytes + slab->capacity <= POOL_KEEPS_BYTES
                                                   : pool->free_count[size] < POOL_KEEPS);
     if (!is_kept) {
         free(slab);
@@ -60,7 +64,7 @@ void slab_release(struct slab *slab)
     slab->next = pool->free[size];
     pool->free[size] = slab;
     pool->free_count[size]++;
-    pool->long_bytes += size > 1 ? slab->capacity : 0;
+    pool->long_bytes += size > LARGE ? slab->capacity : 0;
 }
 
 void pool_empty(struct pool *pool)

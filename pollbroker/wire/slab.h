@@ -17,9 +17,10 @@
 
 enum {
     SLAB_SMALL = 2 << 10,         /* where a few short messages wait */
+    SLAB_MIDDLE = 16 << 10,       /* what is read from a peer whose port is not read now */
     SLAB_LARGE = WIRE_SLAB_LARGE, /* what one read from a peer may bring */
-    SLAB_SIZES = 7,               /* these two, and the next powers of two, for long messages: up to 4 MiB */
-    POOL_KEEPS = WIRE_POOL_KEEPS, /* free slabs of each of the first two sizes */
+    SLAB_SIZES = 8,               /* these three, and the next powers of two, for long messages: up to 4 MiB */
+    POOL_KEEPS = WIRE_POOL_KEEPS, /* free slabs of each of the first three sizes */
     POOL_KEEPS_BYTES = WIRE_POOL_KEEPS * SLAB_LARGE * 2 /* of all free slabs of the other sizes: 8 MiB */
 };
 

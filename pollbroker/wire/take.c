@@ -78,14 +78,17 @@ static bool any_prefix(struct prefix *prefix, void *data)
     return false;
 }
 
-static bool is_subscribed(const struct port *port, const struct message *message)
+/* True if this port has subscribed to the message that begins here. */
+static bool is_subscribed(const struct port *port, const uint8_t *bytes, size_t count)
 {
-    const uint8_t *topic;
-    size_t size, rest;
-    bool found = false;
+    unsigned flags;
+    uint64_t size = 0;
+    bool found = prefixes_have_empty(&port->prefixes);
 
-    message_first(message, &topic, &size, &rest);
-    prefixes_of(&port->prefixes, topic, size, any_prefix, &found);
+    if (!found) {
+        int header = frame_header(bytes, count, &flags, &size);
+        prefixes_of(&port->prefixes, bytes + header, size, any_prefix, &found);
+    }
     return found;
 }
 
@@ -105,7 +108,7 @@ static bool admit(struct port *port, struct peer *peer, struct message *message)
         return take_delimiter(port, message);
     case TYPE_SUB:
     case TYPE_XSUB:
-        return is_subscribed(port, message);
+        return is_subscribed(port, peer->in->bytes + peer->start, peer->ready_end - peer->start);
     case TYPE_PUB:
     case TYPE_XPUB: {
         const uint8_t *body;
@@ -128,13 +131,25 @@ static bool admit(struct port *port, struct peer *peer, struct message *message)
 /* Add the messages that follow in what was read, as long as they are one run of bytes. */
 static void lengthen(struct peer *peer, uint64_t most, bool alone)
 {
+    const struct port *port = peer->port;
+    bool chooses = (port->type == TYPE_XSUB || port->type == TYPE_SUB) && !prefixes_have_empty(&port->prefixes);
+
     while (peer->ready.messages < most) {
         size_t taken = peer->ready_end - peer->start;
+        struct amount before = peer->ready;
         if (taken >= RUN_MAX_BYTES || (!alone && (int64_t) taken >= peer->deficit))
             break;
         if (peer_parse(peer) != PARSED_MESSAGE)
             break;
+        if (chooses && !is_subscribed(port, peer->in->bytes + peer->start + taken, peer->ready_end - peer->start - taken))
+            peer_unready(peer, peer->start + taken, before);
     }
+}
+
+/* True if the bytes of several messages can be passed on together. */
+static bool makes_runs(const struct port *port)
+{
+    return port->type == TYPE_PULL || port->type == TYPE_DEALER || port->type == TYPE_SUB || port->type == TYPE_XSUB;
 }
 
 enum taken port_take(struct port *port, struct message *message, uint64_t most)
@@ -167,9 +182,12 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
             return TAKEN_TOO_LONG;
         if (parsed == PARSED_MESSAGE) {
             peer->read_in_vain = false;
-            if (most > 1 && (port->type == TYPE_PULL || port->type == TYPE_DEALER))
+            bool admitted = admit(port, peer, message);
+            if (admitted && most > 1 && makes_runs(port)) {
                 lengthen(peer, most, alone);
-            if (admit(port, peer, message))
+                set_run(message, peer);
+            }
+            if (admitted)
                 return TAKEN_MESSAGE;
             peer_consume(peer);
         } else if (peer->descriptor < 0) {
@@ -185,7 +203,7 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
             if (port->may_read <= 0)
                 return TAKEN_LATER;
             peer->read_in_vain = true;
-            peer_read(peer);
+            peer_read(peer, SIZE_MAX);
         }
     }
 }

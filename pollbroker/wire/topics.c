@@ -10,19 +10,41 @@ struct prefix *prefixes_find(const struct prefixes *prefixes, const uint8_t *byt
 
 static bool count_length(struct prefixes *prefixes, size_t size)
 {
-    if (size >= prefixes->lengths_room) {
-        size_t room = size + 16;
+    if (size >= prefixes->room) {
+        size_t words = size / 64 + 1, room = 64 * words;
         uint64_t *lengths = realloc(prefixes->lengths, room * sizeof *lengths);
         if (!lengths)
             return false;
-        memset(lengths + prefixes->lengths_room, 0, (room - prefixes->lengths_room) * sizeof *lengths);
         prefixes->lengths = lengths;
-        prefixes->lengths_room = room;
+        uint64_t *used = realloc(prefixes->used, words * sizeof *used);
+        if (!used)
+            return false;
+        prefixes->used = used;
+        memset(lengths + prefixes->room, 0, (room - prefixes->room) * sizeof *lengths);
+        memset(used + prefixes->room / 64, 0, (words - prefixes->room / 64) * sizeof *used);
+        prefixes->room = room;
     }
     prefixes->lengths[size]++;
+    prefixes->used[size / 64] |= 1ull << size % 64;
     if (size > prefixes->longest)
         prefixes->longest = size;
     return true;
+}
+
+static void discount_length(struct prefixes *prefixes, size_t size)
+{
+    if (!--prefixes->lengths[size])
+        prefixes->used[size / 64] &= ~(1ull << size % 64);
+    while (prefixes->longest && !prefixes->lengths[prefixes->longest])
+        prefixes->longest--;
+}
+
+static void free_lengths(struct prefixes *prefixes)
+{
+    free(prefixes->lengths);
+    free(prefixes->used);
+    prefixes->lengths = prefixes->used = NULL;
+    prefixes->room = 0;
 }
 
 struct prefix *prefixes_get(struct prefixes *prefixes, const uint8_t *bytes, size_t size)
@@ -42,7 +64,7 @@ struct prefix *prefixes_get(struct prefixes *prefixes, const uint8_t *bytes, siz
         return NULL;
     }
     if (!map_put(&prefixes->map, &prefix->key)) {
-        prefixes->lengths[size]--;
+        discount_length(prefixes, size);
         free(prefix);
         return NULL;
     }
@@ -52,15 +74,10 @@ struct prefix *prefixes_get(struct prefixes *prefixes, const uint8_t *bytes, siz
 void prefixes_remove(struct prefixes *prefixes, struct prefix *prefix)
 {
     map_remove(&prefixes->map, &prefix->key);
-    prefixes->lengths[prefix->key.size]--;
-    while (prefixes->longest && !prefixes->lengths[prefixes->longest])
-        prefixes->longest--;
+    discount_length(prefixes, prefix->key.size);
     free(prefix);
-    if (!prefixes->map.count) {
-        free(prefixes->lengths);
-        prefixes->lengths = NULL;
-        prefixes->lengths_room = 0;
-    }
+    if (!prefixes->map.count)
+        free_lengths(prefixes);
 }
 
 void prefixes_free(struct prefixes *prefixes)
@@ -68,26 +85,27 @@ void prefixes_free(struct prefixes *prefixes)
     for (size_t i = 0; i < prefixes->map.capacity; i++)
         free(prefixes->map.slots[i]);
     map_free(&prefixes->map);
-    free(prefixes->lengths);
+    free_lengths(prefixes);
     *prefixes = (struct prefixes){0};
 }
 
 void prefixes_of(const struct prefixes *prefixes, const uint8_t *bytes, size_t size,
                  bool (*found)(struct prefix *prefix, void *data), void *data)
 {
-    uint64_t hash = 0;
+    struct hashed hashed = {0};
 
     if (!prefixes->map.count)
         return;
-    for (size_t length = 0; length <= prefixes->longest && length <= size; length++) {
-        if (length)
-            hash = map_hash_next(hash, bytes[length - 1]);
-        if (prefixes->lengths[length]) {
+    for (size_t word = 0; word <= prefixes->longest / 64; word++)
+        for (uint64_t bits = prefixes->used[word]; bits; bits &= bits - 1) {
+            size_t length = 64 * word + (size_t) __builtin_ctzll(bits);
+            if (length > size)
+                return;
+            uint64_t hash = map_hash_prefix(&hashed, bytes, length);
             struct prefix *prefix = (struct prefix *) map_find(&prefixes->map, bytes, length, hash);
             if (prefix && !found(prefix, data))
                 return;
         }
-    }
 }
 
 enum subscribed topics_subscribe(struct topics *topics, struct peer *peer, struct link *of_peer, const uint8_t *bytes,

@@ -9,9 +9,16 @@
 struct prefixes {
     struct map map;     /* of struct prefix, by their key */
     uint64_t *lengths;  /* how many prefixes there are of each length */
-    size_t lengths_room;
-    size_t longest; /* the longest length that there is, or was */
+    uint64_t *used;     /* a bit for each length that there is */
+    size_t room;        /* lengths that there is room for, 64 for each number of `used` */
+    size_t longest;     /* the longest length that there is */
 };
+
+/* True if the empty string is in the set, which everything begins with. */
+static inline bool prefixes_have_empty(const struct prefixes *prefixes)
+{
+    return prefixes->room && prefixes->lengths[0];
+}
 
 struct prefix {
     struct key key;

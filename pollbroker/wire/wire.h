@@ -24,8 +24,10 @@
 enum {
     PEER_QUEUE_BYTES = 256 << 10, /* a peer whose queue has more is full, whatever its number of messages */
     PEER_DROPS_BYTES = 64 << 20,  /* the same where messages for a full peer are dropped, instead of left at their source */
-    PEER_QUANTUM_BYTES = 16 << 10 /* what a port takes from one peer while others wait for their turn */
+    PEER_QUANTUM_BYTES = 16 << 10, /* what a port takes from one peer while others wait for their turn */
+    LOOK_AHEAD_BYTES = SLAB_MIDDLE /* what is read from a peer whose port is not read, to find its PINGs */
 };
+#define LOOK_AFTER_S 0.05
 
 /* What has happened at a port since its owner last looked. */
 enum { NEWS_INPUT = 1, NEWS_ROOM = 2 };
@@ -48,8 +50,10 @@ struct wire {
     struct pool pool;
     struct link changed;   /* ports that have news */
     struct link unwritten; /* ports with peers that have bytes which nobody has tried to write */
-    struct link dead;    /* peers whose connections are over, and of which nothing is left to be read */
-    double now_s;        /* when the present turn began */
+    struct link unread;    /* peers of which something has come, and was not looked through to its end */
+    double look_s;         /* when these are looked at */
+    struct link dead;      /* peers whose connections are over, and of which nothing is left to be read */
+    double now_s;          /* when the present turn began */
     size_t ports_alive, peers_alive;
 };
 
@@ -100,7 +104,7 @@ struct port {
 
 struct peer {
     struct port *port;
-    struct link all, readable_link, roomy_link, dirty_link;
+    struct link all, readable_link, roomy_link, dirty_link, unread_link;
     struct handshake *handshake; /* NULL when hands were shaken */
     int descriptor;              /* of the stream: -1 when the connection is over */
     bool readable;               /* the stream may have bytes */
@@ -117,6 +121,7 @@ struct peer {
      * there to `scanned` the first frames of the next. The frame after these is behind a gap, where commands were. */
     struct slab *in;
     size_t start, ready_end, scanned, gap, end;
+    size_t looked; /* how far the frames behind `scanned` and `gap` were looked at, if it is farther than these */
     struct amount ready, message;
     uint64_t missing; /* the size of the frame behind `gap`, if it is not there whole */
     int64_t deficit;       /* bytes that it may still be taken from in this turn */
@@ -159,6 +164,10 @@ void wire_forget_dead(struct wire *wire);
 /* A new connection of a port, whose streams are `owner`'s. It begins with the greeting. NULL if there is no memory. */
 struct peer *peer_new(struct port *port, int descriptor, void *owner);
 
+/* Something has happened at its stream. The stream is to be read until nothing more comes before the same is told again. */
+enum { STREAM_INPUT = 1, STREAM_OUTPUT = 2, STREAM_END = 4 };
+void peer_on_stream(struct peer *peer, unsigned events);
+
 /* Queue what the handshake has to say. */
 void peer_send_greeting(struct peer *peer);
 
@@ -173,8 +182,14 @@ void peer_drop_input(struct peer *peer);
 /* The stream may have bytes. */
 void peer_is_readable(struct peer *peer);
 
-/* Read once. Return true if something has changed: bytes have come, or the connection is over. */
-bool peer_read(struct peer *peer);
+/* Read once, `most` bytes. Return true if something has changed: bytes have come, or the connection is over. */
+bool peer_read(struct peer *peer, size_t most);
+
+/* Something has come from a peer. If nobody has taken it after LOOK_AFTER_S, PINGs are looked for in it. */
+void peer_note_unread(struct peer *peer);
+
+/* Answer the PINGs of the peers whose ports are not read now, as far as they are among the first LOOK_AHEAD_BYTES. */
+void wire_look_ahead(struct wire *wire);
 
 enum parsed { PARSED_NOTHING, PARSED_MESSAGE, PARSED_TOO_LONG };
 
@@ -183,6 +198,9 @@ enum parsed peer_parse(struct peer *peer);
 
 /* What is ready was passed on, or is to be forgotten. */
 void peer_consume(struct peer *peer);
+
+/* Take the last message out of what is ready: `before` was ready then, and ended at `end`. It is forgotten. */
+void peer_unready(struct peer *peer, size_t end, struct amount before);
 
 /* Write what is in its queue. */
 void peer_flush(struct peer *peer);
@@ -269,7 +287,7 @@ enum put { PUT_ACCEPTED, PUT_FULL, PUT_UNROUTABLE, PUT_SLOW_PEER, PUT_LONG_SUBSC
 /* Offer messages to a port. They are accepted all or not at all. */
 enum put port_put(struct port *port, const struct message *message, struct account *account);
 
-/* How many messages can be offered at once in one run: 1 unless they all go to the same peer. */
+/* How many messages can be offered at once in one run: 1 if they go to several peers in turn. */
 uint64_t port_run_max(const struct port *port);
 
 /* True if a message that is offered may be accepted. */
@@ -297,10 +315,15 @@ enum put publish_put(struct port *port, const struct message *message, struct ac
 enum put subscribe_put(struct port *port, const struct message *message, struct account *account);
 /* A peer subscribes or cancels. Return the reason to end its connection, or NO_REASON. */
 enum reason publish_on_subscription(struct port *port, struct peer *peer, bool subscribe, const uint8_t *topic, size_t size);
+/* A peer has shaken hands. Return false if there is no memory. */
+bool publish_attach(struct port *port);
 void publish_detach(struct port *port, struct peer *peer);
 void subscribe_attach(struct port *port, struct peer *peer);
 
 /* The body of the first frame of a message, and how many bytes of the run are in front of what follows it. */
 void message_first(const struct message *message, const uint8_t **body, size_t *size, size_t *rest);
+
+/* The first message of a run, which has one or more. */
+struct run run_first(const struct run *run);
 
 #endif

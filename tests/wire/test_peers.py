@@ -414,7 +414,6 @@ WRONG = {
     "all flags": (b"\xff\x01x", "bad_frame"),
     "command with more": (b"\x05\x01x", "bad_frame"),
     "negative length": (b"\x02" + b"\xff" * 8, "bad_frame"),
-    "unknown command": (command(b"DANCE"), "bad_command"),
     "empty command": (frame(b"", zmtp.COMMAND), "bad_command"),
     "name beyond the body": (frame(b"\xf0PING", zmtp.COMMAND), "bad_command"),
     "PING without TTL": (command(b"PING"), "bad_command"),
@@ -434,6 +433,14 @@ def test_what_is_wrong_ends_its_own_connection_alone(desk: Desk, raw: Raw, kind:
     peer.send(message(b"before") + frame(b"torn", zmtp.MORE) + sent + message(b"after"))
     assert desk.worker.recv_multipart() == [b"wrong", b"before"]  # what was whole is passed on
     desk.expect_end(peer, reason)
+
+
+def test_unknown_commands_are_ignored(desk: Desk, raw: Raw) -> None:
+    peer = raw(desk.address).shake_hands("DEALER", b"me")
+    peer.send(command(b"DANCE") + message(b"1") + frame(b"torn", zmtp.MORE) + command(b"DANCE", b"on") + message(b"2"))
+    assert desk.worker.recv_multipart() == [b"me", b"1"]
+    assert desk.worker.recv_multipart() == [b"me", b"torn", b"2"]
+    desk.check()
 
 
 def test_message_that_is_cut_by_the_end_is_not_passed_on(desk: Desk, raw: Raw) -> None:

@@ -299,7 +299,7 @@ void remote_deliver(struct remote *remote, size_t count)
         count = hidden;
     remote->available += count;
     if (count)
-        remote->events |= ON_INPUT;
+        remote->events |= STREAM_INPUT;
 }
 
 void remote_accept(struct remote *remote, size_t count)
@@ -309,7 +309,7 @@ void remote_accept(struct remote *remote, size_t count)
     remote->window += count;
     if (count && remote->was_refused) {
         remote->was_refused = false;
-        remote->events |= ON_OUTPUT;
+        remote->events |= STREAM_OUTPUT;
     }
 }
 
@@ -318,7 +318,7 @@ void remote_leave(struct remote *remote, bool reset)
     remote->finished = remote->gone = true;
     remote->reset |= reset;
     remote_deliver(remote, SIZE_MAX);
-    remote->events |= ON_INPUT | ON_OUTPUT | ON_END;
+    remote->events |= STREAM_INPUT | STREAM_OUTPUT | STREAM_END;
 }
 
 /* Parse the port's part of the handshake. Return how many bytes were used. */
@@ -406,27 +406,7 @@ void remote_parse(struct remote *remote)
     }
 }
 
-/* -- what net.c does when something happens at a stream ---------------------------------------------------------------
- */
-
-static void on_event(struct peer *peer, unsigned events)
-{
-    struct port *port = peer->port;
-
-    if (events & ON_END)
-        peer_leave(peer);
-    if (events & ON_OUTPUT && peer->blocked)
-        peer_flush(peer);
-    if (peer->descriptor < 0 || !(events & (ON_INPUT | ON_END)))
-        return;
-    peer_is_readable(peer);
-    while (peer->handshake && peer->readable)
-        peer_read(peer);
-    if (link_is_in(&peer->dirty_link))
-        peer_flush(peer);
-    if (peer->descriptor >= 0 && !peer->handshake)
-        port_note(port, NEWS_INPUT);
-}
+/* -- what net.c does ------------------------------------------------------------------------------------------------ */
 
 bool simulation_serve(struct simulation *simulation)
 {
@@ -442,13 +422,14 @@ bool simulation_serve(struct simulation *simulation)
             continue;
         any = true;
         remote->events = 0;
-        on_event(remote->peer, events);
+        peer_on_stream(remote->peer, events);
     }
     for (int i = 0; (first = deadlines_first(&simulation->deadlines)) && first->deadline_s <= wire->now_s; i++) {
         CHECK(i < 1000, "deadlines are due without end");
         any = true;
         peer_on_deadline(first);
     }
+    wire_look_ahead(wire);
     return any;
 }
 

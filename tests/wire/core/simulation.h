@@ -70,7 +70,6 @@ static inline size_t bytes_left(const struct bytes *bytes)
 /* -- remote peers
  * ------------------------------------------------------------------------------------------------------ */
 
-enum { ON_INPUT = 1, ON_OUTPUT = 2, ON_END = 4 };
 enum { REMOTES_MAX = 48 };
 enum version { ZMTP_2, ZMTP_30, ZMTP_31 };
 
