@@ -29,6 +29,8 @@ WIRE_ROOMS = (
     "queue",
     "map",
     "topics",
+    "turns",
+    "admission",
     "handshake",
     "peer",
     "input",

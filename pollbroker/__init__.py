@@ -20,6 +20,7 @@ from pollbroker.errors import (
     EngineError,
     PollbrokerError,
 )
+from pollbroker.limits import Limits
 from pollbroker.patterns import (
     BALANCER,
     CLONE,
@@ -78,6 +79,7 @@ __all__ = [
     "Handle",
     "Handler",
     "LastValue",
+    "Limits",
     "Majordomo",
     "Message",
     "Options",

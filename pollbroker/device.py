@@ -36,7 +36,11 @@ has a port of this name."""
 CAPTURE_TYPES: Final = (zmq.PUB, zmq.PUSH, zmq.DEALER, zmq.PAIR)
 """The socket types that a capture port may have: the same as for libzmq's own proxy (zmq_proxy(3))."""
 
-_ARGUMENTS: Final = frozenset({"self", "name", "device", "options", "capture_type", "capture_prefixes", "transport"})
+LEAST_OUTSTANDING: Final = "least_outstanding"
+
+_ARGUMENTS: Final = frozenset(
+    {"self", "name", "device", "options", "capture_type", "capture_prefixes", "transport", "limits"}
+)
 """Other arguments of `Engine.add` and `Engine.register`. Ports are arguments of these, too, by their names, so that no
 port may have one of these names."""
 
@@ -107,6 +111,10 @@ class Device:
         maxframes: the most frames that a message may have. A message of more frames is dropped (counted as
             `too_many_frames`), so that no message of a peer delays control and the other brokers. The size of a frame
             is limited by the socket option `maxmsgsize`.
+        distribution: which peer of a DEALER or PUSH sink is given the next message, of those that have room. With
+            "round_robin" they have their turns, as with libzmq. With "least_outstanding" it is the one that has the
+            fewest messages to answer (DEALER) or to be written (PUSH), so that a slow worker is given fewer. Only ports
+            of the wire can do that.
 
     Raises `DeviceError` if the definition is unsound.
     """
@@ -119,6 +127,7 @@ class Device:
     """The socket options of each port, by the port's name. A port without options has no entry."""
     slow_peer: Literal["drop", "wait"]
     maxframes: int
+    distribution: Literal["round_robin", "least_outstanding"]
     behaviour: Callable[[], Behaviour] | None
 
     def __init__(
@@ -135,6 +144,7 @@ class Device:
         ports: Mapping[str, SocketTypes] = FrozenDict(),
         options: Mapping[str, Options] = FrozenDict(),
         behaviour: Callable[[], Behaviour] | None = None,
+        distribution: Literal["round_robin", "least_outstanding"] = "round_robin",
     ) -> None:
         if not isinstance(name, str) or not name:
             raise DeviceError(f"device {name!r}: its name must be a non-empty string")
@@ -145,6 +155,7 @@ class Device:
             "options": _as_options(name, options, frontend=frontend_options, backend=backend_options),
             "slow_peer": slow_peer,
             "maxframes": maxframes,
+            "distribution": distribution,
             "behaviour": behaviour,
         }
         for attribute, value in given.items():
@@ -184,6 +195,10 @@ class Device:
             raise DeviceError(f"{where}: slow_peer is {self.slow_peer!r}: expected 'drop' or 'wait'")
         if isinstance(self.maxframes, bool) or not isinstance(self.maxframes, int) or not 1 <= self.maxframes < 1 << 63:
             raise DeviceError(f"{where}: maxframes is {self.maxframes!r}: expected a positive integer")
+        if self.distribution not in ("round_robin", LEAST_OUTSTANDING):
+            raise DeviceError(
+                f"{where}: distribution is {self.distribution!r}: expected 'round_robin' or {LEAST_OUTSTANDING!r}"
+            )
         if self.behaviour is not None:
             if not callable(self.behaviour):
                 raise DeviceError(

@@ -20,6 +20,7 @@ from pollbroker.drains import Drains
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError, EngineError
 from pollbroker.frozen import FrozenDict
+from pollbroker.limits import Limits
 from pollbroker.loop import Loop
 from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes, device_between, make_context, make_plan, parse_prefixes
 from pollbroker.pump import Socket, StartTask
@@ -110,6 +111,7 @@ class Engine:
         capture_type: int = zmq.PUB,
         capture_prefixes: Prefixes | None = None,
         transport: str | None = None,
+        limits: Limits | None = None,
         **more_ports: Endpoints,
     ) -> Broker:
         """Start a broker on sockets that the engine opens and owns. Return its handle when its endpoints are bound.
@@ -128,7 +130,8 @@ class Engine:
                 or a tuple of two frames, for the frontend and the backend.
             transport: what serves the ports: "libzmq"; "wire", which speaks ZMTP itself, without libzmq, at `tcp://`
                 and `ipc://`; or "auto". By default the environment variable POLLBROKER_TRANSPORT decides; if it is not
-                set, "auto", which is libzmq for now.
+                set, "auto", which is libzmq for now, unless something is asked for that only the wire has.
+            limits: for the peers of each port. Only the wire has them.
 
         An address that a broker of this process released a moment ago may still be in use. `add` tries it again for up
         to 5 seconds, and sleeps in between. Within a turn of the loop, and where a loop of asyncio or trio runs in the
@@ -147,6 +150,7 @@ class Engine:
             dict(options or {}) | {port: asked for port, asked in short.items() if asked is not None},
             capture_type,
             transport,
+            limits,
         )
         give_up_s = time.monotonic() + ADDRESS_RELEASE_S
         while True:

@@ -13,9 +13,11 @@ from typing import Any, Final, TypeAlias
 import zmq
 
 from pollbroker.binding import open_port
-from pollbroker.device import CAPTURE, CAPTURE_TYPES, Device
+from pollbroker.device import CAPTURE, CAPTURE_TYPES, LEAST_OUTSTANDING, Device
 from pollbroker.endpoint import Endpoint, Endpoints, parse_endpoints
 from pollbroker.errors import ConfigError, DeviceError, EndpointError, EngineError
+from pollbroker.frozen import FrozenDict
+from pollbroker.limits import Limits
 from pollbroker.options import Value, parse_options
 from pollbroker.port import WorkingPort, socket_type_of
 from pollbroker.pump import Socket
@@ -38,6 +40,15 @@ class PortPlan:
     options: tuple[tuple[zmq.SocketOption, Value], ...]
     transport: str
     """`wire` or `libzmq`."""
+    settings: Mapping[str, int]
+    """What a port of the wire is told beside socket options: its limits, and how it distributes messages."""
+
+    def prepare(self, socket: Any) -> None:
+        """Set these, and tell the port where it is."""
+        if self.transport == WIRE:
+            socket.wire_port.where = self.where
+            for name, value in self.settings.items():
+                socket.wire_port.set(name, value)
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ class Plan:
                     socket_type=plan.socket_type,
                     endpoints=plan.endpoints,
                     options=plan.options,
+                    prepare=plan.prepare,
                 )
         except BaseException:
             for port in opened.values():
@@ -79,9 +91,10 @@ def make_plan(
     options: Mapping[str, Mapping[str, object]],
     capture_type: int,
     transport: str | None = None,
+    limits: Limits | None = None,
 ) -> Plan:
     """Check the endpoints and options of a broker's ports, and make a plan of them. Both mappings are by port name,
-    with `capture`. `transport` is what `add` was asked for.
+    with `capture`. `transport` and `limits` are what `add` was asked for.
 
     Raises `DeviceError`, `EndpointError` or `ConfigError`.
     """
@@ -108,9 +121,24 @@ def make_plan(
             continue
         merged = {str(k).lower(): v for k, v in (*device.options_of(port).items(), *options.get(port, {}).items())}
         parsed, parsed_options = parse_endpoints(where, given), tuple(parse_options(where, merged))
-        serves = transport_of_port(where, transport, socket_type, parsed, parsed_options)
-        plans.append(PortPlan(where, port, socket_type, parsed, parsed_options, serves))
+        wanted, settings = _settings_of(device, port, socket_type, parsed, limits)
+        serves = transport_of_port(where, transport, socket_type, parsed, parsed_options, wanted)
+        plans.append(PortPlan(where, port, socket_type, parsed, parsed_options, serves, settings))
     return Plan(tuple(plans))
+
+
+def _settings_of(
+    device: Device, port: str, socket_type: int, endpoints: Iterable[Endpoint], limits: Limits | None
+) -> tuple[str | None, Mapping[str, int]]:
+    """What was asked for that only a port of the wire has, and what such a port is told."""
+    wanted, settings = None, {}
+    if limits is not None and any(not endpoint.address.startswith("inproc:") for endpoint in endpoints):
+        wanted = "limits"
+        settings = {name: value for name, value in vars(limits).items() if value is not None}
+    if device.distribution == LEAST_OUTSTANDING and port != CAPTURE and socket_type in (zmq.DEALER, zmq.PUSH):
+        wanted = f"distribution {LEAST_OUTSTANDING!r}"
+        settings["least_outstanding"] = True
+    return wanted, FrozenDict(settings)
 
 
 def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None]) -> dict[str, WorkingPort]:
@@ -119,6 +147,11 @@ def lend_ports(name: str, device: Device, sockets: Mapping[str, Socket | None]) 
     Raises `DeviceError` for a socket whose type the port may not have, and `EngineError` for a closed socket.
     """
     ports: dict[str, WorkingPort] = {}
+    if device.distribution == LEAST_OUTSTANDING:
+        raise DeviceError(
+            f"brokers.{name}: the device {device.name} has the distribution {LEAST_OUTSTANDING!r}, which libzmq's "
+            "sockets do not have; expected endpoints, and Engine.add"
+        )
     for port in (*device.ports, *(port for port in sockets if port not in device.ports)):
         where = f"brokers.{name}.{port}"
         socket = sockets.get(port)

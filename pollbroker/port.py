@@ -1,13 +1,16 @@
 """Ports: a broker's sockets at run time, opened by the engine (`binding.py`) or lent to it by the caller."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import zmq
 
+from pollbroker.frozen import FrozenDict
 from pollbroker.pump import Socket
 from pollbroker.socket_files import SocketFile
 from pollbroker.statistics import PeerStatistics
+
+_NOTHING: Final[Mapping[str, int]] = FrozenDict()
 
 
 class WorkingPort:
@@ -58,6 +61,11 @@ class WorkingPort:
     def transport(self) -> str:
         """`wire` or `libzmq`."""
         return "libzmq" if self.wire is None else "wire"
+
+    @property
+    def connections_ended(self) -> Mapping[str, int]:
+        """How many connections of a port of the wire have ended, by the reason."""
+        return _NOTHING if self.wire is None else FrozenDict(self.wire.ended_by)
 
     @property
     def queued(self) -> int:

@@ -40,14 +40,26 @@ def transport_of_port(
     socket_type: int,
     endpoints: Iterable[Endpoint],
     options: Iterable[tuple[SocketOption, object]],
+    wanted: str | None = None,
 ) -> str:
-    """`wire` or `libzmq`, for one port. Raises `ConfigError` if the wire was asked for and cannot serve it."""
-    if asked_for == LIBZMQ or (asked_for == AUTO and AUTO_PREFERS == LIBZMQ):
+    """`wire` or `libzmq`, for one port. Raises `ConfigError` if the wire was asked for and cannot serve it.
+
+    `wanted` is what was asked for that only the wire has, or None.
+    """
+    if asked_for == LIBZMQ:
+        if wanted is not None:
+            raise ConfigError(f"{where}: transport 'libzmq': it has no {wanted}; expected 'auto' or 'wire'")
+        return LIBZMQ
+    if asked_for == AUTO and AUTO_PREFERS == LIBZMQ and wanted is None:
         return LIBZMQ
     why = why_libzmq(socket_type, endpoints, options)
-    if why is not None and asked_for == WIRE:
+    if why is None:
+        return WIRE
+    if wanted is not None:
+        raise ConfigError(f"{where}: {wanted}: only the wire has this, and cannot serve the port: {why}")
+    if asked_for == WIRE:
         raise ConfigError(f"{where}: transport 'wire': {why}; expected 'auto' or 'libzmq'")
-    return WIRE if why is None else LIBZMQ
+    return LIBZMQ
 
 
 def why_libzmq(

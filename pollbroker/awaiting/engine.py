@@ -15,6 +15,7 @@ from pollbroker.device import Device, Options
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError
 from pollbroker.frozen import FrozenDict
+from pollbroker.limits import Limits
 from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes
 from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics, EngineStatistics, PeerStatistics
@@ -61,6 +62,7 @@ class AwaitedEngine(ABC):
         capture_type: int = zmq.PUB,
         capture_prefixes: Prefixes | None = None,
         transport: str | None = None,
+        limits: Limits | None = None,
         **more_ports: Endpoints,
     ) -> Broker:
         """Start a broker on sockets that the engine opens and owns; returns it with its endpoints bound.
@@ -88,6 +90,7 @@ class AwaitedEngine(ABC):
                         capture_type=capture_type,
                         capture_prefixes=capture_prefixes,
                         transport=transport,
+                        limits=limits,
                         **more_ports,
                     ),
                 )

@@ -39,6 +39,7 @@ cdef extern from "net.h" nogil:
         c_bool router_handover, xpub_nodrop, xpub_verbose, xpub_verboser
         uint8_t routing_id[255]
         uint8_t routing_id_size
+        uint64_t connections_max, connections_per_address_max, handshakes_max
         uint64_t subscriptions_max, subscription_max_bytes
 
     cdef struct wire:
@@ -71,6 +72,11 @@ cdef extern from "net.h" nogil:
     double net_now_s()
     peer *listed_peer(link *)
 
+    cdef struct turns:
+        pass
+
+    c_bool turns_compare_loads(turns *)
+
     cdef struct port:
         socket_type_t type
         link peers
@@ -79,7 +85,8 @@ cdef extern from "net.h" nogil:
         link changed
         unsigned news
         uint64_t peer_count
-        uint64_t ended_by[16]
+        uint64_t ended_by[17]
+        turns turns
         c_bool takes_copies, tells_when_empty, drops_slow_peer
         int64_t may_read
         amount discarded
@@ -119,8 +126,15 @@ cdef extern from "net.h" nogil:
         void *peer
         link ended
 
+    cdef struct fault:
+        port *port
+        int reason
+        uint64_t count
+        char address[1]
+
     cdef struct net:
         wire wire
+        fault fault
         int epoll
         link ended
         uint64_t accepts_failed

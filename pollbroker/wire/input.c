@@ -88,6 +88,7 @@ static bool shake_hands(struct peer *peer)
         if (!reason) {
             free(handshake);
             peer->handshake = NULL;
+            peer->port->handshakes--;
             peer_set_heartbeat(peer);
             if (peer->leaves)
                 peer_leave(peer);

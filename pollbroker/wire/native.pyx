@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 
 import errno
 import os
+from functools import partial
 
 import zmq
 
@@ -48,7 +49,8 @@ assert BURST_FRAMES == _BURST_FRAMES
 
 REASONS = (
     "none", "left", "broken", "closed", "not_zmtp", "mechanism", "socket_type", "bad_command", "refused", "bad_frame",
-    "large_frame", "slow_handshake", "silent", "routing_id", "subscriptions", "no_memory",
+    "large_frame", "slow_handshake", "silent", "routing_id", "subscriptions", "connections",
+    "no_memory",
 )
 """Why a connection ended, in the order of reasons.h."""
 assert len(REASONS) == REASON_COUNT

@@ -1,8 +1,11 @@
 #define _GNU_SOURCE /* accept4 */
 #include "net.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <math.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -97,8 +100,49 @@ static void end_connector(struct net *net, struct watched *connector, int error)
     list_include(&net->ended, &connector->ended);
 }
 
+static void describe(char *text, const struct sockaddr_storage *address)
+{
+    char host[INET6_ADDRSTRLEN];
+
+    if (address->ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *) address;
+        inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+        snprintf(text, NET_ADDRESS_MAX, "tcp://%s:%u", host, ntohs(in->sin_port));
+    } else if (address->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in = (const struct sockaddr_in6 *) address;
+        inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof host);
+        snprintf(text, NET_ADDRESS_MAX, "tcp://[%s]:%u", host, ntohs(in->sin6_port));
+    } else {
+        snprintf(text, NET_ADDRESS_MAX, "ipc");
+    }
+}
+
+/* A connection has ended by what the other side has done. */
+static void note_fault(struct net *net, struct port *port, enum reason reason, const struct sockaddr_storage *address)
+{
+    if (!net->fault.count++) {
+        net->fault.port = port;
+        net->fault.reason = reason;
+        describe(net->fault.address, address);
+    }
+}
+
+static void note_reason(struct peer *peer)
+{
+    struct net *net = net_of(peer->port);
+    struct sockaddr_storage address = {0};
+    socklen_t size = sizeof address;
+
+    if (peer->reason == REASON_LEFT || peer->reason == REASON_BROKEN || peer->reason == REASON_CLOSED)
+        return;
+    if (!net->fault.count)
+        getpeername(peer->descriptor, (struct sockaddr *) &address, &size);
+    note_fault(net, peer->port, peer->reason, &address);
+}
+
 static void stream_close(struct peer *peer)
 {
+    note_reason(peer);
     close(peer->descriptor); /* this takes it out of the epoll set */
     if (peer->owner)
         end_connector(net_of(peer->port), peer->owner, 0);
@@ -120,14 +164,39 @@ void net_port_init(struct port *port, struct net *net, enum socket_type type)
 
 /* -- what happens ---------------------------------------------------------------------------------------------------- */
 
+/* The address of a connection's other end, without its port. Empty if it is local. */
+struct host {
+    uint8_t bytes[16];
+    size_t size;
+};
+
+static struct host host_of(const struct sockaddr_storage *address)
+{
+    struct host host = {.size = 0};
+
+    if (address->ss_family == AF_INET) {
+        host.size = 4;
+        memcpy(host.bytes, &((const struct sockaddr_in *) address)->sin_addr, host.size);
+    } else if (address->ss_family == AF_INET6) {
+        host.size = 16;
+        memcpy(host.bytes, &((const struct sockaddr_in6 *) address)->sin6_addr, host.size);
+    }
+    return host;
+}
+
 /* A connection that was accepted or made. Edges are reported, so that neither a peer that is not read nor one that is not
  * written to wakes the engine again and again. */
-static struct peer *begin_peer(struct net *net, struct port *port, int descriptor, struct watched *connector)
+static struct peer *begin_peer(struct net *net, struct port *port, int descriptor, struct watched *connector,
+                               const struct host *host)
 {
     struct peer *peer = peer_new(port, descriptor, connector);
 
     if (!peer) {
         close(descriptor);
+        return NULL;
+    }
+    if (host && !admission_count(peer, host->bytes, host->size)) {
+        peer_end(peer, REASON_NO_MEMORY);
         return NULL;
     }
     if (watch(net, descriptor, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, peer, ABOUT_PEER)) {
@@ -162,9 +231,20 @@ static void go_on_accepting(struct net *net)
 static void accept_all(struct net *net, struct watched *listener)
 {
     for (int i = 0; i < MOST_ACCEPTS; i++) {
-        int descriptor = accept4(listener->descriptor, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage address = {0};
+        socklen_t size = sizeof address;
+        int descriptor =
+            accept4(listener->descriptor, (struct sockaddr *) &address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (descriptor >= 0) {
-            begin_peer(net, listener->port, descriptor, NULL);
+            struct host host = host_of(&address);
+            enum reason refused = admission_refuse(listener->port, host.bytes, host.size);
+            if (refused) {
+                listener->port->ended_by[refused]++;
+                note_fault(net, listener->port, refused, &address);
+                close(descriptor);
+            } else {
+                begin_peer(net, listener->port, descriptor, NULL, &host);
+            }
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             return;
         } else if (errno != EINTR && errno != ECONNABORTED) {
@@ -188,7 +268,7 @@ static void finish_connecting(struct net *net, struct watched *connector)
     if (error) {
         close(descriptor);
         end_connector(net, connector, error);
-    } else if (!(connector->peer = begin_peer(net, connector->port, descriptor, connector))) {
+    } else if (!(connector->peer = begin_peer(net, connector->port, descriptor, connector, NULL))) {
         end_connector(net, connector, ECONNRESET);
     }
 }

@@ -8,6 +8,8 @@
 #include "deadlines.h"
 #include "wire.h"
 
+enum { NET_ADDRESS_MAX = 80 };
+
 /* Something in the epoll set that is no peer. */
 struct watched {
     enum { WATCHED_LISTENER, WATCHED_CONNECTING } kind;
@@ -20,7 +22,16 @@ struct watched {
     struct link resting; /* a listener, when the process had no descriptor for another connection */
 };
 
+/* What a peer has done wrong. */
+struct fault {
+    struct port *port;
+    enum reason reason;
+    uint64_t count; /* connections that have ended by a fault; the first of them is described here */
+    char address[NET_ADDRESS_MAX]; /* as in `tcp://127.0.0.1:5555`, or "ipc" */
+};
+
 struct net {
+    struct fault fault;
     struct wire wire;
     int epoll, timer;
     double armed_s; /* when the timer will wake the engine; 0: never */

@@ -19,6 +19,8 @@ struct options {
     bool ipv6, router_handover, xpub_nodrop, xpub_verbose, xpub_verboser;
     uint8_t routing_id[ROUTING_ID_MAX];
     uint8_t routing_id_size;
+    uint64_t connections_max, connections_per_address_max;
+    uint64_t handshakes_max; /* connections that have yet to shake hands */
     uint64_t subscriptions_max; /* of one peer */
     uint64_t subscription_max_bytes; /* of one subscription */
 };

@@ -96,6 +96,7 @@ void peer_flush(struct peer *peer)
     }
     if (peer->attached && !had_room && peer_has_room(peer))
         port_has_room(peer->port, peer);
+    turns_weigh(&peer->port->turns, peer);
     if (peer->port->tells_when_empty && !peer->out.messages)
         port_note(peer->port, NEWS_ROOM);
 }

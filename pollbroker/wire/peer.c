@@ -31,7 +31,7 @@ struct peer *peer_new(struct port *port, int descriptor, void *owner)
     peer->since_s = peer->heard_s = port->wire->now_s;
     link_init(&peer->all);
     link_init(&peer->readable_link);
-    link_init(&peer->roomy_link);
+    link_init(&peer->turn);
     link_init(&peer->dirty_link);
     link_init(&peer->unread_link);
     link_init(&peer->subscriptions);
@@ -41,6 +41,8 @@ struct peer *peer_new(struct port *port, int descriptor, void *owner)
         port->calls->set_deadline(peer);
     }
     list_append(&port->peers, &peer->all);
+    port->connections++;
+    port->handshakes++;
     port->wire->peers_alive++;
     peer_send_greeting(peer);
     return peer;
@@ -103,6 +105,9 @@ void peer_end(struct peer *peer, enum reason reason)
     port->calls->close(peer);
     peer->descriptor = -1;
     peer_leave(peer);
+    port->connections--;
+    port->handshakes -= peer->handshake != NULL;
+    admission_discount(peer);
     if (link_is_in(&peer->unread_link))
         link_remove(&peer->unread_link);
     if (peer->handshake) /* nothing is taken from a peer that was not accepted */

@@ -24,6 +24,9 @@ void options_init(struct options *options)
         .tcp_keepalive_idle = -1,
         .tcp_keepalive_cnt = -1,
         .tcp_keepalive_intvl = -1,
+        .connections_max = 100000,
+        .connections_per_address_max = UINT64_MAX,
+        .handshakes_max = 10000,
         .subscriptions_max = 100000,
         .subscription_max_bytes = 4096,
     };
@@ -52,7 +55,7 @@ void port_init(struct port *port, struct wire *wire, enum socket_type type, cons
     link_init(&port->unwritten);
     link_init(&port->peers);
     link_init(&port->readable);
-    link_init(&port->roomy);
+    turns_init(&port->turns);
     link_init(&port->dirty);
     wire->ports_alive++;
 }
@@ -74,6 +77,7 @@ void port_end(struct port *port)
     map_free(&port->topics.subscriptions);
     prefixes_free(&port->prefixes);
     free(port->matched);
+    turns_free(&port->turns);
     if (port->envelope)
         slab_release(port->envelope);
     if (link_is_in(&port->changed))
@@ -121,11 +125,12 @@ static enum reason take_routing_id(struct port *port, struct peer *peer)
 static void give_orphans(struct port *port, struct peer *peer)
 {
     if (port->orphans.first) {
+        peer->outstanding += port->orphans.messages;
         queue_take_over(&peer->out, &port->orphans);
         list_include(&port->dirty, &peer->dirty_link);
         port_note(port, NEWS_ROOM); /* so that somebody writes them */
-        if (link_is_in(&peer->roomy_link) && !peer_has_room(peer))
-            link_remove(&peer->roomy_link);
+        if (link_is_in(&peer->turn) && !peer_has_room(peer))
+            turns_remove(&port->turns, peer);
     }
 }
 
@@ -159,14 +164,14 @@ enum reason port_attach(struct port *port, struct peer *peer)
 void port_detach(struct port *port, struct peer *peer)
 {
     port->peer_count--;
-    if (link_is_in(&peer->roomy_link))
-        link_remove(&peer->roomy_link);
+    if (link_is_in(&peer->turn))
+        turns_remove(&port->turns, peer);
     switch (port->type) {
     case TYPE_PUSH:
     case TYPE_DEALER:
         queue_take_over(&port->orphans, &peer->out);
-        if (!port->ended && !list_is_empty(&port->roomy))
-            give_orphans(port, LISTED(port->roomy.next, struct peer, roomy_link));
+        if (!port->ended && turns_next(&port->turns))
+            give_orphans(port, turns_next(&port->turns));
         break;
     case TYPE_ROUTER:
         map_remove(&port->ids, &peer->id);
@@ -201,9 +206,9 @@ void port_has_room(struct port *port, struct peer *peer)
 {
     bool shares = port->type == TYPE_PUSH || port->type == TYPE_DEALER || port->type == TYPE_REQ;
 
-    if (shares ? !link_is_in(&peer->roomy_link) : port->awaited == peer) {
+    if (shares ? !link_is_in(&peer->turn) : port->awaited == peer) {
         if (shares) {
-            list_append(&port->roomy, &peer->roomy_link);
+            turns_add(&port->turns, peer);
             give_orphans(port, peer);
         } else {
             port->awaited = NULL;

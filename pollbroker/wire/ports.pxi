@@ -7,6 +7,10 @@ cdef class Net:
     cdef net net
     cdef bint closed
     cdef readonly int open_ports
+    cdef public object on_fault
+    """Called once a second at most with what a peer has done wrong: the port's name, the peer's address, the reason, and
+    how many connections have ended by a fault since the last call."""
+    cdef double fault_told_s
 
     def __cinit__(self):
         code = net_open(&self.net)
@@ -45,6 +49,12 @@ cdef class Net:
             connector = <Connector> ended_connector(self.net.ended.next).owner
             link_remove(&connector.watched.ended)
             calls.append(connector.on_end)
+        if self.net.fault.count and self.net.wire.now_s >= self.fault_told_s + 1 and self.on_fault is not None:
+            self.fault_told_s = self.net.wire.now_s
+            owner = <Port> self.net.fault.port.owner
+            address = self.net.fault.address.decode()
+            calls.append(partial(self.on_fault, owner.where, address, REASONS[self.net.fault.reason], self.net.fault.count))
+            self.net.fault.count = 0
         link = self.net.wire.changed.next
         while link != &self.net.wire.changed:
             count += 1
@@ -152,6 +162,9 @@ cdef class Port:
     cdef public object on_ready
     cdef public bint is_read
     """True if a flow takes what comes. Otherwise it is looked at here, so that subscriptions and heartbeats are served."""
+    cdef public str where
+    """Its name in messages."""
+    cdef dict ended_by_at_end
     cdef uint64_t too_long
     """Messages that had too many frames and were dropped, and that no flow has counted yet."""
 
@@ -172,6 +185,9 @@ cdef class Port:
     cdef void _end(self):
         if self.port != NULL:
             port_end(self.port)
+            self.ended_by_at_end = self.ended_by
+            if self.net.net.fault.port == self.port:
+                self.net.net.fault.count = 0
             free(self.port)
             self.port = NULL
             self.net.open_ports -= 1
@@ -277,6 +293,19 @@ cdef class Port:
         elif name == "unsubscribe":
             port_unsubscribe(self.port, <const uint8_t *> PyBytes_AsString(value), len(value))
             port_flush(self.port)
+        elif name == "connections":
+            options.connections_max = value
+        elif name == "connections_per_address":
+            options.connections_per_address_max = value
+        elif name == "handshakes":
+            options.handshakes_max = value
+        elif name == "subscriptions":
+            options.subscriptions_max = value
+        elif name == "subscription_bytes":
+            options.subscription_max_bytes = value
+        elif name == "least_outstanding":
+            if value and not turns_compare_loads(&self.port.turns):
+                raise MemoryError()
         elif name == "drops_slow_peer":
             self.port.drops_slow_peer = value
         elif name == "takes_copies":
@@ -329,5 +358,6 @@ cdef class Port:
     @property
     def ended_by(self):
         """How many connections have ended, by the reason."""
-        self._check()
+        if self.port == NULL:
+            return self.ended_by_at_end
         return {name: self.port.ended_by[i] for i, name in enumerate(REASONS) if self.port.ended_by[i]}

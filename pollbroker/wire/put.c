@@ -38,20 +38,22 @@ static void after_giving(struct port *port, struct peer *peer)
 {
     if (!peer_has_room(peer) && !peer->blocked)
         peer_flush(peer);
-    if (!link_is_in(&peer->roomy_link))
+    if (!link_is_in(&peer->turn))
         return; /* its connection is over */
     if (!peer_has_room(peer))
-        link_remove(&peer->roomy_link);
-    else if (port->roomy.previous != port->roomy.next)
-        list_move_to_end(&port->roomy, &peer->roomy_link);
+        turns_remove(&port->turns, peer);
+    else
+        turns_pass(&port->turns, peer);
 }
 
 static enum put give_to_next(struct port *port, const struct message *message, struct account *account, struct peer **given)
 {
-    while (!list_is_empty(&port->roomy)) {
-        struct peer *peer = LISTED(port->roomy.next, struct peer, roomy_link);
+    struct peer *peer;
+
+    while ((peer = turns_next(&port->turns))) {
         if (peer_enqueue(peer, message, account)) {
             *given = peer;
+            peer->outstanding += message->run.amount.messages;
             after_giving(port, peer);
             return PUT_ACCEPTED;
         }
@@ -179,9 +181,9 @@ uint64_t port_run_max(const struct port *port)
         return port->options.xpub_nodrop ? 1 : most;
     if (port->type != TYPE_PUSH && port->type != TYPE_DEALER)
         return 1;
-    if (list_is_empty(&port->roomy) || port->roomy.next != port->roomy.previous)
+    if (!turns_has_one(&port->turns))
         return 1;
-    const struct peer *peer = LISTED(port->roomy.next, struct peer, roomy_link);
+    const struct peer *peer = turns_next(&port->turns);
     return peer->out.messages < most ? most - peer->out.messages : 1;
 }
 
@@ -190,9 +192,9 @@ bool port_has_room_for_any(const struct port *port)
     switch (port->type) {
     case TYPE_PUSH:
     case TYPE_DEALER:
-        return !list_is_empty(&port->roomy);
+        return turns_next(&port->turns);
     case TYPE_REQ:
-        return !port->engaged && !list_is_empty(&port->roomy);
+        return !port->engaged && turns_next(&port->turns);
     case TYPE_ROUTER:
         return !port->awaited || peer_has_room(port->awaited);
     case TYPE_XPUB:

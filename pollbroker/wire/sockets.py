@@ -4,8 +4,9 @@ They are opened, read and written like sockets of libzmq, so that whatever moves
 What moves many at a time uses the port beneath (`native.Port`).
 """
 
-from collections.abc import Callable
-from typing import Any
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import zmq
 
@@ -15,12 +16,32 @@ from pollbroker.wire.addresses import describe_peer
 from pollbroker.wire.served import ALIASES, PORT_OPTIONS, STREAM_OPTIONS, TYPES, WITHOUT_EFFECT
 from pollbroker.wire.streams import Connection, Listening, Timing, raise_zmq_error
 
+_logger = logging.getLogger("pollbroker")
+
+FAULTS: Final[Mapping[str, str]] = {
+    "not_zmtp": "its greeting is not that of ZMTP 2 or 3",
+    "mechanism": "it uses another security mechanism",
+    "socket_type": "its socket type does not fit",
+    "bad_command": "it sent a malformed command",
+    "refused": "it sent ERROR",
+    "bad_frame": "it sent a malformed frame",
+    "large_frame": "it sent a frame of more than maxmsgsize bytes",
+    "slow_handshake": "its handshake took longer than handshake_ivl",
+    "silent": "it sent no heartbeat",
+    "routing_id": "its routing id is taken, or begins with a zero byte",
+    "subscriptions": "its subscriptions are too many or too long, or it does not read ours",
+    "connections": "the port has as many connections as it may have, or as many of this address",
+    "no_memory": "there was no memory",
+}
+"""Why a connection ended by what its peer did, by the reasons of `PortStatistics.connections_ended`."""
+
 
 class WireContext:
     """Makes sockets that share one epoll set."""
 
     def __init__(self, timing: Timing) -> None:
         self.net = native.Net()
+        self.net.on_fault = _log_fault
         self._timing = timing
 
     def socket(self, socket_type: int) -> "WireSocket":
@@ -42,6 +63,11 @@ class WireContext:
     def close(self) -> None:
         """Close the epoll set. All sockets must have been closed."""
         self.net.close()
+
+
+def _log_fault(where: str | None, address: str, reason: str, count: int) -> None:
+    others = f" (and {count - 1} more connections since the last message)" if count > 1 else ""
+    _logger.warning("%s: the connection of %s has ended: %s%s", where, address, FAULTS.get(reason, reason), others)
 
 
 class WireSocket:

@@ -214,10 +214,14 @@ void port_consume(struct port *port, struct message *message)
         queue_remove_frame(&port->subscriptions, &message->run);
         return;
     }
-    peer_consume(message->from);
+    struct peer *peer = message->from;
+    uint64_t answers = message->run.amount.messages;
+    peer_consume(peer);
+    peer->outstanding -= answers < peer->outstanding ? answers : peer->outstanding;
+    turns_weigh(&port->turns, peer);
     if (port->type == TYPE_REP) {
         port->engaged = !port->answered;
-        port->partner = port->engaged && message->from->attached ? message->from : NULL;
+        port->partner = port->engaged && peer->attached ? peer : NULL;
         port->answered = false;
     } else if (port->type == TYPE_REQ) {
         port->engaged = false;

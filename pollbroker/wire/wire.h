@@ -10,6 +10,7 @@
 #define POLLBROKER_WIRE_WIRE_H
 
 #include "account.h"
+#include "admission.h"
 #include "handshake.h"
 #include "list.h"
 #include "map.h"
@@ -18,6 +19,7 @@
 #include "reasons.h"
 #include "slab.h"
 #include "topics.h"
+#include "turns.h"
 
 #include <sys/types.h>
 
@@ -69,14 +71,18 @@ struct port {
 
     struct link peers;    /* all of them */
     struct link readable; /* those that a message may be taken from, in turn */
-    struct link roomy;    /* those that a message can be given to, in turn: of PUSH, DEALER and REQ */
     struct link dirty;    /* those with bytes that nobody has tried to write */
     uint64_t peer_count;  /* that have shaken hands */
+    uint64_t connections; /* all of them */
+    uint64_t handshakes;  /* those that have yet to shake hands */
+    struct map addresses; /* of those that were accepted: struct address */
     bool tells_when_empty; /* there is news when a peer has been written all of its messages */
     int64_t may_read;      /* bytes that may still be read in this turn */
     struct amount discarded; /* frames of messages that have too many, since somebody looked last */
     uint64_t ended_by[REASON_COUNT];
 
+    /* PUSH, DEALER and REQ: the peers that a message can be given to */
+    struct turns turns;
     /* ROUTER */
     struct map ids;
     uint32_t next_id;
@@ -104,7 +110,7 @@ struct port {
 
 struct peer {
     struct port *port;
-    struct link all, readable_link, roomy_link, dirty_link, unread_link;
+    struct link all, readable_link, turn, dirty_link, unread_link;
     struct handshake *handshake; /* NULL when hands were shaken */
     int descriptor;              /* of the stream: -1 when the connection is over */
     bool readable;               /* the stream may have bytes */
@@ -116,6 +122,7 @@ struct peer {
     uint8_t minor;               /* of its ZMTP 3 */
     enum reason reason;          /* why the connection is over */
     void *owner;                 /* of the streams: who connects again, say */
+    struct address *address;     /* that it was accepted from; NULL if that is not counted */
 
     /* What came and was not yet passed on: `start` to `end`. From `start` to `ready_end` there are whole messages, and from
      * there to `scanned` the first frames of the next. The frame after these is behind a gap, where commands were. */
@@ -130,6 +137,8 @@ struct peer {
     struct key id;   /* ROUTER: its routing id, which is in `prefix` behind the frame's header */
     uint8_t *prefix; /* ROUTER: the frame that precedes each of its messages */
     size_t prefix_size;
+    uint64_t outstanding; /* DEALER: what it was sent and has not answered */
+    uint8_t load_level;   /* see turns.h */
     uint64_t epoch; /* see topics.h */
     struct link subscriptions;
     uint64_t subscription_count;

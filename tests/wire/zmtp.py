@@ -197,6 +197,7 @@ def connect_raw(address: str) -> RawPeer:
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         where: str | tuple[str, int] = "\0" + rest[1:] if rest.startswith("@") else rest
     else:
+        source, _, rest = rest.rpartition(";")
         host, _, port = rest.rpartition(":")
         bare = host.strip("[]")
         connected = socket.socket(socket.AF_INET6 if ":" in bare else socket.AF_INET, socket.SOCK_STREAM)
@@ -204,6 +205,8 @@ def connect_raw(address: str) -> RawPeer:
         where = (bare, int(port))
     connected.settimeout(DEADLINE_S)
     try:
+        if transport == "tcp" and source:
+            connected.bind((source, 0))
         connected.connect(where)
     except BaseException:
         connected.close()

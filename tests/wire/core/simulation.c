@@ -496,11 +496,11 @@ static void check_peer(const struct simulation *simulation, struct port *port, s
     CHECK(peer->descriptor >= 0 || (!peer->deadline_s && !peer->timer), "a deadline after the end");
     CHECK(peer->attached || peer->handshake || !peer->out.first, "something waits for a peer that has left");
     CHECK(!peer->out.first || peer->blocked || link_is_in(&peer->dirty_link), "nobody will write what waits");
-    CHECK(!link_is_in(&peer->roomy_link) || (peer->attached && shares(port)), "a peer has room by mistake");
-    CHECK(!link_is_in(&peer->roomy_link) || list_is_empty(&port->roomy) || !port->orphans.first,
+    CHECK(!link_is_in(&peer->turn) || (peer->attached && shares(port)), "a peer has room by mistake");
+    CHECK(!link_is_in(&peer->turn) || !turns_next(&port->turns) || !port->orphans.first,
           "orphans wait, and a peer has room");
     if (shares(port) && peer->attached && peer_has_room(peer))
-        CHECK(link_is_in(&peer->roomy_link), "a peer with room is not used");
+        CHECK(link_is_in(&peer->turn), "a peer with room is not used");
     if (peer->descriptor < 0 || (peer->readable && !peer->handshake))
         CHECK(link_is_in(&peer->readable_link), "a peer will never be read");
     if (port->type == TYPE_ROUTER && peer->attached)

@@ -1,0 +1,147 @@
+"""Limits for peers: what exceeds one is refused, counted and logged, and nothing happens to the others."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from pollbroker import FORWARDER, QUEUE, ConfigError, Engine, Limits
+from tests.support.addresses import ANY_PORT, endpoint
+from tests.support.deadline import wait_until
+from tests.support.types import Connect
+from tests.support.wire_ports import peer_count
+from tests.wire.zmtp import RawPeer, command
+
+Raw = Callable[[str], RawPeer]
+
+
+def ended(engine: Engine, port: str = "frontend") -> dict[str, int]:
+    return dict(engine.statistics().brokers["a"].ports[port].connections_ended)
+
+
+def counts(engine: Engine, expected: dict[str, int]) -> bool:
+    return ended(engine) == expected
+
+
+def echoes(client: Any, worker: Any) -> bool:
+    client.send_multipart([b"", b"question"])
+    worker.send_multipart(worker.recv_multipart())
+    return bool(client.recv_multipart() == [b"", b"question"])
+
+
+def test_connections_beyond_the_limit_are_refused_until_others_have_gone(
+    engine: Engine, connect: Connect, raw: Raw
+) -> None:
+    broker = engine.add("a", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, limits=Limits(connections=2))
+    client = connect(zmq.DEALER, endpoint(broker.frontend))
+    worker = connect(zmq.DEALER, endpoint(broker.backend))
+    assert echoes(client, worker)
+    second = raw(endpoint(broker.frontend)).shake_hands("DEALER")
+    for times in (1, 2, 3):
+        raw(endpoint(broker.frontend)).read_to_the_end()
+        wait_until(partial(counts, engine, {"connections": times}))
+    assert echoes(client, worker)
+    second.close()
+    wait_until(lambda: ended(engine) == {"connections": 3, "left": 1})
+    raw(endpoint(broker.frontend)).shake_hands("DEALER")
+
+
+def test_handshakes_beyond_the_limit_are_refused(engine: Engine, connect: Connect, raw: Raw) -> None:
+    broker = engine.add("a", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, limits=Limits(handshakes=3))
+    client = connect(zmq.DEALER, endpoint(broker.frontend))
+    worker = connect(zmq.DEALER, endpoint(broker.backend))
+    assert echoes(client, worker)
+    silent = [raw(endpoint(broker.frontend)) for _ in range(3)]
+    for peer in silent:
+        peer.read(10)  # so that each was accepted
+    raw(endpoint(broker.frontend)).read_to_the_end()
+    wait_until(lambda: ended(engine) == {"connections": 1})
+    assert echoes(client, worker)
+    silent[0].close()
+    wait_until(lambda: ended(engine) == {"connections": 1, "left": 1})
+    raw(endpoint(broker.frontend)).shake_hands("DEALER")  # it no longer counts
+    raw(endpoint(broker.frontend)).read(10)
+
+
+def test_one_address_has_no_more_connections_than_its_limit(engine: Engine, raw: Raw) -> None:
+    limits = Limits(connections_per_address=1)
+    broker = engine.add("a", QUEUE, frontend="tcp://0.0.0.0:*", backend=ANY_PORT, limits=limits)
+    port = endpoint(broker.frontend).rpartition(":")[2]
+    raw(f"tcp://127.0.0.1:{port}").shake_hands("DEALER")
+    raw(f"tcp://127.0.0.1:{port}").read_to_the_end()
+    wait_until(lambda: peer_count(engine, broker) == 1)
+    other = raw(f"tcp://127.0.0.2;127.0.0.1:{port}").shake_hands("DEALER")
+    other.close()
+    wait_until(lambda: ended(engine) == {"connections": 1, "left": 1})
+    raw(f"tcp://127.0.0.2;127.0.0.1:{port}").shake_hands("DEALER")  # the first of it has gone
+
+
+def test_connections_over_ipc_have_no_address(engine: Engine, raw: Raw, tmp_path: Path) -> None:
+    limits = Limits(connections_per_address=1)
+    broker = engine.add("a", QUEUE, frontend=f"ipc://{tmp_path}/a", backend=ANY_PORT, limits=limits)
+    for _ in range(3):
+        raw(endpoint(broker.frontend)).shake_hands("DEALER")
+    assert not ended(engine)
+
+
+def test_subscriptions_have_the_limits_that_are_given(engine: Engine, raw: Raw) -> None:
+    limits = Limits(subscriptions=2, subscription_bytes=10)
+    broker = engine.add("a", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT, limits=limits)
+    many = raw(endpoint(broker.backend)).shake_hands("SUB")
+    many.send(b"".join(command(b"SUBSCRIBE", b"%d" % number) for number in range(3)))
+    many.read_to_the_end()
+    long = raw(endpoint(broker.backend)).shake_hands("SUB")
+    long.send(command(b"SUBSCRIBE", b"0123456789") + command(b"SUBSCRIBE", b"0123456789-"))
+    long.read_to_the_end()
+    wait_until(lambda: ended(engine, "backend") == {"subscriptions": 2})
+
+
+def test_what_a_peer_did_wrong_is_logged_with_its_address(
+    engine: Engine, raw: Raw, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = engine.add("a", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
+    with caplog.at_level(logging.WARNING, "pollbroker"):
+        for _ in range(5):
+            peer = raw(endpoint(broker.frontend))
+            peer.send(b"GET / HTTP/1.1\r\n\r\n")
+            peer.read_to_the_end()
+        wait_until(lambda: ended(engine) == {"not_zmtp": 5})
+    first = caplog.messages[0]
+    assert first.startswith("brokers.a.frontend: the connection of tcp://127.0.0.1:")
+    assert first.endswith(" has ended: its greeting is not that of ZMTP 2 or 3")
+    assert len(caplog.messages) < 5  # one a second
+
+
+def test_what_has_ended_is_told_after_the_removal(engine: Engine, raw: Raw) -> None:
+    broker = engine.add("a", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
+    raw(endpoint(broker.frontend)).shake_hands("DEALER")
+    wait_until(lambda: peer_count(engine, broker) == 1)
+    assert broker.remove().ports["frontend"].connections_ended == {"closed": 1}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"connections": 0}, {"handshakes": -1}, {"subscriptions": "x"}, {"connections": None}]
+)
+def test_limit_that_is_no_whole_number_is_refused(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=f"limits: {name} is"):
+        Limits(**wrong)
+
+
+def test_limits_make_auto_the_wire_and_are_refused_for_libzmq(
+    make_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pollbroker.transports.AUTO_PREFERS", "libzmq")
+    engine = make_engine()
+    broker = engine.add("a", QUEUE, frontend=ANY_PORT, backend="inproc://a", limits=Limits())
+    assert {name: port.transport for name, port in broker.statistics().ports.items()} == {
+        "frontend": "wire",
+        "backend": "libzmq",
+    }
+    expected = r"brokers.b.frontend: transport 'libzmq': it has no limits; expected 'auto' or 'wire'"
+    with pytest.raises(ConfigError, match=expected):
+        engine.add("b", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, limits=Limits(), transport="libzmq")
