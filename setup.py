@@ -32,6 +32,7 @@ WIRE_ROOMS = (
     "handshake",
     "peer",
     "input",
+    "asking",
     "output",
     "port",
     "take",

@@ -64,15 +64,42 @@ static bool make_room(struct peer *peer)
     return move_input(peer, capacity);
 }
 
-static bool shake_hands(struct peer *peer)
+/* Let a remainder that waits for more take no more memory than it needs. */
+static void shrink_input(struct peer *peer)
+{
+    if (peer->start == peer->end)
+        peer_drop_input(peer);
+    else if (peer->in->capacity >= SLAB_LARGE && peer->end - peer->start < REMAINDER_MOVES_BELOW)
+        move_input(peer, SLAB_SMALL); /* if there is no memory, it stays where it is */
+}
+
+/* Nothing is read while an authenticator decides. Return the reason if the peer has sent more than it may before that: with
+ * PLAIN nothing, and with NULL its READY. */
+static enum reason begin_asking(struct peer *peer)
+{
+    size_t count = peer->end - peer->start;
+
+    if (peer->leaves)
+        return REASON_LEFT;
+    if (peer->port->options.mechanism ? count : count >= REMAINDER_MOVES_BELOW)
+        return REASON_BAD_COMMAND;
+    peer_begin_asking(peer);
+    shrink_input(peer);
+    return NO_REASON;
+}
+
+bool peer_shake_hands(struct peer *peer)
 {
     struct handshake *handshake = peer->handshake;
 
-    peer->start += handshake_fed(handshake, peer->in->bytes + peer->start, peer->end - peer->start);
+    if (peer->in)
+        peer->start += handshake_fed(handshake, peer->in->bytes + peer->start, peer->end - peer->start);
     peer->scanned = peer->ready_end = peer->start;
     enum reason reason = handshake->failed;
-    bool done = handshake->stage == STAGE_DONE;
+    bool done = handshake->stage == STAGE_DONE, asks = handshake->stage == STAGE_ASKING;
     peer_send_greeting(peer); /* if there is no memory, this ends the connection */
+    if (!reason && asks && peer->descriptor >= 0)
+        reason = begin_asking(peer);
     if (!reason && done && peer->descriptor >= 0) {
         peer->minor = handshake->minor;
         reason = port_attach(peer->port, peer);
@@ -84,6 +111,8 @@ static bool shake_hands(struct peer *peer)
                 peer_leave(peer);
         }
     }
+    if (reason == REASON_MECHANISM)
+        peer_flush(peer); /* so that the peer can see which mechanism is expected */
     if (reason)
         peer_end(peer, reason);
     return done || peer->descriptor < 0;
@@ -91,7 +120,7 @@ static bool shake_hands(struct peer *peer)
 
 bool peer_read(struct peer *peer)
 {
-    if (peer->descriptor < 0) {
+    if (peer->descriptor < 0 || peer_is_asking(peer)) {
         peer->readable = false;
         return false;
     }
@@ -105,14 +134,11 @@ bool peer_read(struct peer *peer)
         peer->end += (size_t) count;
         peer->port->may_read -= count;
         peer->heard_s = peer->port->wire->now_s;
-        return peer->handshake ? shake_hands(peer) : true;
+        return peer->handshake ? peer_shake_hands(peer) : true;
     }
     if (count == -EAGAIN) {
         peer->readable = false;
-        if (peer->start == peer->end)
-            peer_drop_input(peer);
-        else if (peer->in->capacity >= SLAB_LARGE && peer->end - peer->start < REMAINDER_MOVES_BELOW)
-            move_input(peer, SLAB_SMALL); /* if there is no memory, it stays where it is */
+        shrink_input(peer);
         return false;
     }
     peer_end(peer, count ? REASON_BROKEN : REASON_LEFT);

@@ -5,7 +5,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { ROUTING_ID_MAX = 255 };
+enum { ROUTING_ID_MAX = 255, CREDENTIAL_MAX = 255 };
+
+enum mechanism { MECHANISM_NULL, MECHANISM_PLAIN_CLIENT, MECHANISM_PLAIN_SERVER };
+
+/* A user's name, or a password. */
+struct credential {
+    uint8_t size;
+    uint8_t bytes[CREDENTIAL_MAX];
+};
 
 struct options {
     int sndhwm;         /* messages in the queue of one peer; 0: no limit */
@@ -19,6 +27,9 @@ struct options {
     bool ipv6, router_handover, xpub_nodrop, xpub_verbose, xpub_verboser;
     uint8_t routing_id[ROUTING_ID_MAX];
     uint8_t routing_id_size;
+    enum mechanism mechanism;
+    struct credential plain_username, plain_password;
+    bool has_zap_domain; /* an authenticator is asked about peers of NULL, too */
     uint64_t subscriptions_max; /* of one peer */
     uint64_t subscription_max_bytes; /* of one subscription */
 };

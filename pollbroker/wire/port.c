@@ -34,6 +34,7 @@ void wire_init(struct wire *wire)
     *wire = (struct wire){0};
     link_init(&wire->changed);
     link_init(&wire->dead);
+    link_init(&wire->asking);
 }
 
 void wire_forget_dead(struct wire *wire)
@@ -51,6 +52,7 @@ void port_init(struct port *port, struct wire *wire, enum socket_type type, cons
     link_init(&port->readable);
     link_init(&port->roomy);
     link_init(&port->dirty);
+    link_init(&port->asked);
     wire->ports_alive++;
 }
 
