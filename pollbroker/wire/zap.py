@@ -179,19 +179,31 @@ class Authentication:
         """Return True if an authenticator is bound. Raises `zmq.ZMQError`, or `OSError` if no descriptors are left.
 
         A socket that is connected to nobody can be written to all the same, until somebody is bound. So there is a
-        second one, a ROUTER with `router_mandatory`, which has room if and only if it knows somebody. It is not told of
-        one who has gone and another who has come: then both sockets are opened again.
+        second one, a ROUTER with `router_mandatory`, which has room if and only if it knows somebody. When that one has
+        gone, both sockets are of no use any more, and are opened again.
         """
-        if self._was_bound and not self._probe_has_room():
-            self.close()
+        self._look()
         if self._probe is None:
             self._open()
-        self._was_bound = self._probe_has_room()
+            self._look()
         return self._was_bound
+
+    def _look(self) -> None:
+        """Find out whether somebody has been bound, or has gone."""
+        if self._probe is None:
+            return
+        try:
+            has_room = self._probe_has_room()
+        except zmq.ZMQError:
+            self.close()  # the context has ended, and waits for its sockets
+            return
+        if self._was_bound and not has_room:
+            self.close()
+        else:
+            self._was_bound = has_room
 
     def _probe_has_room(self) -> bool:
         assert self._probe is not None
-        self._probe.getsockopt(zmq.EVENTS)  # the second time it knows what the first has found: that somebody has gone
         events = self._probe.getsockopt(zmq.EVENTS)
         assert isinstance(events, int)
         return bool(events & zmq.POLLOUT)
@@ -208,6 +220,7 @@ class Authentication:
         self._socket.connect(ADDRESS)
         self._probe.connect(ADDRESS)
         self._watch(self._socket, self._receive)
+        self._watch(self._probe, self._look)
 
     def _send(self, frames: list[bytes]) -> bool:
         """Return False if too many questions have not been answered."""

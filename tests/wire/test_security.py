@@ -16,7 +16,7 @@ from pollbroker.wire import zap
 from tests.support.addresses import ANY_PORT, bind, endpoint
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.types import Connect, MakeEngine, Socket
-from tests.support.wire_ports import ended_by, in_engine, peer_count
+from tests.support.wire_ports import ended_by, in_engine, peer_count, wire_port
 from tests.wire.zmtp import (
     RawListener,
     RawPeer,
@@ -29,7 +29,6 @@ from tests.wire.zmtp import (
     hello,
     initiate,
     message,
-    ping,
     properties,
     ready,
 )
@@ -449,17 +448,17 @@ def test_port_that_is_removed_while_it_asks(engine: Engine, raw: Raw, authentica
 
 def test_time_of_asking_is_not_silence(engine: Engine, raw: Raw, authenticator: Authenticator) -> None:
     """The peer was not read meanwhile, so that it could not be heard."""
-    door = add_door(engine, heartbeat_ivl=100, heartbeat_timeout=DEADLINE_MS // 2, **DOMAIN)
-    peer = raw(endpoint(door.frontend))
-    peer.send(greeting() + ready("PUSH") + ping(1))
+    door = add_door(engine, heartbeat_ivl=100, heartbeat_timeout=200, **DOMAIN)
+    silent, peer = raw(endpoint(door.frontend)), raw(endpoint(door.frontend))
+    silent.send(greeting() + ready("PUSH"))
+    authenticator.answer(authenticator.question(), b"200")
+    peer.send(greeting() + ready("PUSH"))
     question = authenticator.question()
-    clock = threading.Event()
-    clock.wait(0.3)  # longer than the peer has promised to be heard within
+    expect(engine, door, {"silent": 1})  # it takes as long as that
     authenticator.answer(question, b"200")
     peer.read(64)
     assert peer.read_command().startswith(b"\5READY")
-    peer.send(ping(50))
-    assert peer.read_command() == b"\4PONG"
+    assert peer.read_command().startswith(b"\4PING")
 
 
 # -- without an authenticator ------------------------------------------------------------------------------------------
@@ -498,6 +497,7 @@ def test_with_an_enforced_domain_there_must_be_an_authenticator(engine: Engine, 
 
 def test_authenticators_come_and_go(engine: Engine, raw: Raw) -> None:
     door = add_door(engine, **SERVER)
+    authentication = in_engine(engine, lambda: authentication_of(engine))
     for number in range(3):
         assert log_in(raw(endpoint(door.frontend))).read_to_the_end() == b""
         expect(engine, door, {"no_verdict": number + 1})
@@ -507,9 +507,46 @@ def test_authenticators_come_and_go(engine: Engine, raw: Raw) -> None:
             judge.answer(judge.question(), b"200", b"%d" % number)
             finish(peer)
         judge.close()
-        # libzmq closes it in another thread; until then a question may still go to it.
-        wait_until(lambda: not in_engine(engine, lambda: authentication_of(engine)._is_there()))
+        wait_until(lambda: authentication._probe is None)
     assert sorted(one.user_id for one in door.peers()) == ["0", "0", "1", "1", "2", "2"]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_another_authenticator_takes_the_place_of_one_that_has_gone(engine: Engine, raw: Raw, asked: bool) -> None:
+    door = add_door(engine, **SERVER)
+    assert log_in(raw(endpoint(door.frontend))).read_to_the_end() == b""
+    authentication = in_engine(engine, lambda: authentication_of(engine))
+    first = Authenticator(engine.context)
+    if asked:
+        peer = log_in(raw(endpoint(door.frontend)))
+        first.answer(first.question(), b"200", b"first")
+        finish(peer)
+    wait_until(lambda: authentication._was_bound)
+    first.close()
+    wait_until(lambda: authentication._probe is None)
+    second = Authenticator(engine.context)
+    peer = log_in(raw(endpoint(door.frontend)))
+    second.answer(second.question(), b"200", b"second")
+    finish(peer)
+    second.close()
+
+
+def test_answer_that_comes_while_something_is_asked_is_read(
+    engine: Engine, raw: Raw, authenticator: Authenticator
+) -> None:
+    """libzmq reports it by an edge of a descriptor, which sending takes away."""
+    door = add_door(engine, **SERVER)
+    peer = log_in(raw(endpoint(door.frontend)))
+    question = authenticator.question()
+
+    def answer_and_ask() -> None:
+        authenticator.answer(question, b"200")
+        assert authenticator.socket.poll(10) == 0  # longer than libzmq waits before it looks again
+        port = wire_port(door, "frontend")
+        authentication_of(engine).ask(port, 1 << 40, peer.socket.fileno(), b"PLAIN", (b"", b""))
+
+    in_engine(engine, answer_and_ask)
+    finish(peer)
 
 
 def test_questions_that_wait_have_a_limit(
