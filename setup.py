@@ -34,6 +34,7 @@ WIRE_ROOMS = (
     "handshake",
     "peer",
     "input",
+    "asking",
     "output",
     "port",
     "take",

@@ -6,7 +6,6 @@ silence, and adds to each error what the user can do about it.
 
 import errno
 import logging
-import os
 import resource
 import socket as net
 import threading
@@ -17,6 +16,7 @@ from typing import Final
 
 import zmq
 
+from pollbroker.descriptors import SPARE_DESCRIPTORS, check_descriptors
 from pollbroker.endpoint import Endpoint
 from pollbroker.errors import EndpointError, EngineError
 from pollbroker.options import Value, set_options
@@ -29,9 +29,6 @@ _logger = logging.getLogger("pollbroker")
 LINGER_MS: Final = 1000
 """How long a socket of the engine's goes on sending, once closed, the messages that it had accepted. With libzmq's
 default, for ever, `Context.term()` could wait without end. The option `linger` overrides this."""
-
-SPARE_DESCRIPTORS: Final = 16
-"""libzmq 4.3.5 needs up to a dozen at once: for a context's threads, a socket's mailbox, a listener, a name look-up."""
 
 _CONTEXT_ENDED: Final = (zmq.ETERM, zmq.ENOTSUP, errno.EFAULT)
 """The errors of opening a socket when its context is being terminated (libzmq), was terminated by the same object
@@ -63,7 +60,7 @@ def open_port(
     Raises `EndpointError`, `ConfigError` (an option that libzmq refuses), or `EngineError` if no socket can be opened.
     """
     try:
-        _check_descriptors()
+        check_descriptors()
         socket = context.socket(socket_type)
     except (zmq.ZMQError, OSError) as error:
         why = when_ended if error.errno in _CONTEXT_ENDED else _why_no_socket(context, socket_type, error)
@@ -90,19 +87,8 @@ def open_port(
         raise
 
 
-def _check_descriptors() -> None:
-    """Raise `OSError` (EMFILE) if fewer descriptors are left than libzmq needs: it would abort the whole process."""
-    spare: list[int] = []
-    try:
-        for _ in range(SPARE_DESCRIPTORS):
-            spare.append(os.open(os.devnull, os.O_RDONLY))
-    finally:
-        for descriptor in spare:
-            os.close(descriptor)
-
-
 def _why_no_socket(context: zmq.Context[Socket], socket_type: int, error: OSError | zmq.ZMQError) -> str:
-    if not isinstance(error, zmq.ZMQError):  # _check_descriptors
+    if not isinstance(error, zmq.ZMQError):  # check_descriptors
         return (
             f"{error.strerror}: fewer than {SPARE_DESCRIPTORS} descriptors are left; expected a higher limit "
             f"(ulimit -n){_describe_limits(context, error)}"

@@ -84,6 +84,7 @@ class Engine:
             pump=pump,
             waiter=waiter,
             all_brokers_ended=lambda: self._table.all_ended,
+            context=lambda: self.context,
         )
         self._calls = self._loop.calls
         self.context: zmq.Context[Any] = make_context() if context is None else context

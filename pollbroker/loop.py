@@ -15,6 +15,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import zmq
+
 from pollbroker.calls import Calls, run_handle
 from pollbroker.errors import ConfigError, EngineError
 from pollbroker.interrupts import signal_handling
@@ -48,7 +50,7 @@ class Loop:
     """The loop of an engine; see `Engine` for the arguments.
 
     `all_brokers_ended` returns True if there are brokers and every one has ended; only then may `run` find that nothing
-    is left to do.
+    is left to do. `context` returns the context in which an authenticator may be, which wire ports ask.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Loop:
         pump: str | None,
         waiter: str | None,
         all_brokers_ended: Callable[[], bool],
+        context: Callable[[], zmq.Context[Any]],
     ) -> None:
         for name, value in (("burst_messages", burst_messages), ("burst_bytes", burst_bytes)):
             if not isinstance(value, int) or not 1 <= value < 1 << 63:
@@ -84,6 +87,7 @@ class Loop:
         self.turns = 0
         """How many turns were made."""
         self._wire: WireContext | None = None
+        self._context = context
         self.access = LoopAccess(
             self._ready,
             self._watch,
@@ -282,8 +286,11 @@ class Loop:
         """The wire of this loop. Its epoll set is watched like any descriptor."""
         if self._wire is None:
             from pollbroker.wire.sockets import WireContext  # it may not have been built
+            from pollbroker.wire.zap import Authentication
 
-            self._wire = WireContext(self.access)
+            waiter = self._waiter
+            authentication = Authentication(self._context, waiter.add, waiter.remove, self.calls.put)
+            self._wire = WireContext(self.access, authentication)
             self._waiter.add(self._wire.net.fileno(), self._wire.serve)
         return self._wire
 

@@ -152,6 +152,8 @@ class PeerStatistics:
     """At a PUB or XPUB: messages that it had no room for."""
     subscriptions: int
     """At a PUB or XPUB: how many subscriptions it has."""
+    user_id: str = ""
+    """Who it is, by the authenticator that was asked about it (ZAP); otherwise empty."""
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,19 @@ def describe_peer(descriptor: int) -> str:
         return f"tcp://[{host}]:{port}" if connection.family == socket.AF_INET6 else f"tcp://{host}:{port}"
 
 
+def zap_address(descriptor: int) -> str:
+    """Where the other end of a connection is, as libzmq tells an authenticator; empty if it has gone."""
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        if connection.family == socket.AF_UNIX:
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            process, user, group = struct.unpack("3i", credentials)
+            return f"localhost:{user}:{group}:{process}"
+        try:
+            return str(connection.getpeername()[0])
+        except OSError:
+            return ""
+
+
 def _parse_ipc(path: str) -> Address:
     if len(os.fsencode(path)) > IPC_PATH_MAX_BYTES:
         raise OSError(

@@ -31,6 +31,13 @@ cdef extern from "net.h" nogil:
         size_t start, end
         amount amount
 
+    cdef struct credential:
+        uint8_t size
+        uint8_t bytes[255]
+
+    ctypedef enum mechanism_t "enum mechanism":
+        MECHANISM_NULL, MECHANISM_PLAIN_CLIENT, MECHANISM_PLAIN_SERVER
+
     cdef struct options:
         int sndhwm
         int64_t maxmsgsize
@@ -40,6 +47,9 @@ cdef extern from "net.h" nogil:
         uint8_t routing_id[255]
         uint8_t routing_id_size
         uint64_t connections_max, connections_per_address_max, handshakes_max
+        mechanism_t mechanism
+        credential plain_username, plain_password
+        c_bool has_zap_domain
         uint64_t subscriptions_max, subscription_max_bytes
 
     cdef struct wire:
@@ -59,7 +69,20 @@ cdef extern from "net.h" nogil:
         const uint8_t *bytes
         size_t size
 
+    cdef struct port
+
+    cdef struct handshake:
+        credential username, password
+
+    ctypedef enum verdict_t "enum verdict":
+        pass
+
     cdef struct peer:
+        port *port
+        handshake *handshake
+        uint64_t question
+        const uint8_t *user_id
+        size_t user_id_size
         link all
         int descriptor
         c_bool attached
@@ -85,7 +108,7 @@ cdef extern from "net.h" nogil:
         link changed
         unsigned news
         uint64_t peer_count
-        uint64_t ended_by[17]
+        uint64_t ended_by[19]
         turns turns
         c_bool takes_copies, tells_when_empty, drops_slow_peer
         int64_t may_read
@@ -103,8 +126,10 @@ cdef extern from "net.h" nogil:
     int NEWS_INPUT, NEWS_ROOM
     int TAKEN_NOTHING, TAKEN_LATER, TAKEN_MESSAGE, TAKEN_TOO_LONG
     int PUT_ACCEPTED, PUT_FULL, PUT_UNROUTABLE, PUT_SLOW_PEER, PUT_LONG_SUBSCRIPTION, PUT_NO_MEMORY
-    int REASON_COUNT
+    int REASON_COUNT, USER_ID_MAX
 
+    peer *wire_next_question(wire *)
+    void port_answer(port *, uint64_t question, verdict_t, const uint8_t *user_id, size_t size)
     void port_end(port *)
     int port_take(port *, message *, uint64_t most)
     void port_consume(port *, message *)

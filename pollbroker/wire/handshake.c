@@ -5,8 +5,18 @@
 #include <string.h>
 #include <strings.h>
 
-enum { SIGNATURE_SIZE = 10, VERSION_AT = 10, GREETING_SIZE = 64, MECHANISM_SIZE = 20 };
+enum { SIGNATURE_SIZE = 10, VERSION_AT = 10, AS_SERVER_AT = 32, GREETING_SIZE = 64, MECHANISM_SIZE = 20 };
 enum { REVISION_2 = 1, MAJOR_3 = 3, MINOR_1 = 1 };
+
+static const uint8_t MECHANISMS[][MECHANISM_SIZE] = {
+    [MECHANISM_NULL] = "NULL",
+    [MECHANISM_PLAIN_CLIENT] = "PLAIN",
+    [MECHANISM_PLAIN_SERVER] = "PLAIN",
+};
+
+/* What libzmq 4.3.5 sends, and expects, where RFC 24 has "\5ERROR": in its source the letter E belongs to the number before
+ * it. Its clients say that they were refused when they are sent this, and speak of a broken protocol otherwise. */
+static const uint8_t PLAIN_ERROR[] = {'^', 'R', 'R', 'O', 'R'};
 
 static const char *const NAMES[TYPE_COUNT] = {
     [TYPE_PAIR] = "PAIR", [TYPE_PUB] = "PUB",       [TYPE_SUB] = "SUB",       [TYPE_REQ] = "REQ",
@@ -48,7 +58,18 @@ static void put_property(struct handshake *handshake, const char *name, const vo
     put(handshake, value, size);
 }
 
-static void put_ready(struct handshake *handshake)
+static void put_command(struct handshake *handshake, const char *command, const uint8_t *body, size_t size)
+{
+    uint8_t header[FRAME_LONG_HEADER];
+
+    put(handshake, header, frame_write_header(header, FRAME_COMMAND, 1 + strlen(command) + size));
+    put_byte(handshake, (uint8_t) strlen(command));
+    put(handshake, command, strlen(command));
+    put(handshake, body, size);
+}
+
+/* What is told of this socket: in READY, and in INITIATE. */
+static void put_metadata(struct handshake *handshake, const char *command)
 {
     const struct options *options = handshake->options;
     const char *name = NAMES[handshake->type];
@@ -56,8 +77,8 @@ static void put_ready(struct handshake *handshake)
     uint8_t header[FRAME_LONG_HEADER];
     size_t begin = handshake->out_size, size;
 
-    put_byte(handshake, 5);
-    put(handshake, "READY", 5);
+    put_byte(handshake, (uint8_t) strlen(command));
+    put(handshake, command, strlen(command));
     put_property(handshake, "Socket-Type", name, strlen(name));
     if (has_identity)
         put_property(handshake, "Identity", options->routing_id, options->routing_id_size);
@@ -79,12 +100,29 @@ static void fail(struct handshake *handshake, enum reason reason)
     handshake->failed = reason;
 }
 
+static void put_hello(struct handshake *handshake)
+{
+    uint8_t body[2 + 2 * CREDENTIAL_MAX];
+    const struct options *options = handshake->options;
+    size_t username = 1 + options->plain_username.size, password = 1 + options->plain_password.size;
+
+    memcpy(body, &options->plain_username, username);
+    memcpy(body + username, &options->plain_password, password);
+    put_command(handshake, "HELLO", body, username + password);
+}
+
 static void on_version(struct handshake *handshake, uint8_t version)
 {
+    const struct options *options = handshake->options;
+
     if (version >= MAJOR_3) {
-        uint8_t rest[GREETING_SIZE - VERSION_AT - 1] = {MINOR_1, 'N', 'U', 'L', 'L'};
+        uint8_t rest[GREETING_SIZE - VERSION_AT - 1] = {MINOR_1};
+        memcpy(rest + 1, MECHANISMS[options->mechanism], MECHANISM_SIZE);
+        rest[AS_SERVER_AT - VERSION_AT - 1] = options->mechanism == MECHANISM_PLAIN_SERVER;
         put(handshake, rest, sizeof rest);
         handshake->stage = STAGE_GREETING;
+    } else if (version && (options->mechanism || options->has_zap_domain)) {
+        fail(handshake, REASON_MECHANISM); /* ZMTP 2 has no mechanisms, and so nobody can be asked about its peers */
     } else if (version == REVISION_2 || version == 2) {
         put_byte(handshake, (uint8_t) handshake->type);
         put_byte(handshake, 0);
@@ -98,15 +136,23 @@ static void on_version(struct handshake *handshake, uint8_t version)
 
 static void on_greeting(struct handshake *handshake, const uint8_t *rest)
 {
-    static const uint8_t null[MECHANISM_SIZE] = "NULL";
+    const struct options *options = handshake->options;
+    bool both_serve = options->mechanism == MECHANISM_PLAIN_SERVER && rest[AS_SERVER_AT - VERSION_AT - 1];
 
     handshake->minor = rest[0];
-    if (memcmp(rest + 1, null, MECHANISM_SIZE)) {
+    if (memcmp(rest + 1, MECHANISMS[options->mechanism], MECHANISM_SIZE) || both_serve) {
         fail(handshake, REASON_MECHANISM);
-        return;
+    } else if (options->mechanism == MECHANISM_PLAIN_SERVER) {
+        handshake->stage = STAGE_HELLO;
+    } else if (options->mechanism == MECHANISM_PLAIN_CLIENT) {
+        put_hello(handshake);
+        handshake->stage = STAGE_WELCOME;
+    } else if (options->has_zap_domain) {
+        handshake->stage = STAGE_ASKING;
+    } else {
+        put_metadata(handshake, "READY");
+        handshake->stage = STAGE_READY;
     }
-    put_ready(handshake);
-    handshake->stage = STAGE_READY;
 }
 
 static void on_type(struct handshake *handshake, enum socket_type type)
@@ -158,18 +204,92 @@ static void on_properties(struct handshake *handshake, const uint8_t *bytes, siz
         handshake->stage = STAGE_DONE;
 }
 
-static void on_command(struct handshake *handshake, const uint8_t *body, size_t size)
+/* Take a credential from `bytes`, up to `end`. Return what is behind it, or NULL if it is not there whole. */
+static const uint8_t *take_credential(struct credential *credential, const uint8_t *bytes, const uint8_t *end)
 {
-    if (size >= 6 && !memcmp(body, "\5READY", 6))
-        on_properties(handshake, body + 6, size - 6);
-    else
-        fail(handshake, size >= 6 && !memcmp(body, "\5ERROR", 6) ? REASON_REFUSED : REASON_BAD_COMMAND);
+    if (bytes == end || end - bytes - 1 < bytes[0])
+        return NULL;
+    memcpy(credential, bytes, 1 + (size_t) bytes[0]);
+    return bytes + 1 + bytes[0];
 }
 
-/* The first frame of ZMTP 3 is a command, and that of ZMTP 2 is the identity. */
+static void on_hello(struct handshake *handshake, const uint8_t *bytes, const uint8_t *end)
+{
+    bytes = take_credential(&handshake->username, bytes, end);
+    if (bytes)
+        bytes = take_credential(&handshake->password, bytes, end);
+    if (bytes == end)
+        handshake->stage = STAGE_ASKING;
+    else
+        fail(handshake, REASON_BAD_COMMAND);
+}
+
+static bool is_command(const char *name, const uint8_t *body, size_t size)
+{
+    return size > strlen(name) && body[0] == strlen(name) && !memcmp(body + 1, name, strlen(name));
+}
+
+static void on_command(struct handshake *handshake, const uint8_t *body, size_t size)
+{
+    bool is_client = handshake->options->mechanism == MECHANISM_PLAIN_CLIENT;
+    bool is_server = handshake->options->mechanism == MECHANISM_PLAIN_SERVER;
+
+    if (handshake->stage == STAGE_READY && is_command("READY", body, size)) {
+        on_properties(handshake, body + 6, size - 6);
+    } else if (handshake->stage == STAGE_HELLO && is_command("HELLO", body, size)) {
+        on_hello(handshake, body + 6, body + size);
+    } else if (handshake->stage == STAGE_WELCOME && is_command("WELCOME", body, size) && size == 8) {
+        put_metadata(handshake, "INITIATE");
+        handshake->stage = STAGE_READY;
+    } else if (handshake->stage == STAGE_INITIATE && is_command("INITIATE", body, size)) {
+        on_properties(handshake, body + 9, size - 9);
+        if (!handshake->failed)
+            put_metadata(handshake, "READY");
+    } else if (!is_server && is_command("ERROR", body, size)) {
+        fail(handshake, REASON_REFUSED);
+    } else if (is_client && size >= sizeof PLAIN_ERROR && !memcmp(body, PLAIN_ERROR, sizeof PLAIN_ERROR)) {
+        fail(handshake, REASON_REFUSED);
+    } else {
+        fail(handshake, REASON_BAD_COMMAND);
+    }
+}
+
+static void put_error(struct handshake *handshake, enum verdict verdict)
+{
+    uint8_t code[] = {3, (uint8_t) ('0' + verdict / 100), '0', '0'};
+    uint8_t header[FRAME_LONG_HEADER];
+
+    if (handshake->options->mechanism == MECHANISM_NULL) {
+        put_command(handshake, "ERROR", code, sizeof code);
+    } else {
+        put(handshake, header, frame_write_header(header, FRAME_COMMAND, sizeof PLAIN_ERROR + sizeof code));
+        put(handshake, PLAIN_ERROR, sizeof PLAIN_ERROR);
+        put(handshake, code, sizeof code);
+    }
+}
+
+void handshake_answered(struct handshake *handshake, enum verdict verdict)
+{
+    bool is_plain = handshake->options->mechanism == MECHANISM_PLAIN_SERVER;
+
+    if (verdict == VERDICT_ACCEPTED) {
+        if (is_plain)
+            put_command(handshake, "WELCOME", (const uint8_t *) "", 0);
+        else
+            put_metadata(handshake, "READY");
+        handshake->stage = is_plain ? STAGE_INITIATE : STAGE_READY;
+        return;
+    }
+    if (verdict == VERDICT_REFUSED || verdict == VERDICT_FAILED)
+        put_error(handshake, verdict); /* after VERDICT_NOT_NOW the peer shall come again, and so it is told nothing */
+    fail(handshake, verdict ? REASON_AUTHENTICATION : REASON_NO_VERDICT);
+}
+
+/* The frames of ZMTP 3 are commands at first, and the first one of ZMTP 2 is the identity. */
 static size_t on_first_frame(struct handshake *handshake, const uint8_t *bytes, size_t count)
 {
-    unsigned flags, expected = handshake->stage == STAGE_READY ? FRAME_COMMAND : 0;
+    unsigned flags, expected = handshake->stage == STAGE_IDENTITY_2 ? 0 : FRAME_COMMAND;
+    uint64_t most = handshake->stage == STAGE_HELLO ? HELLO_MAX_BYTES : expected ? READY_MAX_BYTES : ROUTING_ID_MAX;
     uint64_t length;
     int header = frame_header(bytes, count, &flags, &length);
 
@@ -179,7 +299,7 @@ static size_t on_first_frame(struct handshake *handshake, const uint8_t *bytes, 
         fail(handshake, REASON_BAD_FRAME);
         return 0;
     }
-    if (length > (expected ? READY_MAX_BYTES : ROUTING_ID_MAX)) {
+    if (length > most) {
         fail(handshake, REASON_BAD_COMMAND);
         return 0;
     }
@@ -223,8 +343,12 @@ static size_t use(struct handshake *handshake, const uint8_t *bytes, size_t coun
         return 1;
     case STAGE_READY:
     case STAGE_IDENTITY_2:
+    case STAGE_HELLO:
+    case STAGE_INITIATE:
+    case STAGE_WELCOME:
         return on_first_frame(handshake, bytes, count);
     case STAGE_DONE:
+    case STAGE_ASKING:
         break;
     }
     return 0;
@@ -234,7 +358,7 @@ size_t handshake_fed(struct handshake *handshake, const uint8_t *bytes, size_t c
 {
     size_t used = 0;
 
-    while (used < count && handshake->stage != STAGE_DONE && !handshake->failed) {
+    while (used < count && handshake->stage != STAGE_DONE && handshake->stage != STAGE_ASKING && !handshake->failed) {
         size_t more = use(handshake, bytes + used, count - used);
         if (!more)
             break;

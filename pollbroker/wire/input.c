@@ -73,15 +73,42 @@ static bool make_room(struct peer *peer, size_t most)
     return move_input(peer, capacity);
 }
 
-static bool shake_hands(struct peer *peer)
+/* Let a remainder that waits for more take no more memory than it needs. */
+static void shrink_input(struct peer *peer)
+{
+    if (peer->start == peer->end)
+        peer_drop_input(peer);
+    else if (peer->in->capacity >= SLAB_LARGE && peer->end - peer->start < REMAINDER_MOVES_BELOW)
+        move_input(peer, SLAB_SMALL); /* if there is no memory, it stays where it is */
+}
+
+/* Nothing is read while an authenticator decides. Return the reason if the peer has sent more than it may before that: with
+ * PLAIN nothing, and with NULL its READY. */
+static enum reason begin_asking(struct peer *peer)
+{
+    size_t count = peer->end - peer->start;
+
+    if (peer->leaves)
+        return REASON_LEFT;
+    if (peer->port->options.mechanism ? count : count >= REMAINDER_MOVES_BELOW)
+        return REASON_BAD_COMMAND;
+    peer_begin_asking(peer);
+    shrink_input(peer);
+    return NO_REASON;
+}
+
+bool peer_shake_hands(struct peer *peer)
 {
     struct handshake *handshake = peer->handshake;
 
-    peer->start += handshake_fed(handshake, peer->in->bytes + peer->start, peer->end - peer->start);
+    if (peer->in)
+        peer->start += handshake_fed(handshake, peer->in->bytes + peer->start, peer->end - peer->start);
     peer->scanned = peer->ready_end = peer->start;
     enum reason reason = handshake->failed;
-    bool done = handshake->stage == STAGE_DONE;
+    bool done = handshake->stage == STAGE_DONE, asks = handshake->stage == STAGE_ASKING;
     peer_send_greeting(peer); /* if there is no memory, this ends the connection */
+    if (!reason && asks && peer->descriptor >= 0)
+        reason = begin_asking(peer);
     if (!reason && done && peer->descriptor >= 0) {
         peer->minor = handshake->minor;
         reason = port_attach(peer->port, peer);
@@ -90,10 +117,13 @@ static bool shake_hands(struct peer *peer)
             peer->handshake = NULL;
             peer->port->handshakes--;
             peer_set_heartbeat(peer);
+            peer_note_unread(peer); /* messages may have come with the end of the handshake */
             if (peer->leaves)
                 peer_leave(peer);
         }
     }
+    if (reason == REASON_MECHANISM)
+        peer_flush(peer); /* so that the peer can see which mechanism is expected */
     if (reason)
         peer_end(peer, reason);
     return done || peer->descriptor < 0;
@@ -101,7 +131,7 @@ static bool shake_hands(struct peer *peer)
 
 bool peer_read(struct peer *peer, size_t most)
 {
-    if (peer->descriptor < 0) {
+    if (peer->descriptor < 0 || peer_is_asking(peer)) {
         peer->readable = false;
         return false;
     }
@@ -116,16 +146,13 @@ bool peer_read(struct peer *peer, size_t most)
         peer->port->may_read -= count;
         peer->heard_s = peer->port->wire->now_s;
         if (peer->handshake)
-            return shake_hands(peer);
+            return peer_shake_hands(peer);
         peer_note_unread(peer);
         return true;
     }
     if (count == -EAGAIN) {
         peer->readable = false;
-        if (peer->start == peer->end)
-            peer_drop_input(peer);
-        else if (peer->in->capacity >= SLAB_LARGE && peer->end - peer->start < REMAINDER_MOVES_BELOW)
-            move_input(peer, SLAB_SMALL); /* if there is no memory, it stays where it is */
+        shrink_input(peer);
         return false;
     }
     peer_end(peer, count ? REASON_BROKEN : REASON_LEFT);

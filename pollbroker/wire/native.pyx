@@ -49,8 +49,8 @@ assert BURST_FRAMES == _BURST_FRAMES
 
 REASONS = (
     "none", "left", "broken", "closed", "not_zmtp", "mechanism", "socket_type", "bad_command", "refused", "bad_frame",
-    "large_frame", "slow_handshake", "silent", "routing_id", "subscriptions", "connections",
-    "no_memory",
+    "large_frame", "slow_handshake", "silent", "routing_id", "subscriptions", "no_memory", "authentication",
+    "no_verdict", "connections",
 )
 """Why a connection ended, in the order of reasons.h."""
 assert len(REASONS) == REASON_COUNT

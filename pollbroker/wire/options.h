@@ -5,7 +5,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { ROUTING_ID_MAX = 255 };
+enum { ROUTING_ID_MAX = 255, CREDENTIAL_MAX = 255 };
+
+enum mechanism { MECHANISM_NULL, MECHANISM_PLAIN_CLIENT, MECHANISM_PLAIN_SERVER };
+
+/* A user's name, or a password. */
+struct credential {
+    uint8_t size;
+    uint8_t bytes[CREDENTIAL_MAX];
+};
 
 struct options {
     int sndhwm;         /* messages in the queue of one peer; 0: no limit */
@@ -21,6 +29,9 @@ struct options {
     uint8_t routing_id_size;
     uint64_t connections_max, connections_per_address_max;
     uint64_t handshakes_max; /* connections that have yet to shake hands */
+    enum mechanism mechanism;
+    struct credential plain_username, plain_password;
+    bool has_zap_domain; /* an authenticator is asked about peers of NULL, too */
     uint64_t subscriptions_max; /* of one peer */
     uint64_t subscription_max_bytes; /* of one subscription */
 };

@@ -34,6 +34,7 @@ struct peer *peer_new(struct port *port, int descriptor, void *owner)
     link_init(&peer->turn);
     link_init(&peer->dirty_link);
     link_init(&peer->unread_link);
+    link_init(&peer->asking_link);
     link_init(&peer->subscriptions);
     handshake_begin(peer->handshake, port->type, &port->options);
     if (port->options.handshake_ivl) {
@@ -77,6 +78,10 @@ void peer_on_stream(struct peer *peer, unsigned events)
 
 void peer_leave(struct peer *peer)
 {
+    if (peer->descriptor >= 0 && peer_is_asking(peer)) { /* it is not read, and so its end would not be found */
+        peer_end(peer, REASON_LEFT);
+        return;
+    }
     peer->leaves = true;
     if (link_is_in(&peer->dirty_link))
         link_remove(&peer->dirty_link);
@@ -98,6 +103,8 @@ void peer_end(struct peer *peer, enum reason reason)
     peer->reason = reason;
     peer->readable = false;
     port->ended_by[reason]++;
+    if (peer_is_asking(peer))
+        link_remove(&peer->asking_link);
     if (peer->deadline_s) {
         peer->deadline_s = 0;
         port->calls->set_deadline(peer);
@@ -134,6 +141,7 @@ void peer_forget(struct peer *peer)
         link_remove(&peer->readable_link);
     peer->port->wire->peers_alive--;
     free(peer->prefix);
+    free(peer->user_id);
     free(peer);
 }
 

@@ -39,6 +39,7 @@ void wire_init(struct wire *wire)
     link_init(&wire->unwritten);
     link_init(&wire->unread);
     link_init(&wire->dead);
+    link_init(&wire->asking);
 }
 
 void wire_forget_dead(struct wire *wire)
@@ -57,6 +58,7 @@ void port_init(struct port *port, struct wire *wire, enum socket_type type, cons
     link_init(&port->readable);
     turns_init(&port->turns);
     link_init(&port->dirty);
+    link_init(&port->asked);
     wire->ports_alive++;
 }
 

@@ -82,6 +82,22 @@ cdef class Net:
             wire_flush(&self.net.wire)
             net_arm(&self.net)
 
+    def next_question(self):
+        """The next peer about whom an authenticator is to be asked: its port, the number of the question, its
+        descriptor, the mechanism, and its credentials. None if there is none. To be called after `serve`, until then."""
+        cdef peer *peer = wire_next_question(&self.net.wire)
+        cdef handshake *said
+        if peer == NULL:
+            return None
+        said = peer.handshake
+        if peer.port.options.mechanism == MECHANISM_NULL:
+            return <Port> peer.port.owner, peer.question, peer.descriptor, b"NULL", ()
+        credentials = (
+            PyBytes_FromStringAndSize(<const char *> said.username.bytes, said.username.size),
+            PyBytes_FromStringAndSize(<const char *> said.password.bytes, said.password.size),
+        )
+        return <Port> peer.port.owner, peer.question, peer.descriptor, b"PLAIN", credentials
+
     @property
     def alive(self):
         """What is in use: slabs, segments, ports, peers."""
@@ -150,6 +166,18 @@ cdef class Connector:
 
     def close(self):
         net_unwatch(&self.watched)
+
+
+cdef int _set_credential(credential *credential, bytes value) except -1:
+    if not 1 <= len(value) <= 255:
+        raise zmq.ZMQError(zmq.EINVAL)
+    memcpy(credential.bytes, PyBytes_AsString(value), len(value))
+    credential.size = len(value)
+    return 0
+
+
+VERDICTS = (0, 200, 300, 400, 500)
+"""The verdicts of handshake.h."""
 
 
 @cython.final
@@ -286,6 +314,16 @@ cdef class Port:
                 raise zmq.ZMQError(zmq.EINVAL)
             memcpy(options.routing_id, PyBytes_AsString(value), len(value))
             options.routing_id_size = len(value)
+        elif name == "plain_server":
+            options.mechanism = MECHANISM_PLAIN_SERVER if value else MECHANISM_NULL
+        elif name == "plain_username":
+            _set_credential(&options.plain_username, value)
+            options.mechanism = MECHANISM_PLAIN_CLIENT  # as with libzmq, the option that is set last decides
+        elif name == "plain_password":
+            _set_credential(&options.plain_password, value)
+            options.mechanism = MECHANISM_PLAIN_CLIENT
+        elif name == "has_zap_domain":
+            options.has_zap_domain = value
         elif name == "subscribe":
             if not port_subscribe(self.port, <const uint8_t *> PyBytes_AsString(value), len(value)):
                 raise MemoryError()
@@ -315,6 +353,19 @@ cdef class Port:
         else:
             raise KeyError(name)
 
+    def answer(self, uint64_t question, int verdict, bytes user_id not None):
+        """What an authenticator has decided, a status code of ZAP, and who the peer is. With 0 there is no verdict. If the
+        peer has left meanwhile, nothing happens."""
+        if self.port == NULL:
+            return
+        if verdict not in VERDICTS or len(user_id) > USER_ID_MAX:
+            verdict = 0
+        self.net.net.wire.now_s = net_now_s()
+        port_answer(
+            self.port, question, <verdict_t> verdict, <const uint8_t *> PyBytes_AsString(user_id), len(user_id)
+        )
+        net_arm(&self.net.net)
+
     @property
     def held(self):
         """Messages that were accepted and are not yet handed to the kernel."""
@@ -328,7 +379,7 @@ cdef class Port:
     def peers(self):
         """For each peer that has shaken hands: its descriptor, routing id, how many seconds ago it was connected and
         something was read from it, messages received from it and sent to it, messages and bytes in its queue, messages
-        that it had no room for, and its subscriptions."""
+        that it had no room for, its subscriptions, and who it is by the authenticator."""
         cdef list told = []
         cdef double now_s = net_now_s()
         cdef peer *peer
@@ -351,6 +402,7 @@ cdef class Port:
                             peer.out.bytes,
                             peer.dropped,
                             peer.subscription_count,
+                            PyBytes_FromStringAndSize(<const char *> peer.user_id, peer.user_id_size),
                         )
                     )
         return told

@@ -18,8 +18,10 @@ enum reason {
     REASON_SILENT,          /* no heartbeat */
     REASON_ROUTING_ID,      /* another peer has the same routing id */
     REASON_SUBSCRIPTIONS,   /* one that is too long, or too many, or a publisher that does not read them */
-    REASON_CONNECTIONS,     /* more than the port accepts, or than it accepts from one address */
     REASON_NO_MEMORY,
+    REASON_AUTHENTICATION,  /* the authenticator has refused the peer */
+    REASON_NO_VERDICT,      /* there is no authenticator, or its answer is malformed */
+    REASON_CONNECTIONS,     /* more than the port accepts, or than it accepts from one address */
     REASON_COUNT
 };
 

@@ -22,10 +22,14 @@ STREAM_OPTIONS: Final[Mapping[str, int]] = {
 PORT_OPTIONS: Final = frozenset(
     {
         "sndhwm", "maxmsgsize", "handshake_ivl", "heartbeat_ivl", "heartbeat_timeout", "heartbeat_ttl", "routing_id",
-        "router_handover", "xpub_nodrop", "xpub_verbose", "xpub_verboser", "subscribe", "unsubscribe",
+        "router_handover", "xpub_nodrop", "xpub_verbose", "xpub_verboser", "subscribe", "unsubscribe", "plain_server",
+        "plain_username", "plain_password",
     }
 )  # fmt: skip
 """Options that the port itself knows."""
+
+ZAP_OPTIONS: Final = frozenset({"zap_domain", "zap_enforce_domain"})
+"""Options for whoever asks an authenticator."""
 
 WITHOUT_EFFECT: Final = frozenset({"linger", "router_mandatory", "rcvhwm", "immediate"})
 """Options that may be set and change nothing. A port always reports a peer that is gone, and never queues for a
@@ -35,7 +39,7 @@ written when a port is closed is lost, and counted as held: a broker that is rem
 ALIASES: Final = {"identity": "routing_id", "router_behavior": "router_mandatory"}
 """Other names that libzmq has for options."""
 
-OPTIONS: Final = frozenset({*STREAM_OPTIONS, *PORT_OPTIONS, *WITHOUT_EFFECT, *ALIASES})
+OPTIONS: Final = frozenset({*STREAM_OPTIONS, *PORT_OPTIONS, *ZAP_OPTIONS, *WITHOUT_EFFECT, *ALIASES})
 """The names of the options that the wire serves."""
 
 

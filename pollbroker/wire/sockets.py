@@ -13,8 +13,12 @@ import zmq
 from pollbroker.statistics import PeerStatistics
 from pollbroker.wire import native
 from pollbroker.wire.addresses import describe_peer
-from pollbroker.wire.served import ALIASES, PORT_OPTIONS, STREAM_OPTIONS, TYPES, WITHOUT_EFFECT
+from pollbroker.wire.served import ALIASES, PORT_OPTIONS, STREAM_OPTIONS, TYPES, WITHOUT_EFFECT, ZAP_OPTIONS
 from pollbroker.wire.streams import Connection, Listening, Timing, raise_zmq_error
+from pollbroker.wire.zap import Authentication, Domain
+
+DOMAIN_MAX_BYTES: Final = 255
+"""The greatest size of a `zap_domain` (zmq_setsockopt(3))."""
 
 _logger = logging.getLogger("pollbroker")
 
@@ -31,17 +35,20 @@ FAULTS: Final[Mapping[str, str]] = {
     "routing_id": "its routing id is taken, or begins with a zero byte",
     "subscriptions": "its subscriptions are too many or too long, or it does not read ours",
     "connections": "the port has as many connections as it may have, or as many of this address",
+    "authentication": "the authenticator has refused it",
+    "no_verdict": "there is no authenticator, or its answer is malformed",
     "no_memory": "there was no memory",
 }
 """Why a connection ended by what its peer did, by the reasons of `PortStatistics.connections_ended`."""
 
 
 class WireContext:
-    """Makes sockets that share one epoll set."""
+    """Makes sockets that share one epoll set, and one way to ask an authenticator."""
 
-    def __init__(self, timing: Timing) -> None:
+    def __init__(self, timing: Timing, authentication: Authentication) -> None:
         self.net = native.Net()
         self.net.on_fault = _log_fault
+        self.authentication = authentication
         self._timing = timing
 
     def socket(self, socket_type: int) -> "WireSocket":
@@ -54,6 +61,8 @@ class WireContext:
         """Do what can be done at once, and call whom it concerns."""
         for call in self.net.serve():
             call()
+        while (question := self.net.next_question()) is not None:
+            self.authentication.ask(*question)
 
     def get(self, option: int) -> int:
         """MAX_SOCKETS: the wire has no limit of its own. It is here for messages about limits."""
@@ -62,6 +71,7 @@ class WireContext:
 
     def close(self) -> None:
         """Close the epoll set. All sockets must have been closed."""
+        self.authentication.close()
         self.net.close()
 
 
@@ -81,6 +91,7 @@ class WireSocket:
         """Like libzmq's address of a socket: no other open socket has the same."""
         self._timing = timing
         self._options = dict(STREAM_OPTIONS)
+        self._domain = Domain()
         self._streams: list[Listening | Connection] = []
         self._last_endpoint = ""
 
@@ -95,8 +106,26 @@ class WireSocket:
             self._options[name] = value
         elif name in PORT_OPTIONS:
             self.wire_port.set(name, value)
+            if name == "routing_id":
+                assert isinstance(value, bytes)
+                self._domain.routing_id = value
+            if name == "plain_server":
+                self.context.authentication.add(self.wire_port, self._domain)
+        elif name in ZAP_OPTIONS:
+            self._set_domain(name, value)
         elif name not in WITHOUT_EFFECT:
             raise zmq.ZMQError(zmq.EINVAL)
+
+    def _set_domain(self, name: str, value: int | bytes) -> None:
+        if isinstance(value, int):
+            assert name == "zap_enforce_domain"
+            self._domain.enforced = bool(value)
+            return
+        if not 1 <= len(value) <= DOMAIN_MAX_BYTES:
+            raise zmq.ZMQError(zmq.EINVAL)
+        self._domain.name = value
+        self.wire_port.set("has_zap_domain", True)
+        self.context.authentication.add(self.wire_port, self._domain)
 
     def getsockopt(self, option: int) -> Any:
         """TYPE, EVENTS or LAST_ENDPOINT."""
@@ -129,7 +158,8 @@ class WireSocket:
     def peers(self, port: str) -> tuple[PeerStatistics, ...]:
         """The peers that are connected now; `port` is the name of the port that this socket is."""
         return tuple(
-            PeerStatistics(port, describe_peer(counted[0]), *counted[1:]) for counted in self.wire_port.peers()
+            PeerStatistics(port, describe_peer(told[0]), *told[1:10], told[10].decode(errors="backslashreplace"))
+            for told in self.wire_port.peers()
         )
 
     def watch(self, on_ready: Callable[[], None] | None) -> None:
@@ -145,6 +175,7 @@ class WireSocket:
         for stream in self._streams:
             stream.close()
         self._streams.clear()
+        self.context.authentication.remove(self.wire_port)
         self.wire_port.close()
 
     def __repr__(self) -> str:

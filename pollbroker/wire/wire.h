@@ -55,6 +55,8 @@ struct wire {
     struct link unread;    /* peers of which something has come, and was not looked through to its end */
     double look_s;         /* when these are looked at */
     struct link dead;      /* peers whose connections are over, and of which nothing is left to be read */
+    struct link asking;    /* peers about whom an authenticator is to be asked: see `wire_next_question` */
+    uint64_t questions;    /* that there were so far */
     double now_s;          /* when the present turn began */
     size_t ports_alive, peers_alive;
 };
@@ -72,6 +74,7 @@ struct port {
     struct link peers;    /* all of them */
     struct link readable; /* those that a message may be taken from, in turn */
     struct link dirty;    /* those with bytes that nobody has tried to write */
+    struct link asked;    /* those about whom an authenticator was asked, and has not answered */
     uint64_t peer_count;  /* that have shaken hands */
     uint64_t connections; /* all of them */
     uint64_t handshakes;  /* those that have yet to shake hands */
@@ -111,6 +114,10 @@ struct port {
 struct peer {
     struct port *port;
     struct link all, readable_link, turn, dirty_link, unread_link;
+    struct link asking_link; /* in one of two lists while an authenticator decides: nothing is read from it then */
+    uint64_t question;       /* the number of what the authenticator is asked */
+    uint8_t *user_id;        /* who it is, by the authenticator; NULL if that has said nothing */
+    size_t user_id_size;
     struct handshake *handshake; /* NULL when hands were shaken */
     int descriptor;              /* of the stream: -1 when the connection is over */
     bool readable;               /* the stream may have bytes */
@@ -202,6 +209,9 @@ void wire_look_ahead(struct wire *wire);
 
 enum parsed { PARSED_NOTHING, PARSED_MESSAGE, PARSED_TOO_LONG };
 
+/* Go on with the handshake, with what has come. Return true if it is over. */
+bool peer_shake_hands(struct peer *peer);
+
 /* Find one more message in what has come, and add it to what is ready. */
 enum parsed peer_parse(struct peer *peer);
 
@@ -253,6 +263,24 @@ void peer_on_deadline(struct peer *peer);
 
 /* Free a peer whose connection is over, with what was read from it. */
 void peer_forget(struct peer *peer);
+
+/* -- asking.c: peers about whom an authenticator is asked -- */
+
+enum { USER_ID_MAX = 4096 };
+
+void peer_begin_asking(struct peer *peer);
+
+/* The next peer about whom an authenticator is to be asked; NULL if there is none. It has a number, and what it has said is
+ * in its handshake. */
+struct peer *wire_next_question(struct wire *wire);
+
+/* What an authenticator has decided, and who the peer is. Nothing happens if the peer has left meanwhile. */
+void port_answer(struct port *port, uint64_t question, enum verdict verdict, const uint8_t *user_id, size_t size);
+
+static inline bool peer_is_asking(const struct peer *peer)
+{
+    return link_is_in(&peer->asking_link);
+}
 
 /* -- port.c: a port, and its peers that come and go -- */
 

@@ -182,4 +182,48 @@ MUTANTS: Final = (
         "    if (false)\n        return; /* it does not read",
         "unread-pongs",
     ),
+    Mutant(
+        "a peer is let in although it was refused",
+        "handshake.c",
+        "    if (verdict == VERDICT_ACCEPTED) {",
+        "    if (verdict) {",
+    ),
+    Mutant(
+        "an authenticator is told the password for the name",
+        "handshake.c",
+        "take_credential(&handshake->username, bytes, end);\n    if (bytes)\n"
+        "        bytes = take_credential(&handshake->password, bytes, end);",
+        "take_credential(&handshake->password, bytes, end);\n    if (bytes)\n"
+        "        bytes = take_credential(&handshake->username, bytes, end);",
+    ),
+    Mutant(
+        "the mechanisms are not compared",
+        "handshake.c",
+        "if (memcmp(rest + 1, MECHANISMS[options->mechanism], MECHANISM_SIZE) || both_serve) {",
+        "if (both_serve) {",
+    ),
+    Mutant(
+        "a peer of ZMTP 2 needs no password",
+        "handshake.c",
+        "} else if (version && (options->mechanism || options->has_zap_domain)) {",
+        "} else if (false) {",
+    ),
+    Mutant(
+        "nobody finds out that a peer has left while it was asked about",
+        "peer.c",
+        "    if (peer->descriptor >= 0 && peer_is_asking(peer)) { /* it is not read",
+        "    if (false) { /* it is not read",
+    ),
+    Mutant(
+        "a peer is read while it is asked about",
+        "input.c",
+        "if (peer->descriptor < 0 || peer_is_asking(peer)) {",
+        "if (peer->descriptor < 0) {",
+    ),
+    Mutant(
+        "an answer is given to the peer that asked first",
+        "asking.c",
+        "if (peer->question == question)",
+        "if (true)",
+    ),
 )

@@ -25,9 +25,9 @@ TYPES: Final = ("PAIR", "PUB", "SUB", "REQ", "REP", "DEALER", "ROUTER", "PULL", 
 # -- what is sent ------------------------------------------------------------------------------------------------------
 
 
-def greeting(minor: int = 1, *, mechanism: bytes = b"NULL", major: int = 3) -> bytes:
+def greeting(minor: int = 1, *, mechanism: bytes = b"NULL", major: int = 3, as_server: int = 0) -> bytes:
     """The greeting of ZMTP 3, 64 bytes."""
-    return SIGNATURE + bytes([major, minor]) + mechanism.ljust(20, b"\0") + bytes(32)
+    return SIGNATURE + bytes([major, minor]) + mechanism.ljust(20, b"\0") + bytes([as_server]) + bytes(31)
 
 
 def greeting_2(socket_type: str, identity: bytes = b"", *, revision: int = 1) -> bytes:
@@ -63,6 +63,16 @@ def ready(socket_type: str, identity: bytes | None = None) -> bytes:
     if identity is not None:
         pairs.append((b"Identity", identity))
     return command(b"READY", properties(*pairs))
+
+
+def hello(username: bytes, password: bytes) -> bytes:
+    """The command HELLO of PLAIN."""
+    return command(b"HELLO", bytes([len(username)]) + username + bytes([len(password)]) + password)
+
+
+def initiate(socket_type: str) -> bytes:
+    """The command INITIATE of PLAIN."""
+    return command(b"INITIATE", properties((b"Socket-Type", socket_type.encode())))
 
 
 def ping(ttl_tenths: int = 0, context: bytes = b"") -> bytes:

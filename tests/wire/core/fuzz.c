@@ -1,7 +1,7 @@
 /* The driver: it replays files of a corpus, and makes inputs from a seed, at random and by changing those of the
  * corpus.
  *
- *     fuzz [--seconds S] [--runs N] [--seed N] [--save FILE] [--checks [NAME]] [--target raw|traffic] [FILE...]
+ *     fuzz [--seconds S] [--runs N] [--seed N] [--save FILE] [--checks [NAME]] [--target raw|traffic|login] [FILE...]
  *
  * A run is made from the seed, its number and the files alone. When a promise is broken, the input is saved, and
  * replayed by giving its file. With clang's -fsanitize=fuzzer, LLVMFuzzerTestOneInput takes the place of this. */
@@ -12,13 +12,21 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The first byte of an input chooses the target: those of login are 0xe0 to 0xef, and of the others the odd ones are those of
+ * traffic. */
+enum { RAW, TRAFFIC, LOGIN = 0xe };
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     struct input input = {bytes, bytes + size};
 
-    if (draw(&input, 256) % 2)
+    unsigned target = draw(&input, 256);
+
+    if (target >> 4 == LOGIN)
+        run_login(&input);
+    else if (target % 2)
         run_traffic(&input);
     else
         run_raw(&input);
@@ -177,7 +185,7 @@ int main(int count, char **words)
         else if (!strcmp(words[i], "--save"))
             save = words[++i];
         else if (!strcmp(words[i], "--target"))
-            target = !strcmp(words[++i], "traffic");
+            target = !strcmp(words[++i], "login") ? LOGIN : !strcmp(words[i], "traffic") ? TRAFFIC : RAW;
         else
             FAIL("%s is not known", words[i]);
     }
@@ -193,8 +201,10 @@ int main(int count, char **words)
             make_mutation(&state);
         else
             make_random(&state);
-        if (target >= 0 && current_size)
-            current[0] = (uint8_t) ((current[0] & 0xfe) | target);
+        if (target == LOGIN && current_size)
+            current[0] = LOGIN << 4;
+        else if (target >= 0 && current_size)
+            current[0] = (uint8_t) ((current[0] & 0xe) | target);
         LLVMFuzzerTestOneInput(current, current_size);
     }
     double took_s = now_s() - begin_s;

@@ -203,6 +203,7 @@ void simulation_end(struct simulation *simulation)
     CHECK(!wire->pool.segments_alive, "%zu segments are left", wire->pool.segments_alive);
     CHECK(!wire->ports_alive && !wire->peers_alive, "%zu peers are left", wire->peers_alive);
     CHECK(list_is_empty(&wire->changed) && list_is_empty(&wire->dead), "a list is not empty");
+    CHECK(list_is_empty(&wire->asking), "somebody asks who is gone");
     for (int i = 0; i < 2; i++) {
         CHECK(simulation->accounts[i]->references == 1, "somebody has kept an account");
         core_free(simulation->accounts[i]);
@@ -492,6 +493,7 @@ static void check_peer(const struct simulation *simulation, struct port *port, s
     }
     check_queue(simulation, &peer->out, held);
     CHECK(!peer->attached || !peer->handshake, "attached before the handshake");
+    CHECK(peer_is_asking(peer) == (peer->handshake && peer->handshake->stage == STAGE_ASKING), "who asks");
     CHECK(peer->descriptor >= 0 || !peer->attached, "attached after the end");
     CHECK(peer->descriptor >= 0 || (!peer->deadline_s && !peer->timer), "a deadline after the end");
     CHECK(peer->attached || peer->handshake || !peer->out.first, "something waits for a peer that has left");

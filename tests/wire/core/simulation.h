@@ -158,6 +158,7 @@ static inline struct account *account_new(void)
 
 void run_raw(struct input *input);
 void run_traffic(struct input *input);
+void run_login(struct input *input);
 
 /* Tests that nothing is drawn for. Their names are printed with what was measured. */
 void run_checks(const char *only);
