@@ -38,6 +38,7 @@ WIRE_ROOMS = (
     "put",
     "publish",
     "relay",
+    "record",
     "deadlines",
     "net",
 )

@@ -18,8 +18,10 @@ from pollbroker.errors import (
     DeviceError,
     EndpointError,
     EngineError,
+    HandOverError,
     PollbrokerError,
 )
+from pollbroker.handing_over import Adoption, HandedOver
 from pollbroker.patterns import (
     BALANCER,
     CLONE,
@@ -58,6 +60,7 @@ __all__ = [
     "SHARDER",
     "STREAMER",
     "TITANIC",
+    "Adoption",
     "Balancer",
     "Behaviour",
     "BehaviourError",
@@ -75,6 +78,8 @@ __all__ = [
     "EngineError",
     "EngineStatistics",
     "FlowStatistics",
+    "HandOverError",
+    "HandedOver",
     "Handle",
     "Handler",
     "LastValue",

@@ -58,9 +58,17 @@ cdef extern from "net.h" nogil:
         const uint8_t *bytes
         size_t size
 
+    cdef struct key_map "map":
+        key **slots
+        size_t capacity
+
+    cdef struct prefixes:
+        key_map map
+
     cdef struct peer:
         link all
         int descriptor
+        void *owner
         c_bool attached
         queue out
         key id
@@ -84,6 +92,7 @@ cdef extern from "net.h" nogil:
         int64_t may_read
         amount discarded
         uint32_t next_id
+        prefixes prefixes
 
     cdef struct message:
         const uint8_t *prefix
@@ -132,6 +141,11 @@ cdef extern from "net.h" nogil:
     int net_listen(net *, watched *, port *, int descriptor)
     int net_connect(net *, watched *, port *, int descriptor)
     void net_unwatch(watched *)
+    void net_suspend(port *)
+    void net_suspend_watched(watched *)
+    int net_resume(port *)
+    int net_resume_watched(watched *)
+    void net_connected(watched *, port *, peer *)
     void map_set_secret(uint64_t secret)
     port *changed_port(link *)
     watched *ended_connector(link *)
@@ -140,6 +154,29 @@ cdef extern from "net.h" nogil:
 cdef extern from "frame.h" nogil:
     size_t frame_write_header(uint8_t *, unsigned flags, uint64_t length)
     int frame_header(const uint8_t *bytes, size_t count, unsigned *flags, uint64_t *length)
+
+cdef extern from "record.h" nogil:
+    cdef struct record:
+        uint8_t *bytes
+        size_t size
+        peer **peers
+        size_t peer_count
+        c_bool no_memory
+
+    c_bool record_write(record *, const port *, account **, uint32_t account_count)
+    void record_free(record *)
+
+    cdef struct reading:
+        const uint8_t *at
+        const uint8_t *end
+        const int *descriptors
+        size_t descriptor_count, descriptors_taken
+        peer **peers
+        size_t peer_count
+        const char *wrong
+        size_t wrong_at
+
+    c_bool record_read(reading *, port *, account **, uint32_t account_count)
 
 cdef extern from "relay.h" nogil:
     int relay(port *source, port *sink, account *, uint64_t limit_messages, uint64_t limit_bytes)

@@ -61,3 +61,6 @@ include "pumps.pxi"
 
 
 include "hub.pxi"
+
+
+include "handing_over.pxi"

@@ -4,7 +4,10 @@ They are opened, read and written like sockets of libzmq, so that whatever moves
 What moves many at a time uses the port beneath (`native.Port`).
 """
 
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import zmq
@@ -13,7 +16,17 @@ from pollbroker.statistics import PeerStatistics
 from pollbroker.wire import native
 from pollbroker.wire.addresses import describe_peer
 from pollbroker.wire.served import ALIASES, PORT_OPTIONS, STREAM_OPTIONS, TYPES, WITHOUT_EFFECT
-from pollbroker.wire.streams import Connection, Listening, Timing, raise_zmq_error
+from pollbroker.wire.streams import (
+    CONNECTING,
+    LISTENING,
+    Connection,
+    Listening,
+    MovedStream,
+    Timing,
+    raise_zmq_error,
+)
+
+_logger = logging.getLogger("pollbroker")
 
 
 class WireContext:
@@ -44,6 +57,18 @@ class WireContext:
         self.net.close()
 
 
+@dataclass(frozen=True)
+class MovedSocket:
+    """A socket on its way to another process. The descriptors travel beside it: first those of streams that have one,
+    then those of peers."""
+
+    record: bytes
+    """See record.h."""
+    streams: tuple[MovedStream, ...]
+    too_long: int
+    """Messages that had too many frames and were dropped, and that no flow has counted yet."""
+
+
 class WireSocket:
     """A socket of the wire. Only the engine's thread may use it."""
 
@@ -57,6 +82,8 @@ class WireSocket:
         self._options = dict(STREAM_OPTIONS)
         self._streams: list[Listening | Connection] = []
         self._last_endpoint = ""
+        self._wanted: list[bytes] | None = None
+        """What the options of a SUB say that was restored."""
 
     # -- options ------------------------------------------------------------------------------------------------------
 
@@ -105,6 +132,71 @@ class WireSocket:
         return tuple(
             PeerStatistics(port, describe_peer(counted[0]), *counted[1:]) for counted in self.wire_port.peers()
         )
+
+    # -- handing over to another process ------------------------------------------------------------------------------
+
+    def suspend(self) -> None:
+        """Neither read, write, accept nor connect until `resume`. No flow may use the socket meanwhile."""
+        for stream in self._streams:
+            stream.suspend()
+        native.suspend(self.wire_port)
+
+    def resume(self) -> None:
+        """Go on. What cannot be watched any more, for lack of memory, ends."""
+        calls: list[Callable[[], None]] = [stream.resume for stream in self._streams]
+        for call in (*calls, partial(native.resume, self.wire_port)):
+            try:
+                call()
+            except OSError as error:
+                _logger.error("%r: a stream has ended when it was to go on: %s", self, error)
+
+    def moved(self, parts: list[Any]) -> "tuple[MovedSocket, list[int]]":
+        """What another process needs to go on with this socket, which is suspended, and the descriptors. `parts` are
+        those of all flows of the broker (`parts_of`). Raises `ValueError` if the socket cannot be moved."""
+        connectors = [stream.connector for stream in self._streams]
+        places = dict.fromkeys(range(len(connectors)), -1)
+        existing = [number for number, connector in enumerate(connectors) if connector is not None]
+        record, peers, found = native.write_record(self.wire_port, parts, [connectors[number] for number in existing])
+        places |= zip(existing, found, strict=True)
+        streams = [stream.moved(places[number]) for number, stream in enumerate(self._streams)]
+        descriptors = [descriptor for _, descriptor in streams if descriptor >= 0]
+        return (
+            MovedSocket(record, tuple(moved for moved, _ in streams), self.wire_port.too_long_messages),
+            [*descriptors, *peers],
+        )
+
+    def restore(self, moved: "MovedSocket", parts: list[Any], descriptors: list[int]) -> None:
+        """Become the socket that another process has moved. It stays suspended, but for its streams, until `resume`.
+        Descriptors that belong to it now are removed from the list. Raises `ValueError` or `OSError`; the socket can
+        only be closed then."""
+        own = [moved.kind in (LISTENING, CONNECTING) for moved in moved.streams]
+        if len(descriptors) < sum(own):
+            raise ValueError("there are more streams than descriptors")
+        of_streams = [descriptors.pop(0) for _ in range(sum(own))]
+        wanted = native.subscribed(self.wire_port)
+        try:
+            native.read_record(self.wire_port, moved.record, parts, descriptors)
+            for stream in moved.streams:
+                number = of_streams[0] if stream.kind in (LISTENING, CONNECTING) else -1
+                if stream.kind == LISTENING:
+                    self._streams.append(Listening.restored(self.wire_port, stream, number))
+                else:
+                    restored = Connection.restored(self.wire_port, self._options, self._timing, stream, number)
+                    self._streams.append(restored)
+                if number >= 0:
+                    del of_streams[0]
+        finally:
+            descriptors.extend(of_streams)
+        self.wire_port.too_long_messages = moved.too_long
+        self._last_endpoint = moved.streams[-1].address if moved.streams else ""
+        self._wanted = wanted if self.type == zmq.SUB else None
+
+    def subscribe_anew(self) -> None:
+        """Tell the peers of a SUB that was restored what its options say, if it had subscribed to something else."""
+        if self._wanted is not None:
+            known = set(native.subscribed(self.wire_port))
+            for topic in known.symmetric_difference(self._wanted):
+                self.wire_port.set("unsubscribe" if topic in known else "subscribe", topic)
 
     def watch(self, on_ready: Callable[[], None] | None) -> None:
         """Call this when something has happened."""
