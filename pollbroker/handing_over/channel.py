@@ -46,6 +46,10 @@ _TALK_MOST_BYTES: Final = 16 << 20
 """The longest frame but STATE. A peer that is no pollbroker cannot make this process store more."""
 
 
+_LAST_WORDS_S: Final = 1.0
+"""How long to wait for the reason of the other process when it does not listen any more."""
+
+
 class Ended(HandOverError):
     """The other process has closed its end, or has died."""
 
@@ -85,8 +89,8 @@ class Channel:
     # -- sending ------------------------------------------------------------------------------------------------------
 
     def send(self, kind: int, body: bytes = b"", *, deadline_s: float) -> None:
-        """Send a frame. Raises `HandOverError`, as `Ended` if the other process does not read any more."""
-        self._send(_HEADER.pack(MAGIC, kind, len(body)) + body, [], deadline_s)
+        """Send a frame. Raises `HandOverError`: `Refused`, or `Ended`."""
+        self._send_or_explain(_HEADER.pack(MAGIC, kind, len(body)) + body, [], deadline_s)
 
     def tell(self, kind: int, told: object, *, deadline_s: float) -> None:
         """Send a frame whose body is JSON."""
@@ -97,10 +101,22 @@ class Channel:
         for begin in range(0, len(descriptors), _DESCRIPTORS_MOST):
             batch = descriptors[begin : begin + _DESCRIPTORS_MOST]
             header = _HEADER.pack(MAGIC, DESCRIPTORS, 4)
-            self._send(header + struct.pack("<I", len(batch)), batch, deadline_s)
+            self._send_or_explain(header + struct.pack("<I", len(batch)), batch, deadline_s)
+
+    def _send_or_explain(self, data: bytes, descriptors: list[int], deadline_s: float) -> None:
+        try:
+            self._send(data, descriptors, deadline_s)
+        except Ended as gone:
+            try:
+                self.receive(deadline_s=min(deadline_s, time.monotonic() + _LAST_WORDS_S))
+            except Refused:
+                raise  # it says why it does not listen any more
+            except HandOverError:
+                raise gone from None
 
     def send_now(self, kind: int) -> None:
-        """Send a frame without a body, and do not wait. Raises `Ended`."""
+        """Send a frame without a body, and do not wait. Raises `Ended` if the other process does not listen any
+        more."""
         self._send(_HEADER.pack(MAGIC, kind, 0), [], 0.0)
 
     def refuse(self, reason: str) -> None:

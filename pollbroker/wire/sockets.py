@@ -144,7 +144,8 @@ class WireSocket:
     def resume(self) -> None:
         """Go on. What cannot be watched any more, for lack of memory, ends."""
         calls: list[Callable[[], None]] = [stream.resume for stream in self._streams]
-        for call in (*calls, partial(native.resume, self.wire_port)):
+        calls.append(partial(native.resume, self.wire_port))
+        for call in calls:
             try:
                 call()
             except OSError as error:
