@@ -88,7 +88,7 @@ cdef extern from "net.h" nogil:
         unsigned news
         uint64_t peer_count
         uint64_t ended_by[16]
-        c_bool takes_copies, tells_when_empty, drops_slow_peer
+        c_bool takes_copies, tells_when_empty, drops_slow_peer, shared
         int64_t may_read
         amount discarded
         uint32_t next_id

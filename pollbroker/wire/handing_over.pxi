@@ -66,12 +66,16 @@ def carry_on(part, list numbers):
 def suspend(Port port not None):
     """Neither read nor write, and let no deadline pass, until `resume`. No flow may use the port meanwhile."""
     port._check()
+    port.port.shared = False  # the other process is about to have a right to them
     net_suspend(port.port)
 
 
-def resume(Port port not None):
-    """Go on. Raises `OSError` if a connection could not be watched, which has ended then."""
+def resume(Port port not None, *, bint shared=False):
+    """Go on. Raises `OSError` if a connection could not be watched, which has ended then. `shared`: another process may
+    still have duplicates of the descriptors, and has no right to use them."""
     port._check()
+    if shared:
+        port.port.shared = True
     port._forget_restored()
     port.net.net.wire.now_s = net_now_s()
     code = net_resume(port.port)

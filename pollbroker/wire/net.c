@@ -101,7 +101,10 @@ static void end_connector(struct net *net, struct watched *connector, int error)
 
 static void stream_close(struct peer *peer)
 {
-    /* Closing a descriptor does not take it out of the epoll set while another process has a duplicate. */
+    /* While another process has a duplicate, closing a descriptor neither takes it out of the epoll set nor ends the
+     * connection. */
+    if (peer->port->shared)
+        shutdown(peer->descriptor, SHUT_RDWR);
     epoll_ctl(net_of(peer->port)->epoll, EPOLL_CTL_DEL, peer->descriptor, NULL);
     close(peer->descriptor);
     if (peer->owner)

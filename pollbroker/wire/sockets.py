@@ -142,9 +142,10 @@ class WireSocket:
         native.suspend(self.wire_port)
 
     def resume(self) -> None:
-        """Go on. What cannot be watched any more, for lack of memory, ends."""
+        """Go on, since the other process has not taken over. What cannot be watched any more, for lack of memory,
+        ends."""
         calls: list[Callable[[], None]] = [stream.resume for stream in self._streams]
-        calls.append(partial(native.resume, self.wire_port))
+        calls.append(partial(native.resume, self.wire_port, shared=True))
         for call in calls:
             try:
                 call()

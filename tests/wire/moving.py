@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import zmq
 
@@ -62,12 +62,19 @@ class Relay:
         old.close(timeout_s=0)
 
 
+AHEAD: Final = 2000
+"""How many messages a sender may be ahead of what has come. What the kernel keeps would take seconds to be received."""
+
+
 class Sending:
     """A thread that sends numbered messages until it is told to stop. Its socket is used by no one else meanwhile."""
 
-    def __init__(self, sender: Socket, name: bytes = b"", *, size: int = 0) -> None:
+    def __init__(
+        self, sender: Socket, name: bytes = b"", *, size: int = 0, receiving: "Receiving | None" = None
+    ) -> None:
         self._socket = sender
         self._name = name
+        self._receiving = receiving
         self._rest = bytes(size)
         self._stopping = threading.Event()
         self._done = in_thread(self._run)
@@ -75,6 +82,9 @@ class Sending:
     def _run(self) -> int:
         number = 0
         while not self._stopping.is_set():
+            if self._receiving is not None and number > len(self._receiving.messages.get(self._name, ())) + AHEAD:
+                self._stopping.wait(0.001)
+                continue
             self._socket.send_multipart([self._name, b"%d" % number, self._rest])
             number += 1
         return number

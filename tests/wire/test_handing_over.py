@@ -1,5 +1,6 @@
 """Brokers that are handed over with their connections: nothing is lost, doubled or reordered, and no peer notices."""
 
+import itertools
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,7 +67,7 @@ def test_streamer_moves_under_traffic(make_engine: MakeEngine, connect: Connect,
     relay = Relay(make_engine, adds(STREAMER))
     pushes = [connect(zmq.PUSH, endpoint(relay.broker.frontend)) for _ in range(3)]
     with Receiving(connect(zmq.PULL, endpoint(relay.broker.backend))) as receiving:
-        sendings = {b"%d" % number: Sending(push, b"%d" % number) for number, push in enumerate(pushes)}
+        sendings = {b"%d" % number: Sending(push, b"%d" % number, receiving=receiving) for number, push in enumerate(pushes)}
         for _ in range(MOVES):
             before = receiving.count
             relay.move(kind=kind)
@@ -107,7 +108,7 @@ def test_several_consumers_share_what_comes_across_moves(make_engine: MakeEngine
     wait_until(lambda: sum(receiving.count for receiving in receivings) == sent)
     received = [receiving.stop().get(b"all", []) for receiving in receivings]
     assert all(numbers == sorted(numbers) for numbers in received)
-    assert sorted(sum(received, [])) == list(range(sent))
+    assert sorted(itertools.chain(*received)) == list(range(sent))
 
 
 def ask(client: zmq.Socket[bytes], count: int) -> None:
@@ -202,7 +203,7 @@ def test_forwarder_moves_under_traffic(make_engine: MakeEngine, connect: Connect
     subscriber.subscribe(b"")
     assert publisher.recv() == b"\1"
     with Receiving(subscriber) as receiving:
-        sending = Sending(publisher, b"topic", size=100)
+        sending = Sending(publisher, b"topic", size=100, receiving=receiving)
         for _ in range(MOVES):
             before = receiving.count
             relay.move()
@@ -212,7 +213,11 @@ def test_forwarder_moves_under_traffic(make_engine: MakeEngine, connect: Connect
     check_streams(receiving.messages, {b"topic": sent})
 
 
-REP_REQ = Device("rep-req", ports={"frontend": zmq.REP, "backend": zmq.REQ}, routes=(Route("frontend", "backend"), Route("backend", "frontend")))  # fmt: skip
+REP_REQ = Device(
+    "rep-req",
+    ports={"frontend": zmq.REP, "backend": zmq.REQ},
+    routes=(Route("frontend", "backend"), Route("backend", "frontend")),
+)
 
 
 def test_rep_and_req_ports_remember_whom_they_answer_and_ask(make_engine: MakeEngine, connect: Connect) -> None:
@@ -261,7 +266,7 @@ def test_peers_come_and_go_and_are_reset_while_brokers_move(
 
     with Receiving(connect(zmq.PULL, endpoint(relay.broker.backend))) as receiving, Threads() as threads:
         visitors = threads.submit(come_and_go)
-        sending = Sending(push, b"steady")
+        sending = Sending(push, b"steady", receiving=receiving)
         for _ in range(2 * MOVES):
             before = receiving.count
             relay.move()
@@ -278,7 +283,7 @@ def test_a_hundred_moves_under_traffic(make_engine: MakeEngine, connect: Connect
     relay = Relay(make_engine, adds(STREAMER))
     pushes = [connect(zmq.PUSH, endpoint(relay.broker.frontend), sndhwm=100) for _ in range(2)]
     with Receiving(connect(zmq.PULL, endpoint(relay.broker.backend), rcvhwm=100)) as receiving:
-        sendings = {b"%d" % number: Sending(push, b"%d" % number) for number, push in enumerate(pushes)}
+        sendings = {b"%d" % number: Sending(push, b"%d" % number, receiving=receiving) for number, push in enumerate(pushes)}
         for _ in range(100):
             relay.move()
         sent = {name: sending.stop() for name, sending in sendings.items()}
@@ -399,7 +404,9 @@ def test_messages_of_a_consumer_that_left_wait_for_another(make_engine: MakeEngi
 # -- what else goes with them ------------------------------------------------------------------------------------------
 
 
-def test_generated_routing_ids_stay_and_are_not_given_again(make_engine: MakeEngine, connect: Connect, raw: Any) -> None:
+def test_generated_routing_ids_stay_and_are_not_given_again(
+    make_engine: MakeEngine, connect: Connect, raw: Any
+) -> None:
     relay = Relay(make_engine, adds(QUEUE))
     first = [connect(zmq.DEALER, endpoint(relay.broker.frontend)) for _ in range(3)]
     wait_until(lambda: peer_count(relay.engine, relay.broker) == 3)
@@ -566,7 +573,9 @@ def test_capture_moves(make_engine: MakeEngine, connect: Connect) -> None:
 
 
 def test_options_are_those_of_the_new_engine(make_engine: MakeEngine, new: Engine, connect: Connect) -> None:
-    subscribing = Device("sub", ports={"frontend": zmq.SUB, "backend": zmq.PUSH}, routes=(Route("frontend", "backend"),))
+    subscribing = Device(
+        "sub", ports={"frontend": zmq.SUB, "backend": zmq.PUSH}, routes=(Route("frontend", "backend"),)
+    )
     old = make_engine()
     old.start()
     broker = adds(subscribing, frontend_options={"subscribe": [b"a", b"b"]})(old)
@@ -676,12 +685,16 @@ def test_error_in_the_block_leaves_all_where_it_was(engine: Engine, new: Engine,
     with socket_pair() as (ours, theirs):
         handed_over = in_thread(partial(engine.hand_over, ours))
         with pytest.raises(ZeroDivisionError), new.adopt(theirs):
-            adds(STREAMER)(new)
-            raise ZeroDivisionError("by the program")
+            _raise_after(adds(STREAMER)(new))
         with pytest.raises(HandOverError, match="ZeroDivisionError: by the program"):
             handed_over.result(DEADLINE_S)
     assert not new.brokers
     assert relays(engine, connect)
+
+
+def _raise_after(broker: Broker) -> None:
+    assert broker.state is BrokerState.RUNNING
+    raise ZeroDivisionError("by the program")
 
 
 def test_calls_from_within_a_turn_are_refused(engine: Engine) -> None:
