@@ -67,7 +67,9 @@ def test_streamer_moves_under_traffic(make_engine: MakeEngine, connect: Connect,
     relay = Relay(make_engine, adds(STREAMER))
     pushes = [connect(zmq.PUSH, endpoint(relay.broker.frontend)) for _ in range(3)]
     with Receiving(connect(zmq.PULL, endpoint(relay.broker.backend))) as receiving:
-        sendings = {b"%d" % number: Sending(push, b"%d" % number, receiving=receiving) for number, push in enumerate(pushes)}
+        sendings = {
+            b"%d" % number: Sending(push, b"%d" % number, receiving=receiving) for number, push in enumerate(pushes)
+        }
         for _ in range(MOVES):
             before = receiving.count
             relay.move(kind=kind)
@@ -283,7 +285,9 @@ def test_a_hundred_moves_under_traffic(make_engine: MakeEngine, connect: Connect
     relay = Relay(make_engine, adds(STREAMER))
     pushes = [connect(zmq.PUSH, endpoint(relay.broker.frontend), sndhwm=100) for _ in range(2)]
     with Receiving(connect(zmq.PULL, endpoint(relay.broker.backend), rcvhwm=100)) as receiving:
-        sendings = {b"%d" % number: Sending(push, b"%d" % number, receiving=receiving) for number, push in enumerate(pushes)}
+        sendings = {
+            b"%d" % number: Sending(push, b"%d" % number, receiving=receiving) for number, push in enumerate(pushes)
+        }
         for _ in range(100):
             relay.move()
         sent = {name: sending.stop() for name, sending in sendings.items()}

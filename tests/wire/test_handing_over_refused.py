@@ -34,8 +34,8 @@ from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import in_thread
 from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import in_engine, peer_count
-from tests.wire.zmtp import message
 from tests.wire.moving import socket_pair
+from tests.wire.zmtp import message
 
 
 class Side:

@@ -100,7 +100,9 @@ def hand_over_between_processes(connect: Connect, directory: Path, count: int) -
         endpoints = said(first)
         pushes = [connect(zmq.PUSH, endpoints["streamer.frontend"], sndhwm=100) for _ in range(2)]
         with Receiving(connect(zmq.PULL, endpoints["streamer.backend"], rcvhwm=100)) as receiving, Threads() as threads:
-            sendings = {b"%d" % number: Sending(push, b"%d" % number, receiving=receiving) for number, push in enumerate(pushes)}
+            sendings = {
+                b"%d" % number: Sending(push, b"%d" % number, receiving=receiving) for number, push in enumerate(pushes)
+            }
             working = [threads.submit(work, connect(zmq.REP, endpoints["queue.backend"]), stopped_working)]
             asking = [
                 threads.submit(ask, connect(zmq.REQ, endpoints["queue.frontend"]), stopped_asking) for _ in range(3)
