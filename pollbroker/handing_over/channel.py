@@ -46,6 +46,9 @@ _TALK_MOST_BYTES: Final = 16 << 20
 """The longest frame but STATE. A peer that is no pollbroker cannot make this process store more."""
 
 
+_LONGEST_WAIT_S: Final = 86_400.0
+"""A deadline may be so late that poll(2) cannot be given the time."""
+
 _LAST_WORDS_S: Final = 1.0
 """How long to wait for the reason of the other process when it does not listen any more."""
 
@@ -151,7 +154,7 @@ class Channel:
         poll = select.poll()
         poll.register(self._socket, events)
         left_s = deadline_s - time.monotonic()
-        if left_s <= 0 or not poll.poll(left_s * 1000):
+        if left_s <= 0 or not poll.poll(min(left_s, _LONGEST_WAIT_S) * 1000):
             raise HandOverError(f"the other process did not {what} what it should in time")
 
     # -- receiving ----------------------------------------------------------------------------------------------------

@@ -315,7 +315,7 @@ def _read_stream(told: object, where: str) -> Any:
     streams: Any = import_module("pollbroker.wire.streams")
     fields = Fields(told, where)
     kind, place = fields.get("kind", str), fields.get("place", int)
-    if kind not in (streams.LISTENING, streams.CONNECTED, streams.CONNECTING, streams.WAITING):
+    if kind not in (streams.LISTENING, streams.CONNECTED, streams.CONNECTING, streams.WAITING, streams.OVER):
         raise HandOverError(f"{where}.kind: {kind!r:.60}: there is no such stream")
     if not -1 <= place < 1 << 31 or (place >= 0) != (kind == streams.CONNECTED):
         raise HandOverError(f"{where}.place: {place}: it does not fit the stream, which is {kind}")

@@ -185,7 +185,7 @@ class Departure:
             broker.interrupt = self._interrupt
             broker.suspend()
             try:
-                moved.append(replace(_describe(broker, descriptors, self._loop.access.clock()), paused=paused))
+                moved.append(replace(describe(broker, descriptors, self._loop.access.clock()), paused=paused))
             except ValueError as error:
                 raise HandOverError(f"brokers.{broker.name}: it cannot be handed over: {error}") from error
         return write_state(moved), descriptors
@@ -199,6 +199,8 @@ class Departure:
             self._taken = self._channel.was_taken()
             for broker in self._suspended:
                 broker.interrupt = None
+                if broker.state is not BrokerState.HANDING_OVER:
+                    continue  # an error has ended it
                 if self._taken:
                     let_go(broker, self._table)
                 else:
@@ -232,7 +234,7 @@ def _is_amid_a_message(flow: Flow) -> bool:
     return isinstance(flow.pump, RoutingPump) and flow.pump.is_amid_a_message
 
 
-def _describe(broker: WorkingBroker, descriptors: list[int], now_s: float) -> MovedBroker:
+def describe(broker: WorkingBroker, descriptors: list[int], now_s: float) -> MovedBroker:
     """What another process needs to go on with a broker that is suspended. Its descriptors are added to the list."""
     native: Any = import_module("pollbroker.wire.native")
     parts_of: Any = import_module("pollbroker.wire.implementation").parts_of

@@ -243,7 +243,7 @@ size_t handshake_fed(struct handshake *handshake, const uint8_t *bytes, size_t c
     return used;
 }
 
-/* -- moving a handshake to another process -------------------------------------------------------------------------- */
+/* -- moving a handshake to another process ------------------------------------------------------------------------- */
 
 /* The numbers that stages have in records, which stay when stages are added. A stage that is not here is not moved. */
 static const struct {

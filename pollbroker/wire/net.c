@@ -334,7 +334,7 @@ void net_unwatch(struct watched *watched)
         link_remove(&watched->resting);
 }
 
-/* -- handing over ----------------------------------------------------------------------------------------------------- */
+/* -- handing over -------------------------------------------------------------------------------------------------- */
 
 void net_suspend(struct port *port)
 {

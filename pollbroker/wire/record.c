@@ -22,7 +22,7 @@ enum { ENGAGED = 1 };
 
 static const double MICROSECONDS = 1e6, LONGEST_S = 1e9;
 
-/* -- writing --------------------------------------------------------------------------------------------------------- */
+/* -- writing ------------------------------------------------------------------------------------------------------- */
 
 static bool make_room(struct record *record, size_t count)
 {
@@ -250,7 +250,7 @@ void record_free(struct record *record)
     *record = (struct record){0};
 }
 
-/* -- reading --------------------------------------------------------------------------------------------------------- */
+/* -- reading ------------------------------------------------------------------------------------------------------- */
 
 static bool refuse(struct reading *reading, const char *wrong)
 {

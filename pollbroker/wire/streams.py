@@ -47,6 +47,7 @@ LISTENING: Final = "listening"
 CONNECTED: Final = "connected"
 CONNECTING: Final = "connecting"
 WAITING: Final = "waiting"
+OVER: Final = "over"
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class MovedStream:
     """A socket that listens, or a connection, on its way to another process. The descriptor travels beside it."""
 
     kind: str
-    """One of the four above. A connection that is WAITING for its next attempt has no descriptor, and that of one that
-    is CONNECTED is its peer's."""
+    """One of the five above. A connection that is WAITING for its next attempt has no descriptor, and neither has one
+    that is OVER and is not made again. That of one that is CONNECTED is its peer's."""
     address: str
     asked_for: str
     place: int = -1
@@ -174,6 +175,8 @@ class Connection:
         self._next_s: float | None = None
         """When the next attempt is due, by `time.monotonic`; None if none is."""
         self._suspended = False
+        self._over = False
+        """True if it has ended, and `reconnect_ivl` is -1."""
         self._closed = False
         self._begin()
 
@@ -188,11 +191,12 @@ class Connection:
         made._connector = made._timer = made._next_s = None
         made._interval_s = moved.interval_s
         made._suspended = made._closed = False
+        made._over = moved.kind == OVER
         if moved.kind == CONNECTED:
             made._connector = native.Connector(port, -1, made._on_end, recorded=moved.place)
         elif moved.kind == CONNECTING:
             made._connector = native.Connector(port, descriptor, made._on_end)
-        else:
+        elif moved.kind == WAITING:
             made._wait(moved.wait_s)
         return made
 
@@ -228,11 +232,12 @@ class Connection:
     def moved(self, place: int) -> tuple[MovedStream, int]:
         """What another process needs to go on, and the descriptor, or -1. `place` is that of its peer in the record of
         the port, or -1 if that is not there."""
-        kind = WAITING
+        kind = OVER if self._over else WAITING
         if self._connector is not None and (place >= 0 or self._connector.descriptor >= 0):
             kind = CONNECTED if place >= 0 else CONNECTING
         descriptor = self._connector.descriptor if self._connector is not None else -1
-        return MovedStream(kind, self.address, self.asked_for, place, self._wait_s, self._interval_s), descriptor
+        interval_s = max(0.0, self._interval_s)  # -1 ms means never
+        return MovedStream(kind, self.address, self.asked_for, place, self._wait_s, interval_s), descriptor
 
     def _begin(self) -> None:
         self._timer = self._next_s = None
@@ -286,6 +291,7 @@ class Connection:
 
     def _try_later(self) -> None:
         if self._closed or self._options["reconnect_ivl"] < 0:
+            self._over = True
             return
         delay_s = self._interval_s * random.uniform(1.0, 1.25)  # so that many peers do not come back at once
         most_s = self._options["reconnect_ivl_max"] / 1000

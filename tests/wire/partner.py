@@ -139,4 +139,7 @@ def adopt(descriptor: str, step: str = "") -> None:
 
 
 if __name__ == "__main__":
-    {"rounds": rounds, "adopt": adopt}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "rounds":
+        rounds(*sys.argv[2:])
+    else:
+        adopt(*sys.argv[2:])

@@ -27,8 +27,9 @@ from pollbroker import (
 )
 from tests.support.accounts import balanced, flow_of
 from tests.support.addresses import ANY_PORT, endpoint
-from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.threads import Threads, in_thread
+from tests.support.turns import makes_no_turns
 from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import ended_by, peer_count, peers_alive
 from tests.wire.moving import Receiving, Relay, Sending, hand_over, socket_pair
@@ -242,7 +243,7 @@ def _first_readable(sockets: list[Any]) -> list[Any]:
     poller = zmq.Poller()
     for one in sockets:
         poller.register(one, zmq.POLLIN)
-    return [one for one, _ in poller.poll(DEADLINE_S * 1000)]
+    return [one for one, _ in poller.poll(DEADLINE_MS)]
 
 
 def test_peers_come_and_go_and_are_reset_while_brokers_move(
@@ -422,6 +423,43 @@ def test_generated_routing_ids_stay_and_are_not_given_again(
     assert len({peer.routing_id for peer in relay.broker.peers()}) == 6
 
 
+def test_statistics_of_peers_and_flows_go_on(make_engine: MakeEngine, connect: Connect) -> None:
+    relay = Relay(make_engine, adds(STREAMER))
+    push, pull = connect(zmq.PUSH, endpoint(relay.broker.frontend)), connect(zmq.PULL, endpoint(relay.broker.backend))
+    for number in range(3):
+        push.send(b"%d" % number)
+        assert pull.recv() == b"%d" % number
+        before = relay.broker.peers()
+        relay.move()
+        after = relay.broker.peers()
+        assert [(peer.port, peer.address, peer.received, peer.sent) for peer in after] == [
+            (peer.port, peer.address, peer.received, peer.sent) for peer in before
+        ]
+        assert all(new.connected_s >= old.connected_s for new, old in zip(after, before, strict=True))
+        assert {peer.port: peer.received + peer.sent for peer in after} == {
+            "frontend": number + 1,
+            "backend": number + 1,
+        }
+    flow = flow_of(relay.engine, "a")
+    assert (flow.received, flow.received_bytes, flow.sent, flow.sent_bytes) == (3, 3, 3, 3)
+
+
+def test_engine_that_nobody_runs_hands_over(make_engine: MakeEngine, new: Engine, connect: Connect) -> None:
+    """The call makes the turns itself, so that a broker that is left goes on."""
+    old = make_engine()
+    adds(STREAMER)(old)
+    left = adds(STREAMER, "left")(old)
+    push, pull = connect(zmq.PUSH, endpoint(left.frontend)), connect(zmq.PULL, endpoint(left.backend))
+    with socket_pair() as (ours, theirs):
+        handed_over = in_thread(partial(old.hand_over, ours, freeze_s=DEADLINE_S))
+        with new.adopt(theirs):
+            push.send(b"1")
+            assert pull.recv() == b"1"
+            adds(STREAMER)(new)
+        assert handed_over.result(DEADLINE_S).moved == ("a",)
+    assert relays(new, connect)
+
+
 def test_heartbeats_go_on(make_engine: MakeEngine, connect: Connect, raw: Any) -> None:
     options = {"heartbeat_ivl": 30, "heartbeat_timeout": 60}
     relay = Relay(make_engine, adds(STREAMER, frontend_options=options))
@@ -466,6 +504,20 @@ def test_connection_that_was_made_moves_and_is_made_again_later(make_engine: Mak
             push.send(b"again")
             assert consumer.read_message() == [b"again"]
             assert ended_by(relay.engine, relay.broker, "backend") == {"left": 1}
+
+
+def test_connection_that_is_never_made_again_stays_away(make_engine: MakeEngine) -> None:
+    with RawListener() as listener:
+        add = adds(STREAMER, backend=f">{listener.address}", backend_options={"reconnect_ivl": -1})
+        relay = Relay(make_engine, add)
+        listener.accept().close()
+        wait_until(lambda: ended_by(relay.engine, relay.broker, "backend"))
+        relay.move()
+        relay.move()
+        assert makes_no_turns(relay.engine)
+        listener.socket.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            listener.accept()
 
 
 def test_connection_that_is_waited_for_is_made_in_the_new_engine(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pollbroker import FORWARDER, QUEUE, STREAMER, Broker, Engine, HandOverError
 from pollbroker.broker import working_broker
-from pollbroker.handing_over.description import read_state
-from pollbroker.handing_over.leaving import _describe, write_state
+from pollbroker.handing_over.description import read_state, write_state
+from pollbroker.handing_over.leaving import describe
 from pollbroker.wire import native
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, endpoint
@@ -41,8 +41,9 @@ def recorded(engine: Engine, broker: Broker) -> tuple[bytes, list[Recorded]]:
     def look() -> tuple[bytes, list[Recorded]]:
         working = working_broker(broker)
         working.suspend()
+        descriptors: list[int] = []
         try:
-            moved = _describe(working, descriptors := [], 0.0)
+            moved = describe(working, descriptors, 0.0)
         finally:
             working.go_on()
         assert len(descriptors) == sum(port.descriptors for port in moved.ports)
