@@ -41,6 +41,8 @@ WIRE_ROOMS = (
     "put",
     "publish",
     "relay",
+    "record_write",
+    "record_read",
     "deadlines",
     "net",
 )

@@ -18,8 +18,10 @@ from pollbroker.errors import (
     DeviceError,
     EndpointError,
     EngineError,
+    HandOverError,
     PollbrokerError,
 )
+from pollbroker.handing_over import Adoption, HandedOver
 from pollbroker.limits import Limits
 from pollbroker.patterns import (
     BALANCER,
@@ -59,6 +61,7 @@ __all__ = [
     "SHARDER",
     "STREAMER",
     "TITANIC",
+    "Adoption",
     "Balancer",
     "Behaviour",
     "BehaviourError",
@@ -76,6 +79,8 @@ __all__ = [
     "EngineError",
     "EngineStatistics",
     "FlowStatistics",
+    "HandOverError",
+    "HandedOver",
     "Handle",
     "Handler",
     "LastValue",

@@ -79,7 +79,8 @@ def open_port(
         addresses = tuple(
             _bind_or_connect(where, socket, endpoint, files if makes_files else None) for endpoint in endpoints
         )
-        return WorkingPort(name, socket, owned=True, endpoints=addresses, files=tuple(files))
+        asked_for = tuple(map(str, endpoints))
+        return WorkingPort(name, socket, owned=True, endpoints=addresses, files=tuple(files), asked_for=asked_for)
     except BaseException:
         for file in files:
             file.remove()

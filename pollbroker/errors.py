@@ -56,6 +56,10 @@ class BehaviourError(PollbrokerError):
     """A behaviour asks for what cannot be done, or keeps more messages than it said."""
 
 
+class HandOverError(PollbrokerError):
+    """Brokers were not handed over to another process, or not taken over. The process that had them goes on."""
+
+
 class EngineError(PollbrokerError):
     """The engine cannot do this now: it is closed, was forked, runs already, or does not know the broker's name."""
 

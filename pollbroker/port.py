@@ -16,7 +16,7 @@ _NOTHING: Final[Mapping[str, int]] = FrozenDict()
 class WorkingPort:
     """One socket of a broker: a port of its device, or its `capture` port."""
 
-    __slots__ = ("endpoints", "files", "key", "name", "owned", "socket", "sync_socket", "type", "wire")
+    __slots__ = ("asked_for", "endpoints", "files", "key", "name", "owned", "socket", "sync_socket", "type", "wire")
 
     def __init__(
         self,
@@ -26,6 +26,7 @@ class WorkingPort:
         owned: bool,
         endpoints: tuple[str, ...] = (),
         files: tuple[SocketFile, ...] = (),
+        asked_for: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.socket = socket
@@ -36,6 +37,8 @@ class WorkingPort:
         """True if the engine opened the socket, and so closes it."""
         self.endpoints = endpoints
         """The real addresses: those that were bound, with wildcards resolved, and those that were connected."""
+        self.asked_for = asked_for
+        """The endpoints as they were asked for, wildcards and all. Empty for a registered socket."""
         self.files = files
         """The files of the `ipc://` paths that were bound."""
         self.sync_socket: Socket = _sync_socket(socket)
@@ -56,6 +59,12 @@ class WorkingPort:
         socket: Any = self.socket  # a WireSocket
         peers: tuple[PeerStatistics, ...] = socket.peers(self.name)
         return peers
+
+    @property
+    def wire_socket(self) -> Any:
+        """The socket, if it is the wire's (`pollbroker.wire.sockets.WireSocket`)."""
+        assert self.wire is not None
+        return self.socket
 
     @property
     def transport(self) -> str:

@@ -7,6 +7,8 @@ from typing import Final
 class BrokerState(StrEnum):
     RUNNING = "running"
     PAUSED = "paused"
+    HANDING_OVER = "handing_over"
+    """The broker rests for a moment, while another process takes over its connections; see `Engine.hand_over`."""
     REMOVING = "removing"
     """The broker is being removed: it sends the messages that it holds, and receives nothing more."""
     REMOVED = "removed"

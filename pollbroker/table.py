@@ -5,7 +5,7 @@ Everything here happens in the engine's thread, to which `Engine` passes its cal
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import zmq
 
@@ -23,6 +23,20 @@ from pollbroker.timers import check_delay
 from pollbroker.working import WorkingBroker
 
 
+class Arrival(Protocol):
+    """What another process hands over; see `pollbroker.handing_over`."""
+
+    def has(self, name: str, /) -> bool:
+        """Return True if a broker of this name is handed over."""
+
+    def plan_for(self, name: str, device: Device, plan: Plan, /) -> Plan:
+        """The plan of this broker's ports, which bind and connect nothing. Raises `ConfigError` if the broker is not
+        the one that is handed over."""
+
+    def expect(self, broker: WorkingBroker, /) -> None:
+        """This broker will take over what the other process has."""
+
+
 class Table:
     """The brokers of an engine, by name."""
 
@@ -35,6 +49,8 @@ class Table:
         self.released = RELEASED
         self.start_task: StartTask | None = None
         """Runs coroutine handlers; None if the engine is on no loop of the program. See `Engine.set_task_starter`."""
+        self.arrival: Arrival | None = None
+        """The brokers that another process hands over, while they are added here."""
         self._context = context
         self._implementation = implementation
         self._loop_access = loop_access
@@ -72,9 +88,15 @@ class Table:
         """Open the ports of a plan and start a broker on them."""
         self._check_free(name)
         self._check_handlers(name, device)
-        return self._start(
-            name, device, plan.open(self._context, self._loop_access.wire_context, self.released), prefixes
-        )
+        if self.arrival is not None and self.arrival.has(name):
+            plan = self.arrival.plan_for(name, device, plan)
+            broker = self._start(name, device, self._open(plan), prefixes)
+            self.arrival.expect(broker)
+            return broker
+        return self._start(name, device, self._open(plan), prefixes)
+
+    def _open(self, plan: Plan) -> dict[str, WorkingPort]:
+        return plan.open(self._context, self._loop_access.wire_context, self.released)
 
     def register(
         self,
@@ -169,6 +191,10 @@ class Table:
         held messages, or after `timeout_s`."""
         check_delay(timeout_s)
         broker = self._steerable(which)
+        if broker.interrupt is not None:
+            broker.interrupt()
+            if broker.name not in self._brokers:
+                return broker  # it was handed over
         if broker.state in FINAL_STATES:
             del self._brokers[broker.name]
             return broker
@@ -189,6 +215,13 @@ class Table:
         broker.offer_held_messages()
         broker.end_removal()
         return broker
+
+    def forget(self, broker: WorkingBroker) -> None:
+        """End a broker whose sockets are closed already, since another process has its connections."""
+        self._being_removed.add(broker)
+        broker.end_removal()
+        for port in broker.ports:
+            self.released.forget(port.endpoints)  # they are in use, and will not soon be free
 
     def _check_free(self, name: str) -> None:
         if not isinstance(name, str) or not name or not name.isprintable():
@@ -236,7 +269,7 @@ class Table:
 
     def _not_ended(self, which: str | Broker) -> WorkingBroker:
         broker = self._steerable(which)
-        if broker.state in FINAL_STATES or broker.state is BrokerState.REMOVING:
+        if broker.state in FINAL_STATES or broker.state in (BrokerState.REMOVING, BrokerState.HANDING_OVER):
             why = "" if broker.error is None else f": {broker.error}"
             raise EngineError(f"brokers.{broker.name}: it is {broker.state}{why}")
         return broker

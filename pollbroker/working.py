@@ -44,10 +44,12 @@ class WorkingBroker:
         "_loop_access",
         "_on_end",
         "_removed",
+        "_was",
         "device",
         "error",
         "final",
         "hub",
+        "interrupt",
         "name",
         "ports",
         "retries",
@@ -77,6 +79,10 @@ class WorkingBroker:
         self.final: BrokerStatistics | None = None
         """The final statistics, after the broker was removed, has ended or has failed."""
         self._removed: Future[BrokerStatistics] | None = None
+        self._was = self.state
+        """What the broker did before it was suspended."""
+        self.interrupt: Callable[[], None] | None = None
+        """While the broker is handed over: decides that at once. Afterwards it goes on, or has ended."""
         self.watched_ports = tuple(ports[port] for port in device.ports)
         """The ports of the device, by their index in the hub. The capture port is not watched, since no flow waits for
         it."""
@@ -179,6 +185,28 @@ class WorkingBroker:
             for flow in self.hub.flows:
                 flow.resume()
             self.hub.schedule()
+
+    def suspend(self) -> None:
+        """Move nothing, and let the ports, which are all the wire's, rest until `go_on`. Another process may take them
+        over meanwhile."""
+        self._was = self.state
+        self.state = BrokerState.HANDING_OVER
+        for flow in self.hub.flows:
+            flow.pause(self._loop_access.clock())
+        for port in self.watched_ports:
+            self._loop_access.unwatch(port)
+        for port in self.ports:
+            port.wire_socket.suspend()
+
+    def go_on(self) -> None:
+        """Do again what the broker did before `suspend`."""
+        for port_index, port in enumerate(self.watched_ports):
+            self._loop_access.watch(self.hub, port_index, port)
+        for port in self.ports:
+            port.wire_socket.resume()
+        self.state = BrokerState.PAUSED
+        if self._was is not BrokerState.PAUSED:
+            self.resume()
 
     def recheck_sources(self) -> None:
         """Have every waiting flow look at its source in the next turn."""

@@ -100,6 +100,11 @@ class Flow:
         self._end_stall(now_s)
         self.state = _ENDED
 
+    def carry_on(self, stalls: int, stalled_s: float, /) -> None:
+        """Go on counting from here."""
+        self.stalls = stalls
+        self._stalled_s = stalled_s
+
     def stalled_s(self, now_s: float, /) -> float:
         return self._stalled_s + (0.0 if self._stalled_since is None else now_s - self._stalled_since)
 

@@ -88,6 +88,26 @@ class RoutingPump:
     def sink_counters(self) -> tuple[Counters, ...]:
         return tuple(sender.counters() for sender in self._senders)
 
+    @property
+    def parts(self) -> tuple[Receiver | Sender, ...]:
+        """The receiver and the senders, each of which has an account of its own."""
+        return (self._receiver, *self._senders)
+
+    @property
+    def is_amid_a_message(self) -> bool:
+        """True if a handler has yet to say what else is made of a message."""
+        return self._rest is not None
+
+    def carried(self) -> tuple[list[bytes] | None, tuple[int, ...], tuple[int, int, int]]:
+        """What `carry_on` is given in another process: the message that is held, the sinks that have yet to accept it,
+        and what was added, filtered and failed."""
+        return self._held, self._destination, (self._added, self._filtered, self._failed)
+
+    def carry_on(self, held: list[bytes] | None, destination: tuple[int, ...], counters: tuple[int, int, int]) -> None:
+        """Go on where the pump of another process stopped."""
+        self._held, self._destination = held, destination
+        self._added, self._filtered, self._failed = counters
+
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:
         receiver = self._receiver
         messages, begun = 0, receiver.received_bytes

@@ -77,6 +77,13 @@ cdef extern from "net.h" nogil:
     ctypedef enum verdict_t "enum verdict":
         pass
 
+    cdef struct key_map "map":
+        key **slots
+        size_t capacity
+
+    cdef struct prefixes:
+        key_map map
+
     cdef struct peer:
         port *port
         handshake *handshake
@@ -85,6 +92,7 @@ cdef extern from "net.h" nogil:
         size_t user_id_size
         link all
         int descriptor
+        void *owner
         c_bool attached
         queue out
         key id
@@ -110,10 +118,11 @@ cdef extern from "net.h" nogil:
         uint64_t peer_count
         uint64_t ended_by[19]
         turns turns
-        c_bool takes_copies, tells_when_empty, drops_slow_peer
+        c_bool takes_copies, tells_when_empty, drops_slow_peer, shared
         int64_t may_read
         amount discarded
         uint32_t next_id
+        prefixes prefixes
 
     cdef struct message:
         const uint8_t *prefix
@@ -172,6 +181,11 @@ cdef extern from "net.h" nogil:
     int net_listen(net *, watched *, port *, int descriptor)
     int net_connect(net *, watched *, port *, int descriptor)
     void net_unwatch(watched *)
+    void net_suspend(port *)
+    void net_suspend_watched(watched *)
+    int net_resume(port *)
+    int net_resume_watched(watched *)
+    void net_connected(watched *, port *, peer *)
     void map_set_secret(uint64_t secret)
     port *changed_port(link *)
     watched *ended_connector(link *)
@@ -180,6 +194,29 @@ cdef extern from "net.h" nogil:
 cdef extern from "frame.h" nogil:
     size_t frame_write_header(uint8_t *, unsigned flags, uint64_t length)
     int frame_header(const uint8_t *bytes, size_t count, unsigned *flags, uint64_t *length)
+
+cdef extern from "record.h" nogil:
+    cdef struct record:
+        uint8_t *bytes
+        size_t size
+        peer **peers
+        size_t peer_count
+        c_bool no_memory
+
+    c_bool record_write(record *, const port *, account **, uint32_t account_count)
+    void record_free(record *)
+
+    cdef struct reading:
+        const uint8_t *at
+        const uint8_t *end
+        const int *descriptors
+        size_t descriptor_count, descriptors_taken
+        peer **peers
+        size_t peer_count
+        const char *wrong
+        size_t wrong_at
+
+    c_bool record_read(reading *, port *, account **, uint32_t account_count)
 
 cdef extern from "relay.h" nogil:
     int relay(port *source, port *sink, account *, uint64_t limit_messages, uint64_t limit_bytes)

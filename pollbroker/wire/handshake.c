@@ -366,3 +366,36 @@ size_t handshake_fed(struct handshake *handshake, const uint8_t *bytes, size_t c
     }
     return used;
 }
+
+/* -- moving a handshake to another process ------------------------------------------------------------------------- */
+
+/* The numbers that stages have in records, which stay when stages are added. A stage that is not here is not moved. */
+static const struct {
+    enum handshake_stage stage;
+    int number;
+} RECORDED[] = {{STAGE_SIGNATURE, 0}, {STAGE_VERSION, 1}, {STAGE_GREETING, 2},
+                {STAGE_READY, 3},     {STAGE_TYPE_2, 4},  {STAGE_IDENTITY_2, 5}};
+
+enum { RECORDED_COUNT = sizeof RECORDED / sizeof RECORDED[0] };
+
+int handshake_number(const struct handshake *handshake)
+{
+    for (int i = 0; i < RECORDED_COUNT; i++)
+        if (RECORDED[i].stage == handshake->stage && !handshake->failed && !handshake->out_size)
+            return RECORDED[i].number;
+    return -1;
+}
+
+bool handshake_restore(struct handshake *handshake, enum socket_type type, const struct options *options, int number,
+                       uint8_t peer_type, uint8_t minor, const uint8_t *identity, size_t identity_size)
+{
+    if (number < 0 || number >= RECORDED_COUNT || peer_type >= TYPE_COUNT || identity_size > ROUTING_ID_MAX)
+        return false;
+    *handshake = (struct handshake){.type = type, .options = options, .stage = RECORDED[number].stage};
+    handshake->peer_type = peer_type;
+    handshake->minor = minor;
+    handshake->identity_size = (uint8_t) identity_size;
+    if (identity_size)
+        memcpy(handshake->identity, identity, identity_size);
+    return true;
+}

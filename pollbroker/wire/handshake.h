@@ -58,4 +58,13 @@ size_t handshake_fed(struct handshake *handshake, const uint8_t *bytes, size_t c
 /* Go on from STAGE_ASKING. NO_VERDICT: nobody could be asked, or the answer was malformed. */
 void handshake_answered(struct handshake *handshake, enum verdict verdict);
 
+/* -- moving a handshake to another process; see record.h -- */
+
+/* The number of its stage in a record, or -1 if it cannot be moved at this stage. */
+int handshake_number(const struct handshake *handshake);
+
+/* Go on with a recorded handshake. What it had to send is queued already. Return false if there is no such stage. */
+bool handshake_restore(struct handshake *handshake, enum socket_type type, const struct options *options, int number,
+                       uint8_t peer_type, uint8_t minor, const uint8_t *identity, size_t identity_size);
+
 #endif

@@ -77,6 +77,11 @@ cdef class Flow:
         self._end_stall(now_s)
         self.state = ENDED
 
+    def carry_on(self, uint64_t stalls, double stalled_s):
+        """Go on counting from here."""
+        self.stalls = stalls
+        self.stalled_before_s = stalled_s
+
     def stalled_s(self, double now_s):
         return self.stalled_before_s + (now_s - self.stalled_since if self.stalling else 0.0)
 

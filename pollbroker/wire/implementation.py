@@ -1,10 +1,22 @@
 """The implementation of the contract of pumps (`pollbroker.pump.contract`) whose sockets are those of the wire."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
-from pollbroker.pump import SENT, Classes, Hub, HubOwner, Implementation, Pump, Receiver, Sender, send_copies
+from pollbroker.pump import (
+    SENT,
+    Classes,
+    Hub,
+    HubOwner,
+    Implementation,
+    Pump,
+    Receiver,
+    RoutingPump,
+    Sender,
+    send_copies,
+)
 from pollbroker.pump.limits import MAXFRAMES
 from pollbroker.wire import native
 
@@ -51,8 +63,30 @@ def _copies_to(capture: Any) -> Callable[[list[bytes]], bool]:
     if not hasattr(capture, "wire_port"):
         return partial(send_copies, capture)
     capture.wire_port.set("takes_copies", True)
-    sender = native.Sender(capture.wire_port, None, None, True)
-    return lambda frames: sender.send(frames) == SENT
+    return _Copying(native.Sender(capture.wire_port, None, None, True))
+
+
+@dataclass(frozen=True)
+class _Copying:
+    """Sends copies to a capture port of the wire."""
+
+    sender: native.Sender
+
+    def __call__(self, frames: list[bytes]) -> bool:
+        return self.sender.send(frames) == SENT
+
+
+def parts_of(pump: Any) -> list[Any] | None:
+    """Those parts of a pump that have accounts (`native.account_numbers`); None if it is not made of the wire's."""
+    if type(pump) is native.Pump:
+        return [pump]
+    if type(pump) is not RoutingPump or not all(isinstance(part, _PARTS) for part in pump.parts):
+        return None
+    captures = [part.capture for part in pump.parts if isinstance(part, native.Sender)]
+    return [*pump.parts, *(capture.sender for capture in captures if isinstance(capture, _Copying))]
+
+
+_PARTS = (native.Receiver, native.Sender)
 
 
 def _make_hub(

@@ -63,3 +63,6 @@ include "pumps.pxi"
 
 
 include "hub.pxi"
+
+
+include "handing_over.pxi"

@@ -20,6 +20,8 @@ static const double REST_S = 0.1; /* how long a listener rests when a connection
 /* What an event is about is told by the lowest bits of its address. */
 enum { ABOUT_PEER, ABOUT_WATCHED, ABOUT_TIMER, ABOUT_MASK = 3 };
 
+static const uint32_t PEER_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+
 static struct net *net_of(const struct port *port)
 {
     return LISTED(port->wire, struct net, wire);
@@ -143,7 +145,12 @@ static void note_reason(struct peer *peer)
 static void stream_close(struct peer *peer)
 {
     note_reason(peer);
-    close(peer->descriptor); /* this takes it out of the epoll set */
+    /* While another process has a duplicate, closing a descriptor neither takes it out of the epoll set nor ends the
+     * connection. */
+    if (peer->port->shared)
+        shutdown(peer->descriptor, SHUT_RDWR);
+    epoll_ctl(net_of(peer->port)->epoll, EPOLL_CTL_DEL, peer->descriptor, NULL);
+    close(peer->descriptor);
     if (peer->owner)
         end_connector(net_of(peer->port), peer->owner, 0);
     peer->owner = NULL;
@@ -199,7 +206,7 @@ static struct peer *begin_peer(struct net *net, struct port *port, int descripto
         peer_end(peer, REASON_NO_MEMORY);
         return NULL;
     }
-    if (watch(net, descriptor, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, peer, ABOUT_PEER)) {
+    if (watch(net, descriptor, PEER_EVENTS, peer, ABOUT_PEER)) {
         peer_end(peer, REASON_NO_MEMORY);
         return NULL;
     }
@@ -350,14 +357,20 @@ void net_arm(struct net *net)
     set_timer(net, wanted_s);
 }
 
-static int begin_watching(struct net *net, struct watched *watched, struct port *port, int descriptor, uint32_t events)
+static void begin(struct net *net, struct watched *watched, struct port *port, int descriptor)
 {
+    watched->net = net;
     watched->descriptor = descriptor;
     watched->port = port;
     watched->peer = NULL;
     watched->error = 0;
     link_init(&watched->ended);
     link_init(&watched->resting);
+}
+
+static int begin_watching(struct net *net, struct watched *watched, struct port *port, int descriptor, uint32_t events)
+{
+    begin(net, watched, port, descriptor);
     return watch(net, descriptor, events, watched, ABOUT_WATCHED);
 }
 
@@ -375,8 +388,10 @@ int net_connect(struct net *net, struct watched *connector, struct port *port, i
 
 void net_unwatch(struct watched *watched)
 {
-    if (watched->descriptor >= 0)
+    if (watched->descriptor >= 0) {
+        epoll_ctl(watched->net->epoll, EPOLL_CTL_DEL, watched->descriptor, NULL);
         close(watched->descriptor);
+    }
     watched->descriptor = -1;
     if (watched->peer)
         watched->peer->owner = NULL;
@@ -385,4 +400,89 @@ void net_unwatch(struct watched *watched)
         link_remove(&watched->ended);
     if (link_is_in(&watched->resting))
         link_remove(&watched->resting);
+}
+
+/* -- handing over -------------------------------------------------------------------------------------------------- */
+
+void net_suspend(struct port *port)
+{
+    struct net *net = net_of(port);
+
+    port_flush(port); /* so that nothing is written later, when somebody flushes all ports */
+    for (struct link *link = port->peers.next; link != &port->peers; link = link->next) {
+        struct peer *peer = LISTED(link, struct peer, all);
+        if (peer->descriptor >= 0)
+            epoll_ctl(net->epoll, EPOLL_CTL_DEL, peer->descriptor, NULL);
+        if (peer->deadline_s) {
+            peer->deadline_s = 0;
+            stream_set_deadline(peer);
+        }
+        if (link_is_in(&peer->unread_link))
+            link_remove(&peer->unread_link);
+    }
+    if (link_is_in(&port->changed))
+        link_remove(&port->changed);
+}
+
+void net_suspend_watched(struct watched *watched)
+{
+    if (watched->descriptor >= 0)
+        epoll_ctl(watched->net->epoll, EPOLL_CTL_DEL, watched->descriptor, NULL);
+    if (link_is_in(&watched->resting))
+        link_remove(&watched->resting);
+}
+
+/* A peer that was accepted by another process. If there is no memory, it is not counted. */
+static void count_address(struct peer *peer)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t size = sizeof address;
+
+    if (peer->owner || peer->address || getpeername(peer->descriptor, (struct sockaddr *) &address, &size) < 0)
+        return;
+    struct host host = host_of(&address);
+    admission_count(peer, host.bytes, host.size);
+}
+
+int net_resume(struct port *port)
+{
+    struct net *net = net_of(port);
+    int first_error = 0;
+
+    for (struct link *link = port->peers.next, *next; link != &port->peers; link = next) {
+        struct peer *peer = LISTED(link, struct peer, all);
+        next = link->next;
+        if (peer->descriptor < 0)
+            continue;
+        count_address(peer);
+        /* What is ready now is reported at once, as for any descriptor that is added. */
+        int error = watch(net, peer->descriptor, PEER_EVENTS, peer, ABOUT_PEER);
+        if (error) {
+            first_error = first_error ? first_error : error;
+            peer_end(peer, REASON_NO_MEMORY);
+        } else if (!peer->handshake) {
+            peer_set_heartbeat(peer);
+            peer_note_unread(peer);
+        } else if (port->options.handshake_ivl) {
+            peer->deadline_s = peer->since_s + port->options.handshake_ivl / 1000.0;
+            stream_set_deadline(peer);
+        }
+    }
+    port_note(port, NEWS_INPUT | NEWS_ROOM);
+    return first_error;
+}
+
+int net_resume_watched(struct watched *watched)
+{
+    uint32_t events = watched->kind == WATCHED_LISTENER ? EPOLLIN : EPOLLOUT;
+
+    return watched->descriptor < 0 ? 0 : watch(watched->net, watched->descriptor, events, watched, ABOUT_WATCHED);
+}
+
+void net_connected(struct watched *connector, struct port *port, struct peer *peer)
+{
+    connector->kind = WATCHED_CONNECTING;
+    begin(net_of(port), connector, port, -1);
+    connector->peer = peer;
+    peer->owner = connector;
 }

@@ -14,6 +14,7 @@ enum { NET_ADDRESS_MAX = 80 };
 struct watched {
     enum { WATCHED_LISTENER, WATCHED_CONNECTING } kind;
     int descriptor;
+    struct net *net;
     struct port *port;
     void *owner;       /* of those who made it */
     struct peer *peer; /* of a connector, while it is connected */
@@ -69,5 +70,19 @@ int net_connect(struct net *net, struct watched *connector, struct port *port, i
 
 /* Stop, and close the socket. The connections that were made go on. */
 void net_unwatch(struct watched *watched);
+
+/* -- handing over to another process, which shares the descriptors meanwhile -- */
+
+/* Neither read, write nor accept, and let no deadline pass, until the same is resumed. Ports that nobody moves messages
+ * from or to meanwhile stay as they are. */
+void net_suspend(struct port *port);
+void net_suspend_watched(struct watched *watched);
+
+/* Return 0, or an errno. Connections that cannot be watched have ended then. */
+int net_resume(struct port *port);
+int net_resume_watched(struct watched *watched);
+
+/* A connector whose connection was made already. */
+void net_connected(struct watched *connector, struct port *port, struct peer *peer);
 
 #endif

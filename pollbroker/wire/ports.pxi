@@ -105,6 +105,12 @@ cdef class Net:
         return wire.pool.slabs_alive, wire.pool.segments_alive, wire.ports_alive, wire.peers_alive
 
 
+cdef int _raise_errno(int code) except -1:
+    if code:
+        raise OSError(code, os.strerror(code))
+    return 0
+
+
 @cython.final
 cdef class Listener:
     """Accepts connections for a port. The descriptor is closed with it."""
@@ -114,9 +120,7 @@ cdef class Listener:
 
     def __cinit__(self, Port port not None, int descriptor):
         port._check()
-        code = net_listen(&port.net.net, &self.watched, port.port, descriptor)
-        if code:
-            raise OSError(code, os.strerror(code))
+        _raise_errno(net_listen(&port.net.net, &self.watched, port.port, descriptor))
         self.port = port
 
     def __dealloc__(self):
@@ -125,6 +129,18 @@ cdef class Listener:
 
     def close(self):
         net_unwatch(&self.watched)
+
+    @property
+    def descriptor(self):
+        """The socket that listens; -1 if it was closed."""
+        return self.watched.descriptor
+
+    def suspend(self):
+        """Accept nothing until `resume`."""
+        net_suspend_watched(&self.watched)
+
+    def resume(self):
+        _raise_errno(net_resume_watched(&self.watched))
 
     @property
     def error(self):
@@ -141,12 +157,15 @@ cdef class Connector:
     cdef Port port  # keeps it alive
     cdef readonly object on_end
 
-    def __cinit__(self, Port port not None, int descriptor, on_end):
+    def __cinit__(self, Port port not None, int descriptor, on_end, *, int recorded=-1):
+        """`recorded` is the place, among the peers that `Port.restore` has made, of a connection that was made before;
+        there is no descriptor then."""
         port._check()
         self.watched.owner = <void *> self
-        code = net_connect(&port.net.net, &self.watched, port.port, descriptor)
-        if code:
-            raise OSError(code, os.strerror(code))
+        if recorded >= 0:
+            net_connected(&self.watched, port.port, port._restored_peer(recorded))
+        else:
+            _raise_errno(net_connect(&port.net.net, &self.watched, port.port, descriptor))
         self.port = port
         self.on_end = on_end
 
@@ -163,6 +182,23 @@ cdef class Connector:
     def was_connected(self):
         """True if a connection was made, and is over now."""
         return self.watched.error == 0
+
+    @property
+    def descriptor(self):
+        """The socket that is being connected; -1 if it is connected, or the try is over."""
+        return self.watched.descriptor
+
+    @property
+    def is_over(self):
+        """True if the connection has ended or was not made, whether or not `on_end` was called."""
+        return self.watched.descriptor < 0 and self.watched.peer == NULL
+
+    def suspend(self):
+        """Do nothing until `resume`."""
+        net_suspend_watched(&self.watched)
+
+    def resume(self):
+        _raise_errno(net_resume_watched(&self.watched))
 
     def close(self):
         net_unwatch(&self.watched)
@@ -193,6 +229,8 @@ cdef class Port:
     cdef public str where
     """Its name in messages."""
     cdef dict ended_by_at_end
+    cdef peer **restored
+    cdef size_t restored_count
     cdef uint64_t too_long
     """Messages that had too many frames and were dropped, and that no flow has counted yet."""
 
@@ -218,7 +256,21 @@ cdef class Port:
                 self.net.net.fault.count = 0
             free(self.port)
             self.port = NULL
+            self._forget_restored()
             self.net.open_ports -= 1
+
+    cdef void _forget_restored(self) noexcept:
+        free(self.restored)
+        self.restored = NULL
+        self.restored_count = 0
+
+    cdef peer *_restored_peer(self, int place) except NULL:
+        """A peer that `read_record` has made, until `resume`."""
+        if place < 0 or <size_t> place >= self.restored_count or self.restored[place].descriptor < 0:
+            raise ValueError(f"no peer is connected at the place {place}")
+        if self.restored[place].owner != NULL:
+            raise ValueError(f"the peer at the place {place} has two connectors")
+        return self.restored[place]
 
     def close(self):
         """End all connections."""
@@ -365,6 +417,15 @@ cdef class Port:
             self.port, question, <verdict_t> verdict, <const uint8_t *> PyBytes_AsString(user_id), len(user_id)
         )
         net_arm(&self.net.net)
+
+    @property
+    def too_long_messages(self):
+        """Messages that had too many frames and were dropped, and that no flow has counted yet."""
+        return self.too_long
+
+    @too_long_messages.setter
+    def too_long_messages(self, uint64_t count):
+        self.too_long = count
 
     @property
     def held(self):

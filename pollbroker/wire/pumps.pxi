@@ -198,7 +198,7 @@ cdef class Sender:
 
     cdef Port sink
     cdef account *account
-    cdef object capture
+    cdef readonly object capture
     cdef list prefix
     cdef uint64_t captured, captured_frames, captured_bytes, capture_dropped
 

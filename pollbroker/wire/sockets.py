@@ -6,6 +6,8 @@ What moves many at a time uses the port beneath (`native.Port`).
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import zmq
@@ -14,7 +16,15 @@ from pollbroker.statistics import PeerStatistics
 from pollbroker.wire import native
 from pollbroker.wire.addresses import describe_peer
 from pollbroker.wire.served import ALIASES, PORT_OPTIONS, STREAM_OPTIONS, TYPES, WITHOUT_EFFECT, ZAP_OPTIONS
-from pollbroker.wire.streams import Connection, Listening, Timing, raise_zmq_error
+from pollbroker.wire.streams import (
+    CONNECTING,
+    LISTENING,
+    Connection,
+    Listening,
+    MovedStream,
+    Timing,
+    raise_zmq_error,
+)
 from pollbroker.wire.zap import Authentication, Domain
 
 DOMAIN_MAX_BYTES: Final = 255
@@ -80,6 +90,18 @@ def _log_fault(where: str | None, address: str, reason: str, count: int) -> None
     _logger.warning("%s: the connection of %s has ended: %s%s", where, address, FAULTS.get(reason, reason), others)
 
 
+@dataclass(frozen=True)
+class MovedSocket:
+    """A socket on its way to another process. The descriptors travel beside it: first those of streams that have one,
+    then those of peers."""
+
+    record: bytes
+    """See record.h."""
+    streams: tuple[MovedStream, ...]
+    too_long: int
+    """Messages that had too many frames and were dropped, and that no flow has counted yet."""
+
+
 class WireSocket:
     """A socket of the wire. Only the engine's thread may use it."""
 
@@ -94,6 +116,8 @@ class WireSocket:
         self._domain = Domain()
         self._streams: list[Listening | Connection] = []
         self._last_endpoint = ""
+        self._wanted: list[bytes] | None = None
+        """What the options of a SUB say that was restored."""
 
     # -- options ------------------------------------------------------------------------------------------------------
 
@@ -161,6 +185,73 @@ class WireSocket:
             PeerStatistics(port, describe_peer(told[0]), *told[1:10], told[10].decode(errors="backslashreplace"))
             for told in self.wire_port.peers()
         )
+
+    # -- handing over to another process ------------------------------------------------------------------------------
+
+    def suspend(self) -> None:
+        """Neither read, write, accept nor connect until `resume`. No flow may use the socket meanwhile."""
+        for stream in self._streams:
+            stream.suspend()
+        native.suspend(self.wire_port)
+
+    def resume(self) -> None:
+        """Go on, since the other process has not taken over. What cannot be watched any more, for lack of memory,
+        ends."""
+        calls: list[Callable[[], None]] = [stream.resume for stream in self._streams]
+        calls.append(partial(native.resume, self.wire_port, shared=True))
+        for call in calls:
+            try:
+                call()
+            except OSError as error:
+                _logger.error("%r: a stream has ended when it was to go on: %s", self, error)
+
+    def moved(self, parts: list[Any]) -> "tuple[MovedSocket, list[int]]":
+        """What another process needs to go on with this socket, which is suspended, and the descriptors. `parts` are
+        those of all flows of the broker (`parts_of`). Raises `ValueError` if the socket cannot be moved."""
+        connectors = [stream.connector for stream in self._streams]
+        places = dict.fromkeys(range(len(connectors)), -1)
+        existing = [number for number, connector in enumerate(connectors) if connector is not None]
+        record, peers, found = native.write_record(self.wire_port, parts, [connectors[number] for number in existing])
+        places |= zip(existing, found, strict=True)
+        streams = [stream.moved(places[number]) for number, stream in enumerate(self._streams)]
+        descriptors = [descriptor for _, descriptor in streams if descriptor >= 0]
+        return (
+            MovedSocket(record, tuple(moved for moved, _ in streams), self.wire_port.too_long_messages),
+            [*descriptors, *peers],
+        )
+
+    def restore(self, moved: "MovedSocket", parts: list[Any], descriptors: list[int]) -> None:
+        """Become the socket that another process has moved. It stays suspended, but for its streams, until `resume`.
+        Descriptors that belong to it now are removed from the list. Raises `ValueError` or `OSError`; the socket can
+        only be closed then."""
+        own = [moved.kind in (LISTENING, CONNECTING) for moved in moved.streams]
+        if len(descriptors) < sum(own):
+            raise ValueError("there are more streams than descriptors")
+        of_streams = [descriptors.pop(0) for _ in range(sum(own))]
+        wanted = native.subscribed(self.wire_port)
+        try:
+            native.read_record(self.wire_port, moved.record, parts, descriptors)
+            for stream in moved.streams:
+                number = of_streams[0] if stream.kind in (LISTENING, CONNECTING) else -1
+                if stream.kind == LISTENING:
+                    self._streams.append(Listening.restored(self.wire_port, stream, number))
+                else:
+                    restored = Connection.restored(self.wire_port, self._options, self._timing, stream, number)
+                    self._streams.append(restored)
+                if number >= 0:
+                    del of_streams[0]
+        finally:
+            descriptors.extend(of_streams)
+        self.wire_port.too_long_messages = moved.too_long
+        self._last_endpoint = moved.streams[-1].address if moved.streams else ""
+        self._wanted = wanted if self.type == zmq.SUB else None
+
+    def subscribe_anew(self) -> None:
+        """Tell the peers of a SUB that was restored what its options say, if it had subscribed to something else."""
+        if self._wanted is not None:
+            known = set(native.subscribed(self.wire_port))
+            for topic in known.symmetric_difference(self._wanted):
+                self.wire_port.set("unsubscribe" if topic in known else "subscribe", topic)
 
     def watch(self, on_ready: Callable[[], None] | None) -> None:
         """Call this when something has happened."""

@@ -6,8 +6,10 @@ import os
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -41,6 +43,30 @@ class Timing(Protocol):
         """Make a call in the engine's thread. Any thread may use this."""
 
 
+LISTENING: Final = "listening"
+CONNECTED: Final = "connected"
+CONNECTING: Final = "connecting"
+WAITING: Final = "waiting"
+OVER: Final = "over"
+
+
+@dataclass(frozen=True)
+class MovedStream:
+    """A socket that listens, or a connection, on its way to another process. The descriptor travels beside it."""
+
+    kind: str
+    """One of the five above. A connection that is WAITING for its next attempt has no descriptor, and neither has one
+    that is OVER and is not made again. That of one that is CONNECTED is its peer's."""
+    address: str
+    asked_for: str
+    place: int = -1
+    """Of the peer among those of the port, if it is connected."""
+    wait_s: float = 0.0
+    """How long it still waits."""
+    interval_s: float = 0.0
+    """How long it will wait after that, if the next attempt fails."""
+
+
 class Listening:
     """A socket that listens, and the connections that are accepted from it."""
 
@@ -56,6 +82,31 @@ class Listening:
             listener.detach()
         finally:
             listener.close()
+
+    @classmethod
+    def restored(cls, port: native.Port, moved: "MovedStream", descriptor: int) -> "Listening":
+        """Go on accepting at a socket of another process, which belongs to this from now on."""
+        made = cls.__new__(cls)
+        made.address, made.asked_for = moved.address, moved.asked_for
+        made._listener = native.Listener(port, descriptor)
+        return made
+
+    def suspend(self) -> None:
+        """Accept nothing until `resume`."""
+        self._listener.suspend()
+
+    def resume(self) -> None:
+        """Accept again. Raises `OSError`."""
+        self._listener.resume()
+
+    def moved(self, place: int) -> "tuple[MovedStream, int]":  # noqa: ARG002 - it has no peer of its own
+        """What another process needs to go on, and the descriptor."""
+        return MovedStream(LISTENING, self.address, self.asked_for), self._listener.descriptor
+
+    @property
+    def connector(self) -> native.Connector | None:
+        """None: see `Connection`."""
+        return None
 
     def close(self) -> None:
         """Accept no more connections. Those that were accepted go on."""
@@ -121,11 +172,75 @@ class Connection:
         self._connector: native.Connector | None = None
         self._timer: Handle | None = None
         self._interval_s = options["reconnect_ivl"] / 1000
+        self._next_s: float | None = None
+        """When the next attempt is due, by `time.monotonic`; None if none is."""
+        self._suspended = False
+        self._over = False
+        """True if it has ended, and `reconnect_ivl` is -1."""
         self._closed = False
         self._begin()
 
+    @classmethod
+    def restored(
+        cls, port: native.Port, options: dict[str, int], timing: Timing, moved: MovedStream, descriptor: int
+    ) -> "Connection":
+        """Go on with a connection of another process. The descriptor belongs to it from now on."""
+        made = cls.__new__(cls)
+        made.address, made.asked_for = moved.address, moved.asked_for
+        made._port, made._options, made._timing = port, options, timing
+        made._connector = made._timer = made._next_s = None
+        made._interval_s = moved.interval_s
+        made._suspended = made._closed = False
+        made._over = moved.kind == OVER
+        if moved.kind == CONNECTED:
+            made._connector = native.Connector(port, -1, made._on_end, recorded=moved.place)
+        elif moved.kind == CONNECTING:
+            made._connector = native.Connector(port, descriptor, made._on_end)
+        elif moved.kind == WAITING:
+            made._wait(moved.wait_s)
+        return made
+
+    def suspend(self) -> None:
+        """Do nothing until `resume`. What had ended by now is done with first."""
+        if self._connector is not None:
+            if self._connector.is_over:
+                self._on_end()
+            else:
+                self._connector.suspend()
+        self._suspended = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def resume(self) -> None:
+        """Go on. Raises `OSError`."""
+        self._suspended = False
+        if self._connector is not None:
+            self._connector.resume()
+        elif self._next_s is not None:
+            self._wait(self._wait_s)
+
+    @property
+    def _wait_s(self) -> float:
+        return 0.0 if self._next_s is None else max(0.0, self._next_s - time.monotonic())
+
+    @property
+    def connector(self) -> native.Connector | None:
+        """The connection that is being made, or is in use; None between two attempts."""
+        return self._connector
+
+    def moved(self, place: int) -> tuple[MovedStream, int]:
+        """What another process needs to go on, and the descriptor, or -1. `place` is that of its peer in the record of
+        the port, or -1 if that is not there."""
+        kind = OVER if self._over else WAITING
+        if self._connector is not None and (place >= 0 or self._connector.descriptor >= 0):
+            kind = CONNECTED if place >= 0 else CONNECTING
+        descriptor = self._connector.descriptor if self._connector is not None else -1
+        interval_s = max(0.0, self._interval_s)  # -1 ms means never
+        return MovedStream(kind, self.address, self.asked_for, place, self._wait_s, interval_s), descriptor
+
     def _begin(self) -> None:
-        self._timer = None
+        self._timer = self._next_s = None
         if self._closed:
             return
         if is_numeric(self.address):
@@ -142,6 +257,9 @@ class Connection:
 
     def _connect(self, address: Address) -> None:
         if self._closed:
+            return
+        if self._suspended:  # the name was looked up meanwhile
+            self._next_s = time.monotonic()
             return
         try:
             made = _new_socket(address, self._options)
@@ -173,12 +291,18 @@ class Connection:
 
     def _try_later(self) -> None:
         if self._closed or self._options["reconnect_ivl"] < 0:
+            self._over = True
             return
         delay_s = self._interval_s * random.uniform(1.0, 1.25)  # so that many peers do not come back at once
         most_s = self._options["reconnect_ivl_max"] / 1000
         if most_s > self._interval_s:
             self._interval_s = min(2 * self._interval_s, most_s)
-        self._timer = self._timing.call_later(delay_s, self._begin)
+        self._wait(delay_s)
+
+    def _wait(self, delay_s: float) -> None:
+        self._next_s = time.monotonic() + delay_s
+        if not self._suspended:
+            self._timer = self._timing.call_later(delay_s, self._begin)
 
     def close(self) -> None:
         """End the attempts. A connection that was made goes on until its port is closed."""

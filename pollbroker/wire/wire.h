@@ -70,6 +70,7 @@ struct port {
     struct link changed, unwritten;
     unsigned news;
     bool ended; /* no peer may be added any more */
+    bool shared; /* another process may have duplicates of its streams, and no right to them */
 
     struct link peers;    /* all of them */
     struct link readable; /* those that a message may be taken from, in turn */

@@ -226,4 +226,47 @@ MUTANTS: Final = (
         "if (peer->question == question)",
         "if (true)",
     ),
+    Mutant(
+        "a message that was written in part is written from its start again by another process",
+        "record_read.c",
+        "queue->written = written, queue->bytes -= written;",
+        "queue->written = 0;",
+    ),
+    Mutant(
+        "what was read and not taken is not handed over",
+        "record_write.c",
+        "    put_u64(record, peer->in ? scanned + rest : 0);\n    if (peer->in) {",
+        "    put_u64(record, 0);\n    if (false) {",
+    ),
+    Mutant(
+        "a peer has another routing id after a hand over",
+        "record_read.c",
+        "memcpy(peer->prefix + FRAME_SHORT_HEADER, id, size);",
+        "memcpy(peer->prefix + FRAME_SHORT_HEADER, id, size), peer->prefix[1 + size] ^= 1;",
+    ),
+    Mutant(
+        "a subscription is lost in a hand over",
+        "record_read.c",
+        "= topics_subscribe(&port->topics, peer, &peer->subscriptions, topic, size);",
+        "= size == 2 ? SUBSCRIBED : topics_subscribe(&port->topics, peer, &peer->subscriptions, topic, size);",
+    ),
+    Mutant(
+        "the rest of a message of too many frames is taken for a message after a hand over",
+        "record_read.c",
+        "peer->discarding = flags & FLAG_DISCARDING;",
+        "peer->discarding = false;",
+    ),
+    Mutant(
+        "a record is believed to have the messages that it counts",
+        "record_read.c",
+        "!count_messages(bytes, size, in_message, &messages) || messages != run.amount.messages",
+        "false",
+        "changed-records",
+    ),
+    Mutant(
+        "a command that was obeyed is obeyed again after a hand over",
+        "record_write.c",
+        "rest = peer->end - peer->scanned - peer->gap;",
+        "rest = peer->end - peer->scanned - (((struct peer *) peer)->gap = 0);",
+    ),
 )

@@ -615,6 +615,28 @@ static void check_awaited_peer_leaves(void)
     report("a slow peer of a ROUTER that leaves", 1 << 20);
 }
 
+/* A record of which a byte is changed is refused, or its queues are sound. */
+static void check_changed_records(void)
+{
+    static const size_t SIZES[] = {3, 300, 5000, 0};
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *source = join(0, TYPE_PUSH, ""), *slow = join(1, TYPE_PULL, "");
+    measure();
+    slow->window = 10;
+    for (int i = 0; i < 4; i++) {
+        static const uint8_t body[5000];
+        remote_send_frame(source, FRAME_MORE, "begins", 6);
+        remote_send_frame(source, 0, body, SIZES[i]);
+    }
+    remote_deliver(source, SIZE_MAX);
+    move(0, 100, 100000);
+    CHECK(simulation.accounts[0]->held.messages == 4, "they are not held");
+    CHECK(slow->peer->out.written, "none of them is written in part");
+    CHECK(simulation_try_changes(&simulation, 0) && simulation_try_changes(&simulation, 1), "all are refused");
+    report("records of which a byte is changed", 1 << 20);
+}
+
 void run_checks(const char *only)
 {
     static const struct {
@@ -645,6 +667,7 @@ void run_checks(const char *only)
         {"reply-of-another", check_reply_of_another},
         {"budget", check_budget},
         {"awaited-peer-leaves", check_awaited_peer_leaves},
+        {"changed-records", check_changed_records},
     };
     bool any = false;
 

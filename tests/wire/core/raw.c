@@ -293,7 +293,10 @@ void run_raw(struct input *input)
         } else {
             remote->window = draw(input, 2) ? size : SIZE_MAX / 2;
             remote->events |= STREAM_OUTPUT;
-            simulation->wire.now_s += draw(input, 3);
+            unsigned passes_s = draw(input, 3);
+            simulation->wire.now_s += passes_s;
+            if (passes_s == 2)
+                simulation_move(simulation, raw.compares ? NULL : input);
         }
         simulation_check(simulation);
     }

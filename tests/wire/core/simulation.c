@@ -154,6 +154,8 @@ static void stream_close(struct peer *peer)
 {
     struct remote *remote = remote_of(peer);
 
+    if (simulation_of(peer)->hands_over)
+        return;
     CHECK(remote->peer == peer || !remote->peer, "another's stream was closed");
     remote->peer = NULL;
 }

@@ -117,6 +117,7 @@ struct simulation {
     /* A whole message has come to a remote: its encoded frames. */
     void (*on_message)(struct remote *remote, const uint8_t *bytes, size_t size);
     void (*on_command)(struct remote *remote, const uint8_t *body, size_t size);
+    bool hands_over; /* a port ends, and its connections go on */
 };
 
 void simulation_begin(struct simulation *simulation);
@@ -141,6 +142,12 @@ void remote_parse(struct remote *remote);
 
 /* What net_serve does, for all streams. Return true if there was anything to do. */
 bool simulation_serve(struct simulation *simulation);
+
+/* Hand all ports over, as to another process. With mutations, the records are changed by them before they are read. */
+void simulation_move(struct simulation *simulation, struct input *mutations);
+
+/* Read the record of a port again and again, each time with another byte changed. Return how often it was accepted. */
+size_t simulation_try_changes(struct simulation *simulation, int place);
 
 /* Check what must be true at all times. */
 void simulation_check(struct simulation *simulation);

@@ -709,7 +709,12 @@ void run_traffic(struct input *input)
         } else if (what == 18) {
             add_remote(input, (int) draw(input, 2));
         } else {
-            simulation->wire.now_s += draw(input, 8) ? 0 : 0.25;
+            unsigned chance = draw(input, 8);
+            simulation->wire.now_s += chance ? 0 : 0.25;
+            if (chance > 4) {
+                simulation_move(simulation, NULL);
+                model.flows[0] = model.flows[1] = READY;
+            }
             simulation_serve(simulation);
             parse_all(input);
         }

@@ -1,0 +1,266 @@
+"""The side that hands brokers over.
+
+The conversation is held by a thread of its own, so that the loop goes on with all brokers that are not moved. Whatever
+touches brokers is called in the loop's thread: stopping them, and the decision.
+"""
+
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, Final
+
+from pollbroker.broker import Broker
+from pollbroker.errors import ConfigError, EngineError, HandOverError
+from pollbroker.frozen import FrozenDict
+from pollbroker.handing_over.channel import (
+    CLAIM,
+    COMMIT,
+    HELLO,
+    OFFER,
+    READY,
+    STATE,
+    TAKEN,
+    Channel,
+    parse,
+)
+from pollbroker.handing_over.description import (
+    VERSIONS,
+    Fields,
+    HandedOver,
+    MovedBroker,
+    MovedFile,
+    MovedFlow,
+    MovedPort,
+    OfferedBroker,
+    read_number,
+    read_text,
+    write_state,
+)
+from pollbroker.loop import Loop
+from pollbroker.pump import CoroutinePump, Flow, RoutingPump
+from pollbroker.states import BrokerState
+from pollbroker.table import Table
+from pollbroker.timers import check_delay
+from pollbroker.working import WorkingBroker
+
+_HANDLER_CHECK_S: Final = 0.001
+"""How long a handler that is amid a message is left alone before the next look."""
+
+_TOLD_S: Final = 5.0
+"""How long the other process may take to read why it is refused."""
+
+
+class Departure:
+    """Hands brokers of an engine over. See `Engine.hand_over` for the arguments."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        table: Table,
+        connected: Any,
+        brokers: Iterable[str | Broker] | None,
+        timeout_s: float,
+        freeze_s: float,
+    ) -> None:
+        check_delay(timeout_s)
+        check_delay(freeze_s)
+        self._loop = loop
+        self._table = table
+        self._deadline_s = time.monotonic() + timeout_s
+        self._freeze_s = freeze_s
+        self._left: dict[str, str] = {}
+        self._claimed: list[WorkingBroker] = []
+        self._suspended: list[WorkingBroker] = []
+        self._taken: bool | None = None
+        asked_for = None if brokers is None else tuple(brokers)
+        self._channel = Channel(connected)
+        try:
+            self._offered: dict[str, WorkingBroker] = loop.calls.call(self._choose, asked_for)
+        except BaseException as error:
+            self._channel.refuse(f"{error}")
+            self._channel.close()
+            raise
+
+    def start(self) -> "Future[HandedOver]":
+        """Begin in a thread. The future is resolved at the end."""
+        result: Future[HandedOver] = Future()
+        result.set_running_or_notify_cancel()
+
+        def run() -> None:
+            try:
+                result.set_result(self._run())
+            except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
+                result.set_exception(error)
+
+        threading.Thread(target=run, name="pollbroker-hand-over", daemon=True).start()
+        return result
+
+    # -- in the conversation's thread ---------------------------------------------------------------------------------
+
+    def _run(self) -> HandedOver:
+        channel = self._channel
+        try:
+            try:
+                self._exchange()
+            except BaseException as error:
+                if not self._decide_in_loop():
+                    channel.refuse(str(error))
+                    raise
+            self._decide_in_loop()
+        finally:
+            channel.close()
+        moved = tuple(broker.name for broker in self._suspended)
+        left = {name: "the other process has not added it" for name in self._offered if name not in moved}
+        return HandedOver(moved, FrozenDict(self._left | left))
+
+    def _exchange(self) -> None:
+        channel, deadline_s = self._channel, self._deadline_s
+        hello = Fields(parse(channel.receive(HELLO, deadline_s=deadline_s)[1], "HELLO"), "HELLO")
+        versions = hello.list("versions", read_number)
+        common = [version for version in VERSIONS if version in versions]
+        if not common:
+            raise HandOverError(
+                f"no version suits both: this process can write {_join(VERSIONS)}, the other can read {_join(versions)}"
+            )
+        offers = [OfferedBroker.of(broker).told() for broker in self._offered.values()]
+        channel.tell(OFFER, {"version": max(common), "brokers": offers}, deadline_s=deadline_s)
+        claim = Fields(parse(channel.receive(CLAIM, deadline_s=deadline_s)[1], "CLAIM"), "CLAIM")
+        for name in claim.list("brokers", read_text):
+            if name not in self._offered or self._offered[name] in self._claimed:
+                raise HandOverError(f"CLAIM: {name!r:.60}: it was not offered, or is claimed twice")
+            self._claimed.append(self._offered[name])
+        if not self._claimed:
+            return
+        deadline_s = time.monotonic() + self._freeze_s
+        while (stopped := self._loop.calls.call(self._suspend)) is None:
+            if time.monotonic() >= deadline_s:
+                raise HandOverError("a handler has yet to say what else is made of a message")
+            time.sleep(_HANDLER_CHECK_S)
+        state, descriptors = stopped
+        channel.send_descriptors(descriptors, deadline_s=deadline_s)
+        channel.send(STATE, state, deadline_s=deadline_s)
+        channel.receive(READY, deadline_s=deadline_s)
+        channel.send(COMMIT, deadline_s=deadline_s)
+        channel.receive(TAKEN, deadline_s=deadline_s)
+
+    def _decide_in_loop(self) -> bool:
+        try:
+            return self._loop.calls.call(self._decide)
+        except EngineError:
+            return bool(self._taken)  # the engine is closed, and has decided before that
+
+    # -- in the loop's thread -----------------------------------------------------------------------------------------
+
+    def _choose(self, asked_for: tuple[str | Broker, ...] | None) -> dict[str, WorkingBroker]:
+        """The brokers that are offered, by name. Raises `ConfigError` for one that was asked for and cannot be
+        moved."""
+        chosen: dict[str, WorkingBroker] = {}
+        for broker in list(self._table) if asked_for is None else map(self._table.find, asked_for):
+            why_not = why_not_moved(broker)
+            if why_not is None:
+                chosen[broker.name] = broker
+            elif asked_for is not None:
+                raise ConfigError(f"brokers.{broker.name}: it cannot be handed over: {why_not}")
+            else:
+                self._left[broker.name] = why_not
+        return chosen
+
+    def _suspend(self) -> tuple[bytes, list[int]] | None:
+        """Stop the brokers that are claimed. Return their state, and the descriptors; None if a handler is amid a
+        message."""
+        for broker in self._claimed:
+            why_not = why_not_moved(broker)
+            if why_not is not None:
+                raise HandOverError(f"brokers.{broker.name}: it cannot be handed over any more: {why_not}")
+        if any(_is_amid_a_message(flow) for broker in self._claimed for flow in broker.hub.flows):
+            return None
+        moved: list[MovedBroker] = []
+        descriptors: list[int] = []
+        for broker in self._claimed:
+            paused = broker.state is BrokerState.PAUSED
+            self._suspended.append(broker)
+            broker.interrupt = self._interrupt
+            broker.suspend()
+            try:
+                moved.append(replace(describe(broker, descriptors, self._loop.access.clock()), paused=paused))
+            except ValueError as error:
+                raise HandOverError(f"brokers.{broker.name}: it cannot be handed over: {error}") from error
+        return write_state(moved), descriptors
+
+    def _interrupt(self) -> None:
+        self._decide()
+
+    def _decide(self) -> bool:
+        """Return True if the other process has taken over. From then on nothing can change that."""
+        if self._taken is None:
+            self._taken = self._channel.was_taken()
+            for broker in self._suspended:
+                broker.interrupt = None
+                if broker.state is not BrokerState.HANDING_OVER:
+                    continue  # an error has ended it
+                if self._taken:
+                    let_go(broker, self._table)
+                else:
+                    broker.go_on()
+        return self._taken
+
+
+def let_go(broker: WorkingBroker, table: Table) -> None:
+    """End a broker whose connections another process has. They are closed here without a word to the peers."""
+    for port in broker.ports:
+        port.wire_socket.close()  # before the broker ends, so that nothing is read or removed then
+    table.forget(broker)
+
+
+def why_not_moved(broker: WorkingBroker) -> str | None:
+    """Why a broker cannot be handed over; None if it can."""
+    if broker.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
+        return f"it is {broker.state}"
+    if broker.device.behaviour is not None:
+        return "its behaviour has a state of its own"
+    for port in broker.ports:
+        if port.wire is None:
+            return f"its {port.name} is a socket of libzmq"
+    for flow in broker.hub.flows:
+        if isinstance(flow.pump, CoroutinePump):
+            return f"a coroutine handles what comes to its {broker.watched_ports[flow.source].name}"
+    return None
+
+
+def _is_amid_a_message(flow: Flow) -> bool:
+    return isinstance(flow.pump, RoutingPump) and flow.pump.is_amid_a_message
+
+
+def describe(broker: WorkingBroker, descriptors: list[int], now_s: float) -> MovedBroker:
+    """What another process needs to go on with a broker that is suspended. Its descriptors are added to the list."""
+    native: Any = import_module("pollbroker.wire.native")
+    parts_of: Any = import_module("pollbroker.wire.implementation").parts_of
+    parts_by_flow = [parts_of(flow.pump) for flow in broker.hub.flows]
+    parts = [part for parts in parts_by_flow for part in parts]
+    ports = []
+    for port in broker.ports:
+        socket, own = port.wire_socket.moved(parts)
+        descriptors.extend(own)
+        files = tuple(
+            MovedFile(str(file.path), *file.identity, None if file.directory is None else str(file.directory))
+            for file in port.files
+        )
+        ports.append(MovedPort(socket, port.endpoints, files, len(own)))
+    flows = []
+    for flow, of_flow in zip(broker.hub.flows, parts_by_flow, strict=True):
+        accounts = tuple(tuple(native.account_numbers(part)) for part in of_flow)
+        moved = MovedFlow(accounts, flow.stalls, flow.stalled_s(now_s))
+        if isinstance(flow.pump, RoutingPump):
+            held, destination, counters = flow.pump.carried()
+            moved = replace(
+                moved, held=None if held is None else tuple(held), destination=destination, counters=counters
+            )
+        flows.append(moved)
+    return MovedBroker(broker.name, False, tuple(ports), tuple(flows))
+
+
+def _join(versions: Iterable[int]) -> str:
+    return ", ".join(map(str, versions)) or "none"

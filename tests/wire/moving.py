@@ -1,0 +1,131 @@
+"""Brokers that are handed over from one engine to another, in one process, while traffic flows."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, Self
+
+import zmq
+
+from pollbroker import Broker, Engine, HandedOver
+from tests.support.deadline import DEADLINE_S
+from tests.support.threads import in_thread
+from tests.support.types import MakeEngine, Socket
+from tests.support.wire_ports import alive
+
+Add = Callable[[Engine], Broker]
+
+
+@contextmanager
+def socket_pair(kind: int = socket.SOCK_STREAM) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The two ends of a connection between an old and a new process."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def hand_over(old: Engine, new: Engine, *adds: Add, kind: int = socket.SOCK_STREAM, **options: Any) -> HandedOver:
+    """Hand over from one engine to another, which adds brokers by these functions."""
+    with socket_pair(kind) as (ours, theirs):
+        # On a busy machine two threads of one process may have to wait long for each other.
+        handed_over = in_thread(lambda: old.hand_over(ours, **({"freeze_s": DEADLINE_S} | options)))
+        with new.adopt(theirs) as adoption:
+            for add in adds:
+                add(new)
+        result = handed_over.result(DEADLINE_S)
+        assert isinstance(result, HandedOver)
+        assert sorted(result.moved) == sorted(adoption.moved)
+        return result
+
+
+class Relay:
+    """A broker that moves from engine to engine. Nothing of the wire may be left in an engine that it has left."""
+
+    def __init__(self, make_engine: MakeEngine, add: Add) -> None:
+        self._make_engine = make_engine
+        self._add = add
+        self.engine = make_engine()
+        self.engine.start()
+        self.broker = add(self.engine)
+
+    def move(self, **options: Any) -> None:
+        """Hand the broker over to a new engine."""
+        old, new = self.engine, self._make_engine()
+        new.start()
+        left = self.broker
+        assert hand_over(old, new, self._add, **options).moved == (left.name,)
+        self.engine, self.broker = new, new.brokers[left.name]
+        assert left.removed.done()
+        assert alive(old) == (0, 0, 0, 0)
+        old.close(timeout_s=0)
+
+
+AHEAD: Final = 2000
+"""How many messages a sender may be ahead of what has come. What the kernel keeps would take seconds to be received."""
+
+
+class Sending:
+    """A thread that sends numbered messages until it is told to stop. Its socket is used by no one else meanwhile."""
+
+    def __init__(
+        self, sender: Socket, name: bytes = b"", *, size: int = 0, receiving: "Receiving | None" = None
+    ) -> None:
+        self._socket = sender
+        self._name = name
+        self._receiving = receiving
+        self._rest = bytes(size)
+        self._stopping = threading.Event()
+        self._done = in_thread(self._run)
+
+    def _run(self) -> int:
+        number = 0
+        while not self._stopping.is_set():
+            if self._receiving is not None and number > len(self._receiving.messages.get(self._name, ())) + AHEAD:
+                self._stopping.wait(0.001)
+                continue
+            self._socket.send_multipart([self._name, b"%d" % number, self._rest])
+            number += 1
+        return number
+
+    def stop(self) -> int:
+        """How many messages were sent."""
+        self._stopping.set()
+        count = self._done.result(DEADLINE_S)
+        assert isinstance(count, int)
+        return count
+
+
+class Receiving:
+    """A thread that receives what `Sending` sends: from each sender in order."""
+
+    def __init__(self, receiver: Socket) -> None:
+        self.messages: dict[bytes, list[int]] = {}
+        self._socket = receiver
+        self._stopping = threading.Event()
+        self._done = in_thread(self._run)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            if self._socket.poll(10, zmq.POLLIN):
+                name, number, *_ = self._socket.recv_multipart()
+                self.messages.setdefault(name, []).append(int(number))
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, list(self.messages.values())))
+
+    def stop(self) -> dict[bytes, list[int]]:
+        """What has come from each sender."""
+        self._stopping.set()
+        self._done.result(DEADLINE_S)
+        return self.messages
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
