@@ -76,9 +76,10 @@ def _convert_value(source: Source, path: KeyPath, value: object, kind: Any, prob
                 return convert_table(source, path, value, one, problems)
             if typing.get_origin(one) is dict:
                 of_values = typing.get_args(one)[1]
-                return {
+                made = {
                     key: _convert_value(source, (*path, key), item, of_values, problems) for key, item in value.items()
                 }
+                return {key: item for key, item in made.items() if item is not UNSET}
     choices = [choice for one in kinds if typing.get_origin(one) is Literal for choice in typing.get_args(one)]
     if choices and value not in choices:
         near = did_you_mean(value, choices) if isinstance(value, str) else None

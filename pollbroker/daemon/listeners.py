@@ -80,11 +80,14 @@ class Listeners:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open_for(self, broker: BrokerConfiguration, *, unless_held: bool = False, wait: bool = False) -> None:
+    def open_for(
+        self, broker: BrokerConfiguration, *, leaving: Iterable[BrokerConfiguration] = (), wait: bool = False
+    ) -> None:
         """Open the listeners of a broker that are not open yet. Raises `EndpointError`.
 
         Arguments:
-            unless_held: leave out addresses that are in use by other listeners here.
+            leaving: brokers that are about to end. Addresses that are in use by them, or by a listener here, are left
+                out.
             wait: try again, for up to 5 seconds, to have an address that is in use. libzmq closes the copy of a
                 listener some time after its socket.
         """
@@ -95,17 +98,21 @@ class Listeners:
                     self._open[wanted.key] = _open(wanted)
                 except EndpointError as error:
                     in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
-                    if in_use and unless_held and self._holds(wanted):
+                    if in_use and self._is_held(wanted, leaving):
                         break
                     if not in_use or time.monotonic() >= give_up_s:
                         raise
                     time.sleep(0.001)
 
-    def _holds(self, wanted: _Wanted) -> bool:
-        """Return True if another listener here has the address."""
+    def _is_held(self, wanted: _Wanted, leaving: Iterable[BrokerConfiguration]) -> bool:
+        """Return True if one of these brokers, or of the listeners that they leave, has the address."""
         bound = parse(wanted.address, ipv6=wanted.ipv6)
-        others = [one.bound for one in self._open.values() if one.bound is not None]
-        return bound is not None and any(bound.takes(other) for other in others)
+        plans = [plan for broker in leaving for plan in broker.plan.ports]
+        if bound is None or not plans:
+            return False
+        held = [parse(endpoint.address) for plan in plans for endpoint in plan.endpoints if endpoint.bind]
+        others = [one.bound for one in self._open.values()]
+        return any(other is not None and bound.takes(other) for other in (*held, *others))
 
     def lend(self, broker: BrokerConfiguration) -> dict[str, int]:
         """What `use_fd` is to be, for each port of a broker that has a listener here. They are to be used at once."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import zmq
-from msgspec import UnsetType
 
 from pollbroker.daemon import devices
 from pollbroker.daemon.configuration import DEFAULT_OPTIONS, BrokerConfiguration, Configuration, PortConfiguration
@@ -226,8 +225,6 @@ class _Resolving:
         """Socket options by their names in lower case, each checked by itself."""
         found: Options = {}
         for name, given_value in options.items():
-            if isinstance(given_value, UnsetType):
-                continue
             at, value = (*path, name), given_value
             if at in source.from_environment and isinstance(value, str):
                 value = _as_number(name, value)

@@ -208,7 +208,8 @@ class Daemon:
         changed = tuple(name for name in new.brokers if name not in {*added, *unchanged})
         removed = tuple(name for name in self.engine.brokers if name not in new.brokers)
         begin = [new.brokers[name] for name in (*changed, *added)]
-        self._open_listeners(begin, staying=[new.brokers[name] for name in unchanged])
+        ending = [one for name, one in old.brokers.items() if name in {*changed, *removed}]
+        self._open_listeners(begin, ending)
         self._warn_of_engine(old, new)
 
         leaving = [broker for name, broker in self.engine.brokers.items() if name in {*changed, *removed}]
@@ -226,17 +227,17 @@ class Daemon:
         self._configuration = replace(new, brokers=serving)
         return Reloaded(added, changed, removed, unchanged, ended, tuple(problems))
 
-    def _open_listeners(self, begin: list[BrokerConfiguration], staying: list[BrokerConfiguration]) -> None:
+    def _open_listeners(self, begin: list[BrokerConfiguration], ending: list[BrokerConfiguration]) -> None:
         """Bind what the new brokers need, before anything is changed. Raises `ConfigurationError` if that fails.
 
-        An address that a broker has which is about to end is bound later, when it is free.
+        An address of a broker that is about to end is bound later, when it is free.
         """
         problems: list[Problem] = []
         for broker in begin:
             with _noting(broker, problems):
-                self._listeners.open_for(broker, unless_held=True)
+                self._listeners.open_for(broker, leaving=ending)
         if problems:
-            self._listeners.keep_only([*staying, *self.configuration.brokers.values()])
+            self._listeners.keep_only(self.configuration.brokers.values())
             raise ConfigurationError(problems)
 
     def _put_back(self, broker: BrokerConfiguration) -> bool:

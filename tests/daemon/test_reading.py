@@ -35,7 +35,7 @@ STREAMER = 'device = "streamer"\nfrontend = "tcp://127.0.0.1:*"\nbackend = "tcp:
             "1: brokers.a: the key 'backend' is missing: the device streamer has a backend",
         ),
         ("[brokers.a]\ndevice = 5", "2: brokers.a.device: 5: expected a text"),
-        (f"[brokers.a]\n{STREAMER}capture = 1.5", "5: brokers.a.capture: 1.5: expected a text or a list or a table"),
+        (f"[brokers.a]\n{STREAMER}capture = 1.5", "5: brokers.a.capture: 1.5: expected a text or a table or a list"),
         (f"[brokers.a]\n{STREAMER}capture = ['inproc://a', 2]", "5: brokers.a.capture[1]: 2: expected a text"),
         (
             f"[brokers.a]\n{STREAMER}capture = []",
@@ -119,12 +119,12 @@ def test_text_that_is_not_utf_8_is_said_with_its_line(problems: Problems) -> Non
     assert problems(b"# one\n# \xff") == ["brokers.toml:2: byte 0xff: expected text in UTF-8"]
 
 
-@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "9" * 5000, "a." * 20_000 + "b = 1"])
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "9" * 5000, "a." * 2000 + "b = 1"])
 def test_document_that_python_cannot_hold_is_a_problem(problems: Problems, text: str) -> None:
     assert problems(text)
 
 
-# -- devices of the user's own ------------------------------------------------------------------------------------------
+# -- devices of the user's own -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_device_beside_the_file_is_found(write: Write) -> None:
     assert read_configuration(path).brokers["a"].device.name == "streamer"
 
 
-# -- the environment ----------------------------------------------------------------------------------------------------
+# -- the environment ---------------------------------------------------------------------------------------------------
 
 
 def test_variables_stand_for_texts_and_numbers(write: Write) -> None:
@@ -179,7 +179,7 @@ def test_reference_that_names_nothing_is_a_problem(problems: Problems) -> None:
     assert found[0] == "brokers.toml:2: engine.control: '${a b}': expected ${NAME}, or $${ for a literal ${"
 
 
-# -- include ------------------------------------------------------------------------------------------------------------
+# -- include -----------------------------------------------------------------------------------------------------------
 
 
 def test_included_files_are_read_in_the_order_of_their_names(write: Write) -> None:
@@ -229,7 +229,7 @@ def test_pattern_that_names_nothing_raises_nothing(problems: Problems, pattern: 
         assert line.startswith("brokers.toml:1: include[0]: ")
 
 
-# -- what a broker comes to ---------------------------------------------------------------------------------------------
+# -- what a broker comes to --------------------------------------------------------------------------------------------
 
 
 def test_options_of_the_port_come_before_those_of_broker_device_and_defaults(write: Write) -> None:
@@ -267,7 +267,7 @@ def test_settings_that_are_bytes_are_texts_in_the_file(write: Write) -> None:
     assert getattr(behaviour, "settings", None) == {"ready": b"GO", "max_workers": 3}
 
 
-# -- garbage ------------------------------------------------------------------------------------------------------------
+# -- garbage -----------------------------------------------------------------------------------------------------------
 
 _WORDS = st.sampled_from(
     [
@@ -326,12 +326,15 @@ def _read(directory: Path, raw: bytes) -> None:
     try:
         read_configuration(path, {"HOME": "/nowhere"})
     except ConfigurationError as error:
-        assert error.problems
-        for problem in error.problems:
-            assert problem.file
-            assert 0 <= problem.line <= lines
-            assert len(str(problem).splitlines()) == 1
-            assert problem.key or problem.line == 0 or "TOML" in problem.text or "UTF-8" in problem.text
+        problems = error.problems
+    else:
+        return
+    assert problems
+    for problem in problems:
+        assert problem.file
+        assert 0 <= problem.line <= lines
+        assert len(str(problem).splitlines()) == 1
+        assert problem.key or problem.line == 0 or "TOML" in problem.text or "UTF-8" in problem.text
 
 
 @pytest.fixture(scope="module")
@@ -341,6 +344,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # Whatever values the keys have, there is a list of problems or a configuration.
 @given(document=_DOCUMENTS)
+@example(document={"brokers": {"a": {"device": "queue", "capture_prefixes": {"x": 0}}}})
 @example(
     document={"brokers": {"a": {"device": "streamer", "frontend": {"bind": 5}, "options": {"subscribe": {"x": 1}}}}}
 )
@@ -358,7 +362,7 @@ def test_no_value_raises_anything_but_problems(directory: Path, document: dict[s
 @given(
     st.one_of(
         st.binary(max_size=60),
-        st.lists(st.sampled_from(list("[]{}=.,#\"'\n\\ ab1-") + ['"""', "'''", "[[", "brokers", "é"]), max_size=40).map(
+        st.lists(st.sampled_from([*"[]{}=.,#\"'\n\\ ab1-", '"""', "'''", "[[", "brokers", "é"]), max_size=40).map(
             lambda parts: "".join(parts).encode()
         ),
     )
