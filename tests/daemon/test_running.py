@@ -1,5 +1,6 @@
 """A daemon starts whole or not at all, changes what differs, and ends in order."""
 
+import os
 import socket
 import threading
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 import zmq
 
-from pollbroker.daemon import ConfigurationError, Daemon
+from pollbroker.daemon import ConfigurationError, Daemon, read_checked
+from pollbroker.daemon.listeners import Listeners
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import StartDaemon, Write
 from tests.support.addresses import ANY_PORT, bind
@@ -55,6 +57,29 @@ def test_start_that_fails_says_all_that_failed_and_leaves_nothing_open(write: Wr
     assert threading.active_count() == before
     with socket.create_server(("127.0.0.1", int(free.rpartition(":")[2]))):
         pass  # it is free again
+
+
+def test_broker_that_fails_to_begin_ends_the_start_of_all(write: Write) -> None:
+    free = free_address()
+    titanic = "[brokers.b]\ndevice = 'titanic'\nfrontend = 'tcp://127.0.0.1:*'\nsettings = { path = 'none/b.db' }"
+    daemon = Daemon(write(streamer("a", free) + titanic))
+    with pytest.raises(ConfigurationError, match=r"brokers\.b: .*expected a file in a directory that is there"):
+        daemon.start()
+    assert daemon.engine.closed
+    with socket.create_server(("127.0.0.1", int(free.rpartition(":")[2]))):
+        pass
+
+
+def test_listener_that_is_lent_never_waits(write: Write) -> None:
+    """Two brokers may accept from it for a moment: for the one that comes too late, libzmq's thread would stand still."""
+    broker = read_checked(write(streamer("a"))).brokers["a"]
+    listeners = Listeners()
+    listeners.open_for(broker)
+    for descriptor in listeners.lend(broker).values():
+        assert not os.get_blocking(descriptor)
+        os.close(descriptor)
+    listeners.keep_only(())
+    assert len(listeners) == 0
 
 
 # -- reload ------------------------------------------------------------------------------------------------------------
@@ -216,6 +241,20 @@ def test_broker_that_ended_is_started_again_by_a_reload(write: Write, start_daem
     daemon.engine.remove("a")
     assert daemon.reload().added == ("a",)
     assert set(daemon.engine.brokers) == {"a", "b"}
+
+
+def test_broker_that_cannot_begin_as_it_should_goes_on_as_it_was(write: Write, start_daemon: StartDaemon) -> None:
+    text = "[brokers.a]\ndevice = 'titanic'\nfrontend = 'tcp://127.0.0.1:*'\nsettings = { path = '%s' }"
+    daemon = start_daemon(write(text % "a.db"))
+    before = address(daemon, "a")
+    write(text % "none/a.db")
+    for _ in range(2):  # each reload tries again
+        done = daemon.reload()
+        assert done.changed == ("a",)
+        assert [problem.key for problem in done.problems] == ["brokers.a"]
+        assert daemon.engine.brokers["a"].state is BrokerState.RUNNING
+        assert daemon.configuration.brokers["a"].settings == {"path": "a.db"}
+        assert address(daemon, "a") == before
 
 
 def test_removed_broker_delivers_what_it_holds(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
