@@ -42,7 +42,7 @@ def test_daemon_serves_reloads_and_ends_in_order(run: Run, write: Write, connect
     write(f"[engine]\ncontrol = '{control}'\n" + streamer("a"))
     assert invoke("ctl", control, "RELOAD").stdout == "done\n"
     command.read_until("reloaded  0 added, 0 changed, 1 removed, 1 unchanged")
-    assert "RELOAD takes no" not in invoke("ctl", control, "RELOAD", "a").stdout
+    assert "RELOAD: 2 frames; expected the command alone" in invoke("ctl", control, "RELOAD", "a").stderr
 
     command.process.terminate()
     code, lines, stderr = command.end()

@@ -71,7 +71,7 @@ def test_broker_that_fails_to_begin_ends_the_start_of_all(write: Write) -> None:
 
 
 def test_listener_that_is_lent_never_waits(write: Write) -> None:
-    """Two brokers may accept from it for a moment: for the one that comes too late, libzmq's thread would stand still."""
+    """Two brokers may accept from it for a moment. Waiting, libzmq's thread would stand still for the late one."""
     broker = read_checked(write(streamer("a"))).brokers["a"]
     listeners = Listeners()
     listeners.open_for(broker)
