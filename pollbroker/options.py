@@ -86,6 +86,9 @@ _LONG: Final = frozenset({"AFFINITY", "MAXMSGSIZE", "VMCI_BUFFER_MAX_SIZE", "VMC
 """Options whose values are bytes (`_BYTES`) or integers of 64 bits (`_LONG`), from zmq_setsockopt(3). The values of all
 others are integers of 32 bits."""
 
+SECRET: Final = frozenset({"CURVE_SECRETKEY", "PLAIN_PASSWORD", "SOCKS_PASSWORD", "WSS_KEY_PEM"})
+"""Options whose values no message repeats."""
+
 _REPEATABLE: Final = frozenset({"SUBSCRIBE", "UNSUBSCRIBE", "TCP_ACCEPT_FILTER"})
 
 
@@ -117,8 +120,9 @@ def set_options(where: str, socket: zmq.Socket[Any], options: Iterable[tuple[Soc
             socket.setsockopt(option, value)
         except zmq.ZMQError as error:
             kind = zmq.SocketType(int(socket.getsockopt(zmq.TYPE))).name
+            shown = "the value" if option.name in SECRET else repr(value)
             raise ConfigError(
-                f"{where}: option {option.name.lower()}: libzmq refuses {value!r} for a {kind} socket: {error.strerror}"
+                f"{where}: option {option.name.lower()}: libzmq refuses {shown} for a {kind} socket: {error.strerror}"
             ) from error
 
 

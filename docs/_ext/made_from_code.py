@@ -1,6 +1,7 @@
-"""What the pages take from the code when they are built, so that it cannot fall behind: two directives and three hooks.
+"""What the pages take from the code when they are built, so that it cannot fall behind: directives and hooks.
 
 - `socket-options`: a table of the socket options that pollbroker takes, with the range of each.
+- `configuration-keys`: a table of the keys of a structure of `pollbroker.daemon.tables`.
 - `command-help`: what `pollbroker COMMAND --help` prints.
 - Docstrings of classes and functions are read as napoleon reads them ("Arguments:"). Those of attributes are plain
   text: napoleon would take the words before their first colon for a type.
@@ -8,6 +9,7 @@
 - A relative link that leads out of `docs/` leads to the repository.
 """
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon.docstring import GoogleDocstring
@@ -23,6 +26,7 @@ from sphinx.util.docutils import SphinxDirective
 from zmq import SocketOption
 
 from pollbroker.cli import main
+from pollbroker.daemon import tables
 from pollbroker.errors import ConfigError
 from pollbroker.options import RANGES, parse_options
 
@@ -62,6 +66,48 @@ class SocketOptions(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         rows = [f"| `{name}` | {values} |" for name, values in describe_options()]
         return self.parse_text_to_nodes("\n".join(["| option | values |", "| --- | --- |", *rows]))
+
+
+def describe_keys(structure: str) -> Iterator[tuple[str, str, str, str]]:
+    """Each key of a table of a configuration file: its name, its type, its default, and what it means."""
+    table = getattr(tables, structure)
+    described = msgspec.json.schema_components([table])[1][structure]["properties"]
+    for field in msgspec.structs.fields(table):
+        kind = " or ".join(dict.fromkeys(_kinds(described[field.name])))
+        has_default = not isinstance(field.default, (msgspec.UnsetType, type(msgspec.NODEFAULT)))
+        default = f"`{json.dumps(field.default)}`" if has_default else "required" if field.required else ""
+        yield field.name, kind, default, described[field.name]["description"]
+
+
+def _kinds(schema: dict[str, Any]) -> Iterator[str]:
+    """The types that a JSON Schema allows, in the words of TOML."""
+    if "anyOf" in schema:
+        for one in schema["anyOf"]:
+            yield from _kinds(one)
+    elif "enum" in schema:
+        yield from (f'`"{one}"`' for one in schema["enum"])
+    elif "$ref" in schema:
+        yield "a table"
+    elif schema.get("type") == "array":
+        yield "a list of texts"
+    elif schema.get("type") in ("integer", "number"):
+        bounds = [f"{word} {schema[key]:,}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in schema]
+        yield " ".join([{"integer": "an integer", "number": "a number"}[schema["type"]], *bounds])
+    else:
+        yield {"string": "a text", "boolean": "true or false", "object": "a table"}[schema["type"]]
+
+
+class ConfigurationKeys(SphinxDirective):
+    """A table of the keys of a structure."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        rows = [
+            f"| `{name}` | {kind} | {default} | {text} |"
+            for name, kind, default, text in describe_keys(self.arguments[0])
+        ]
+        return self.parse_text_to_nodes("\n".join(["| key | value | default | |", "| --- | --- | --- | --- |", *rows]))
 
 
 class CommandHelp(SphinxDirective):
@@ -122,6 +168,7 @@ def lead_links_out_of_docs_to_the_repository(app: Sphinx, docname: str, source: 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.add_directive("socket-options", SocketOptions)
+    app.add_directive("configuration-keys", ConfigurationKeys)
     app.add_directive("command-help", CommandHelp)
     app.connect("autodoc-process-docstring", read_docstring)
     app.connect("autodoc-process-docstring", find_docstring_of_constant)

@@ -19,6 +19,7 @@ import click
 import zmq
 
 from pollbroker.cli.ctl import ctl
+from pollbroker.cli.daemon import COMMANDS as DAEMON_COMMANDS
 from pollbroker.cli.demo.command import demo
 from pollbroker.cli.devices import device_command
 from pollbroker.cli.doctor import doctor
@@ -137,5 +138,5 @@ def main(context: click.Context) -> None:
 
 for _device in DEVICES.values():
     main.add_command(device_command(_device))
-for _command in (ctl, doctor, demo, fuzz, patched):
+for _command in (*DAEMON_COMMANDS, ctl, doctor, demo, fuzz, patched):
     main.add_command(_command)

@@ -180,10 +180,10 @@ def run_device(
             statistics = engine.statistics()
             wire = describe_wire_ports(statistics.brokers[name].ports)
             click.echo(f"broker {name}  {device.name}, {statistics.pump} pump, {statistics.waiter} waiter{wire}")
-            for line in _describe_ports(device, broker, {**endpoints, "capture": capture}):
+            for line in describe_ports(device, broker, {**endpoints, "capture": capture}):
                 click.echo(line)
             for address in control_endpoints:
-                click.echo(f"control {address}  pollbroker ctl {_address_from(address, 'here')} STATISTICS")
+                click.echo(f"control {address}  pollbroker ctl {address_from(address, 'here')} STATISTICS")
             click.echo("ready  Ctrl-C or SIGTERM ends it in order, a second one at once")
             return serve(engine, broker, signals, drain_s=drain_s)
         finally:
@@ -217,7 +217,8 @@ def describe_wire_ports(ports: Mapping[str, PortStatistics]) -> str:
     return ", wire ports" if len(wire) == len(ports) else f", wire ports: {', '.join(wire)}"
 
 
-def _describe_ports(device: Device, broker: Broker, given: dict[str, Any]) -> Iterator[str]:
+def describe_ports(device: Device, broker: Broker, given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each address of a broker: who connects there. `given` has the endpoints by the port's name."""
     for port in broker.ports.values():
         for address, endpoint in zip(port.endpoints, parse_endpoints(port.name, given[port.name]), strict=True):
             peers = peers_of(device, port.name) if port.name in device.ports else PEERS[port.type]
@@ -228,12 +229,12 @@ def _describe_port(port: Port, address: str, peers: str, *, bound: bool) -> str:
     purpose = ", for a copy of every message that is sent on" if port.name == "capture" else ""
     if not bound:
         return f"connects to {peers} that are bound there{purpose}"
-    here, elsewhere = _address_from(address, "here"), _address_from(address, "elsewhere")
+    here, elsewhere = address_from(address, "here"), address_from(address, "elsewhere")
     where = "" if here == address else f": {here} from this machine, {elsewhere} from others"
     return f"{peers} connect here{purpose}{where}"
 
 
-def _address_from(address: str, place: Literal["here", "elsewhere"]) -> str:
+def address_from(address: str, place: Literal["here", "elsewhere"]) -> str:
     """The address to which a peer here or elsewhere connects. Peers cannot connect to the address of every
     interface."""
     for everywhere, loopback in _EVERYWHERE.items():

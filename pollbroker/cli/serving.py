@@ -1,11 +1,5 @@
-"""Serving: run one broker until it is told to end, and print what it has moved and lost.
+"""Serving: run brokers until they are told to end, and print what they have moved and lost."""
 
-In an orderly end the broker first moves the messages that it has yet to read and to send, for as long as the time
-allows. Then it reads nothing more, and offers the messages that it holds for the rest of the time. Messages that are
-left after that are reported as lost.
-"""
-
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from signal import Signals
@@ -14,10 +8,9 @@ import click
 
 from pollbroker.broker import Broker
 from pollbroker.cli.signals import EndingSignals
+from pollbroker.ending import Ended, end_brokers
 from pollbroker.engine import Engine
-from pollbroker.states import BrokerState
-from pollbroker.statistics import DROPS, BrokerStatistics, FlowStatistics
-from pollbroker.working import UNREAD_MOST
+from pollbroker.statistics import DROPS, FlowStatistics
 
 
 def serve(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: float) -> int:
@@ -27,20 +20,27 @@ def serve(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: fl
     """
     broker.removed.add_done_callback(lambda _: engine.stop())
     engine.run()
-    _say(f"ending  {_reason(broker, signals.first)}")
-    before, statistics = _end(engine, broker, drain_s)
-    for flow in statistics.flows.values():
-        _say(describe_flow(flow))
-    failed = statistics.state == BrokerState.FAILED
-    if failed:
-        _say(f"pollbroker: brokers.{broker.name}: failed: {statistics.error}", err=True)
-    loss = describe_loss(before, statistics, drain_s)
-    if loss is not None:
-        _say(f"pollbroker: {loss}", err=True)
-    return 1 if failed or loss is not None else 0
+    say(f"ending  {_reason(broker, signals.first)}")
+    ended = end_brokers(engine, [broker], drain_s)
+    for flow in ended[broker.name].final.flows.values():
+        say(describe_flow(flow))
+    return report_losses(ended)
 
 
-def _say(line: str, *, err: bool = False) -> None:
+def report_losses(ended: Mapping[str, Ended]) -> int:
+    """Print which brokers failed, and what was lost with each. Return the exit code: 1 if there is anything to say."""
+    code = 0
+    for name, one in ended.items():
+        if one.failed:
+            say(f"pollbroker: brokers.{name}: failed: {one.final.error}", err=True)
+        if one.loss is not None:
+            say(f"pollbroker: {one.loss}", err=True)
+        if one.failed or one.loss is not None:
+            code = 1
+    return code
+
+
+def say(line: str, *, err: bool = False) -> None:
     """Print a line, if that is possible. The broker is ended in order even if nothing reads the output any more."""
     with suppress(OSError):
         click.echo(line, err=err)
@@ -50,53 +50,6 @@ def _reason(broker: Broker, signal: Signals | None) -> str:
     if signal is not None:
         return signal.name
     return f"the broker is {broker.state}" if broker.removed.done() else "TERMINATE"
-
-
-def _end(engine: Engine, broker: Broker, drain_s: float) -> tuple[BrokerStatistics | None, BrokerStatistics]:
-    """Drain and remove the broker. Return its statistics before the removal, and the final ones.
-
-    The first are None if the broker had been removed or had ended before.
-    """
-    give_up_s = time.monotonic() + drain_s
-    if not broker.removed.done() and broker.state is not BrokerState.PAUSED:  # a paused broker cannot be drained
-        engine.drain(timeout_s=drain_s)
-    before: BrokerStatistics | None = None
-    if not broker.removed.done():
-        before = engine.broker_statistics(broker.name)
-        engine.remove(broker.name, timeout_s=max(0.0, give_up_s - time.monotonic()))
-    return before, broker.removed.result()
-
-
-def describe_loss(before: BrokerStatistics | None, final: BrokerStatistics, drain_s: float) -> str | None:
-    """Describe how many messages were lost and why. Return None if none were lost.
-
-    Arguments:
-        before: the statistics at the end of draining; None if the broker had ended before it could be drained.
-        final: the statistics after the removal.
-        drain_s: how long draining was allowed to take.
-    """
-    losing = {source: flow for source, flow in final.flows.items() if flow.unread + flow.held}
-    if not losing:
-        return None
-    lost = sum(flow.unread + flow.held for flow in losing.values())
-    at_least = "at least " if any(flow.unread >= UNREAD_MOST for flow in losing.values()) else ""
-    number = f"{at_least}{lost} {'message' if lost == 1 else 'messages'} lost"
-    return f"brokers.{final.name}: {number}: {_explain_loss(before, losing, final.state, drain_s)}"
-
-
-def _explain_loss(
-    before: BrokerStatistics | None, losing: Mapping[str, FlowStatistics], state: str, drain_s: float
-) -> str:
-    if before is None:
-        return "the broker was removed without draining" if state == BrokerState.REMOVED else f"the broker is {state}"
-    if before.state == BrokerState.PAUSED:
-        return "the broker was paused, and so it was not drained"
-    time_limit = f"within the {drain_s:.1f} s that draining may take"
-    if not all(before.flows[source].state in ("stalled", "retrying") for source in losing):
-        return f"more came than could be moved {time_limit}"
-    if not any(flow.sent for flow in losing.values()):
-        return f"no consumer connected {time_limit}"
-    return f"the consumers did not take them {time_limit}"
 
 
 def describe_flow(flow: FlowStatistics) -> str:

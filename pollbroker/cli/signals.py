@@ -13,12 +13,10 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Self
-
-from pollbroker.engine import Engine
+from typing import Any, Protocol, Self
 
 SAME_SIGNAL_S = 0.2
 """Signals within this time count as one. It is longer than a signal takes to come twice, and shorter than it takes to
@@ -49,12 +47,21 @@ def exit_at_signals() -> Iterator[None]:
             signal.signal(one, handler)
 
 
-class EndingSignals:
-    """As a context, in the main thread: the first SIGINT, SIGTERM or SIGHUP stops the engine and has no other
-    effect."""
+class Stoppable(Protocol):
+    """What a signal stops: an `Engine`, or a daemon."""
 
-    def __init__(self, engine: Engine) -> None:
+    def stop(self) -> None: ...
+
+
+class EndingSignals:
+    """As a context, in the main thread: the first SIGINT, SIGTERM or SIGHUP stops the engine and has no other effect.
+
+    With `on_hangup`, SIGHUP calls that, each time, and ends nothing.
+    """
+
+    def __init__(self, engine: Stoppable, *, on_hangup: Callable[[], object] | None = None) -> None:
         self._engine = engine
+        self._on_hangup = on_hangup
         self._first_s = 0.0
         self.first: signal.Signals | None = None
         """The signal that asked for the end, or None."""
@@ -62,7 +69,8 @@ class EndingSignals:
 
     def __enter__(self) -> Self:
         for one in _ENDING:
-            if one is signal.SIGTERM or signal.getsignal(one) is not signal.SIG_IGN:
+            asked_for = one is signal.SIGHUP and self._on_hangup is not None
+            if asked_for or one is signal.SIGTERM or signal.getsignal(one) is not signal.SIG_IGN:
                 self._previous[one] = signal.signal(one, self._handle)
         return self
 
@@ -73,6 +81,9 @@ class EndingSignals:
             signal.signal(one, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal module passes both
+        if number == signal.SIGHUP and self._on_hangup is not None:
+            self._on_hangup()
+            return
         now_s = time.monotonic()
         if self.first is None:
             self.first, self._first_s = signal.Signals(number), now_s

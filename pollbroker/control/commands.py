@@ -17,6 +17,7 @@ import math
 import struct
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import product
 from typing import Final, Protocol, TypeAlias
 
@@ -25,6 +26,7 @@ import zmq
 from pollbroker.broker import Broker
 from pollbroker.device import CAPTURE
 from pollbroker.errors import ConfigError, ControlError, EngineError, PollbrokerError, did_you_mean
+from pollbroker.frozen import FrozenDict
 from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
 
@@ -68,15 +70,21 @@ class Steered(Protocol):
 class Control:
     """Carries out the commands that come in at a control socket of one type: REP, PAIR, SUB or ROUTER.
 
+    `commands` are further ones by their names, each with what it calls. They are answered as PAUSE is.
+
     Raises `ConfigError` for any other type.
     """
 
-    def __init__(self, engine: Steered, socket_type: int = zmq.REP) -> None:
+    def __init__(
+        self, engine: Steered, socket_type: int = zmq.REP, commands: Mapping[bytes, Callable[[], object]] = FrozenDict()
+    ) -> None:
         if socket_type not in _SOCKET_TYPES:
             found = getattr(socket_type, "name", socket_type)
             raise ConfigError(f"control: a {found} socket cannot take commands; expected REP, PAIR, SUB or ROUTER")
         self._engine = engine
         self._type = socket_type
+        further = {verb: partial(_call, call) for verb, call in commands.items()}
+        self._commands: Mapping[bytes, Callable[[Steered, str | None], Frames]] = {**_COMMANDS, **further}
         self._warn = make_seldom_warning()
 
     def handle(self, frames: Frames) -> Frames | None:
@@ -88,7 +96,7 @@ class Control:
         length = _envelope_length(frames) if self._type == zmq.ROUTER else 0
         envelope, command = frames[:length], frames[length:]
         try:
-            reply = _carry_out(self._engine, command)
+            reply = self._carry_out(command)
         except PollbrokerError as error:
             reply = _refusal(str(error))
         except Exception as error:  # noqa: BLE001 - a REP socket must answer, whatever happened
@@ -102,6 +110,23 @@ class Control:
             return None
         return envelope + reply
 
+    def _carry_out(self, command: Frames) -> Frames:
+        """Carry out a command and return the reply. For an invalid command, change nothing and raise
+        `PollbrokerError`."""
+        expected = ", ".join(verb.decode() for verb in self._commands)
+        if not command:
+            raise ControlError(f"an empty message; expected {expected}")
+        verb, *names = command
+        carry_out = self._commands.get(verb)
+        if carry_out is None:
+            near = did_you_mean(verb.decode(errors="backslashreplace"), (known.decode() for known in self._commands))
+            raise ControlError(f"{shown(verb)} is not a command{near or f'; expected {expected}'}")
+        most = 1 if verb in _FOR_A_BROKER else 0
+        if len(names) > most:
+            fits = "the command and a broker's name" if most else "the command alone"
+            raise ControlError(f"{verb.decode()}: {len(command)} frames; expected {fits}")
+        return carry_out(self._engine, _find(self._engine, verb, names[0]) if names else None)
+
 
 def _envelope_length(frames: Frames) -> int:
     """The number of frames in the envelope of a ROUTER's message.
@@ -112,22 +137,6 @@ def _envelope_length(frames: Frames) -> int:
         return frames.index(b"", 1, -1) + 1
     except ValueError:
         return 1
-
-
-def _carry_out(engine: Steered, command: Frames) -> Frames:
-    """Carry out a command and return the reply. For an invalid command, change nothing and raise `PollbrokerError`."""
-    if not command:
-        raise ControlError(f"an empty message; expected {_EXPECTED}")
-    verb, *names = command
-    carry_out = _COMMANDS.get(verb)
-    if carry_out is None:
-        near = did_you_mean(verb.decode(errors="backslashreplace"), (known.decode() for known in _COMMANDS))
-        raise ControlError(f"{shown(verb)} is not a command{near or f'; expected {_EXPECTED}'}")
-    most = 0 if carry_out is _list else 1
-    if len(names) > most:
-        expected = "the command and a broker's name" if most else "the command alone"
-        raise ControlError(f"{verb.decode()}: {len(command)} frames; expected {expected}")
-    return carry_out(engine, _find(engine, verb, names[0]) if names else None)
 
 
 def _find(engine: Steered, verb: bytes, frame: bytes) -> str:
@@ -178,6 +187,11 @@ def _statistics(engine: Steered, name: str | None) -> Frames:
     return [struct.pack("=Q", count % (1 << 64)) for count in counts.values()]
 
 
+def _call(call: Callable[[], object], engine: Steered, name: str | None) -> Frames:  # noqa: ARG001 - as the others
+    call()
+    return _DONE
+
+
 def _list(engine: Steered, _: str | None) -> Frames:
     return [OK, *(name.encode() for name in engine.brokers)]
 
@@ -195,7 +209,8 @@ _COMMANDS: Final[Mapping[bytes, Callable[[Steered, str | None], Frames]]] = {
     b"LIST": _list,
     b"STATS": _stats,
 }
-_EXPECTED: Final = ", ".join(verb.decode() for verb in _COMMANDS)
+_FOR_A_BROKER: Final = _COMMANDS.keys() - {b"LIST"}
+"""The commands that may name one broker."""
 
 
 def _refusal(text: str) -> Frames:

@@ -7,7 +7,7 @@ that the brokers do not hold up control.
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import zmq
@@ -17,6 +17,7 @@ from pollbroker.control.commands import Control, Frames, make_seldom_warning
 from pollbroker.endpoint import Endpoints, parse_endpoints
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
+from pollbroker.frozen import FrozenDict
 from pollbroker.options import parse_options
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Socket
@@ -99,6 +100,7 @@ def attach(
     *,
     socket_type: int = zmq.REP,
     options: Mapping[str, object] | None = None,
+    commands: Mapping[bytes, Callable[[], object]] = FrozenDict(),
 ) -> ControlServer:
     """Open a control socket in `engine.context` and carry out the commands that come in.
 
@@ -108,6 +110,8 @@ def attach(
             `>tcp://...` is connected. Whoever reaches the socket can stop the engine, so bind to loopback or `ipc://`.
         socket_type: REP or ROUTER (for any number of clients), PAIR (for one), or SUB (which cannot answer).
         options: socket options by name.
+        commands: further commands by their names, each with what it calls, in the engine's thread. They take no
+            argument, and are answered as PAUSE is.
 
     Raises `EndpointError`; `ConfigError` for a wrong socket type or option; `EngineError` if no socket can be opened.
     """
@@ -118,7 +122,7 @@ def attach(
         socket_type = zmq.ROUTER
     if engine.closed:
         raise EngineError("control: the engine is closed")
-    control = Control(engine, socket_type)
+    control = Control(engine, socket_type, commands)
     defaults = {"maxmsgsize": _FRAME_MAX_BYTES, **_OPTIONS.get(socket_type, {})}
     given = {str(option).lower(): value for option, value in (options or {}).items()}
     port = open_port(

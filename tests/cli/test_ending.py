@@ -10,8 +10,9 @@ import zmq
 
 from pollbroker import STREAMER, Engine
 from pollbroker.broker import working_broker
-from pollbroker.cli.serving import describe_flow, describe_loss, serve
+from pollbroker.cli.serving import describe_flow, serve
 from pollbroker.cli.signals import EndingSignals
+from pollbroker.ending import describe_loss
 from pollbroker.statistics import BrokerStatistics, FlowStatistics
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import ENDING_SIGNALS, Run, dispositions, invoke

@@ -17,7 +17,7 @@ from tests.support.types import Connect
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("frobnicate", "pollbroker: 'frobnicate' is not a command; expected balancer, clone, ctl, demo, doctor, "),
+        ("frobnicate", "pollbroker: 'frobnicate' is not a command; expected balancer, check, clone, ctl, demo, doctor, "),
         ("queu", "pollbroker: 'queu' is not a command; did you mean 'queue'?"),
         ("Queue", "pollbroker: 'Queue' is not a command; did you mean 'queue'?"),
         ("queue", "pollbroker queue: Missing argument 'FRONTEND'"),
@@ -52,8 +52,8 @@ from tests.support.types import Connect
         ("ctl nonsense LIST", "expected transport://address"),
         (f"ctl {ANY_PORT} LIST", "port must be 1 to 65535"),
         (
-            "ctl tcp://127.0.0.1:9 EXPLODE",
-            "'EXPLODE' is not a command; expected PAUSE, RESUME, TERMINATE, STATISTICS, ",
+            "ctl tcp://127.0.0.1:9 FROBNICATE",
+            "'FROBNICATE' is not a command; expected PAUSE, RESUME, TERMINATE, STATISTICS, ",
         ),
         ("ctl tcp://127.0.0.1:9 statistic", "'statistic' is not a command; did you mean 'STATISTICS'?"),
         ("fuzz --device queu", "'queu' is not a device; did you mean 'queue'?"),

@@ -1,0 +1,187 @@
+"""The commands about brokers from a file: `run`, `check`, `show`, `schema` and `init`.
+
+They need what `pip install 'pollbroker[daemon]'` installs, which is imported when one of them is called.
+"""
+
+import importlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from signal import Signals
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from pollbroker.cli.devices import address_from, describe_ports, describe_wire_ports
+from pollbroker.cli.serving import report_losses, say
+from pollbroker.cli.signals import EndingSignals
+from pollbroker.ending import Ended
+
+if TYPE_CHECKING:
+    from pollbroker.daemon import ConfigurationError, Daemon
+
+EXIT_WRONG: Final = 1
+
+_FILE: Final = click.Argument(["file"], type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+def _check_libraries() -> None:
+    """Raise an error that says how to install what is missing."""
+    try:
+        importlib.import_module("msgspec")
+        importlib.import_module("tomli_w")
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"{error.name} is missing; pip install 'pollbroker[daemon]' installs it") from None
+
+
+class _Log(logging.Handler):
+    """Prints what the daemon logs: facts on stdout, and what is wrong on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        wrong = record.levelno >= logging.WARNING
+        say(f"pollbroker: {record.getMessage()}" if wrong else record.getMessage(), err=wrong)
+
+
+@contextmanager
+def _logging() -> Iterator[None]:
+    logger, handler = logging.getLogger("pollbroker"), _Log()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+def _report(error: "ConfigurationError", *, err: bool) -> int:
+    for problem in error.problems:
+        click.echo(str(problem), err=err)
+    return EXIT_WRONG
+
+
+@click.command(short_help="Run the brokers of a configuration file.", params=[_FILE])
+def run(file: Path) -> int:
+    """Run all brokers of a configuration FILE in one thread.
+
+    SIGHUP, and the command RELOAD of `pollbroker ctl`, read the file again: brokers that have not changed are not
+    touched, and a file that is wrong changes nothing. Ctrl-C and SIGTERM end the brokers in order: the messages that
+    they still have are delivered first, for as long as `drain_timeout_s` allows. A second signal ends them at once.
+
+    Exit codes: 0 everything was delivered; 1 messages were lost, a broker failed, or the file is wrong; 2 the arguments
+    were wrong; 130, 143 it was ended at once.
+    """
+    _check_libraries()
+    from pollbroker.daemon import ConfigurationError, Daemon
+
+    daemon = Daemon(file)
+    with EndingSignals(daemon, on_hangup=daemon.request_reload) as signals, _logging():
+        try:
+            daemon.start()
+            for line in _describe(daemon):
+                say(line)
+            daemon.run()
+            say(f"ending  {_reason(daemon, signals.first)}")
+            return _report_end(daemon.end())
+        except ConfigurationError as error:
+            return _report(error, err=True)
+        finally:
+            daemon.close()
+
+
+def _describe(daemon: "Daemon") -> Iterator[str]:
+    statistics = daemon.engine.statistics()
+    brokers = daemon.engine.brokers
+    for name, configured in daemon.configuration.brokers.items():
+        if name in brokers:
+            wire = describe_wire_ports(statistics.brokers[name].ports)
+            yield f"broker {name}  {configured.device_name}{wire}"
+            given = {port: list(map(str, one.endpoints)) for port, one in configured.ports.items()}
+            yield from describe_ports(configured.device, brokers[name], given)
+    for address in daemon.control_endpoints:
+        yield f"control {address}  pollbroker ctl {address_from(address, 'here')} STATS"
+    number = len(brokers)
+    yield (
+        f"ready  {number} {'broker' if number == 1 else 'brokers'}, {statistics.pump} pump, {statistics.waiter} "
+        "waiter; SIGHUP reloads, Ctrl-C or SIGTERM ends them in order, a second one at once"
+    )
+
+
+def _reason(daemon: "Daemon", signal: Signals | None) -> str:
+    if signal is not None:
+        return signal.name
+    brokers = daemon.engine.brokers.values()
+    return "every broker has ended" if brokers and all(one.removed.done() for one in brokers) else "TERMINATE"
+
+
+def _report_end(ended: Mapping[str, Ended]) -> int:
+    code = report_losses(ended)
+    flows = [flow for one in ended.values() for flow in one.final.flows.values()]
+    left = sum(one.left for one in ended.values())
+    say(
+        f"ended  {len(ended)} {'broker' if len(ended) == 1 else 'brokers'}, {sum(flow.received for flow in flows)} "
+        f"received, {sum(flow.sent for flow in flows)} sent, {left} left"
+    )
+    return code
+
+
+@click.command(short_help="Say what is wrong with a configuration file.", params=[_FILE])
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as a list in JSON.")
+def check(file: Path, as_json: bool) -> int:
+    """Say what is wrong with a configuration FILE, and with its brokers together: each problem with its file, its line,
+    its key, what was found and what was expected. No address is bound and nothing stays open; devices of your own are
+    imported.
+
+    Exit codes: 0 nothing is wrong; 1 something is; 2 the arguments were wrong.
+    """
+    _check_libraries()
+    from pollbroker.daemon import ConfigurationError, read_checked
+
+    try:
+        configuration = read_checked(file)
+    except ConfigurationError as error:
+        if as_json:
+            click.echo(json.dumps([vars(problem) for problem in error.problems], indent=2))
+            return EXIT_WRONG
+        return _report(error, err=False)
+    number = len(configuration.brokers)
+    click.echo("[]" if as_json else f"ok  {number} {'broker' if number == 1 else 'brokers'}")
+    return 0
+
+
+@click.command(short_help="Print a configuration with all defaults.", params=[_FILE])
+def show(file: Path) -> int:
+    """Print the effective configuration of a FILE, and of those that it includes, as one: with all defaults applied and
+    the environment filled in. Passwords and secret keys are hidden."""
+    _check_libraries()
+    from pollbroker.daemon import ConfigurationError, effective, read_configuration
+
+    try:
+        click.echo(effective(read_configuration(file)), nl=False)
+    except ConfigurationError as error:
+        return _report(error, err=True)
+    return 0
+
+
+@click.command(short_help="Print the JSON Schema of configuration files.")
+def schema() -> None:
+    """Print the JSON Schema of configuration files, for editors that complete and check TOML by one."""
+    _check_libraries()
+    from pollbroker import daemon
+
+    click.echo(json.dumps(daemon.schema(), indent=2))
+
+
+@click.command(short_help="Print an example of a configuration file.")
+def init() -> None:
+    """Print a configuration file with comments, to begin with: `pollbroker init > brokers.toml`."""
+    _check_libraries()
+    from pollbroker.daemon import EXAMPLE
+
+    click.echo(EXAMPLE, nl=False)
+
+
+COMMANDS: Final[tuple[click.Command, ...]] = (run, check, show, schema, init)

@@ -1,0 +1,192 @@
+"""What no single key shows: what is wrong with the brokers of a configuration together, and on this machine.
+
+Nothing stays open. Sockets are opened to try their options, and closed again; nothing is bound or connected.
+"""
+
+import graphlib
+import resource
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import zmq
+
+from pollbroker.daemon.addresses import Bound, is_loopback, parse
+from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
+from pollbroker.daemon.problems import Place, Problem
+from pollbroker.device import CAPTURE, RECEIVES, SENDS
+from pollbroker.errors import ConfigError
+from pollbroker.opening import PortPlan
+from pollbroker.options import set_options
+from pollbroker.transports import LIBZMQ
+
+_ALWAYS_OPEN: Final = 40
+"""Descriptors of a daemon without brokers: those of Python, of libzmq's threads, of the engine, and the 16 that must be
+spare when a socket is opened."""
+
+_PER_SOCKET: Final = {LIBZMQ: 1}
+"""The descriptors of a socket itself: libzmq's has a mailbox, and the wire's has none."""
+
+
+class _Opened(NamedTuple):
+    """A port as it would be opened, and where the files say so."""
+
+    broker: BrokerConfiguration
+    plan: PortPlan
+    place: Place
+
+    @property
+    def node(self) -> str:
+        return f"{self.broker.name}.{self.plan.name}"
+
+    def addresses(self, *, bind: bool) -> Iterator[tuple[str, Bound]]:
+        ipv6 = bool(dict(self.plan.options).get(zmq.SocketOption.IPV6)) or any(
+            "://[" in endpoint.address for endpoint in self.plan.endpoints
+        )
+        for endpoint in self.plan.endpoints:
+            bound = parse(endpoint.address, ipv6=ipv6)
+            if endpoint.bind is bind and bound is not None:
+                yield endpoint.address, bound
+
+
+def check(configuration: Configuration) -> list[Problem]:
+    """Everything that is wrong with the brokers together; an empty list if nothing is."""
+    ports = [
+        _Opened(broker, plan, broker.ports[plan.name].place)
+        for broker in configuration.brokers.values()
+        for plan in broker.plan.ports
+    ]
+    return sorted(
+        {
+            *_shared_addresses(configuration, ports),
+            *_loops(ports),
+            *_refused_options(ports),
+            *_coroutines(configuration),
+            *_descriptors(configuration, ports),
+            *_open_control(configuration),
+        }
+    )
+
+
+def _shared_addresses(configuration: Configuration, ports: list[_Opened]) -> Iterator[Problem]:
+    taken: dict[tuple[str, str], list[tuple[Bound, str, Place]]] = {}
+    control = (parse(endpoint.address) for endpoint in configuration.control if endpoint.bind)
+    for bound in control:
+        if bound is not None:
+            taken.setdefault(bound.key, []).append((bound, "the control socket", configuration.control_place))
+    for port in ports:
+        for address, bound in port.addresses(bind=True):
+            others = taken.setdefault(bound.key, [])
+            for other, owner, place in others:
+                if bound.takes(other):
+                    text = f"{address}: {owner} has this address already, at {place}; expected another"
+                    yield port.place.problem(text)
+                    break
+            others.append((bound, f"brokers.{port.node}", port.place))
+
+
+def _loops(ports: list[_Opened]) -> Iterator[Problem]:
+    """Ways by which a message would come back to where it was.
+
+    A way leads from where a port receives to where another sends, by a route, and from there over a connection to where
+    the next broker receives. So a reply that goes back the way of its request is no loop.
+    """
+    ways: dict[tuple[str, str], set[tuple[str, str]]] = {}  # from each step to those before it, as graphlib wants it
+    bound = [(one, port) for port in ports for _, one in port.addresses(bind=True)]
+    by_key: dict[tuple[str, str], list[tuple[Bound, _Opened]]] = {}
+    for one, port in bound:
+        by_key.setdefault(one.key, []).append((one, port))
+    places = {port.node: port.place for port in ports}
+    linked = False
+    for port in ports:
+        for _, address in port.addresses(bind=False):
+            for one, other in by_key.get(address.key, ()):
+                if one.takes(address):
+                    linked = True
+                    for sender, receiver in ((port, other), (other, port)):
+                        if sender.plan.socket_type in SENDS and receiver.plan.socket_type in RECEIVES:
+                            ways.setdefault(("in", receiver.node), set()).add(("out", sender.node))
+    if not linked:
+        return
+    for broker in {port.broker.name: port.broker for port in ports}.values():
+        for source, sink in _routes(broker):
+            ways.setdefault(("out", f"{broker.name}.{sink}"), set()).add(("in", f"{broker.name}.{source}"))
+        if CAPTURE in broker.ports:
+            for source in broker.device.ports:
+                ways.setdefault(("out", f"{broker.name}.{CAPTURE}"), set()).add(("in", f"{broker.name}.{source}"))
+    while True:
+        try:
+            graphlib.TopologicalSorter(ways).prepare()
+            return
+        except graphlib.CycleError as error:
+            nodes: list[tuple[str, str]] = error.args[1]
+            names = list(dict.fromkeys(name for _, name in nodes))
+            first = min(range(len(names)), key=lambda at: names[at])
+            names = names[first:] + names[:first]
+            yield places[names[0]].problem(f"messages would go round for ever: {' -> '.join([*names, names[0]])}")
+            ways[nodes[1]].discard(nodes[0])  # the next circle, if there is one
+
+
+def _routes(broker: BrokerConfiguration) -> Iterator[tuple[str, str]]:
+    """From where to where messages go in a broker. What a behaviour does is not known: it may send what it receives at
+    one port to every other."""
+    device = broker.device
+    if device.behaviour is None:
+        yield from ((route.source, sink) for route in device.routes for sink in route.sinks)
+    else:
+        yield from ((source, sink) for source in device.ports for sink in device.ports if source != sink)
+
+
+def _refused_options(ports: list[_Opened]) -> Iterator[Problem]:
+    """Options that libzmq refuses for a type of socket. Each combination is tried once."""
+    tried: dict[object, str | None] = {}
+    with zmq.Context[zmq.Socket[bytes]]() as context:
+        for port in ports:
+            if port.plan.transport != LIBZMQ:
+                continue
+            key = (port.plan.socket_type, port.plan.options)
+            if key not in tried:
+                tried[key] = None
+                with context.socket(port.plan.socket_type) as socket:
+                    try:
+                        set_options("", socket, port.plan.options)
+                    except ConfigError as error:
+                        tried[key] = str(error).removeprefix(": ")
+                    socket.linger = 0
+            why = tried[key]
+            if why is not None:
+                yield port.place.problem(why)
+
+
+def _coroutines(configuration: Configuration) -> Iterator[Problem]:
+    for broker in configuration.brokers.values():
+        for route in broker.device.routes:
+            if route.awaits:
+                yield broker.place.problem(
+                    f"device {broker.device_name}: {route}: via is a coroutine function, which needs a loop of asyncio "
+                    "or trio; expected a function"
+                )
+
+
+def _descriptors(configuration: Configuration, ports: list[_Opened]) -> Iterator[Problem]:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _ALWAYS_OPEN + 2 * len(configuration.control)
+    for port in ports:
+        bound = sum(endpoint.bind for endpoint in port.plan.endpoints)
+        needed += _PER_SOCKET.get(port.plan.transport, 0) + 2 * bound + (len(port.plan.endpoints) - bound)
+    if limit != resource.RLIM_INFINITY and needed > limit:
+        yield Problem(
+            configuration.files[0], 0, "brokers",
+            f"{len(ports)} ports need about {needed} descriptors, before a peer connects, and this process may open "
+            f"{limit}; expected a higher limit (ulimit -n)",
+        )  # fmt: skip
+
+
+def _open_control(configuration: Configuration) -> Iterator[Problem]:
+    if configuration.engine.control_from_network:
+        return
+    for endpoint in configuration.control:
+        if endpoint.bind and not is_loopback(endpoint.address):
+            yield configuration.control_place.problem(
+                f"{endpoint.address}: whoever reaches this address can stop the daemon; expected ipc://path or "
+                "tcp://127.0.0.1:port, or control_from_network = true"
+            )

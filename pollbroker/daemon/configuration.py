@@ -1,0 +1,95 @@
+"""What a configuration comes to when everything in it is known: the brokers as they are added to an engine.
+
+Two brokers of equal configuration do the same, so that a reload leaves the one alone whose configuration is equal.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import zmq
+
+from pollbroker.daemon.problems import Place
+from pollbroker.daemon.tables import EngineTable, OptionValue
+from pollbroker.device import Device
+from pollbroker.endpoint import Endpoint
+from pollbroker.opening import Plan, make_plan
+
+DEFAULT_OPTIONS: Final[Mapping[str, OptionValue]] = {
+    "maxmsgsize": 64 << 20,
+    "handshake_ivl": 10_000,
+    "linger": 1000,
+}
+"""Socket options of every port for which nothing else is said.
+
+- `maxmsgsize`: libzmq has no limit, so that one frame of one peer could take all memory. 64 MiB is far above what
+  brokers usually carry, and a few peers that abuse it do no harm. -1 lifts it.
+- `handshake_ivl`, in ms: libzmq waits 30 s for a peer that has connected and says nothing.
+- `linger`, in ms: libzmq would wait without end for a peer that takes nothing, and the daemon would not end.
+"""
+
+
+@dataclass(frozen=True)
+class PortConfiguration:
+    """One port of a broker."""
+
+    endpoints: tuple[Endpoint, ...]
+    options: Mapping[str, OptionValue]
+    """All that are set, by their names in lower case."""
+    place: Place = field(compare=False)
+
+
+@dataclass(frozen=True)
+class BrokerConfiguration:
+    """One broker."""
+
+    name: str
+    device_name: str
+    """As the file says it."""
+    device: Device
+    """With the settings of its behaviour and its policies."""
+    settings: Mapping[str, Any]
+    """The settings that were given."""
+    ports: Mapping[str, PortConfiguration]
+    """The ports by name, with `capture` if there is one."""
+    capture_type: zmq.SocketType
+    capture_prefixes: Mapping[str, bytes] | None
+    transport: str | None
+    place: Place = field(compare=False)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The ports as the engine would open them. Raises `DeviceError`, `EndpointError` or `ConfigError`."""
+        return make_plan(
+            self.name,
+            self.device,
+            {name: [str(one) for one in port.endpoints] for name, port in self.ports.items()},
+            {name: port.options for name, port in self.ports.items()},
+            self.capture_type,
+            self.transport,
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `Engine.add`."""
+        return {
+            "name": self.name,
+            "device": self.device,
+            "options": {name: dict(port.options) for name, port in self.ports.items()},
+            "capture": None,
+            "capture_type": self.capture_type,
+            "capture_prefixes": self.capture_prefixes,
+            "transport": self.transport,
+        } | {name: [str(one) for one in port.endpoints] for name, port in self.ports.items()}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A whole configuration: the engine and its brokers."""
+
+    engine: EngineTable
+    control: tuple[Endpoint, ...]
+    control_place: Place = field(compare=False)
+    brokers: Mapping[str, BrokerConfiguration]
+    files: Sequence[str] = field(compare=False)
+    """The files that were read."""

@@ -1,0 +1,180 @@
+"""The sockets that listen, which outlive the brokers that accept from them.
+
+The daemon opens the listening socket of a port itself, and gives each broker a copy of its descriptor (the socket
+option `use_fd`). As long as the daemon has it, the kernel queues connections, so that none is refused while one broker
+ends and the next begins.
+
+- A port has a listener of the daemon's if it binds one address of tcp or ipc. `use_fd` is for the whole socket, so that
+  a port that binds several cannot have it.
+- An address of the file is one listener, whichever broker has it. A wildcard (`tcp://127.0.0.1:*`) is one for each
+  port of each broker, and keeps the address that it was given.
+- libzmq closes the copy that it was given. A port of the wire has no listener of the daemon's: the wire expects that
+  its descriptor is the only one, since it leaves it to `close` to take it out of its epoll set (epoll(7), questions).
+- What libzmq would set on the socket that listens (`sndbuf`, `tos`, ...) is not set on one of the daemon's, so that a
+  port with such an option has none.
+"""
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from pollbroker.daemon.addresses import Bound, parse
+from pollbroker.daemon.configuration import BrokerConfiguration
+from pollbroker.errors import EndpointError
+from pollbroker.opening import ADDRESS_RELEASE_S, PortPlan
+from pollbroker.socket_files import SocketFile, is_taken_path, path_of
+from pollbroker.transports import WIRE
+from pollbroker.wire.addresses import parse_bound
+
+Key: TypeAlias = tuple[object, ...]
+
+_SET_BY_LIBZMQ: Final = frozenset(
+    {
+        "USE_FD", "SNDBUF", "RCVBUF", "TOS", "BINDTODEVICE", "PRIORITY", "TCP_ACCEPT_FILTER", "IPC_FILTER_UID",
+        "IPC_FILTER_GID", "IPC_FILTER_PID", "SOCKS_PROXY",
+    }
+)  # fmt: skip
+"""Options that are set on the socket that listens, or that say what it is."""
+
+_BACKLOG: Final = 100
+"""libzmq's default (zmq_setsockopt(3), ZMQ_BACKLOG)."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The listener that a port is to have."""
+
+    where: str
+    port: str
+    key: Key
+    address: str
+    ipv6: bool
+    backlog: int
+
+
+@dataclass
+class _Listener:
+    socket: socket.socket
+    file: SocketFile | None
+    bound: Bound | None
+    """Its address, unless that is a wildcard."""
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.remove()
+        self.socket.close()
+
+
+class Listeners:
+    """The listening sockets of a daemon."""
+
+    def __init__(self) -> None:
+        self._open: dict[Key, _Listener] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open_for(
+        self, broker: BrokerConfiguration, *, leaving: Iterable[BrokerConfiguration] = (), wait: bool = False
+    ) -> None:
+        """Open the listeners of a broker that are not open yet. Raises `EndpointError`.
+
+        Arguments:
+            leaving: brokers that are about to end. Addresses that are in use by them, or by a listener here, are left
+                out.
+            wait: try again, for up to 5 seconds, to have an address that is in use. libzmq closes the copy of a
+                listener some time after its socket.
+        """
+        give_up_s = time.monotonic() + (ADDRESS_RELEASE_S if wait else 0.0)
+        for wanted in _wanted_by(broker):
+            while wanted.key not in self._open:
+                try:
+                    self._open[wanted.key] = _open(wanted)
+                except EndpointError as error:
+                    in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+                    if in_use and self._is_held(wanted, leaving):
+                        break
+                    if not in_use or time.monotonic() >= give_up_s:
+                        raise
+                    time.sleep(0.001)
+
+    def _is_held(self, wanted: _Wanted, leaving: Iterable[BrokerConfiguration]) -> bool:
+        """Return True if one of these brokers, or of the listeners that they leave, has the address."""
+        bound = parse(wanted.address, ipv6=wanted.ipv6)
+        plans = [plan for broker in leaving for plan in broker.plan.ports]
+        if bound is None or not plans:
+            return False
+        held = [parse(endpoint.address) for plan in plans for endpoint in plan.endpoints if endpoint.bind]
+        others = [one.bound for one in self._open.values()]
+        return any(other is not None and bound.takes(other) for other in (*held, *others))
+
+    def lend(self, broker: BrokerConfiguration) -> dict[str, int]:
+        """What `use_fd` is to be, for each port of a broker that has a listener here. They are to be used at once."""
+        lent = {}
+        for wanted in _wanted_by(broker):
+            if wanted.key in self._open:
+                lent[wanted.port] = os.dup(self._open[wanted.key].socket.fileno())
+        return lent
+
+    def keep_only(self, brokers: Iterable[BrokerConfiguration]) -> None:
+        """Close the listeners that none of these brokers has."""
+        wanted = {one.key for broker in brokers for one in _wanted_by(broker)}
+        for key in self._open.keys() - wanted:
+            self._open.pop(key).close()
+
+
+def _wanted_by(broker: BrokerConfiguration) -> Iterator[_Wanted]:
+    for plan in broker.plan.ports:
+        bound = [endpoint.address for endpoint in plan.endpoints if endpoint.bind]
+        if len(bound) == 1 and _can_be_lent(plan, bound[0]):
+            (address,) = bound
+            options = {option.name: value for option, value in plan.options}
+            ipv6 = bool(options.get("IPV6")) or "://[" in address
+            backlog = options.get("BACKLOG", _BACKLOG)
+            wildcard = (broker.name, plan.name) if address.endswith((":*", ":0")) else ()
+            assert isinstance(backlog, int)
+            key = (address, ipv6, backlog, *wildcard)
+            yield _Wanted(plan.where, plan.name, key, address, ipv6, backlog)
+
+
+def _can_be_lent(plan: PortPlan, address: str) -> bool:
+    transport, _, rest = address.partition("://")
+    if plan.transport == WIRE or transport not in ("tcp", "ipc") or (transport == "ipc" and rest == "*"):
+        return False
+    return not any(option.name in _SET_BY_LIBZMQ for option, _ in plan.options)
+
+
+def _open(wanted: _Wanted) -> _Listener:
+    made: socket.socket | None = None
+    try:
+        if is_taken_path(wanted.address):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        parsed = parse_bound(wanted.address, ipv6=wanted.ipv6)
+        made = socket.socket(parsed.family, socket.SOCK_STREAM)
+        path = path_of(wanted.address)
+        if parsed.family == socket.AF_UNIX:
+            if path is not None:
+                with suppress(FileNotFoundError):
+                    Path(path).unlink()  # of a socket at which nobody listens
+        else:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if parsed.family == socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        made.bind(parsed.sockaddr)
+        file = None if path is None else SocketFile.at(path)
+        # Two brokers may accept from one listener for a moment. The one that comes too late must not wait.
+        made.setblocking(False)
+        made.listen(wanted.backlog)
+        return _Listener(made, file, parse(wanted.address, ipv6=wanted.ipv6))
+    except OSError as error:
+        if made is not None:
+            made.close()
+        failure = EndpointError(f"{wanted.where}: @{wanted.address}: cannot bind: {error.strerror or error}")
+        failure.address = wanted.address
+        raise failure from error

@@ -1,0 +1,260 @@
+"""From the files of a configuration to its brokers: each key is checked where it stands, and defaults are applied."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import zmq
+
+from pollbroker.daemon import devices
+from pollbroker.daemon.configuration import DEFAULT_OPTIONS, BrokerConfiguration, Configuration, PortConfiguration
+from pollbroker.daemon.converting import convert_alone, convert_table, given
+from pollbroker.daemon.positions import KeyPath
+from pollbroker.daemon.problems import ConfigurationError, Place, Problem
+from pollbroker.daemon.sources import Source, read_sources
+from pollbroker.daemon.tables import (
+    BrokerTable,
+    DefaultsTable,
+    EngineTable,
+    FileTable,
+    Options,
+    OptionValue,
+    PortTable,
+    PortValue,
+)
+from pollbroker.device import CAPTURE, Device
+from pollbroker.endpoint import Endpoint, parse_endpoints
+from pollbroker.errors import ConfigError, EndpointError, PollbrokerError, describe_error
+from pollbroker.options import SECRET, parse_options
+
+_WHERE: Final = "?"
+"""The place in errors of the library, in whose stead a problem has its own."""
+
+_BROKER_KEYS: Final = frozenset(BrokerTable.__struct_fields__)
+
+
+def read_configuration(path: Path, environment: Mapping[str, str] | None = None) -> Configuration:
+    """Read a configuration. Nothing is opened, but devices of the user's own are imported.
+
+    Raises `ConfigurationError`, with everything that is wrong.
+    """
+    return _Resolving(path, os.environ if environment is None else environment).resolve()
+
+
+class _Resolving:
+    """One reading of a configuration."""
+
+    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
+        self._path = path
+        self._problems: list[Problem] = []
+        self._sources = read_sources(path, environment, self._problems)
+        self._defaults = DefaultsTable()
+        self._lowest: Options = dict(DEFAULT_OPTIONS)
+        """The socket options of every port for which neither its device nor its broker says anything."""
+
+    def resolve(self) -> Configuration:
+        engine, control, control_place = EngineTable(), tuple[Endpoint, ...](), Place(str(self._path), 0, ())
+        for source in self._sources:
+            others = {key: value for key, value in source.data.items() if key not in ("engine", "defaults", "brokers")}
+            convert_table(source, (), others, FileTable, self._problems)
+        for source, table in self._only_one("engine"):
+            found = convert_table(source, ("engine",), table, EngineTable, self._problems)
+            if found is not None:
+                engine, control_place = found, source.place(("engine", "control"))
+                control = self._endpoints(source, ("engine", "control"), given(found.control, ()))
+        for source, table in self._only_one("defaults"):
+            defaults = convert_table(source, ("defaults",), table, DefaultsTable, self._problems)
+            self._defaults = defaults or self._defaults
+            self._lowest |= self._options(source, ("defaults", "options"), given(self._defaults.options, {}))
+        brokers = self._brokers()
+        if self._problems:
+            raise ConfigurationError(self._problems)
+        return Configuration(engine, control, control_place, brokers, [source.name for source in self._sources])
+
+    def _only_one(self, section: str) -> list[tuple[Source, object]]:
+        """The section in the one file that has it."""
+        having = [source for source in self._sources if section in source.data]
+        for source in having[1:]:
+            first = having[0].place((section,))
+            self._problems.append(source.place((section,)).problem(f"this table is at {first} already; expected one"))
+        return [(source, source.data[section]) for source in having[:1]]
+
+    def _brokers(self) -> dict[str, BrokerConfiguration]:
+        found: dict[str, BrokerConfiguration] = {}
+        places: dict[str, Place] = {}
+        devices.make_importable(self._path.parent)
+        for source in self._sources:
+            tables = source.data.get("brokers", {})
+            if not isinstance(tables, dict):
+                self._problems.append(source.place(("brokers",)).problem("expected a table of brokers by name"))
+                continue
+            for name, table in tables.items():
+                place = source.place(("brokers", name))
+                if name in places:
+                    self._problems.append(
+                        place.problem(f"this broker is defined at {places[name]} already; expected another name")
+                    )
+                    continue
+                places[name] = place
+                broker = self._broker(source, place, name, table)
+                if broker is not None:
+                    found[name] = broker
+        return found
+
+    def _broker(self, source: Source, place: Place, name: str, table: object) -> BrokerConfiguration | None:
+        if not name or not name.isprintable():
+            self._problems.append(place.problem("expected a name that is not empty and can be printed"))
+            return None
+        path = place.path
+        before = len(self._problems)
+        device = self._device(source, (*path, "device"), table)
+        ports = () if device is None else tuple(device.ports)
+        keys = table if isinstance(table, dict) else {}
+        unknown_ports = [key for key in keys if key not in _BROKER_KEYS] if device is None else ports
+        made = convert_table(source, path, table, BrokerTable, self._problems, unknown_ports)
+        if made is None or device is None:
+            return None
+        resolved = self._configured(source, path, device, made)
+        prefixes = self._prefixes(source, (*path, "capture_prefixes"), device, made)
+        shared = self._options(source, (*path, "options"), given(made.options, {}))
+        configured = {}
+        for port in ports:
+            if port in _BROKER_KEYS:
+                self._problems.append(place.problem(f"its device has a port {port!r}, which means something else here"))
+            elif port in keys:
+                configured[port] = self._port(source, (*path, port), keys[port], shared, device)
+            elif keys.keys() <= {*_BROKER_KEYS, *ports}:  # otherwise a key is misspelt, which may be this one
+                text = f"the key {port!r} is missing: the device {device.name} has a {port}"
+                self._problems.append(place.problem(text))
+        if CAPTURE in keys:
+            configured[CAPTURE] = self._port(source, (*path, CAPTURE), keys[CAPTURE], {}, device)
+        transport = given(made.transport, given(self._defaults.transport, None))
+        if len(self._problems) > before or resolved is None:
+            return None
+        broker = BrokerConfiguration(
+            name, made.device, resolved, given(made.settings, {}), configured,
+            zmq.SocketType[made.capture_type], prefixes, transport, place,
+        )  # fmt: skip
+        try:
+            broker.plan  # noqa: B018 - it is made and kept
+        except PollbrokerError as error:
+            self._problems.append(problem_of(broker, str(error)))
+        return broker
+
+    def _device(self, source: Source, path: KeyPath, table: object) -> Device | None:
+        name = table.get("device") if isinstance(table, dict) else None
+        if not isinstance(name, str):
+            return None  # this is reported with the other keys of the table
+        try:
+            return devices.find(name)
+        except PollbrokerError as error:
+            self._problems.append(source.place(path).problem(str(error)))
+            return None
+
+    def _configured(self, source: Source, path: KeyPath, device: Device, table: BrokerTable) -> Device | None:
+        """The device with what the table says of it."""
+        settings = given(table.settings, {})
+        at = (*path, "settings")
+        try:
+            slow_peer = given(table.slow_peer, given(self._defaults.slow_peer, device.slow_peer))
+            maxframes = given(table.maxframes, given(self._defaults.maxframes, device.maxframes))
+            made = device
+            if (slow_peer, maxframes) != (device.slow_peer, device.maxframes):
+                made = replace(device, slow_peer=slow_peer, maxframes=maxframes)
+            if not settings:
+                return made
+            lax = {name for name in settings if (*at, name) in source.from_environment}
+            return made.with_settings(**devices.settings_from(made, settings, lax))
+        except Exception as error:  # noqa: BLE001 - a behaviour of the user's may raise anything at a setting
+            text = str(error) if isinstance(error, PollbrokerError) else describe_error(error)
+            named = [name for name in settings if f"{name} is " in text or f"no setting {name}" in text]
+            at = (*at, named[0]) if named else at
+            self._problems.append(source.place(at if settings else path).problem(text))
+            return None
+
+    def _prefixes(self, source: Source, path: KeyPath, device: Device, table: BrokerTable) -> dict[str, bytes] | None:
+        prefixes = given(table.capture_prefixes, None)
+        if prefixes is None:
+            return None
+        if device.behaviour is not None:
+            text = "the messages of a behaviour come from no one port; expected no prefixes"
+            self._problems.append(source.place(path).problem(text))
+        for port in prefixes:
+            if port not in device.ports:
+                text = f"the device {device.name} has no {port}; its ports are: {', '.join(device.ports)}"
+                self._problems.append(source.place((*path, port)).problem(text))
+        return {port: prefix.encode() for port, prefix in prefixes.items()}
+
+    def _port(self, source: Source, path: KeyPath, value: object, shared: Options, device: Device) -> PortConfiguration:
+        table = convert_alone(source, path, value, PortValue, self._problems)
+        port = str(path[-1])
+        of_device = {str(name).lower() for name in device.options_of(port)}
+        options: Options = {name: one for name, one in self._lowest.items() if name not in of_device} | shared
+        endpoints: tuple[Endpoint, ...] = ()
+        if isinstance(table, PortTable):
+            options |= self._options(source, (*path, "options"), given(table.options, {}))
+            for key, mark in (("bind", "@"), ("connect", ">")):
+                endpoints += self._endpoints(source, (*path, key), given(getattr(table, key), ()), mark)
+            if not endpoints and not {"bind", "connect"} & set(value if isinstance(value, dict) else ()):
+                self._problems.append(source.place(path).problem("expected the key 'bind' or 'connect', or both"))
+        elif isinstance(table, (str, list)):
+            endpoints = self._endpoints(source, path, table)
+            if not endpoints and not table:
+                self._problems.append(source.place(path).problem("expected an endpoint such as tcp://127.0.0.1:5559"))
+        return PortConfiguration(endpoints, options, source.place(path))
+
+    def _endpoints(
+        self, source: Source, path: KeyPath, value: str | Sequence[str], mark: str = ""
+    ) -> tuple[Endpoint, ...]:
+        """The endpoints of a key. With a `mark` each is bound (`@`) or connected (`>`)."""
+        found: list[Endpoint] = []
+        for number, text in enumerate([value] if isinstance(value, str) else value):
+            at = path if isinstance(value, str) else (*path, number)
+            for one in text.split(","):
+                try:
+                    if mark and one.strip()[:1] in ("@", ">"):
+                        raise EndpointError(f"{one.strip()}: expected an address without a mark, since the key says it")
+                    found += parse_endpoints(_WHERE, [mark + one.strip()])
+                except EndpointError as error:
+                    self._problems.append(source.place(at).problem(str(error).removeprefix(f"{_WHERE}: ")))
+        return tuple(found)
+
+    def _options(self, source: Source, path: KeyPath, options: Mapping[str, Any]) -> Options:
+        """Socket options by their names in lower case, each checked by itself."""
+        found: Options = {}
+        for name, given_value in options.items():
+            at, value = (*path, name), given_value
+            if at in source.from_environment and isinstance(value, str):
+                value = _as_number(name, value)
+            try:
+                if name.upper() not in SECRET or isinstance(value, str):
+                    parse_options(_WHERE, {name: value})
+                else:
+                    raise ConfigError("expected a text")
+            except ConfigError as error:
+                text = str(error).removeprefix(f"{_WHERE}: ").removeprefix(f"option {name}: ")
+                if not text.startswith("expected a zap_domain"):  # which may stand elsewhere
+                    self._problems.append(source.place(at).problem(text))
+            found[name.lower()] = value
+        return found
+
+
+def _as_number(name: str, text: str) -> OptionValue:
+    """An integer, if the option takes one and the text is one."""
+    try:
+        number = int(text, 0)
+        parse_options(_WHERE, {name: number})
+    except (ValueError, ConfigError):
+        return text
+    return number
+
+
+def problem_of(broker: BrokerConfiguration, text: str) -> Problem:
+    """What the engine says of a broker, at the key of the port that it names."""
+    for name, port in broker.ports.items():
+        prefix = f"brokers.{broker.name}.{name}: "
+        if text.startswith(prefix):
+            return port.place.problem(text.removeprefix(prefix))
+    return broker.place.problem(text.removeprefix(f"brokers.{broker.name}: "))

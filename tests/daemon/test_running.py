@@ -1,0 +1,317 @@
+"""A daemon starts whole or not at all, changes what differs, and ends in order."""
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+import zmq
+
+from pollbroker.daemon import ConfigurationError, Daemon, read_checked
+from pollbroker.daemon.listeners import Listeners
+from pollbroker.states import BrokerState
+from tests.daemon.conftest import StartDaemon, Write
+from tests.support.addresses import ANY_PORT, bind
+from tests.support.deadline import wait_until
+from tests.support.types import Connect, Socket
+
+
+def streamer(name: str, frontend: str = ANY_PORT, backend: str = ANY_PORT, more: str = "") -> str:
+    return f"[brokers.{name}]\ndevice = 'streamer'\nfrontend = '{frontend}'\nbackend = '{backend}'\n{more}\n"
+
+
+def free_address() -> str:
+    """An address that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def address(daemon: Daemon, broker: str, port: str = "frontend") -> str:
+    return daemon.engine.brokers[broker].ports[port].endpoint
+
+
+# -- start -------------------------------------------------------------------------------------------------------------
+
+
+def test_brokers_of_a_file_carry_messages(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
+    daemon = start_daemon(write(streamer("a") + streamer("b", backend="ipc://b", more="transport = 'wire'")))
+    for name in ("a", "b"):
+        connect(zmq.PUSH, address(daemon, name)).send(name.encode())
+        assert connect(zmq.PULL, address(daemon, name, "backend")).recv() == name.encode()
+
+
+def test_start_that_fails_says_all_that_failed_and_leaves_nothing_open(write: Write, connect: Connect) -> None:
+    taken = [bind(connect(zmq.PULL)) for _ in range(2)]
+    free = free_address()
+    path = write(streamer("a", taken[0]) + streamer("b", free) + streamer("c", ANY_PORT, taken[1]))
+    before = threading.active_count()
+    daemon = Daemon(path)
+    with pytest.raises(ConfigurationError) as caught:
+        daemon.start()
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"brokers.toml:3: brokers.a.frontend: @{taken[0]}: cannot bind: Address already in use",
+        f"brokers.toml:14: brokers.c.backend: @{taken[1]}: cannot bind: Address already in use",
+    ]
+    assert daemon.engine.closed
+    assert threading.active_count() == before
+    with socket.create_server(("127.0.0.1", int(free.rpartition(":")[2]))):
+        pass  # it is free again
+
+
+def test_broker_that_fails_to_begin_ends_the_start_of_all(write: Write) -> None:
+    free = free_address()
+    titanic = "[brokers.b]\ndevice = 'titanic'\nfrontend = 'tcp://127.0.0.1:*'\nsettings = { path = 'none/b.db' }"
+    daemon = Daemon(write(streamer("a", free) + titanic))
+    with pytest.raises(ConfigurationError, match=r"brokers\.b: .*expected a file in a directory that is there"):
+        daemon.start()
+    assert daemon.engine.closed
+    with socket.create_server(("127.0.0.1", int(free.rpartition(":")[2]))):
+        pass
+
+
+def test_listener_that_is_lent_never_waits(write: Write) -> None:
+    """Two brokers may accept from it for a moment. Waiting, libzmq's thread would stand still for the late one."""
+    broker = read_checked(write(streamer("a"))).brokers["a"]
+    listeners = Listeners()
+    listeners.open_for(broker)
+    for descriptor in listeners.lend(broker).values():
+        assert not os.get_blocking(descriptor)
+        os.close(descriptor)
+    listeners.keep_only(())
+    assert len(listeners) == 0
+
+
+# -- reload ------------------------------------------------------------------------------------------------------------
+
+
+def test_reload_touches_only_what_differs(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
+    path = write(streamer("same") + streamer("changed") + streamer("gone"))
+    daemon = start_daemon(path)
+    before = daemon.engine.brokers
+    connect(zmq.PUSH, address(daemon, "same")).send(b"counted")
+    assert connect(zmq.PULL, address(daemon, "same", "backend")).recv() == b"counted"
+    write("# a comment\n" + streamer("new") + streamer("changed", more="maxframes = 7") + streamer("same"))
+    done = daemon.reload()
+    assert (done.added, done.changed, done.removed, done.unchanged) == (("new",), ("changed",), ("gone",), ("same",))
+    after = daemon.engine.brokers
+    assert set(after) == {"same", "changed", "new"}
+    assert after["same"] == before["same"]
+    assert after["same"].statistics().flows["frontend"].sent == 1
+    assert after["changed"] != before["changed"]
+    assert after["changed"].device.maxframes == 7
+    assert before["gone"].state is BrokerState.REMOVED
+
+
+def test_wrong_file_changes_nothing(write: Write, start_daemon: StartDaemon, caplog: pytest.LogCaptureFixture) -> None:
+    daemon = start_daemon(write(streamer("a")))
+    before = daemon.engine.brokers
+    write(streamer("b") + "[brokers.c]\ndevice = 'streamr'")
+    done = daemon.reload()
+    assert [problem.key for problem in done.problems] == ["brokers.c.device"]
+    assert daemon.engine.brokers == before
+    assert "brokers.toml:7: brokers.c.device: 'streamr' is not a device" in caplog.text
+    assert "nothing was changed" in caplog.text
+
+
+def test_address_in_use_changes_nothing(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
+    taken = bind(connect(zmq.PULL))
+    free = free_address()
+    daemon = start_daemon(write(streamer("a") + streamer("gone")))
+    before = daemon.engine.brokers
+    write(streamer("a", more="maxframes = 7") + streamer("b", taken) + streamer("c", free))
+    (problem,) = daemon.reload().problems
+    assert problem.key == "brokers.b.frontend"
+    assert daemon.engine.brokers == before
+    with socket.create_server(("127.0.0.1", int(free.rpartition(":")[2]))):
+        pass  # it was given back
+
+
+def test_wildcard_address_of_a_changed_broker_stays(write: Write, start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(write(streamer("a")))
+    before = address(daemon, "a")
+    write(streamer("a", more="maxframes = 7"))
+    daemon.reload()
+    assert address(daemon, "a") == before
+
+
+@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+def test_no_connection_is_refused_while_a_broker_is_replaced(
+    write: Write, start_daemon: StartDaemon, transport: str, tmp_path: Path
+) -> None:
+    frontend = ANY_PORT if transport == "tcp" else f"ipc://{tmp_path}/frontend"
+    daemon = start_daemon(write(streamer("a", frontend)))
+    family = socket.AF_INET if transport == "tcp" else socket.AF_UNIX
+    host, _, port = address(daemon, "a").removeprefix("tcp://").rpartition(":")
+    target = (host, int(port)) if transport == "tcp" else f"{tmp_path}/frontend"
+    over = threading.Event()
+    refused: list[OSError] = []
+    made = 0
+
+    def connect_again_and_again() -> None:
+        nonlocal made
+        while not over.is_set():
+            try:
+                with socket.socket(family) as one:
+                    one.connect(target)
+                made += 1
+            except OSError as error:
+                refused.append(error)
+
+    thread = threading.Thread(target=connect_again_and_again)
+    thread.start()
+    try:
+        for number in range(5):
+            before = made
+            write(streamer("a", frontend, more=f"maxframes = {number + 1}"))
+            assert daemon.reload().changed == ("a",)
+            wait_until(lambda: made > before)  # noqa: B023 - it is called here
+    finally:
+        over.set()
+        thread.join()
+    assert refused == []
+    assert made
+
+
+def test_client_of_a_replaced_broker_goes_on(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
+    daemon = start_daemon(write(streamer("a")))
+    pusher = connect(zmq.PUSH, address(daemon, "a"), immediate=1)
+    puller = connect(zmq.PULL, address(daemon, "a", "backend"))
+    pusher.send(b"before")
+    assert puller.recv() == b"before"
+    write(streamer("a", more="maxframes = 7"))
+    daemon.reload()
+
+    def arrives() -> bool:
+        pusher.send(b"after")
+        return bool(puller.poll(50))
+
+    wait_until(arrives)
+    assert puller.recv() == b"after"
+
+
+def test_address_moves_from_one_broker_to_another(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
+    frontend = free_address()
+    daemon = start_daemon(write(streamer("a", frontend)))
+    write(streamer("b", frontend))
+    assert daemon.reload().problems == ()
+    connect(zmq.PUSH, frontend).send(b"moved")
+    assert connect(zmq.PULL, address(daemon, "b", "backend")).recv() == b"moved"
+
+
+def test_address_becomes_every_address(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
+    frontend = free_address()
+    daemon = start_daemon(write(streamer("a", frontend)))
+    write(streamer("a", frontend.replace("127.0.0.1", "0.0.0.0")))
+    assert daemon.reload().problems == ()
+    connect(zmq.PUSH, frontend).send(b"wider")
+    assert connect(zmq.PULL, address(daemon, "a", "backend")).recv() == b"wider"
+
+
+def test_transport_of_a_broker_may_change(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
+    frontend = free_address()
+    daemon = start_daemon(write(streamer("a", frontend)))
+    for transport in ("wire", "libzmq", "wire"):
+        write(streamer("a", frontend, more=f"transport = '{transport}'"))
+        done = daemon.reload()
+        assert (done.changed, done.problems) == (("a",), ())
+        assert daemon.engine.broker_statistics("a").ports["frontend"].transport == transport
+        connect(zmq.PUSH, frontend).send(transport.encode())
+        assert connect(zmq.PULL, address(daemon, "a", "backend")).recv() == transport.encode()
+
+
+def test_address_of_a_removed_broker_is_given_back(write: Write, start_daemon: StartDaemon) -> None:
+    frontend = free_address()
+    daemon = start_daemon(write(streamer("a", frontend)))
+    write("")
+    assert daemon.reload().removed == ("a",)
+
+    def is_free() -> bool:
+        try:
+            with socket.create_server(("127.0.0.1", int(frontend.rpartition(":")[2]))):
+                return True
+        except OSError:
+            return False
+
+    wait_until(is_free)
+
+
+def test_broker_that_ended_is_started_again_by_a_reload(write: Write, start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(write(streamer("a") + streamer("b")))
+    daemon.engine.remove("a")
+    assert daemon.reload().added == ("a",)
+    assert set(daemon.engine.brokers) == {"a", "b"}
+
+
+def test_broker_that_cannot_begin_as_it_should_goes_on_as_it_was(write: Write, start_daemon: StartDaemon) -> None:
+    text = "[brokers.a]\ndevice = 'titanic'\nfrontend = 'tcp://127.0.0.1:*'\nsettings = { path = '%s' }"
+    daemon = start_daemon(write(text % "a.db"))
+    before = address(daemon, "a")
+    write(text % "none/a.db")
+    for _ in range(2):  # each reload tries again
+        done = daemon.reload()
+        assert done.changed == ("a",)
+        assert [problem.key for problem in done.problems] == ["brokers.a"]
+        assert daemon.engine.brokers["a"].state is BrokerState.RUNNING
+        assert daemon.configuration.brokers["a"].settings == {"path": "a.db"}
+        assert address(daemon, "a") == before
+
+
+def test_removed_broker_delivers_what_it_holds(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
+    daemon = start_daemon(write("[engine]\ndrain_timeout_s = 60\n" + streamer("a")))
+    backend = address(daemon, "a", "backend")
+    connect(zmq.PUSH, address(daemon, "a")).send(b"held")
+    wait_until(lambda: daemon.engine.broker_statistics("a").flows["frontend"].held)
+    write("[engine]\ndrain_timeout_s = 60\n")
+    daemon.request_reload()
+    assert connect(zmq.PULL, backend).recv() == b"held"
+    wait_until(lambda: not daemon.engine.brokers)
+
+
+def test_reload_says_what_was_lost(
+    write: Write, start_daemon: StartDaemon, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    daemon = start_daemon(write(streamer("a")))
+    connect(zmq.PUSH, address(daemon, "a")).send(b"for nobody")
+    wait_until(lambda: daemon.engine.broker_statistics("a").flows["frontend"].held)
+    write("[engine]\ndrain_timeout_s = 0.1")
+    done = daemon.reload()
+    assert done.ended is not None
+    assert done.ended["a"].left == 1
+    assert "brokers.a: 1 message lost: no consumer connected within the 0.1 s that draining may take" in caplog.text
+
+
+def test_setting_of_the_engine_that_cannot_change_is_said(
+    write: Write, start_daemon: StartDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    daemon = start_daemon(write("[engine]\nburst_messages = 5"))
+    write("[engine]\nburst_messages = 6")
+    daemon.reload()
+    assert "engine.burst_messages: the new value takes effect at the next start" in caplog.text
+
+
+# -- end ---------------------------------------------------------------------------------------------------------------
+
+
+def test_end_tells_broker_by_broker_what_was_left(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
+    daemon = start_daemon(write("[engine]\ndrain_timeout_s = 0.1\n" + streamer("a") + streamer("b")))
+    pusher: Socket = connect(zmq.PUSH, address(daemon, "a"))
+    for _ in range(3):
+        pusher.send(b"for nobody")
+    wait_until(lambda: daemon.engine.broker_statistics("a").flows["frontend"].held)
+    wait_until(lambda: pusher.poll(0, zmq.POLLOUT))
+    ended = daemon.end()
+    assert ended["b"].loss is None
+    assert ended["a"].left >= 1
+    assert not daemon.engine.brokers
+
+
+def test_closed_daemon_leaves_nothing_open(write: Write, tmp_path: Path) -> None:
+    daemon = Daemon(write(streamer("a", "ipc://frontend")))
+    daemon.start()
+    assert (tmp_path / "frontend").exists()
+    daemon.end()
+    daemon.close()
+    daemon.close()
+    assert not (tmp_path / "frontend").exists()
+    assert daemon.reload().problems == ()
