@@ -8,8 +8,7 @@ ends and the next begins.
   a port that binds several cannot have it.
 - An address of the file is one listener, whichever broker has it. A wildcard (`tcp://127.0.0.1:*`) is one for each
   port of each broker, and keeps the address that it was given.
-- libzmq closes the copy that it was given. A port of the wire has no listener of the daemon's: the wire expects that
-  its descriptor is the only one, since it leaves it to `close` to take it out of its epoll set (epoll(7), questions).
+- libzmq closes the copy that it was given. A port of the wire makes a copy for itself.
 - What libzmq would set on the socket that listens (`sndbuf`, `tos`, ...) is not set on one of the daemon's, so that a
   port with such an option has none.
 """
@@ -56,6 +55,7 @@ class _Wanted:
     address: str
     ipv6: bool
     backlog: int
+    for_wire: bool
 
 
 @dataclass
@@ -119,7 +119,8 @@ class Listeners:
         lent = {}
         for wanted in _wanted_by(broker):
             if wanted.key in self._open:
-                lent[wanted.port] = os.dup(self._open[wanted.key].socket.fileno())
+                descriptor = self._open[wanted.key].socket.fileno()
+                lent[wanted.port] = descriptor if wanted.for_wire else os.dup(descriptor)
         return lent
 
     def keep_only(self, brokers: Iterable[BrokerConfiguration]) -> None:
@@ -140,12 +141,12 @@ def _wanted_by(broker: BrokerConfiguration) -> Iterator[_Wanted]:
             wildcard = (broker.name, plan.name) if address.endswith((":*", ":0")) else ()
             assert isinstance(backlog, int)
             key = (address, ipv6, backlog, *wildcard)
-            yield _Wanted(plan.where, plan.name, key, address, ipv6, backlog)
+            yield _Wanted(plan.where, plan.name, key, address, ipv6, backlog, plan.transport == WIRE)
 
 
 def _can_be_lent(plan: PortPlan, address: str) -> bool:
     transport, _, rest = address.partition("://")
-    if plan.transport == WIRE or transport not in ("tcp", "ipc") or (transport == "ipc" and rest == "*"):
+    if transport not in ("tcp", "ipc") or (transport == "ipc" and rest == "*"):
         return False
     return not any(option.name in _SET_BY_LIBZMQ for option, _ in plan.options)
 

@@ -17,7 +17,10 @@ from tests.support.types import Connect
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("frobnicate", "pollbroker: 'frobnicate' is not a command; expected balancer, check, clone, ctl, demo, doctor, "),
+        (
+            "frobnicate",
+            "pollbroker: 'frobnicate' is not a command; expected balancer, check, clone, ctl, demo, doctor, ",
+        ),
         ("queu", "pollbroker: 'queu' is not a command; did you mean 'queue'?"),
         ("Queue", "pollbroker: 'Queue' is not a command; did you mean 'queue'?"),
         ("queue", "pollbroker queue: Missing argument 'FRONTEND'"),

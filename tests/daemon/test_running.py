@@ -135,12 +135,13 @@ def test_wildcard_address_of_a_changed_broker_stays(write: Write, start_daemon: 
     assert address(daemon, "a") == before
 
 
+@pytest.mark.parametrize("serves", ["libzmq", "wire"])
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
 def test_no_connection_is_refused_while_a_broker_is_replaced(
-    write: Write, start_daemon: StartDaemon, transport: str, tmp_path: Path
+    write: Write, start_daemon: StartDaemon, transport: str, serves: str, tmp_path: Path
 ) -> None:
     frontend = ANY_PORT if transport == "tcp" else f"ipc://{tmp_path}/frontend"
-    daemon = start_daemon(write(streamer("a", frontend)))
+    daemon = start_daemon(write(streamer("a", frontend, more=f"transport = '{serves}'")))
     family = socket.AF_INET if transport == "tcp" else socket.AF_UNIX
     host, _, port = address(daemon, "a").removeprefix("tcp://").rpartition(":")
     target = (host, int(port)) if transport == "tcp" else f"{tmp_path}/frontend"
@@ -163,7 +164,7 @@ def test_no_connection_is_refused_while_a_broker_is_replaced(
     try:
         for number in range(5):
             before = made
-            write(streamer("a", frontend, more=f"maxframes = {number + 1}"))
+            write(streamer("a", frontend, more=f"maxframes = {number + 1}\ntransport = '{serves}'"))
             assert daemon.reload().changed == ("a",)
             wait_until(lambda: made > before)  # noqa: B023 - it is called here
     finally:
