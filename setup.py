@@ -42,6 +42,8 @@ WIRE_ROOMS = (
     "publish",
     "relay",
     "record_write",
+    "record_values",
+    "record_peers",
     "record_read",
     "deadlines",
     "net",

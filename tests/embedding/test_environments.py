@@ -98,10 +98,7 @@ def test_removal_sends_what_is_held_if_a_consumer_comes(environment: Environment
 
 
 def test_timers_come_in_order_and_not_if_cancelled(environment: Environment) -> None:
-    came: list[object] = []
-    done = threading.Event()
-
-    def set_timers() -> float:
+    def set_timers(came: list[object], done: threading.Event) -> float:
         began_s = time.monotonic()
         environment.sync.call_later(0.02, done.set)
         environment.sync.call_later(0.01, came.append, "second")
@@ -110,9 +107,9 @@ def test_timers_come_in_order_and_not_if_cancelled(environment: Environment) -> 
         return time.monotonic() - began_s
 
     for _ in range(100):
-        done.clear()
-        came.clear()
-        took_s = environment.do(set_timers)
+        came: list[object] = []  # each try has its own: timers of the last one may still come
+        done = threading.Event()
+        took_s = environment.do(partial(set_timers, came, done))
         assert done.wait(DEADLINE_S)
         if took_s < 0.01:
             break  # otherwise the last was set so late, on a busy machine, that it came behind the others

@@ -81,7 +81,7 @@ MUTANTS: Final = (
     Mutant(
         "a reply goes to the first peer and not to the one that asked",
         "take.c",
-        "port->partner = port->engaged && message->from->attached ? message->from : NULL;",
+        "port->partner = port->engaged && peer->attached ? peer : NULL;",
         "port->partner = port->engaged ? LISTED(port->peers.next, struct peer, all) : NULL;",
     ),
     Mutant(
@@ -228,7 +228,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a message that was written in part is written from its start again by another process",
-        "record_read.c",
+        "record_values.c",
         "queue->written = written, queue->bytes -= written;",
         "queue->written = 0;",
     ),
@@ -240,26 +240,26 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a peer has another routing id after a hand over",
-        "record_read.c",
+        "record_peers.c",
         "memcpy(peer->prefix + FRAME_SHORT_HEADER, id, size);",
         "memcpy(peer->prefix + FRAME_SHORT_HEADER, id, size), peer->prefix[1 + size] ^= 1;",
     ),
     Mutant(
         "a subscription is lost in a hand over",
-        "record_read.c",
+        "record_peers.c",
         "= topics_subscribe(&port->topics, peer, &peer->subscriptions, topic, size);",
         "= size == 2 ? SUBSCRIBED : topics_subscribe(&port->topics, peer, &peer->subscriptions, topic, size);",
     ),
     Mutant(
         "the rest of a message of too many frames is taken for a message after a hand over",
-        "record_read.c",
+        "record_peers.c",
         "peer->discarding = flags & FLAG_DISCARDING;",
         "peer->discarding = false;",
     ),
     Mutant(
         "a record is believed to have the messages that it counts",
-        "record_read.c",
-        "!count_messages(bytes, size, in_message, &messages) || messages != run.amount.messages",
+        "record_values.c",
+        "!record_count_messages(bytes, size, in_message, &messages) || messages != run.amount.messages",
         "false",
         "changed-records",
     ),
