@@ -46,6 +46,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Sequence[bytes]], list[str]]]] = {
     "STATISTICS": describe_statistics,
     "LIST": _describe_list,
     "STATS": _describe_json,
+    "PEERS": _describe_json,
     "RELOAD": _describe_nothing,
 }
 """How the reply to each command is printed."""
@@ -67,9 +68,9 @@ _COMMANDS: Final[Mapping[str, Callable[[Sequence[bytes]], list[str]]]] = {
 def ctl(endpoint: str, command: str, broker: str | None, timeout_s: float) -> None:
     """Send COMMAND to the engine whose control socket is at ENDPOINT, and print the reply.
 
-    PAUSE, RESUME, TERMINATE, STATISTICS (numbers of frames and bytes) and STATS (all statistics, as JSON) apply to all
-    brokers of the engine, or only to the one named BROKER. LIST prints the names of the brokers. RELOAD makes
-    `pollbroker run` read its file again, which logs what has changed.
+    PAUSE, RESUME, TERMINATE, STATISTICS (numbers of frames and bytes), STATS (all statistics, as JSON) and PEERS (who
+    is connected to ports of the wire, as JSON) apply to all brokers of the engine, or only to the one named BROKER.
+    LIST prints the names of the brokers. RELOAD makes `pollbroker run` read its file again, which logs what has changed.
     """
     for line in _COMMANDS[command](request(endpoint, command, broker, timeout_s=timeout_s)):
         click.echo(line)

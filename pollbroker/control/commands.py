@@ -28,7 +28,7 @@ from pollbroker.device import CAPTURE
 from pollbroker.errors import ConfigError, ControlError, EngineError, PollbrokerError, did_you_mean
 from pollbroker.frozen import FrozenDict
 from pollbroker.states import BrokerState
-from pollbroker.statistics import BrokerStatistics, EngineStatistics
+from pollbroker.statistics import BrokerStatistics, EngineStatistics, PeerStatistics
 
 _logger = logging.getLogger("pollbroker")
 
@@ -201,6 +201,23 @@ def _stats(engine: Steered, name: str | None) -> Frames:
     return [OK, json.dumps(statistics, default=vars).encode()]
 
 
+def _peers(engine: Steered, name: str | None) -> Frames:
+    brokers = engine.brokers
+    told = {each: list(map(_as_json, brokers[each].peers())) for each in (brokers if name is None else (name,))}
+    return [OK, json.dumps(told if name is None else told[name]).encode()]
+
+
+def _as_json(peer: PeerStatistics) -> dict[str, object]:
+    """The fields of a peer. A routing id that is not printable text is told in hexadecimal digits."""
+    try:
+        routing_id = peer.routing_id.decode()
+    except UnicodeDecodeError:
+        routing_id = ""
+    if not routing_id.isprintable() or not routing_id:
+        routing_id = f"0x{peer.routing_id.hex()}" if peer.routing_id else ""
+    return vars(peer) | {"routing_id": routing_id}
+
+
 _COMMANDS: Final[Mapping[bytes, Callable[[Steered, str | None], Frames]]] = {
     b"PAUSE": lambda engine, name: _steer(engine, engine.pause, name),
     b"RESUME": lambda engine, name: _steer(engine, engine.resume, name),
@@ -208,6 +225,7 @@ _COMMANDS: Final[Mapping[bytes, Callable[[Steered, str | None], Frames]]] = {
     b"STATISTICS": _statistics,
     b"LIST": _list,
     b"STATS": _stats,
+    b"PEERS": _peers,
 }
 _FOR_A_BROKER: Final = _COMMANDS.keys() - {b"LIST"}
 """The commands that may name one broker."""

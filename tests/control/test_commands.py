@@ -125,8 +125,8 @@ def test_any_command_is_carried_out_or_refused(commands: list[list[bytes]], sock
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ([], "an empty message; expected PAUSE, RESUME, TERMINATE, STATISTICS, LIST, STATS"),
-        ([b"KILL"], "'KILL' is not a command; expected PAUSE, RESUME, TERMINATE, STATISTICS, LIST, STATS"),
+        ([], "an empty message; expected PAUSE, RESUME, TERMINATE, STATISTICS, LIST, STATS, PEERS"),
+        ([b"KILL"], "'KILL' is not a command; expected PAUSE, RESUME, TERMINATE, STATISTICS, LIST, STATS, PEERS"),
         ([b"STATISTIC"], "'STATISTIC' is not a command; did you mean 'STATISTICS'?"),
         ([b"pause"], "'pause' is not a command; did you mean 'PAUSE'?"),
         ([b"PAUSE\0"], "'PAUSE\\x00' is not a command; did you mean 'PAUSE'?"),

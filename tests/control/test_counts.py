@@ -1,14 +1,15 @@
-"""STATISTICS and STATS: what they count, and how."""
+"""STATISTICS, STATS and PEERS: what they count and tell, and how."""
 
 import json
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
+from typing import Any
 
 import pytest
 import zmq
 
-from pollbroker import Device, Engine, FlowStatistics, PortStatistics, Route
+from pollbroker import QUEUE, Device, Engine, FlowStatistics, PeerStatistics, PortStatistics, Route
 from pollbroker.control import Control, attach
 from pollbroker.statistics import BrokerStatistics, Counters, EngineStatistics
 from tests.support.addresses import ANY_PORT
@@ -108,6 +109,24 @@ def test_stats_is_the_snapshot_and_documented(engine: Engine, connect: Connect) 
 
     wait_until(tells_the_snapshot)  # its states change as long as its peers are connecting
     page = (TREE / "docs/control.md").read_text()
-    for snapshot in (EngineStatistics, BrokerStatistics, FlowStatistics, PortStatistics, Counters):
+    for snapshot in (EngineStatistics, BrokerStatistics, FlowStatistics, PortStatistics, Counters, PeerStatistics):
         assert [field.name for field in fields(snapshot) if f"`{field.name}`" not in page] == []
     assert [verb for verb in COMMANDS if f"`{verb.decode()}`" not in page] == []
+
+
+def test_peers_tells_who_is_connected_to_ports_of_the_wire(engine: Engine, connect: Connect) -> None:
+    broker = engine.add("orders", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    engine.add("other", QUEUE, frontend="inproc://other", backend=ANY_PORT, transport="libzmq")
+    ask = make_ask(connect(zmq.REQ, *attach(engine, ANY_PORT).endpoints))
+    identities = {b"client": "client", "ü".encode(): "ü", b"\xff\x01": "0xff01", b"a\nb": "0x610a62"}
+    for identity in identities:
+        connect(zmq.DEALER, broker.frontend.endpoint, routing_id=identity)
+
+    def told(*name: bytes) -> Any:
+        return json.loads(ask(b"PEERS", *name)[1])
+
+    wait_until(lambda: len(told(b"orders")) == len(identities))
+    assert {peer["routing_id"] for peer in told(b"orders")} == set(identities.values())
+    assert {field.name for field in fields(PeerStatistics)} == set(told(b"orders")[0])
+    everything = told()
+    assert (len(everything["orders"]), everything["other"]) == (len(identities), [])

@@ -10,7 +10,7 @@ from tests.support.addresses import ANY_PORT
 from tests.support.types import Connect, Socket
 
 STEERING = (b"PAUSE", b"RESUME", b"TERMINATE")
-COMMANDS = (*STEERING, b"STATISTICS", b"LIST", b"STATS")
+COMMANDS = (*STEERING, b"STATISTICS", b"LIST", b"STATS", b"PEERS")
 
 Ask = Callable[..., list[bytes]]
 
