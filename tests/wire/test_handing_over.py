@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import zmq
+from zmq.auth.thread import ThreadAuthenticator
 
 from pollbroker import (
     BALANCER,
@@ -23,6 +24,7 @@ from pollbroker import (
     Engine,
     EngineError,
     HandOverError,
+    Limits,
     Route,
 )
 from tests.support.accounts import balanced, flow_of
@@ -765,3 +767,61 @@ def _in_turn(engine: Engine, call: Callable[[], object]) -> None:
     from tests.support.wire_ports import in_engine
 
     in_engine(engine, call)
+
+
+# -- limits, distribution, and who a peer is ---------------------------------------------------------------------------
+
+
+def test_connections_count_for_the_limits_after_a_move(make_engine: MakeEngine, raw: Callable[[str], RawPeer]) -> None:
+    relay = Relay(make_engine, adds(QUEUE, limits=Limits(connections_per_address=2)))
+    first = raw(endpoint(relay.broker.frontend)).shake_hands("DEALER")
+    raw(endpoint(relay.broker.frontend)).shake_hands("DEALER")
+    relay.move()
+    raw(endpoint(relay.broker.frontend)).read_to_the_end()
+    wait_until(lambda: ended_by(relay.engine, relay.broker) == {"connections": 1})
+    first.close()
+    wait_until(lambda: ended_by(relay.engine, relay.broker) == {"connections": 1, "left": 1})
+    raw(endpoint(relay.broker.frontend)).shake_hands("DEALER")
+
+
+def test_outstanding_requests_are_known_after_a_move(
+    make_engine: MakeEngine, connect: Connect, raw: Callable[[str], RawPeer]
+) -> None:
+    relay = Relay(make_engine, adds(replace(QUEUE, distribution="least_outstanding")))
+    client = connect(zmq.DEALER, endpoint(relay.broker.frontend))
+    stuck = raw(endpoint(relay.broker.backend)).shake_hands("DEALER")
+    wait_until(lambda: peer_count(relay.engine, relay.broker, "backend") == 1)
+    client.send(b"stuck")
+    assert stuck.read_message()[1:] == [b"stuck"]
+    relay.move()
+    worker = connect(zmq.DEALER, endpoint(relay.broker.backend))
+    wait_until(lambda: peer_count(relay.engine, relay.broker, "backend") == 2)
+    for number in range(5):
+        client.send(b"%d" % number)
+        worker.send_multipart(worker.recv_multipart())  # if it were in turn, the one that is stuck would have some
+        assert client.recv() == b"%d" % number
+
+
+def test_peers_are_still_known_by_their_user_ids_after_a_move(make_engine: MakeEngine, connect: Connect) -> None:
+    options = {"plain_server": True, "zap_domain": "here"}
+    relay = Relay(make_engine, adds(STREAMER, frontend_options=options))
+    authenticator = ThreadAuthenticator(relay.engine.context)
+    authenticator.start()
+    try:
+        authenticator.configure_plain("here", {"ada": "secret"})
+        push = connect(
+            zmq.PUSH,
+            endpoint(relay.broker.frontend),
+            plain_username=b"ada",
+            plain_password=b"secret",
+            sndtimeo=DEADLINE_MS,
+        )
+        pull = connect(zmq.PULL, endpoint(relay.broker.backend))
+        push.send(b"before")
+        assert pull.recv() == b"before"
+    finally:
+        authenticator.stop()
+    relay.move()
+    assert [peer.user_id for peer in relay.broker.peers() if peer.port == "frontend"] == ["ada"]
+    push.send(b"after")
+    assert pull.recv() == b"after"
