@@ -52,6 +52,18 @@ class ControlError(PollbrokerError):
     """A control command is unknown or malformed, or was refused by the engine that it was sent to."""
 
 
+class CommandRefusedError(ControlError):
+    """A running engine was sent a control command, and has refused it."""
+
+
+class NobodyListensError(ControlError):
+    """Nobody listens at the endpoint that a control command was to be sent to."""
+
+
+class NoAnswerError(ControlError):
+    """A control command was not answered in time: whether it was carried out is not known."""
+
+
 class BehaviourError(PollbrokerError):
     """A behaviour asks for what cannot be done, or keeps more messages than it said."""
 

@@ -3,17 +3,18 @@
 - An error is one line on stderr that says where it is, what was found, and what was expected. It is never a traceback
   or a usage text.
 - Exit codes: 0 everything went well; 1 what was run failed (a broker, a check, an old libzmq); 2 the arguments were
-  wrong, or the command could not begin; 130 it was ended by Ctrl-C, where Ctrl-C does not ask for an orderly end
-  (143 SIGTERM, 129 SIGHUP); 141 the process that read its output has ended, which is not reported as an error.
+  wrong, or the command could not begin; 3, 4 and 5 what became of a command of `ctl` (`EXITS_OF_CTL`); 130 it was ended
+  by Ctrl-C, where Ctrl-C does not ask for an orderly end (143 SIGTERM, 129 SIGHUP); 141 the process that read its
+  output has ended, which is not reported as an error.
 - A command returns its exit code, or None for 0.
 """
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import zmq
@@ -25,7 +26,14 @@ from pollbroker.cli.devices import device_command
 from pollbroker.cli.doctor import doctor
 from pollbroker.cli.fuzz import fuzz
 from pollbroker.cli.patched import patched
-from pollbroker.errors import PollbrokerError, did_you_mean
+from pollbroker.errors import (
+    CommandRefusedError,
+    ControlError,
+    NoAnswerError,
+    NobodyListensError,
+    PollbrokerError,
+    did_you_mean,
+)
 from pollbroker.standard_devices import DEVICES
 from pollbroker.version import __version__
 
@@ -35,6 +43,13 @@ EXIT_INTERRUPTED = 130
 EXIT_CUT_OFF = 141
 """The exit code that shells report for a process that SIGPIPE has ended, as it ends most commands whose output is piped
 into `head`: 128 + 13."""
+
+
+EXITS_OF_CTL: Final[Mapping[type[ControlError], int]] = {
+    CommandRefusedError: 3,
+    NobodyListensError: 4,
+    NoAnswerError: 5,
+}
 
 
 class OneLineErrors(click.Group):
@@ -56,7 +71,9 @@ class OneLineErrors(click.Group):
         except SystemExit as exit_:
             code = exit_.code
         except (PollbrokerError, zmq.ZMQError, OSError) as error:
-            _fail(EXIT_MISUSED, str(error))
+            _fail(
+                next((code for kind, code in EXITS_OF_CTL.items() if isinstance(error, kind)), EXIT_MISUSED), str(error)
+            )
         except UnicodeEncodeError as error:
             _fail(EXIT_MISUSED, f"{error.object!a}: expected text in UTF-8")
         _flush_output()

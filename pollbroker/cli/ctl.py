@@ -71,6 +71,9 @@ def ctl(endpoint: str, command: str, broker: str | None, timeout_s: float) -> No
     PAUSE, RESUME, TERMINATE, STATISTICS (numbers of frames and bytes), STATS (all statistics, as JSON) and PEERS (who
     is connected to ports of the wire, as JSON) apply to all brokers of the engine, or only to the one named BROKER.
     LIST prints the names of the brokers. RELOAD makes `pollbroker run` read its file again; it logs what has changed.
+
+    Exit codes: 0 it is done; 2 the arguments were wrong; 3 the engine has refused the command; 4 nobody listens at
+    ENDPOINT; 5 there was no answer in time.
     """
     for line in _COMMANDS[command](request(endpoint, command, broker, timeout_s=timeout_s)):
         click.echo(line)

@@ -3,5 +3,17 @@
 from pollbroker.control.client import request
 from pollbroker.control.commands import ERROR, OK, Control
 from pollbroker.control.server import ControlServer, attach, attach_socket
+from pollbroker.errors import CommandRefusedError, NoAnswerError, NobodyListensError
 
-__all__ = ["ERROR", "OK", "Control", "ControlServer", "attach", "attach_socket", "request"]
+__all__ = [
+    "ERROR",
+    "OK",
+    "CommandRefusedError",
+    "Control",
+    "ControlServer",
+    "NoAnswerError",
+    "NobodyListensError",
+    "attach",
+    "attach_socket",
+    "request",
+]

@@ -16,7 +16,7 @@ from zmq.utils.monitor import recv_monitor_message
 from pollbroker.binding import open_port
 from pollbroker.control.commands import ERROR, Frames, shown
 from pollbroker.endpoint import Endpoint, parse_endpoints
-from pollbroker.errors import ControlError, EndpointError
+from pollbroker.errors import CommandRefusedError, ControlError, EndpointError, NoAnswerError, NobodyListensError
 from pollbroker.pump import Socket
 
 _MONITOR: Final = "inproc://pollbroker.control.client.{}"
@@ -39,8 +39,8 @@ def request(
         timeout_s: the longest time to wait for the reply.
         context: the context for the client's sockets; it is needed for `inproc://` only.
 
-    Raises `ControlError` if nobody listens at the endpoint (at once), if no reply comes within `timeout_s`, or if the
-    command is refused (with the reason); `EndpointError`; `EngineError` if no socket can be opened.
+    Raises a `ControlError`: `NobodyListensError` (at once), `NoAnswerError` if no reply comes within `timeout_s`, and
+    `CommandRefusedError` with the reason; `EndpointError`; `EngineError` if no socket can be opened.
     """
     if context is None:
         with zmq.Context[Socket]() as own:
@@ -52,7 +52,7 @@ def request(
     message = [part.encode() if isinstance(part, str) else part for part in (command, broker) if part is not None]
     reply = _ask(context, parsed[0], endpoint, message, timeout_s)
     if reply[0] == ERROR:
-        raise ControlError(b" ".join(reply[1:]).decode(errors="backslashreplace"))
+        raise CommandRefusedError(b" ".join(reply[1:]).decode(errors="backslashreplace"))
     return reply
 
 
@@ -95,9 +95,9 @@ def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Fra
                 return client.sync_socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 but = "; somebody listens there, but does not answer" if connected else ""
-                raise ControlError(f"{given}: no answer to {verb} within {timeout_s:g} s{but}") from None
+                raise NoAnswerError(f"{given}: no answer to {verb} within {timeout_s:g} s{but}") from None
         except zmq.Again:
-            raise ControlError(f"{given}: nobody connected within {timeout_s:g} s to be sent {verb}") from None
+            raise NoAnswerError(f"{given}: nobody connected within {timeout_s:g} s to be sent {verb}") from None
         except zmq.ZMQError as error:
             raise ControlError(f"{given}: {verb}: {error.strerror}") from error
         finally:
@@ -109,7 +109,7 @@ def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Fra
 def _await_reply(client: Socket, attempts: Socket, endpoint: Endpoint, given: str, end_s: float) -> bool:
     """Wait for the reply until `end_s`. Return True if a connection was made.
 
-    Raises `ControlError` if nobody listens at the endpoint.
+    Raises `NobodyListensError`.
     """
     poller = zmq.Poller()
     poller.register(client, zmq.POLLIN)
@@ -124,7 +124,9 @@ def _await_reply(client: Socket, attempts: Socket, endpoint: Endpoint, given: st
         elif not connected:
             why = _why_nobody(endpoint)
             if why is not None:
-                raise ControlError(f"{given}: nobody listens there{why}; expected the control socket of an engine")
+                raise NobodyListensError(
+                    f"{given}: nobody listens there{why}; expected the control socket of an engine"
+                )
 
 
 def _why_nobody(endpoint: Endpoint) -> str | None:

@@ -42,7 +42,7 @@ def test_ctl_steers_a_running_broker(run: Run, connect: Connect) -> None:
     assert json.loads(ctl("Stats", "work"))["state"] == "paused"
     assert ctl("resume") == "done\n"
     refused = invoke("ctl", addresses["control"], "PAUSE", "play")
-    assert refused.exit_code == 2
+    assert refused.exit_code == 3
     assert refused.stderr == "pollbroker: PAUSE: no broker is named 'play'; there are: work\n"
     assert ctl("terminate") == "done\n"
     code, lines, stderr = command.end()

@@ -95,13 +95,21 @@ def test_a_refused_pump_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPa
     assert result.stderr == "pollbroker: POLLBROKER_PUMP: 'bellows': expected 'native' or 'python'\n"
 
 
-def test_ctl_without_an_engine_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+def test_ctl_without_an_engine_is_one_line_and_exit_code_4(tmp_path: Path) -> None:
     result = invoke("ctl", f"ipc://{tmp_path}/nobody", "LIST", "--timeout", "1000")
-    assert result.exit_code == 2
+    assert result.exit_code == 4
     assert result.stderr == (
         f"pollbroker: ipc://{tmp_path}/nobody: nobody listens there: there is no such file; "
         "expected the control socket of an engine\n"
     )
+
+
+def test_ctl_without_an_answer_is_one_line_and_exit_code_5(connect: Connect) -> None:
+    silent = connect(zmq.ROUTER)
+    address = bind(silent)
+    result = invoke("ctl", address, "LIST", "--timeout", "0.05")
+    assert result.exit_code == 5
+    assert result.stderr.startswith(f"pollbroker: {address}: no answer to 'LIST' within 0.05 s")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["queue", "--help"], ["ctl", "--help"], ["demo", "--help"]])
