@@ -72,6 +72,11 @@ class WorkingPort:
         return "libzmq" if self.wire is None else "wire"
 
     @property
+    def peer_count(self) -> int | None:
+        """How many peers of a port of the wire are connected. None: a socket of libzmq does not tell."""
+        return None if self.wire is None else self.wire.peer_count
+
+    @property
     def connections_ended(self) -> Mapping[str, int]:
         """How many connections of a port of the wire have ended, by the reason."""
         return _NOTHING if self.wire is None else FrozenDict(self.wire.ended_by)

@@ -122,6 +122,8 @@ class PortStatistics:
     dropped: int = 0
     """Messages that were to be sent to the port and were dropped; the counters of the flow say by which rule. At the
     capture port, copies that it did not accept."""
+    peers: int | None = None
+    """Of a port of the wire: how many peers are connected. None where libzmq serves, which does not tell."""
     connections_ended: Mapping[str, int] = field(default_factory=FrozenDict, hash=False)
     """Of a port of the wire: how many connections have ended or were refused, by the reason, such as `left` or
     `bad_frame`."""

@@ -32,6 +32,7 @@ def _check_libraries() -> None:
     try:
         importlib.import_module("msgspec")
         importlib.import_module("tomli_w")
+        importlib.import_module("prometheus_client")
     except ModuleNotFoundError as error:
         raise click.UsageError(f"{error.name} is missing; pip install 'pollbroker[daemon]' installs it") from None
 
@@ -103,6 +104,8 @@ def _describe(daemon: "Daemon") -> Iterator[str]:
             yield from describe_ports(configured.device, brokers[name], given)
     for address in daemon.control_endpoints:
         yield f"control {address}  pollbroker ctl {address_from(address, 'here')} STATS"
+    if daemon.http_address is not None:
+        yield f"http {daemon.http_address}  /metrics /livez /readyz /statz"
     number = len(brokers)
     yield (
         f"ready  {number} {'broker' if number == 1 else 'brokers'}, {statistics.pump} pump, {statistics.waiter} "

@@ -73,6 +73,9 @@ def _shared_addresses(configuration: Configuration, ports: list[_Opened]) -> Ite
     for bound in control:
         if bound is not None:
             taken.setdefault(bound.key, []).append((bound, "the control socket", configuration.control_place))
+    http = None if configuration.http is None else parse(f"tcp://{configuration.http}")
+    if http is not None:
+        taken.setdefault(http.key, []).append((http, "the HTTP server", configuration.http_place))
     for port in ports:
         for address, bound in port.addresses(bind=True):
             others = taken.setdefault(bound.key, [])

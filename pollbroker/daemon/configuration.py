@@ -90,6 +90,9 @@ class Configuration:
     engine: EngineTable
     control: tuple[Endpoint, ...]
     control_place: Place = field(compare=False)
+    http: str | None
+    """The host and the port at which metrics are served."""
+    http_place: Place = field(compare=False)
     brokers: Mapping[str, BrokerConfiguration]
     files: Sequence[str] = field(compare=False)
     """The files that were read."""

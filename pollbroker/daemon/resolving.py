@@ -27,6 +27,7 @@ from pollbroker.daemon.tables import (
 from pollbroker.device import CAPTURE, Device
 from pollbroker.endpoint import Endpoint, parse_endpoints
 from pollbroker.errors import ConfigError, EndpointError, PollbrokerError, describe_error
+from pollbroker.metrics import parse_address
 from pollbroker.options import SECRET, parse_options
 
 _WHERE: Final = "?"
@@ -55,7 +56,8 @@ class _Resolving:
         """The socket options of every port for which neither its device nor its broker says anything."""
 
     def resolve(self) -> Configuration:
-        engine, control, control_place = EngineTable(), tuple[Endpoint, ...](), Place(str(self._path), 0, ())
+        nowhere = Place(str(self._path), 0, ())
+        engine, control, control_place, http, http_place = EngineTable(), tuple[Endpoint, ...](), nowhere, None, nowhere
         for source in self._sources:
             others = {key: value for key, value in source.data.items() if key not in ("engine", "defaults", "brokers")}
             convert_table(source, (), others, FileTable, self._problems)
@@ -64,6 +66,8 @@ class _Resolving:
             if found is not None:
                 engine, control_place = found, source.place(("engine", "control"))
                 control = self._endpoints(source, ("engine", "control"), given(found.control, ()))
+                http, http_place = given(found.http, None), source.place(("engine", "http"))
+                self._check_http(http, http_place)
         for source, table in self._only_one("defaults"):
             defaults = convert_table(source, ("defaults",), table, DefaultsTable, self._problems)
             self._defaults = defaults or self._defaults
@@ -71,7 +75,16 @@ class _Resolving:
         brokers = self._brokers()
         if self._problems:
             raise ConfigurationError(self._problems)
-        return Configuration(engine, control, control_place, brokers, [source.name for source in self._sources])
+        files = [source.name for source in self._sources]
+        return Configuration(engine, control, control_place, http, http_place, brokers, files)
+
+    def _check_http(self, address: str | None, place: Place) -> None:
+        if address is None:
+            return
+        try:
+            parse_address(address)
+        except ConfigError as error:
+            self._problems.append(place.problem(str(error).removeprefix("http: ")))
 
     def _only_one(self, section: str) -> list[tuple[Source, object]]:
         """The section in the one file that has it."""

@@ -32,6 +32,7 @@ from pollbroker.daemon.resolving import problem_of, read_configuration
 from pollbroker.ending import Ended, end_brokers
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError, PollbrokerError
+from pollbroker.metrics import MetricsServer, serve_metrics
 from pollbroker.states import FINAL_STATES, BrokerState
 
 _logger = logging.getLogger("pollbroker.daemon")
@@ -39,7 +40,7 @@ _logger = logging.getLogger("pollbroker.daemon")
 _OF_ENGINE: Final = ("burst_messages", "burst_bytes", "spin_s", "pump", "waiter")
 """The keys of `[engine]` that are arguments of `Engine`."""
 
-_UNTIL_RESTART: Final = (*_OF_ENGINE, "control")
+_UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http")
 """The keys of `[engine]` that a reload cannot change."""
 
 
@@ -84,6 +85,7 @@ class Daemon:
         self._engine: Engine | None = None
         self._configuration: Configuration | None = None
         self._control: ControlServer | None = None
+        self._metrics: MetricsServer | None = None
         self._stopped = False
         self._changing = threading.Lock()
         """Held by whoever starts, changes or ends brokers."""
@@ -107,6 +109,11 @@ class Daemon:
     def control_endpoints(self) -> tuple[str, ...]:
         """The real addresses of the control socket."""
         return () if self._control is None else tuple(self._control.endpoints)
+
+    @property
+    def http_address(self) -> str | None:
+        """Where metrics and health are served: the host and the port."""
+        return None if self._metrics is None else self._metrics.address
 
     def start(self) -> None:
         """Read the configuration, and open everything. Raises `ConfigurationError`; then nothing is left open."""
@@ -138,6 +145,11 @@ class Daemon:
                 )
             except PollbrokerError as error:
                 problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
+        if configuration.http is not None and not problems:
+            try:
+                self._metrics = serve_metrics(self.engine, configuration.http, is_ending=lambda: self._stopped)
+            except PollbrokerError as error:
+                problems.append(configuration.http_place.problem(str(error).removeprefix("http: ")))
         if not problems:
             for broker in configuration.brokers.values():
                 with _noting(broker, problems):
@@ -269,6 +281,8 @@ class Daemon:
         """Close everything, without waiting for messages. Closing again does nothing."""
         self._stopped = True
         self._requests.put(False)
+        if self._metrics is not None:
+            self._metrics.close()
         if self._engine is not None and not self._engine.closed:
             self._engine.close(timeout_s=0)
         self._listeners.keep_only(())

@@ -25,6 +25,8 @@ EXAMPLE: Final = f"""\
 [engine]
 # For `pollbroker ctl`. Whoever reaches this socket can stop the daemon.
 # control = "ipc:///run/pollbroker/control"
+# Metrics for Prometheus at /metrics, and health at /livez and /readyz.
+# http = "127.0.0.1:9464"
 # How long an end may take, to deliver the messages that the brokers still have.
 drain_timeout_s = 5.0
 

@@ -46,6 +46,13 @@ class EngineTable(Struct, forbid_unknown_fields=True, kw_only=True):
     control_from_network: Annotated[
         bool, _says("Allow a control socket that other machines can reach; `check` refuses it otherwise.")
     ] = False
+    http: Annotated[
+        str | UnsetType,
+        _says(
+            "Where metrics (`/metrics`), health (`/livez`, `/readyz`) and statistics (`/statz`) are served over HTTP, "
+            "such as `127.0.0.1:9464`. Whoever reaches it can read them."
+        ),
+    ] = UNSET
     drain_timeout_s: Annotated[
         Seconds,
         _says("How long an end, or the end of a broker in a reload, may take, to deliver what the brokers have."),

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ import zmq
 from pollbroker.daemon import ConfigurationError, Daemon, read_checked
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.states import BrokerState
-from tests.daemon.conftest import StartDaemon, Write
+from tests.daemon.conftest import Problems, StartDaemon, Write
 from tests.support.addresses import ANY_PORT, bind
-from tests.support.deadline import wait_until
+from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect, Socket
 
 
@@ -316,3 +317,42 @@ def test_closed_daemon_leaves_nothing_open(write: Write, tmp_path: Path) -> None
     daemon.close()
     assert not (tmp_path / "frontend").exists()
     assert daemon.reload().problems == ()
+
+
+# -- metrics and health ------------------------------------------------------------------------------------------------
+
+
+def asked(daemon: Daemon, path: str) -> tuple[int, str]:
+    assert daemon.http_address is not None
+    connection = HTTPConnection(daemon.http_address, timeout=DEADLINE_S)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_metrics_and_health_are_served_over_http(write: Write, start_daemon: StartDaemon) -> None:
+    text = "[engine]\nhttp = '127.0.0.1:0'\n"
+    daemon = start_daemon(write(text + streamer("a")))
+    wait_until(lambda: asked(daemon, "/readyz") == (200, "ok\n"))
+    assert 'pollbroker_broker_state{broker="a",state="running"} 1.0' in asked(daemon, "/metrics")[1]
+    write(text + streamer("b"))
+    daemon.reload()
+    assert 'broker="a"' not in asked(daemon, "/metrics")[1]
+    daemon.stop()
+    assert asked(daemon, "/readyz")[0] == 503
+
+
+def test_http_address_in_use_is_a_problem_of_its_line(write: Write, problems: Problems) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        daemon = Daemon(write(f"[engine]\nhttp = '{address}'\n" + streamer("a")))
+        with pytest.raises(ConfigurationError) as raised:
+            daemon.start()
+        daemon.close()
+    found = f"brokers.toml:2: engine.http: {address}: cannot listen: Address already in use"
+    assert str(raised.value) == found
+    same = f"[engine]\nhttp = '127.0.0.1:5000'\n{streamer('a', 'tcp://*:5000')}"
+    assert "the HTTP server" in problems(same)[0]

@@ -1,0 +1,13 @@
+"""Metrics and health of a running engine, over HTTP, for Prometheus and for whoever asks whether it is well.
+
+`collector.py` makes metrics of statistics, `health.py` says whether an engine lives and is ready, and `server.py`
+answers requests in threads of its own. They need `pip install 'pollbroker[metrics]'`.
+
+A request never holds up the engine: the statistics of each broker are asked for by a call of its own, so that the loop
+goes on between two of them.
+"""
+
+from pollbroker.metrics.collector import EngineCollector
+from pollbroker.metrics.server import MetricsServer, parse_address, serve_metrics
+
+__all__ = ["EngineCollector", "MetricsServer", "parse_address", "serve_metrics"]

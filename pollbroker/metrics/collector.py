@@ -1,0 +1,113 @@
+"""Metrics of an engine, by the names and units that Prometheus asks for.
+
+Counters begin at 0 with their broker. They end in `_total`; times are seconds, sizes are bytes.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pollbroker.engine import Engine
+from pollbroker.metrics.snapshot import statistics_of
+from pollbroker.states import BrokerState
+from pollbroker.statistics import DROPS, BrokerStatistics
+from pollbroker.version import __version__
+
+_PORT: Final = ("broker", "port")
+_FLOW: Final = ("broker", "source")
+
+
+class EngineCollector(Collector):
+    """Collects the metrics of an engine. Register it with a `prometheus_client.CollectorRegistry`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def describe(self) -> Iterable[Metric]:
+        """The metrics without their values, so that registering this asks the engine for nothing."""
+        return _families(())
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics of this moment. Raises `EngineError` if the engine is closed."""
+        engine = self._engine
+        info = InfoMetricFamily("pollbroker", "What runs.")
+        info.add_metric((), {"version": __version__})
+        yield info
+        yield from _families(tuple(statistics_of(engine)))
+
+
+def _families(brokers: Iterable[BrokerStatistics]) -> Iterator[Metric]:
+    yield from _of_brokers(brokers)
+    yield from _of_ports(brokers)
+    yield from _of_flows(brokers)
+
+
+def _of_brokers(brokers: Iterable[BrokerStatistics]) -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "pollbroker_broker_state",
+        "1 for the state that the broker is in, 0 for all others.",
+        labels=("broker", "state"),
+    )
+    own = GaugeMetricFamily(
+        "pollbroker_behaviour_counter", "The counters of the broker's behaviour.", labels=("broker", "counter")
+    )
+    for broker in brokers:
+        for one in BrokerState:
+            state.add_metric((broker.name, one), float(broker.state == one))
+        for name, count in broker.counters.items():
+            own.add_metric((broker.name, name), count)
+    return iter((state, own))
+
+
+def _of_ports(brokers: Iterable[BrokerStatistics]) -> Iterator[Metric]:
+    def counter(name: str, what: str) -> CounterMetricFamily:
+        return CounterMetricFamily(f"pollbroker_{name}", what, labels=_PORT)
+
+    received = counter("received_messages", "Messages taken from the port.")
+    received_bytes = counter("received_bytes", "Bytes of the frames of these messages.")
+    sent = counter("sent_messages", "Messages that the port accepted.")
+    sent_bytes = counter("sent_bytes", "Bytes of the frames of these messages.")
+    peers = GaugeMetricFamily("pollbroker_peers", "Peers that are connected; ports of the wire only.", labels=_PORT)
+    ended = CounterMetricFamily(
+        "pollbroker_connections_ended",
+        "Connections that have ended or were refused, by the reason; ports of the wire only.",
+        labels=(*_PORT, "reason"),
+    )
+    for broker in brokers:
+        for name, port in broker.ports.items():
+            labels = (broker.name, name)
+            received.add_metric(labels, port.received)
+            received_bytes.add_metric(labels, port.received_bytes)
+            sent.add_metric(labels, port.sent)
+            sent_bytes.add_metric(labels, port.sent_bytes)
+            if port.peers is not None:
+                peers.add_metric(labels, port.peers)
+            for reason, count in port.connections_ended.items():
+                ended.add_metric((*labels, reason), count)
+    return iter((received, received_bytes, sent, sent_bytes, peers, ended))
+
+
+def _of_flows(brokers: Iterable[BrokerStatistics]) -> Iterator[Metric]:
+    dropped = CounterMetricFamily(
+        "pollbroker_dropped_messages", "Messages that were dropped, by the rule.", labels=(*_FLOW, "rule")
+    )
+    held = GaugeMetricFamily("pollbroker_held_messages", "Messages that a sink has yet to accept.", labels=_FLOW)
+    stalls = CounterMetricFamily("pollbroker_stalls", "How often a sink refused a message.", labels=_FLOW)
+    stalled_s = CounterMetricFamily(
+        "pollbroker_stalled_seconds", "How long messages have waited for a full sink.", labels=_FLOW
+    )
+    capture_dropped = CounterMetricFamily(
+        "pollbroker_capture_dropped_messages", "Copies that the capture port did not accept.", labels=_FLOW
+    )
+    for broker in brokers:
+        for source, flow in broker.flows.items():
+            labels = (broker.name, source)
+            for rule in DROPS:
+                dropped.add_metric((*labels, rule), getattr(flow, rule))
+            held.add_metric(labels, flow.held)
+            stalls.add_metric(labels, flow.stalls)
+            stalled_s.add_metric(labels, flow.stalled_s)
+            capture_dropped.add_metric(labels, flow.capture_dropped)
+    return iter((dropped, held, stalls, stalled_s, capture_dropped))

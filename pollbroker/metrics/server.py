@@ -1,0 +1,187 @@
+"""Answers requests over HTTP, in threads of its own.
+
+| path | answer |
+| --- | --- |
+| /metrics | metrics in the text format of Prometheus, or in OpenMetrics, as the request asks for |
+| /livez | 200 if the loop makes calls; else 503, with the reason |
+| /readyz | 200 if every broker serves; else 503, with each reason on a line |
+| /statz | the statistics of all brokers, as JSON |
+
+Only GET and HEAD are answered. A connection that says nothing is closed after some seconds, and there are so many at a
+time at most.
+"""
+
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final, Self
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from pollbroker.engine import Engine
+from pollbroker.errors import ConfigError, EndpointError, PollbrokerError
+from pollbroker.metrics.collector import EngineCollector
+from pollbroker.metrics.health import why_not_alive, why_not_ready
+from pollbroker.metrics.snapshot import statistics_of
+from pollbroker.version import __version__
+
+_logger = logging.getLogger("pollbroker")
+
+_SILENCE_S: Final = 5.0
+"""How long a connection may say nothing, or take nothing."""
+
+_CONNECTIONS_MOST: Final = 50
+"""More at a time are closed at once: each has a thread."""
+
+_LOOKS_EVERY_S: Final = 0.5
+"""How long `close` may have to wait until the server sees that it is to end."""
+
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+class MetricsServer:
+    """A server of metrics and health, which `serve_metrics` has started."""
+
+    def __init__(self, engine: Engine, address: tuple[str, int], is_ending: Callable[[], bool]) -> None:
+        self.engine = engine
+        self.is_ending = is_ending
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(EngineCollector(engine))
+        ProcessCollector(registry=self.registry)
+        self._http = _Http(address, self)
+        host, port = self._http.socket.getsockname()[:2]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        """Where it listens: the host and the port."""
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, args=(_LOOKS_EVERY_S,), name="pollbroker-metrics", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer no more requests. Closing again does nothing."""
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def serve_metrics(engine: Engine, address: str, *, is_ending: Callable[[], bool] = lambda: False) -> MetricsServer:
+    """Serve the metrics and the health of an engine over HTTP until the server is closed.
+
+    Arguments:
+        address: the host and the port to listen at, such as `127.0.0.1:9464` or `[::1]:9464`; port 0 takes any. There
+            is no password: whoever reaches it can read the names of the brokers, and how much passes through them.
+        is_ending: returns True when the program is about to end, so that it is not ready any more.
+
+    Raises `ConfigError` for a malformed address, and `EndpointError` if nobody can listen there.
+    """
+    host, port = parse_address(address)
+    try:
+        return MetricsServer(engine, (host, port), is_ending)
+    except OSError as error:
+        raise EndpointError(f"http: {address}: cannot listen: {error.strerror or error}") from error
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """The host and the port of an address. Raises `ConfigError`."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF or not host.strip("[]"):
+        raise ConfigError(f"http: {address!r}: expected a host and a port, such as '127.0.0.1:9464'")
+    return host.strip("[]"), int(port)
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], server: MetricsServer) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        self.owner = server
+        self._free = threading.Semaphore(_CONNECTIONS_MOST)
+        super().__init__(address, _Request)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as the base class has it
+        """A client has left amid its answer, as a rule."""
+        _logger.debug("http: the request of %s failed", client_address, exc_info=True)
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: _Http
+    timeout = _SILENCE_S
+    protocol_version = "HTTP/1.1"
+    server_version = f"pollbroker/{__version__}"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        answers: dict[str, Callable[[], tuple[HTTPStatus, str, bytes]]] = {
+            "/metrics": self._metrics,
+            "/livez": self._livez,
+            "/readyz": self._readyz,
+            "/statz": self._statz,
+        }
+        answer = answers.get(self.path.partition("?")[0])
+        if answer is None:
+            self._send(HTTPStatus.NOT_FOUND, _TEXT, f"expected {', '.join(answers)}\n".encode())
+            return
+        try:
+            self._send(*answer())
+        except PollbrokerError as error:  # the engine is closed
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n".encode())
+
+    do_HEAD = do_GET
+
+    def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _metrics(self) -> tuple[HTTPStatus, str, bytes]:
+        encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+        return HTTPStatus.OK, content_type, encode(self.server.owner.registry)
+
+    def _livez(self) -> tuple[HTTPStatus, str, bytes]:
+        why_not = why_not_alive(self.server.owner.engine)
+        return _verdict([why_not] if why_not else [])
+
+    def _readyz(self) -> tuple[HTTPStatus, str, bytes]:
+        owner = self.server.owner
+        return _verdict(list(why_not_ready(owner.engine, owner.is_ending)))
+
+    def _statz(self) -> tuple[HTTPStatus, str, bytes]:
+        brokers = {broker.name: broker for broker in statistics_of(self.server.owner.engine)}
+        return HTTPStatus.OK, "application/json", json.dumps({"brokers": brokers}, default=vars).encode()
+
+    def log_message(self, format: str, *args: object) -> None:
+        _logger.debug("http: %s: " + format, self.client_address[0], *args)
+
+
+def _verdict(why_not: list[str]) -> tuple[HTTPStatus, str, bytes]:
+    if not why_not:
+        return HTTPStatus.OK, _TEXT, b"ok\n"
+    return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, "".join(f"{reason}\n" for reason in why_not).encode()
