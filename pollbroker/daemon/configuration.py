@@ -14,6 +14,7 @@ from pollbroker.daemon.problems import Place
 from pollbroker.daemon.tables import EngineTable, OptionValue
 from pollbroker.device import Device
 from pollbroker.endpoint import Endpoint
+from pollbroker.limits import Limits
 from pollbroker.opening import Plan, make_plan
 
 DEFAULT_OPTIONS: Final[Mapping[str, OptionValue]] = {
@@ -56,6 +57,7 @@ class BrokerConfiguration:
     capture_type: zmq.SocketType
     capture_prefixes: Mapping[str, bytes] | None
     transport: str | None
+    limits: Limits | None
     place: Place = field(compare=False)
 
     @cached_property
@@ -68,6 +70,7 @@ class BrokerConfiguration:
             {name: port.options for name, port in self.ports.items()},
             self.capture_type,
             self.transport,
+            self.limits,
         )
 
     def arguments(self) -> dict[str, Any]:
@@ -80,6 +83,7 @@ class BrokerConfiguration:
             "capture_type": self.capture_type,
             "capture_prefixes": self.capture_prefixes,
             "transport": self.transport,
+            "limits": self.limits,
         } | {name: [str(one) for one in port.endpoints] for name, port in self.ports.items()}
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import zmq
+from msgspec import UnsetType
+from msgspec.structs import asdict
 
 from pollbroker.daemon import devices
 from pollbroker.daemon.configuration import DEFAULT_OPTIONS, BrokerConfiguration, Configuration, PortConfiguration
@@ -27,6 +29,7 @@ from pollbroker.daemon.tables import (
 from pollbroker.device import CAPTURE, Device
 from pollbroker.endpoint import Endpoint, parse_endpoints
 from pollbroker.errors import ConfigError, EndpointError, PollbrokerError, describe_error
+from pollbroker.limits import Limits
 from pollbroker.metrics import parse_address
 from pollbroker.options import SECRET, parse_options
 
@@ -148,7 +151,7 @@ class _Resolving:
             return None
         broker = BrokerConfiguration(
             name, made.device, resolved, given(made.settings, {}), configured,
-            zmq.SocketType[made.capture_type], prefixes, transport, place,
+            zmq.SocketType[made.capture_type], prefixes, transport, self._limits(made), place,
         )  # fmt: skip
         try:
             broker.plan  # noqa: B018 - it is made and kept
@@ -173,9 +176,10 @@ class _Resolving:
         try:
             slow_peer = given(table.slow_peer, given(self._defaults.slow_peer, device.slow_peer))
             maxframes = given(table.maxframes, given(self._defaults.maxframes, device.maxframes))
+            distribution = given(table.distribution, given(self._defaults.distribution, device.distribution))
             made = device
-            if (slow_peer, maxframes) != (device.slow_peer, device.maxframes):
-                made = replace(device, slow_peer=slow_peer, maxframes=maxframes)
+            if (slow_peer, maxframes, distribution) != (device.slow_peer, device.maxframes, device.distribution):
+                made = replace(device, slow_peer=slow_peer, maxframes=maxframes, distribution=distribution)
             if not settings:
                 return made
             lax = {name for name in settings if (*at, name) in source.from_environment}
@@ -186,6 +190,14 @@ class _Resolving:
             at = (*at, named[0]) if named else at
             self._problems.append(source.place(at if settings else path).problem(text))
             return None
+
+    def _limits(self, table: BrokerTable) -> Limits | None:
+        """Those of the table, and for the others those of `[defaults]`; None if neither has any."""
+        asked: dict[str, int] = {}
+        for limits in (self._defaults.limits, table.limits):
+            if not isinstance(limits, UnsetType):
+                asked |= {name: value for name, value in asdict(limits).items() if not isinstance(value, UnsetType)}
+        return Limits(**asked) if asked else None
 
     def _prefixes(self, source: Source, path: KeyPath, device: Device, table: BrokerTable) -> dict[str, bytes] | None:
         prefixes = given(table.capture_prefixes, None)

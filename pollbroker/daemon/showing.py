@@ -81,6 +81,9 @@ def _broker(broker: BrokerConfiguration) -> Iterator[tuple[str, Any]]:
     yield "device", broker.device_name
     yield "slow_peer", broker.device.slow_peer
     yield "maxframes", broker.device.maxframes
+    yield "distribution", broker.device.distribution
+    if broker.limits is not None:
+        yield "limits", {name: value for name, value in vars(broker.limits).items() if value is not None}
     if broker.transport is not None:
         yield "transport", broker.transport
     if CAPTURE in broker.ports:

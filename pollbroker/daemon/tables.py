@@ -78,6 +78,7 @@ class EngineTable(Struct, forbid_unknown_fields=True, kw_only=True):
 
 Transport: TypeAlias = Literal["auto", "wire", "libzmq"]
 SlowPeer: TypeAlias = Literal["drop", "wait"]
+Distribution: TypeAlias = Literal["round_robin", "least_outstanding"]
 
 _TRANSPORT: Final = _says("What serves the ports. By default the variable POLLBROKER_TRANSPORT decides.")
 _SLOW_PEER: Final = _says(
@@ -85,6 +86,29 @@ _SLOW_PEER: Final = _says(
     "says."
 )
 _MAXFRAMES: Final = _says("The most frames that a message may have. By default what the device says.")
+
+
+_DISTRIBUTION: Final = _says(
+    "Which peer of a DEALER or PUSH port is given the next message. With `least_outstanding` the wire serves the port. "
+    "By default what the device says."
+)
+_LIMITS: Final = _says("How much the peers of each port may take. The wire then serves its ports.")
+
+
+class LimitsTable(Struct, forbid_unknown_fields=True, kw_only=True):
+    """How much the peers of a port may take. Only ports of the wire have limits."""
+
+    connections: Annotated[Positive | UnsetType, _says("Connections of one port; 100,000 by default.")] = UNSET
+    connections_per_address: Annotated[
+        Positive | UnsetType, _says("Connections of one port from one IP address. By default as many as it may have.")
+    ] = UNSET
+    handshakes: Annotated[
+        Positive | UnsetType, _says("Connections of one port that have yet to shake hands; 10,000 by default.")
+    ] = UNSET
+    subscriptions: Annotated[
+        Positive | UnsetType, _says("Topics that one peer may subscribe to; 100,000 by default.")
+    ] = UNSET
+    subscription_bytes: Annotated[Positive | UnsetType, _says("The length of such a topic; 4,096 by default.")] = UNSET
 
 
 class DefaultsTable(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -96,6 +120,8 @@ class DefaultsTable(Struct, forbid_unknown_fields=True, kw_only=True):
     transport: Annotated[Transport | UnsetType, _TRANSPORT] = UNSET
     slow_peer: Annotated[SlowPeer | UnsetType, _SLOW_PEER] = UNSET
     maxframes: Annotated[Positive | UnsetType, _MAXFRAMES] = UNSET
+    distribution: Annotated[Distribution | UnsetType, _DISTRIBUTION] = UNSET
+    limits: Annotated[LimitsTable | UnsetType, _LIMITS] = UNSET
 
 
 class BrokerTable(Struct, kw_only=True):
@@ -119,6 +145,8 @@ class BrokerTable(Struct, kw_only=True):
     transport: Annotated[Transport | UnsetType, _TRANSPORT] = UNSET
     slow_peer: Annotated[SlowPeer | UnsetType, _SLOW_PEER] = UNSET
     maxframes: Annotated[Positive | UnsetType, _MAXFRAMES] = UNSET
+    distribution: Annotated[Distribution | UnsetType, _DISTRIBUTION] = UNSET
+    limits: Annotated[LimitsTable | UnsetType, _LIMITS] = UNSET
 
 
 class FileTable(Struct, forbid_unknown_fields=True, kw_only=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from pollbroker import Limits
 from pollbroker.daemon import ConfigurationError, Daemon, read_checked
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.states import BrokerState
@@ -317,6 +318,22 @@ def test_closed_daemon_leaves_nothing_open(write: Write, tmp_path: Path) -> None
     daemon.close()
     assert not (tmp_path / "frontend").exists()
     assert daemon.reload().problems == ()
+
+
+def test_limits_and_distribution_are_those_of_the_file(write: Write, start_daemon: StartDaemon) -> None:
+    defaults = "[defaults.limits]\nconnections = 7\nhandshakes = 5\n"
+    mine = "distribution = 'least_outstanding'\nlimits = { connections = 1 }"
+    daemon = start_daemon(write(defaults + streamer("a", more=mine) + streamer("b")))
+    brokers = daemon.configuration.brokers
+    assert brokers["a"].limits == Limits(connections=1, handshakes=5)
+    assert brokers["b"].limits == Limits(connections=7, handshakes=5)
+    assert brokers["a"].device.distribution == "least_outstanding"
+    assert {port.transport for port in daemon.engine.broker_statistics("b").ports.values()} == {"wire"}
+    host, _, port = address(daemon, "a").removeprefix("tcp://").rpartition(":")
+    with socket.create_connection((host, int(port)), DEADLINE_S) as first, first.makefile("rb") as greeting:
+        assert greeting.read(1) == b"\xff"
+        with socket.create_connection((host, int(port)), DEADLINE_S) as second:
+            assert second.recv(1) == b""
 
 
 # -- metrics and health ------------------------------------------------------------------------------------------------
