@@ -11,7 +11,9 @@ enum {
     COMMAND_MAX = 8 << 10,
     PING_CONTEXT_MAX = 16,
     REMAINDER_MOVES_BELOW = SLAB_SMALL / 2,
-    RESERVES_TIMES = 16 /* so many times of what has come is reserved for a frame whose size is announced */
+    GROWS_TIMES = 4,
+    RESERVES_TIMES = 16,      /* for a frame whose size is announced, so many times of what has come is reserved, */
+    RESERVES_BYTES = 4 << 20, /* up to so much */
 };
 
 void peer_is_readable(struct peer *peer)
@@ -62,20 +64,22 @@ static bool make_room(struct peer *peer, size_t most)
         peer->in->capacity > peer->end)
         return true; /* the frame that is being read will fit */
     if (count > SLAB_LARGE / 2) {
-        uint64_t wanted = peer->scanned - peer->start + peer->missing;
+        uint64_t wanted = peer->scanned - peer->start + peer->missing, most = GROWS_TIMES * count;
+        if (most < RESERVES_BYTES)
+            most = RESERVES_TIMES * count < RESERVES_BYTES ? RESERVES_TIMES * count : RESERVES_BYTES;
         if (!peer->missing)
-            capacity = 4 * count;
-        else if (wanted > RESERVES_TIMES * count)
-            capacity = RESERVES_TIMES * count;
+            capacity = GROWS_TIMES * count;
         else
-            capacity = wanted > 2 * count ? wanted : 2 * count;
+            capacity = wanted > most ? most : wanted > 2 * count ? wanted : 2 * count;
     }
     return move_input(peer, capacity);
 }
 
 /* Let a remainder that waits for more take no more memory than it needs. */
-static void shrink_input(struct peer *peer)
+void peer_shrink_input(struct peer *peer)
 {
+    if (!peer->in)
+        return;
     if (peer->start == peer->end)
         peer_drop_input(peer);
     else if (peer->in->capacity >= SLAB_LARGE && peer->end - peer->start < REMAINDER_MOVES_BELOW)
@@ -93,7 +97,7 @@ static enum reason begin_asking(struct peer *peer)
     if (peer->port->options.mechanism ? count : count >= REMAINDER_MOVES_BELOW)
         return REASON_BAD_COMMAND;
     peer_begin_asking(peer);
-    shrink_input(peer);
+    peer_shrink_input(peer);
     return NO_REASON;
 }
 
@@ -139,9 +143,12 @@ bool peer_read(struct peer *peer, size_t most)
         peer_end(peer, REASON_NO_MEMORY);
         return true;
     }
-    size_t room = peer->in->capacity - peer->end;
-    ssize_t count = peer->port->calls->read(peer, peer->in->bytes + peer->end, room < most ? room : most);
+    size_t room = peer->in->capacity - peer->end, asked = room < most ? room : most;
+    ssize_t count = peer->port->calls->read(peer, peer->in->bytes + peer->end, asked);
     if (count > 0) {
+        /* Less than was asked for: nothing is left, and what comes later is told (epoll(7), EPOLLET). The end of the stream
+         * was told already if the peer has left, and is read then. */
+        peer->readable = (size_t) count == asked || peer->leaves;
         peer->end += (size_t) count;
         peer->port->may_read -= count;
         peer->heard_s = peer->port->wire->now_s;
@@ -152,7 +159,7 @@ bool peer_read(struct peer *peer, size_t most)
     }
     if (count == -EAGAIN) {
         peer->readable = false;
-        shrink_input(peer);
+        peer_shrink_input(peer);
         return false;
     }
     peer_end(peer, count ? REASON_BROKEN : REASON_LEFT);

@@ -69,6 +69,8 @@ void peer_on_stream(struct peer *peer, unsigned events)
             peer_read(peer, SIZE_MAX);
     if (link_is_in(&peer->dirty_link))
         peer_flush(peer); /* the answer of a handshake */
+    if (peer->descriptor >= 0 && peer->handshake)
+        peer_shrink_input(peer);
     if (peer->descriptor < 0 || peer->handshake)
         return;
     port_note(peer->port, NEWS_INPUT);

@@ -39,10 +39,6 @@ const uint8_t *reading_bytes(struct reading *reading, size_t *count);
 void reading_queue(struct reading *reading, struct port *port, struct queue *queue, struct account *const *accounts,
                    uint32_t count);
 
-/* Count the messages that end in these bytes, which must be whole frames. `in_message` says whether the first frame is the
- * rest of a message, and then whether more is to follow. */
-bool record_count_messages(const uint8_t *bytes, size_t size, bool *in_message, uint64_t *messages);
-
 /* A peer, which becomes one of the port's. */
 void reading_peer(struct reading *reading, struct port *port, struct account *const *accounts, uint32_t count);
 

@@ -61,11 +61,16 @@ static void get_prefixes(struct reading *reading, struct port *port)
 /* The envelope of a request: frames of which each is followed by another, the last one empty. */
 static bool is_envelope(const uint8_t *bytes, size_t size)
 {
-    bool in_message = false;
-    uint64_t messages = 0;
+    uint64_t length = 1;
 
-    return size >= FRAME_SHORT_HEADER && record_count_messages(bytes, size, &in_message, &messages) && !messages && in_message &&
-           bytes[size - 2] == FRAME_MORE && !bytes[size - 1];
+    for (size_t at = 0; at < size;) {
+        unsigned flags;
+        int header = frame_header(bytes + at, size - at, &flags, &length);
+        if (header <= 0 || length > size - at - (size_t) header || (flags & ~(unsigned) FRAME_LONG) != FRAME_MORE)
+            return false;
+        at += (size_t) header + length;
+    }
+    return !length;
 }
 
 static void get_envelope(struct reading *reading, struct port *port)

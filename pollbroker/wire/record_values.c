@@ -98,7 +98,7 @@ static struct account *get_account(struct reading *reading, struct account *cons
 
 /* Count the messages that end in these bytes, which must be whole frames. `in_message` says whether the first frame is the
  * rest of a message, and then whether more is to follow. */
-bool record_count_messages(const uint8_t *bytes, size_t size, bool *in_message, uint64_t *messages)
+static bool count_messages(const uint8_t *bytes, size_t size, bool *in_message, uint64_t *messages)
 {
     for (size_t at = 0; at < size;) {
         unsigned flags;
@@ -128,7 +128,7 @@ static void get_segment(struct reading *reading, struct port *port, struct queue
 
     if (reading->wrong)
         return;
-    if (account && (!size || !record_count_messages(bytes, size, in_message, &messages) || messages != run.amount.messages)) {
+    if (account && (!size || !count_messages(bytes, size, in_message, &messages) || messages != run.amount.messages)) {
         reading_refuse(reading, "a queue has not the messages that it counts");
         return;
     }

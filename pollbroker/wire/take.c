@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { RUN_MAX_BYTES = 64 << 10, UNREAD_MAX_BYTES = 64 << 20 };
+enum { RUN_MAX_BYTES = 64 << 10, READ_MAX_BYTES = 256 << 10, UNREAD_MAX_BYTES = 64 << 20 };
 
 bool port_has_input(const struct port *port)
 {
@@ -194,6 +194,7 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
             peer_forget(peer);
         } else if (!peer->readable) {
             link_remove(&peer->readable_link);
+            peer_shrink_input(peer);
         } else {
             if (peer->read_in_vain && !alone) {
                 peer->read_in_vain = false;
@@ -203,7 +204,7 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
             if (port->may_read <= 0)
                 return TAKEN_LATER;
             peer->read_in_vain = true;
-            peer_read(peer, SIZE_MAX);
+            peer_read(peer, READ_MAX_BYTES);
         }
     }
 }

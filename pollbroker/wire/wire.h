@@ -202,6 +202,9 @@ void peer_is_readable(struct peer *peer);
 /* Read once, `most` bytes. Return true if something has changed: bytes have come, or the connection is over. */
 bool peer_read(struct peer *peer, size_t most);
 
+/* Let what has come, and waits for more, take no more memory than it needs. */
+void peer_shrink_input(struct peer *peer);
+
 /* Something has come from a peer. If nobody has taken it after LOOK_AFTER_S, PINGs are looked for in it. */
 void peer_note_unread(struct peer *peer);
 

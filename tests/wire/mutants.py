@@ -259,7 +259,7 @@ MUTANTS: Final = (
     Mutant(
         "a record is believed to have the messages that it counts",
         "record_values.c",
-        "!record_count_messages(bytes, size, in_message, &messages) || messages != run.amount.messages",
+        "!count_messages(bytes, size, in_message, &messages) || messages != run.amount.messages",
         "false",
         "changed-records",
     ),

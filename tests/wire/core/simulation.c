@@ -119,14 +119,25 @@ static ssize_t stream_read(struct peer *peer, void *bytes, size_t count)
         return remote->finished && !bytes_left(&remote->out) ? 0 : -EAGAIN;
     if (remote->read_most && most > remote->read_most)
         most = remote->read_most;
-    memcpy(bytes, remote->out.all + remote->out.start, most);
-    remote->out.start += most;
-    remote->available -= most;
-    if (remote->endless && !bytes_left(&remote->out)) {
-        remote->out.start = 0;
-        remote->available = bytes_left(&remote->out);
+    size_t done = 0;
+    for (;;) {
+        memcpy((uint8_t *) bytes + done, remote->out.all + remote->out.start, most);
+        remote->out.start += most;
+        remote->available -= most;
+        done += most;
+        if (!remote->endless)
+            break;
+        if (!bytes_left(&remote->out)) { /* it has always more than can be read */
+            remote->out.start = 0;
+            remote->available = bytes_left(&remote->out);
+        }
+        most = remote->available < count - done ? remote->available : count - done;
+        if (!most)
+            break;
     }
-    return (ssize_t) most;
+    if (done < count && remote->available)
+        remote->events |= STREAM_INPUT; /* the rest comes later, since less was read than was asked for */
+    return (ssize_t) done;
 }
 
 static ssize_t stream_write(struct peer *peer, const struct iovec *pieces, int count)
