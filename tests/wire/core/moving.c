@@ -121,8 +121,13 @@ static bool read_port(struct simulation *simulation, int place, const struct byt
     CHECK(reading.descriptors_taken <= count, "more descriptors are taken than there are");
     core_free(reading.peers);
     free(exact);
-    if (!done)
+    if (!done) {
+        /* The engine that has read it throws its accounts away. Here they go on, without what was held. */
+        for (struct link *link = port->peers.next; link != &port->peers; link = link->next)
+            queue_drop(&LISTED(link, struct peer, all)->out);
+        queue_drop(&port->orphans);
         leave_port(simulation, port);
+    }
     return done;
 }
 
