@@ -34,6 +34,7 @@ WIRE_ROOMS = (
     "handshake",
     "peer",
     "input",
+    "commands",
     "asking",
     "output",
     "port",
@@ -46,7 +47,9 @@ WIRE_ROOMS = (
     "record_peers",
     "record_read",
     "deadlines",
+    "hosts",
     "net",
+    "net_moving",
 )
 
 NATIVE_PUMP = Extension(

@@ -111,12 +111,9 @@ class LimitsTable(Struct, forbid_unknown_fields=True, kw_only=True):
     subscription_bytes: Annotated[Positive | UnsetType, _says("The length of such a topic; 4,096 by default.")] = UNSET
 
 
-class DefaultsTable(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What holds for every broker that does not say otherwise."""
+class _Policies(Struct, kw_only=True):
+    """What may be said of one broker, and of all."""
 
-    options: Annotated[
-        Options | UnsetType, _says("Socket options of every port, where neither the device nor the broker sets them.")
-    ] = UNSET
     transport: Annotated[Transport | UnsetType, _TRANSPORT] = UNSET
     slow_peer: Annotated[SlowPeer | UnsetType, _SLOW_PEER] = UNSET
     maxframes: Annotated[Positive | UnsetType, _MAXFRAMES] = UNSET
@@ -124,7 +121,15 @@ class DefaultsTable(Struct, forbid_unknown_fields=True, kw_only=True):
     limits: Annotated[LimitsTable | UnsetType, _LIMITS] = UNSET
 
 
-class BrokerTable(Struct, kw_only=True):
+class DefaultsTable(_Policies, forbid_unknown_fields=True, kw_only=True):
+    """What holds for every broker that does not say otherwise."""
+
+    options: Annotated[
+        Options | UnsetType, _says("Socket options of every port, where neither the device nor the broker sets them.")
+    ] = UNSET
+
+
+class BrokerTable(_Policies, kw_only=True):
     """One broker. Each port of its device is one more key: an endpoint, a list of them, or a table."""
 
     device: Annotated[str, _says("The name of a device, such as `queue`, or `module:NAME` for a Device of your own.")]
@@ -142,11 +147,6 @@ class BrokerTable(Struct, kw_only=True):
     settings: Annotated[
         dict[str, Any] | UnsetType, _says("The settings of the device's behaviour, such as `max_wait_s`.")
     ] = UNSET
-    transport: Annotated[Transport | UnsetType, _TRANSPORT] = UNSET
-    slow_peer: Annotated[SlowPeer | UnsetType, _SLOW_PEER] = UNSET
-    maxframes: Annotated[Positive | UnsetType, _MAXFRAMES] = UNSET
-    distribution: Annotated[Distribution | UnsetType, _DISTRIBUTION] = UNSET
-    limits: Annotated[LimitsTable | UnsetType, _LIMITS] = UNSET
 
 
 class FileTable(Struct, forbid_unknown_fields=True, kw_only=True):

@@ -9,7 +9,6 @@
 
 enum {
     COMMAND_MAX = 8 << 10,
-    PING_CONTEXT_MAX = 16,
     REMAINDER_MOVES_BELOW = SLAB_SMALL / 2,
     GROWS_TIMES = 4,
     RESERVES_TIMES = 16,      /* for a frame whose size is announced, so many times of what has come is reserved, */
@@ -78,12 +77,16 @@ static bool make_room(struct peer *peer, size_t most)
 /* Let a remainder that waits for more take no more memory than it needs. */
 void peer_shrink_input(struct peer *peer)
 {
+    size_t count = peer->end - peer->start - peer->gap;
+
     if (!peer->in)
         return;
     if (peer->start == peer->end)
         peer_drop_input(peer);
-    else if (peer->in->capacity >= SLAB_LARGE && peer->end - peer->start < REMAINDER_MOVES_BELOW)
+    else if (peer->in->capacity > SLAB_SMALL && count < REMAINDER_MOVES_BELOW)
         move_input(peer, SLAB_SMALL); /* if there is no memory, it stays where it is */
+    else if (peer->in->capacity > SLAB_MIDDLE && count <= SLAB_MIDDLE)
+        move_input(peer, SLAB_MIDDLE);
 }
 
 /* Nothing is read while an authenticator decides. Return the reason if the peer has sent more than it may before that: with
@@ -166,109 +169,6 @@ bool peer_read(struct peer *peer, size_t most)
     return true;
 }
 
-static void on_ping(struct peer *peer, const uint8_t *body, size_t size)
-{
-    uint8_t pong[FRAME_SHORT_HEADER + 5 + PING_CONTEXT_MAX];
-    size_t context = size - 7;
-
-    peer->ttl_s = (body[5] << 8 | body[6]) / 10.0;
-    peer_set_heartbeat(peer);
-    if (peer->out.bytes >= PEER_QUEUE_BYTES)
-        return; /* it does not read what was sent to it: it needs no answer, and may not fill the memory with them */
-    frame_write_header(pong, FRAME_COMMAND, 5 + context);
-    memcpy(pong + FRAME_SHORT_HEADER, "\4PONG", 5);
-    memcpy(pong + FRAME_SHORT_HEADER + 5, body + 7, context);
-    peer_enqueue_bytes(peer, pong, FRAME_SHORT_HEADER + 5 + context);
-}
-
-/* True if this is the command. Its name has its length in front, as on the wire. */
-static bool is_command(const char *name, const uint8_t *body, size_t size)
-{
-    size_t name_size = 1 + (size_t) name[0];
-
-    return size >= name_size && !memcmp(body, name, name_size);
-}
-
-static bool is_ping(const uint8_t *body, size_t size)
-{
-    return is_command("\4PING", body, size) && size >= 7 && size <= 7 + PING_CONTEXT_MAX;
-}
-
-/* Those that are unknown are ignored, as RFC 37 and libzmq do. */
-static enum reason on_command(struct peer *peer, const uint8_t *body, size_t size)
-{
-    if (!size || !body[0] || 1 + (size_t) body[0] > size)
-        return REASON_BAD_COMMAND;
-    if (is_command("\4PING", body, size)) {
-        if (!is_ping(body, size))
-            return REASON_BAD_COMMAND;
-        on_ping(peer, body, size);
-    } else if (is_command("\11SUBSCRIBE", body, size)) {
-        return publish_on_subscription(peer->port, peer, true, body + 10, size - 10);
-    } else if (is_command("\6CANCEL", body, size)) {
-        return publish_on_subscription(peer->port, peer, false, body + 7, size - 7);
-    } else if (is_command("\5ERROR", body, size)) {
-        return REASON_REFUSED;
-    } else if (is_command("\5READY", body, size)) {
-        return REASON_BAD_COMMAND;
-    }
-    return NO_REASON;
-}
-
-void peer_note_unread(struct peer *peer)
-{
-    struct wire *wire = peer->port->wire;
-
-    if (list_is_empty(&wire->unread))
-        wire->look_s = wire->now_s + LOOK_AFTER_S;
-    list_include(&wire->unread, &peer->unread_link);
-}
-
-/* Answer the PINGs behind messages that nobody takes now, and take them out of what has come. */
-static void look_ahead(struct peer *peer)
-{
-    while (peer->readable && peer->end - peer->start < LOOK_AHEAD_BYTES)
-        peer_read(peer, LOOK_AHEAD_BYTES - (peer->end - peer->start));
-    size_t at = peer->looked > peer->scanned + peer->gap ? peer->looked : peer->scanned + peer->gap;
-    while (peer->descriptor >= 0 && peer->in) {
-        uint8_t *bytes = peer->in->bytes + at;
-        unsigned flags;
-        uint64_t length;
-        int header = frame_header(bytes, peer->end - at, &flags, &length);
-        if (header <= 0 || peer->end - at - (size_t) header < length)
-            break; /* if it is malformed, that is found out when the port is read */
-        size_t size = (size_t) header + length;
-        if (!(flags & FRAME_COMMAND) || !is_ping(bytes + header, length)) {
-            at += size;
-            continue;
-        }
-        on_ping(peer, bytes + header, length);
-        peer->end -= size;
-        memmove(bytes, bytes + size, peer->end - at);
-    }
-    peer->looked = at;
-    if (peer->start == peer->end)
-        peer_drop_input(peer);
-    peer_flush(peer);
-}
-
-void wire_look_ahead(struct wire *wire)
-{
-    struct link unread;
-
-    if (list_is_empty(&wire->unread) || wire->now_s < wire->look_s)
-        return;
-    link_init(&unread);
-    list_append(&wire->unread, &unread); /* those that come behind it meanwhile have their turn the next time */
-    while (wire->unread.next != &unread) {
-        struct peer *peer = LISTED(wire->unread.next, struct peer, unread_link);
-        link_remove(&peer->unread_link);
-        look_ahead(peer);
-    }
-    link_remove(&unread);
-    wire->look_s = wire->now_s + LOOK_AFTER_S;
-}
-
 /* Forget the gap, if there is nothing in front of it. */
 static void close_gap(struct peer *peer)
 {
@@ -319,7 +219,7 @@ enum parsed peer_parse(struct peer *peer)
             break;
         }
         if (flags & FRAME_COMMAND) {
-            reason = on_command(peer, at + header, length);
+            reason = peer_obey(peer, at + header, length);
             peer->deficit -= (int64_t) size;
             peer->gap += size; /* it may stand between two frames of a message, and the next one is moved then */
             close_gap(peer);

@@ -56,6 +56,9 @@ REASONS = (
 assert len(REASONS) == REASON_COUNT
 
 
+include "net.pxi"
+
+
 include "ports.pxi"
 
 

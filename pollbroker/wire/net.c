@@ -1,11 +1,10 @@
 #define _GNU_SOURCE /* accept4 */
 #include "net.h"
 
-#include <arpa/inet.h>
+#include "net_watching.h"
+
 #include <errno.h>
 #include <math.h>
-#include <netinet/in.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -17,12 +16,7 @@ enum { MOST_EVENTS = 256, MOST_ACCEPTS = 64 };
 
 static const double REST_S = 0.1; /* how long a listener rests when a connection could not be accepted */
 
-/* What an event is about is told by the lowest bits of its address. */
-enum { ABOUT_PEER, ABOUT_WATCHED, ABOUT_TIMER, ABOUT_MASK = 3 };
-
-static const uint32_t PEER_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-
-static struct net *net_of(const struct port *port)
+struct net *net_of(const struct port *port)
 {
     return LISTED(port->wire, struct net, wire);
 }
@@ -35,7 +29,7 @@ double net_now_s(void)
     return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
 }
 
-static int watch(struct net *net, int descriptor, uint32_t events, void *about, unsigned kind)
+int net_watch(struct net *net, int descriptor, uint32_t events, void *about, unsigned kind)
 {
     struct epoll_event event = {.events = events, .data.u64 = (uint64_t) (uintptr_t) about | kind};
 
@@ -51,7 +45,7 @@ int net_open(struct net *net)
     net->wire.now_s = net_now_s();
     net->epoll = epoll_create1(EPOLL_CLOEXEC);
     net->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    int code = net->epoll < 0 || net->timer < 0 ? errno : watch(net, net->timer, EPOLLIN, NULL, ABOUT_TIMER);
+    int code = net->epoll < 0 || net->timer < 0 ? errno : net_watch(net, net->timer, EPOLLIN, NULL, ABOUT_TIMER);
     if (code)
         net_close(net);
     return code;
@@ -102,30 +96,13 @@ static void end_connector(struct net *net, struct watched *connector, int error)
     list_include(&net->ended, &connector->ended);
 }
 
-static void describe(char *text, const struct sockaddr_storage *address)
-{
-    char host[INET6_ADDRSTRLEN];
-
-    if (address->ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *) address;
-        inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
-        snprintf(text, NET_ADDRESS_MAX, "tcp://%s:%u", host, ntohs(in->sin_port));
-    } else if (address->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in = (const struct sockaddr_in6 *) address;
-        inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof host);
-        snprintf(text, NET_ADDRESS_MAX, "tcp://[%s]:%u", host, ntohs(in->sin6_port));
-    } else {
-        snprintf(text, NET_ADDRESS_MAX, "ipc");
-    }
-}
-
 /* A connection has ended by what the other side has done. */
 static void note_fault(struct net *net, struct port *port, enum reason reason, const struct sockaddr_storage *address)
 {
     if (!net->fault.count++) {
         net->fault.port = port;
         net->fault.reason = reason;
-        describe(net->fault.address, address);
+        host_describe(net->fault.address, address);
     }
 }
 
@@ -171,26 +148,6 @@ void net_port_init(struct port *port, struct net *net, enum socket_type type)
 
 /* -- what happens ---------------------------------------------------------------------------------------------------- */
 
-/* The address of a connection's other end, without its port. Empty if it is local. */
-struct host {
-    uint8_t bytes[16];
-    size_t size;
-};
-
-static struct host host_of(const struct sockaddr_storage *address)
-{
-    struct host host = {.size = 0};
-
-    if (address->ss_family == AF_INET) {
-        host.size = 4;
-        memcpy(host.bytes, &((const struct sockaddr_in *) address)->sin_addr, host.size);
-    } else if (address->ss_family == AF_INET6) {
-        host.size = 16;
-        memcpy(host.bytes, &((const struct sockaddr_in6 *) address)->sin6_addr, host.size);
-    }
-    return host;
-}
-
 /* A connection that was accepted or made. Edges are reported, so that neither a peer that is not read nor one that is not
  * written to wakes the engine again and again. */
 static struct peer *begin_peer(struct net *net, struct port *port, int descriptor, struct watched *connector,
@@ -206,7 +163,7 @@ static struct peer *begin_peer(struct net *net, struct port *port, int descripto
         peer_end(peer, REASON_NO_MEMORY);
         return NULL;
     }
-    if (watch(net, descriptor, PEER_EVENTS, peer, ABOUT_PEER)) {
+    if (net_watch(net, descriptor, PEER_EVENTS, peer, ABOUT_PEER)) {
         peer_end(peer, REASON_NO_MEMORY);
         return NULL;
     }
@@ -357,7 +314,7 @@ void net_arm(struct net *net)
     set_timer(net, wanted_s);
 }
 
-static void begin(struct net *net, struct watched *watched, struct port *port, int descriptor)
+void net_begin_watched(struct net *net, struct watched *watched, struct port *port, int descriptor)
 {
     watched->net = net;
     watched->descriptor = descriptor;
@@ -370,8 +327,8 @@ static void begin(struct net *net, struct watched *watched, struct port *port, i
 
 static int begin_watching(struct net *net, struct watched *watched, struct port *port, int descriptor, uint32_t events)
 {
-    begin(net, watched, port, descriptor);
-    return watch(net, descriptor, events, watched, ABOUT_WATCHED);
+    net_begin_watched(net, watched, port, descriptor);
+    return net_watch(net, descriptor, events, watched, ABOUT_WATCHED);
 }
 
 int net_listen(struct net *net, struct watched *listener, struct port *port, int descriptor)
@@ -400,89 +357,4 @@ void net_unwatch(struct watched *watched)
         link_remove(&watched->ended);
     if (link_is_in(&watched->resting))
         link_remove(&watched->resting);
-}
-
-/* -- handing over -------------------------------------------------------------------------------------------------- */
-
-void net_suspend(struct port *port)
-{
-    struct net *net = net_of(port);
-
-    port_flush(port); /* so that nothing is written later, when somebody flushes all ports */
-    for (struct link *link = port->peers.next; link != &port->peers; link = link->next) {
-        struct peer *peer = LISTED(link, struct peer, all);
-        if (peer->descriptor >= 0)
-            epoll_ctl(net->epoll, EPOLL_CTL_DEL, peer->descriptor, NULL);
-        if (peer->deadline_s) {
-            peer->deadline_s = 0;
-            stream_set_deadline(peer);
-        }
-        if (link_is_in(&peer->unread_link))
-            link_remove(&peer->unread_link);
-    }
-    if (link_is_in(&port->changed))
-        link_remove(&port->changed);
-}
-
-void net_suspend_watched(struct watched *watched)
-{
-    if (watched->descriptor >= 0)
-        epoll_ctl(watched->net->epoll, EPOLL_CTL_DEL, watched->descriptor, NULL);
-    if (link_is_in(&watched->resting))
-        link_remove(&watched->resting);
-}
-
-/* A peer that was accepted by another process. If there is no memory, it is not counted. */
-static void count_address(struct peer *peer)
-{
-    struct sockaddr_storage address = {0};
-    socklen_t size = sizeof address;
-
-    if (peer->owner || peer->address || getpeername(peer->descriptor, (struct sockaddr *) &address, &size) < 0)
-        return;
-    struct host host = host_of(&address);
-    admission_count(peer, host.bytes, host.size);
-}
-
-int net_resume(struct port *port)
-{
-    struct net *net = net_of(port);
-    int first_error = 0;
-
-    for (struct link *link = port->peers.next, *next; link != &port->peers; link = next) {
-        struct peer *peer = LISTED(link, struct peer, all);
-        next = link->next;
-        if (peer->descriptor < 0)
-            continue;
-        count_address(peer);
-        /* What is ready now is reported at once, as for any descriptor that is added. */
-        int error = watch(net, peer->descriptor, PEER_EVENTS, peer, ABOUT_PEER);
-        if (error) {
-            first_error = first_error ? first_error : error;
-            peer_end(peer, REASON_NO_MEMORY);
-        } else if (!peer->handshake) {
-            peer_set_heartbeat(peer);
-            peer_note_unread(peer);
-        } else if (port->options.handshake_ivl) {
-            peer->deadline_s = peer->since_s + port->options.handshake_ivl / 1000.0;
-            stream_set_deadline(peer);
-        }
-    }
-    port_note(port, NEWS_INPUT | NEWS_ROOM);
-    return first_error;
-}
-
-int net_resume_watched(struct watched *watched)
-{
-    uint32_t events = watched->kind == WATCHED_LISTENER ? EPOLLIN : EPOLLOUT;
-
-    return watched->descriptor < 0 ? 0 : watch(watched->net, watched->descriptor, events, watched, ABOUT_WATCHED);
-}
-
-void net_connected(struct watched *connector, struct port *port, struct peer *peer)
-{
-    connector->kind = WATCHED_CONNECTING;
-    begin(net_of(port), connector, port, -1);
-    connector->peer = peer;
-    peer->owner = connector;
 }

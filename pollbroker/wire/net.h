@@ -6,9 +6,8 @@
 #define POLLBROKER_WIRE_NET_H
 
 #include "deadlines.h"
+#include "hosts.h"
 #include "wire.h"
-
-enum { NET_ADDRESS_MAX = 80 };
 
 /* Something in the epoll set that is no peer. */
 struct watched {
@@ -28,7 +27,7 @@ struct fault {
     struct port *port;
     enum reason reason;
     uint64_t count; /* connections that have ended by a fault; the first of them is described here */
-    char address[NET_ADDRESS_MAX]; /* as in `tcp://127.0.0.1:5555`, or "ipc" */
+    char address[HOST_TEXT_MAX]; /* as in `tcp://127.0.0.1:5555`, or "ipc" */
 };
 
 struct net {

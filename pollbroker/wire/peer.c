@@ -15,20 +15,14 @@ void peer_send_greeting(struct peer *peer)
         peer_enqueue_bytes(peer, peer->handshake->out, size);
 }
 
-struct peer *peer_new(struct port *port, int descriptor, void *owner)
+struct peer *peer_without_stream(struct port *port)
 {
     struct peer *peer = calloc(1, sizeof *peer);
 
     if (!peer)
         return NULL;
-    if (!(peer->handshake = malloc(sizeof *peer->handshake))) {
-        free(peer);
-        return NULL;
-    }
     peer->port = port;
-    peer->descriptor = descriptor;
-    peer->owner = owner;
-    peer->since_s = peer->heard_s = port->wire->now_s;
+    peer->descriptor = -1;
     link_init(&peer->all);
     link_init(&peer->readable_link);
     link_init(&peer->turn);
@@ -36,15 +30,43 @@ struct peer *peer_new(struct port *port, int descriptor, void *owner)
     link_init(&peer->unread_link);
     link_init(&peer->asking_link);
     link_init(&peer->subscriptions);
+    list_append(&port->peers, &peer->all);
+    port->wire->peers_alive++;
+    return peer;
+}
+
+void peer_set_stream(struct peer *peer, int descriptor)
+{
+    peer->descriptor = descriptor;
+    peer->port->connections++;
+}
+
+bool peer_add_handshake(struct peer *peer)
+{
+    if (!(peer->handshake = calloc(1, sizeof *peer->handshake)))
+        return false;
+    peer->port->handshakes++;
+    return true;
+}
+
+struct peer *peer_new(struct port *port, int descriptor, void *owner)
+{
+    struct peer *peer = peer_without_stream(port);
+
+    if (!peer)
+        return NULL;
+    if (!peer_add_handshake(peer)) {
+        peer_forget(peer);
+        return NULL;
+    }
+    peer_set_stream(peer, descriptor);
+    peer->owner = owner;
+    peer->since_s = peer->heard_s = port->wire->now_s;
     handshake_begin(peer->handshake, port->type, &port->options);
     if (port->options.handshake_ivl) {
         peer->deadline_s = port->wire->now_s + port->options.handshake_ivl / 1000.0;
         port->calls->set_deadline(peer);
     }
-    list_append(&port->peers, &peer->all);
-    port->connections++;
-    port->handshakes++;
-    port->wire->peers_alive++;
     peer_send_greeting(peer);
     return peer;
 }
@@ -69,8 +91,7 @@ void peer_on_stream(struct peer *peer, unsigned events)
             peer_read(peer, SIZE_MAX);
     if (link_is_in(&peer->dirty_link))
         peer_flush(peer); /* the answer of a handshake */
-    if (peer->descriptor >= 0 && peer->handshake)
-        peer_shrink_input(peer);
+    peer_shrink_input(peer); /* its port may not be read for a long time */
     if (peer->descriptor < 0 || peer->handshake)
         return;
     port_note(peer->port, NEWS_INPUT);

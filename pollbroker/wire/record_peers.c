@@ -124,28 +124,6 @@ static bool are_sound(unsigned flags)
     return leaves || handshake;
 }
 
-/* A peer that has neither a stream nor a handshake, and is in its port's list. */
-static struct peer *new_peer(struct port *port)
-{
-    struct peer *peer = calloc(1, sizeof *peer);
-
-    if (!peer)
-        return NULL;
-    peer->port = port;
-    peer->descriptor = -1;
-    peer->deficit = PEER_QUANTUM_BYTES;
-    link_init(&peer->all);
-    link_init(&peer->readable_link);
-    link_init(&peer->turn);
-    link_init(&peer->dirty_link);
-    link_init(&peer->unread_link);
-    link_init(&peer->asking_link);
-    link_init(&peer->subscriptions);
-    list_append(&port->peers, &peer->all);
-    port->wire->peers_alive++;
-    return peer;
-}
-
 static bool list_read_peer(struct reading *reading, struct peer *peer)
 {
     if (reading->peer_count == reading->peer_room) {
@@ -171,25 +149,23 @@ void reading_peer(struct reading *reading, struct port *port, struct account *co
     if (!reading_refuse_unless(reading, !(flags & FLAG_STREAM) || reading->descriptors_taken < reading->descriptor_count,
                        "there are more peers than descriptors"))
         return;
-    if (!(peer = new_peer(port))) {
+    if (!(peer = peer_without_stream(port))) {
         reading_refuse(reading, "there is no memory for it");
         return;
     }
-    if (flags & FLAG_STREAM) {
-        peer->descriptor = reading->descriptors[reading->descriptors_taken++];
-        port->connections++;
-    }
+    peer->deficit = PEER_QUANTUM_BYTES;
+    if (flags & FLAG_STREAM)
+        peer_set_stream(peer, reading->descriptors[reading->descriptors_taken++]);
     /* From here on the port ends this peer, whatever is wrong with the rest of its record. */
     list_append(&port->readable, &peer->readable_link);
     peer->leaves = flags & FLAG_LEAVES || peer->descriptor < 0;
     peer->discarding = flags & FLAG_DISCARDING;
     peer->readable = flags & FLAG_READABLE && peer->descriptor >= 0;
     if (!list_read_peer(reading, peer) ||
-        (flags & FLAG_HANDSHAKE && !(peer->handshake = calloc(1, sizeof *peer->handshake)))) {
+        (flags & FLAG_HANDSHAKE && !peer_add_handshake(peer))) {
         reading_refuse(reading, "there is no memory for it");
         return;
     }
-    port->handshakes += peer->handshake != NULL;
     peer->minor = reading_u8(reading);
     peer->reason = reading_u8(reading) % REASON_COUNT;
     peer->since_s = now_s - reading_seconds(reading);

@@ -178,6 +178,15 @@ void wire_forget_dead(struct wire *wire);
 
 /* -- peer.c: one connection -- */
 
+/* A peer that has neither a stream nor a handshake. NULL if there is no memory. */
+struct peer *peer_without_stream(struct port *port);
+
+/* Its stream: the connection counts from now on. */
+void peer_set_stream(struct peer *peer, int descriptor);
+
+/* It has yet to shake hands. Return false if there is no memory. */
+bool peer_add_handshake(struct peer *peer);
+
 /* A new connection of a port, whose streams are `owner`'s. It begins with the greeting. NULL if there is no memory. */
 struct peer *peer_new(struct port *port, int descriptor, void *owner);
 
@@ -190,6 +199,17 @@ void peer_send_greeting(struct peer *peer);
 
 /* When the peer has to be heard next, or is to be sent a PING. */
 void peer_set_heartbeat(struct peer *peer);
+
+/* -- commands.c -- */
+
+/* Do what a command says. Return the reason to end the connection, or NO_REASON. */
+enum reason peer_obey(struct peer *peer, const uint8_t *body, size_t size);
+
+/* Something has come from a peer. If nobody has taken it after LOOK_AFTER_S, PINGs are looked for in it. */
+void peer_note_unread(struct peer *peer);
+
+/* Answer the PINGs of the peers whose ports are not read now, as far as they are among the first LOOK_AHEAD_BYTES. */
+void wire_look_ahead(struct wire *wire);
 
 /* -- input.c: what comes from a peer -- */
 
@@ -204,12 +224,6 @@ bool peer_read(struct peer *peer, size_t most);
 
 /* Let what has come, and waits for more, take no more memory than it needs. */
 void peer_shrink_input(struct peer *peer);
-
-/* Something has come from a peer. If nobody has taken it after LOOK_AFTER_S, PINGs are looked for in it. */
-void peer_note_unread(struct peer *peer);
-
-/* Answer the PINGs of the peers whose ports are not read now, as far as they are among the first LOOK_AHEAD_BYTES. */
-void wire_look_ahead(struct wire *wire);
 
 enum parsed { PARSED_NOTHING, PARSED_MESSAGE, PARSED_TOO_LONG };
 

@@ -47,7 +47,7 @@ KEPT_RESULTS = {"latest.json", "latest.md", *SHOWN_PICTURES}
 
 RESULTS_IGNORED = TREE / "bench/results/.gitignore"
 
-DEADLINE_S = 100
+DEADLINE_S = 300
 
 FREE_THREADED = "import sysconfig; sysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1"
 """What setuptools asks to know a free-threaded Python."""

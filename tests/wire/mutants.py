@@ -177,7 +177,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "PINGs are answered without a limit",
-        "input.c",
+        "commands.c",
         "    if (peer->out.bytes >= PEER_QUEUE_BYTES)\n        return; /* it does not read",
         "    if (false)\n        return; /* it does not read",
         "unread-pongs",
@@ -268,5 +268,37 @@ MUTANTS: Final = (
         "record_write.c",
         "rest = peer->end - peer->scanned - peer->gap;",
         "rest = peer->end - peer->scanned - (((struct peer *) peer)->gap = 0);",
+    ),
+    Mutant(
+        "a PING that was answered early is answered again",
+        "commands.c",
+        "        peer->end -= size;\n        memmove(bytes, bytes + size, peer->end - at);",
+        "        at += size;",
+    ),
+    Mutant(
+        "the stream of a peer that has left is not read to its end",
+        "input.c",
+        "peer->readable = (size_t) count == asked || peer->leaves;",
+        "peer->readable = (size_t) count == asked;",
+    ),
+    Mutant(
+        "a message in a run that was not subscribed to is passed on",
+        "take.c",
+        "        if (chooses && !is_subscribed(port, peer->in->bytes",
+        "        if (false && !is_subscribed(port, peer->in->bytes",
+        "run-with-others",
+    ),
+    Mutant(
+        "a run of messages goes to those that have subscribed to its first",
+        "publish.c",
+        "if (next.count != matching->count || memcmp(matched, matched + next.first, next.count * sizeof *matched)) {",
+        "if (part.run.amount.messages == 0) {",
+    ),
+    Mutant(
+        "more is read from a peer whose port is not read than is looked at",
+        "commands.c",
+        "< LOOK_AHEAD_BYTES)\n        peer_read(peer, LOOK_AHEAD_BYTES -",
+        "< 4 * LOOK_AHEAD_BYTES)\n        peer_read(peer, 4 * LOOK_AHEAD_BYTES -",
+        "look-ahead",
     ),
 )

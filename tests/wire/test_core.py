@@ -26,7 +26,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(program: Path, *arguments: str) -> str:
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, cwd=program.parent, timeout=100)
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, cwd=program.parent, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -37,7 +37,7 @@ def test_mutant_is_found(mutant: Mutant, builds: dict[bool, Build], tmp_path: Pa
     program = builds[not mutant.check].with_mutant(mutant, tmp_path / "mutant")
     arguments = ["--checks", mutant.check] if mutant.check else ["--runs", str(RUNS), *corpus()]
     try:
-        done = subprocess.run([program, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=100)
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     except subprocess.TimeoutExpired:
         return  # it does not end, which is a fault, too
     assert done.returncode != 0, f"{mutant.claim}: not found\n{done.stdout}"

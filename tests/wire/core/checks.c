@@ -100,6 +100,51 @@ static void check_announced_frame(void)
     report("a frame of 2^62 bytes is announced", SLAB_LARGE + 2 * SLAB_SMALL);
 }
 
+/* A port that is not read holds no more than it looks at, and still answers what comes behind its heartbeats. */
+static void check_look_ahead(void)
+{
+    static uint8_t part[300];
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *remote = join(0, TYPE_PUSH, "");
+    measure();
+    for (int i = 0; i < 5000; i++)
+        remote_send_command(remote, "PONG", "", 0);
+    remote_send_command(remote, "PING", "\0\0", 2);
+    remote->pings = 1;
+    for (int i = 0; i < 5000; i++)
+        remote_send_frame(remote, 0, part, sizeof part);
+    remote_deliver(remote, SIZE_MAX);
+    for (int i = 0; i < 20; i++) {
+        simulation_serve(&simulation);
+        simulation.wire.now_s += 2 * LOOK_AFTER_S;
+    }
+    simulation_check(&simulation);
+    remote_parse(remote);
+    CHECK(remote->pongs == 1, "%u PINGs were answered", (unsigned) remote->pongs);
+    const struct peer *peer = remote->peer;
+    CHECK(peer->in && peer->in->capacity <= SLAB_MIDDLE, "%zu bytes are held of what nobody takes", peer->in ? peer->in->capacity : 0);
+    CHECK(take_all(&simulation.ports[0]) == 5000, "messages are lost");
+    report("a million bytes for a port that was not read", 2 << 20);
+}
+
+/* What a SUB has not subscribed to is left out, also in the middle of a run, and behind a command. */
+static void check_run_with_others(void)
+{
+    begin(TYPE_SUB, TYPE_PUSH);
+    port_subscribe(&simulation.ports[0], (const uint8_t *) "a", 1);
+    struct remote *remote = join(0, TYPE_PUB, "");
+    measure();
+    for (int i = 0; i < 300; i++) {
+        remote_send_frame(remote, 0, i % 3 ? "b" : "a", 1);
+        if (i % 7 == 0)
+            remote_send_command(remote, "PONG", "", 0);
+    }
+    remote_deliver(remote, SIZE_MAX);
+    CHECK(take_all(&simulation.ports[0]) == 100, "other messages were taken than those that were subscribed to");
+    report("messages of which a third was subscribed to", 2 << 20);
+}
+
 static void check_empty_frames(void)
 {
     enum { FRAMES = 5000000 };
@@ -643,6 +688,8 @@ void run_checks(const char *only)
         void (*run)(void);
     } CHECKS[] = {
         {"announced-frame", check_announced_frame},
+        {"look-ahead", check_look_ahead},
+        {"run-with-others", check_run_with_others},
         {"empty-frames", check_empty_frames},
         {"commands-in-a-message", check_commands_in_a_message},
         {"commands-between-messages", check_commands_between_messages},

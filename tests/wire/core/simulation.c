@@ -135,6 +135,7 @@ static ssize_t stream_read(struct peer *peer, void *bytes, size_t count)
         if (!most)
             break;
     }
+    remote->taken += done;
     if (done < count && remote->available)
         remote->events |= STREAM_INPUT; /* the rest comes later, since less was read than was asked for */
     return (ssize_t) done;

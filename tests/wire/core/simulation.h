@@ -86,6 +86,7 @@ struct remote {
     size_t identity_size;
 
     struct bytes out; /* what it has sent. The port can read the first `available` bytes */
+    size_t taken; /* bytes that the port has read */
     size_t available, read_most;
     bool endless;  /* what it has sent comes again and again */
     bool finished; /* nothing more is sent: the port reads the end of the stream */

@@ -59,7 +59,6 @@ struct record {
 
 /* What the model knows of a remote, beyond its stream. */
 struct notes {
-    size_t sent_bytes;                /* in all */
     unsigned topics[64], topic_count; /* the numbers of topics that it has subscribed to, ever */
     unsigned now[64];                 /* how many subscriptions it has to each topic */
     unsigned upstream[64];            /* at a publisher: what the port has subscribed to */
@@ -110,9 +109,10 @@ static void make_body(uint8_t *body, size_t size, unsigned record, unsigned fram
     }
 }
 
-static void send_bytes_of(struct remote *remote, size_t before)
+/* All bytes that a remote has sent, its answers to heartbeats among them. */
+static size_t sent_bytes(const struct remote *remote)
 {
-    notes_of(remote)->sent_bytes += bytes_left(&remote->out) - before;
+    return remote->taken + bytes_left(&remote->out);
 }
 
 static bool is_topical(int port)
@@ -163,7 +163,6 @@ static void send_message(struct input *input, struct remote *remote, int request
     static uint8_t body[70000];
     struct notes *notes = notes_of(remote);
     struct port *port = &model.simulation.ports[remote->place];
-    size_t before = bytes_left(&remote->out);
 
     if (remote->finished || model.record_count == RECORDS_MAX)
         return;
@@ -235,8 +234,7 @@ static void send_message(struct input *input, struct remote *remote, int request
     record->whole = notes->well && !notes->killed && !large;
     notes->killed |= large;
     record->unwanted |= record->too_long || large || notes->killed;
-    send_bytes_of(remote, before);
-    record->end = notes->sent_bytes;
+    record->end = sent_bytes(remote);
 }
 
 /* -- what arrives
@@ -406,7 +404,6 @@ static struct remote *add_remote(struct input *input, int place)
     if (!draw(input, 3))
         remote->window = WINDOWS[draw(input, 4)];
     remote_send_greeting(remote);
-    send_bytes_of(remote, 0);
     if (draw(input, 8))
         remote_deliver(remote, SIZE_MAX);
     return remote;
@@ -422,7 +419,7 @@ static void subscribe(struct input *input, struct remote *remote)
     struct notes *notes = notes_of(remote);
     unsigned which = draw(input, TOPIC_COUNT);
     bool cancels = notes->now[which];
-    size_t size = strlen(TOPICS[which]), before = bytes_left(&remote->out);
+    size_t size = strlen(TOPICS[which]);
 
     if (remote->finished)
         return;
@@ -436,7 +433,6 @@ static void subscribe(struct input *input, struct remote *remote)
     notes->now[which] = !cancels;
     if (!cancels && notes->topic_count < 64)
         notes->topics[notes->topic_count++] = which;
-    send_bytes_of(remote, before);
 }
 
 static void leave(struct input *input, struct remote *remote)
@@ -449,9 +445,8 @@ static void leave(struct input *input, struct remote *remote)
         return;
     cut = cut < hidden ? cut : hidden;
     remote->out.end -= cut;
-    notes->sent_bytes -= cut;
     for (int i = 0; i < model.record_count; i++)
-        if (model.records[i].from == remote && model.records[i].end > notes->sent_bytes) {
+        if (model.records[i].from == remote && model.records[i].end > sent_bytes(remote)) {
             model.records[i].whole = false;
             model.records[i].unwanted = true;
         }

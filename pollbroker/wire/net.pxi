@@ -1,0 +1,216 @@
+# The epoll set of an engine, and the listeners and connectors in it. It is included in `native.pyx`.
+
+@cython.final
+cdef class Net:
+    """The streams of all ports of an engine, in one epoll set."""
+
+    cdef net net
+    cdef bint closed
+    cdef readonly int open_ports
+    cdef public object on_fault
+    """Called once a second at most with what a peer has done wrong: the port's name, the peer's address, the reason, and
+    how many connections have ended by a fault since the last call."""
+    cdef double fault_told_s
+
+    def __cinit__(self):
+        code = net_open(&self.net)
+        if code:
+            self.closed = True
+            raise OSError(code, os.strerror(code))
+
+    def __dealloc__(self):
+        if not self.closed:
+            net_close(&self.net)
+
+    def close(self):
+        """Close the set. All ports must have been closed."""
+        assert not self.open_ports
+        if not self.closed:
+            self.closed = True
+            net_close(&self.net)
+
+    def fileno(self):
+        """A descriptor that is readable when `serve` has something to do."""
+        return self.net.epoll
+
+    def serve(self):
+        """Do what can be done at once, and return what is to be called: the `on_ready` of ports, and the `on_end` of
+        connectors."""
+        cdef list calls = []
+        cdef int count = 0
+        cdef link *link
+        cdef port *changed
+        cdef Port owner
+        cdef Connector connector
+        cdef OnReady on_ready
+        with nogil:
+            net_serve(&self.net)
+        while self.net.ended.next != &self.net.ended:
+            connector = <Connector> ended_connector(self.net.ended.next).owner
+            link_remove(&connector.watched.ended)
+            calls.append(connector.on_end)
+        if self.net.fault.count and self.net.wire.now_s >= self.fault_told_s + 1 and self.on_fault is not None:
+            self.fault_told_s = self.net.wire.now_s
+            owner = <Port> self.net.fault.port.owner
+            address = self.net.fault.address.decode()
+            calls.append(partial(self.on_fault, owner.where, address, REASONS[self.net.fault.reason], self.net.fault.count))
+            self.net.fault.count = 0
+        link = self.net.wire.changed.next
+        while link != &self.net.wire.changed:
+            count += 1
+            link = link.next
+        for _ in range(count):  # those that have news again meanwhile come in the next turn
+            changed = changed_port(self.net.wire.changed.next)
+            link_remove(&changed.changed)
+            changed.news = 0
+            owner = <Port> changed.owner
+            if not owner.is_read:
+                owner._look()
+            if isinstance(owner.on_ready, OnReady):
+                on_ready = owner.on_ready
+                if not on_ready.hub._wake_natively(on_ready.port_index):
+                    calls.append(on_ready)
+            elif owner.on_ready is not None:
+                calls.append(owner.on_ready)
+        net_arm(&self.net)
+        return calls
+
+    def flush(self):
+        """Write what was sent in a turn of the loop, and have the epoll set wake the loop at the earliest deadline. To be
+        called at the end of each turn."""
+        with nogil:
+            wire_flush(&self.net.wire)
+            net_arm(&self.net)
+
+    def next_question(self):
+        """The next peer about whom an authenticator is to be asked: its port, the number of the question, its
+        descriptor, the mechanism, and its credentials. None if there is none. To be called after `serve`, until then."""
+        cdef peer *peer = wire_next_question(&self.net.wire)
+        cdef handshake *said
+        if peer == NULL:
+            return None
+        said = peer.handshake
+        if peer.port.options.mechanism == MECHANISM_NULL:
+            return <Port> peer.port.owner, peer.question, peer.descriptor, b"NULL", ()
+        credentials = (
+            PyBytes_FromStringAndSize(<const char *> said.username.bytes, said.username.size),
+            PyBytes_FromStringAndSize(<const char *> said.password.bytes, said.password.size),
+        )
+        return <Port> peer.port.owner, peer.question, peer.descriptor, b"PLAIN", credentials
+
+    @property
+    def alive(self):
+        """What is in use: slabs, segments, ports, peers."""
+        cdef wire *wire = &self.net.wire
+        return wire.pool.slabs_alive, wire.pool.segments_alive, wire.ports_alive, wire.peers_alive
+
+
+cdef int _raise_errno(int code) except -1:
+    if code:
+        raise OSError(code, os.strerror(code))
+    return 0
+
+
+@cython.final
+cdef class Listener:
+    """Accepts connections for a port. The descriptor is closed with it."""
+
+    cdef watched watched
+    cdef Port port  # keeps it alive
+
+    def __cinit__(self, Port port not None, int descriptor):
+        port._check()
+        _raise_errno(net_listen(&port.net.net, &self.watched, port.port, descriptor))
+        self.port = port
+
+    def __dealloc__(self):
+        if self.port is not None:
+            net_unwatch(&self.watched)
+
+    def close(self):
+        net_unwatch(&self.watched)
+
+    @property
+    def descriptor(self):
+        """The socket that listens; -1 if it was closed."""
+        return self.watched.descriptor
+
+    def suspend(self):
+        """Accept nothing until `resume`."""
+        net_suspend_watched(&self.watched)
+
+    def resume(self):
+        _raise_errno(net_resume_watched(&self.watched))
+
+    @property
+    def error(self):
+        """The errno of the last connection that could not be accepted, or 0."""
+        return self.watched.error
+
+
+@cython.final
+cdef class Connector:
+    """One connection that is being made, and then is used by a port. `on_end` is called when it is over, or when it could
+    not be made."""
+
+    cdef watched watched
+    cdef Port port  # keeps it alive
+    cdef readonly object on_end
+
+    def __cinit__(self, Port port not None, int descriptor, on_end, *, int recorded=-1):
+        """`recorded` is the place, among the peers that `Port.restore` has made, of a connection that was made before;
+        there is no descriptor then."""
+        port._check()
+        self.watched.owner = <void *> self
+        if recorded >= 0:
+            net_connected(&self.watched, port.port, port._restored_peer(recorded))
+        else:
+            _raise_errno(net_connect(&port.net.net, &self.watched, port.port, descriptor))
+        self.port = port
+        self.on_end = on_end
+
+    def __dealloc__(self):
+        if self.port is not None:
+            net_unwatch(&self.watched)
+
+    @property
+    def error(self):
+        """The errno of the try, or 0."""
+        return self.watched.error
+
+    @property
+    def was_connected(self):
+        """True if a connection was made, and is over now."""
+        return self.watched.error == 0
+
+    @property
+    def descriptor(self):
+        """The socket that is being connected; -1 if it is connected, or the try is over."""
+        return self.watched.descriptor
+
+    @property
+    def is_over(self):
+        """True if the connection has ended or was not made, whether or not `on_end` was called."""
+        return self.watched.descriptor < 0 and self.watched.peer == NULL
+
+    def suspend(self):
+        """Do nothing until `resume`."""
+        net_suspend_watched(&self.watched)
+
+    def resume(self):
+        _raise_errno(net_resume_watched(&self.watched))
+
+    def close(self):
+        net_unwatch(&self.watched)
+
+
+cdef int _set_credential(credential *credential, bytes value) except -1:
+    if not 1 <= len(value) <= 255:
+        raise zmq.ZMQError(zmq.EINVAL)
+    memcpy(credential.bytes, PyBytes_AsString(value), len(value))
+    credential.size = len(value)
+    return 0
+
+
+VERDICTS = (0, 200, 300, 400, 500)
+"""The verdicts of handshake.h."""

@@ -1,0 +1,88 @@
+/* Suspending the streams of ports while they are handed over to another process, and going on with them. */
+#include "hosts.h"
+#include "net_watching.h"
+
+#include <unistd.h>
+
+void net_suspend(struct port *port)
+{
+    struct net *net = net_of(port);
+
+    port_flush(port); /* so that nothing is written later, when somebody flushes all ports */
+    for (struct link *link = port->peers.next; link != &port->peers; link = link->next) {
+        struct peer *peer = LISTED(link, struct peer, all);
+        if (peer->descriptor >= 0)
+            epoll_ctl(net->epoll, EPOLL_CTL_DEL, peer->descriptor, NULL);
+        if (peer->deadline_s) {
+            peer->deadline_s = 0;
+            port->calls->set_deadline(peer);
+        }
+        if (link_is_in(&peer->unread_link))
+            link_remove(&peer->unread_link);
+    }
+    if (link_is_in(&port->changed))
+        link_remove(&port->changed);
+}
+
+void net_suspend_watched(struct watched *watched)
+{
+    if (watched->descriptor >= 0)
+        epoll_ctl(watched->net->epoll, EPOLL_CTL_DEL, watched->descriptor, NULL);
+    if (link_is_in(&watched->resting))
+        link_remove(&watched->resting);
+}
+
+/* A peer that was accepted by another process. If there is no memory, it is not counted. */
+static void count_address(struct peer *peer)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t size = sizeof address;
+
+    if (peer->owner || peer->address || getpeername(peer->descriptor, (struct sockaddr *) &address, &size) < 0)
+        return;
+    struct host host = host_of(&address);
+    admission_count(peer, host.bytes, host.size);
+}
+
+int net_resume(struct port *port)
+{
+    struct net *net = net_of(port);
+    int first_error = 0;
+
+    for (struct link *link = port->peers.next, *next; link != &port->peers; link = next) {
+        struct peer *peer = LISTED(link, struct peer, all);
+        next = link->next;
+        if (peer->descriptor < 0)
+            continue;
+        count_address(peer);
+        /* What is ready now is reported at once, as for any descriptor that is added. */
+        int error = net_watch(net, peer->descriptor, PEER_EVENTS, peer, ABOUT_PEER);
+        if (error) {
+            first_error = first_error ? first_error : error;
+            peer_end(peer, REASON_NO_MEMORY);
+        } else if (!peer->handshake) {
+            peer_set_heartbeat(peer);
+            peer_note_unread(peer);
+        } else if (port->options.handshake_ivl) {
+            peer->deadline_s = peer->since_s + port->options.handshake_ivl / 1000.0;
+            port->calls->set_deadline(peer);
+        }
+    }
+    port_note(port, NEWS_INPUT | NEWS_ROOM);
+    return first_error;
+}
+
+int net_resume_watched(struct watched *watched)
+{
+    uint32_t events = watched->kind == WATCHED_LISTENER ? EPOLLIN : EPOLLOUT;
+
+    return watched->descriptor < 0 ? 0 : net_watch(watched->net, watched->descriptor, events, watched, ABOUT_WATCHED);
+}
+
+void net_connected(struct watched *connector, struct port *port, struct peer *peer)
+{
+    connector->kind = WATCHED_CONNECTING;
+    net_begin_watched(net_of(port), connector, port, -1);
+    connector->peer = peer;
+    peer->owner = connector;
+}
