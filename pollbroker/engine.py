@@ -115,6 +115,7 @@ class Engine:
         capture_prefixes: Prefixes | None = None,
         transport: str | None = None,
         limits: Limits | None = None,
+        earlier: BrokerStatistics | None = None,
         **more_ports: Endpoints,
     ) -> Broker:
         """Start a broker on sockets that the engine opens and owns. Return its handle when its endpoints are bound.
@@ -135,6 +136,7 @@ class Engine:
                 and `ipc://`; or "auto". By default the environment variable POLLBROKER_TRANSPORT decides; if it is not
                 set, "auto", which is libzmq for now, unless something is asked for that only the wire has.
             limits: for the peers of each port. Only the wire has them.
+            earlier: the final statistics of a broker that this one replaces. The counters of its flows and ports go on.
 
         An address that a broker of this process released a moment ago may still be in use. `add` tries it again for up
         to 5 seconds, and sleeps in between. Within a turn of the loop, and where a loop of asyncio or trio runs in the
@@ -158,7 +160,7 @@ class Engine:
         give_up_s = time.monotonic() + ADDRESS_RELEASE_S
         while True:
             try:
-                working = self._calls.call(self._table.add, name, found, plan, prefixes)
+                working = self._calls.call(self._table.add, name, found, plan, prefixes, earlier)
                 self._thread.restart_if_out_of_work()
                 return Broker(self, working)
             except EndpointError as error:

@@ -5,7 +5,8 @@ The account of a flow always balances:
     received + added == sent + held + dropped
 
 where `dropped` is the sum of the named drops. Messages are whole messages; frames are their parts; bytes are the bytes
-of the frames, without framing. All are counted from the start of the broker and fit an unsigned 64-bit integer.
+of the frames, without framing. All are counted from the start of the broker, or of an earlier one whose counters it
+goes on with, and fit an unsigned 64-bit integer.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ DROPS: Final = (
     "long_subscription",
     "filtered",
     "failed",
+    "removed",
 )
 """The rules by which a flow may drop a message. `Counters` has a counter of each name, which says when it applies."""
 
@@ -61,6 +63,8 @@ class Counters:
     failed: int = 0
     """Dropped: the handler raised, or returned something that is not a message, or a `To` for a port that is not a sink
     of the route."""
+    removed: int = 0
+    """Dropped: an earlier broker, whose counters this one goes on with, still held the message when it was removed."""
     captured: int = 0
     """Copies that the capture socket accepted. There is one for each sink that accepted a message."""
     captured_frames: int = 0

@@ -84,16 +84,23 @@ class Table:
         """A copy of the table. Any thread may call this."""
         return dict(self._brokers)
 
-    def add(self, name: str, device: Device, plan: Plan, prefixes: Mapping[str, bytes]) -> WorkingBroker:
-        """Open the ports of a plan and start a broker on them."""
+    def add(
+        self,
+        name: str,
+        device: Device,
+        plan: Plan,
+        prefixes: Mapping[str, bytes],
+        earlier: BrokerStatistics | None = None,
+    ) -> WorkingBroker:
+        """Open the ports of a plan and start a broker on them, whose counters go on with those of an earlier one."""
         self._check_free(name)
         self._check_handlers(name, device)
         if self.arrival is not None and self.arrival.has(name):
             plan = self.arrival.plan_for(name, device, plan)
-            broker = self._start(name, device, self._open(plan), prefixes)
+            broker = self._start(name, device, self._open(plan), prefixes, earlier)
             self.arrival.expect(broker)
             return broker
-        return self._start(name, device, self._open(plan), prefixes)
+        return self._start(name, device, self._open(plan), prefixes, earlier)
 
     def _open(self, plan: Plan) -> dict[str, WorkingPort]:
         return plan.open(self._context, self._loop_access.wire_context, self.released)
@@ -117,7 +124,12 @@ class Table:
         return self._start(name, device, ports, prefixes)
 
     def _start(
-        self, name: str, device: Device, ports: Mapping[str, WorkingPort], prefixes: Mapping[str, bytes]
+        self,
+        name: str,
+        device: Device,
+        ports: Mapping[str, WorkingPort],
+        prefixes: Mapping[str, bytes],
+        earlier: BrokerStatistics | None = None,
     ) -> WorkingBroker:
         try:
             broker = WorkingBroker(
@@ -129,6 +141,7 @@ class Table:
                 loop_access=self._loop_access,
                 on_end=self._on_end,
                 start_task=self.start_task,
+                earlier=earlier,
             )
         except BaseException:  # such as an error of the function that makes the device's behaviour
             self._release(ports.values())

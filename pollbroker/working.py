@@ -13,6 +13,7 @@ from typing import Final
 import zmq
 
 from pollbroker.accounting import account_for
+from pollbroker.continuing import continue_counters
 from pollbroker.device import CAPTURE, Device
 from pollbroker.errors import DeviceError, describe_error
 from pollbroker.flows import PumpMaking, make_hub
@@ -46,6 +47,7 @@ class WorkingBroker:
         "_removed",
         "_was",
         "device",
+        "earlier",
         "error",
         "final",
         "hub",
@@ -68,6 +70,7 @@ class WorkingBroker:
         loop_access: LoopAccess,
         on_end: Callable[["WorkingBroker"], None],
         start_task: StartTask | None = None,
+        earlier: BrokerStatistics | None = None,
     ) -> None:
         self.name = name
         self.device = device
@@ -76,6 +79,8 @@ class WorkingBroker:
         """Why the broker failed; None if it has not."""
         self._loop_access = loop_access
         self._on_end = on_end
+        self.earlier = earlier
+        """What an earlier broker has counted, whose counters this one goes on with."""
         self.final: BrokerStatistics | None = None
         """The final statistics, after the broker was removed, has ended or has failed."""
         self._removed: Future[BrokerStatistics] | None = None
@@ -337,7 +342,7 @@ class WorkingBroker:
 
     def statistics(self, unread: Mapping[int, int] = FrozenDict()) -> BrokerStatistics:
         """A snapshot. `unread` has the number of unread messages by the source of each flow."""
-        return account_for(
+        statistics = account_for(
             name=self.name,
             device=self.device.name,
             state=self.state,
@@ -348,6 +353,7 @@ class WorkingBroker:
             counters=self._lifecycle.counters,
             now_s=self._loop_access.clock(),
         )
+        return statistics if self.earlier is None else continue_counters(statistics, self.earlier)
 
     def peers(self) -> tuple[PeerStatistics, ...]:
         """The connections of those ports that are the wire's."""

@@ -63,6 +63,7 @@ class AwaitedEngine(ABC):
         capture_prefixes: Prefixes | None = None,
         transport: str | None = None,
         limits: Limits | None = None,
+        earlier: BrokerStatistics | None = None,
         **more_ports: Endpoints,
     ) -> Broker:
         """Start a broker on sockets that the engine opens and owns; returns it with its endpoints bound.
@@ -91,6 +92,7 @@ class AwaitedEngine(ABC):
                         capture_prefixes=capture_prefixes,
                         transport=transport,
                         limits=limits,
+                        earlier=earlier,
                         **more_ports,
                     ),
                 )

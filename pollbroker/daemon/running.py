@@ -34,6 +34,7 @@ from pollbroker.engine import Engine
 from pollbroker.errors import EngineError, PollbrokerError
 from pollbroker.metrics import MetricsServer, serve_metrics
 from pollbroker.states import FINAL_STATES, BrokerState
+from pollbroker.statistics import BrokerStatistics
 
 _logger = logging.getLogger("pollbroker.daemon")
 
@@ -157,11 +158,11 @@ class Daemon:
         if problems:
             raise ConfigurationError(problems)
 
-    def _add(self, configuration: BrokerConfiguration) -> Broker:
+    def _add(self, configuration: BrokerConfiguration, earlier: BrokerStatistics | None = None) -> Broker:
         arguments = configuration.arguments()
         for port, descriptor in self._listeners.lend(configuration).items():
             arguments["options"][port]["use_fd"] = descriptor
-        broker = self.engine.add(**arguments)
+        broker = self.engine.add(**arguments, earlier=earlier)
         broker.removed.add_done_callback(partial(_log_failure, broker))
         return broker
 
@@ -231,10 +232,13 @@ class Daemon:
         serving = dict(new.brokers)
         for broker in begin:
             before = len(problems)
+            earlier = ended[broker.name].final if broker.name in ended else None
             with _noting(broker, problems):
                 self._listeners.open_for(broker, wait=True)
-                self._add(broker)
-            if len(problems) > before and broker.name in old.brokers and self._put_back(old.brokers[broker.name]):
+                self._add(broker, earlier)
+            if len(problems) == before or broker.name not in old.brokers:
+                continue
+            if self._put_back(old.brokers[broker.name], earlier):
                 serving[broker.name] = old.brokers[broker.name]  # so that the next reload tries again
         self._configuration = replace(new, brokers=serving)
         return Reloaded(added, changed, removed, unchanged, ended, tuple(problems))
@@ -252,11 +256,11 @@ class Daemon:
             self._listeners.keep_only(self.configuration.brokers.values())
             raise ConfigurationError(problems)
 
-    def _put_back(self, broker: BrokerConfiguration) -> bool:
+    def _put_back(self, broker: BrokerConfiguration, earlier: BrokerStatistics | None) -> bool:
         """Begin a broker again as it was, since it could not begin as it should be. Return True if that is possible."""
         try:
             self._listeners.open_for(broker, wait=True)
-            self._add(broker)
+            self._add(broker, earlier)
         except PollbrokerError as error:
             _logger.error("reload: brokers.%s: it cannot go on as it was: %s", broker.name, error)
             return False

@@ -1,7 +1,7 @@
 """Handing brokers over to another process, with their listeners and live connections.
 
 `leaving.py` is the side that has them, `arriving.py` the side that takes them over. They talk by the frames of
-`channel.py`, about what `description.py` describes:
+`channel.py`, about what `description.py` and `state.py` describe:
 
 | the new process | the old process |
 | --- | --- |

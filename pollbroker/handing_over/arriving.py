@@ -32,17 +32,9 @@ from pollbroker.handing_over.channel import (
     Ended,
     parse,
 )
-from pollbroker.handing_over.description import (
-    VERSIONS,
-    Fields,
-    MovedBroker,
-    MovedFlow,
-    OfferedBroker,
-    difference_to,
-    read_offered,
-    read_state,
-)
+from pollbroker.handing_over.description import VERSIONS, Fields, OfferedBroker, difference_to, read_offered
 from pollbroker.handing_over.leaving import let_go
+from pollbroker.handing_over.state import MovedBroker, MovedFlow, read_state
 from pollbroker.loop import Loop
 from pollbroker.opening import Plan
 from pollbroker.pump import Flow, RoutingPump
@@ -228,6 +220,7 @@ def _restore(broker: WorkingBroker, moved: MovedBroker, descriptors: list[int]) 
     parts = [part for parts in parts_by_flow for part in parts]
     if len(moved.flows) != len(broker.hub.flows) or len(moved.ports) != len(broker.ports):
         raise ValueError("it has other ports or flows here")
+    broker.earlier = moved.earlier
     for flow, carried, of_flow in zip(broker.hub.flows, moved.flows, parts_by_flow, strict=True):
         if len(carried.accounts) != len(of_flow):
             raise ValueError("its flows have other parts here")

@@ -26,19 +26,8 @@ from pollbroker.handing_over.channel import (
     Channel,
     parse,
 )
-from pollbroker.handing_over.description import (
-    VERSIONS,
-    Fields,
-    HandedOver,
-    MovedBroker,
-    MovedFile,
-    MovedFlow,
-    MovedPort,
-    OfferedBroker,
-    read_number,
-    read_text,
-    write_state,
-)
+from pollbroker.handing_over.description import VERSIONS, Fields, HandedOver, OfferedBroker, read_number, read_text
+from pollbroker.handing_over.state import MovedBroker, MovedFile, MovedFlow, MovedPort, write_state
 from pollbroker.loop import Loop
 from pollbroker.pump import CoroutinePump, Flow, RoutingPump
 from pollbroker.states import BrokerState
@@ -259,7 +248,7 @@ def describe(broker: WorkingBroker, descriptors: list[int], now_s: float) -> Mov
                 moved, held=None if held is None else tuple(held), destination=destination, counters=counters
             )
         flows.append(moved)
-    return MovedBroker(broker.name, False, tuple(ports), tuple(flows))
+    return MovedBroker(broker.name, False, tuple(ports), tuple(flows), broker.earlier)
 
 
 def _join(versions: Iterable[int]) -> str:

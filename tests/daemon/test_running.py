@@ -284,6 +284,21 @@ def test_reload_says_what_was_lost(
     assert "brokers.a: 1 message lost: no consumer connected within the 0.1 s that draining may take" in caplog.text
 
 
+@pytest.mark.parametrize("transport", ["libzmq", "wire"])
+def test_counters_go_on_across_reloads(
+    write: Write, start_daemon: StartDaemon, connect: Connect, transport: str
+) -> None:
+    daemon = start_daemon(write(streamer("a", more=f"transport = '{transport}'")))
+    for number in range(1, 4):
+        connect(zmq.PUSH, address(daemon, "a")).send(b"counted")
+        assert connect(zmq.PULL, address(daemon, "a", "backend")).recv() == b"counted"
+        wait_until(lambda: daemon.engine.broker_statistics("a").flows["frontend"].sent == number)  # noqa: B023
+        write(streamer("a", more=f"transport = '{transport}'\noptions = {{ sndhwm = {number} }}"))
+        assert daemon.reload().changed == ("a",)
+        statistics = daemon.engine.broker_statistics("a")
+        assert (statistics.flows["frontend"].received, statistics.ports["backend"].sent_bytes) == (number, 7 * number)
+
+
 def test_setting_of_the_engine_that_cannot_change_is_said(
     write: Write, start_daemon: StartDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pollbroker import FORWARDER, QUEUE, STREAMER, Broker, Engine, HandOverError
 from pollbroker.broker import working_broker
-from pollbroker.handing_over.description import read_state, write_state
 from pollbroker.handing_over.leaving import describe
+from pollbroker.handing_over.state import read_state, write_state
 from pollbroker.wire import native
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, endpoint
@@ -69,7 +69,7 @@ def busy(engine: Engine, connect: Connect, raw: Any) -> list[Broker]:
     queue = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
     for name in (b"one", b"two"):
         connect(zmq.DEALER, endpoint(queue.frontend), routing_id=name).send_multipart([b"", b"a question"])
-    forwarder = engine.add("f", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT)
+    forwarder = engine.add("f", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT, earlier=queue.statistics())
     subscriber = connect(zmq.SUB, endpoint(forwarder.backend))
     for topic in (b"", b"a", b"ab", b"long" * 100):
         subscriber.subscribe(topic)
