@@ -6,6 +6,8 @@ They need what `pip install 'pollbroker[daemon]'` installs, which is imported wh
 import importlib
 import json
 import logging
+import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from pollbroker.cli.devices import address_from, describe_ports, describe_wire_p
 from pollbroker.cli.serving import report_losses, say
 from pollbroker.cli.signals import EndingSignals
 from pollbroker.ending import Ended
+from pollbroker.errors import HandOverError
 
 if TYPE_CHECKING:
     from pollbroker.daemon import ConfigurationError, Daemon
@@ -65,12 +68,17 @@ def _report(error: "ConfigurationError", *, err: bool) -> int:
 
 
 @click.command(short_help="Run the brokers of a configuration file.", params=[_FILE])
-def run(file: Path) -> int:
+@click.option("--takeover", is_flag=True, help="Take the place of the daemon that runs.")
+@click.option("--takeover-fd", type=int, hidden=True, help="A socket to the daemon whose place is taken.")
+def run(file: Path, takeover: bool, takeover_fd: int | None) -> int:
     """Run all brokers of a configuration FILE in one thread.
 
     SIGHUP, and the command RELOAD of `pollbroker ctl`, read the file again: brokers that have not changed are not
     touched, and a file that is wrong changes nothing. Ctrl-C and SIGTERM end the brokers in order: the messages that
     they still have are delivered first, for as long as `drain_timeout_s` allows. A second signal ends them at once.
+
+    With --takeover, the daemon that waits at the path `takeover` of the file hands over its addresses, and its live
+    connections where ports are the wire's, and ends. SIGUSR2 starts the program anew in that way.
 
     Exit codes: 0 everything was delivered; 1 messages were lost, a broker failed, or the file is wrong; 2 the arguments
     were wrong; 130, 143 it was ended at once.
@@ -78,10 +86,11 @@ def run(file: Path) -> int:
     _check_libraries()
     from pollbroker.daemon import ConfigurationError, Daemon
 
-    daemon = Daemon(file)
-    with EndingSignals(daemon, on_hangup=daemon.request_reload) as signals, _logging():
+    daemon = Daemon(file, restart_command=_restart_command(file))
+    signals = EndingSignals(daemon, on_hangup=daemon.request_reload, on_user_signal=daemon.request_restart)
+    with signals, _logging():
         try:
-            daemon.start()
+            daemon.start(_predecessor(daemon, takeover, takeover_fd))
             for line in _describe(daemon):
                 say(line)
             daemon.run()
@@ -89,8 +98,27 @@ def run(file: Path) -> int:
             return _report_end(daemon.end())
         except ConfigurationError as error:
             return _report(error, err=True)
+        except HandOverError as error:
+            raise click.ClickException(f"takeover: {error}") from None
         finally:
             daemon.close()
+
+
+def _restart_command(file: Path) -> list[str]:
+    """What starts this program anew. The file has its absolute path, and a descriptor is appended."""
+    return [sys.executable, "-m", "pollbroker", "run", str(file.absolute()), "--takeover-fd"]
+
+
+def _predecessor(daemon: "Daemon", takeover: bool, descriptor: int | None) -> socket.socket | None:
+    """The socket to the daemon whose place is taken; None if there is none."""
+    if descriptor is not None:
+        return socket.socket(fileno=descriptor)
+    if not takeover:
+        return None
+    found = daemon.connect_to_predecessor()
+    if found is None:
+        say("takeover  no other daemon runs")
+    return found
 
 
 def _describe(daemon: "Daemon") -> Iterator[str]:
@@ -114,6 +142,8 @@ def _describe(daemon: "Daemon") -> Iterator[str]:
 
 
 def _reason(daemon: "Daemon", signal: Signals | None) -> str:
+    if daemon.successor is not None:
+        return f"process {daemon.successor.process} has taken over"
     if signal is not None:
         return signal.name
     brokers = daemon.engine.brokers.values()

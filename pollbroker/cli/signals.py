@@ -56,12 +56,19 @@ class Stoppable(Protocol):
 class EndingSignals:
     """As a context, in the main thread: the first SIGINT, SIGTERM or SIGHUP stops the engine and has no other effect.
 
-    With `on_hangup`, SIGHUP calls that, each time, and ends nothing.
+    With `on_hangup`, SIGHUP calls that, each time, and ends nothing. With `on_user_signal` SIGUSR2 calls that.
     """
 
-    def __init__(self, engine: Stoppable, *, on_hangup: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Stoppable,
+        *,
+        on_hangup: Callable[[], object] | None = None,
+        on_user_signal: Callable[[], object] | None = None,
+    ) -> None:
         self._engine = engine
         self._on_hangup = on_hangup
+        self._on_user_signal = on_user_signal
         self._first_s = 0.0
         self.first: signal.Signals | None = None
         """The signal that asked for the end, or None."""
@@ -72,6 +79,8 @@ class EndingSignals:
             asked_for = one is signal.SIGHUP and self._on_hangup is not None
             if asked_for or one is signal.SIGTERM or signal.getsignal(one) is not signal.SIG_IGN:
                 self._previous[one] = signal.signal(one, self._handle)
+        if self._on_user_signal is not None:
+            self._previous[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, self._handle)
         return self
 
     def __exit__(
@@ -83,6 +92,9 @@ class EndingSignals:
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal module passes both
         if number == signal.SIGHUP and self._on_hangup is not None:
             self._on_hangup()
+            return
+        if number == signal.SIGUSR2 and self._on_user_signal is not None:
+            self._on_user_signal()
             return
         now_s = time.monotonic()
         if self.first is None:

@@ -97,6 +97,9 @@ class Configuration:
     http: str | None
     """The host and the port at which metrics are served."""
     http_place: Place = field(compare=False)
+    takeover: str | None
+    """The path of the socket file at which the daemon waits for its successor."""
+    takeover_place: Place = field(compare=False)
     brokers: Mapping[str, BrokerConfiguration]
     files: Sequence[str] = field(compare=False)
     """The files that were read."""

@@ -17,15 +17,15 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pollbroker.daemon.addresses import Bound, parse
 from pollbroker.daemon.configuration import BrokerConfiguration
-from pollbroker.errors import EndpointError
+from pollbroker.errors import EndpointError, HandOverError
 from pollbroker.opening import ADDRESS_RELEASE_S, PortPlan
 from pollbroker.socket_files import SocketFile, is_taken_path, path_of
 from pollbroker.transports import WIRE
@@ -128,6 +128,48 @@ class Listeners:
         wanted = {one.key for broker in brokers for one in _wanted_by(broker)}
         for key in self._open.keys() - wanted:
             self._open.pop(key).close()
+
+    # -- to another daemon ---------------------------------------------------------------------------------------------
+
+    def describe(self) -> Iterator[tuple[dict[str, object], int]]:
+        """Each listener as another daemon needs it: an object of JSON, and its descriptor, which stays open here."""
+        for key, one in self._open.items():
+            file = None
+            if one.file is not None:
+                file = {"path": os.fspath(one.file.path), "identity": one.file.identity}
+            bound = None if one.bound is None else vars(one.bound)
+            yield {"key": key, "file": file, "bound": bound}, one.socket.fileno()
+
+    def take(self, described: Mapping[str, Any], descriptors: Sequence[int]) -> None:
+        """Take a listener that another daemon has described. Its descriptor belongs to these listeners from now on.
+
+        Raises `HandOverError`.
+        """
+        if len(descriptors) != 1:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise HandOverError(f"a listener came with {len(descriptors)} descriptors; expected 1")
+        taken = socket.socket(fileno=descriptors[0])
+        try:
+            file, bound = described["file"], described["bound"]
+            if file is not None:
+                file = SocketFile(Path(file["path"]), tuple(file["identity"]))
+            listener = _Listener(taken, file, None if bound is None else Bound(**bound))
+            self._open[tuple(described["key"])] = listener
+        except (KeyError, TypeError) as error:
+            taken.close()
+            raise HandOverError(f"a listener is described in another way than expected: {error!r}") from error
+
+    def give_away(self) -> None:
+        """Close all listeners here, and leave their files where they are: another daemon listens there now."""
+        for one in self._open.values():
+            one.socket.close()
+        self._open.clear()
+
+    def move_to(self, others: "Listeners") -> None:
+        """Give all listeners of these to others."""
+        others._open |= self._open
+        self._open.clear()
 
 
 def _wanted_by(broker: BrokerConfiguration) -> Iterator[_Wanted]:

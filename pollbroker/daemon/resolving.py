@@ -60,7 +60,8 @@ class _Resolving:
 
     def resolve(self) -> Configuration:
         nowhere = Place(str(self._path), 0, ())
-        engine, control, control_place, http, http_place = EngineTable(), tuple[Endpoint, ...](), nowhere, None, nowhere
+        engine, control, http, takeover = EngineTable(), tuple[Endpoint, ...](), None, None
+        control_place = http_place = takeover_place = nowhere
         for source in self._sources:
             others = {key: value for key, value in source.data.items() if key not in ("engine", "defaults", "brokers")}
             convert_table(source, (), others, FileTable, self._problems)
@@ -71,6 +72,7 @@ class _Resolving:
                 control = self._endpoints(source, ("engine", "control"), given(found.control, ()))
                 http, http_place = given(found.http, None), source.place(("engine", "http"))
                 self._check_http(http, http_place)
+                takeover, takeover_place = given(found.takeover, None), source.place(("engine", "takeover"))
         for source, table in self._only_one("defaults"):
             defaults = convert_table(source, ("defaults",), table, DefaultsTable, self._problems)
             self._defaults = defaults or self._defaults
@@ -79,7 +81,9 @@ class _Resolving:
         if self._problems:
             raise ConfigurationError(self._problems)
         files = [source.name for source in self._sources]
-        return Configuration(engine, control, control_place, http, http_place, brokers, files)
+        return Configuration(
+            engine, control, control_place, http, http_place, takeover, takeover_place, brokers, files
+        )  # fmt: skip
 
     def _check_http(self, address: str | None, place: Place) -> None:
         if address is None:

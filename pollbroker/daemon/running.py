@@ -3,17 +3,16 @@
 - A start is whole or not at all: every address is bound before the first broker begins, and after an error everything
   is closed.
 - A reload reads and checks the whole configuration first. A wrong one changes nothing.
-- A broker whose configuration is equal is not touched by a reload. One that differs is ended in order, and another
-  begins in its place; meanwhile the kernel keeps the connections to its addresses (`listeners.py`).
-- Reloads happen one after the other, in a thread of their own, so that traffic goes on while files are read and brokers
-  are drained.
+- Another process may take the place of this one (`takeover.py`).
+- Reloads and takeovers happen one after the other, in a thread of their own, so that traffic goes on while files are
+  read and brokers are drained.
 """
 
 import logging
+import socket
+import subprocess
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,45 +21,35 @@ from typing import Final
 from msgspec import UnsetType
 from msgspec.structs import asdict
 
-from pollbroker.broker import Broker
 from pollbroker.control import ControlServer, attach
+from pollbroker.daemon.brokers import Brokers, Reloaded
 from pollbroker.daemon.checking import check
-from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
+from pollbroker.daemon.configuration import Configuration
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.daemon.problems import ConfigurationError, Problem
-from pollbroker.daemon.resolving import problem_of, read_configuration
-from pollbroker.ending import Ended, end_brokers
+from pollbroker.daemon.resolving import read_configuration
+from pollbroker.daemon.takeover import (
+    ANSWER_S,
+    START_S,
+    Predecessor,
+    Successor,
+    SuccessorSocket,
+    connect_to,
+    describe_left,
+    hand_over,
+)
+from pollbroker.ending import Ended
 from pollbroker.engine import Engine
-from pollbroker.errors import EngineError, PollbrokerError
+from pollbroker.errors import EngineError, HandOverError, PollbrokerError
 from pollbroker.metrics import MetricsServer, serve_metrics
-from pollbroker.states import FINAL_STATES, BrokerState
-from pollbroker.statistics import BrokerStatistics
 
 _logger = logging.getLogger("pollbroker.daemon")
 
 _OF_ENGINE: Final = ("burst_messages", "burst_bytes", "spin_s", "pump", "waiter")
 """The keys of `[engine]` that are arguments of `Engine`."""
 
-_UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http")
+_UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http", "takeover")
 """The keys of `[engine]` that a reload cannot change."""
-
-
-@dataclass(frozen=True)
-class Reloaded:
-    """What a reload has changed: the names of brokers."""
-
-    added: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    unchanged: tuple[str, ...] = ()
-    ended: Mapping[str, Ended] | None = None
-    """How those ended that were removed or changed."""
-    problems: tuple[Problem, ...] = ()
-    """Why a broker could not begin, or why nothing has changed."""
-
-    def __str__(self) -> str:
-        kinds = ("added", "changed", "removed", "unchanged")
-        return ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds)
 
 
 def read_checked(path: Path, environment: Mapping[str, str] | None = None) -> Configuration:
@@ -75,24 +64,36 @@ def read_checked(path: Path, environment: Mapping[str, str] | None = None) -> Co
 class Daemon:
     """The brokers of a file, in one engine.
 
-    `start` opens everything, `run` serves until `stop`, and `end` ends the brokers in order. `stop` and
-    `request_reload` may be called from signal handlers.
+    `start` opens everything, `run` serves until `stop`, and `end` ends the brokers in order. `stop`, `request_reload`
+    and `request_restart` may be called from signal handlers.
     """
 
-    def __init__(self, path: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        restart_command: Sequence[str] = (),
+    ) -> None:
+        """Without starting anything. `restart_command` is what `request_restart` runs; a descriptor is appended."""
         self._path = path
         self._environment = environment
-        self._listeners = Listeners()
+        self._restart_command = tuple(restart_command)
         self._engine: Engine | None = None
+        self._brokers: Brokers | None = None
         self._configuration: Configuration | None = None
         self._control: ControlServer | None = None
         self._metrics: MetricsServer | None = None
+        self._successor_socket: SuccessorSocket | None = None
+        self.successor: Successor | None = None
+        """The daemon that has taken the place of this one."""
         self._stopped = False
         self._changing = threading.Lock()
-        """Held by whoever starts, changes or ends brokers."""
-        self._requests: SimpleQueue[bool] = SimpleQueue()
-        """True asks for a reload, False ends the thread. A signal handler may put something here at any time."""
-        self._reloads: threading.Thread | None = None
+        """Held by whoever starts, changes, hands over or ends brokers."""
+        self._requests: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        """What is to be done in the thread of requests. None ends it. A signal handler may put something here at any
+        time."""
+        self._worker: threading.Thread | None = None
 
     @property
     def engine(self) -> Engine:
@@ -116,55 +117,91 @@ class Daemon:
         """Where metrics and health are served: the host and the port."""
         return None if self._metrics is None else self._metrics.address
 
-    def start(self) -> None:
-        """Read the configuration, and open everything. Raises `ConfigurationError`; then nothing is left open."""
+    @property
+    def brokers(self) -> Brokers:
+        """The brokers of a daemon that was started."""
+        assert self._brokers is not None, "the daemon was not started"
+        return self._brokers
+
+    # -- start --------------------------------------------------------------------------------------------------------
+
+    def start(self, takeover: socket.socket | None = None) -> None:
+        """Read the configuration, and open everything.
+
+        With `takeover`, a connected socket of the family AF_UNIX (`connect_to_predecessor`), the daemon at its other
+        end hands over its listeners and connections, and ends.
+
+        Raises `ConfigurationError`, or `HandOverError` if the other daemon does not hand over. Then nothing is left
+        open here, and the other daemon goes on.
+        """
         with self._changing:
-            configuration = read_checked(self._path, self._environment)
-            asked = asdict(configuration.engine)
-            given = {name: asked[name] for name in _OF_ENGINE if not isinstance(asked[name], UnsetType)}
-            self._engine = Engine(**given)
+            predecessor = None if takeover is None else Predecessor(takeover)
             try:
-                self._open_all(configuration)
-            except BaseException:
+                configuration = read_checked(self._path, self._environment)
+                asked = asdict(configuration.engine)
+                arguments = {name: asked[name] for name in _OF_ENGINE if not isinstance(asked[name], UnsetType)}
+                self._engine = Engine(**arguments)
+                self._brokers = Brokers(self._engine, Listeners())
+                if predecessor is None:
+                    self._open_all(configuration)
+                else:
+                    self._take_over(configuration, predecessor)
+            except BaseException as error:
                 self.close()
+                if predecessor is not None:
+                    predecessor.refuse(str(error))
+                    predecessor.close()
                 raise
             self._configuration = configuration
-        self._reloads = threading.Thread(target=self._serve_requests, name="pollbroker-reload", daemon=True)
-        self._reloads.start()
+        self._worker = threading.Thread(target=self._serve_requests, name="pollbroker-requests", daemon=True)
+        self._worker.start()
+        if predecessor is not None:
+            self._requests.put(partial(self._replace, predecessor))
         if self._stopped:
             self.engine.stop()
 
     def _open_all(self, configuration: Configuration) -> None:
+        problems = self.brokers.open_listeners(configuration)
+        problems = problems or self._open_servers(configuration)
+        problems = problems or self.brokers.begin(configuration)
+        if problems:
+            raise ConfigurationError(problems)
+
+    def _open_servers(self, configuration: Configuration) -> list[Problem]:
+        """Open what is there for operators: control, metrics, and the socket for a successor. Return what is wrong."""
         problems: list[Problem] = []
-        for broker in configuration.brokers.values():
-            with _noting(broker, problems):
-                self._listeners.open_for(broker)
-        if configuration.control and not problems:
+        if configuration.control:
+            commands = {b"RELOAD": self.request_reload}
             try:
-                self._control = attach(
-                    self.engine, list(map(str, configuration.control)), commands={b"RELOAD": self.request_reload}
-                )
+                self._control = attach(self.engine, list(map(str, configuration.control)), commands=commands)
             except PollbrokerError as error:
                 problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
-        if configuration.http is not None and not problems:
+        if configuration.http is not None:
             try:
                 self._metrics = serve_metrics(self.engine, configuration.http, is_ending=lambda: self._stopped)
             except PollbrokerError as error:
                 problems.append(configuration.http_place.problem(str(error).removeprefix("http: ")))
-        if not problems:
-            for broker in configuration.brokers.values():
-                with _noting(broker, problems):
-                    self._add(broker)
-        if problems:
-            raise ConfigurationError(problems)
+        if configuration.takeover is not None:
+            try:
+                self._successor_socket = SuccessorSocket(configuration.takeover)
+                self.engine.add_reader(self._successor_socket.fileno(), self._accept_successor)
+            except PollbrokerError as error:
+                problems.append(configuration.takeover_place.problem(str(error)))
+        return problems
 
-    def _add(self, configuration: BrokerConfiguration, earlier: BrokerStatistics | None = None) -> Broker:
-        arguments = configuration.arguments()
-        for port, descriptor in self._listeners.lend(configuration).items():
-            arguments["options"][port]["use_fd"] = descriptor
-        broker = self.engine.add(**arguments, earlier=earlier)
-        broker.removed.add_done_callback(partial(_log_failure, broker))
-        return broker
+    def _close_servers(self) -> None:
+        if self._successor_socket is not None:
+            if not self.engine.closed:
+                self.engine.remove_reader(self._successor_socket.fileno())
+            self._successor_socket.close()
+            self._successor_socket = None
+        if self._control is not None:
+            self._control.close()
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+
+    # -- run ----------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serve in the calling thread until `stop`, a TERMINATE command, or until every broker has failed."""
@@ -178,16 +215,23 @@ class Daemon:
 
     def request_reload(self) -> None:
         """Ask for a reload, and return at once. Signal handlers may call this, even before the start."""
-        self._requests.put(True)
+        self._requests.put(self.reload)
+
+    def request_restart(self) -> None:
+        """Ask for a new process of the program that takes the place of this one, and return at once. Signal handlers
+        may call this, even before the start."""
+        self._requests.put(self._restart)
 
     def _serve_requests(self) -> None:
-        while self._requests.get():
+        while (request := self._requests.get()) is not None:
             try:
-                self.reload()
+                request()
             except EngineError as error:  # the daemon ends
-                _logger.warning("reload: given up: %s", error)
+                _logger.warning("given up, since the daemon ends: %s", error)
             except Exception:
-                _logger.exception("reload: failed")
+                _logger.exception("a request to the daemon failed")
+
+    # -- reload -------------------------------------------------------------------------------------------------------
 
     def reload(self) -> Reloaded:
         """Read the configuration again, and change what differs. Return when that is done.
@@ -199,12 +243,16 @@ class Daemon:
                 return Reloaded()
             try:
                 new = read_checked(self._path, self._environment)
-                done = self._change_to(new)
+                old = self.configuration
+                done, self._configuration = self.brokers.change(old, new)
             except ConfigurationError as error:
                 for problem in error.problems:
                     _logger.error("reload: %s", problem)
                 _logger.error("reload: nothing was changed")
                 return Reloaded(problems=tuple(error.problems))
+            for name in _UNTIL_RESTART:
+                if getattr(old.engine, name) != getattr(new.engine, name):
+                    _logger.warning("reload: engine.%s: the new value takes effect at the next start", name)
             for one in (done.ended or {}).values():
                 if one.loss is not None:
                     _logger.warning("reload: %s", one.loss)
@@ -213,94 +261,110 @@ class Daemon:
             _logger.info("reloaded  %s", done)
             return done
 
-    def _change_to(self, new: Configuration) -> Reloaded:
-        old = self.configuration
-        alive = {name: one for name, one in self.engine.brokers.items() if one.state not in FINAL_STATES}
-        added = tuple(name for name in new.brokers if name not in self.engine.brokers)
-        unchanged = tuple(n for n in new.brokers if n in alive and old.brokers.get(n) == new.brokers[n])
-        changed = tuple(name for name in new.brokers if name not in {*added, *unchanged})
-        removed = tuple(name for name in self.engine.brokers if name not in new.brokers)
-        begin = [new.brokers[name] for name in (*changed, *added)]
-        ending = [one for name, one in old.brokers.items() if name in {*changed, *removed}]
-        self._open_listeners(begin, ending)
-        self._warn_of_engine(old, new)
+    # -- taking the place of another daemon ---------------------------------------------------------------------------
 
-        leaving = [broker for name, broker in self.engine.brokers.items() if name in {*changed, *removed}]
-        ended = end_brokers(self.engine, leaving, new.engine.drain_timeout_s)
-        self._listeners.keep_only(new.brokers.values())
-        problems: list[Problem] = []
-        serving = dict(new.brokers)
-        for broker in begin:
-            before = len(problems)
-            earlier = ended[broker.name].final if broker.name in ended else None
-            with _noting(broker, problems):
-                self._listeners.open_for(broker, wait=True)
-                self._add(broker, earlier)
-            if len(problems) == before or broker.name not in old.brokers:
-                continue
-            if self._put_back(old.brokers[broker.name], earlier):
-                serving[broker.name] = old.brokers[broker.name]  # so that the next reload tries again
-        self._configuration = replace(new, brokers=serving)
-        return Reloaded(added, changed, removed, unchanged, ended, tuple(problems))
+    def connect_to_predecessor(self) -> socket.socket | None:
+        """Connect to the daemon that waits for its successor at the path `takeover` of `[engine]`. Return None if there
+        is none.
 
-    def _open_listeners(self, begin: list[BrokerConfiguration], ending: list[BrokerConfiguration]) -> None:
-        """Bind what the new brokers need, before anything is changed. Raises `ConfigurationError` if that fails.
-
-        An address of a broker that is about to end is bound later, when it is free.
+        Raises `ConfigurationError`, or `HandOverError` if the file names no such path.
         """
-        problems: list[Problem] = []
-        for broker in begin:
-            with _noting(broker, problems):
-                self._listeners.open_for(broker, leaving=ending)
-        if problems:
-            self._listeners.keep_only(self.configuration.brokers.values())
-            raise ConfigurationError(problems)
+        path = read_checked(self._path, self._environment).takeover
+        if path is None:
+            raise HandOverError(f"{self._path}: engine: the key 'takeover' is missing: the path of a socket file")
+        return connect_to(path)
 
-    def _put_back(self, broker: BrokerConfiguration, earlier: BrokerStatistics | None) -> bool:
-        """Begin a broker again as it was, since it could not begin as it should be. Return True if that is possible."""
+    def _take_over(self, configuration: Configuration, predecessor: Predecessor) -> None:
+        predecessor.listeners.move_to(self.brokers.listeners)
+        assert predecessor.engine_socket is not None
+        with self.engine.adopt(predecessor.engine_socket) as adoption:
+            problems = self.brokers.adopt(configuration, adoption)
+            if problems:
+                raise ConfigurationError(problems)
+        self.brokers.listeners.keep_only(configuration.brokers.values())
+        moved = len(adoption.moved)
+        _logger.info("taken over from process %d: %d with their connections", predecessor.process, moved)
+
+    def _replace(self, predecessor: Predecessor) -> None:
+        """Do what has to wait for the old daemon: open what it had for operators, and begin the brokers that could not
+        begin beside it."""
         try:
-            self._listeners.open_for(broker, wait=True)
-            self._add(broker, earlier)
-        except PollbrokerError as error:
-            _logger.error("reload: brokers.%s: it cannot go on as it was: %s", broker.name, error)
-            return False
-        _logger.error("reload: brokers.%s: it goes on as it was", broker.name)
-        return True
+            predecessor.announce_serving()
+        except HandOverError as error:
+            _logger.warning("takeover: %s", error)
+        with self._changing:
+            problems = [] if self._stopped else self._open_servers(self.configuration)
+        ended = predecessor.wait_for_end()
+        predecessor.close()
+        if ended:
+            _logger.info("takeover: process %d has ended", predecessor.process)
+        else:
+            _logger.warning("takeover: process %d has not ended yet", predecessor.process)
+        with self._changing:
+            problems += [] if self._stopped else self.brokers.begin_late()
+        for problem in problems:
+            _logger.error("takeover: %s", problem)
 
-    @staticmethod
-    def _warn_of_engine(old: Configuration, new: Configuration) -> None:
-        for name in _UNTIL_RESTART:
-            if getattr(old.engine, name) != getattr(new.engine, name):
-                _logger.warning("reload: engine.%s: the new value takes effect at the next start", name)
+    # -- letting another daemon take the place of this one ------------------------------------------------------------
+
+    def _accept_successor(self) -> None:
+        assert self._successor_socket is not None
+        connected = self._successor_socket.accept()
+        if connected is not None:
+            self._requests.put(partial(self._hand_over, connected))
+
+    def _restart(self) -> None:
+        """Start the program anew, and let it take the place of this process."""
+        if not self._restart_command:
+            raise HandOverError("this daemon was given no command that starts it anew")
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with there:
+            command = [*self._restart_command, str(there.fileno())]
+            started = subprocess.Popen(command, pass_fds=(there.fileno(),))
+        _logger.info("restarting: process %d was started", started.pid)
+        if not self._hand_over(here, START_S):
+            started.kill()
+            _logger.error("restarting: process %d has ended, with %d", started.pid, started.wait())
+
+    def _hand_over(self, connected: socket.socket, hello_s: float = ANSWER_S) -> bool:
+        """Let the daemon at the other end of a socket take the place of this one. Return True if it has."""
+        with self._changing:
+            if self._stopped:
+                connected.close()
+                return False
+            timeout_s = self.configuration.engine.drain_timeout_s
+            try:
+                self.successor = hand_over(connected, self.engine, self.brokers.listeners, timeout_s, hello_s)
+            except HandOverError as error:
+                connected.close()
+                _logger.warning("takeover: nothing is handed over, and everything is served here still: %s", error)
+                return False
+            self.brokers.listeners.give_away()
+            self._close_servers()
+            self.successor.release()
+            handed_over = self.successor.handed_over
+            if handed_over.left:
+                _logger.info("takeover: without its connections: %s", describe_left(handed_over.left))
+            self.stop()
+            return True
+
+    # -- end ----------------------------------------------------------------------------------------------------------
 
     def end(self) -> dict[str, Ended]:
-        """End all brokers in order, within `drain_timeout_s`, and return how each ended. A reload that has begun is
-        waited for."""
+        """End all brokers in order, within `drain_timeout_s`, and return how each ended. What has begun before, such as
+        a reload, is waited for."""
         self._stopped = True
-        self._requests.put(False)
+        self._requests.put(None)
         with self._changing:
-            return end_brokers(self.engine, self.engine.brokers.values(), self.configuration.engine.drain_timeout_s)
+            return self.brokers.end(self.configuration.engine.drain_timeout_s)
 
     def close(self) -> None:
         """Close everything, without waiting for messages. Closing again does nothing."""
         self._stopped = True
-        self._requests.put(False)
-        if self._metrics is not None:
-            self._metrics.close()
-        if self._engine is not None and not self._engine.closed:
-            self._engine.close(timeout_s=0)
-        self._listeners.keep_only(())
-
-
-@contextmanager
-def _noting(broker: BrokerConfiguration, problems: list[Problem]) -> Iterator[None]:
-    """As a context: an error of a broker that cannot begin becomes a problem at its place."""
-    try:
-        yield
-    except PollbrokerError as error:
-        problems.append(problem_of(broker, str(error)))
-
-
-def _log_failure(broker: Broker, removed: object) -> None:  # noqa: ARG001 - as futures call it
-    if broker.state is BrokerState.FAILED:
-        _logger.error("brokers.%s: failed: %s; a reload starts it again", broker.name, broker.error)
+        self._requests.put(None)
+        if self._engine is not None:
+            self._close_servers()
+            if not self._engine.closed:
+                self._engine.close(timeout_s=0)
+        if self._brokers is not None:
+            self._brokers.listeners.keep_only(())

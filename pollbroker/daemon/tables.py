@@ -53,6 +53,13 @@ class EngineTable(Struct, forbid_unknown_fields=True, kw_only=True):
             "such as `127.0.0.1:9464`. Whoever reaches it can read them."
         ),
     ] = UNSET
+    takeover: Annotated[
+        str | UnsetType,
+        _says(
+            "The path of a socket file at which `pollbroker run --takeover` takes the place of this daemon, without a "
+            "connection being refused. Only the same user can."
+        ),
+    ] = UNSET
     drain_timeout_s: Annotated[
         Seconds,
         _says("How long an end, or the end of a broker in a reload, may take, to deliver what the brokers have."),

@@ -1,0 +1,208 @@
+"""The brokers of a configuration in an engine: begun together, changed by a reload, and ended.
+
+- A broker whose configuration is equal is not touched by a reload. One that differs is ended in order, and another
+  begins in its place; meanwhile the kernel keeps the connections to its addresses (`listeners.py`), and its counters
+  go on.
+- What another process still has, which is about to end, begins later (`begin_late`).
+"""
+
+import errno
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from pollbroker.broker import Broker
+from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
+from pollbroker.daemon.listeners import Listeners
+from pollbroker.daemon.problems import ConfigurationError, Problem
+from pollbroker.daemon.resolving import problem_of
+from pollbroker.ending import Ended, end_brokers
+from pollbroker.engine import Engine
+from pollbroker.errors import ConfigError, PollbrokerError
+from pollbroker.handing_over import Adoption
+from pollbroker.states import FINAL_STATES, BrokerState
+from pollbroker.statistics import BrokerStatistics
+
+_logger = logging.getLogger("pollbroker.daemon")
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What a reload has changed: the names of brokers."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    ended: Mapping[str, Ended] | None = None
+    """How those ended that were removed or changed."""
+    problems: tuple[Problem, ...] = ()
+    """Why a broker could not begin, or why nothing has changed."""
+
+    def __str__(self) -> str:
+        kinds = ("added", "changed", "removed", "unchanged")
+        return ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds)
+
+
+class Brokers:
+    """The brokers of a configuration, in an engine, and their listeners."""
+
+    def __init__(self, engine: Engine, listeners: Listeners) -> None:
+        self.engine = engine
+        self.listeners = listeners
+        self._late: list[BrokerConfiguration] = []
+
+    # -- beginning ----------------------------------------------------------------------------------------------------
+
+    def open_listeners(self, configuration: Configuration) -> list[Problem]:
+        """Bind what all brokers of a configuration need. Return what is wrong."""
+        problems: list[Problem] = []
+        for broker in configuration.brokers.values():
+            with _noting(broker, problems):
+                self.listeners.open_for(broker)
+        return problems
+
+    def begin(self, configuration: Configuration) -> list[Problem]:
+        """Begin all brokers of a configuration, whose listeners are open. Return what is wrong."""
+        problems: list[Problem] = []
+        for broker in configuration.brokers.values():
+            with _noting(broker, problems):
+                self._add(broker)
+        return problems
+
+    def adopt(self, configuration: Configuration, adoption: Adoption) -> list[Problem]:
+        """Begin all brokers of a configuration beside a process that hands over its own. Return what is wrong.
+
+        What cannot begin as long as the other process lives is left to `begin_late`: brokers whose addresses it has
+        without handing over their listeners; those that differ from the ones that it hands over; and behaviours, which
+        may use a file that only one process can have.
+        """
+        problems: list[Problem] = []
+        for broker in configuration.brokers.values():
+            late = broker.device.behaviour is not None
+            if not late:
+                with _noting(broker, problems):
+                    late = not self._adopt(broker, adoption)
+            if late:
+                self._late.append(broker)
+        return problems
+
+    def _adopt(self, broker: BrokerConfiguration, adoption: Adoption) -> bool:
+        """Begin one broker. Return False if that is possible only when the other process has ended."""
+        try:
+            self.listeners.open_for(broker)
+            self._add(broker)
+        except ConfigError:
+            if broker.name in adoption.offered:
+                return False
+            raise
+        except PollbrokerError as error:
+            if _is_in_use(error):
+                return False
+            raise
+        return True
+
+    def begin_late(self) -> list[Problem]:
+        """Begin the brokers that another process has kept from beginning. Return what is wrong."""
+        problems: list[Problem] = []
+        while self._late:
+            broker = self._late.pop(0)
+            with _noting(broker, problems):
+                self.listeners.open_for(broker, wait=True)
+                self._add(broker)
+        return problems
+
+    def _add(self, configuration: BrokerConfiguration, earlier: BrokerStatistics | None = None) -> Broker:
+        arguments = configuration.arguments()
+        for port, descriptor in self.listeners.lend(configuration).items():
+            arguments["options"][port]["use_fd"] = descriptor
+        broker = self.engine.add(**arguments, earlier=earlier)
+        broker.removed.add_done_callback(partial(_log_failure, broker))
+        return broker
+
+    # -- changing -----------------------------------------------------------------------------------------------------
+
+    def change(self, old: Configuration, new: Configuration) -> tuple[Reloaded, Configuration]:
+        """Change what differs between two configurations. Return what has become of it, and by which configuration the
+        brokers serve now.
+
+        Raises `ConfigurationError`, after which nothing has changed, if an address cannot be bound.
+        """
+        alive = {name: one for name, one in self.engine.brokers.items() if one.state not in FINAL_STATES}
+        added = tuple(name for name in new.brokers if name not in self.engine.brokers)
+        unchanged = tuple(n for n in new.brokers if n in alive and old.brokers.get(n) == new.brokers[n])
+        changed = tuple(name for name in new.brokers if name not in {*added, *unchanged})
+        removed = tuple(name for name in self.engine.brokers if name not in new.brokers)
+        beginning = [new.brokers[name] for name in (*changed, *added)]
+        ending = [one for name, one in old.brokers.items() if name in {*changed, *removed}]
+        self._open_what_is_new(old, beginning, ending)
+
+        leaving = [broker for name, broker in self.engine.brokers.items() if name in {*changed, *removed}]
+        ended = end_brokers(self.engine, leaving, new.engine.drain_timeout_s)
+        self.listeners.keep_only(new.brokers.values())
+        problems: list[Problem] = []
+        serving = dict(new.brokers)
+        for broker in beginning:
+            before = len(problems)
+            earlier = ended[broker.name].final if broker.name in ended else None
+            with _noting(broker, problems):
+                self.listeners.open_for(broker, wait=True)
+                self._add(broker, earlier)
+            if len(problems) == before or broker.name not in old.brokers:
+                continue
+            if self._put_back(old.brokers[broker.name], earlier):
+                serving[broker.name] = old.brokers[broker.name]  # so that the next reload tries again
+        reloaded = Reloaded(added, changed, removed, unchanged, ended, tuple(problems))
+        return reloaded, replace(new, brokers=serving)
+
+    def _open_what_is_new(
+        self, old: Configuration, beginning: Iterable[BrokerConfiguration], ending: Iterable[BrokerConfiguration]
+    ) -> None:
+        """Bind what the new brokers need, before anything is changed. Raises `ConfigurationError` if that fails.
+
+        An address of a broker that is about to end is bound later, when it is free.
+        """
+        problems: list[Problem] = []
+        for broker in beginning:
+            with _noting(broker, problems):
+                self.listeners.open_for(broker, leaving=ending)
+        if problems:
+            self.listeners.keep_only(old.brokers.values())
+            raise ConfigurationError(problems)
+
+    def _put_back(self, broker: BrokerConfiguration, earlier: BrokerStatistics | None) -> bool:
+        """Begin a broker again as it was, since it could not begin as it should be. Return True if that is possible."""
+        try:
+            self.listeners.open_for(broker, wait=True)
+            self._add(broker, earlier)
+        except PollbrokerError as error:
+            _logger.error("reload: brokers.%s: it cannot go on as it was: %s", broker.name, error)
+            return False
+        _logger.error("reload: brokers.%s: it goes on as it was", broker.name)
+        return True
+
+    # -- ending -------------------------------------------------------------------------------------------------------
+
+    def end(self, drain_timeout_s: float) -> dict[str, Ended]:
+        """End all brokers in order, and return how each ended."""
+        return end_brokers(self.engine, self.engine.brokers.values(), drain_timeout_s)
+
+
+@contextmanager
+def _noting(broker: BrokerConfiguration, problems: list[Problem]) -> Iterator[None]:
+    """As a context: an error of a broker that cannot begin becomes a problem at its place."""
+    try:
+        yield
+    except PollbrokerError as error:
+        problems.append(problem_of(broker, str(error)))
+
+
+def _is_in_use(error: PollbrokerError) -> bool:
+    return getattr(error.__cause__, "errno", None) == errno.EADDRINUSE
+
+
+def _log_failure(broker: Broker, removed: object) -> None:  # noqa: ARG001 - as futures call it
+    if broker.state is BrokerState.FAILED:
+        _logger.error("brokers.%s: failed: %s; a reload starts it again", broker.name, broker.error)

@@ -1,0 +1,305 @@
+"""A daemon that takes the place of another one, which goes on until the new one serves.
+
+The two talk over a socket of the family AF_UNIX, one JSON object at a time, with descriptors beside it:
+
+| the new daemon | the old one |
+| --- | --- |
+| `take over`: its version and process | |
+| | `listeners`: their number, and a socket for `Engine.adopt` |
+| | `listener`, for each: what it is, and its descriptor |
+| reads its configuration, opens what it needs, adopts brokers with their live connections, and starts the others | |
+| `serving` | |
+| | closes its control socket and its HTTP server; `released` |
+| opens its own | drains the brokers that it still has, and ends |
+
+Until `serving` the old daemon changes nothing, whatever becomes of the new one.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pollbroker.daemon.listeners import Listeners
+from pollbroker.engine import Engine
+from pollbroker.errors import EndpointError, HandOverError
+from pollbroker.handing_over import HandedOver
+from pollbroker.socket_files import SocketFile, is_taken_path
+from pollbroker.version import __version__
+
+PROTOCOL: Final = 1
+"""The version of what the two say to each other."""
+
+_MESSAGE_MOST_BYTES: Final = 64 << 10
+ANSWER_S: Final = 5.0
+"""How long a daemon may take for an answer that needs no work."""
+
+START_S: Final = 60.0
+"""How long the new daemon may take to read its configuration and to open everything. The old one serves meanwhile."""
+
+
+class Conversation:
+    """One end of the socket between two daemons."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+
+    def say(self, word: str, descriptors: tuple[int, ...] = (), **more: object) -> None:
+        """Send a word, with descriptors, which stay open here. Raises `HandOverError`."""
+        told = json.dumps({"say": word, **more}).encode()
+        self._socket.settimeout(ANSWER_S)
+        with _explaining("take"):
+            socket.send_fds(self._socket, [told], descriptors)
+
+    def hear(self, word: str, wait_s: float = ANSWER_S) -> tuple[dict[str, Any], list[int]]:
+        """Wait for a word, and return what it says and its descriptors. Raises `HandOverError`."""
+        self._socket.settimeout(wait_s)
+        with _explaining("say"):
+            told, descriptors, flags, _ = socket.recv_fds(self._socket, _MESSAGE_MOST_BYTES, 2)
+        try:
+            if not told:
+                raise HandOverError("the other daemon has gone away")
+            if flags & socket.MSG_CTRUNC:
+                raise HandOverError("a descriptor has not come: this process may not open so many (ulimit -n)")
+            return _parse(told, word), descriptors
+        except BaseException:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+
+    def wait_for_end(self, wait_s: float) -> bool:
+        """Wait until the other daemon has ended. Return False if it has not within this time."""
+        self._socket.settimeout(wait_s)
+        try:
+            while self._socket.recv(_MESSAGE_MOST_BYTES):
+                pass
+        except TimeoutError:
+            return False
+        except OSError:  # its end was not orderly, but it has ended
+            return True
+        return True
+
+    def close(self) -> None:
+        """Close this end."""
+        self._socket.close()
+
+
+@contextmanager
+def _explaining(what: str) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise HandOverError(f"the other daemon did not {what} what it should in time") from None
+    except OSError as error:
+        raise HandOverError(f"the other daemon is gone: {error.strerror or error}") from error
+
+
+def _parse(told: bytes, word: str) -> dict[str, Any]:
+    try:
+        message = json.loads(told)
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        raise HandOverError(f"the other process is not a daemon of pollbroker: it says {told!r:.60}")
+    if message.get("say") == "refused":
+        raise HandOverError(f"the other daemon refuses: {message.get('reason')}")
+    if message.get("say") != word:
+        raise HandOverError(f"the other daemon says {message.get('say')!r:.60}; expected {word!r}")
+    return message
+
+
+# -- the new daemon ----------------------------------------------------------------------------------------------------
+
+
+class Predecessor:
+    """The daemon whose place this one takes. Close it when it has ended."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        """Ask the other daemon for its listeners. Raises `HandOverError`."""
+        self._talk = Conversation(connected)
+        self.listeners = Listeners()
+        self.engine_socket: socket.socket | None = None
+        """For `Engine.adopt`."""
+        self.process = 0
+        self.drain_timeout_s = 0.0
+        try:
+            self._introduce()
+        except BaseException:
+            self.close()
+            raise
+
+    def _introduce(self) -> None:
+        self._talk.say("take over", protocol=PROTOCOL, version=__version__, process=os.getpid())
+        told, descriptors = self._talk.hear("listeners")
+        if len(descriptors) != 1:
+            raise HandOverError(f"the other daemon sends {len(descriptors)} descriptors with its listeners; expected 1")
+        self.engine_socket = socket.socket(fileno=descriptors[0])
+        self.process = int(told["process"])
+        self.drain_timeout_s = float(told["drain_timeout_s"])
+        for _ in range(int(told["number"])):
+            told, descriptors = self._talk.hear("listener")
+            self.listeners.take(told, descriptors)
+
+    def announce_serving(self) -> None:
+        """Tell the old daemon that this one serves. Return when it has closed its control socket and its HTTP server.
+
+        Raises `HandOverError`.
+        """
+        self._talk.say("serving")
+        self._talk.hear("released")
+
+    def wait_for_end(self) -> bool:
+        """Wait until the old daemon has ended. Return False if that takes longer than it may."""
+        return self._talk.wait_for_end(self.drain_timeout_s + START_S)
+
+    def refuse(self, reason: str) -> None:
+        """Tell the old daemon why nothing comes of it, unless it cannot be told."""
+        with suppress(HandOverError):
+            self._talk.say("refused", reason=reason)
+
+    def close(self) -> None:
+        """Close the socket to the old daemon, and the listeners that nobody has taken."""
+        self.listeners.keep_only(())
+        if self.engine_socket is not None:
+            self.engine_socket.close()
+        self._talk.close()
+
+
+def connect_to(path: str) -> socket.socket | None:
+    """Connect to the daemon that waits for its successor at this path; None if there is none."""
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connected.settimeout(ANSWER_S)
+    try:
+        connected.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        connected.close()
+        return None
+    except OSError as error:
+        connected.close()
+        raise HandOverError(f"{path}: {error.strerror or error}") from error
+    return connected
+
+
+# -- the old daemon ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Successor:
+    """The daemon that has taken this one's place. The socket to it is closed when this process ends, and not sooner."""
+
+    process: int
+    version: str
+    handed_over: HandedOver
+    talk: Conversation
+
+    def release(self) -> None:
+        """Tell the new daemon that the control socket and the HTTP server are closed here."""
+        with suppress(HandOverError):  # it serves, whether it can still be told or not
+            self.talk.say("released")
+
+
+def hand_over(
+    connected: socket.socket,
+    engine: Engine,
+    listeners: Listeners,
+    drain_timeout_s: float,
+    hello_s: float = ANSWER_S,
+) -> Successor:
+    """Let another daemon take the place of this one. Return when it serves.
+
+    `hello_s` is how long the other may take to say that it is there.
+
+    Raises `HandOverError`; nothing has changed then. The caller closes `connected` in that case.
+    """
+    talk = Conversation(connected)
+    told, _ = talk.hear("take over", hello_s)
+    if told.get("protocol") != PROTOCOL:
+        reason = f"this daemon is of version {__version__}, and does not understand {told.get('version')!r:.20}"
+        with suppress(HandOverError):
+            talk.say("refused", reason=reason)
+        raise HandOverError(reason)
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with here:
+        with there:
+            number = len(listeners)
+            talk.say(
+                "listeners",
+                (there.fileno(),),
+                version=__version__,
+                process=os.getpid(),
+                number=number,
+                drain_timeout_s=drain_timeout_s,
+            )
+        for described, descriptor in listeners.describe():
+            talk.say("listener", (descriptor,), **described)
+        moved = engine.hand_over(here, timeout_s=START_S)
+    try:
+        talk.hear("serving", START_S)
+    except HandOverError:
+        if not moved.moved:
+            raise
+        # Brokers are served there. What has become of the others only that process knows: it is the daemon from now on.
+    return Successor(int(told["process"]), str(told["version"]), moved, talk)
+
+
+class SuccessorSocket:
+    """The socket at which a daemon waits for its successor. Its file is for this user alone."""
+
+    def __init__(self, path: str) -> None:
+        """Listen at the path. Raises `EndpointError`."""
+        self.path = Path(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            if is_taken_path(f"ipc://{path}") or _listens_at(path):
+                raise OSError("another process listens there")
+            self.path.unlink(missing_ok=True)  # of a daemon that has ended
+            before = os.umask(0o177)
+            try:
+                self._socket.bind(path)
+            finally:
+                os.umask(before)
+            self._file = SocketFile.at(self.path)
+            self._socket.setblocking(False)
+            self._socket.listen(1)
+        except OSError as error:
+            self._socket.close()
+            raise EndpointError(f"{path}: cannot listen: {error.strerror or error}") from error
+
+    def fileno(self) -> int:
+        """The descriptor, which can be read when a successor has come."""
+        return self._socket.fileno()
+
+    def accept(self) -> socket.socket | None:
+        """The socket to a successor; None if none has come."""
+        try:
+            return self._socket.accept()[0]
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._file.remove()
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _listens_at(path: str) -> bool:
+    connected = connect_to(path)
+    if connected is None:
+        return False
+    connected.close()
+    return True
+
+
+def describe_left(left: Mapping[str, str]) -> str:
+    """Say which brokers could not be handed over with their connections, and why."""
+    return "; ".join(f"{name}: {why}" for name, why in left.items())
