@@ -214,13 +214,14 @@ def test_address_becomes_every_address(write: Write, start_daemon: StartDaemon, 
 def test_transport_of_a_broker_may_change(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
     frontend = free_address()
     daemon = start_daemon(write(streamer("a", frontend)))
+    puller = connect(zmq.PULL, address(daemon, "a", "backend"))
     for transport in ("wire", "libzmq", "wire"):
         write(streamer("a", frontend, more=f"transport = '{transport}'"))
         done = daemon.reload()
         assert (done.changed, done.problems) == (("a",), ())
         assert daemon.engine.broker_statistics("a").ports["frontend"].transport == transport
         connect(zmq.PUSH, frontend).send(transport.encode())
-        assert connect(zmq.PULL, address(daemon, "a", "backend")).recv() == transport.encode()
+        assert puller.recv() == transport.encode()
 
 
 def test_address_of_a_removed_broker_is_given_back(write: Write, start_daemon: StartDaemon) -> None:
@@ -289,9 +290,10 @@ def test_counters_go_on_across_reloads(
     write: Write, start_daemon: StartDaemon, connect: Connect, transport: str
 ) -> None:
     daemon = start_daemon(write(streamer("a", more=f"transport = '{transport}'")))
+    puller = connect(zmq.PULL, address(daemon, "a", "backend"))
     for number in range(1, 4):
         connect(zmq.PUSH, address(daemon, "a")).send(b"counted")
-        assert connect(zmq.PULL, address(daemon, "a", "backend")).recv() == b"counted"
+        assert puller.recv() == b"counted"
         wait_until(lambda: daemon.engine.broker_statistics("a").flows["frontend"].sent == number)  # noqa: B023
         write(streamer("a", more=f"transport = '{transport}'\noptions = {{ sndhwm = {number} }}"))
         assert daemon.reload().changed == ("a",)
