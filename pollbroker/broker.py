@@ -47,7 +47,7 @@ class Steering(Protocol):
 
     def resume(self, broker: "str | Broker", /) -> None: ...
 
-    def remove(self, broker: "str | Broker", /, *, timeout_s: float) -> BrokerStatistics: ...
+    def remove(self, broker: "str | Broker", /, *, timeout_s: float, drain: bool) -> BrokerStatistics: ...
 
     def drain(self, timeout_s: float, *, broker: "str | Broker | None") -> tuple[str, ...]: ...
 
@@ -135,13 +135,13 @@ class Broker:
         """Move messages again; see `Engine.resume`."""
         self._engine.resume(self)
 
-    def remove(self, *, timeout_s: float = 1.0) -> BrokerStatistics:
+    def remove(self, *, timeout_s: float = 1.0, drain: bool = False) -> BrokerStatistics:
         """End the broker and return its final statistics; see `Engine.remove`.
 
         If the broker was removed already, its final statistics are returned once more.
         """
         try:
-            return self._engine.remove(self, timeout_s=timeout_s)
+            return self._engine.remove(self, timeout_s=timeout_s, drain=drain)
         except EngineError:
             if self._working.final is None:
                 raise

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from pollbroker.broker import Broker
 from pollbroker.loop import Loop
+from pollbroker.states import BrokerState
 from pollbroker.table import Table
 from pollbroker.timers import check_delay
 from pollbroker.working import WorkingBroker
@@ -45,13 +46,33 @@ class Drains:
         self._loop.timers.add(timeout_s, partial(self._end, drained))
         return drained
 
+    def begin_removal(self, which: str | Broker, timeout_s: float) -> WorkingBroker:
+        """Begin to drain a broker that takes no new peers, and to remove it as soon as it is idle, all within
+        `timeout_s`. Brokers that are drained at the same time are removed together, since one may feed another."""
+        check_delay(timeout_s)
+        broker = self._table.begin_draining(which)
+        if broker.state is not BrokerState.DRAINING:
+            return self._table.begin_removal(broker.name, timeout_s)
+        give_up_s = self._loop.access.clock() + timeout_s
+
+        def remove(_: Drained) -> None:
+            if broker.state is BrokerState.DRAINING:  # and not removed by somebody else
+                self._table.begin_removal(broker.name, max(0.0, give_up_s - self._loop.access.clock()))
+
+        self.begin(timeout_s, broker.name).add_done_callback(remove)
+        return broker
+
     def end_all(self) -> None:
         """End every drain now: the engine closes, and no turn follows that could end them."""
         for drained in list(self._waiting):
             self._end(drained)
 
     def _brokers(self, target: WorkingBroker | None) -> Iterable[WorkingBroker]:
-        return self._table if target is None else (target,)
+        if target is None:
+            return self._table
+        if target.state is BrokerState.DRAINING:
+            return [broker for broker in self._table if broker.state is BrokerState.DRAINING]
+        return (target,)
 
     def _end_finished_drains(self) -> None:
         for drained, target in list(self._waiting.items()):

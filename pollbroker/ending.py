@@ -1,11 +1,10 @@
 """Ending brokers in order, and saying what was lost: what the commands and the daemon do when they end a broker.
 
-A broker first moves the messages that it has yet to read and to send, for as long as the time allows. Then it reads
-nothing more, and offers the messages that it holds for the rest of the time. Messages that are left after that are
-lost.
+A broker first moves the messages that it has yet to read and to send, for as long as the time allows
+(`Engine.remove(drain=True)`). Then it reads nothing more, and offers the messages that it holds for the rest of the
+time. Messages that are left after that are lost.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from concurrent import futures
 from concurrent.futures import Future
@@ -29,7 +28,7 @@ class Ended:
     """How a broker ended."""
 
     before: BrokerStatistics | None
-    """Its statistics at the end of draining; None if it had been removed or had ended before."""
+    """Its statistics before it was drained; None if it had been removed or had ended before."""
     final: BrokerStatistics
     """Its statistics after the removal."""
     drain_s: float
@@ -58,20 +57,12 @@ def end_brokers(engine: Engine, brokers: Iterable[Broker], drain_s: float) -> di
     turns.
     """
     several = tuple(brokers)
-    give_up_s = time.monotonic() + drain_s
-    # A paused broker cannot be drained: it would only take all the time.
-    running = [broker for broker in several if broker.state is BrokerState.RUNNING]
-    drains: list[Future[Any]] = []
-    for broker in running:
-        with suppress(EngineError):  # it was removed a moment ago
-            drains.append(engine.begin_drain(drain_s, broker=broker))
-    _wait_for(engine, drains)
     before: dict[str, BrokerStatistics] = {}
     for broker in several:
-        with suppress(EngineError):
+        with suppress(EngineError):  # it was removed a moment ago
             if not broker.removed.done():
                 before[broker.name] = engine.broker_statistics(broker)
-            engine.begin_removal(broker, timeout_s=max(0.0, give_up_s - time.monotonic()))
+            engine.begin_removal(broker, timeout_s=drain_s, drain=True)
     _wait_for(engine, [broker.removed for broker in several])
     return {broker.name: Ended(before.get(broker.name), broker.removed.result(), drain_s) for broker in several}
 
@@ -92,7 +83,7 @@ def describe_loss(before: BrokerStatistics | None, final: BrokerStatistics, drai
     """Describe how many messages were lost and why. Return None if none were lost.
 
     Arguments:
-        before: the statistics at the end of draining; None if the broker had ended before it could be drained.
+        before: the statistics before draining; None if the broker had ended before it could be drained.
         final: the statistics after the removal.
         drain_s: how long draining was allowed to take.
     """
@@ -113,7 +104,7 @@ def _explain_loss(
     if before.state == BrokerState.PAUSED:
         return "the broker was paused, and so it was not drained"
     time_limit = f"within the {drain_s:.1f} s that draining may take"
-    if not all(before.flows[source].state in ("stalled", "retrying") for source in losing):
+    if not all(flow.held for flow in losing.values()):
         return f"more came than could be moved {time_limit}"
     if not any(flow.sent for flow in losing.values()):
         return f"no consumer connected {time_limit}"

@@ -204,13 +204,18 @@ class Engine:
         self._use_alone(tuple(socket for socket in sockets.values() if socket is not None), broker)
         return broker
 
-    def remove(self, broker: str | Broker, *, timeout_s: float = 1.0) -> BrokerStatistics:
+    def remove(self, broker: str | Broker, *, timeout_s: float = 1.0, drain: bool = False) -> BrokerStatistics:
         """End a broker, and return its final statistics. A message that a flow still holds then was not delivered.
 
-        The broker receives nothing more, and for up to `timeout_s` it goes on offering the messages that it holds, and
-        writing those in the queues of ports of the wire. Then the sockets that the engine opened are closed; messages
-        that libzmq had accepted on them are sent for as long as their `linger` allows. Registered sockets may be used
-        by the caller again. Other brokers go on meanwhile.
+        With `drain` the broker first moves what its peers have sent, until there is nothing more. Ports of the wire
+        accept no more peers; those of the types PULL, SUB and XSUB have their peers leave, after all that they have
+        sent, so that nothing is on its way to them any more. Where requests get replies, those that are outstanding are
+        waited for, and no more requests are taken meanwhile. All that within `timeout_s`.
+
+        Then the broker receives nothing more, and for the rest of `timeout_s` it goes on offering the messages that it
+        holds, and writing those in the queues of ports of the wire. Then the sockets that the engine opened are closed;
+        messages that libzmq had accepted on them are sent for as long as their `linger` allows. Registered sockets may
+        be used by the caller again. Other brokers go on meanwhile.
 
         A call from within a turn of the loop (in a reader or a timer) does not wait: held messages are offered once.
 
@@ -218,11 +223,13 @@ class Engine:
         """
         if self._calls.in_own_turn():
             return self._calls.call(self._table.remove_at_once, broker).removed.result()
-        removed = self.begin_removal(broker, timeout_s=timeout_s)
+        removed = self.begin_removal(broker, timeout_s=timeout_s, drain=drain)
         self._loop.wait_for(removed)
         return removed.result()
 
-    def begin_removal(self, broker: str | Broker, *, timeout_s: float = 1.0) -> "Future[BrokerStatistics]":
+    def begin_removal(
+        self, broker: str | Broker, *, timeout_s: float = 1.0, drain: bool = False
+    ) -> "Future[BrokerStatistics]":
         """Begin what `remove` does, and return at once: the future is resolved when the broker is removed.
 
         The removal needs turns of the loop, and ends after `timeout_s` in any case. Until then the name stays taken.
@@ -230,7 +237,8 @@ class Engine:
 
         For programs with a loop of their own, which must not be blocked. Raises as `remove`.
         """
-        return self._calls.call(self._table.begin_removal, broker, timeout_s).removed
+        begin = self._drains.begin_removal if drain else self._table.begin_removal
+        return self._calls.call(begin, broker, timeout_s).removed
 
     def pause(self, broker: str | Broker) -> None:
         """Move no message in this broker until `resume`. A message that is held stays held.

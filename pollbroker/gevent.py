@@ -233,11 +233,11 @@ class Engine(pollbroker.Engine):
             raise
         return future.result()
 
-    def remove(self, broker: str | Broker, *, timeout_s: float = 1.0) -> BrokerStatistics:
+    def remove(self, broker: str | Broker, *, timeout_s: float = 1.0, drain: bool = False) -> BrokerStatistics:
         """End a broker, as `pollbroker.Engine.remove`. Killed: the removal goes on, and ends after `timeout_s`."""
         if self._calls.in_own_turn():
-            return super().remove(broker, timeout_s=timeout_s)
-        return self.wait_for(self.begin_removal(broker, timeout_s=timeout_s))
+            return super().remove(broker, timeout_s=timeout_s, drain=drain)
+        return self.wait_for(self.begin_removal(broker, timeout_s=timeout_s, drain=drain))
 
     def drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> tuple[str, ...]:
         """Wait until nothing is left, as `pollbroker.Engine.drain`. Killed: nobody waits any more."""

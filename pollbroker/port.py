@@ -86,6 +86,21 @@ class WorkingPort:
         """Messages that the port has accepted and has yet to hand to the kernel. A socket of libzmq does not tell."""
         return 0 if self.wire is None else self.wire.held
 
+    @property
+    def can_ask_to_leave(self) -> bool:
+        """True if the port is the wire's, and of a type whose peers send without waiting for an answer."""
+        return self.wire is not None and self.type in (zmq.PULL, zmq.SUB, zmq.XSUB)
+
+    def ask_peers_to_leave(self) -> None:
+        """Have the peers leave, after all that they have sent. It is the port of a broker that is about to end."""
+        if self.can_ask_to_leave:
+            self.wire_socket.ask_peers_to_leave()
+
+    @property
+    def is_left(self) -> bool:
+        """True if no peer is there that was asked to leave."""
+        return not (self.can_ask_to_leave and self.peer_count)
+
     def tell_when_written(self, call: Callable[[], None]) -> None:
         """Call this, and nothing else any more, whenever a peer of a port of the wire has been written all of its
         messages, or has left."""

@@ -9,6 +9,8 @@ class BrokerState(StrEnum):
     PAUSED = "paused"
     HANDING_OVER = "handing_over"
     """The broker rests for a moment, while another process takes over its connections; see `Engine.hand_over`."""
+    DRAINING = "draining"
+    """The broker is about to be removed: it moves what its peers have sent, and waits for replies."""
     REMOVING = "removing"
     """The broker is being removed: it sends the messages that it holds, and receives nothing more."""
     REMOVED = "removed"

@@ -5,7 +5,7 @@ Everything here happens in the engine's thread, to which `Engine` passes its cal
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import zmq
 
@@ -21,6 +21,9 @@ from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics, PeerStatistics
 from pollbroker.timers import check_delay
 from pollbroker.working import WorkingBroker
+
+_LEAVING: Final = frozenset({BrokerState.DRAINING, BrokerState.REMOVING, BrokerState.HANDING_OVER})
+"""The states in which a broker cannot be paused or resumed."""
 
 
 class Arrival(Protocol):
@@ -199,6 +202,14 @@ class Table:
         """Resume a broker."""
         self._not_ended(which).resume()
 
+    def begin_draining(self, which: str | Broker) -> WorkingBroker:
+        """Have a broker take what its peers have sent, and no new peers, until it is idle and can be removed."""
+        broker = self._steerable(which)
+        if broker.interrupt is not None:
+            broker.interrupt()
+        broker.begin_draining()
+        return broker
+
     def begin_removal(self, which: str | Broker, timeout_s: float) -> WorkingBroker:
         """Begin to remove a broker. It is removed at once if it holds no message, and otherwise when it has sent the
         held messages, or after `timeout_s`."""
@@ -282,7 +293,7 @@ class Table:
 
     def _not_ended(self, which: str | Broker) -> WorkingBroker:
         broker = self._steerable(which)
-        if broker.state in FINAL_STATES or broker.state in (BrokerState.REMOVING, BrokerState.HANDING_OVER):
+        if broker.state in FINAL_STATES or broker.state in _LEAVING:
             why = "" if broker.error is None else f": {broker.error}"
             raise EngineError(f"brokers.{broker.name}: it is {broker.state}{why}")
         return broker

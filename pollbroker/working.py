@@ -220,10 +220,20 @@ class WorkingBroker:
                 flow.resume()
                 self.hub.schedule()
 
+    def begin_draining(self) -> None:
+        """Take what the peers have sent, but no new peers, until the broker is `idle`. What is left to do then is
+        `begin_removal`. A paused broker cannot be drained."""
+        if self.state is not BrokerState.RUNNING:
+            return
+        self.state = BrokerState.DRAINING
+        for port in self.ports:
+            port.ask_peers_to_leave()
+        self.hub.schedule()
+
     def begin_removal(self) -> None:
         """Receive nothing more, and go on sending held messages. When none is held, not even in the queue of a port,
         the broker is removed."""
-        if self.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
+        if self.state not in (BrokerState.RUNNING, BrokerState.PAUSED, BrokerState.DRAINING):
             return
         self.state = BrokerState.REMOVING
         try:
@@ -323,14 +333,44 @@ class WorkingBroker:
 
     @property
     def idle(self) -> bool:
-        """True if no message is held, and none was left to read when the sockets were last settled."""
-        return not self._lifecycle.kept and all(map(self._is_idle, self.hub.flows))
+        """True if no message is held, and none was left to read when the sockets were last settled. If the broker is
+        being drained, no reply is outstanding either, and all peers have left that were asked to."""
+        if self._lifecycle.kept or not all(map(self._is_idle, self.hub.flows)):
+            return False
+        if self.state is not BrokerState.DRAINING:
+            return True
+        return all(port.is_left for port in self.ports) and not self._await_replies()
+
+    def _await_replies(self) -> int:
+        """How many requests were passed on whose replies have not come. While there are any, no more are taken.
+
+        Where replies have never come, none are expected.
+        """
+        outstanding = 0
+        for flow in self.hub.flows:
+            replies = [one for one in self.hub.flows if self._is_answered_by(flow, one)]
+            passed_on = sum(counters.sent for counters in flow.pump.sink_counters())
+            answered = sum(one.pump.counters().received for one in replies)
+            if answered and passed_on > answered:
+                outstanding += passed_on - answered
+                flow.pause(self._loop_access.clock())
+        return outstanding
+
+    def _is_answered_by(self, flow: Flow, replies: Flow) -> bool:
+        """Return True if a flow takes requests, and another one takes the replies to them."""
+        if NO_SOURCE in (flow.source, replies.source):
+            return False
+        asks = self.watched_ports[flow.source].type in (zmq.ROUTER, zmq.REP)
+        asked = self.watched_ports[replies.source].type in (zmq.DEALER, zmq.REQ)
+        return asks and asked and replies.source in flow.sinks and flow.source in replies.sinks
 
     def _is_idle(self, flow: Flow) -> bool:
         if flow.state == FlowState.ENDED:
             return True
         if flow.pump.held:
             return False
+        if flow.state == FlowState.PAUSED and self.state is BrokerState.DRAINING:
+            return True
         if flow.state == FlowState.BUSY:  # nobody waits for this socket, so it may be asked
             try:
                 events = self.watched_ports[flow.source].sync_socket.getsockopt(zmq.EVENTS)

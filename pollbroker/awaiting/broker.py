@@ -82,11 +82,11 @@ class Broker:
         """As `Engine.resume`."""
         self.sync.resume()
 
-    async def remove(self, *, timeout_s: float = 1.0) -> BrokerStatistics:
+    async def remove(self, *, timeout_s: float = 1.0, drain: bool = False) -> BrokerStatistics:
         """As `Engine.remove`, also if it is cancelled. Of a broker that was removed already: its last statistics, once
         more."""
         try:
-            removed = self._turns.engine.begin_removal(self.sync, timeout_s=timeout_s)
+            removed = self._turns.engine.begin_removal(self.sync, timeout_s=timeout_s, drain=drain)
         except EngineError:
             removed = self.sync.removed
             if not removed.done():

@@ -129,12 +129,12 @@ class AwaitedEngine(ABC):
             ),
         )
 
-    async def remove(self, broker: str | Broker, *, timeout_s: float = 1.0) -> BrokerStatistics:
+    async def remove(self, broker: str | Broker, *, timeout_s: float = 1.0, drain: bool = False) -> BrokerStatistics:
         """End a broker, and return its final statistics: see `pollbroker.Engine.remove`, also for the errors.
 
         Cancelled: the removal goes on without the caller, and ends after `timeout_s` in any case.
         """
-        return await self._turns.result_of(self.sync.begin_removal(_sync(broker), timeout_s=timeout_s))
+        return await self._turns.result_of(self.sync.begin_removal(_sync(broker), timeout_s=timeout_s, drain=drain))
 
     def pause(self, broker: str | Broker) -> None:
         """Move nothing in this broker until `resume`: see `pollbroker.Engine.pause`, also for the errors."""

@@ -146,6 +146,20 @@ void net_port_init(struct port *port, struct net *net, enum socket_type type)
     port_init(port, &net->wire, type, &CALLS);
 }
 
+void net_end_output(struct port *port)
+{
+    struct link *next;
+
+    for (struct link *link = port->peers.next; link != &port->peers; link = next) {
+        struct peer *peer = LISTED(link, struct peer, all);
+        next = link->next;
+        if (peer->descriptor >= 0 && peer->handshake)
+            peer_end(peer, REASON_CLOSED);
+        else if (peer->descriptor >= 0)
+            shutdown(peer->descriptor, SHUT_WR);
+    }
+}
+
 /* -- what happens ---------------------------------------------------------------------------------------------------- */
 
 /* A connection that was accepted or made. Edges are reported, so that neither a peer that is not read nor one that is not

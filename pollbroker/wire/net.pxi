@@ -111,6 +111,13 @@ cdef int _raise_errno(int code) except -1:
     return 0
 
 
+def end_output(Port port not None):
+    """Tell every peer, by the end of the stream, that nothing more is sent to it. What it has sent and sends still is
+    read, until it closes the connection. Peers that have yet to shake hands are sent away."""
+    port._check()
+    net_end_output(port.port)
+
+
 @cython.final
 cdef class Listener:
     """Accepts connections for a port. The descriptor is closed with it."""

@@ -186,6 +186,14 @@ class WireSocket:
             for told in self.wire_port.peers()
         )
 
+    def ask_peers_to_leave(self) -> None:
+        """Accept and make no more connections, and tell every peer by the end of the stream (shutdown(2), SHUT_WR) that
+        it is sent nothing more. What it has sent is read. A peer of libzmq leaves then, after all that it had written.
+        """
+        for stream in self._streams:
+            stream.close()
+        native.end_output(self.wire_port)
+
     # -- handing over to another process ------------------------------------------------------------------------------
 
     def suspend(self) -> None:

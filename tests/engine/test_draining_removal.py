@@ -1,0 +1,144 @@
+"""`remove(drain=True)`: what peers have sent and what is outstanding comes first, and then the broker ends."""
+
+import threading
+from typing import Any
+
+import pytest
+import zmq
+
+from pollbroker import QUEUE, STREAMER, Broker, Engine, EngineError
+from pollbroker.states import BrokerState
+from tests.support.addresses import ANY_PORT, bind, endpoint
+from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.streamers import streamer_with
+from tests.support.types import Connect, MakeEngine
+
+TRANSPORTS = pytest.mark.parametrize("transport", ["libzmq", "wire"])
+
+
+@pytest.fixture
+def engine(make_engine: MakeEngine) -> Engine:
+    engine = make_engine()
+    engine.start()
+    return engine
+
+
+@TRANSPORTS
+def test_replies_that_are_outstanding_are_waited_for(engine: Engine, connect: Connect, transport: str) -> None:
+    broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+    client, worker = connect(zmq.REQ, endpoint(broker.frontend)), connect(zmq.REP, endpoint(broker.backend))
+    client.send(b"first")
+    assert worker.recv() == b"first"
+    worker.send(b"answer")
+    assert client.recv() == b"answer"
+    client.send(b"second")
+    assert worker.recv() == b"second"
+    removed = engine.begin_removal(broker, timeout_s=DEADLINE_S, drain=True)
+    assert broker.state is BrokerState.DRAINING
+    late = connect(zmq.REQ, endpoint(broker.frontend))
+    late.send(b"too late")
+    assert not worker.poll(50)
+    worker.send(b"answer")
+    assert client.recv() == b"answer"
+    final = removed.result(DEADLINE_S)
+    assert (final.flows["frontend"].sent, final.flows["backend"].sent) == (2, 2)
+
+
+@TRANSPORTS
+def test_where_replies_never_come_none_are_waited_for(engine: Engine, connect: Connect, transport: str) -> None:
+    broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+    connect(zmq.DEALER, endpoint(broker.frontend)).send(b"one way")
+    assert connect(zmq.DEALER, endpoint(broker.backend)).recv_multipart()[-1] == b"one way"
+    assert broker.remove(timeout_s=1000, drain=True).flows["frontend"].sent == 1
+
+
+@TRANSPORTS
+def test_replies_that_do_not_come_are_not_waited_for_longer_than_allowed(
+    engine: Engine, connect: Connect, transport: str
+) -> None:
+    broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+    client, worker = connect(zmq.DEALER, endpoint(broker.frontend)), connect(zmq.DEALER, endpoint(broker.backend))
+    client.send_multipart([b"a", b"b"])
+    worker.send_multipart(worker.recv_multipart())
+    assert client.recv_multipart() == [b"a", b"b"]
+    client.send(b"never answered")
+    worker.recv_multipart()
+    assert broker.remove(timeout_s=0.2, drain=True).state == "removed"
+
+
+def test_nothing_that_producers_have_written_is_lost(make_engine: MakeEngine, connect: Connect) -> None:
+    """A PUSH goes on where it was when another broker has the address. It never has more on its way than the kernel
+    takes: libzmq loses what it could write only in part when its peer leaves."""
+    consumer = connect(zmq.PULL, rcvhwm=0)
+    engine = make_engine()
+    engine.start()
+    arguments: dict[str, Any] = {"backend": f">{bind(consumer)}", "transport": "wire"}
+    broker = engine.add("s", STREAMER, frontend=ANY_PORT, **arguments)
+    frontend = endpoint(broker.frontend)
+    producer = connect(zmq.PUSH, frontend, reconnect_ivl=1, sndhwm=100_000)
+    over, room, sent = threading.Event(), threading.Semaphore(100), 0
+
+    def send_on() -> None:
+        nonlocal sent
+        while not over.is_set():
+            if room.acquire(timeout=0.01):
+                producer.send(b"%d" % sent)
+                sent += 1
+
+    thread = threading.Thread(target=send_on)
+    thread.start()
+    received: list[int] = []
+
+    def receive(number: int) -> None:
+        for _ in range(number):
+            received.append(int(consumer.recv()))
+            room.release()
+
+    try:
+        for _ in range(5):
+            receive(500)
+            final = broker.remove(timeout_s=DEADLINE_S, drain=True)
+            flow = final.flows["frontend"]
+            assert (flow.received, flow.held, flow.unread) == (flow.sent, 0, 0)
+            assert final.ports["frontend"].connections_ended == {"left": 1}
+            broker = engine.add("s", STREAMER, frontend=frontend, **arguments)
+    finally:
+        over.set()
+        thread.join()
+    receive(sent - len(received))
+    assert sorted(received) == list(range(sent))
+
+
+@TRANSPORTS
+def test_brokers_that_feed_each_other_are_removed_together(engine: Engine, connect: Connect, transport: str) -> None:
+    second = engine.add("2", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+    holding = streamer_with(lambda frames: frames)
+    first = engine.add("1", holding, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+    connect(zmq.PUSH, endpoint(first.frontend)).send(b"held")
+    wait_until(lambda: first.statistics().flows["frontend"].held)
+    removals = [engine.begin_removal(one, timeout_s=DEADLINE_S, drain=True) for one in (first, second)]
+    assert not removals[1].done()
+    assert second.state is BrokerState.DRAINING
+    assert connect(zmq.PULL, endpoint(first.backend)).recv() == b"held"
+    assert [one.result(DEADLINE_S).state for one in removals] == ["removed", "removed"]
+
+
+def test_broker_that_is_drained_cannot_be_steered(engine: Engine, connect: Connect) -> None:
+    broker = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    connect(zmq.PUSH, endpoint(broker.frontend)).send(b"held")
+    wait_until(lambda: broker.statistics().flows["frontend"].held)
+    removed = engine.begin_removal(broker, timeout_s=1000, drain=True)
+    for steer in (broker.pause, broker.resume):
+        with pytest.raises(EngineError, match=r"brokers\.s: it is draining"):
+            steer()
+    assert broker.remove(timeout_s=0).flows["frontend"].held == 1
+    assert removed.result(DEADLINE_S).state == "removed"
+
+
+def test_paused_broker_is_removed_without_draining(engine: Engine, connect: Connect) -> None:
+    broker: Broker = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    consumer = connect(zmq.PULL, endpoint(broker.backend))
+    broker.pause()
+    connect(zmq.PUSH, endpoint(broker.frontend)).send(b"not drained")
+    assert broker.remove(timeout_s=0.2, drain=True).flows["frontend"].sent == 0
+    assert not consumer.poll(0)
