@@ -346,6 +346,7 @@ class WorkingBroker:
             flows=self.hub.flows,
             unread=unread,
             counters=self._lifecycle.counters,
+            waits=self._lifecycle.waits,
             now_s=self._loop_access.clock(),
         )
 

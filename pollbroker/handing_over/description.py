@@ -16,6 +16,7 @@ from pollbroker.frozen import FrozenDict
 from pollbroker.handing_over.channel import parse
 from pollbroker.opening import Plan
 from pollbroker.pump import Flow, RoutingPump
+from pollbroker.waits import NO_WAITS
 from pollbroker.working import WorkingBroker
 
 if TYPE_CHECKING:
@@ -193,6 +194,8 @@ class MovedFlow:
     """Of each part of its pump (`parts_of`)."""
     stalls: int
     stalled_s: float
+    waits: tuple[int, ...] = NO_WAITS
+    waited_s: float = 0.0
     held: tuple[bytes, ...] | None = None
     destination: tuple[int, ...] = ()
     counters: tuple[int, ...] = (0, 0, 0)
@@ -342,6 +345,8 @@ def _read_flow(told: object, where: str) -> MovedFlow:
         tuple(fields.list("accounts", _read_numbers)),
         fields.number("stalls"),
         fields.seconds("stalled_s"),
+        tuple(fields.list("waits", read_number)),
+        fields.seconds("waited_s"),
         held,
         tuple(fields.list("destination", read_number)),
         tuple(fields.list("counters", read_number)),
