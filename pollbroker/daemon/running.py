@@ -28,6 +28,7 @@ from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.daemon.problems import ConfigurationError, Problem
+from pollbroker.daemon.reload_metrics import ReloadCollector
 from pollbroker.daemon.resolving import problem_of, read_configuration
 from pollbroker.ending import Ended, end_brokers
 from pollbroker.engine import Engine
@@ -89,6 +90,7 @@ class Daemon:
         self._stopped = False
         self._changing = threading.Lock()
         """Held by whoever starts, changes or ends brokers."""
+        self._reload_metrics = ReloadCollector()
         self._requests: SimpleQueue[bool] = SimpleQueue()
         """True asks for a reload, False ends the thread. A signal handler may put something here at any time."""
         self._reloads: threading.Thread | None = None
@@ -128,6 +130,7 @@ class Daemon:
                 self.close()
                 raise
             self._configuration = configuration
+            self._reload_metrics.note(successful=True)
         self._reloads = threading.Thread(target=self._serve_requests, name="pollbroker-reload", daemon=True)
         self._reloads.start()
         if self._stopped:
@@ -148,6 +151,7 @@ class Daemon:
         if configuration.http is not None and not problems:
             try:
                 self._metrics = serve_metrics(self.engine, configuration.http, is_ending=lambda: self._stopped)
+                self._metrics.registry.register(self._reload_metrics)
             except PollbrokerError as error:
                 problems.append(configuration.http_place.problem(str(error).removeprefix("http: ")))
         if not problems:
@@ -193,7 +197,7 @@ class Daemon:
 
         A wrong configuration changes nothing. What is wrong is logged, and returned.
         """
-        with self._changing:
+        with self._changing, self._reload_metrics.noting_failure():
             if self._stopped:
                 return Reloaded()
             try:
@@ -203,12 +207,14 @@ class Daemon:
                 for problem in error.problems:
                     _logger.error("reload: %s", problem)
                 _logger.error("reload: nothing was changed")
+                self._reload_metrics.note(successful=False)
                 return Reloaded(problems=tuple(error.problems))
             for one in (done.ended or {}).values():
                 if one.loss is not None:
                     _logger.warning("reload: %s", one.loss)
             for problem in done.problems:
                 _logger.error("reload: %s", problem)
+            self._reload_metrics.note(successful=not done.problems)
             _logger.info("reloaded  %s", done)
             return done
 
