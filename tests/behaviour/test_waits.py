@@ -145,9 +145,10 @@ def test_a_message_that_was_kept_and_then_waits_for_room_has_one_wait() -> None:
 def test_a_message_that_is_given_back_and_kept_has_one_wait() -> None:
     work = Work(if_full="tell")
     work.behaviour.keeps_refused = True
+    work.at(0.0, b"keep")
     work.out.outcome = FULL
-    work.at(0.0, b"on")
-    work.clock.now_s += 1.0
+    work.at(5.0, b"send", b"1")
+    assert (work.behaviour.held, waits(work)) == (1, (NO_WAITS, 0.0))
     work.out.outcome = SENT
     work.at(20.0, b"send", b"1")
     assert waits(work) == counts(20.0)

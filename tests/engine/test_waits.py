@@ -3,7 +3,7 @@
 import pytest
 import zmq
 
-from pollbroker import MAJORDOMO, STREAMER, Device
+from pollbroker import STREAMER, Behaviour, Device
 from pollbroker.waits import WAIT_BOUNDS_S, wait_quantile_s
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, endpoint
@@ -40,20 +40,43 @@ def test_the_message_that_a_sink_refused_has_waited_and_the_others_have_not(
     assert consumer.recv() == b"waits"
 
 
+class Keeps(Behaviour):
+    """Keeps messages until it is told to send them."""
+
+    max_held = 9
+
+    def __init__(self) -> None:
+        self.kept: list[list[bytes]] = []
+
+    @property
+    def held(self) -> int:
+        return len(self.kept)
+
+    def on_message(self, port: str, frames: list[bytes]) -> None:
+        if frames == [b"go"]:
+            while self.kept:
+                self.send("backend", self.kept.pop(0))
+        else:
+            self.kept.append(frames)
+
+
+KEEPS = Device("keeps", ports={"frontend": zmq.PULL, "backend": zmq.PUSH}, behaviour=Keeps)
+
+
 @pytest.mark.parametrize("transport", ["libzmq", "wire"])
-def test_a_request_waits_in_a_broker_until_a_worker_is_ready(
+def test_a_message_that_a_behaviour_keeps_waits_in_the_broker(
     make_engine: MakeEngine, connect: Connect, transport: str
 ) -> None:
     clock = Clock()
     engine = make_engine(clock=clock)
-    broker = engine.add("m", MAJORDOMO, frontend=ANY_PORT, transport=transport)
-    client = connect(zmq.DEALER, endpoint(broker.frontend))
-    client.send_multipart([b"", b"MDPC01", b"echo", b"request"])
-    wait_until(lambda: engine.broker_statistics("m").flows["behaviour"].held == 1, engine=engine)
-    clock.now_s += 2.0
-    worker = connect(zmq.DEALER, endpoint(broker.frontend))
-    worker.send_multipart([b"", b"MDPW01", b"\x01", b"echo"])
-    wait_until(lambda: worker.poll(0), engine=engine)
-    flow = engine.broker_statistics("m").flows["behaviour"]
-    assert (flow.waits[WAIT_BOUNDS_S.index(3.0)], flow.waited_s) == (1, 2.0)
-    assert sum(flow.waits) == flow.received + flow.added - flow.held
+    broker = engine.add("k", KEEPS, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+    producer = connect(zmq.PUSH, endpoint(broker.frontend))
+    consumer = connect(zmq.PULL, endpoint(broker.backend))
+    producer.send(b"kept")
+    wait_until(lambda: engine.broker_statistics("k").flows["behaviour"].held == 1, engine=engine)
+    clock.now_s += 20.0
+    producer.send(b"go")
+    wait_until(lambda: engine.broker_statistics("k").flows["behaviour"].sent == 1, engine=engine)
+    flow = engine.broker_statistics("k").flows["behaviour"]
+    assert (flow.waits[WAIT_BOUNDS_S.index(30.0)], sum(flow.waits), flow.waited_s) == (1, 2, 20.0)
+    assert consumer.recv() == b"kept"

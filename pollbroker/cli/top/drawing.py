@@ -133,8 +133,9 @@ class Picture:
         flows = [flow for group in groups for flow in group.flows]
         number = f"{len(groups)} broker{'' if len(groups) == 1 else 's'}"
         return Text(
-            f"{self.endpoint}  {number}  {short_number(sum(flow.received_s for flow in flows))} in/s  "
-            f"{short_number(sum(flow.sent_s for flow in flows))} out/s  {short_number(self.turns_s)} turns/s",
+            f"{number}  {short_number(sum(flow.received_s for flow in flows))} in/s  "
+            f"{short_number(sum(flow.sent_s for flow in flows))} out/s  {short_number(self.turns_s)} turns/s  "
+            f"{self.endpoint}",
             "bold",
         )
 

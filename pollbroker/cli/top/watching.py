@@ -34,7 +34,7 @@ def print_once(endpoint: str, view: View, interval_s: float, timeout_s: float) -
 def watch(endpoint: str, view: View, interval_s: float, timeout_s: float) -> None:
     """Show the brokers until the user ends it."""
     recent, picture = Recent(), Picture(view, endpoint)
-    picture.trouble = f"{endpoint}: asked, and not answered yet"
+    picture.trouble = "asked, and not answered yet"
     with (
         open_terminal() as terminal,
         Asking(endpoint, interval_s=interval_s, timeout_s=timeout_s, on_news=terminal.wake) as asking,
@@ -65,6 +65,7 @@ def _take_news(asking: Asking, recent: Recent, picture: Picture) -> None:
                 picture.turns_s = recent.turns_s
                 picture.trouble = None
             case Silent(why):
-                picture.trouble = f"{why}; trying again"
+                told = why.removeprefix(f"{picture.endpoint}: ")  # which may leave no room for the rest
+                picture.trouble = f"trying again: {told}"
             case Done(text):
                 picture.notice = text
