@@ -23,7 +23,7 @@ from pollbroker.metrics import EngineCollector
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Command
 from tests.support.deadline import DEADLINE_S, wait_until
-from tests.support.http import get
+from tests.support.http import ask, get
 from tests.support.tree import TREE
 from tests.support.types import Connect
 
@@ -147,6 +147,7 @@ def test_prometheus_scrapes_a_daemon(tmp_path: Path, connect: Connect) -> None:
 
             wait_until(listens)
             assert prometheus.poll() is None, log.read_text()
+            wait_until(lambda: ask(found[0], "/-/ready")[0] == 200)
 
             def has_scraped() -> bool:
                 answer = json.loads(get(found[0], "/api/v1/query?query=pollbroker_sent_messages_total"))

@@ -7,12 +7,17 @@ from tests.support.deadline import DEADLINE_S
 
 def get(address: str, path: str) -> str:
     """What a server answers, which must be 200."""
+    status, text = ask(address, path)
+    assert status == 200, f"{path}: {status}: {text}"
+    return text
+
+
+def ask(address: str, path: str) -> tuple[int, str]:
+    """The status and the text that a server answers."""
     connection = http.client.HTTPConnection(address, timeout=DEADLINE_S)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        text = answer.read().decode()
-        assert answer.status == 200, f"{path}: {answer.status}: {text}"
-        return text
+        return answer.status, answer.read().decode()
     finally:
         connection.close()
