@@ -55,7 +55,7 @@ WIRE_ROOMS = (
 NATIVE_PUMP = Extension(
     "pollbroker.pump.native",
     sources=["pollbroker/pump/native.pyx"],
-    depends=[f"pollbroker/pump/{part}.pxi" for part in ("receiving", "sending", "hub", "collector")],
+    depends=[f"pollbroker/pump/{part}.pxi" for part in ("receiving", "sending", "waits", "hub", "collector")],
     optional=True,  # without a compiler the build goes on
     py_limited_api=True,
     define_macros=[("Py_LIMITED_API", LIMITED_API)],
@@ -65,7 +65,10 @@ NATIVE_PUMP = Extension(
 WIRE = Extension(
     "pollbroker.wire.native",
     sources=["pollbroker/wire/native.pyx", *(f"pollbroker/wire/{room}.c" for room in WIRE_ROOMS)],
-    depends=[str(part) for kind in ("*.h", "*.pxi") for part in Path("pollbroker/wire").glob(kind)],
+    depends=[
+        "pollbroker/pump/waits.pxi",
+        *(str(part) for kind in ("*.h", "*.pxi") for part in Path("pollbroker/wire").glob(kind)),
+    ],
     include_dirs=["pollbroker/wire"],
     extra_compile_args=["-std=gnu11"],
     optional=True,  # it needs Linux, beside a compiler

@@ -12,6 +12,7 @@ from pollbroker.port import WorkingPort
 from pollbroker.pump import Flow, FlowState
 from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics, Counters, FlowStatistics, PortStatistics
+from pollbroker.waits import Waits, histogram_of_all
 
 _NOTHING: Final = Counters()
 
@@ -29,22 +30,23 @@ def account_for(
     flows: Sequence[Flow],
     unread: Mapping[int, int],
     counters: Mapping[str, int] | None,
+    waits: Waits | None,
     now_s: float,
 ) -> BrokerStatistics:
     """The statistics of a broker.
 
     `ports` is in the order of the port indices, with the capture port last if there is one. `unread` has, by port
-    index, how many messages were left unread there. `counters` are those of the broker's behaviour, if it has one,
-    which then has one account for all ports.
+    index, how many messages were left unread there. `counters` are those of the broker's behaviour, and `waits`
+    says how long its messages waited; if it has one, it has one account for all ports.
     """
     counted = [(flow, flow.pump.counters()) for flow in flows]
-    if counters is None:
+    if counters is None or waits is None:
         flow_statistics = {
             ports[flow.source].name: _flow_statistics(flow, of_flow, ports, unread.get(flow.source, 0), now_s)
             for flow, of_flow in counted
         }
     else:
-        flow_statistics = {BEHAVIOUR: _behaviour_statistics(counted, ports, sum(unread.values()), now_s)}
+        flow_statistics = {BEHAVIOUR: _behaviour_statistics(counted, ports, sum(unread.values()), waits, now_s)}
     return BrokerStatistics(
         name=name,
         device=device,
@@ -57,16 +59,23 @@ def account_for(
 
 
 def _behaviour_statistics(
-    counted: Sequence[tuple[Flow, Counters]], ports: Sequence[WorkingPort], unread: int, now_s: float
+    counted: Sequence[tuple[Flow, Counters]],
+    ports: Sequence[WorkingPort],
+    unread: int,
+    waits: Waits,
+    now_s: float,
 ) -> FlowStatistics:
     outgoing = counted[0][0]
+    counters = _total([counters for _, counters in counted])
     return FlowStatistics(
-        **vars(_total([counters for _, counters in counted])),
+        **vars(counters),
         source=BEHAVIOUR,
         sinks=tuple(ports[sink].name for sink in outgoing.sinks),
         state=FlowState(outgoing.state).name.lower(),
         stalls=outgoing.stalls,
         stalled_s=outgoing.stalled_s(now_s),
+        waits=_waits_of_all(waits.counts, counters, outgoing.pump.queued),
+        waited_s=waits.total_s,
         unread=unread,
     )
 
@@ -81,8 +90,15 @@ def _flow_statistics(
         state=FlowState(flow.state).name.lower(),
         stalls=flow.stalls,
         stalled_s=flow.stalled_s(now_s),
+        waits=_waits_of_all(flow.waits, counters, flow.pump.queued),
+        waited_s=flow.waited_s,
         unread=unread,
     )
+
+
+def _waits_of_all(waited: tuple[int, ...], counters: Counters, queued: int) -> tuple[int, ...]:
+    """The histogram of all messages that the flow is done with; those that a sink has queued are among them."""
+    return histogram_of_all(waited, counters.received + counters.added - counters.held + queued)
 
 
 def _port_statistics(index: int, port: WorkingPort, counted: Sequence[tuple[Flow, Counters]]) -> PortStatistics:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from operator import add
 from typing import Final, TypeVar
 
 from pollbroker.frozen import FrozenDict
@@ -38,6 +39,8 @@ def _flow(flow: FlowStatistics, earlier: FlowStatistics) -> FlowStatistics:
         held=flow.held,
         removed=both.removed + earlier.held,
         stalled_s=flow.stalled_s + earlier.stalled_s,
+        waits=tuple(map(add, flow.waits, earlier.waits)),
+        waited_s=flow.waited_s + earlier.waited_s,
     )
 
 

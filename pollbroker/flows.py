@@ -31,6 +31,7 @@ from pollbroker.pump import (
     let_flows_go_on,
 )
 from pollbroker.timers import Handle
+from pollbroker.waits import Waits
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ class Lifecycle(Protocol):
     @property
     def counters(self) -> Mapping[str, int] | None:
         """The behaviour's own counters; None where there is no behaviour."""
+
+    @property
+    def waits(self) -> Waits | None:
+        """How long a behaviour's messages waited; None where the flows know that."""
 
     def start(self) -> None:
         """Begin. Whatever the behaviour raises is raised here."""
@@ -117,6 +122,7 @@ class _Handlers:
     pumps: tuple[CoroutinePump, ...]
     kept: int = 0  # the flows count what a handler has
     counters: Mapping[str, int] | None = None
+    waits: Waits | None = None
 
     def start(self) -> None:
         """Nothing is to be done: a handler begins with its first message."""

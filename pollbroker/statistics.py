@@ -15,6 +15,7 @@ from operator import add, attrgetter
 from typing import Final
 
 from pollbroker.frozen import FrozenDict
+from pollbroker.waits import NO_WAITS
 
 DROPS: Final = (
     "unroutable",
@@ -99,6 +100,12 @@ class FlowStatistics(Counters):
     """How often a sink refused a message, so that the flow had to wait for it."""
     stalled_s: float = 0.0
     """Seconds that the flow has waited for a full sink."""
+    waits: tuple[int, ...] = NO_WAITS
+    """A histogram of how long messages waited in the broker: those that sinks took, or that were dropped. The first
+    count has those that waited for up to `WAIT_BOUNDS_S[0]` seconds, the next for up to `WAIT_BOUNDS_S[1]`, and the
+    last for longer than any bound. A message that no sink refused did not wait, and is in the first."""
+    waited_s: float = 0.0
+    """Seconds that these messages waited, together."""
     unread: int = 0
     """In the statistics of a removed broker: messages that had arrived at the source, were not read, and are lost,
     since the engine closed the socket. They are counted up to 10,000, and are not part of `received`."""

@@ -391,6 +391,7 @@ class WorkingBroker:
             flows=self.hub.flows,
             unread=unread,
             counters=self._lifecycle.counters,
+            waits=self._lifecycle.waits,
             now_s=self._loop_access.clock(),
         )
         return statistics if self.earlier is None else continue_counters(statistics, self.earlier)

@@ -26,6 +26,7 @@ from pollbroker.cli.devices import device_command
 from pollbroker.cli.doctor import doctor
 from pollbroker.cli.fuzz import fuzz
 from pollbroker.cli.patched import patched
+from pollbroker.cli.top.command import top
 from pollbroker.errors import (
     CommandRefusedError,
     ControlError,
@@ -155,5 +156,5 @@ def main(context: click.Context) -> None:
 
 for _device in DEVICES.values():
     main.add_command(device_command(_device))
-for _command in (*DAEMON_COMMANDS, ctl, doctor, demo, fuzz, patched):
+for _command in (*DAEMON_COMMANDS, ctl, top, doctor, demo, fuzz, patched):
     main.add_command(_command)

@@ -186,7 +186,8 @@ class Brokers:
     # -- ending -------------------------------------------------------------------------------------------------------
 
     def end(self, drain_timeout_s: float) -> dict[str, Ended]:
-        """End all brokers in order, and return how each ended."""
+        """End all brokers in order, and return how each ended. Their listeners are closed first."""
+        self.listeners.keep_only(())
         return end_brokers(self.engine, self.engine.brokers.values(), drain_timeout_s)
 
 

@@ -27,6 +27,7 @@ from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import Configuration
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.daemon.problems import ConfigurationError, Problem
+from pollbroker.daemon.reload_metrics import ReloadCollector
 from pollbroker.daemon.resolving import read_configuration
 from pollbroker.daemon.takeover import (
     ANSWER_S,
@@ -90,6 +91,7 @@ class Daemon:
         self._stopped = False
         self._changing = threading.Lock()
         """Held by whoever starts, changes, hands over or ends brokers."""
+        self._reload_metrics = ReloadCollector()
         self._requests: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         """What is to be done in the thread of requests. None ends it. A signal handler may put something here at any
         time."""
@@ -153,6 +155,7 @@ class Daemon:
                     predecessor.close()
                 raise
             self._configuration = configuration
+            self._reload_metrics.note(successful=True)
         self._worker = threading.Thread(target=self._serve_requests, name="pollbroker-requests", daemon=True)
         self._worker.start()
         if predecessor is not None:
@@ -179,6 +182,7 @@ class Daemon:
         if configuration.http is not None:
             try:
                 self._metrics = serve_metrics(self.engine, configuration.http, is_ending=lambda: self._stopped)
+                self._metrics.registry.register(self._reload_metrics)
             except PollbrokerError as error:
                 problems.append(configuration.http_place.problem(str(error).removeprefix("http: ")))
         if configuration.takeover is not None:
@@ -238,7 +242,7 @@ class Daemon:
 
         A wrong configuration changes nothing. What is wrong is logged, and returned.
         """
-        with self._changing:
+        with self._changing, self._reload_metrics.noting_failure():
             if self._stopped:
                 return Reloaded()
             try:
@@ -249,6 +253,7 @@ class Daemon:
                 for problem in error.problems:
                     _logger.error("reload: %s", problem)
                 _logger.error("reload: nothing was changed")
+                self._reload_metrics.note(successful=False)
                 return Reloaded(problems=tuple(error.problems))
             for name in _UNTIL_RESTART:
                 if getattr(old.engine, name) != getattr(new.engine, name):
@@ -258,6 +263,7 @@ class Daemon:
                     _logger.warning("reload: %s", one.loss)
             for problem in done.problems:
                 _logger.error("reload: %s", problem)
+            self._reload_metrics.note(successful=not done.problems)
             _logger.info("reloaded  %s", done)
             return done
 

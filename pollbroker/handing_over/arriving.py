@@ -251,7 +251,7 @@ def _restore(broker: WorkingBroker, moved: MovedBroker, descriptors: list[int]) 
 
 
 def _carry_on(flow: Any, carried: MovedFlow) -> None:
-    flow.carry_on(carried.stalls, carried.stalled_s)
+    flow.carry_on(carried.stalls, carried.stalled_s, carried.waits, carried.waited_s)
     if isinstance(flow.pump, RoutingPump):
         if not all(sink < len(flow.sinks) for sink in carried.destination) or len(carried.counters) != 3:
             raise ValueError("the message that a flow holds is for sinks that there are not")

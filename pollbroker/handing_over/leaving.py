@@ -241,7 +241,7 @@ def describe(broker: WorkingBroker, descriptors: list[int], now_s: float) -> Mov
     flows = []
     for flow, of_flow in zip(broker.hub.flows, parts_by_flow, strict=True):
         accounts = tuple(tuple(native.account_numbers(part)) for part in of_flow)
-        moved = MovedFlow(accounts, flow.stalls, flow.stalled_s(now_s))
+        moved = MovedFlow(accounts, flow.stalls, flow.stalled_s(now_s), flow.waits, flow.waited_s)
         if isinstance(flow.pump, RoutingPump):
             held, destination, counters = flow.pump.carried()
             moved = replace(

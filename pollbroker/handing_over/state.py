@@ -18,6 +18,7 @@ from pollbroker.handing_over.channel import parse
 from pollbroker.handing_over.description import Fields, read_number, read_text
 from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics, FlowStatistics, PortStatistics
+from pollbroker.waits import NO_WAITS
 
 if TYPE_CHECKING:
     from pollbroker.wire.sockets import MovedSocket
@@ -31,6 +32,8 @@ class MovedFlow:
     """Of each part of its pump (`parts_of`)."""
     stalls: int
     stalled_s: float
+    waits: tuple[int, ...] = NO_WAITS
+    waited_s: float = 0.0
     held: tuple[bytes, ...] | None = None
     destination: tuple[int, ...] = ()
     counters: tuple[int, ...] = (0, 0, 0)
@@ -111,7 +114,8 @@ def _tell_earlier(earlier: BrokerStatistics) -> dict[str, object]:
         for name, port in earlier.ports.items()
     }
     flows = {
-        source: {counter: getattr(flow, counter) for counter in FLOW_COUNTERS} | {"stalled_s": flow.stalled_s}
+        source: {counter: getattr(flow, counter) for counter in FLOW_COUNTERS}
+        | {"stalled_s": flow.stalled_s, "waits": flow.waits, "waited_s": flow.waited_s}
         for source, flow in earlier.flows.items()
     }
     return {"ports": ports, "flows": flows}
@@ -177,7 +181,12 @@ def _read_earlier(told: object, name: str, where: str) -> BrokerStatistics:
 def _read_earlier_flow(told: object, where: str) -> FlowStatistics:
     fields = Fields(told, where)
     counters: dict[str, Any] = {counter: fields.number(counter) for counter in FLOW_COUNTERS}
-    return FlowStatistics(**counters, stalled_s=fields.seconds("stalled_s"))
+    waits = tuple(fields.list("waits", read_number))
+    if len(waits) != len(NO_WAITS):
+        raise HandOverError(f"{where}.waits: a histogram of {len(waits)} counts; expected {len(NO_WAITS)}")
+    return FlowStatistics(
+        **counters, stalled_s=fields.seconds("stalled_s"), waits=waits, waited_s=fields.seconds("waited_s")
+    )
 
 
 def _read_earlier_port(told: object, where: str) -> PortStatistics:
@@ -228,6 +237,8 @@ def _read_flow(told: object, where: str) -> MovedFlow:
         tuple(fields.list("accounts", _read_numbers)),
         fields.number("stalls"),
         fields.seconds("stalled_s"),
+        tuple(fields.list("waits", read_number)),
+        fields.seconds("waited_s"),
         held,
         tuple(fields.list("destination", read_number)),
         tuple(fields.list("counters", read_number)),

@@ -1,10 +1,11 @@
 """Metrics and health of a running engine, over HTTP, for Prometheus and for whoever asks whether it is well.
 
-`collector.py` makes metrics of statistics, `health.py` says whether an engine lives and is ready, and `server.py`
-answers requests in threads of its own. They need `pip install 'pollbroker[metrics]'`.
+`collector.py` makes metrics of statistics, `rendering.py` makes text of metrics, `health.py` says whether an engine
+lives and is ready, and `server.py` answers requests in threads of its own. They need
+`pip install 'pollbroker[metrics]'`.
 
 A request never holds up the engine: the statistics of each broker are asked for by a call of its own, so that the loop
-goes on between two of them.
+goes on between two of them, and the text is made in portions.
 """
 
 from pollbroker.metrics.collector import EngineCollector

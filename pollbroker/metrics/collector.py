@@ -3,20 +3,33 @@
 Counters begin at 0 with their broker. They end in `_total`; times are seconds, sizes are bytes.
 """
 
-from collections.abc import Iterable, Iterator
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+import zmq
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from pollbroker.engine import Engine
+from pollbroker.metrics.rendering import in_portions
 from pollbroker.metrics.snapshot import statistics_of
 from pollbroker.states import BrokerState
 from pollbroker.statistics import DROPS, BrokerStatistics
 from pollbroker.version import __version__
+from pollbroker.waits import WAIT_BOUNDS_S
 
 _PORT: Final = ("broker", "port")
 _FLOW: Final = ("broker", "source")
+_BUCKETS: Final = (*map(floatToGoString, WAIT_BOUNDS_S), "+Inf")
 
 
 class EngineCollector(Collector):
@@ -33,7 +46,15 @@ class EngineCollector(Collector):
         """The metrics of this moment. Raises `EngineError` if the engine is closed."""
         engine = self._engine
         info = InfoMetricFamily("pollbroker", "What runs.")
-        info.add_metric((), {"version": __version__})
+        info.add_metric(
+            (),
+            {
+                "version": __version__,
+                "python": platform.python_version(),
+                "pyzmq": zmq.pyzmq_version(),
+                "libzmq": zmq.zmq_version(),
+            },
+        )
         yield info
         yield from _families(tuple(statistics_of(engine)))
 
@@ -53,7 +74,7 @@ def _of_brokers(brokers: Iterable[BrokerStatistics]) -> Iterator[Metric]:
     own = GaugeMetricFamily(
         "pollbroker_behaviour_counter", "The counters of the broker's behaviour.", labels=("broker", "counter")
     )
-    for broker in brokers:
+    for broker in in_portions(brokers):
         for one in BrokerState:
             state.add_metric((broker.name, one), float(broker.state == one))
         for name, count in broker.counters.items():
@@ -75,7 +96,7 @@ def _of_ports(brokers: Iterable[BrokerStatistics]) -> Iterator[Metric]:
         "Connections that have ended or were refused, by the reason; ports of the wire only.",
         labels=(*_PORT, "reason"),
     )
-    for broker in brokers:
+    for broker in in_portions(brokers):
         for name, port in broker.ports.items():
             labels = (broker.name, name)
             received.add_metric(labels, port.received)
@@ -98,10 +119,15 @@ def _of_flows(brokers: Iterable[BrokerStatistics]) -> Iterator[Metric]:
     stalled_s = CounterMetricFamily(
         "pollbroker_stalled_seconds", "How long messages have waited for a full sink.", labels=_FLOW
     )
+    waits = HistogramMetricFamily(
+        "pollbroker_wait_seconds",
+        "How long messages waited in the broker until they were taken or dropped; those that need not wait, for 0 s.",
+        labels=_FLOW,
+    )
     capture_dropped = CounterMetricFamily(
         "pollbroker_capture_dropped_messages", "Copies that the capture port did not accept.", labels=_FLOW
     )
-    for broker in brokers:
+    for broker in in_portions(brokers):
         for source, flow in broker.flows.items():
             labels = (broker.name, source)
             for rule in DROPS:
@@ -109,5 +135,11 @@ def _of_flows(brokers: Iterable[BrokerStatistics]) -> Iterator[Metric]:
             held.add_metric(labels, flow.held)
             stalls.add_metric(labels, flow.stalls)
             stalled_s.add_metric(labels, flow.stalled_s)
+            waits.add_metric(labels, _buckets(flow.waits), flow.waited_s)
             capture_dropped.add_metric(labels, flow.capture_dropped)
-    return iter((dropped, held, stalls, stalled_s, capture_dropped))
+    return iter((dropped, held, stalls, stalled_s, waits, capture_dropped))
+
+
+def _buckets(counts: Sequence[int]) -> list[tuple[str, float]]:
+    """The buckets of a histogram as Prometheus has them: each has the messages of those before it, too."""
+    return [(bound, float(count)) for bound, count in zip(_BUCKETS, accumulate(counts), strict=True)]

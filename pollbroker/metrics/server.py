@@ -11,14 +11,13 @@ Only GET and HEAD are answered. A connection that says nothing is closed after s
 time at most.
 """
 
-import json
 import logging
 import socket
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -27,6 +26,7 @@ from pollbroker.engine import Engine
 from pollbroker.errors import ConfigError, EndpointError, PollbrokerError
 from pollbroker.metrics.collector import EngineCollector
 from pollbroker.metrics.health import why_not_alive, why_not_ready
+from pollbroker.metrics.rendering import encode, encode_json
 from pollbroker.metrics.snapshot import statistics_of
 from pollbroker.version import __version__
 
@@ -42,6 +42,9 @@ _LOOKS_EVERY_S: Final = 0.5
 """How long `close` may have to wait until the server sees that it is to end."""
 
 _TEXT: Final = "text/plain; charset=utf-8"
+
+_Answer: TypeAlias = tuple[HTTPStatus, str, list[bytes]]
+"""The status, the type of the content, and the body in parts."""
 
 
 class MetricsServer:
@@ -135,7 +138,7 @@ class _Request(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        answers: dict[str, Callable[[], tuple[HTTPStatus, str, bytes]]] = {
+        answers: dict[str, Callable[[], _Answer]] = {
             "/metrics": self._metrics,
             "/livez": self._livez,
             "/readyz": self._readyz,
@@ -143,45 +146,46 @@ class _Request(BaseHTTPRequestHandler):
         }
         answer = answers.get(self.path.partition("?")[0])
         if answer is None:
-            self._send(HTTPStatus.NOT_FOUND, _TEXT, f"expected {', '.join(answers)}\n".encode())
+            self._send(HTTPStatus.NOT_FOUND, _TEXT, [f"expected {', '.join(answers)}\n".encode()])
             return
         try:
             self._send(*answer())
         except PollbrokerError as error:  # the engine is closed
-            self._send(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n".encode())
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, [f"{error}\n".encode()])
 
     do_HEAD = do_GET
 
-    def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+    def _send(self, status: HTTPStatus, content_type: str, body: list[bytes]) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(sum(map(len, body))))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            for part in body:
+                self.wfile.write(part)
 
-    def _metrics(self) -> tuple[HTTPStatus, str, bytes]:
-        encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-        return HTTPStatus.OK, content_type, encode(self.server.owner.registry)
+    def _metrics(self) -> _Answer:
+        encoder, content_type = choose_encoder(self.headers.get("Accept", ""))
+        return HTTPStatus.OK, content_type, list(encode(self.server.owner.registry, encoder))
 
-    def _livez(self) -> tuple[HTTPStatus, str, bytes]:
+    def _livez(self) -> _Answer:
         why_not = why_not_alive(self.server.owner.engine)
         return _verdict([why_not] if why_not else [])
 
-    def _readyz(self) -> tuple[HTTPStatus, str, bytes]:
+    def _readyz(self) -> _Answer:
         owner = self.server.owner
         return _verdict(list(why_not_ready(owner.engine, owner.is_ending)))
 
-    def _statz(self) -> tuple[HTTPStatus, str, bytes]:
-        brokers = {broker.name: broker for broker in statistics_of(self.server.owner.engine)}
-        return HTTPStatus.OK, "application/json", json.dumps({"brokers": brokers}, default=vars).encode()
+    def _statz(self) -> _Answer:
+        brokers = statistics_of(self.server.owner.engine)
+        return HTTPStatus.OK, "application/json", list(encode_json(brokers))
 
     def log_message(self, format: str, *args: object) -> None:
         _logger.debug("http: %s: " + format, self.client_address[0], *args)
 
 
-def _verdict(why_not: list[str]) -> tuple[HTTPStatus, str, bytes]:
+def _verdict(why_not: list[str]) -> _Answer:
     if not why_not:
-        return HTTPStatus.OK, _TEXT, b"ok\n"
-    return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, "".join(f"{reason}\n" for reason in why_not).encode()
+        return HTTPStatus.OK, _TEXT, [b"ok\n"]
+    return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, [f"{reason}\n".encode() for reason in why_not]

@@ -2,6 +2,7 @@
 
 from pollbroker.behaviour import Behaviour
 from pollbroker.errors import BehaviourError
+from pollbroker.pump.behaviour_waits import BehaviourWaits
 
 
 class BehaviourAccount:
@@ -11,13 +12,14 @@ class BehaviourAccount:
     given one, and the behaviour neither keeps one more nor has sent one, it is filtered.
     """
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Behaviour, waits: BehaviourWaits) -> None:
         self.added = 0
         self.filtered = 0
         self.failed = 0
         self.kept = 0
         """How many messages the behaviour keeps, as it said after its last call."""
         self._behaviour = behaviour
+        self._waits = waits
 
     def add_call(self, given: int, sent: int) -> None:
         """Account for a call that was given so many messages, and has asked to send so many.
@@ -41,6 +43,7 @@ class BehaviourAccount:
             self.filtered += balance
         else:
             self.added -= balance
+        self._waits.kept_changed(kept - self.kept)
         self.kept = kept
         if too_many:
             raise BehaviourError(

@@ -25,6 +25,7 @@ class SourcePump:
     sent = 0
     held = 0
     queued = 0
+    holds = 0
 
     def __init__(self, run: BehaviourRun, port: str, receiver: Receiver, sinks: int) -> None:
         self._sinks = sinks
@@ -74,6 +75,7 @@ class OutgoingPump:
     """
 
     received = 0
+    holds = 0  # the run itself notes how long messages wait
 
     def __init__(self, run: BehaviourRun, senders: Mapping[str, Sender]) -> None:
         self.run = run

@@ -13,9 +13,11 @@ from typing import Any, Final, NamedTuple, Protocol
 from pollbroker.behaviour import Behaviour, IfFull
 from pollbroker.errors import BehaviourError
 from pollbroker.pump.behaviour_account import BehaviourAccount
+from pollbroker.pump.behaviour_waits import BehaviourWaits
 from pollbroker.pump.keyed_timers import KeyedTimers, Timer
 from pollbroker.pump.outcomes import DROPPED, FULL
 from pollbroker.pump.requests import Requests
+from pollbroker.waits import Waits
 
 _logger = logging.getLogger("pollbroker")
 
@@ -44,6 +46,8 @@ class _News(NamedTuple):
     """1 if the message is given back, and to be accounted for again."""
     told: frozenset[str]
     """The ports of which the behaviour knows that they are full. What is sent there waits."""
+    since_s: float | None = None
+    """Since when a message has waited that is given back."""
 
 
 _NOBODY: Final[frozenset[str]] = frozenset()
@@ -72,9 +76,11 @@ class BehaviourRun:
         self.sources = tuple(sources)
         self.counters: dict[str, int] = {}
         """The behaviour's own counters."""
-        self.account = BehaviourAccount(behaviour)
+        self._waits = BehaviourWaits(clock)
+        self.account = BehaviourAccount(behaviour, self._waits)
         self.waiting: dict[str, deque[list[bytes]]] = {}
         """The messages that wait for room, by port."""
+        self._waiting_since: dict[str, deque[float]] = {}
         self.on_change: Callable[[], None] = lambda: None
         """Called when a source may be read again, or when a timer is due."""
         self._name = type(behaviour).__name__
@@ -151,10 +157,13 @@ class BehaviourRun:
         """Send what waits for room, as far as there is any."""
         before = self.number_waiting
         for port, messages in list(self.waiting.items()):
+            since = self._waiting_since[port]
             while messages and (not messages[0] or self._offer(port, messages[0], _NOBODY)):
-                messages.popleft()
+                begun_s = since.popleft()
+                if messages.popleft():
+                    self._waits.end(begun_s)
             if not messages:
-                del self.waiting[port]
+                del self.waiting[port], self._waiting_since[port]
         if self.number_waiting < before:
             self.on_change()
         self._tell()
@@ -181,6 +190,11 @@ class BehaviourRun:
     def number_waiting(self) -> int:
         """How many messages wait for room."""
         return sum(bool(frames) for messages in self.waiting.values() for frames in messages)
+
+    @property
+    def waits(self) -> Waits:
+        """How long messages waited: those that the behaviour kept, and those that waited for room."""
+        return self._waits.waits
 
     @property
     def kept(self) -> int:
@@ -232,6 +246,8 @@ class BehaviourRun:
         self.account.add_call(given, len(sends))
         if sends:
             self._offer_all(sends, told)
+        if self._waits.leaving:
+            self._waits.end_call()
         for do, *arguments in others:
             do(*arguments)
 
@@ -243,7 +259,8 @@ class BehaviourRun:
                 if port in waiting or port in full or not self._offer(port, frames, told):
                     full |= {port}  # if there is room a moment later, no message overtakes one that was refused
                     if if_full == "tell" and port not in told:
-                        self._news.append(_News(self.behaviour.on_refused, port, frames, 1, told | {port}))
+                        since_s = self._waits.since()
+                        self._news.append(_News(self.behaviour.on_refused, port, frames, 1, told | {port}, since_s))
                     else:
                         self._let_wait(port, frames)
                 done += 1
@@ -264,6 +281,8 @@ class BehaviourRun:
                 if news.given and news.port not in self.refusing:
                     self.refusing.add(news.port)
                     self.on_change()
+                if news.since_s is not None:
+                    self._waits.leaving.append(news.since_s)
                 self._call(news.method, news.port, news.frames, given=news.given, told=news.told)
         finally:
             self._telling = False
@@ -286,9 +305,10 @@ class BehaviourRun:
         if not frames:
             return
         if port not in self.waiting:
-            self.waiting[port] = deque()
+            self.waiting[port], self._waiting_since[port] = deque(), deque()
             self.on_change()
         self.waiting[port].append(frames)
+        self._waiting_since[port].append(self._waits.since())
 
     def _log(self, error: Exception) -> None:
         now_s = time.monotonic()

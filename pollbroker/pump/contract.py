@@ -56,6 +56,11 @@ class Pump(Protocol):
     def full_sinks(self) -> tuple[int, ...]:
         """The sinks for which a message is held, by their index among the pump's sinks."""
 
+    @property
+    def holds(self) -> int:
+        """How many messages have begun to wait for a sink so far; while it does not change, the same message waits. It
+        stays 0 where the pump itself notes how long messages wait."""
+
     def counters(self) -> Counters:
         """A snapshot of all counters."""
 
@@ -182,6 +187,15 @@ class Flow(Protocol):
 
     def stalled_s(self, now_s: float, /) -> float:
         """Seconds that the flow has been stalled, up to now."""
+
+    @property
+    def waits(self) -> tuple[int, ...]:
+        """By how long they waited for a sink (`pollbroker.waits`): the messages that a sink refused at first, and that
+        it has taken since, or that were dropped since. A message that waits for two sinks counts twice."""
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that these messages waited, together."""
 
 
 class HubOwner(Protocol):

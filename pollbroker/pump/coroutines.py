@@ -95,6 +95,7 @@ class CoroutinePump(RoutingPump):
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:
         receiver = self._receiver
         messages, begun = 0, receiver.received_bytes
+        held_before = self._held
         receiver.burst_frames = 0
         while (
             messages < limit_messages
@@ -118,7 +119,9 @@ class CoroutinePump(RoutingPump):
                     if frames:
                         self._give(frames)
                     continue
-            if self._held is not None and not self._send(self._held):
+            message = self._held
+            if message is not None and not self._send(message):
+                self.holds += message is not held_before
                 return FULL
         return LIMIT
 

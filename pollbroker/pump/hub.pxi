@@ -43,6 +43,10 @@ cdef class Flow:
     cdef public bint probe_when_full
     cdef bint stalling, sink_is_trusted
     cdef double stalled_before_s, stalled_since
+    cdef bint sink_waited_for  # a message waits for the sink
+    cdef uint64_t holds
+    cdef double waiting_since
+    cdef Waits waits_
 
     def __cinit__(self, Pump pump not None, int source, tuple sinks not None):
         self.pump = pump
@@ -63,6 +67,8 @@ cdef class Flow:
                 self._end_stall(now_s)
             self.sink_is_trusted = True
             self.retries = 0
+        if self.sink_waited_for or outcome == FULL:
+            self._note_waits(outcome == FULL, now_s)
         if outcome == EMPTY:
             self.state = WAITING
         elif outcome == FULL:
@@ -72,6 +78,16 @@ cdef class Flow:
                 self.stalling = True
                 self.stalled_since = now_s
         return held or pump.receiver.received_ != received
+
+    cdef void _note_waits(self, bint full, double now_s) noexcept:
+        """Count how long a message waited that waits no longer. `full`: the sink has refused one just now."""
+        if full and self.pump.holds == self.holds:
+            return  # it still waits
+        if self.sink_waited_for:
+            waits_add(&self.waits_, now_s - self.waiting_since)
+        self.sink_waited_for = full
+        self.waiting_since = now_s
+        self.holds = self.pump.holds
 
     cdef void _sink_says(self, bint room) noexcept:
         """Note whether the sink that the flow is stalled on reports room. If the sink has reported room before and
@@ -114,6 +130,14 @@ cdef class Flow:
 
     def stalled_s(self, double now_s):
         return self.stalled_before_s + (now_s - self.stalled_since if self.stalling else 0.0)
+
+    @property
+    def waits(self):
+        return waits_counts(&self.waits_)
+
+    @property
+    def waited_s(self):
+        return self.waits_.total_s
 
 
 @cython.final

@@ -8,7 +8,7 @@ settles the socket for reading, since libzmq processes the commands before it re
 sent on the socket afterwards. And a socket for which no flow waits need not be settled.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import zmq
 
 from pollbroker.pump.contract import HubOwner, Pump, Socket
 from pollbroker.pump.outcomes import BUSY, EMPTY, FLUSHED, FULL, RETRY, FlowState
+from pollbroker.waits import Waits
 
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
@@ -44,6 +45,11 @@ class Flow:
         self.probe_when_full = False
         self._stalled_s = 0.0
         self._stalled_since: float | None = None
+        self._waits = Waits()
+        self._sinks_waited_for = 0
+        """For how many sinks a message waits."""
+        self._holds = 0
+        self._waiting_since = 0.0
         self.full_sinks = sinks
         """The sinks that refused a message when the flow was last stalled, by port index."""
         self._distrusted: set[int] = set()
@@ -61,6 +67,8 @@ class Flow:
             self._end_stall(now_s)
             self._distrusted.clear()
             self.retries = 0
+        if self._sinks_waited_for or outcome == FULL:
+            self._note_waits(len(pump.full_sinks) if outcome == FULL else 0, now_s)
         if outcome == EMPTY:
             self.state = _WAITING
         elif outcome == FULL:
@@ -72,6 +80,21 @@ class Flow:
         elif outcome == BUSY:
             self.state = _BUSY
         return touched
+
+    def _note_waits(self, full_sinks: int, now_s: float) -> None:
+        """Count how long a message waited for those sinks that it waits for no longer. `full_sinks` is how many have
+        refused a message just now."""
+        holds, waited_for = self.pump.holds, self._sinks_waited_for
+        if holds == self._holds:
+            full_sinks = min(full_sinks, waited_for)  # the same message still waits, if any does
+            left = waited_for - full_sinks
+        else:
+            left = waited_for
+        if left:
+            self._waits.add(now_s - self._waiting_since, left)
+        if holds != self._holds:
+            self._holds, self._waiting_since = holds, now_s
+        self._sinks_waited_for = full_sinks
 
     def sink_says(self, port_index: int, room: bool) -> None:
         """Note whether a sink that the flow is stalled on reports room. If the sink has reported room before and
@@ -100,10 +123,19 @@ class Flow:
         self._end_stall(now_s)
         self.state = _ENDED
 
-    def carry_on(self, stalls: int, stalled_s: float, /) -> None:
-        """Go on counting from here."""
+    def carry_on(self, stalls: int, stalled_s: float, waits: Sequence[int], waited_s: float, /) -> None:
+        """Go on counting from here. Raises `ValueError` for a histogram with other bounds."""
+        self._waits.carry_on(waits, waited_s)
         self.stalls = stalls
         self._stalled_s = stalled_s
+
+    @property
+    def waits(self) -> tuple[int, ...]:
+        return self._waits.counts
+
+    @property
+    def waited_s(self) -> float:
+        return self._waits.total_s
 
     def stalled_s(self, now_s: float, /) -> float:
         return self._stalled_s + (0.0 if self._stalled_since is None else now_s - self._stalled_since)

@@ -177,6 +177,7 @@ cdef class Pump:
     cdef Receiver receiver
     cdef Sender sender
     cdef bint holding
+    cdef readonly uint64_t holds
     cdef int code
 
     def __cinit__(self, source, sink, *, capture=None, prefix=None, drop_slow_peer=True, maxframes=_MAXFRAMES):
@@ -233,6 +234,7 @@ cdef class Pump:
     ) noexcept nogil:
         cdef uint64_t messages = 0, moved_bytes = 0
         cdef int outcome = READ
+        cdef bint is_new = False
         receiver.burst_frames = 0
         while messages < limit_messages and moved_bytes < limit_bytes and receiver.burst_frames < BURST_FRAMES:
             if not self.holding:
@@ -240,7 +242,7 @@ cdef class Pump:
                 if outcome == EMPTY or outcome == ERROR:
                     self.code = receiver.code
                     return outcome
-                self.holding = outcome == READ
+                self.holding = is_new = outcome == READ
             if self.holding:
                 outcome = sender._send_message(receiver)
                 if outcome == SENT:
@@ -257,11 +259,16 @@ cdef class Pump:
                         self.holding = False
                     if not self.holding:
                         receiver._forget()
+                    elif is_new:
+                        self.holds += 1
                     if outcome != DROPPED:
                         return outcome
             messages += 1
             moved_bytes += receiver.message_bytes
         return LIMIT
+
+
+include "waits.pxi"
 
 
 include "hub.pxi"

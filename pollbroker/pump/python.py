@@ -33,6 +33,7 @@ class Pump:
     """Moves whole messages from `source` to `sink`; see `pollbroker.pump.contract`."""
 
     queued = 0
+    holds = 0
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class Pump:
         receiver, sender = self._receiver, self._sender
         read, send = receiver.read, sender.send
         messages = moved_bytes = 0
+        held_before = self._held
         receiver.burst_frames = 0
         while messages < limit_messages and moved_bytes < limit_bytes and receiver.burst_frames < BURST_FRAMES:
             message = self._held
@@ -93,6 +95,7 @@ class Pump:
                         self._held = None  # it was a later frame that failed, or the copy for the capture socket
                     raise
                 if outcome == FULL:
+                    self.holds += message is not held_before
                     return FULL
                 self._held = None
             messages += 1

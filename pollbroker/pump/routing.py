@@ -46,6 +46,7 @@ class RoutingPump:
         """The indices of the sinks that the present message goes to; if it is held, of those that have refused it."""
         self._rest: Iterator[Message | To] | None = None
         self._last_log_s = float("-inf")
+        self.holds = 0
         self._added = 0
         self._filtered = 0
         self._failed = 0
@@ -106,11 +107,13 @@ class RoutingPump:
     def carry_on(self, held: list[bytes] | None, destination: tuple[int, ...], counters: tuple[int, int, int]) -> None:
         """Go on where the pump of another process stopped."""
         self._held, self._destination = held, destination
+        self.holds = int(held is not None)
         self._added, self._filtered, self._failed = counters
 
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:
         receiver = self._receiver
         messages, begun = 0, receiver.received_bytes
+        held_before = self._held
         receiver.burst_frames = 0
         while (
             messages < limit_messages
@@ -128,6 +131,7 @@ class RoutingPump:
                     message = self._handle(frames) if frames else None
                 self._held = message
             if message is not None and not self._send(message):
+                self.holds += message is not held_before
                 return FULL
             messages += 1
         return LIMIT

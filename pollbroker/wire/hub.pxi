@@ -32,6 +32,10 @@ cdef class Flow:
     cdef public bint probe_when_full
     cdef bint stalling
     cdef double stalled_before_s, stalled_since
+    cdef bint sink_waited_for  # a message at the source waits for the sink
+    cdef uint64_t holds, taken_at_hold  # a message whose peer left before it was taken is not counted
+    cdef double waiting_since
+    cdef Waits waits_
 
     def __cinit__(self, Pump pump not None, int source, tuple sinks not None):
         self.pump = pump
@@ -41,6 +45,8 @@ cdef class Flow:
 
     cdef int _move(self, uint64_t limit_messages, uint64_t limit_bytes, double now_s) except -1:
         cdef int outcome = self.pump._move(limit_messages, limit_bytes)
+        if self.sink_waited_for or outcome == FULL:
+            self._note_waits(outcome == FULL, now_s)
         if outcome == FULL:
             self.state = STALLED
             if not self.stalling:
@@ -52,6 +58,17 @@ cdef class Flow:
             if outcome == EMPTY:
                 self.state = WAITING
         return 0
+
+    cdef void _note_waits(self, bint full, double now_s) noexcept:
+        """Count how long a message waited that waits no longer. `full`: the sink has no room for one just now."""
+        if full and self.pump.holds == self.holds:
+            return  # it still waits
+        if self.sink_waited_for and self.pump.account.received.messages != self.taken_at_hold:
+            waits_add(&self.waits_, now_s - self.waiting_since)
+        self.sink_waited_for = full
+        self.waiting_since = now_s
+        self.holds = self.pump.holds
+        self.taken_at_hold = self.pump.account.received.messages
 
     cdef void _end_stall(self, double now_s) noexcept:
         if self.stalling:
@@ -77,13 +94,27 @@ cdef class Flow:
         self._end_stall(now_s)
         self.state = ENDED
 
-    def carry_on(self, uint64_t stalls, double stalled_s):
-        """Go on counting from here."""
+    def carry_on(self, uint64_t stalls, double stalled_s, waits, double waited_s):
+        """Go on counting from here. Raises `ValueError` for a histogram with other bounds."""
+        cdef int i
+        if len(waits) != WAIT_BOUNDS + 1:
+            raise ValueError(f"a histogram of {len(waits)} counts; expected {WAIT_BOUNDS + 1}")
         self.stalls = stalls
         self.stalled_before_s = stalled_s
+        for i in range(WAIT_BOUNDS + 1):
+            self.waits_.counts[i] = waits[i]
+        self.waits_.total_s = waited_s
 
     def stalled_s(self, double now_s):
         return self.stalled_before_s + (now_s - self.stalled_since if self.stalling else 0.0)
+
+    @property
+    def waits(self):
+        return waits_counts(&self.waits_)
+
+    @property
+    def waited_s(self):
+        return self.waits_.total_s
 
 
 @cython.final

@@ -65,6 +65,9 @@ include "ports.pxi"
 include "pumps.pxi"
 
 
+include "../pump/waits.pxi"
+
+
 include "hub.pxi"
 
 

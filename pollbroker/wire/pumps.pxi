@@ -36,6 +36,8 @@ cdef class Pump:
     cdef Port source, sink
     cdef account *account
     cdef int outcome
+    cdef readonly uint64_t holds
+    cdef uint64_t taken_at_hold  # how many messages the source had given when the last one began to wait
 
     def __cinit__(self, Port source not None, Port sink not None, *, drop_slow_peer=True, maxframes=_MAXFRAMES):
         source._check()
@@ -95,7 +97,7 @@ cdef class Pump:
         self.sink._check()
         cdef port *source = self.source.port
         cdef port *sink = self.sink.port
-        cdef int taken
+        cdef int taken, before = self.outcome
         with nogil:
             self.outcome = relay(source, sink, self.account, limit_messages, limit_bytes)
         if self.outcome == NO_MEMORY:
@@ -104,6 +106,9 @@ cdef class Pump:
             taken = self.source._look()
             if taken != TAKEN_MESSAGE:
                 self.outcome = EMPTY if taken == TAKEN_NOTHING else LIMIT  # nothing waits for the sink
+            elif before != FULL or self.account.received.messages != self.taken_at_hold:
+                self.holds += 1
+                self.taken_at_hold = self.account.received.messages
         self.source._count_dropped(self.account)
         return self.outcome
 

@@ -12,6 +12,7 @@ from pollbroker.continuing import continue_counters
 from pollbroker.frozen import FrozenDict
 from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics, Counters, FlowStatistics, PortStatistics
+from pollbroker.waits import NO_WAITS
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import Connect, MakeEngine
@@ -23,7 +24,8 @@ COUNTS = st.integers(0, 1 << 32)
 def accounts(draw: st.DrawFn) -> FlowStatistics:
     """The account of a flow, which balances."""
     counts: dict[str, Any] = {one.name: draw(COUNTS) for one in fields(Counters)}
-    flow = FlowStatistics(**counts, stalls=draw(COUNTS), stalled_s=float(draw(COUNTS)))
+    times: dict[str, Any] = {name: float(draw(COUNTS)) for name in ("stalled_s", "waited_s")}
+    flow = FlowStatistics(**counts, **times, stalls=draw(COUNTS), waits=tuple(draw(COUNTS) for _ in NO_WAITS))
     return replace(flow, added=0, received=flow.sent + flow.held + flow.dropped)
 
 
@@ -40,6 +42,8 @@ def test_account_balances_after_an_earlier_one(flow: FlowStatistics, earlier: Fl
     assert both.received + both.added == both.sent + both.held + both.dropped
     assert (both.held, both.removed) == (flow.held, flow.removed + earlier.removed + earlier.held)
     assert both.received == flow.received + earlier.received
+    assert sum(both.waits) == sum(flow.waits) + sum(earlier.waits)
+    assert both.waited_s == flow.waited_s + earlier.waited_s
     assert (both.stalls, both.stalled_s) == (flow.stalls + earlier.stalls, flow.stalled_s + earlier.stalled_s)
 
 

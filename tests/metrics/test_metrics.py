@@ -97,7 +97,7 @@ def test_metrics_come_in_the_format_that_is_asked_for(engine: Engine, server: Me
         pytest.fail("the process's own figures are missing")
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, of Debian's package prometheus")
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, of Debian's package promtool")
 def test_promtool_finds_no_fault(engine: Engine, server: MetricsServer, connect: Connect) -> None:
     move(engine, connect, "wire")
     text = ask(server, "/metrics")[2]
