@@ -34,7 +34,7 @@ def some_seconds(text: str) -> float:
     return number
 
 
-def one_of(words: Iterable[str], kind: str) -> click.ParamType:
+def one_of(words: Iterable[str], kind: str) -> "_OneOf":
     """Return the `type` of a click argument that must be one of these words, in upper or lower case. Shells complete
     them.
 
@@ -45,7 +45,7 @@ def one_of(words: Iterable[str], kind: str) -> click.ParamType:
     return _OneOf(words, kind)
 
 
-class _OneOf(click.ParamType):
+class _OneOf(click.ParamType):  # type: ignore[type-arg]  # which only newer versions of click have
     """What `one_of` returns."""
 
     name = "word"

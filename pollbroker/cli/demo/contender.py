@@ -18,7 +18,7 @@ import zmq
 from pollbroker.cli.demo.stdin import StdinCommands
 from pollbroker.cli.demo.workload import SOCKET_OPTIONS
 
-BROKERS: Final[Mapping[str, tuple[int, int]]] = {
+BROKERS: Final[Mapping[str, tuple[zmq.SocketType, zmq.SocketType]]] = {
     "away": (zmq.PULL, zmq.PUSH),
     "departed": (zmq.ROUTER, zmq.DEALER),
     "paused": (zmq.PULL, zmq.PUSH),
@@ -116,7 +116,7 @@ class Theirs:
             threading.Thread(target=_run_proxy, args=(*sockets.values(), control)).start()
 
     def _bind(self, kind: int) -> zmq.Socket[Any]:
-        socket = self._context.socket(kind)
+        socket: zmq.Socket[Any] = self._context.socket(kind)
         socket.linger = 0
         for name, value in SOCKET_OPTIONS.items():
             setattr(socket, name, value)
@@ -140,7 +140,8 @@ class Theirs:
 
 
 def _address_of(socket: zmq.Socket[Any]) -> str:
-    return socket.last_endpoint.rstrip(b"\0").decode()
+    address: bytes = socket.getsockopt(zmq.LAST_ENDPOINT)  # type: ignore[assignment]
+    return address.rstrip(b"\0").decode()
 
 
 def _run_proxy(frontend: zmq.Socket[Any], backend: zmq.Socket[Any], control: zmq.Socket[Any] | None) -> None:

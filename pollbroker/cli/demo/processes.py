@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -42,6 +42,30 @@ class DemoError(click.ClickException):
     exit_code = 1
 
 
+def _start_without_interrupts(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    """Start a process with SIGINT blocked. If Ctrl-C comes meanwhile, it is raised here, and the process is ended."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=environment,
+        )
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    return process
+
+
 class DemoProcess:
     """A process that runs a module of the demo.
 
@@ -56,18 +80,10 @@ class DemoProcess:
         # The process must import the same package as this one, even if another one is in the working directory (-P) or
         # installed.
         path = [str(Path(pollbroker.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", f"pollbroker.cli.demo.{module}", *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._process = _start_without_interrupts(
+            [sys.executable, "-P", "-m", f"pollbroker.cli.demo.{module}", *arguments],
+            os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
+        )
         self._unread = b""
 
     @property

@@ -101,7 +101,7 @@ class _Rates:
         """Show the rates for so long."""
         end_s = time.monotonic() + duration_s
         while (now_s := time.monotonic()) < end_s:
-            time.sleep(min(self._refresh_s - min(now_s - self._then_s, self._refresh_s) or _LOOK_S, end_s - now_s))
+            time.sleep(max(0.0, min(self._then_s + self._refresh_s - now_s, end_s - now_s)))
             now_s = time.monotonic()
             if now_s - self._then_s >= self._refresh_s:
                 after = self._engine.statistics()
