@@ -8,10 +8,8 @@ from typing import Final
 
 import zmq
 
+from pollbroker.cli.commands import EXIT_MISUSED
 from pollbroker.errors import CommandRefusedError, NoAnswerError, NobodyListensError, PollbrokerError
-
-EXIT_MISUSED: Final = 2
-"""The arguments were wrong, or the command could not begin."""
 
 EXIT_CODES: Final[Mapping[type[Exception], int]] = {
     CommandRefusedError: 3,
