@@ -86,7 +86,12 @@ def test_a_pipelined_client_has_several_requests_on_their_way_and_knows_its_repl
         assert not worker.poll(0)
         for answer in (make_reply(requests[1]), make_reply(requests[0]), b"another's"):
             worker.send_multipart([peer, empty, answer])
-        wait_until(lambda: client.work() or client.replies == 4)
+
+        def has_got_all() -> bool:
+            client.work()
+            return client.replies == 4
+
+        wait_until(has_got_all)
         assert client.wrong == 1
     finally:
         client.socket.close()
