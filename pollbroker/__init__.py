@@ -4,48 +4,19 @@ from pollbroker import Engine, QUEUE
 
 with Engine() as engine:
     engine.add("orders", QUEUE, frontend="tcp://*:5559", backend="tcp://*:5560")
+
+The names are imported, all at once, when the first of them is asked for. So what needs none of them, such as
+`pollbroker --help`, begins without pyzmq.
 """
 
-from pollbroker.behaviour import Behaviour
-from pollbroker.broker import Broker, Port
-from pollbroker.device import Device, Options, Route
-from pollbroker.endpoint import Endpoints
-from pollbroker.engine import Engine
-from pollbroker.errors import (
-    BehaviourError,
-    ConfigError,
-    ControlError,
-    DeviceError,
-    EndpointError,
-    EngineError,
-    HandOverError,
-    PollbrokerError,
-)
-from pollbroker.handing_over import Adoption, HandedOver
-from pollbroker.limits import Limits
-from pollbroker.patterns import (
-    BALANCER,
-    CLONE,
-    LAST_VALUE,
-    MAJORDOMO,
-    PARANOID_PIRATE,
-    SHARDER,
-    TITANIC,
-    Balancer,
-    Clone,
-    LastValue,
-    Majordomo,
-    ParanoidPirate,
-    Sharder,
-    Titanic,
-    sharder,
-)
-from pollbroker.pump import Handler, Message, To
-from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
-from pollbroker.states import BrokerState
-from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics, PeerStatistics, PortStatistics
-from pollbroker.timers import Handle
+from typing import TYPE_CHECKING
+
 from pollbroker.version import __version__
+
+# ruff: noqa: F405 - the names of `__all__` are those that the star brings
+
+if TYPE_CHECKING:
+    from pollbroker.exports import *  # noqa: F403
 
 __all__ = [
     "BALANCER",
@@ -100,3 +71,18 @@ __all__ = [
     "__version__",
     "sharder",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what this package exports, and return one of it. Raises `AttributeError` for any other name."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pollbroker import exports
+
+    globals().update({one: getattr(exports, one) for one in exports.__all__})
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    """Every name that is exported, whether it was imported or not."""
+    return sorted({*globals(), *__all__})

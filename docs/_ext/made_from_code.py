@@ -2,7 +2,6 @@
 
 - `socket-options`: a table of the socket options that pollbroker takes, with the range of each.
 - `configuration-keys`: a table of the keys of a structure of `pollbroker.daemon.tables`.
-- `command-help`: what `pollbroker COMMAND --help` prints.
 - Docstrings of classes and functions are read as napoleon reads them ("Arguments:"). Those of attributes are plain
   text: napoleon would take the words before their first colon for a type.
 - A constant that `pollbroker` exports has its docstring in the module that defines it, where autodoc does not look.
@@ -16,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import click
 import msgspec
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -25,7 +23,6 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from zmq import SocketOption
 
-from pollbroker.cli import main
 from pollbroker.daemon import tables
 from pollbroker.errors import ConfigError
 from pollbroker.options import RANGES, parse_options
@@ -110,22 +107,6 @@ class ConfigurationKeys(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(["| key | value | default | |", "| --- | --- | --- | --- |", *rows]))
 
 
-class CommandHelp(SphinxDirective):
-    """The help of a command, as it is printed."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        name = self.arguments[0]
-        with click.Context(main, info_name="pollbroker") as group:
-            command = main.get_command(group, name)
-            if command is None:
-                raise self.error(f"{name} is not a command of pollbroker")
-            with click.Context(command, info_name=name, parent=group, max_content_width=90, terminal_width=90) as inner:
-                text = command.get_help(inner)
-        return [nodes.literal_block(text, text, language="text")]
-
-
 def read_docstring(app: Sphinx, what: Any, name: str, obj: Any, options: Any, lines: list[str]) -> None:  # noqa: ARG001
     """Have autodoc understand the sections of a docstring."""
     if what in ("class", "exception", "function", "method"):
@@ -169,7 +150,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.add_directive("socket-options", SocketOptions)
     app.add_directive("configuration-keys", ConfigurationKeys)
-    app.add_directive("command-help", CommandHelp)
     app.connect("autodoc-process-docstring", read_docstring)
     app.connect("autodoc-process-docstring", find_docstring_of_constant)
     app.connect("source-read", lead_links_out_of_docs_to_the_repository)

@@ -1,10 +1,11 @@
 """Parsing the arguments of the commands."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from pollbroker.device import OptionValue
 from pollbroker.errors import ConfigError, did_you_mean
@@ -33,25 +34,38 @@ def some_seconds(text: str) -> float:
     return number
 
 
-def one_of(words: Iterable[str], kind: str) -> Callable[[str], str]:
-    """Return the `type` of a click argument that must be one of these words, in upper or lower case.
+def one_of(words: Iterable[str], kind: str) -> "_OneOf":
+    """Return the `type` of a click argument that must be one of these words, in upper or lower case. Shells complete
+    them.
 
     Arguments:
         words: the words.
         kind: what the words are, for the error message, such as "a command".
     """
-    known = tuple(words)
-    by_folded = {word.casefold(): word for word in known}
+    return _OneOf(words, kind)
 
-    def word_of(text: str) -> str:
-        """Return the word as it is in `words`. Raises `click.BadParameter`."""
-        word = by_folded.get(text.casefold())
+
+class _OneOf(click.ParamType):  # type: ignore[type-arg]  # which only newer versions of click have
+    """What `one_of` returns."""
+
+    name = "word"
+
+    def __init__(self, words: Iterable[str], kind: str) -> None:
+        self._words = tuple(words)
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002 - as click calls it
+        """Return the word as it was given to the type. Raises `click.BadParameter`."""
+        text = str(value)
+        word = {one.casefold(): one for one in self._words}.get(text.casefold())
         if word is None:
-            near = did_you_mean(text, known) or f"; expected {', '.join(known)}"
-            raise click.BadParameter(f"{text!r} is not {kind}{near}")
+            near = did_you_mean(text, self._words) or f"; expected {', '.join(self._words)}"
+            raise click.BadParameter(f"{text!r} is not {self._kind}{near}")
         return word
 
-    return word_of
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - as click calls it
+        """Return the words that begin so."""
+        return [CompletionItem(one) for one in self._words if one.casefold().startswith(incomplete.casefold())]
 
 
 def socket_option(text: str) -> tuple[str, OptionValue]:

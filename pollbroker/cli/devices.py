@@ -25,6 +25,7 @@ from pollbroker.control import attach
 from pollbroker.device import Device
 from pollbroker.endpoint import parse_endpoints
 from pollbroker.engine import Engine
+from pollbroker.standard_devices import DEVICES
 from pollbroker.statistics import PortStatistics
 from pollbroker.transports import AUTO, LIBZMQ, WIRE
 
@@ -51,6 +52,11 @@ _NOTATION: Final = (
     "Exit codes: 0 everything was delivered; 1 messages were lost, or the broker failed; 2 the broker could not begin; "
     "130, 143, 129 it was ended at once."
 )
+
+
+def command_of(name: str) -> click.Command:
+    """Return the command that runs a broker of the device of this name, such as "last-value"."""
+    return device_command(DEVICES[name.replace("-", "_")])
 
 
 def device_command(device: Device) -> click.Command:

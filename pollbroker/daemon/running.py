@@ -314,10 +314,13 @@ class Daemon:
     # -- letting another daemon take the place of this one ------------------------------------------------------------
 
     def _accept_successor(self) -> None:
-        assert self._successor_socket is not None
-        connected = self._successor_socket.accept()
+        if self._successor_socket is not None and self._successor_socket.accept():
+            self._requests.put(self._hand_over_to_next)
+
+    def _hand_over_to_next(self) -> None:
+        connected = None if self._successor_socket is None else self._successor_socket.next()
         if connected is not None:
-            self._requests.put(partial(self._hand_over, connected))
+            self._hand_over(connected)
 
     def _restart(self) -> None:
         """Start the program anew, and let it take the place of this process."""

@@ -18,6 +18,7 @@ Until `serving` the old daemon changes nothing, whatever becomes of the new one.
 import json
 import os
 import socket
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -265,6 +266,7 @@ class SuccessorSocket:
             self._file = SocketFile.at(self.path)
             self._socket.setblocking(False)
             self._socket.listen(1)
+            self._arrived: deque[socket.socket] = deque()
         except OSError as error:
             self._socket.close()
             raise EndpointError(f"{path}: cannot listen: {error.strerror or error}") from error
@@ -273,17 +275,28 @@ class SuccessorSocket:
         """The descriptor, which can be read when a successor has come."""
         return self._socket.fileno()
 
-    def accept(self) -> socket.socket | None:
-        """The socket to a successor; None if none has come."""
+    def accept(self) -> bool:
+        """Accept a successor, and keep it for `next`. Return False if none has come."""
         try:
-            return self._socket.accept()[0]
+            self._arrived.append(self._socket.accept()[0])
         except OSError:
+            return False
+        return True
+
+    def next(self) -> socket.socket | None:
+        """The socket to a successor that was accepted, which belongs to the caller from now on; None if there is
+        none."""
+        try:
+            return self._arrived.popleft()
+        except IndexError:
             return None
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more, and send away those that were accepted and not fetched."""
         self._file.remove()
         self._socket.close()
+        while (arrived := self.next()) is not None:
+            arrived.close()
 
     def __enter__(self) -> Self:
         return self

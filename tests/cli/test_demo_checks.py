@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pollbroker.cli.demo.checks import Check, check_all, count_unwanted, sum_up
+from pollbroker.cli.demo.comparison import check_of_absence
+from pollbroker.cli.demo.steering import Added, Paused
 from pollbroker.cli.demo.workload import (
     Report,
     Tallies,
@@ -98,11 +100,12 @@ def sound_reports() -> dict[tuple[str, int], Report]:
         return Report(role, number, {stream: tally_of(stream, messages) for stream in streams}, **more)
 
     several = [
-        *(report("client", i, f"r{i}", replies=3) for i in (0, 1)),
+        report("client", 0, "r0", replies=3),
+        report("pipeliner", 1, "p1", replies=3),
         *(report("publisher", i, f"a{i}", f"b{i}", f"c{i}", probes=4) for i in (0, 1)),
         *(report("pusher", i, f"s{i}") for i in (0, 1)),
-        report("worker", 0, "r0", "r1", messages=(1, 3)),
-        report("worker", 1, "r0", "r1", messages=(2,)),
+        report("worker", 0, "r0", "p1", messages=(1, 3)),
+        report("worker", 1, "r0", "p1", messages=(2,)),
         *(report("subscriber", i, *WANTED[i]) for i in (0, 1)),
         report("puller", 0, "s0", "s1", messages=(2, 3)),
         report("puller", 1, "s0", "s1", messages=(1,)),
@@ -152,8 +155,8 @@ def test_checks_hold_when_all_goes_well() -> None:
     ("role", "stream", "arrived", "claim", "wrong"),
     [
         ("worker", "r0", [1], "queue: every request was worked on once", "stream r0: 3 sent, 2 arrived"),
-        ("worker", "r1", [1, 3, 3], "queue: every request was worked on once", "worker 0: stream r1: 1 not in order"),
-        ("worker", "r1", [3, 1], "queue: every request was worked on once", "worker 0: stream r1: 1 not in order"),
+        ("worker", "p1", [1, 3, 3], "queue: every request was worked on once", "worker 0: stream p1: 1 not in order"),
+        ("worker", "p1", [3, 1], "queue: every request was worked on once", "worker 0: stream p1: 1 not in order"),
         ("puller", "s1", [3], "streamer: everything pushed was pulled", "stream s1: 3 sent, 2 arrived"),
         ("puller", "s0", [2, 4], "streamer: everything pushed was pulled", "3 sent, 3 arrived, but not the same ones"),
         ("puller", "s0", [1, 2, 3], "streamer: everything pushed was pulled", "stream s0: 3 sent, 4 arrived"),
@@ -175,18 +178,17 @@ def test_a_sink_that_got_something_else_is_noticed(
     assert any(wrong in text for text in check.wrong)
 
 
+@pytest.mark.parametrize("who", [("client", 0), ("pipeliner", 1)])
 @pytest.mark.parametrize(
     ("change", "wrong"),
-    [
-        ({"replies": 2}, "client 1: 2 replies to 3 requests"),
-        ({"wrong": 1}, "client 1: 1 replies were not its own"),
-    ],
+    [({"replies": 2}, "2 replies to 3 requests"), ({"wrong": 1}, "1 replies were not its own")],
 )
-def test_a_request_without_its_own_reply_is_noticed(change: dict[str, Any], wrong: str) -> None:
+def test_a_request_without_its_own_reply_is_noticed(who: tuple[str, int], change: dict[str, Any], wrong: str) -> None:
     reports = sound_reports()
-    reports["client", 1] = replace(reports["client", 1], **change)
+    reports[who] = replace(reports[who], **change)
     (check,) = failed(reports, sound_brokers())
-    assert (check.claim, check.wrong) == ("queue: every request was answered, by its own reply", (wrong,))
+    expected = (f"{who[0]} {who[1]}: {wrong}",)
+    assert (check.claim, check.wrong) == ("queue: every request was answered, by its own reply", expected)
 
 
 @pytest.mark.parametrize("broker", ["queue", "forwarder", "streamer"])
@@ -209,3 +211,44 @@ def test_sums_count_a_message_for_two_subscribers_twice() -> None:
     assert (forwarder.sent, forwarder.expected, forwarder.arrived) == (12, 18, 18)
     assert (streamer.sent, streamer.received, streamer.sent_on, streamer.arrived) == (6, 6, 6, 6)
     assert count_unwanted(reports, WANTED) == 6
+
+
+# -- the checks of what the demo does to its brokers -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("moved", "others", "lost", "holds"),
+    [(0, 9, 0, True), (1, 9, 0, False), (0, 0, 0, False), (0, 9, 1, False)],
+)
+def test_pause_must_stop_one_broker_and_no_other_and_lose_nothing(
+    moved: int, others: int, lost: int, holds: bool
+) -> None:
+    assert Paused(moved, others).check(lost).holds is holds
+
+
+@pytest.mark.parametrize(
+    ("arrived", "counted", "others", "holds"),
+    [(1000, 1000, 9, True), (999, 1000, 9, False), (1000, 999, 9, False), (1000, 1000, 0, False)],
+)
+def test_broker_that_was_added_must_deliver_and_count_beside_the_others(
+    arrived: int, counted: int, others: int, holds: bool
+) -> None:
+    flow = FlowStatistics(source="frontend", received=counted, sent=counted)
+    final = BrokerStatistics("added", "streamer", "removed", None, {"frontend": flow})
+    assert Added(arrived, final, others).check().holds is holds
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "arrived", "holds"),
+    [
+        (0.01, [b"1", b"2"], True),
+        (0.9, [b"1", b"2"], False),
+        (0.01, [b"1"], False),
+        (0.01, [b"2", b"1"], False),
+        (0.01, [], False),
+    ],
+)
+def test_waiting_for_a_consumer_must_cost_little_and_lose_nothing(
+    cpu_s: float, arrived: list[bytes], holds: bool
+) -> None:
+    assert check_of_absence(cpu_s, 1.0, [b"1", b"2"], arrived).holds is holds

@@ -2,9 +2,11 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +18,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from pollbroker.cli.demo import processes
 from pollbroker.cli.demo.checks import Check
+from pollbroker.cli.demo.comparison import Row
 from pollbroker.cli.demo.processes import DemoError, PeerProcess, PeerProcesses
 from pollbroker.cli.demo.roles import Publisher, Subscriber
 from pollbroker.cli.demo.screen import Rate, Screen, compute_rates
@@ -63,6 +66,13 @@ def test_the_screen_shows_a_check_of_no_message_as_no_success() -> None:
         "ok      a: it works",
         "FAILED  b: it works: nothing to check, no message was sent",
     ]
+
+
+def test_the_screen_shows_the_figures_of_both_sides() -> None:
+    shown = io.StringIO()
+    Screen(Console(file=shown, width=100)).show_comparison([Row("replies lost", "2 lost", "3 lost")])
+    assert re.search(r"measured here .* pollbroker .* zmq.proxy ", shown.getvalue())
+    assert re.search(r"replies lost .* 2 lost .* 3 lost ", shown.getvalue())
 
 
 # -- the roles ---------------------------------------------------------------------------------------------------------
@@ -127,6 +137,19 @@ def test_a_peer_that_ends_too_soon_is_named_with_its_last_words() -> None:
 def test_a_peer_that_says_nothing_in_time_is_named(member: PeerProcess) -> None:
     with pytest.raises(DemoError, match="demo: puller 0 did not reply in time"):
         member.read_reply(time.monotonic())
+
+
+def test_waiting_for_peers_is_told_of_if_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_STILL_S", 0.0)
+    said: list[str] = []
+    with PeerProcesses() as few:
+        few.start("puller", 0, "tcp://127.0.0.1:9")
+        os.kill(few.members[0].pid, signal.SIGSTOP)
+        resume = threading.Timer(0.3, os.kill, (few.members[0].pid, signal.SIGCONT))
+        resume.start()
+        few.wait_until_ready(said.append)
+        resume.join()
+    assert said[0] == "  0 of 1 peers are connected; this machine is slow or busy"
 
 
 def test_a_peer_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,14 +22,15 @@ from tests.support.types import Connect
 # -- what is lost is told ----------------------------------------------------------------------------------------------
 
 
-def test_a_command_delivers_at_its_end_what_it_still_holds(run: Run, connect: Connect) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_delivers_at_its_end_what_it_still_holds(run: Run, connect: Connect, ending: signal.Signals) -> None:
     command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "60", "--control", ANY_PORT)
     addresses = command.addresses()
     pusher = connect(zmq.PUSH, addresses["frontend"])
     for number in range(3):
         pusher.send(b"%d" % number)
     wait_until(lambda: "1 frame," in invoke("ctl", addresses["control"], "STATISTICS").stdout)
-    command.process.terminate()
+    command.process.send_signal(ending)
     command.read_until("ending")
     puller = connect(zmq.PULL, addresses["backend"])
     assert [puller.recv() for _ in range(3)] == [b"0", b"1", b"2"]

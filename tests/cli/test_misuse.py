@@ -19,7 +19,7 @@ from tests.support.types import Connect
     [
         (
             "frobnicate",
-            "pollbroker: 'frobnicate' is not a command; expected balancer, check, clone, ctl, demo, doctor, ",
+            "pollbroker: 'frobnicate' is not a command; expected balancer, check, clone, completion, ctl, demo, ",
         ),
         ("queu", "pollbroker: 'queu' is not a command; did you mean 'queue'?"),
         ("Queue", "pollbroker: 'Queue' is not a command; did you mean 'queue'?"),

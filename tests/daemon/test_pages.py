@@ -51,7 +51,7 @@ def test_defaults_that_the_page_names_are_those_that_are_set() -> None:
 
 
 def test_page_is_where_the_commands_are() -> None:
-    page = (TREE / "docs/reference/command-line.md").read_text()
+    page = (TREE / "docs/cli.md").read_text()
     for name in ("run", "check", "show", "schema", "init"):
-        assert f"```{{command-help}} {name}\n" in page
+        assert f"\n## pollbroker {name}\n" in page
     assert Path(TREE / "docs/howto/daemon.md").exists()

@@ -90,8 +90,9 @@ def tags_of(wheel: Path) -> list[str]:
 
 
 def files_of(wheel: Path) -> set[str]:
+    """What a wheel holds for Python."""
     with zipfile.ZipFile(wheel) as archive:
-        return {name for name in archive.namelist() if ".dist-info/" not in name}
+        return {name for name in archive.namelist() if ".dist-info/" not in name and ".data/" not in name}
 
 
 def python_files() -> set[str]:
@@ -127,6 +128,9 @@ def test_wheel_of_a_free_threaded_python_is_pure(tree: Path) -> None:
     wheel = build(tree, "build_wheel", before=FREE_THREADED)
     assert tags_of(wheel) == ["py3-none-any"]
     assert files_of(wheel) == python_files()
+    with zipfile.ZipFile(wheel) as archive:
+        outside = [name.partition(".data/")[2] for name in archive.namelist() if ".data/" in name]
+    assert outside == ["data/share/man/man1/pollbroker.1"]
 
 
 @pytest.mark.slow

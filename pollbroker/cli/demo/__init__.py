@@ -1,7 +1,11 @@
-"""`pollbroker demo`: three brokers under real traffic, and a check that nothing was lost.
+"""`pollbroker demo`: pollbroker beside zmq.proxy, three brokers under real traffic, and a check that nothing was lost.
 
-There are two kinds of processes. The first is the demo itself, `command.py`: it starts the engine, starts and steers
-the peers (`processes.py`), shows the rates and results (`screen.py`), and checks the results (`checks.py`). The others
-are the peers, `peer.py`: each reads commands (`stdin.py`) and has one of the roles in `roles.py`. `workload.py` has
-what both sides must agree on: the messages, and the reports about them.
+The demo itself is `command.py`. It has two parts, `comparison.py` and `traffic.py` (which steers its brokers by
+`steering.py`), shows their results (`screen.py`), and checks them (`checks.py`). Everything else are processes that it
+starts and tells what to do (`processes.py`, `side.py`), and that read commands from their stdin (`stdin.py`):
+
+- a peer, `peer.py`, has one of the roles in `roles.py`;
+- a contender, `contender.py`, runs brokers by an engine or by zmq.proxy.
+
+`workload.py` has what all must agree on: the messages, and the reports about them.
 """

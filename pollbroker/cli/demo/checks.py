@@ -12,11 +12,11 @@ from pollbroker.cli.demo.workload import Report, Tallies, Tally, merge_tallies
 from pollbroker.statistics import BrokerStatistics
 
 BROKER_ROLES: Final = (
-    ("queue", "client", "worker"),
-    ("forwarder", "publisher", "subscriber"),
-    ("streamer", "pusher", "puller"),
+    ("queue", ("client", "pipeliner"), "worker"),
+    ("forwarder", ("publisher",), "subscriber"),
+    ("streamer", ("pusher",), "puller"),
 )
-"""Each broker of the demo, with the role of the peers that send to it and the role of the peers that receive from
+"""Each broker of the demo, with the roles of the peers that send to it and the role of the peers that receive from
 it."""
 
 
@@ -60,9 +60,9 @@ def sum_up(
     """Return the sums of all brokers. For `wanted` see `check_all`."""
     takers = Counter(stream for streams in wanted.values() for stream in streams)
     sums = []
-    for broker, source, sink in BROKER_ROLES:
-        sent = [item for report in reports if report.role == source for item in report.tallies.items()]
-        is_published = source == "publisher"
+    for broker, sources, sink in BROKER_ROLES:
+        sent = [item for report in reports if report.role in sources for item in report.tallies.items()]
+        is_published = "publisher" in sources
         flow = brokers[broker].flows["frontend"]
         sums.append(
             Sum(
@@ -98,14 +98,14 @@ def check_all(
     by_role: dict[str, list[Report]] = {}
     for report in reports:
         by_role.setdefault(report.role, []).append(report)
-    clients, workers, publishers = by_role["client"], by_role["worker"], by_role["publisher"]
+    clients, workers, publishers = by_role["client"] + by_role["pipeliner"], by_role["worker"], by_role["publisher"]
     pushers, pullers, subscribers = by_role["pusher"], by_role["puller"], by_role["subscriber"]
     totals = {one.broker: one for one in sum_up(reports, brokers, wanted)}
     sums = {broker: one.sent for broker, one in totals.items()}
     probes = sum(report.probes for report in publishers)
     topics = {stream[0] for streams in wanted.values() for stream in streams}
     return [
-        Check("queue: every request was answered, by its own reply", sums["queue"], tuple(_wrong_replies(clients))),
+        Check("queue: every request was answered, by its own reply", sums["queue"], tuple(wrong_replies(clients))),
         Check(
             "queue: every request was worked on once, and in order",
             sums["queue"],
@@ -139,12 +139,13 @@ def _merged(reports: Iterable[Report]) -> Tallies:
     return merge_tallies(report.tallies for report in reports)
 
 
-def _wrong_replies(clients: Iterable[Report]) -> Iterator[str]:
+def wrong_replies(clients: Iterable[Report]) -> Iterator[str]:
+    """Describe each client that did not get its own reply to every request."""
     for report in clients:
         if report.replies != report.count:
-            yield f"client {report.number}: {report.replies} replies to {report.count} requests"
+            yield f"{report.role} {report.number}: {report.replies} replies to {report.count} requests"
         if report.wrong:
-            yield f"client {report.number}: {report.wrong} replies were not its own"
+            yield f"{report.role} {report.number}: {report.wrong} replies were not its own"
 
 
 def _differences(expected: Mapping[str, Tally], found: Mapping[str, Tally]) -> Iterator[str]:

@@ -1,152 +1,93 @@
-"""`pollbroker demo`: three brokers in one thread, a dozen peers in other processes, and a check that nothing was lost.
+"""`pollbroker demo`: what pollbroker is good for, measured here and now.
 
-1. Start the brokers and the peers, and wait until all are connected from end to end. Publishing loses messages until
-   every subscription has reached every publisher.
-2. Let the sources send, and show the rates.
-3. Stop the sources, wait until their messages have passed the brokers, and let the sinks receive them all.
-4. Compare what the sources sent, what the engine counted, and what the sinks received.
+First pollbroker and zmq.proxy are brought into the same situations, side by side (`comparison.py`). Then three brokers
+run in one thread under traffic, which is paused and added to, and it is checked that nothing was lost (`traffic.py`).
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 import click
 
 from pollbroker.cli.arguments import some_seconds
-from pollbroker.cli.demo.checks import BROKER_ROLES, check_all, count_unwanted, sum_up
-from pollbroker.cli.demo.processes import PeerProcesses
-from pollbroker.cli.demo.screen import Screen, compute_rates
-from pollbroker.cli.demo.workload import SOCKET_OPTIONS, Report
-from pollbroker.engine import Engine
-from pollbroker.standard_devices import FORWARDER, QUEUE, STREAMER
+from pollbroker.cli.demo.checks import Check
+from pollbroker.cli.demo.comparison import Row, compare
+from pollbroker.cli.demo.contender import CONTENDERS
+from pollbroker.cli.demo.screen import Screen
+from pollbroker.cli.demo.side import Side
+from pollbroker.cli.demo.traffic import Outcome, run_traffic
 
-_SOURCES: Final = tuple(source for _, source, _ in BROKER_ROLES)
-_SINKS: Final = tuple(sink for _, _, sink in BROKER_ROLES)
-_EACH: Final = 2
-"""How many peers have each role. With two, messages that went to the wrong peer would be found."""
-
-_WANTED: Final = {0: ("a0", "a1"), 1: ("a0", "a1", "b0", "b1")}
-"""The streams (a topic and a publisher) that each subscriber wants: one topic goes to both, one only to the second."""
-
-_ANY_PORT: Final = "tcp://127.0.0.1:*"
-
-_STAGNATION_S: Final = 10.0
-"""A count that has not changed for this time will not change any more."""
-
-_LOOK_S: Final = 0.02
-"""The time between two looks at a count."""
+EXIT_FAILED: Final = 1
+EXIT_INTERRUPTED: Final = 130
 
 
-def open_brokers(engine: Engine) -> None:
-    """Add the three brokers, on ports that the system chooses."""
-    # A subscriber that reads too slowly makes the publishers wait; by default libzmq would drop messages for it. When
-    # such a sink has room again it gives no wake-up, so the engine tries again every few milliseconds. The high-water
-    # mark is large enough to keep the subscribers busy in between.
-    never_drop = {"xpub_nodrop": 1, "sndhwm": 10_000}
-    for device, more in ((QUEUE, {}), (FORWARDER, never_drop), (STREAMER, {})):
-        engine.add(
-            device.name,
-            device,
-            frontend=_ANY_PORT,
-            backend=_ANY_PORT,
-            frontend_options=SOCKET_OPTIONS,
-            backend_options={**SOCKET_OPTIONS, **more},
-        )
+@dataclass
+class _Results:
+    """All that was found so far."""
+
+    rows: list[Row] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    outcome: Outcome | None = None
 
 
-def start_peers(processes: PeerProcesses, engine: Engine) -> None:
-    """Start all peers, each connected to its broker."""
-    topics = sorted({stream[0] for streams in _WANTED.values() for stream in streams})
-    for broker, source, sink in BROKER_ROLES:
-        ports = engine.brokers[broker]
-        assert ports.backend is not None
-        for number in range(_EACH):
-            processes.start(
-                sink, number, ports.backend.endpoints[0], *(_WANTED[number] if sink == "subscriber" else ())
-            )
-            processes.start(source, number, ports.frontend.endpoints[0], *(topics if source == "publisher" else ()))
+def _compare(screen: Screen, results: _Results) -> None:
+    ours_name, theirs_name = CONTENDERS
+    screen.say(f"{ours_name} and {theirs_name} side by side, each in a process of its own")
+    with Side(ours_name) as ours, Side(theirs_name) as theirs:
+        for seen in compare(ours, theirs, screen.say):
+            results.rows.extend(seen.rows)
+            results.checks.append(seen.check)
 
 
-def _show_rates(screen: Screen, engine: Engine, run_s: float) -> None:
-    began_s = then_s = time.monotonic()
-    before = engine.statistics()
-    with screen.live_rates() as show:
-        while then_s - began_s < run_s:
-            time.sleep(min(screen.refresh_s, run_s - (then_s - began_s)))
-            now_s, after = time.monotonic(), engine.statistics()
-            show(now_s - began_s, compute_rates(before, after, now_s - then_s))
-            then_s, before = now_s, after
+def _run(screen: Screen, run_s: float, results: _Results) -> bool:
+    """Find out everything. Return False if Ctrl-C has ended this early."""
+    with suppress(KeyboardInterrupt):
+        try:
+            _compare(screen, results)
+        finally:
+            if results.rows:
+                screen.show_comparison(results.rows)
+        results.outcome = run_traffic(screen, run_s)
+        return not results.outcome.interrupted
+    return False
 
 
-def _wait_for_count(count: Callable[[], int], expected: int) -> None:
-    """Wait until a count has reached the expected number, or does not change any more."""
-    counted, changed_s = count(), time.monotonic()
-    while counted < expected and time.monotonic() - changed_s < _STAGNATION_S:
-        time.sleep(_LOOK_S)
-        now = count()
-        if now != counted:
-            counted, changed_s = now, time.monotonic()
-
-
-def _finish(processes: PeerProcesses, engine: Engine) -> list[Report]:
-    """Stop the sources, drain the brokers, and wait until every message has arrived. Return the reports of all
-    peers."""
-    sources = processes.ask("stop", _SOURCES)
-    engine.drain(timeout_s=_STAGNATION_S)
-
-    def count_arrived() -> int:
-        return sum(report.count for report in processes.ask("report", _SINKS))
-
-    _wait_for_count(count_arrived, sum(one.expected for one in sum_up(sources, engine.statistics().brokers, _WANTED)))
-    return sources + processes.ask("end", _SINKS)
-
-
-@contextmanager
-def _removed_on_error(engine: Engine) -> Iterator[None]:
-    """As a context: if the demo is interrupted, remove the brokers, so that `close` does not warn of what they hold."""
-    try:
-        yield
-    except BaseException:
-        for name in engine.brokers:
-            engine.remove(name, timeout_s=0.0)
-        raise
-
-
-@click.command(short_help="Run three brokers and a dozen peers, and check that nothing is lost.")
+@click.command(short_help="Compare brokers with zmq.proxy under traffic.")
 @click.option(
     "--seconds",
     "run_s",
     type=some_seconds,
     metavar="SECONDS",
-    default=5.0,
+    default=3.0,
     show_default=True,
-    help="How long the sources send.",
+    help="How long the sources of the second part send.",
 )
 def demo(run_s: float) -> int:
-    """Run a queue, a forwarder and a streamer in one thread, with a dozen peers, and check that nothing is lost.
+    """Compare pollbroker with zmq.proxy, and check that nothing is lost under traffic.
 
-    Exits with 1 if a check failed, or had no message to check.
+    First both serve the same peers side by side: while a consumer is away, when a client has left, after PAUSE, and
+    with clients that wait for each reply beside clients that do not. Then a queue, a forwarder and a streamer run in
+    one thread, with a dozen peers in other processes. Meanwhile one of them is paused, and a fourth is added.
+
+    Every figure is measured in this run. Ctrl-C ends the traffic early, and what was found so far is shown.
+
+    Exit codes: 0 every check holds; 1 a check failed or had no message to check, or a process of the demo ended by
+    itself; 130 Ctrl-C has ended it, and no check failed before; 141 its output was cut off.
     """
     screen = Screen()
-    with Engine() as engine, PeerProcesses() as processes, _removed_on_error(engine):
-        open_brokers(engine)
-        start_peers(processes, engine)
-        pump, peers = engine.statistics().pump, len(processes.members)
-        screen.say(f"{len(BROKER_ROLES)} brokers in one thread ({pump} pump), {peers} peers in other processes, on TCP")
-        processes.wait_until_ready()
-        processes.tell("go", _SOURCES)
-        _show_rates(screen, engine, run_s)
-        reports = _finish(processes, engine)
-        brokers = engine.statistics().brokers
-    screen.show_sums(sum_up(reports, brokers, _WANTED))
-    probes = sum(report.probes for report in reports)
-    unwanted = count_unwanted(reports, _WANTED)
-    screen.say(
-        f"forwarder: not in the table: {probes} probes before the start, and {unwanted:,} messages on a topic without "
-        "subscribers"
-    )
-    checks = check_all(reports, brokers, _WANTED)
+    results = _Results()
+    finished = _run(screen, run_s, results)
+    checks = list(results.checks)
+    if results.outcome is not None:
+        checks += results.outcome.checks
+        screen.show_sums(results.outcome.sums)
+        screen.say(
+            f"forwarder: not in the table: {results.outcome.probes} probes before the start, and "
+            f"{results.outcome.unwanted:,} messages on a topic without subscribers"
+        )
     screen.show_checks(checks)
-    return 0 if all(check.holds for check in checks) else 1
+    if not finished:
+        screen.say(f"interrupted by Ctrl-C, after {len(checks)} checks")
+        return EXIT_FAILED if any(check.wrong for check in checks) else EXIT_INTERRUPTED
+    return 0 if all(check.holds for check in checks) else EXIT_FAILED

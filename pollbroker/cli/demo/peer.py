@@ -9,7 +9,6 @@
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -51,7 +50,6 @@ def run_peer(peer: Peer) -> None:
 
 def main(role: str, number: str, endpoint: str, *words: str) -> None:
     """Run one peer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     with zmq.Context() as context:
         peer = ROLES[role](context, StdinCommands(), role, int(number), words)
         with peer.socket:

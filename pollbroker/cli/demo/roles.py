@@ -27,6 +27,9 @@ from pollbroker.cli.demo.workload import (
 UNWANTED_TOPIC: Final = "c"
 """A topic that is published and has no subscriber. Its messages must not pass the broker."""
 
+WINDOW: Final = 32
+"""How many requests of a pipelined client may be without a reply at a time."""
+
 _BURST: Final = 200
 """How many messages are sent or received between two looks at stdin."""
 
@@ -148,6 +151,62 @@ class Client(Peer):
         self.wrong += reply != make_reply(self.request)
         self.request = b""
         return True
+
+    def report(self) -> Report:
+        return Report(self.role, self.number, self.tallies, replies=self.replies, wrong=self.wrong)
+
+
+class Pipeliner(Peer):
+    """Sends requests without waiting for each reply: up to `WINDOW` of them are without a reply at a time."""
+
+    socket_type = zmq.DEALER
+    is_greedy = False
+
+    def prepare(self) -> None:
+        self.numbers = count(1)
+        self.unanswered: dict[bytes, bytes] = {}
+        """The requests that have no reply yet, by the reply that they should have."""
+        self.replies = self.wrong = 0
+
+    def is_ready(self) -> bool:
+        """Return True if a first reply has come."""
+        if not self.unanswered:
+            self._ask(1)
+        self._receive()
+        return self.replies > 0
+
+    def work(self) -> None:
+        if self.state is SourceState.SENDING:
+            self._ask(WINDOW - len(self.unanswered))
+            self._receive()
+        else:
+            self.commands.wait(_WAIT_MS)
+
+    def finish(self) -> None:
+        super().finish()
+        while self.unanswered and not self.commands.wait(0):
+            self._receive()
+
+    def _ask(self, number: int) -> None:
+        """Send some requests."""
+        sent: list[bytes] = []
+        with suppress(zmq.Again):
+            for _ in range(number):
+                request = make_body(f"p{self.number}", next(self.numbers))
+                self.socket.send_multipart([b"", request])
+                self.unanswered[make_reply(request)] = request
+                sent.append(request)
+        add_to_tallies(self.tallies, sent)
+
+    def _receive(self) -> None:
+        """Receive the replies that have come. Waits for a short time for the first one."""
+        flags = 0
+        with suppress(zmq.Again):
+            while self.unanswered:
+                _, reply = self.socket.recv_multipart(flags)
+                self.replies += 1
+                self.wrong += self.unanswered.pop(reply, None) is None
+                flags = zmq.DONTWAIT
 
     def report(self) -> Report:
         return Report(self.role, self.number, self.tallies, replies=self.replies, wrong=self.wrong)
@@ -276,6 +335,7 @@ class Subscriber(Sink):
 
 ROLES: Final[Mapping[str, type[Peer]]] = {
     "client": Client,
+    "pipeliner": Pipeliner,
     "worker": Worker,
     "publisher": Publisher,
     "subscriber": Subscriber,

@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pollbroker.cli.demo.checks import Check, Sum
+from pollbroker.cli.demo.comparison import Row
+from pollbroker.cli.demo.contender import CONTENDERS
 from pollbroker.statistics import EngineStatistics
 
 _REFRESH_S = 0.25
@@ -85,6 +87,16 @@ class Screen:
                 f"{elapsed_s:5.1f} s  {rate.broker:<10}{rate.direction:<12}"
                 f"{rate.messages_s:>11,.0f} msg/s  {rate.bytes_s / 1e6:>7.1f} MB/s"
             )
+
+    def show_comparison(self, rows: Iterable[Row]) -> None:
+        """Print the figures of both sides as a table."""
+        table = Table(title="side by side", title_justify="left")
+        table.add_column("measured here")
+        for column in CONTENDERS:
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(row.what, row.ours, row.theirs)
+        self._console.print(table)
 
     def show_sums(self, sums: Iterable[Sum]) -> None:
         """Print the sums as a table."""
