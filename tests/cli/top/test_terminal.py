@@ -43,7 +43,8 @@ class Shown:
             stdout=inner,
             stderr=inner,
             start_new_session=True,
-            env=os.environ | {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"},
+            env={name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+            | {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"},
         )
 
     @staticmethod
