@@ -73,14 +73,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Import what this package exports, and return one of it. Raises `AttributeError` for any other name."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pollbroker import exports
+if not TYPE_CHECKING:  # a type checker would take every name for one of this package
 
-    globals().update({one: getattr(exports, one) for one in exports.__all__})
-    return globals()[name]
+    def __getattr__(name: str) -> object:
+        """Import what this package exports, and return one of it. Raises `AttributeError` for any other name."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from pollbroker import exports
+
+        globals().update({one: getattr(exports, one) for one in exports.__all__})
+        return globals()[name]
 
 
 def __dir__() -> list[str]:
