@@ -17,7 +17,7 @@ def test_package_has_every_name_that_it_lists() -> None:
 
 def test_package_has_no_other_name() -> None:
     with pytest.raises(AttributeError, match="module 'pollbroker' has no attribute 'Enigne'"):
-        pollbroker.Enigne  # noqa: B018
+        pollbroker.Enigne  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(ImportError):
         importlib.import_module("pollbroker.Engine")
 
