@@ -10,8 +10,9 @@
 """
 
 import logging
+import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,11 +25,14 @@ from msgspec.structs import asdict
 
 from pollbroker.broker import Broker
 from pollbroker.control import ControlServer, attach
+from pollbroker.daemon.activation import InheritedSockets
 from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
+from pollbroker.daemon.drop_watch import DropWatch
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.resolving import problem_of, read_configuration
+from pollbroker.daemon.systemd import ServiceManager
 from pollbroker.ending import Ended, end_brokers
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError, PollbrokerError
@@ -81,8 +85,11 @@ class Daemon:
     def __init__(self, path: Path, environment: Mapping[str, str] | None = None) -> None:
         self._path = path
         self._environment = environment
-        self._listeners = Listeners()
+        self._manager = ServiceManager(os.environ if environment is None else environment)
+        self._inherited = InheritedSockets.of_environment(os.environ if environment is None else dict(environment))
+        self._listeners = Listeners(self._inherited)
         self._engine: Engine | None = None
+        self._drops: DropWatch
         self._configuration: Configuration | None = None
         self._control: ControlServer | None = None
         self._metrics: MetricsServer | None = None
@@ -106,6 +113,12 @@ class Daemon:
         return self._configuration
 
     @property
+    def port_names(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the ports of each broker of the configuration; empty before the start."""
+        brokers = {} if self._configuration is None else self._configuration.brokers
+        return {name: tuple(broker.ports) for name, broker in brokers.items()}
+
+    @property
     def control_endpoints(self) -> tuple[str, ...]:
         """The real addresses of the control socket."""
         return () if self._control is None else tuple(self._control.endpoints)
@@ -122,12 +135,16 @@ class Daemon:
             asked = asdict(configuration.engine)
             given = {name: asked[name] for name in _OF_ENGINE if not isinstance(asked[name], UnsetType)}
             self._engine = Engine(**given)
+            self._drops = DropWatch(self._engine)
             try:
                 self._open_all(configuration)
             except BaseException:
                 self.close()
                 raise
             self._configuration = configuration
+            self._inherited.close_unwanted()
+            self._drops.start()
+            self._manager.attach(self._engine, self._status())
         self._reloads = threading.Thread(target=self._serve_requests, name="pollbroker-reload", daemon=True)
         self._reloads.start()
         if self._stopped:
@@ -162,8 +179,17 @@ class Daemon:
         for port, descriptor in self._listeners.lend(configuration).items():
             arguments["options"][port]["use_fd"] = descriptor
         broker = self.engine.add(**arguments)
-        broker.removed.add_done_callback(partial(_log_failure, broker))
+        broker.removed.add_done_callback(partial(self._on_end, broker))
         return broker
+
+    def _on_end(self, broker: Broker, removed: object) -> None:  # noqa: ARG002 - as futures call it
+        if broker.state is BrokerState.FAILED:
+            _logger.error("brokers.%s: failed: %s; a reload starts it again", broker.name, broker.error)
+            self._manager.status(self._status())
+        if self._control is None and not self._stopped:
+            brokers = self.engine.brokers.values()
+            if brokers and all(one.state in FINAL_STATES for one in brokers):
+                self.engine.stop()  # timers keep it from ending by itself
 
     def run(self) -> None:
         """Serve in the calling thread until `stop`, a TERMINATE command, or until every broker has failed."""
@@ -196,21 +222,31 @@ class Daemon:
         with self._changing:
             if self._stopped:
                 return Reloaded()
+            self._manager.reloading()
             try:
-                new = read_checked(self._path, self._environment)
-                done = self._change_to(new)
-            except ConfigurationError as error:
-                for problem in error.problems:
-                    _logger.error("reload: %s", problem)
-                _logger.error("reload: nothing was changed")
-                return Reloaded(problems=tuple(error.problems))
-            for one in (done.ended or {}).values():
-                if one.loss is not None:
-                    _logger.warning("reload: %s", one.loss)
-            for problem in done.problems:
-                _logger.error("reload: %s", problem)
-            _logger.info("reloaded  %s", done)
+                done = self._reload()
+            finally:
+                self._manager.ready(self._status())
+            if done.problems:
+                self._manager.status(f"{self._status()}; the last reload: {done.problems[0]}")
             return done
+
+    def _reload(self) -> Reloaded:
+        try:
+            new = read_checked(self._path, self._environment)
+            done = self._change_to(new)
+        except ConfigurationError as error:
+            for problem in error.problems:
+                _logger.error("reload: %s", problem, extra=vars(problem))
+            _logger.error("reload: nothing was changed")
+            return Reloaded(problems=tuple(error.problems))
+        for one in (done.ended or {}).values():
+            if one.loss is not None:
+                _logger.warning("reload: %s", one.loss)
+        for problem in done.problems:
+            _logger.error("reload: %s", problem, extra=vars(problem))
+        _logger.info("reloaded  %s", done)
+        return done
 
     def _change_to(self, new: Configuration) -> Reloaded:
         old = self.configuration
@@ -225,7 +261,7 @@ class Daemon:
         self._warn_of_engine(old, new)
 
         leaving = [broker for name, broker in self.engine.brokers.items() if name in {*changed, *removed}]
-        ended = end_brokers(self.engine, leaving, new.engine.drain_timeout_s)
+        ended = self._end(leaving, new)
         self._listeners.keep_only(new.brokers.values())
         problems: list[Problem] = []
         serving = dict(new.brokers)
@@ -275,7 +311,22 @@ class Daemon:
         self._stopped = True
         self._requests.put(False)
         with self._changing:
-            return end_brokers(self.engine, self.engine.brokers.values(), self.configuration.engine.drain_timeout_s)
+            self._manager.stopping(self.configuration.engine.drain_timeout_s)
+            return self._end(self.engine.brokers.values(), self.configuration)
+
+    def _status(self) -> str:
+        """One line on how the brokers are."""
+        brokers = self.engine.brokers.values()
+        failed = [broker.name for broker in brokers if broker.state is BrokerState.FAILED]
+        status = f"{len(brokers)} {'broker' if len(brokers) == 1 else 'brokers'}"
+        return f"{status}, {len(failed)} failed: {', '.join(failed)}" if failed else status
+
+    def _end(self, brokers: Iterable[Broker], configuration: Configuration) -> dict[str, Ended]:
+        several = {broker.name: broker for broker in brokers}
+        ended = end_brokers(self.engine, several.values(), configuration.engine.drain_timeout_s)
+        for name, one in ended.items():
+            self._drops.tell_rest(several[name], one.final)
+        return ended
 
     def close(self) -> None:
         """Close everything, without waiting for messages. Closing again does nothing."""
@@ -286,6 +337,7 @@ class Daemon:
         if self._engine is not None and not self._engine.closed:
             self._engine.close(timeout_s=0)
         self._listeners.keep_only(())
+        self._inherited.close()
 
 
 @contextmanager
@@ -295,8 +347,3 @@ def _noting(broker: BrokerConfiguration, problems: list[Problem]) -> Iterator[No
         yield
     except PollbrokerError as error:
         problems.append(problem_of(broker, str(error)))
-
-
-def _log_failure(broker: Broker, removed: object) -> None:  # noqa: ARG001 - as futures call it
-    if broker.state is BrokerState.FAILED:
-        _logger.error("brokers.%s: failed: %s; a reload starts it again", broker.name, broker.error)
