@@ -35,7 +35,7 @@ def fail(message):
         return To("nowhere", [b"{BODY}"])
     return message
 
-DEVICE = Device("failing", {{"a": zmq.PULL, "b": zmq.PUSH}}, [Route("a", "b", fail)])
+DEVICE = Device("failing", ports={{"a": zmq.PULL, "b": zmq.PUSH}}, routes=[Route("a", "b", fail)])
 '''
 
 

@@ -98,7 +98,7 @@ def test_what_a_handler_filters_out_is_not_warned_of(
         return None
 
     engine = make_engine()
-    device = Device("filter", {"a": zmq.PULL, "b": zmq.PUSH}, [Route("a", "b", none_of_them)])
+    device = Device("filter", ports={"a": zmq.PULL, "b": zmq.PUSH}, routes=[Route("a", "b", none_of_them)])
     broker = engine.add("f", device, a="inproc://a", b="inproc://b")
     connect(zmq.PUSH, "inproc://a").send(b"x")
     while not broker.dropped:

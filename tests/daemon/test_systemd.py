@@ -1,6 +1,7 @@
 """What a daemon tells the service manager, by a real datagram socket; and sockets that the service manager holds."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from pollbroker.daemon.systemd import ServiceManager
 from tests.daemon.conftest import Write
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Run, dispositions, invoke
-from tests.support.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect
 
 
@@ -105,30 +106,30 @@ def started() -> Iterator[Started]:
         daemon.close()
 
 
-def has_nothing(manager: Manager) -> bool:
-    try:
-        manager.socket.recv(1 << 16, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return True
-    return False
+def has_told(manager: Manager) -> bool:
+    return bool(select.select([manager.socket], [], [], 0)[0])
+
+
+def next_in_turns(manager: Manager, daemon: Daemon, field: str) -> dict[str, str]:
+    """The next message that has a field, while the test makes the turns of the engine."""
+    while True:
+        wait_until(lambda: has_told(manager), engine=daemon.engine)
+        told = dict(line.split("=", 1) for line in manager.socket.recv(1 << 16).decode().splitlines())
+        if field in told:
+            return told
 
 
 def test_ready_and_watchdog_come_from_the_loop(manager: Manager, write: Write, started: Started) -> None:
     environment = environment_of(manager, WATCHDOG_USEC="20000", WATCHDOG_PID=str(os.getpid()))
     daemon = started(write(streamer("a")), environment)
-    assert has_nothing(manager)  # the loop has not run yet
-    daemon.engine.step()
-    assert manager.next("READY")["STATUS"] == "1 broker"
+    assert not has_told(manager)  # the loop has not run yet
+    assert next_in_turns(manager, daemon, "READY")["STATUS"] == "1 broker"
     for _ in range(3):
-        while has_nothing(manager):
-            daemon.engine.step(0.01)
-    while not has_nothing(manager):
-        pass
-    # While the loop hangs, no thread says that it lives.
-    hung_until_s = time.monotonic() + 0.1
-    while time.monotonic() < hung_until_s:
-        pass
-    assert has_nothing(manager)
+        assert next_in_turns(manager, daemon, "WATCHDOG") == {"WATCHDOG": "1"}
+    while has_told(manager):
+        manager.socket.recv(1 << 16)
+    # While the loop makes no turn, no thread says that it does.
+    assert not select.select([manager.socket], [], [], 0.1)[0]
 
 
 @pytest.mark.parametrize("more", [{}, {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}])
@@ -143,8 +144,7 @@ def test_watchdog_without_a_process_is_for_this_one(manager: Manager) -> None:
 
 def test_broker_that_fails_is_part_of_the_status(manager: Manager, write: Write, started: Started) -> None:
     daemon = started(write(streamer("a") + streamer("b", more="transport = 'libzmq'")), environment_of(manager))
-    daemon.engine.step()
-    assert manager.next("READY")["STATUS"] == "2 brokers"
+    assert next_in_turns(manager, daemon, "READY")["STATUS"] == "2 brokers"
     working_broker(daemon.engine.brokers["b"]).fail(OSError("disk on fire"))
     assert manager.next("STATUS")["STATUS"] == "2 brokers, 1 failed: b"
 
