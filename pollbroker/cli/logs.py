@@ -104,7 +104,7 @@ class LogHandler(logging.Handler):
                     continue
                 left_out = seldom.left_out
                 if left_out:
-                    self._put(record, f"{text} ({left_out} times more)")
+                    self._put(record, f"{text} ({'once' if left_out == 1 else f'{left_out} times'} more)")
                 del self._recent[text]
                 if left_out and not every:
                     self._seldom_of(text, record).admit()  # the next is written in a second

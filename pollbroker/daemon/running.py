@@ -85,9 +85,9 @@ class Daemon:
     def __init__(self, path: Path, environment: Mapping[str, str] | None = None) -> None:
         self._path = path
         self._environment = environment
-        self._manager = ServiceManager(os.environ if environment is None else environment)
-        self._inherited = InheritedSockets.of_environment(os.environ if environment is None else dict(environment))
-        self._listeners = Listeners(self._inherited)
+        self._manager = ServiceManager({})
+        self._inherited = InheritedSockets()
+        self._listeners = Listeners()
         self._engine: Engine | None = None
         self._drops: DropWatch
         self._configuration: Configuration | None = None
@@ -137,6 +137,10 @@ class Daemon:
             self._engine = Engine(**given)
             self._drops = DropWatch(self._engine)
             try:
+                environment = os.environ if self._environment is None else dict(self._environment)
+                self._manager = ServiceManager(environment)
+                self._inherited = InheritedSockets.of_environment(environment)
+                self._listeners = Listeners(self._inherited)
                 self._open_all(configuration)
             except BaseException:
                 self.close()

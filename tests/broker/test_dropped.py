@@ -28,7 +28,8 @@ def test_dropped_is_the_sum_of_all_drops(
         options={sink: {"router_mandatory": 1} for sink in sinks},
         maxframes=3,
     )
-    broker = engine.add("r", device, **dict.fromkeys(device.ports, "tcp://127.0.0.1:*"), transport=transport)
+    ports: dict[str, Any] = dict.fromkeys(device.ports, "tcp://127.0.0.1:*")
+    broker = engine.add("r", device, **ports, transport=transport)
     assert broker.dropped == 0
     push = connect(zmq.PUSH, broker.ports["intake"].endpoints[0])
     peer = connect(zmq.DEALER, routing_id=b"peer")

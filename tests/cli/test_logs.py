@@ -139,7 +139,7 @@ def test_end_of_the_log_tells_what_was_left_out(streams: Streams) -> None:
     with streams.handler(TextFormat()) as handler:
         handler.handle(record("again"))
         handler.handle(record("again"))
-    assert streams.written("stderr") == "pollbroker: again\npollbroker: again (1 times more)\n"
+    assert streams.written("stderr") == "pollbroker: again\npollbroker: again (once more)\n"
 
 
 def test_many_different_warnings_do_not_take_memory_for_ever(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_place_is_what_the_message_names(text: str, place: dict[str, str]) -> No
 
 
 def test_traceback_is_part_of_its_object_and_of_the_text() -> None:
-    made = record("a call raised", exc_info=raised(lambda: {}["key"]))
+    made = record("a call raised", exc_info=raised(lambda: dict[str, int]()["key"]))
     told = json.loads(JsonFormat(dict).line(made, "a call raised", for_journal=False))
     assert told["exception"].startswith("Traceback (most recent call last):\n")
     assert told["exception"].endswith("KeyError: 'key'")
@@ -207,7 +207,7 @@ def test_no_text_of_an_exception_about_a_message_is_logged() -> None:
             error.add_note(SECRET)
             raise KeyError(SECRET) from error
 
-    made = record("handler h: a message was dropped", exc_info=raised(fail), **OF_A_MESSAGE)
+    made = record("handler h: a message was dropped", exc_info=raised(fail), **dict[str, Any](OF_A_MESSAGE))
     for log_format in (TextFormat(), TextFormat(timed=True), JsonFormat(dict)):
         line = log_format.line(made, made.getMessage(), for_journal=False)
         assert SECRET not in line

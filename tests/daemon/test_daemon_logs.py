@@ -19,24 +19,22 @@ from tests.support.types import Connect
 BODY = "a-body-that-must-not-appear"
 PASSWORD = "a-password-that-must-not-appear"
 
-HANDLERS = f'''
+HANDLERS = """
 import zmq
 from pollbroker import Device, Route, To
 
 def fail(message):
-    text = message[-1].decode()
-    if text == "raise":
-        raise ValueError("{BODY}")
-    if text == "number":
-        return [b"%d" % int("{BODY}")]
-    if text == "wrong":
-        return ["{BODY}"]
-    if text == "nowhere":
-        return To("nowhere", [b"{BODY}"])
-    return message
+    kind, body = message
+    if kind == b"raise":
+        raise ValueError(body)
+    if kind == b"number":
+        return [b"%d" % int(body)]
+    if kind == b"wrong":
+        return [body.decode()]
+    return To("nowhere", [body])
 
-DEVICE = Device("failing", ports={{"a": zmq.PULL, "b": zmq.PUSH}}, routes=[Route("a", "b", fail)])
-'''
+DEVICE = Device("failing", ports={"a": zmq.PULL, "b": zmq.PUSH}, routes=[Route("a", "b", fail)])
+"""
 
 
 def streamer(name: str, more: str = "") -> str:
@@ -100,7 +98,7 @@ def test_no_body_and_no_password_is_in_any_log(run: Run, write: Write, connect: 
     push = connect(zmq.PUSH, "ipc://a")
     kinds = ("raise", "number", "wrong", "nowhere")
     for number, kind in enumerate(kinds):
-        push.send(kind.encode())
+        push.send_multipart([kind.encode(), BODY.encode()])
 
         def has_failed(count: int = number + 1) -> bool:
             document = json.loads(invoke("ctl", "ipc://c", "STATS", "failing").stdout)

@@ -39,8 +39,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched(make_engine: MakeEngine, connect: Connect) -> Watched:
-    return Watched(make_engine(), connect)
+def watched(make_engine: MakeEngine, context: zmq.Context[Socket], connect: Connect) -> Watched:
+    return Watched(make_engine(context), connect)
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -81,23 +81,26 @@ def test_rest_is_told_when_a_broker_has_ended(watched: Watched, caplog: pytest.L
     assert messages(caplog)[1:] == [f"brokers.orders.backend: 3 messages dropped (4 so far): {UNROUTABLE}"]
 
 
-def test_broker_of_the_same_name_begins_anew(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+def test_broker_of_the_same_name_begins_anew(
+    watched: Watched, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     watched.drop(1)
     watched.look()
     watched.broker.remove(timeout_s=0)
-    watched.broker = watched.engine.add("orders", QUEUE, frontend="inproc://f", backend="inproc://b")
+    watched.broker = watched.engine.add("orders", QUEUE, frontend="inproc://g", backend="inproc://c")
+    watched.worker = connect(zmq.DEALER, "inproc://c")
     watched.drop(1)
     watched.look()
     assert messages(caplog) == [f"brokers.orders.backend: 1 message dropped (1 so far): {UNROUTABLE}"] * 2
 
 
 def test_what_a_handler_filters_out_is_not_warned_of(
-    make_engine: MakeEngine, connect: Connect, caplog: pytest.LogCaptureFixture
+    make_engine: MakeEngine, context: zmq.Context[Socket], connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     def none_of_them(message: list[bytes]) -> None:
         return None
 
-    engine = make_engine()
+    engine = make_engine(context)
     device = Device("filter", ports={"a": zmq.PULL, "b": zmq.PUSH}, routes=[Route("a", "b", none_of_them)])
     broker = engine.add("f", device, a="inproc://a", b="inproc://b")
     connect(zmq.PUSH, "inproc://a").send(b"x")
@@ -118,7 +121,7 @@ class Look:
         self.names: list[str] = []
         self._clock = clock
         self._each_s = each_s
-        watch.look_at = self  # type: ignore[method-assign, assignment]
+        watch.look_at = self  # type: ignore[method-assign]
 
     def __call__(self, broker: Broker) -> None:
         self.names.append(broker.name)
