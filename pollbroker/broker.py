@@ -127,6 +127,15 @@ class Broker:
         """A future that is resolved, with the last statistics, when the broker is removed, has ended or has failed."""
         return self._working.removed
 
+    @property
+    def dropped(self) -> int:
+        """How many messages were dropped so far, by any rule; `statistics` says by which.
+
+        This costs little, so that it may be asked for often. In another thread than the engine's it may be off by what
+        is on its way at this moment.
+        """
+        return self._working.dropped
+
     def pause(self) -> None:
         """Move nothing until `resume`; see `Engine.pause`."""
         self._engine.pause(self)

@@ -99,6 +99,17 @@ class WorkingBroker:
         self.hub, self._lifecycle = make_hub(self, device, ports, making, loop_access.ready)
         self.retries = Retries(self.hub, loop_access.call_later)
 
+    @property
+    def dropped(self) -> int:
+        """Messages dropped so far. Where each message has one sink and no handler, three numbers of the account say it,
+        which cost a hundredth of all counters."""
+        if self.final is not None:
+            return sum(flow.dropped for flow in self.final.flows.values())
+        device = self.device
+        if device.behaviour is not None or any(route.via or len(route.sinks) > 1 for route in device.routes):
+            return sum(flow.pump.counters().dropped for flow in self.hub.flows)
+        return sum(flow.pump.received - flow.pump.sent - flow.pump.held for flow in self.hub.flows)
+
     def port(self, name: str) -> WorkingPort:
         """The port of this name. Raises `DeviceError` if there is none."""
         for port in self.ports:

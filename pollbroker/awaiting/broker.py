@@ -74,6 +74,11 @@ class Broker:
         """
         return self._turns.wait_for(self.sync.removed)
 
+    @property
+    def dropped(self) -> int:
+        """How many messages were dropped so far, by any rule; `statistics` says by which."""
+        return self.sync.dropped
+
     def pause(self) -> None:
         """As `Engine.pause`."""
         self.sync.pause()

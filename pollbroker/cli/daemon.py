@@ -9,7 +9,6 @@ import logging
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Final
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from pollbroker.cli.devices import address_from, describe_ports, describe_wire_ports
-from pollbroker.cli.serving import report_losses, say
+from pollbroker.cli.log_formats import JsonFormat, TextFormat
+from pollbroker.cli.logs import logging_to
 from pollbroker.cli.signals import EndingSignals
 from pollbroker.ending import Ended
 from pollbroker.errors import HandOverError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pollbroker.daemon import ConfigurationError, Daemon
 
 EXIT_WRONG: Final = 1
+
+_logger = logging.getLogger("pollbroker.daemon")
 
 _FILE: Final = click.Argument(["file"], type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
@@ -40,27 +42,6 @@ def _check_libraries() -> None:
         raise click.UsageError(f"{error.name} is missing; pip install 'pollbroker[daemon]' installs it") from None
 
 
-class _Log(logging.Handler):
-    """Prints what the daemon logs: facts on stdout, and what is wrong on stderr."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        wrong = record.levelno >= logging.WARNING
-        say(f"pollbroker: {record.getMessage()}" if wrong else record.getMessage(), err=wrong)
-
-
-@contextmanager
-def _logging() -> Iterator[None]:
-    logger, handler = logging.getLogger("pollbroker"), _Log()
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-
-
 def _report(error: "ConfigurationError", *, err: bool) -> int:
     for problem in error.problems:
         click.echo(str(problem), err=err)
@@ -68,9 +49,24 @@ def _report(error: "ConfigurationError", *, err: bool) -> int:
 
 
 @click.command(short_help="Run the brokers of a configuration file.", params=[_FILE])
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "timed", "json"]),
+    default="text",
+    help="text: facts on stdout, and what is wrong on stderr; timed: the same with the time and the level before each "
+    "line; json: one JSON object a line, all on stdout.",
+    show_default=True,
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="The least level that is logged.",
+    show_default=True,
+)
 @click.option("--takeover", is_flag=True, help="Take the place of the daemon that runs.")
 @click.option("--takeover-fd", type=int, hidden=True, help="A socket to the daemon whose place is taken.")
-def run(file: Path, takeover: bool, takeover_fd: int | None) -> int:
+def run(file: Path, log_format: str, log_level: str, takeover: bool, takeover_fd: int | None) -> int:
     """Run all brokers of a configuration FILE in one thread.
 
     SIGHUP, and the command RELOAD of `pollbroker ctl`, read the file again: brokers that have not changed are not
@@ -86,27 +82,32 @@ def run(file: Path, takeover: bool, takeover_fd: int | None) -> int:
     _check_libraries()
     from pollbroker.daemon import ConfigurationError, Daemon
 
-    daemon = Daemon(file, restart_command=_restart_command(file))
+    daemon = Daemon(file, restart_command=_restart_command(file, log_format, log_level))
     signals = EndingSignals(daemon, on_hangup=daemon.request_reload, on_user_signal=daemon.request_restart)
-    with signals, _logging():
+    lines = JsonFormat(lambda: daemon.port_names) if log_format == "json" else TextFormat(timed=log_format == "timed")
+    with logging_to(lines, logging.getLevelNamesMapping()[log_level.upper()]), signals:
         try:
             daemon.start(_predecessor(daemon, takeover, takeover_fd))
             for line in _describe(daemon):
-                say(line)
+                _logger.info("%s", line)
             daemon.run()
-            say(f"ending  {_reason(daemon, signals.first)}")
+            _logger.info("ending  %s", _reason(daemon, signals.first))
             return _report_end(daemon.end())
         except ConfigurationError as error:
-            return _report(error, err=True)
+            for problem in error.problems:
+                _logger.error("%s", problem, extra={"plain": True, **vars(problem)})
+            return EXIT_WRONG
         except HandOverError as error:
-            raise click.ClickException(f"takeover: {error}") from None
+            _logger.error("takeover: %s", error)
+            return EXIT_WRONG
         finally:
             daemon.close()
 
 
-def _restart_command(file: Path) -> list[str]:
+def _restart_command(file: Path, log_format: str, log_level: str) -> list[str]:
     """What starts this program anew. The file has its absolute path, and a descriptor is appended."""
-    return [sys.executable, "-m", "pollbroker", "run", str(file.absolute()), "--takeover-fd"]
+    logs = ("--log-format", log_format, "--log-level", log_level)
+    return [sys.executable, "-m", "pollbroker", "run", *logs, str(file.absolute()), "--takeover-fd"]
 
 
 def _predecessor(daemon: "Daemon", takeover: bool, descriptor: int | None) -> socket.socket | None:
@@ -117,7 +118,7 @@ def _predecessor(daemon: "Daemon", takeover: bool, descriptor: int | None) -> so
         return None
     found = daemon.connect_to_predecessor()
     if found is None:
-        say("takeover  no other daemon runs")
+        _logger.info("takeover  no other daemon runs")
     return found
 
 
@@ -151,13 +152,21 @@ def _reason(daemon: "Daemon", signal: Signals | None) -> str:
 
 
 def _report_end(ended: Mapping[str, Ended]) -> int:
-    code = report_losses(ended)
+    code = 0
+    for name, one in ended.items():
+        if one.failed:
+            _logger.error("brokers.%s: failed: %s", name, one.final.error, extra={"broker": name})
+        if one.loss is not None:
+            _logger.error("%s", one.loss, extra={"broker": name})
+        if one.failed or one.loss is not None:
+            code = EXIT_WRONG
     flows = [flow for one in ended.values() for flow in one.final.flows.values()]
     left = sum(one.left for one in ended.values())
-    say(
-        f"ended  {len(ended)} {'broker' if len(ended) == 1 else 'brokers'}, {sum(flow.received for flow in flows)} "
-        f"received, {sum(flow.sent for flow in flows)} sent, {left} left"
-    )
+    _logger.info(
+        "ended  %d %s, %d received, %d sent, %d left",
+        len(ended), "broker" if len(ended) == 1 else "brokers", sum(flow.received for flow in flows),
+        sum(flow.sent for flow in flows), left,
+    )  # fmt: skip
     return code
 
 

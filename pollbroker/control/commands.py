@@ -13,9 +13,7 @@ it.
 
 import json
 import logging
-import math
 import struct
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
@@ -27,6 +25,7 @@ from pollbroker.broker import Broker
 from pollbroker.device import CAPTURE
 from pollbroker.errors import ConfigError, ControlError, EngineError, PollbrokerError, did_you_mean
 from pollbroker.frozen import FrozenDict
+from pollbroker.seldom import SeldomLog
 from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics, EngineStatistics, PeerStatistics
 
@@ -44,8 +43,6 @@ _UNANSWERED: Final = ([b"PAUSE"], [b"RESUME"], [b"TERMINATE"])
 
 _SHOWN_CHARACTERS: Final = 60
 """How many characters of a peer's frame an error message repeats."""
-
-_LOG_INTERVAL_S: Final = 1.0
 
 
 class Steered(Protocol):
@@ -85,7 +82,7 @@ class Control:
         self._type = socket_type
         further = {verb: partial(_call, call) for verb, call in commands.items()}
         self._commands: Mapping[bytes, Callable[[Steered, str | None], Frames]] = {**_COMMANDS, **further}
-        self._warn = make_seldom_warning()
+        self._warn = SeldomLog(_logger.warning)
 
     def handle(self, frames: Frames) -> Frames | None:
         """Carry out one command and return the reply, or None where this type of socket sends none.
@@ -239,18 +236,3 @@ def shown(frame: bytes) -> str:
     """Return a peer's frame as one printable line."""
     text = repr(frame[:_SHOWN_CHARACTERS].decode(errors="backslashreplace"))
     return text if len(frame) <= _SHOWN_CHARACTERS else f"{text}... ({len(frame)} bytes)"
-
-
-def make_seldom_warning() -> Callable[..., None]:
-    """Return a function that logs at most one warning a second, so that a peer that floods a control socket does not
-    flood the log."""
-    next_s = -math.inf
-
-    def warn(message: str, *args: object, exc_info: BaseException | None = None) -> None:
-        nonlocal next_s
-        now_s = time.monotonic()
-        if now_s >= next_s:
-            next_s = now_s + _LOG_INTERVAL_S
-            _logger.warning(message, *args, exc_info=exc_info)
-
-    return warn

@@ -13,7 +13,7 @@ from typing import Final
 import zmq
 
 from pollbroker.binding import open_port
-from pollbroker.control.commands import Control, Frames, make_seldom_warning
+from pollbroker.control.commands import Control, Frames
 from pollbroker.endpoint import Endpoints, parse_endpoints
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
@@ -21,6 +21,7 @@ from pollbroker.frozen import FrozenDict
 from pollbroker.options import parse_options
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Socket
+from pollbroker.seldom import SeldomLog
 
 _logger = logging.getLogger("pollbroker")
 
@@ -53,7 +54,7 @@ class ControlServer:
         self._engine = engine
         self._control = control
         self._port = port
-        self._warn = make_seldom_warning()
+        self._warn = SeldomLog(_logger.warning)
         engine.add_reader(port.sync_socket, self._serve)
         self._at_close = engine.on_close(self.close)
 

@@ -8,13 +8,13 @@
 
 import errno
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 
 from pollbroker.broker import Broker
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
+from pollbroker.daemon.drop_watch import DropWatch
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.resolving import problem_of
@@ -22,7 +22,7 @@ from pollbroker.ending import Ended, end_brokers
 from pollbroker.engine import Engine
 from pollbroker.errors import ConfigError, PollbrokerError
 from pollbroker.handing_over import Adoption
-from pollbroker.states import FINAL_STATES, BrokerState
+from pollbroker.states import FINAL_STATES
 from pollbroker.statistics import BrokerStatistics
 
 _logger = logging.getLogger("pollbroker.daemon")
@@ -49,9 +49,12 @@ class Reloaded:
 class Brokers:
     """The brokers of a configuration, in an engine, and their listeners."""
 
-    def __init__(self, engine: Engine, listeners: Listeners) -> None:
+    def __init__(self, engine: Engine, listeners: Listeners, on_end: Callable[[Broker], None]) -> None:
+        """Without beginning any. `on_end` is called with each broker that has ended, whatever has ended it."""
         self.engine = engine
         self.listeners = listeners
+        self.drops = DropWatch(engine)
+        self._on_end = on_end
         self._late: list[BrokerConfiguration] = []
 
     # -- beginning ----------------------------------------------------------------------------------------------------
@@ -119,7 +122,7 @@ class Brokers:
         for port, descriptor in self.listeners.lend(configuration).items():
             arguments["options"][port]["use_fd"] = descriptor
         broker = self.engine.add(**arguments, earlier=earlier)
-        broker.removed.add_done_callback(partial(_log_failure, broker))
+        broker.removed.add_done_callback(lambda _: self._on_end(broker))
         return broker
 
     # -- changing -----------------------------------------------------------------------------------------------------
@@ -140,7 +143,7 @@ class Brokers:
         self._open_what_is_new(old, beginning, ending)
 
         leaving = [broker for name, broker in self.engine.brokers.items() if name in {*changed, *removed}]
-        ended = end_brokers(self.engine, leaving, new.engine.drain_timeout_s)
+        ended = self._end(leaving, new.engine.drain_timeout_s)
         self.listeners.keep_only(new.brokers.values())
         problems: list[Problem] = []
         serving = dict(new.brokers)
@@ -188,7 +191,14 @@ class Brokers:
     def end(self, drain_timeout_s: float) -> dict[str, Ended]:
         """End all brokers in order, and return how each ended. Their listeners are closed first."""
         self.listeners.keep_only(())
-        return end_brokers(self.engine, self.engine.brokers.values(), drain_timeout_s)
+        return self._end(self.engine.brokers.values(), drain_timeout_s)
+
+    def _end(self, brokers: Iterable[Broker], drain_timeout_s: float) -> dict[str, Ended]:
+        several = {broker.name: broker for broker in brokers}
+        ended = end_brokers(self.engine, several.values(), drain_timeout_s)
+        for name, one in ended.items():
+            self.drops.tell_rest(several[name], one.final)
+        return ended
 
 
 @contextmanager
@@ -202,8 +212,3 @@ def _noting(broker: BrokerConfiguration, problems: list[Problem]) -> Iterator[No
 
 def _is_in_use(error: PollbrokerError) -> bool:
     return getattr(error.__cause__, "errno", None) == errno.EADDRINUSE
-
-
-def _log_failure(broker: Broker, removed: object) -> None:  # noqa: ARG001 - as futures call it
-    if broker.state is BrokerState.FAILED:
-        _logger.error("brokers.%s: failed: %s; a reload starts it again", broker.name, broker.error)

@@ -9,6 +9,8 @@ ends and the next begins.
 - An address of the file is one listener, whichever broker has it. A wildcard (`tcp://127.0.0.1:*`) is one for each
   port of each broker, and keeps the address that it was given.
 - libzmq closes the copy that it was given. A port of the wire makes a copy for itself.
+- A socket at which the service manager listens (`activation.py`) is used for the port whose address it has. Its file is
+  not the daemon's to remove.
 - What libzmq would set on the socket that listens (`sndbuf`, `tos`, ...) is not set on one of the daemon's, so that a
   port with such an option has none.
 """
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from pollbroker.daemon.activation import InheritedSockets
 from pollbroker.daemon.addresses import Bound, parse
 from pollbroker.daemon.configuration import BrokerConfiguration
 from pollbroker.errors import EndpointError, HandOverError
@@ -74,8 +77,9 @@ class _Listener:
 class Listeners:
     """The listening sockets of a daemon."""
 
-    def __init__(self) -> None:
+    def __init__(self, inherited: InheritedSockets | None = None) -> None:
         self._open: dict[Key, _Listener] = {}
+        self._inherited = inherited or InheritedSockets()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -95,7 +99,7 @@ class Listeners:
         for wanted in _wanted_by(broker):
             while wanted.key not in self._open:
                 try:
-                    self._open[wanted.key] = _open(wanted)
+                    self._open[wanted.key] = _open(wanted, self._inherited)
                 except EndpointError as error:
                     in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
                     if in_use and self._is_held(wanted, leaving):
@@ -193,9 +197,12 @@ def _can_be_lent(plan: PortPlan, address: str) -> bool:
     return not any(option.name in _SET_BY_LIBZMQ for option, _ in plan.options)
 
 
-def _open(wanted: _Wanted) -> _Listener:
+def _open(wanted: _Wanted, inherited: InheritedSockets) -> _Listener:
     made: socket.socket | None = None
     try:
+        made = inherited.take(wanted.address, ipv6=wanted.ipv6)
+        if made is not None:
+            return _Listener(made, None, parse(wanted.address, ipv6=wanted.ipv6))
         if is_taken_path(wanted.address):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         parsed = parse_bound(wanted.address, ipv6=wanted.ipv6)

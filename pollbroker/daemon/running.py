@@ -9,6 +9,7 @@
 """
 
 import logging
+import os
 import socket
 import subprocess
 import threading
@@ -21,7 +22,9 @@ from typing import Final
 from msgspec import UnsetType
 from msgspec.structs import asdict
 
+from pollbroker.broker import Broker
 from pollbroker.control import ControlServer, attach
+from pollbroker.daemon.activation import InheritedSockets
 from pollbroker.daemon.brokers import Brokers, Reloaded
 from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import Configuration
@@ -29,6 +32,7 @@ from pollbroker.daemon.listeners import Listeners
 from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.reload_metrics import ReloadCollector
 from pollbroker.daemon.resolving import read_configuration
+from pollbroker.daemon.systemd import ServiceManager
 from pollbroker.daemon.takeover import (
     ANSWER_S,
     START_S,
@@ -43,6 +47,7 @@ from pollbroker.ending import Ended
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError, HandOverError, PollbrokerError
 from pollbroker.metrics import MetricsServer, serve_metrics
+from pollbroker.states import FINAL_STATES, BrokerState
 
 _logger = logging.getLogger("pollbroker.daemon")
 
@@ -51,6 +56,9 @@ _OF_ENGINE: Final = ("burst_messages", "burst_bytes", "spin_s", "pump", "waiter"
 
 _UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http", "takeover")
 """The keys of `[engine]` that a reload cannot change."""
+
+OF_ONE_PROCESS: Final = frozenset({"WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"})
+"""Variables by which a service manager tells one process something; see sd_notify(3) and sd_listen_fds(3)."""
 
 
 def read_checked(path: Path, environment: Mapping[str, str] | None = None) -> Configuration:
@@ -80,6 +88,8 @@ class Daemon:
         self._path = path
         self._environment = environment
         self._restart_command = tuple(restart_command)
+        self._manager = ServiceManager({})
+        self._inherited = InheritedSockets()
         self._engine: Engine | None = None
         self._brokers: Brokers | None = None
         self._configuration: Configuration | None = None
@@ -108,6 +118,12 @@ class Daemon:
         """The configuration by which the daemon was started, or reloaded last."""
         assert self._configuration is not None, "the daemon was not started"
         return self._configuration
+
+    @property
+    def port_names(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the ports of each broker of the configuration; empty before the start."""
+        brokers = {} if self._configuration is None else self._configuration.brokers
+        return {name: tuple(broker.ports) for name, broker in brokers.items()}
 
     @property
     def control_endpoints(self) -> tuple[str, ...]:
@@ -143,7 +159,10 @@ class Daemon:
                 asked = asdict(configuration.engine)
                 arguments = {name: asked[name] for name in _OF_ENGINE if not isinstance(asked[name], UnsetType)}
                 self._engine = Engine(**arguments)
-                self._brokers = Brokers(self._engine, Listeners())
+                environment = os.environ if self._environment is None else dict(self._environment)
+                self._manager = ServiceManager(environment)
+                self._inherited = InheritedSockets.of_environment(environment)
+                self._brokers = Brokers(self._engine, Listeners(self._inherited), self._on_end)
                 if predecessor is None:
                     self._open_all(configuration)
                 else:
@@ -156,6 +175,9 @@ class Daemon:
                 raise
             self._configuration = configuration
             self._reload_metrics.note(successful=True)
+            self._inherited.close_unwanted()
+            self.brokers.drops.start()
+            self._manager.attach(self._engine, self._status())
         self._worker = threading.Thread(target=self._serve_requests, name="pollbroker-requests", daemon=True)
         self._worker.start()
         if predecessor is not None:
@@ -205,6 +227,22 @@ class Daemon:
             self._metrics.close()
             self._metrics = None
 
+    def _status(self) -> str:
+        """One line on how the brokers are."""
+        brokers = self.engine.brokers.values()
+        failed = [broker.name for broker in brokers if broker.state is BrokerState.FAILED]
+        status = f"{len(brokers)} {'broker' if len(brokers) == 1 else 'brokers'}"
+        return f"{status}, {len(failed)} failed: {', '.join(failed)}" if failed else status
+
+    def _on_end(self, broker: Broker) -> None:
+        if broker.state is BrokerState.FAILED:
+            _logger.error("brokers.%s: failed: %s; a reload starts it again", broker.name, broker.error)
+            self._manager.status(self._status())
+        if self._control is None and not self._stopped:
+            brokers = self.engine.brokers.values()
+            if brokers and all(one.state in FINAL_STATES for one in brokers):
+                self.engine.stop()  # timers keep it from ending by itself
+
     # -- run ----------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -245,27 +283,36 @@ class Daemon:
         with self._changing, self._reload_metrics.noting_failure():
             if self._stopped:
                 return Reloaded()
+            self._manager.reloading()
             try:
-                new = read_checked(self._path, self._environment)
-                old = self.configuration
-                done, self._configuration = self.brokers.change(old, new)
-            except ConfigurationError as error:
-                for problem in error.problems:
-                    _logger.error("reload: %s", problem)
-                _logger.error("reload: nothing was changed")
-                self._reload_metrics.note(successful=False)
-                return Reloaded(problems=tuple(error.problems))
-            for name in _UNTIL_RESTART:
-                if getattr(old.engine, name) != getattr(new.engine, name):
-                    _logger.warning("reload: engine.%s: the new value takes effect at the next start", name)
-            for one in (done.ended or {}).values():
-                if one.loss is not None:
-                    _logger.warning("reload: %s", one.loss)
-            for problem in done.problems:
-                _logger.error("reload: %s", problem)
+                done = self._reload()
+            finally:
+                self._manager.ready(self._status())
             self._reload_metrics.note(successful=not done.problems)
-            _logger.info("reloaded  %s", done)
+            if done.problems:
+                self._manager.status(f"{self._status()}; the last reload: {done.problems[0]}")
             return done
+
+    def _reload(self) -> Reloaded:
+        try:
+            new = read_checked(self._path, self._environment)
+            old = self.configuration
+            done, self._configuration = self.brokers.change(old, new)
+        except ConfigurationError as error:
+            for problem in error.problems:
+                _logger.error("reload: %s", problem, extra=vars(problem))
+            _logger.error("reload: nothing was changed")
+            return Reloaded(problems=tuple(error.problems))
+        for name in _UNTIL_RESTART:
+            if getattr(old.engine, name) != getattr(new.engine, name):
+                _logger.warning("reload: engine.%s: the new value takes effect at the next start", name)
+        for one in (done.ended or {}).values():
+            if one.loss is not None:
+                _logger.warning("reload: %s", one.loss)
+        for problem in done.problems:
+            _logger.error("reload: %s", problem, extra=vars(problem))
+        _logger.info("reloaded  %s", done)
+        return done
 
     # -- taking the place of another daemon ---------------------------------------------------------------------------
 
@@ -329,7 +376,8 @@ class Daemon:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with there:
             command = [*self._restart_command, str(there.fileno())]
-            started = subprocess.Popen(command, pass_fds=(there.fileno(),))
+            environment = {name: value for name, value in os.environ.items() if name not in OF_ONE_PROCESS}
+            started = subprocess.Popen(command, pass_fds=(there.fileno(),), env=environment)
         _logger.info("restarting: process %d was started", started.pid)
         if not self._hand_over(here, START_S):
             started.kill()
@@ -345,11 +393,14 @@ class Daemon:
             try:
                 self.successor = hand_over(connected, self.engine, self.brokers.listeners, timeout_s, hello_s)
             except HandOverError as error:
-                connected.close()
                 _logger.warning("takeover: nothing is handed over, and everything is served here still: %s", error)
                 return False
+            finally:
+                if self.successor is None:
+                    connected.close()
             self.brokers.listeners.give_away()
             self._close_servers()
+            self._manager.main_pid(self.successor.process)
             self.successor.release()
             handed_over = self.successor.handed_over
             if handed_over.left:
@@ -365,7 +416,10 @@ class Daemon:
         self._stopped = True
         self._requests.put(None)
         with self._changing:
-            return self.brokers.end(self.configuration.engine.drain_timeout_s)
+            drain_timeout_s = self.configuration.engine.drain_timeout_s
+            if self.successor is None:
+                self._manager.stopping(drain_timeout_s)
+            return self.brokers.end(drain_timeout_s)
 
     def close(self) -> None:
         """Close everything, without waiting for messages. Closing again does nothing."""
@@ -377,3 +431,4 @@ class Daemon:
                 self._engine.close(timeout_s=0)
         if self._brokers is not None:
             self._brokers.listeners.keep_only(())
+        self._inherited.close()

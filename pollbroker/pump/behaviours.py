@@ -5,7 +5,6 @@ port itself is read, because its peer may make room only when it is served.
 """
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
@@ -17,11 +16,10 @@ from pollbroker.pump.behaviour_waits import BehaviourWaits
 from pollbroker.pump.keyed_timers import KeyedTimers, Timer
 from pollbroker.pump.outcomes import DROPPED, FULL
 from pollbroker.pump.requests import Requests
+from pollbroker.seldom import OF_A_MESSAGE, Seldom
 from pollbroker.waits import Waits
 
 _logger = logging.getLogger("pollbroker")
-
-_LOG_INTERVAL_S: Final = 1.0
 
 WAITING_MOST: Final = 1000
 """When so many messages wait for room, no port at all is read."""
@@ -93,7 +91,7 @@ class BehaviourRun:
         """The ports that have refused a message, of which the behaviour has been told. It is told of room there."""
         self.timers = KeyedTimers(call_later, clock, lambda: self.on_change())
         self._requests = Requests(self, self._name, sources=self.sources, sinks=outlets, clock=clock)
-        self._last_log_s = float("-inf")
+        self._seldom = Seldom()
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -311,12 +309,11 @@ class BehaviourRun:
         self._waiting_since[port].append(self._waits.since())
 
     def _log(self, error: Exception) -> None:
-        now_s = time.monotonic()
-        if now_s - self._last_log_s >= _LOG_INTERVAL_S:
-            self._last_log_s = now_s
+        if self._seldom.admit() is not None:
             _logger.error(
-                "behaviour %s: a call failed (%d messages so far)", self._name, self.account.failed, exc_info=error
-            )
+                "behaviour %s: a call failed (%d messages so far)", self._name, self.account.failed, exc_info=error,
+                extra=OF_A_MESSAGE,
+            )  # fmt: skip
 
     def open_source(self, port: str) -> None:
         """Read a source again."""

@@ -10,19 +10,17 @@ for the others: they are given it before the pump returns FULL, and it is held f
 
 import logging
 import reprlib
-import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from pollbroker.pump.contract import Receiver, Sender
 from pollbroker.pump.limits import BURST_FRAMES
 from pollbroker.pump.message import Handler, Message, To, is_message
 from pollbroker.pump.outcomes import EMPTY, FULL, LIMIT
+from pollbroker.seldom import OF_A_MESSAGE, Seldom
 from pollbroker.statistics import Counters
 
 _logger = logging.getLogger("pollbroker")
-
-_LOG_INTERVAL_S: Final = 1.0
 
 
 class RoutingPump:
@@ -45,7 +43,7 @@ class RoutingPump:
         self._destination = self._every_sink
         """The indices of the sinks that the present message goes to; if it is held, of those that have refused it."""
         self._rest: Iterator[Message | To] | None = None
-        self._last_log_s = float("-inf")
+        self._seldom = Seldom()
         self.holds = 0
         self._added = 0
         self._filtered = 0
@@ -255,8 +253,8 @@ class RoutingPump:
 
     def _fail(self, error: BaseException) -> None:
         self._failed += 1
-        now_s = time.monotonic()
-        if now_s - self._last_log_s >= _LOG_INTERVAL_S:
-            self._last_log_s = now_s
+        if self._seldom.admit() is not None:
             name = getattr(self._handler, "__qualname__", repr(self._handler))
-            _logger.error("handler %s: a message was dropped (%d so far)", name, self._failed, exc_info=error)
+            _logger.error(
+                "handler %s: a message was dropped (%d so far)", name, self._failed, exc_info=error, extra=OF_A_MESSAGE
+            )

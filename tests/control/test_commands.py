@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 
 from pollbroker import Device, Engine, EngineError, Route
 from pollbroker.control import Control
-from pollbroker.control.commands import make_seldom_warning
 from pollbroker.engine import engine_loop
 from pollbroker.statistics import EngineStatistics
 from tests.support.addresses import ANY_PORT
-from tests.support.clocks import FakeTime
 from tests.support.control import COMMANDS, STEERING, make_ask, numbers, text_of
 from tests.support.deadline import wait_until
 from tests.support.transports import holding_streamer
@@ -233,13 +231,3 @@ def test_what_a_sub_cannot_answer_is_logged(idle: Engine, caplog: pytest.LogCapt
     assert not caplog.records
     assert control.handle([b"LIST", b"%s"]) is None
     assert [record.message for record in caplog.records] == ["control: LIST: 2 frames; expected the command alone"]
-
-
-def test_warnings_are_a_second_apart(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    clock = FakeTime()
-    monkeypatch.setattr("pollbroker.control.commands.time", clock)
-    warn = make_seldom_warning()
-    for number, later_s in enumerate([0.0, 0.0, 0.5, 0.5, 0.999, 0.001]):
-        clock.now_s += later_s
-        warn("warning %d", number)
-    assert [record.message for record in caplog.records] == ["warning 0", "warning 3", "warning 5"]

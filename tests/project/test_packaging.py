@@ -17,8 +17,9 @@ import pytest
 import pollbroker
 from tests.support.tree import TREE
 
-DIRECTORIES = (".ci", "bench", "docs", "examples", "pollbroker", "tests")
+DIRECTORIES = (".ci", "bench", "deploy", "docs", "examples", "pollbroker", "tests")
 FILES = (
+    ".containerignore",
     ".pre-commit-config.yaml",
     "ARCHITECTURE.md",
     "CHANGELOG.md",

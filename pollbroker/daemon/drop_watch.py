@@ -1,0 +1,141 @@
+"""Warns of messages that were dropped, which are otherwise only counted.
+
+Once a second the numbers of all brokers are compared with those of a second before, in the engine's thread, by a timer.
+So a message that is dropped costs nothing more. What costs is the look: the number of a broker that has dropped nothing
+is all that is read of it, and after `BUDGET_S` the look goes on in a later turn of the loop.
+
+The first drops by a rule, in one direction of a broker, are told at the next look; those that follow at most once in
+`AGAIN_S`, all in one warning. Messages that a handler has filtered out are not warned of: that is what it is for.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pollbroker.broker import Broker
+from pollbroker.engine import Engine
+from pollbroker.statistics import DROPS, BrokerStatistics
+
+_logger = logging.getLogger("pollbroker.daemon")
+
+EVERY_S: Final = 1.0
+"""How much time lies between two looks at least."""
+
+AGAIN_S: Final = 10.0
+"""How much time lies between two warnings of the same direction and rule."""
+
+BUDGET_S: Final = 0.001
+"""How long a look may hold up the loop at a time: half of what the bursts of one turn may take."""
+
+PAUSE_S: Final = 0.02
+"""How long the loop then goes on without the look, which so takes 5 % of its time at most."""
+
+REASONS: Final[Mapping[str, str]] = {
+    "unroutable": "no peer has their routing id",
+    "slow_peer": "the peer that they were for was full",
+    "interrupted": "the peer that they were for left when they were being sent",
+    "too_many_frames": "they had more frames than maxframes",
+    "long_subscription": "a subscription in them was too long",
+    "failed": "the handler failed",
+    "removed": "an earlier broker still held them when it was removed",
+}
+"""The rules that are warned of, and what each means."""
+
+
+@dataclass
+class _Known:
+    """What was seen of a broker at the last look, and what was told of it."""
+
+    broker: Broker
+    dropped: int = 0
+    told: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By the source of the flow and the rule: the number that was told last."""
+    again_s: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When the next number may be told."""
+    untold: bool = False
+    """True if there is a number that has not been told yet."""
+
+
+class DropWatch:
+    """Looks at the brokers of an engine once a second, until the engine is closed.
+
+    Arguments:
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._known: dict[str, _Known] = {}
+        self._lock = threading.Lock()
+        """A broker may end in another thread than the engine's."""
+
+    def start(self) -> None:
+        """Look at the brokers from now on."""
+        self._engine.call_later(EVERY_S, self._begin)
+
+    def _begin(self) -> None:
+        brokers = self._engine.brokers
+        with self._lock:
+            for name in self._known.keys() - brokers.keys():
+                del self._known[name]
+        self._go_on(iter(brokers.values()), self._clock() + EVERY_S)
+
+    def _go_on(self, brokers: Iterator[Broker], next_s: float) -> None:
+        end_s = self._clock() + BUDGET_S
+        for broker in brokers:
+            self.look_at(broker)
+            if self._clock() >= end_s:
+                self._engine.call_later(PAUSE_S, self._go_on, brokers, next_s)
+                return
+        self._engine.call_later(max(PAUSE_S, next_s - self._clock()), self._begin)
+
+    def look_at(self, broker: Broker) -> None:
+        """Tell what a broker has dropped since it was looked at."""
+        with self._lock:
+            known = self._known_of(broker)
+            dropped = broker.dropped
+            if dropped != known.dropped or known.untold:
+                known.dropped = dropped
+                self._tell(known, broker.statistics())
+
+    def tell_rest(self, broker: Broker, final: BrokerStatistics) -> None:
+        """Tell what a broker has dropped that has ended, by its final statistics, and forget it."""
+        with self._lock:
+            self._tell(self._known_of(broker), final, at_last=True)
+            del self._known[broker.name]
+
+    def _known_of(self, broker: Broker) -> _Known:
+        known = self._known.get(broker.name)
+        if known is None or known.broker != broker:
+            known = self._known[broker.name] = _Known(broker)
+        return known
+
+    def _tell(self, known: _Known, statistics: BrokerStatistics, *, at_last: bool = False) -> None:
+        now_s = self._clock()
+        known.untold = False
+        for source, flow in statistics.flows.items():
+            for rule in DROPS:
+                number = getattr(flow, rule)
+                new = number - known.told.get((source, rule), 0)
+                if not new or rule not in REASONS:
+                    continue
+                if not at_last and now_s < known.again_s.get((source, rule), now_s):
+                    known.untold = True
+                    continue
+                known.told[source, rule] = number
+                known.again_s[source, rule] = now_s + AGAIN_S
+                _warn(statistics, source, rule, new, number)
+
+
+def _warn(statistics: BrokerStatistics, source: str, rule: str, new: int, number: int) -> None:
+    name = statistics.name
+    place = {"broker": name} | ({"port": source} if source in statistics.ports else {})
+    _logger.warning(
+        "brokers.%s.%s: %d %s dropped (%d so far): %s: %s",
+        name, source, new, "message" if new == 1 else "messages", number, rule, REASONS[rule],
+        extra={**place, "rule": rule, "dropped": new, "dropped_so_far": number},
+    )  # fmt: skip
