@@ -25,7 +25,9 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     def write_file(text: str | bytes, name: str = "brokers.toml") -> Path:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        whole = path.with_name(f"{path.name}.new")
+        whole.write_bytes(text if isinstance(text, bytes) else text.encode())
+        whole.replace(path)  # a daemon that reloads reads the one or the other
         return path
 
     return write_file

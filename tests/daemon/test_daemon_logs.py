@@ -1,6 +1,8 @@
 """The log of a daemon in a process of its own."""
 
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -105,13 +107,24 @@ def test_no_body_and_no_password_is_in_any_log(run: Run, write: Write, connect: 
             return bool(document["flows"]["a"]["failed"] == count)
 
         wait_until(has_failed)
+    read = ""
+
+    def has_told(times: int) -> bool:
+        nonlocal read
+        streams = [stream.fileno() for stream in (command.process.stdout, command.process.stderr) if stream]
+        for stream in select.select(streams, [], [], 0)[0]:
+            read += os.read(stream, 1 << 16).decode()
+        return read.count("nothing was changed") == times
+
     write(text + f"[brokers.x]\ndevice = 'streamer'\noptions = {{ plain_pasword = '{PASSWORD}' }}\n")
     assert invoke("ctl", "ipc://c", "RELOAD").exit_code == 0
+    wait_until(lambda: has_told(1))
     write(text.replace(f"'{PASSWORD}'", f"['{PASSWORD}']"))
     assert invoke("ctl", "ipc://c", "RELOAD").exit_code == 0
+    wait_until(lambda: has_told(2))
     command.process.terminate()
     code, lines, stderr = command.end()
-    log = "\n".join(lines) + stderr
+    log = read + "\n".join(lines) + stderr
     assert code == 0
     assert "its text is not logged" in log
     assert "plain_pasword" in log

@@ -293,7 +293,7 @@ def test_address_of_a_port_is_compared_with_that_of_the_socket(
 @pytest.mark.parametrize("abstract", [False, True])
 def test_paths_and_abstract_names_are_compared(abstract: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    name = f"pollbroker-test-{os.getpid()}-{time.monotonic_ns()}"
+    name = f"pollbroker-test-{os.getpid()}-{time.monotonic_ns()}" if abstract else "s"
     inherited = InheritedSockets([(listening(socket.AF_UNIX, f"\0{name}" if abstract else f"{tmp_path}/{name}"), "x")])
     for address, fits in ((f"ipc://@{name}", abstract), (f"ipc://{name}", not abstract), ("ipc://other", False)):
         found = inherited.take(address, ipv6=False)

@@ -272,7 +272,7 @@ def test_nothing_is_lost_while_processes_take_over(run: Run, write: Write, conne
 
     def receive_on() -> None:
         nonlocal received
-        while not over.is_set() or received < sent:
+        while threads[0].is_alive() or received < sent:
             assert puller.recv() == b"%d" % received
             received += 1
 
