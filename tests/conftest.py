@@ -130,7 +130,11 @@ def connect(context: zmq.Context[Socket]) -> Connect:
 
 
 @pytest.fixture
-def make_engine(implementation: Implementation, waiter: str) -> Iterator[MakeEngine]:
+def make_engine(
+    implementation: Implementation,
+    waiter: str,
+    context: zmq.Context[Socket],  # noqa: ARG001 - its sockets may be registered, and are closed after the engine
+) -> Iterator[MakeEngine]:
     """Makes engines with each pump and each waiter; they are closed at the end of the test."""
     engines: list[Engine] = []
 
