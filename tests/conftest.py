@@ -133,7 +133,7 @@ def connect(context: zmq.Context[Socket]) -> Connect:
 def make_engine(
     implementation: Implementation,
     waiter: str,
-    context: zmq.Context[Socket],  # noqa: ARG001 - its sockets may be registered, and are closed after the engine
+    context: zmq.Context[Socket],
 ) -> Iterator[MakeEngine]:
     """Makes engines with each pump and each waiter; they are closed at the end of the test."""
     engines: list[Engine] = []
