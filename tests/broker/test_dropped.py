@@ -52,9 +52,9 @@ def test_dropped_is_the_sum_of_all_drops(
     assert broker.dropped == sum(flow.dropped for flow in final.flows.values()) >= 4
 
 
-@pytest.mark.parametrize("transport", ["libzmq", "wire"])
-def test_message_that_is_held_is_not_dropped(engine: Engine, connect: Connect, transport: str) -> None:
-    broker = engine.add("s", STREAMER, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*", transport=transport)
+def test_message_that_is_held_is_not_dropped(engine: Engine, connect: Connect) -> None:
+    # A port of the wire is not read while nobody takes its messages, so that nothing would be held there.
+    broker = engine.add("s", STREAMER, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*", transport="libzmq")
     connect(zmq.PUSH, broker.frontend.endpoints[0]).send(b"held")
     wait_until(lambda: broker.statistics().flows["frontend"].held)
     assert broker.dropped == 0
