@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker import Device, Engine, Route
+from pollbroker import STREAMER, Device, Engine, Route
 from tests.support.deadline import wait_until
 from tests.support.types import Connect
 
@@ -50,3 +50,11 @@ def test_dropped_is_the_sum_of_all_drops(
     wait_until(lambda: broker.dropped == broker.statistics().flows["intake"].dropped)
     final = broker.remove(timeout_s=0)
     assert broker.dropped == sum(flow.dropped for flow in final.flows.values()) >= 4
+
+
+def test_message_that_is_held_is_not_dropped(engine: Engine, connect: Connect) -> None:
+    # A port of the wire is not read while nobody takes its messages, so that nothing would be held there.
+    broker = engine.add("s", STREAMER, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*", transport="libzmq")
+    connect(zmq.PUSH, broker.frontend.endpoints[0]).send(b"held")
+    wait_until(lambda: broker.statistics().flows["frontend"].held)
+    assert broker.dropped == 0
