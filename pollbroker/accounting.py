@@ -29,6 +29,7 @@ def account_for(
     flows: Sequence[Flow],
     unread: Mapping[int, int],
     counters: Mapping[str, int] | None,
+    disabled: bool,
     now_s: float,
 ) -> BrokerStatistics:
     """The statistics of a broker.
@@ -53,6 +54,7 @@ def account_for(
         flows=FrozenDict(flow_statistics),
         ports=FrozenDict({port.name: _port_statistics(index, port, counted) for index, port in enumerate(ports)}),
         counters=FrozenDict(counters or {}),
+        disabled=disabled,
     )
 
 

@@ -31,6 +31,7 @@ from pollbroker.errors import (
     ControlError,
     NoAnswerError,
     NobodyListensError,
+    NotInTimeError,
     PollbrokerError,
     did_you_mean,
 )
@@ -49,6 +50,7 @@ EXITS_OF_CTL: Final[Mapping[type[ControlError], int]] = {
     CommandRefusedError: 3,
     NobodyListensError: 4,
     NoAnswerError: 5,
+    NotInTimeError: 5,
 }
 
 

@@ -60,7 +60,8 @@ class _Resolving:
 
     def resolve(self) -> Configuration:
         nowhere = Place(str(self._path), 0, ())
-        engine, control, control_place, http, http_place = EngineTable(), tuple[Endpoint, ...](), nowhere, None, nowhere
+        engine, control, http, http_place = EngineTable(), tuple[Endpoint, ...](), None, nowhere
+        control_place = Place(str(self._path), 0, ("engine", "control"))
         for source in self._sources:
             others = {key: value for key, value in source.data.items() if key not in ("engine", "defaults", "brokers")}
             convert_table(source, (), others, FileTable, self._problems)

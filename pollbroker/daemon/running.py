@@ -10,6 +10,7 @@
 """
 
 import logging
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,9 +24,11 @@ from msgspec import UnsetType
 from msgspec.structs import asdict
 
 from pollbroker.broker import Broker
-from pollbroker.control import ControlServer, attach
+from pollbroker.control import ControlServer
 from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
+from pollbroker.daemon.control_socket import open_control
+from pollbroker.daemon.enabling import Enabling
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.resolving import problem_of, read_configuration
@@ -138,10 +141,14 @@ class Daemon:
         for broker in configuration.brokers.values():
             with _noting(broker, problems):
                 self._listeners.open_for(broker)
-        if configuration.control and not problems:
+        if not problems:
             try:
-                self._control = attach(
-                    self.engine, list(map(str, configuration.control)), commands={b"RELOAD": self.request_reload}
+                enabling = Enabling(self._listeners, self._changing, lambda name: self.configuration.brokers.get(name))
+                self._control = open_control(
+                    self.engine,
+                    configuration,
+                    os.environ if self._environment is None else self._environment,
+                    {b"RELOAD": self.request_reload, **enabling.commands()},
                 )
             except PollbrokerError as error:
                 problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
