@@ -163,8 +163,10 @@ def test_statistics_are_printed_again_and_again(run: Run) -> None:
         watching = run("ctl", control, "stats", "--watch", "0.01", *arguments)
         assert watching.process.stdout is not None
         text = b""
-        while text.count(b'"turns"' if shown == '{"' else b"q ") < (3 if shown == '{"' else 1):
-            text += watching.process.stdout.read(1 << 16)
+        while text.count(b'"turns"' if shown == '{"' else b"q ") < 3:
+            more = watching.process.stdout.read(1 << 16)
+            assert more, watching.end()
+            text += more
         assert text.decode().lstrip().startswith(shown)
         watching.process.send_signal(signal.SIGINT)
         assert watching.end()[0] == 130

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pollbroker import QUEUE, STREAMER, Broker, ConfigError, EndpointError, Engine, EngineError
 from pollbroker.control import Control
 from pollbroker.wire import streams
+from pollbroker.wire.addresses import parse_connected
 from tests.support.addresses import ANY_PORT, bind
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect, Socket
@@ -282,7 +283,7 @@ def test_names_are_looked_up_again(engine: Engine, connect: Connect, monkeypatch
     """A name that leads to another address now is connected there."""
     old, new = connect(zmq.PUSH), connect(zmq.PUSH)
     addresses = [bind(old), bind(new)]
-    look_up = streams.parse_connected
+    look_up = parse_connected
     found = addresses[:1]
     monkeypatch.setattr(streams, "parse_connected", lambda address, ipv6: look_up(found[-1], ipv6=ipv6))
     broker = engine.add("a", STREAMER, frontend=">tcp://localhost:1", backend=ANY_PORT, transport="wire")
