@@ -146,9 +146,9 @@ class AwaitedEngine(ABC):
         """Let nobody new connect to a broker: see `pollbroker.Engine.disable`, also for the errors."""
         self.sync.disable(_sync(broker))
 
-    def enable(self, broker: str | Broker) -> None:
+    def enable(self, broker: str | Broker, *, descriptors: Mapping[str, int] = FrozenDict()) -> None:
         """Undo `disable`: see `pollbroker.Engine.enable`, also for the errors."""
-        self.sync.enable(_sync(broker))
+        self.sync.enable(_sync(broker), descriptors=descriptors)
 
     def reconnect(self, broker: str | Broker) -> None:
         """Make the connections again that a broker has made: see `pollbroker.Engine.reconnect`, also for the errors."""

@@ -174,7 +174,10 @@ def connected(engine: Engine, broker: Broker, name: str, times: int) -> bool:
 def test_broker_connects_again_and_loses_nothing(engine: Engine, connect: Connect, peer_type: int) -> None:
     """What goes through while it is told to, a hundred times, is counted to the last message."""
     worker = connect(peer_type, sndhwm=0, rcvhwm=0)
-    broker = engine.add("a", QUEUE, frontend=ANY_PORT, backend=f">{bind(worker)}", transport="wire")
+    options = {"reconnect_ivl": -1}  # it is made again since it is asked for, and at once
+    broker = engine.add(
+        "a", QUEUE, frontend=ANY_PORT, backend=f">{bind(worker)}", transport="wire", backend_options=options
+    )
     client = connect(zmq.DEALER, broker.frontend.endpoint, sndhwm=0, rcvhwm=0)
     sent = 0
     for _ in range(20):
