@@ -172,7 +172,7 @@ def connected(engine: Engine, broker: Broker, name: str, times: int) -> bool:
 
 @pytest.mark.parametrize("peer_type", [zmq.DEALER, zmq.ROUTER])
 def test_broker_connects_again_and_loses_nothing(engine: Engine, connect: Connect, peer_type: int) -> None:
-    """What goes through while it is told to, a hundred times, is counted to the last message."""
+    """What goes through while it is told to, twenty times, is counted to the last message."""
     worker = connect(peer_type, sndhwm=0, rcvhwm=0)
     options = {"reconnect_ivl": -1}  # it is made again since it is asked for, and at once
     broker = engine.add(
