@@ -31,6 +31,7 @@ def account_for(
     unread: Mapping[int, int],
     counters: Mapping[str, int] | None,
     waits: Waits | None,
+    disabled: bool,
     now_s: float,
 ) -> BrokerStatistics:
     """The statistics of a broker.
@@ -55,6 +56,7 @@ def account_for(
         flows=FrozenDict(flow_statistics),
         ports=FrozenDict({port.name: _port_statistics(index, port, counted) for index, port in enumerate(ports)}),
         counters=FrozenDict(counters or {}),
+        disabled=disabled,
     )
 
 

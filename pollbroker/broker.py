@@ -51,6 +51,14 @@ class Steering(Protocol):
 
     def drain(self, timeout_s: float, *, broker: "str | Broker | None") -> tuple[str, ...]: ...
 
+    def pause_and_flush(self, timeout_s: float, *, broker: "str | Broker | None") -> tuple[str, ...]: ...
+
+    def disable(self, broker: "str | Broker", /) -> None: ...
+
+    def enable(self, broker: "str | Broker", /) -> None: ...
+
+    def reconnect(self, broker: "str | Broker", /) -> None: ...
+
     def broker_statistics(self, broker: "str | Broker", /) -> BrokerStatistics: ...
 
     def peers(self, broker: "str | Broker", /) -> tuple[PeerStatistics, ...]: ...
@@ -90,6 +98,11 @@ class Broker:
     def state(self) -> BrokerState:
         """What the broker does at this moment; see `BrokerState`."""
         return self._working.state
+
+    @property
+    def disabled(self) -> bool:
+        """True while nobody can connect to the broker; see `Engine.disable`."""
+        return self._working.disabled
 
     @property
     def error(self) -> BaseException | None:
@@ -140,9 +153,28 @@ class Broker:
         """Move nothing until `resume`; see `Engine.pause`."""
         self._engine.pause(self)
 
+    def pause_and_flush(self, timeout_s: float = 5.0) -> bool:
+        """Move nothing more, and wait until what is held was delivered; see `Engine.pause_and_flush`.
+
+        Return True if the broker is paused and holds nothing.
+        """
+        return not self._engine.pause_and_flush(timeout_s, broker=self)
+
     def resume(self) -> None:
         """Move messages again; see `Engine.resume`."""
         self._engine.resume(self)
+
+    def disable(self) -> None:
+        """Let nobody new connect, until `enable`; see `Engine.disable`."""
+        self._engine.disable(self)
+
+    def enable(self) -> None:
+        """Undo `disable`; see `Engine.enable`."""
+        self._engine.enable(self)
+
+    def reconnect(self) -> None:
+        """Make the connections again that this broker has made; see `Engine.reconnect`."""
+        self._engine.reconnect(self)
 
     def remove(self, *, timeout_s: float = 1.0, drain: bool = False) -> BrokerStatistics:
         """End the broker and return its final statistics; see `Engine.remove`.

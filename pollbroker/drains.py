@@ -1,12 +1,16 @@
-"""Drains: waiting until brokers hold nothing and have nothing to read.
+"""Waiting until brokers hold nothing: drains, and pauses that flush.
 
-A broker that has work is not idle. So whether a drain is over is looked at only at the end of a turn that leaves no
-broker with work. Everything here happens in the engine's thread; `Engine.drain` passes its call on to that thread, and
-waits for the future.
+A drain waits until brokers hold nothing and have nothing to read, which they go on doing meanwhile. A pause that
+flushes waits until paused brokers have delivered what they held; they read nothing meanwhile.
+
+A broker that has work is not idle. So whether it is time to end is looked at only at the end of a turn that leaves no
+broker with work. Everything here happens in the engine's thread; `Engine` passes its calls on to that thread, and waits
+for the future.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -18,17 +22,29 @@ from pollbroker.timers import check_delay
 from pollbroker.working import WorkingBroker
 
 Drained: TypeAlias = Future[tuple[str, ...]]
-"""Resolved at the end of a drain, with the names of the brokers that still held a message or had one to read."""
+"""Resolved at the end, with the names of the brokers that still held a message, or, after a drain, had one to read."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """Somebody who waits for brokers."""
+
+    target: WorkingBroker | None
+    """The one broker; None for all brokers."""
+    is_done: Callable[[WorkingBroker], bool]
+    """Whether a broker need not be waited for any more."""
+    is_left: Callable[[WorkingBroker], bool]
+    """Whether a broker is to be named at the end."""
+    flushes: bool
 
 
 class Drains:
-    """The drains of an engine that have not ended."""
+    """The drains and flushes of an engine that have not ended."""
 
     def __init__(self, table: Table, loop: Loop) -> None:
         self._table = table
         self._loop = loop
-        self._waiting: dict[Drained, WorkingBroker | None] = {}
-        """Each drain, with the one broker that it is for; None if it is for all brokers."""
+        self._waiting: dict[Drained, _Waiting] = {}
 
     def begin(self, timeout_s: float, broker: str | Broker | None) -> Drained:
         """Begin to drain one broker, or all. The drain ends when they are idle, or after `timeout_s`.
@@ -37,13 +53,9 @@ class Drains:
         """
         check_delay(timeout_s)
         target = None if broker is None else self._table.find(broker)
-        drained: Drained = Future()
-        if not self._waiting:
-            self._loop.on_idle.append(self._end_finished_drains)
-        self._waiting[drained] = target
+        drained = self._wait(_Waiting(target, _is_idle, lambda one: not one.idle, flushes=False), timeout_s)
         for each in self._brokers(target):
             each.recheck_sources()
-        self._loop.timers.add(timeout_s, partial(self._end, drained))
         return drained
 
     def begin_removal(self, which: str | Broker, timeout_s: float) -> WorkingBroker:
@@ -62,10 +74,29 @@ class Drains:
         self.begin(timeout_s, broker.name).add_done_callback(remove)
         return broker
 
+    def begin_flush(self, timeout_s: float, broker: str | Broker | None) -> Drained:
+        """Begin to pause one broker, or all, once what it holds is delivered. It is paused after `timeout_s` in any
+        case.
+
+        Raises `EngineError` as `Table.pause`, and `ConfigError` if `timeout_s` is not a number.
+        """
+        check_delay(timeout_s)
+        self._table.begin_flush(broker)
+        target = None if broker is None else self._table.find(broker)
+        return self._wait(_Waiting(target, lambda one: not one.holds_in_pause, _is_unpaused, flushes=True), timeout_s)
+
     def end_all(self) -> None:
-        """End every drain now: the engine closes, and no turn follows that could end them."""
+        """End every wait now: the engine closes, and no turn follows that could end them."""
         for drained in list(self._waiting):
             self._end(drained)
+
+    def _wait(self, waiting: _Waiting, timeout_s: float) -> Drained:
+        drained: Drained = Future()
+        if not self._waiting:
+            self._loop.on_idle.append(self._end_what_is_done)
+        self._waiting[drained] = waiting
+        self._loop.timers.add(timeout_s, partial(self._end, drained))
+        return drained
 
     def _brokers(self, target: WorkingBroker | None) -> Iterable[WorkingBroker]:
         if target is None:
@@ -74,16 +105,34 @@ class Drains:
             return [broker for broker in self._table if broker.state is BrokerState.DRAINING]
         return (target,)
 
-    def _end_finished_drains(self) -> None:
-        for drained, target in list(self._waiting.items()):
-            if all(broker.idle for broker in self._brokers(target)):
+    def _end_what_is_done(self) -> None:
+        for drained, waiting in list(self._waiting.items()):
+            if all(map(waiting.is_done, self._brokers(waiting.target))):
                 self._end(drained)
 
     def _end(self, drained: Drained) -> None:
-        if drained in self._waiting:
-            brokers = self._brokers(self._waiting.pop(drained))
-            if not self._waiting:
-                self._loop.on_idle.remove(self._end_finished_drains)
-            names = tuple(broker.name for broker in brokers if not broker.idle)
-            if drained.set_running_or_notify_cancel():  # False if whoever waited for it has cancelled it
-                drained.set_result(names)
+        waiting = self._waiting.pop(drained, None)
+        if waiting is None:
+            return
+        if not self._waiting:
+            self._loop.on_idle.remove(self._end_what_is_done)
+        brokers = tuple(self._brokers(waiting.target))
+        if waiting.flushes:
+            for broker in brokers:
+                if not self._is_flushed_for_another(broker):
+                    broker.end_flush()
+        names = tuple(broker.name for broker in brokers if waiting.is_left(broker))
+        if drained.set_running_or_notify_cancel():  # False if whoever waited for it has cancelled it
+            drained.set_result(names)
+
+    def _is_flushed_for_another(self, broker: WorkingBroker) -> bool:
+        return any(other.flushes and other.target in (None, broker) for other in self._waiting.values())
+
+
+def _is_idle(broker: WorkingBroker) -> bool:
+    return broker.idle
+
+
+def _is_unpaused(broker: WorkingBroker) -> bool:
+    """True for a broker that holds a message still, or that was resumed or added meanwhile."""
+    return broker.holds_in_pause or broker.state is BrokerState.RUNNING

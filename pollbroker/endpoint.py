@@ -138,3 +138,15 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return bare is not host or version == 4
+
+
+def is_loopback(address: str) -> bool:
+    """Return True if no other machine reaches an address: it is not tcp, or it belongs to the loopback interface."""
+    if not address.startswith("tcp://"):
+        return True
+    host = address.removeprefix("tcp://").rpartition(":")[0].rpartition(";")[2].strip("[]")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower() in ("localhost", "lo")
+    return ((ip.version == 6 and ip.ipv4_mapped) or ip).is_loopback

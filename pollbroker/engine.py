@@ -276,6 +276,64 @@ class Engine:
         """
         return self._calls.call(self._drains.begin, timeout_s, broker)
 
+    def pause_and_flush(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> tuple[str, ...]:
+        """Pause `broker`, or every broker that has not ended, and wait until what it held is delivered.
+
+        Nothing more is read. Return the names of the brokers that still hold a message after `timeout_s`, and of those
+        that are not paused then, since they were resumed or added meanwhile. All others are paused, and hold nothing.
+        What libzmq has in its queues is not known to the engine, and is delivered in a pause, too.
+
+        Raises `EngineError` as `pause`, and if it is called from within a turn of the loop.
+        """
+        if self._calls.in_own_turn():
+            raise EngineError("pause_and_flush() was called from within a turn of the loop, which it would wait for")
+        flushed = self.begin_pause_and_flush(timeout_s, broker=broker)
+        self._loop.wait_for(flushed)
+        return flushed.result()
+
+    def begin_pause_and_flush(
+        self, timeout_s: float = 5.0, *, broker: str | Broker | None = None
+    ) -> "Future[tuple[str, ...]]":
+        """Begin what `pause_and_flush` does, and return at once: the future is resolved with the names that it returns.
+
+        The future may be cancelled; the brokers are paused all the same. Raises `EngineError` as `pause`.
+        """
+        return self._calls.call(self._drains.begin_flush, timeout_s, broker)
+
+    def disable(self, broker: str | Broker) -> None:
+        """Let nobody new connect to a broker, until `enable`: its ports that bind stop listening.
+
+        Whoever connects is refused. Connections that exist go on, and so do those that the broker has made itself.
+        `BrokerStatistics.disabled` tells this. A socket that was given by its descriptor (`use_fd`) and that somebody
+        else has open goes on listening there.
+
+        Raises `EngineError` as `pause`, and if the broker has no port of the wire that binds: sockets of libzmq cannot
+        stop listening without ending their connections, and registered ones are the caller's.
+        """
+        self._calls.call(self._table.disable, broker)
+
+    def enable(self, broker: str | Broker, *, descriptors: Mapping[str, int] = FrozenDict()) -> None:
+        """Undo `disable`: the ports that bind listen again, at the same addresses. Nothing happens at a broker that is
+        not disabled.
+
+        `descriptors` are sockets that are bound there already, by the names of the ports. They are copied.
+
+        Raises `EndpointError` if an address is in use, and then the broker stays disabled; `EngineError` as `disable`.
+        """
+        self._calls.call(self._table.enable, broker, descriptors)
+
+    def reconnect(self, broker: str | Broker) -> None:
+        """End every connection that a broker has made, and make it again; names are looked up again.
+
+        Return when that has begun. A peer is given up to 5 s to end its side, and what it has sent is read until then.
+        What waits to be sent to it is sent to another peer or to the same one later, or is dropped and counted, as
+        whenever a peer leaves. Connections that were accepted are not touched.
+
+        Raises `EngineError` as `pause`, and if the broker has no port of the wire that connects: libzmq would lose
+        messages that nobody counts, and registered sockets are the caller's.
+        """
+        self._calls.call(self._table.reconnect, broker)
+
     # -- handing over -------------------------------------------------------------------------------------------------
 
     def hand_over(

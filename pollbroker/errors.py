@@ -64,6 +64,10 @@ class NoAnswerError(ControlError):
     """A control command was not answered in time: whether it was carried out is not known."""
 
 
+class NotInTimeError(ControlError):
+    """A running engine was sent a control command that takes time, and has not done all of it in time."""
+
+
 class BehaviourError(PollbrokerError):
     """A behaviour asks for what cannot be done, or keeps more messages than it said."""
 

@@ -185,6 +185,8 @@ class BrokerStatistics:
     ports: Mapping[str, PortStatistics] = field(default_factory=FrozenDict)
     counters: Mapping[str, int] = field(default_factory=FrozenDict)
     """The counters of the broker's behaviour, by the names that it has given them; empty without a behaviour."""
+    disabled: bool = False
+    """True while nobody can connect to the broker, since its ports do not listen; see `Engine.disable`."""
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,29 @@ class Table:
         broker.begin_draining()
         return broker
 
+    def disable(self, which: str | Broker) -> None:
+        """Let the ports of a broker that bind stop listening."""
+        self._not_ended(which).disable()
+
+    def enable(self, which: str | Broker, descriptors: Mapping[str, int]) -> None:
+        """Let them listen again."""
+        self._not_ended(which).enable(descriptors)
+
+    def reconnect(self, which: str | Broker) -> None:
+        """Let the ports of a broker that connect do so again."""
+        self._not_ended(which).reconnect()
+
+    def begin_flush(self, which: str | Broker | None) -> None:
+        """Pause a broker, or every broker that has not ended, but let it go on offering what it holds."""
+        if which is not None:
+            self._not_ended(which).begin_flush()
+            return
+        for broker in self._brokers.values():
+            if broker.state in (BrokerState.RUNNING, BrokerState.PAUSED):
+                self._not_ended(broker.name)  # its own handler cannot steer it
+        for broker in self._brokers.values():
+            broker.begin_flush()
+
     def begin_removal(self, which: str | Broker, timeout_s: float) -> WorkingBroker:
         """Begin to remove a broker. It is removed at once if it holds no message, and otherwise when it has sent the
         held messages, or after `timeout_s`."""

@@ -13,6 +13,7 @@ from typing import Final
 import zmq
 
 from pollbroker.accounting import account_for
+from pollbroker.connectivity import connecting_ports, listen_again, listening_ports
 from pollbroker.continuing import continue_counters
 from pollbroker.device import CAPTURE, Device
 from pollbroker.errors import DeviceError, describe_error
@@ -47,6 +48,7 @@ class WorkingBroker:
         "_removed",
         "_was",
         "device",
+        "disabled",
         "earlier",
         "error",
         "final",
@@ -77,6 +79,8 @@ class WorkingBroker:
         self.state = BrokerState.RUNNING
         self.error: BaseException | None = None
         """Why the broker failed; None if it has not."""
+        self.disabled = False
+        """True while the ports that bind do not listen; see `Engine.disable`."""
         self._loop_access = loop_access
         self._on_end = on_end
         self.earlier = earlier
@@ -198,9 +202,37 @@ class WorkingBroker:
         """Let every flow try to move messages again. What it finds decides what it waits for."""
         if self.state is BrokerState.PAUSED:
             self.state = BrokerState.RUNNING
+            self.hub.flushing = False
             for flow in self.hub.flows:
                 flow.resume()
             self.hub.schedule()
+
+    def begin_flush(self) -> None:
+        """Pause, but go on offering what is held until `end_flush`."""
+        if self.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
+            return
+        self.state = BrokerState.PAUSED
+        self.hub.flushing = True
+        for flow in self.hub.flows:
+            if flow.pump.held == flow.pump.queued:
+                flow.pause(self._loop_access.clock())
+            elif flow.state in (FlowState.PAUSED, FlowState.WAITING):
+                flow.resume()
+        self.hub.schedule()
+
+    def end_flush(self) -> None:
+        """Let what is still held be held, as in any other pause."""
+        if self.state is BrokerState.PAUSED and self.hub.flushing:
+            self.hub.flushing = False
+            for flow in self.hub.flows:
+                flow.pause(self._loop_access.clock())
+
+    @property
+    def holds_in_pause(self) -> bool:
+        """True if the broker is paused and holds a message, or one is in the queue of a port."""
+        return self.state is BrokerState.PAUSED and (
+            bool(self._lifecycle.kept) or any(flow.pump.held for flow in self.hub.flows)
+        )
 
     def suspend(self) -> None:
         """Move nothing, and let the ports, which are all the wire's, rest until `go_on`. Another process may take them
@@ -223,6 +255,24 @@ class WorkingBroker:
         self.state = BrokerState.PAUSED
         if self._was is not BrokerState.PAUSED:
             self.resume()
+
+    def disable(self) -> None:
+        """Let the ports that bind stop listening. Raises `EngineError`."""
+        for port in listening_ports(f"brokers.{self.name}", self.ports):
+            port.wire_socket.stop_listening()
+        self.disabled = True
+
+    def enable(self, descriptors: Mapping[str, int]) -> None:
+        """Let them listen again. Raises `EngineError` or `EndpointError`."""
+        ports = listening_ports(f"brokers.{self.name}", self.ports)
+        if self.disabled:
+            listen_again(f"brokers.{self.name}", ports, descriptors)
+            self.disabled = False
+
+    def reconnect(self) -> None:
+        """Let the ports that connect do so again. Raises `EngineError`."""
+        for port in connecting_ports(f"brokers.{self.name}", self.ports):
+            port.wire_socket.reconnect()
 
     def recheck_sources(self) -> None:
         """Have every waiting flow look at its source in the next turn."""
@@ -265,8 +315,8 @@ class WorkingBroker:
 
     def _end_when_written(self) -> None:
         """End the removal when the ports have handed to the kernel what they have accepted. Every flow has ended."""
-        if self.state in FINAL_STATES:
-            return
+        if self.state is not BrokerState.REMOVING:
+            return  # a flush, which is no removal
         queued = [port for port in self.ports if port.queued]
         for port in queued:
             port.tell_when_written(self._end_when_written)
@@ -403,6 +453,7 @@ class WorkingBroker:
             unread=unread,
             counters=self._lifecycle.counters,
             waits=self._lifecycle.waits,
+            disabled=self.disabled,
             now_s=self._loop_access.clock(),
         )
         return statistics if self.earlier is None else continue_counters(statistics, self.earlier)

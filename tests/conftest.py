@@ -22,6 +22,10 @@ from tests.support.types import Connect, MakeEngine, Socket
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# A daemon would listen at the default endpoint there, beside those of other tests.
+for _variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
+    os.environ.pop(_variable, None)
+
 if "CI" not in os.environ:  # there hypothesis has a profile of its own
     settings.register_profile("tests", deadline=None)  # a busy machine is no fault
     settings.load_profile("tests")

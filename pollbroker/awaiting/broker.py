@@ -42,6 +42,11 @@ class Broker:
         return self.sync.state
 
     @property
+    def disabled(self) -> bool:
+        """True while nobody can connect to it; see `pollbroker.Engine.disable`."""
+        return self.sync.disabled
+
+    @property
     def error(self) -> BaseException | None:
         """Why it failed; None unless it has."""
         return self.sync.error
@@ -87,6 +92,18 @@ class Broker:
         """As `Engine.resume`."""
         self.sync.resume()
 
+    def disable(self) -> None:
+        """As `Engine.disable`."""
+        self.sync.disable()
+
+    def enable(self) -> None:
+        """As `Engine.enable`."""
+        self.sync.enable()
+
+    def reconnect(self) -> None:
+        """As `Engine.reconnect`."""
+        self.sync.reconnect()
+
     async def remove(self, *, timeout_s: float = 1.0, drain: bool = False) -> BrokerStatistics:
         """As `Engine.remove`, also if it is cancelled. Of a broker that was removed already: its last statistics, once
         more."""
@@ -102,6 +119,11 @@ class Broker:
         """As `Engine.drain`, for this broker alone, also if it is cancelled. Return True if nothing is left, and False
         if the time is over."""
         return not await self._turns.result_of(self._turns.engine.begin_drain(timeout_s, broker=self.sync))
+
+    async def pause_and_flush(self, timeout_s: float = 5.0) -> bool:
+        """As `Engine.pause_and_flush`, for this broker alone, also if it is cancelled. Return True if it is paused and
+        holds nothing."""
+        return not await self._turns.result_of(self._turns.engine.begin_pause_and_flush(timeout_s, broker=self.sync))
 
     def peers(self) -> tuple[PeerStatistics, ...]:
         """Who is connected now: see `pollbroker.Engine.peers`."""

@@ -144,6 +144,18 @@ class AwaitedEngine(ABC):
         """Move again. Raises as `pause`."""
         self.sync.resume(_sync(broker))
 
+    def disable(self, broker: str | Broker) -> None:
+        """Let nobody new connect to a broker: see `pollbroker.Engine.disable`, also for the errors."""
+        self.sync.disable(_sync(broker))
+
+    def enable(self, broker: str | Broker, *, descriptors: Mapping[str, int] = FrozenDict()) -> None:
+        """Undo `disable`: see `pollbroker.Engine.enable`, also for the errors."""
+        self.sync.enable(_sync(broker), descriptors=descriptors)
+
+    def reconnect(self, broker: str | Broker) -> None:
+        """Make the connections again that a broker has made: see `pollbroker.Engine.reconnect`, also for the errors."""
+        self.sync.reconnect(_sync(broker))
+
     async def drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> tuple[str, ...]:
         """Wait until no broker, or not this one, holds a message or has one to read; return the names of those that
         still had after `timeout_s`. See `pollbroker.Engine.drain`, also for the errors.
@@ -152,6 +164,16 @@ class AwaitedEngine(ABC):
         """
         return await self._turns.result_of(
             self.sync.begin_drain(timeout_s, broker=None if broker is None else _sync(broker))
+        )
+
+    async def pause_and_flush(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> tuple[str, ...]:
+        """Pause brokers, and wait until what they held is delivered; return the names of those that still hold a
+        message after `timeout_s`. See `pollbroker.Engine.pause_and_flush`, also for the errors.
+
+        Cancelled: nobody waits any more. The brokers are paused, and go on delivering what they hold until `timeout_s`.
+        """
+        return await self._turns.result_of(
+            self.sync.begin_pause_and_flush(timeout_s, broker=None if broker is None else _sync(broker))
         )
 
     @property

@@ -1,16 +1,24 @@
 """`pollbroker ctl`: send one command to a running engine, and print the reply."""
 
+import json
 import struct
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import click
 
-from pollbroker.cli.arguments import one_of, seconds
+from pollbroker.cli.arguments import one_of, seconds, some_seconds
 from pollbroker.control import request
+from pollbroker.control.default_endpoint import path_to_ask
 from pollbroker.errors import ControlError
 
 _COUNTS: Final = tuple(f"{port} {way}" for port in ("frontend", "backend") for way in ("received", "sent"))
+
+_ANSWER_S: Final = 5.0
+"""How long the reply may take beyond the time that a command itself may take."""
 
 
 def describe_statistics(frames: Sequence[bytes]) -> list[str]:
@@ -39,23 +47,59 @@ def _describe_json(frames: Sequence[bytes]) -> list[str]:
     return [frame.decode(errors="backslashreplace") for frame in frames[1:]]
 
 
-_COMMANDS: Final[Mapping[str, Callable[[Sequence[bytes]], list[str]]]] = {
-    "PAUSE": _describe_nothing,
-    "RESUME": _describe_nothing,
-    "TERMINATE": _describe_nothing,
-    "STATISTICS": describe_statistics,
-    "LIST": _describe_list,
-    "STATS": _describe_json,
-    "PEERS": _describe_json,
-    "RELOAD": _describe_nothing,
+@dataclass(frozen=True)
+class _Command:
+    """What `ctl` knows of a command."""
+
+    describe: Callable[[Sequence[bytes]], list[str]] = _describe_nothing
+    """The lines that describe a reply."""
+    takes_time: bool = False
+    """True if `--timeout` is how long the command itself may take."""
+
+
+_COMMANDS: Final[Mapping[str, _Command]] = {
+    "PAUSE": _Command(),
+    "RESUME": _Command(),
+    "TERMINATE": _Command(),
+    "STATISTICS": _Command(describe_statistics),
+    "LIST": _Command(_describe_list),
+    "STATS": _Command(_describe_json),
+    "PEERS": _Command(_describe_json),
+    "RELOAD": _Command(),
+    "DRAIN": _Command(takes_time=True),
+    "DISABLE": _Command(),
+    "ENABLE": _Command(),
+    "RECONNECT": _Command(),
 }
-"""How the reply to each command is printed."""
+
+_KNOWN: Final = frozenset(name.casefold() for name in _COMMANDS)
+
+_command_of = one_of(_COMMANDS, "a command")
+
+
+class _Arguments(NamedTuple):
+    endpoint: str
+    command: str
+    broker: str | None
+
+
+def _parse(words: Sequence[str]) -> _Arguments:
+    """Tell the arguments apart: an endpoint has `://` in it, and no command has. Raises `click.UsageError`."""
+    rest = list(words)
+    known = [word.casefold() in _KNOWN for word in words]
+    has_endpoint = "://" in words[0] if words else False
+    if not has_endpoint and known[:2] == [False, True]:
+        has_endpoint = True  # it is malformed, which is said where it is parsed
+    endpoint = rest.pop(0) if has_endpoint else f"ipc://{path_to_ask()}"
+    if not rest:
+        raise click.UsageError(f"no command is given; expected one of {', '.join(_COMMANDS)}")
+    if len(rest) > 2:
+        raise click.UsageError(f"{rest[2]!r}: expected [ENDPOINT] COMMAND [BROKER] and nothing more")
+    return _Arguments(endpoint, _command_of(rest[0]), rest[1] if len(rest) > 1 else None)
 
 
 @click.command(short_help="Steer a running engine, or read its statistics.")
-@click.argument("endpoint")
-@click.argument("command", metavar="COMMAND", type=one_of(_COMMANDS, "a command"))
-@click.argument("broker", required=False)
+@click.argument("words", nargs=-1, metavar="[ENDPOINT] COMMAND [BROKER]")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -63,17 +107,69 @@ _COMMANDS: Final[Mapping[str, Callable[[Sequence[bytes]], list[str]]]] = {
     metavar="SECONDS",
     default=5.0,
     show_default=True,
-    help="The longest time to wait for the reply.",
+    help="The longest time to wait for the reply; for DRAIN, and PAUSE with --wait, how long the command may take.",
 )
-def ctl(endpoint: str, command: str, broker: str | None, timeout_s: float) -> None:
-    """Send COMMAND to the engine whose control socket is at ENDPOINT, and print the reply.
+@click.option("--wait", is_flag=True, help="With PAUSE: return when what the brokers held was delivered.")
+@click.option("--json", "as_json", is_flag=True, help="With STATS: print JSON also on a terminal.")
+@click.option("--table", "as_table", is_flag=True, help="With STATS: print a table also where no terminal reads it.")
+@click.option(
+    "--watch",
+    "watch_s",
+    type=some_seconds,
+    is_flag=False,
+    flag_value="2",
+    default=None,
+    metavar="[SECONDS]",
+    help="With STATS: print it again and again, every 2 seconds or as often as this says, until Ctrl-C.",
+)
+def ctl(
+    words: tuple[str, ...], timeout_s: float, wait: bool, as_json: bool, as_table: bool, watch_s: float | None
+) -> None:
+    """Send COMMAND to the engine whose control socket is at ENDPOINT, and print the reply. Commands may be in lower
+    case.
 
-    PAUSE, RESUME, TERMINATE, STATISTICS (numbers of frames and bytes), STATS (all statistics, as JSON) and PEERS (who
-    is connected to ports of the wire, as JSON) apply to all brokers of the engine, or only to the one named BROKER.
-    LIST prints the names of the brokers. RELOAD makes `pollbroker run` read its file again; it logs what has changed.
+    Without ENDPOINT it is that of the daemon: $RUNTIME_DIRECTORY/control, $XDG_RUNTIME_DIR/pollbroker/control or
+    /run/pollbroker/control, the first that is there.
+
+    PAUSE, RESUME, DRAIN (wait until nothing is held and nothing is left to read), TERMINATE, STATISTICS (numbers of
+    frames and bytes), STATS (all statistics: a table on a terminal, and otherwise JSON) and PEERS (who is connected to
+    ports of the wire, as JSON) apply to all brokers of the engine, or only to the one named BROKER. DISABLE (nobody new
+    may connect), ENABLE and RECONNECT (make connections again, with names looked up again) need a BROKER. LIST prints
+    the names of the brokers. RELOAD makes `pollbroker run` read its file again; it logs what has changed.
 
     Exit codes: 0 it is done; 2 the arguments were wrong; 3 the engine has refused the command; 4 nobody listens at
-    ENDPOINT; 5 there was no answer in time.
+    ENDPOINT; 5 there was no answer in time, or it was not done in time.
     """
-    for line in _COMMANDS[command](request(endpoint, command, broker, timeout_s=timeout_s)):
+    endpoint, command, broker = _parse(words)
+    for option, given, needed in (
+        ("--wait", wait, "PAUSE"),
+        ("--json", as_json, "STATS"),
+        ("--table", as_table, "STATS"),
+        ("--watch", watch_s is not None, "STATS"),
+    ):
+        if given and command != needed:
+            raise click.UsageError(f"{option}: it goes with {needed} only, and not with {command}")
+    if as_json and as_table:
+        raise click.UsageError("--json, --table: expected one of them")
+    if command == "STATS" and (as_table or watch_s is not None or not as_json):
+        table = as_table or (not as_json and sys.stdout.isatty())
+        _print_stats(lambda: request(endpoint, "STATS", broker, timeout_s=timeout_s), table, watch_s)
+        return
+    wait_s = timeout_s if wait or _COMMANDS[command].takes_time else None
+    answer_s = timeout_s if wait_s is None else _ANSWER_S
+    for line in _COMMANDS[command].describe(request(endpoint, command, broker, wait_s=wait_s, timeout_s=answer_s)):
         click.echo(line)
+
+
+def _print_stats(ask: Callable[[], Sequence[bytes]], table: bool, watch_s: float | None) -> None:
+    if not table:
+        while True:
+            for line in _describe_json(ask()):
+                click.echo(line)
+            if watch_s is None:
+                return
+            sys.stdout.flush()
+            time.sleep(watch_s)
+    from pollbroker.cli.statistics_table import print_table  # rich takes a while to import
+
+    print_table(lambda: json.loads(ask()[1]), watch_s)

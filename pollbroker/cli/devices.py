@@ -5,7 +5,6 @@ explanation. The line `ready` comes when the broker's sockets are open. A script
 address.
 """
 
-import ipaddress
 import os
 import socket as net
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ from pollbroker.cli.settings import setting_options, with_given_settings
 from pollbroker.cli.signals import EndingSignals
 from pollbroker.control import attach
 from pollbroker.device import Device
-from pollbroker.endpoint import parse_endpoints
+from pollbroker.endpoint import is_loopback, parse_endpoints
 from pollbroker.engine import Engine
 from pollbroker.standard_devices import DEVICES
 from pollbroker.statistics import PortStatistics
@@ -180,7 +179,7 @@ def run_device(
                 transport=transport,
                 **endpoints,
             )
-            control_endpoints = () if control is None else attach(engine, control).endpoints
+            control_endpoints = () if control is None else attach(engine, control, from_network=True).endpoints
             for warning in warn_of_other_machines(control_endpoints):
                 click.echo(warning, err=True)
             statistics = engine.statistics()
@@ -199,20 +198,11 @@ def run_device(
 def warn_of_other_machines(addresses: Iterable[str]) -> Iterator[str]:
     """Yield a warning for each address of a control socket that is not on the loopback interface."""
     for address in addresses:
-        if address.startswith("tcp://") and not _is_loopback(address):
+        if not is_loopback(address):
             yield (
                 f"pollbroker: warning: control: whoever reaches {address} can stop the broker; "
                 "use ipc://path or tcp://127.0.0.1:port instead"
             )
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].removeprefix("tcp://").rpartition(";")[2].strip("[]")
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower() == "localhost"
-    return ((ip.version == 6 and ip.ipv4_mapped) or ip).is_loopback
 
 
 def describe_wire_ports(ports: Mapping[str, PortStatistics]) -> str:

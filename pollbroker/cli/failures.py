@@ -9,12 +9,13 @@ from typing import Final
 import zmq
 
 from pollbroker.cli.commands import EXIT_MISUSED
-from pollbroker.errors import CommandRefusedError, NoAnswerError, NobodyListensError, PollbrokerError
+from pollbroker.errors import CommandRefusedError, NoAnswerError, NobodyListensError, NotInTimeError, PollbrokerError
 
 EXIT_CODES: Final[Mapping[type[Exception], int]] = {
     CommandRefusedError: 3,
     NobodyListensError: 4,
     NoAnswerError: 5,
+    NotInTimeError: 5,
     PollbrokerError: EXIT_MISUSED,
     zmq.ZMQError: EXIT_MISUSED,
     OSError: EXIT_MISUSED,

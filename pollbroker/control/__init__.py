@@ -1,18 +1,25 @@
 """Control: steering a running engine through a ZeroMQ socket. docs/control.md describes the protocol."""
 
+from pollbroker.control.carrying_out import Command
 from pollbroker.control.client import request
-from pollbroker.control.commands import ERROR, OK, Control
+from pollbroker.control.commands import Control
+from pollbroker.control.replies import ERROR, OK, TIMEOUT
 from pollbroker.control.server import ControlServer, attach, attach_socket
-from pollbroker.errors import CommandRefusedError, NoAnswerError, NobodyListensError
+from pollbroker.control.steered import Steered
+from pollbroker.errors import CommandRefusedError, NoAnswerError, NobodyListensError, NotInTimeError
 
 __all__ = [
     "ERROR",
     "OK",
+    "TIMEOUT",
+    "Command",
     "CommandRefusedError",
     "Control",
     "ControlServer",
     "NoAnswerError",
     "NobodyListensError",
+    "NotInTimeError",
+    "Steered",
     "attach",
     "attach_socket",
     "request",

@@ -8,16 +8,28 @@ but does not answer".
 import math
 import socket as net
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from pollbroker.binding import open_port
-from pollbroker.control.commands import ERROR, Frames, shown
+from pollbroker.control.default_endpoint import process_listening_at
+from pollbroker.control.replies import ERROR, EVERYONE, TIMEOUT, Frames, shown
 from pollbroker.endpoint import Endpoint, parse_endpoints
-from pollbroker.errors import CommandRefusedError, ControlError, EndpointError, NoAnswerError, NobodyListensError
+from pollbroker.errors import (
+    CommandRefusedError,
+    ControlError,
+    EndpointError,
+    NoAnswerError,
+    NobodyListensError,
+    NotInTimeError,
+)
 from pollbroker.pump import Socket
+from pollbroker.socket_files import path_of
+
+_FAILURES: Final[Mapping[bytes, type[ControlError]]] = {ERROR: CommandRefusedError, TIMEOUT: NotInTimeError}
 
 _MONITOR: Final = "inproc://pollbroker.control.client.{}"
 
@@ -27,6 +39,7 @@ def request(
     command: str | bytes,
     broker: str | bytes | None = None,
     *,
+    wait_s: float | None = None,
     timeout_s: float = 5.0,
     context: zmq.Context[Any] | None = None,
 ) -> Frames:
@@ -36,23 +49,27 @@ def request(
         endpoint: the endpoint of the control socket, a REP or ROUTER. It is connected to, unless it begins with `@`.
         command: the command, such as "PAUSE".
         broker: the name of the broker that the command is for; by default it is for all brokers.
-        timeout_s: the longest time to wait for the reply.
+        wait_s: how long a command that takes time may take: DRAIN, and PAUSE, which then waits until what is held was
+            delivered.
+        timeout_s: the longest time to wait for the reply, beyond `wait_s`.
         context: the context for the client's sockets; it is needed for `inproc://` only.
 
-    Raises a `ControlError`: `NobodyListensError` (at once), `NoAnswerError` if no reply comes within `timeout_s`, and
-    `CommandRefusedError` with the reason; `EndpointError`; `EngineError` if no socket can be opened.
+    Raises a `ControlError`: `NobodyListensError` (at once), `NoAnswerError` if no reply comes in time,
+    `NotInTimeError` with what is left if the command has taken `wait_s`, and `CommandRefusedError` with the reason;
+    `EndpointError`; `EngineError` if no socket can be opened.
     """
     if context is None:
         with zmq.Context[Socket]() as own:
-            return request(endpoint, command, broker, timeout_s=timeout_s, context=own)
+            return request(endpoint, command, broker, wait_s=wait_s, timeout_s=timeout_s, context=own)
     endpoint = endpoint.strip()
     parsed = parse_endpoints("control", endpoint if endpoint[:1] in ("@", ">") else f">{endpoint}")
     if len(parsed) > 1:
         raise EndpointError(f"control: {endpoint}: expected one endpoint")
-    message = [part.encode() if isinstance(part, str) else part for part in (command, broker) if part is not None]
-    reply = _ask(context, parsed[0], endpoint, message, timeout_s)
-    if reply[0] == ERROR:
-        raise CommandRefusedError(b" ".join(reply[1:]).decode(errors="backslashreplace"))
+    parts = (command, broker) if wait_s is None else (command, EVERYONE if broker is None else broker, f"{wait_s:.9g}")
+    message = [part.encode() if isinstance(part, str) else part for part in parts if part is not None]
+    reply = _ask(context, parsed[0], endpoint, message, timeout_s + (wait_s or 0.0))
+    if reply[0] in _FAILURES:
+        raise _FAILURES[reply[0]](b" ".join(reply[1:]).decode(errors="backslashreplace"))
     return reply
 
 
@@ -94,7 +111,7 @@ def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Fra
             try:
                 return client.sync_socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
-                but = "; somebody listens there, but does not answer" if connected else ""
+                but = f"; {_who_listens(endpoint)} listens there, but does not answer" if connected else ""
                 raise NoAnswerError(f"{given}: no answer to {verb} within {timeout_s:g} s{but}") from None
         except zmq.Again:
             raise NoAnswerError(f"{given}: nobody connected within {timeout_s:g} s to be sent {verb}") from None
@@ -127,6 +144,12 @@ def _await_reply(client: Socket, attempts: Socket, endpoint: Endpoint, given: st
                 raise NobodyListensError(
                     f"{given}: nobody listens there{why}; expected the control socket of an engine"
                 )
+
+
+def _who_listens(endpoint: Endpoint) -> str:
+    path = path_of(endpoint.address)
+    process = None if path is None else process_listening_at(path)
+    return "somebody" if process is None else f"process {process}"
 
 
 def _why_nobody(endpoint: Endpoint) -> str | None:

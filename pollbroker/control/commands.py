@@ -7,122 +7,142 @@ it.
   to a socket.
 - A command is carried out whole, or refused with `ERROR` and one line that says why. If it is refused, nothing has
   changed.
+- A command that takes time is answered in a later turn of the engine, through `answer_later`.
 - No frame that a peer sends raises an exception. A REP socket answers every command, because it could not receive
   another one before.
 """
 
-import json
 import logging
-import struct
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import product
-from typing import Final, Protocol, TypeAlias
+from typing import Final
 
 import zmq
 
-from pollbroker.broker import Broker
-from pollbroker.device import CAPTURE
-from pollbroker.errors import ConfigError, ControlError, EngineError, PollbrokerError, did_you_mean
+from pollbroker.control.carrying_out import COMMANDS, Command, Naming, further_command
+from pollbroker.control.replies import DONE, ERROR, EVERYONE, TIMEOUT, Frames, Later, refusal, shown
+from pollbroker.control.steered import Steered
+from pollbroker.control.waiting import LONGEST_WAIT_S
+from pollbroker.errors import ConfigError, ControlError, PollbrokerError, did_you_mean
 from pollbroker.frozen import FrozenDict
 from pollbroker.seldom import SeldomLog
-from pollbroker.states import BrokerState
-from pollbroker.statistics import BrokerStatistics, EngineStatistics, PeerStatistics
 
 _logger = logging.getLogger("pollbroker")
-
-Frames: TypeAlias = list[bytes]
-
-OK: Final = b"OK"
-ERROR: Final = b"ERROR"
-_DONE: Final[Frames] = [b""]
 
 _SOCKET_TYPES: Final = (zmq.REP, zmq.PAIR, zmq.SUB, zmq.ROUTER)
 _UNANSWERED: Final = ([b"PAUSE"], [b"RESUME"], [b"TERMINATE"])
 """The commands without a reply at a PAIR socket, as in libzmq except its release 4.3.5 (libzmq #4600)."""
 
-_SHOWN_CHARACTERS: Final = 60
-"""How many characters of a peer's frame an error message repeats."""
-
-
-class Steered(Protocol):
-    """What commands are carried out on: an `Engine`, or what shows a part of one."""
-
-    @property
-    def brokers(self) -> Mapping[str, Broker]: ...
-
-    def pause(self, broker: str, /) -> None: ...
-
-    def resume(self, broker: str, /) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def remove(self, broker: str, /, *, timeout_s: float) -> BrokerStatistics: ...
-
-    def statistics(self) -> EngineStatistics: ...
-
-    def broker_statistics(self, broker: str, /) -> BrokerStatistics: ...
+_AWAITED_MOST: Final = 1000
+"""How many commands may wait for their reply, so that a flood of them does not take all memory."""
 
 
 class Control:
     """Carries out the commands that come in at a control socket of one type: REP, PAIR, SUB or ROUTER.
 
-    `commands` are further ones by their names, each with what it calls. They are answered as PAUSE is.
+    `commands` are further ones by their names, or others in the place of known ones: a `Command`, or a function without
+    arguments. What a function does is answered as PAUSE is.
 
     Raises `ConfigError` for any other type.
     """
 
     def __init__(
-        self, engine: Steered, socket_type: int = zmq.REP, commands: Mapping[bytes, Callable[[], object]] = FrozenDict()
+        self,
+        engine: Steered,
+        socket_type: int = zmq.REP,
+        commands: Mapping[bytes, Callable[[], object] | Command] = FrozenDict(),
     ) -> None:
         if socket_type not in _SOCKET_TYPES:
             found = getattr(socket_type, "name", socket_type)
             raise ConfigError(f"control: a {found} socket cannot take commands; expected REP, PAIR, SUB or ROUTER")
+        self.answer_later: Callable[[Frames | None], None] | None = None
+        """Called in the engine's thread with the reply to each command for which `handle` has returned None because it
+        takes time; with None where this type of socket sends no reply. Until this is set, such commands are refused."""
+        self.awaited = 0
+        """How many commands wait for their reply."""
         self._engine = engine
         self._type = socket_type
-        further = {verb: partial(_call, call) for verb, call in commands.items()}
-        self._commands: Mapping[bytes, Callable[[Steered, str | None], Frames]] = {**_COMMANDS, **further}
+        further = {
+            verb: call if isinstance(call, Command) else further_command(call) for verb, call in commands.items()
+        }
+        self._commands: Mapping[bytes, Command] = {**COMMANDS, **further}
         self._warn = SeldomLog(_logger.warning)
 
     def handle(self, frames: Frames) -> Frames | None:
-        """Carry out one command and return the reply, or None where this type of socket sends none.
+        """Carry out one command and return the reply, or None where this type of socket sends none, or sends it later
+        (see `answer_later`).
 
         Both are whole messages of the socket. Those of a ROUTER begin with an envelope: the routing id, or, if the
         client sent an empty delimiter as a REQ does, all frames up to the delimiter. No `frames` raise an exception.
         """
         length = _envelope_length(frames) if self._type == zmq.ROUTER else 0
         envelope, command = frames[:length], frames[length:]
-        try:
-            reply = self._carry_out(command)
-        except PollbrokerError as error:
-            reply = _refusal(str(error))
-        except Exception as error:  # noqa: BLE001 - a REP socket must answer, whatever happened
-            self._warn("control: a command raised", exc_info=error)
-            reply = _refusal(f"the engine failed to carry it out: {error!r}")
+        reply = self._or_refusal(partial(self._carry_out, command))
+        if not isinstance(reply, Later):
+            return self._addressed(envelope, command, reply)
+        self.awaited += 1
+        later = reply.reply
+        reply.future.add_done_callback(lambda _: self._answer(envelope, command, later))
+        return None
+
+    def _answer(self, envelope: Frames, command: Frames, reply: Callable[[], Frames]) -> None:
+        self.awaited -= 1
+        assert self.answer_later is not None
+        made = self._or_refusal(reply)
+        assert not isinstance(made, Later)
+        self.answer_later(self._addressed(envelope, command, made))
+
+    def _addressed(self, envelope: Frames, command: Frames, reply: Frames) -> Frames | None:
+        """The message to send, or None where this type of socket sends none."""
         if self._type == zmq.SUB:
-            if reply[0] == ERROR:
+            if reply[0] in (ERROR, TIMEOUT):
                 self._warn("control: %s", reply[1].decode())
             return None
-        if self._type == zmq.PAIR and command in _UNANSWERED and reply == _DONE:
+        if self._type == zmq.PAIR and command in _UNANSWERED and reply == DONE:
             return None
         return envelope + reply
 
-    def _carry_out(self, command: Frames) -> Frames:
+    def _or_refusal(self, make: "Callable[[], Frames | Later]") -> Frames | Later:
+        """What a function returns, or the refusal that says what it has raised."""
+        try:
+            return make()
+        except PollbrokerError as error:
+            return refusal(str(error))
+        except Exception as error:  # noqa: BLE001 - a REP socket must answer, whatever happened
+            self._warn("control: a command raised", exc_info=error)
+            return refusal(f"the engine failed to carry it out: {error!r}")
+
+    def _carry_out(self, message: Frames) -> Frames | Later:
         """Carry out a command and return the reply. For an invalid command, change nothing and raise
         `PollbrokerError`."""
         expected = ", ".join(verb.decode() for verb in self._commands)
-        if not command:
+        if not message:
             raise ControlError(f"an empty message; expected {expected}")
-        verb, *names = command
-        carry_out = self._commands.get(verb)
-        if carry_out is None:
+        verb, *arguments = message
+        command = self._commands.get(verb)
+        if command is None:
             near = did_you_mean(verb.decode(errors="backslashreplace"), (known.decode() for known in self._commands))
             raise ControlError(f"{shown(verb)} is not a command{near or f'; expected {expected}'}")
-        most = 1 if verb in _FOR_A_BROKER else 0
-        if len(names) > most:
-            fits = "the command and a broker's name" if most else "the command alone"
-            raise ControlError(f"{verb.decode()}: {len(command)} frames; expected {fits}")
-        return carry_out(self._engine, _find(self._engine, verb, names[0]) if names else None)
+        least = 1 + (command.naming is Naming.MUST)
+        if not least <= len(message) <= command.most_frames:
+            number = f"{len(message)} {'frame' if len(message) == 1 else 'frames'}"
+            raise ControlError(f"{verb.decode()}: {number}; expected {command.expected}")
+        wait_s = _seconds(verb, arguments[1]) if len(arguments) > 1 else command.wait_s
+        everyone = not arguments or (
+            arguments[0] == EVERYONE and len(arguments) > 1 and "*" not in self._engine.brokers
+        )
+        name = None if everyone else _find(self._engine, verb, arguments[0])
+        if wait_s is not None and command.wait is not None:
+            self._check_waiting(verb)
+            return command.wait(self._engine, name, wait_s)
+        assert command.call is not None
+        return command.call(self._engine, name)
+
+    def _check_waiting(self, verb: bytes) -> None:
+        if self.answer_later is None:
+            raise ControlError(f"{verb.decode()}: this control can answer at once only; expected no time limit")
+        if self.awaited >= _AWAITED_MOST:
+            raise ControlError(f"{verb.decode()}: {self.awaited} commands wait for their reply; expected fewer")
 
 
 def _envelope_length(frames: Frames) -> int:
@@ -149,90 +169,12 @@ def _find(engine: Steered, verb: bytes, frame: bytes) -> str:
     return name
 
 
-def _steer(engine: Steered, steer: Callable[[str], None], name: str | None) -> Frames:
-    if name is not None:
-        steer(name)
-        return _DONE
-    for each, broker in engine.brokers.items():
-        try:
-            steer(each)
-        except EngineError:
-            if broker.state in (BrokerState.RUNNING, BrokerState.PAUSED):
-                raise  # a broker that has ended or is about to must not keep the others from being steered
-    return _DONE
-
-
-def _terminate(engine: Steered, name: str | None) -> Frames:
-    if name is None:
-        engine.stop()
-    else:
-        engine.remove(name, timeout_s=0.0)
-    return _DONE
-
-
-def _statistics(engine: Steered, name: str | None) -> Frames:
-    """The first port of a device counts as libzmq's frontend, all others as its backend; captured copies nowhere."""
-    counts = dict.fromkeys(product(("frontend", "backend"), ("received", "sent"), ("frames", "bytes")), 0)
-    for broker in engine.statistics().brokers.values() if name is None else (engine.broker_statistics(name),):
-        ports = [port for name, port in broker.ports.items() if name != CAPTURE]
-        for index, port in enumerate(ports):
-            side = "backend" if index else "frontend"
-            # libzmq counts what its proxy with one socket sends as the backend's.
-            for of, way in ((side, "received"), ("backend" if len(ports) == 1 else side, "sent")):
-                for unit in ("frames", "bytes"):
-                    counts[of, way, unit] += getattr(port, f"{way}_{unit}")
-    return [struct.pack("=Q", count % (1 << 64)) for count in counts.values()]
-
-
-def _call(call: Callable[[], object], engine: Steered, name: str | None) -> Frames:  # noqa: ARG001 - as the others
-    call()
-    return _DONE
-
-
-def _list(engine: Steered, _: str | None) -> Frames:
-    return [OK, *(name.encode() for name in engine.brokers)]
-
-
-def _stats(engine: Steered, name: str | None) -> Frames:
-    statistics = engine.statistics() if name is None else engine.broker_statistics(name)
-    return [OK, json.dumps(statistics, default=vars).encode()]
-
-
-def _peers(engine: Steered, name: str | None) -> Frames:
-    brokers = engine.brokers
-    told = {each: list(map(_as_json, brokers[each].peers())) for each in (brokers if name is None else (name,))}
-    return [OK, json.dumps(told if name is None else told[name]).encode()]
-
-
-def _as_json(peer: PeerStatistics) -> dict[str, object]:
-    """The fields of a peer. A routing id that is not printable text is told in hexadecimal digits."""
+def _seconds(verb: bytes, frame: bytes) -> float:
     try:
-        routing_id = peer.routing_id.decode()
-    except UnicodeDecodeError:
-        routing_id = ""
-    if not routing_id.isprintable() or not routing_id:
-        routing_id = f"0x{peer.routing_id.hex()}" if peer.routing_id else ""
-    return vars(peer) | {"routing_id": routing_id}
-
-
-_COMMANDS: Final[Mapping[bytes, Callable[[Steered, str | None], Frames]]] = {
-    b"PAUSE": lambda engine, name: _steer(engine, engine.pause, name),
-    b"RESUME": lambda engine, name: _steer(engine, engine.resume, name),
-    b"TERMINATE": _terminate,
-    b"STATISTICS": _statistics,
-    b"LIST": _list,
-    b"STATS": _stats,
-    b"PEERS": _peers,
-}
-_FOR_A_BROKER: Final = _COMMANDS.keys() - {b"LIST"}
-"""The commands that may name one broker."""
-
-
-def _refusal(text: str) -> Frames:
-    return [ERROR, " ".join(text.split()).encode(errors="backslashreplace")]
-
-
-def shown(frame: bytes) -> str:
-    """Return a peer's frame as one printable line."""
-    text = repr(frame[:_SHOWN_CHARACTERS].decode(errors="backslashreplace"))
-    return text if len(frame) <= _SHOWN_CHARACTERS else f"{text}... ({len(frame)} bytes)"
+        seconds = float(frame)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_WAIT_S:  # this refuses nan, too
+        expected = f"seconds that it may take, 0 to {LONGEST_WAIT_S:.0f}"
+        raise ControlError(f"{verb.decode()}: {shown(frame)}: expected {expected}")
+    return seconds

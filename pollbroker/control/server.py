@@ -13,8 +13,10 @@ from typing import Final
 import zmq
 
 from pollbroker.binding import open_port
-from pollbroker.control.commands import Control, Frames
-from pollbroker.endpoint import Endpoints, parse_endpoints
+from pollbroker.control.carrying_out import Command
+from pollbroker.control.commands import Control
+from pollbroker.control.replies import Frames
+from pollbroker.endpoint import Endpoints, is_loopback, parse_endpoints
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
 from pollbroker.frozen import FrozenDict
@@ -55,11 +57,15 @@ class ControlServer:
         self._control = control
         self._port = port
         self._warn = SeldomLog(_logger.warning)
+        self._resting = False
+        """True while a REP socket owes the reply to a command that takes time: it cannot receive another before."""
+        control.answer_later = self._answer_later
         engine.add_reader(port.sync_socket, self._serve)
         self._at_close = engine.on_close(self.close)
 
     def close(self) -> None:
-        """Take no more commands. If `attach` opened the socket, it is closed; replies on their way are still sent."""
+        """Take no more commands. If `attach` opened the socket, it is closed; replies on their way are still sent. The
+        commands that wait for their reply have none."""
         if not self.closed:
             self._engine.remove_reader(self._port.sync_socket)
             self._at_close.cancel()
@@ -72,18 +78,38 @@ class ControlServer:
         try:
             for _ in range(_BURST_COMMANDS):
                 self._port.check_open()
-                self._answer(self._port.sync_socket.recv_multipart(zmq.DONTWAIT))
+                self._send(self._control.handle(self._port.sync_socket.recv_multipart(zmq.DONTWAIT)))
+                if self._port.type == zmq.REP and self._control.awaited:
+                    self._resting = True
+                    self._engine.remove_reader(self._port.sync_socket)
+                    break
                 if time.monotonic() >= end_s:
                     break
         except zmq.Again:
             pass
         except zmq.ZMQError as error:
-            if error.errno != zmq.ETERM:  # the end of the context is an orderly end
-                _logger.warning("control: %r takes commands no longer: %s", self._port, error)
-            self.close()
+            self._give_up(error)
 
-    def _answer(self, frames: Frames) -> None:
-        reply = self._control.handle(frames)
+    def _answer_later(self, reply: Frames | None) -> None:
+        """Send the reply to a command that took time. Called in the engine's thread."""
+        if self.closed:
+            return
+        try:
+            self._port.check_open()
+            self._send(reply)
+        except zmq.ZMQError as error:
+            self._give_up(error)
+            return
+        if self._resting:
+            self._resting = False
+            self._engine.add_reader(self._port.sync_socket, self._serve)
+
+    def _give_up(self, error: zmq.ZMQError) -> None:
+        if error.errno != zmq.ETERM:  # the end of the context is an orderly end
+            _logger.warning("control: %r takes commands no longer: %s", self._port, error)
+        self.close()
+
+    def _send(self, reply: Frames | None) -> None:
         if reply is None:
             return
         try:
@@ -101,7 +127,8 @@ def attach(
     *,
     socket_type: int = zmq.REP,
     options: Mapping[str, object] | None = None,
-    commands: Mapping[bytes, Callable[[], object]] = FrozenDict(),
+    commands: Mapping[bytes, Callable[[], object] | Command] = FrozenDict(),
+    from_network: bool = False,
 ) -> ControlServer:
     """Open a control socket in `engine.context` and carry out the commands that come in.
 
@@ -111,8 +138,9 @@ def attach(
             `>tcp://...` is connected. Whoever reaches the socket can stop the engine, so bind to loopback or `ipc://`.
         socket_type: REP or ROUTER (for any number of clients), PAIR (for one), or SUB (which cannot answer).
         options: socket options by name.
-        commands: further commands by their names, each with what it calls, in the engine's thread. They take no
-            argument, and are answered as PAUSE is.
+        commands: further commands by their names, or others in the place of known ones: a `Command`, or a function
+            without arguments, which is called in the engine's thread, and answered as PAUSE is.
+        from_network: True if other machines may reach the socket. Otherwise a warning is logged if they can.
 
     Raises `EndpointError`; `ConfigError` for a wrong socket type or option; `EngineError` if no socket can be opened.
     """
@@ -124,6 +152,14 @@ def attach(
     if engine.closed:
         raise EngineError("control: the engine is closed")
     control = Control(engine, socket_type, commands)
+    endpoints = parse_endpoints("control", endpoint)
+    for one in endpoints:
+        if one.bind and not from_network and not is_loopback(one.address):
+            _logger.warning(
+                "control: %s: other machines can reach this address, and stop the engine; use ipc://path or "
+                "tcp://127.0.0.1:port instead, or say from_network=True",
+                one,
+            )
     defaults = {"maxmsgsize": _FRAME_MAX_BYTES, **_OPTIONS.get(socket_type, {})}
     given = {str(option).lower(): value for option, value in (options or {}).items()}
     port = open_port(
@@ -131,7 +167,7 @@ def attach(
         where="control",
         name="control",
         socket_type=socket_type,
-        endpoints=parse_endpoints("control", endpoint),
+        endpoints=endpoints,
         options=parse_options("control", defaults | given),
     )
     try:

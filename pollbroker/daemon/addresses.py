@@ -67,14 +67,3 @@ def _plain(host: str) -> str:
     if ip.version == 6 and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
     return f"[{ip}]" if ip.version == 6 else str(ip)
-
-
-def is_loopback(address: str) -> bool:
-    """Return True if no other machine reaches an address."""
-    bound = parse(address.replace(":*", ":1") if address.startswith("tcp://") else address)
-    if bound is None or bound.transport != "tcp":
-        return True
-    try:
-        return ipaddress.ip_address(bound.host.strip("[]")).is_loopback
-    except ValueError:
-        return bound.host == "lo"

@@ -10,10 +10,11 @@ from typing import Final, NamedTuple
 
 import zmq
 
-from pollbroker.daemon.addresses import Bound, is_loopback, parse
+from pollbroker.daemon.addresses import Bound, parse
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
 from pollbroker.daemon.problems import Place, Problem
 from pollbroker.device import CAPTURE, RECEIVES, SENDS
+from pollbroker.endpoint import is_loopback
 from pollbroker.errors import ConfigError
 from pollbroker.opening import PortPlan
 from pollbroker.options import set_options

@@ -21,7 +21,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -32,7 +32,7 @@ from pollbroker.errors import EndpointError, HandOverError
 from pollbroker.opening import ADDRESS_RELEASE_S, PortPlan
 from pollbroker.socket_files import SocketFile, is_taken_path, path_of
 from pollbroker.transports import WIRE
-from pollbroker.wire.addresses import parse_bound
+from pollbroker.wire.addresses import format_bound, parse_bound
 
 Key: TypeAlias = tuple[object, ...]
 
@@ -80,6 +80,8 @@ class Listeners:
     def __init__(self, inherited: InheritedSockets | None = None) -> None:
         self._open: dict[Key, _Listener] = {}
         self._inherited = inherited or InheritedSockets()
+        self._addresses: dict[Key, str] = {}
+        """What wildcards were bound to whose listeners are closed for now."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -99,7 +101,8 @@ class Listeners:
         for wanted in _wanted_by(broker):
             while wanted.key not in self._open:
                 try:
-                    self._open[wanted.key] = _open(wanted, self._inherited)
+                    address = self._addresses.get(wanted.key, wanted.address)
+                    self._open[wanted.key] = _open(replace(wanted, address=address), self._inherited)
                 except EndpointError as error:
                     in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
                     if in_use and self._is_held(wanted, leaving):
@@ -127,11 +130,23 @@ class Listeners:
                 lent[wanted.port] = descriptor if wanted.for_wire else os.dup(descriptor)
         return lent
 
+    def close_for(self, broker: BrokerConfiguration) -> None:
+        """Close the listeners of a broker for now. No other broker has them. They are opened again at their addresses,
+        also those of wildcards."""
+        for wanted in _wanted_by(broker):
+            listener = self._open.pop(wanted.key, None)
+            if listener is not None:
+                if listener.bound is None:
+                    self._addresses[wanted.key] = format_bound(listener.socket)
+                listener.close()
+
     def keep_only(self, brokers: Iterable[BrokerConfiguration]) -> None:
         """Close the listeners that none of these brokers has."""
         wanted = {one.key for broker in brokers for one in _wanted_by(broker)}
         for key in self._open.keys() - wanted:
             self._open.pop(key).close()
+        for key in self._addresses.keys() - wanted:
+            del self._addresses[key]
 
     # -- to another daemon ---------------------------------------------------------------------------------------------
 

@@ -61,7 +61,8 @@ class _Resolving:
     def resolve(self) -> Configuration:
         nowhere = Place(str(self._path), 0, ())
         engine, control, http, takeover = EngineTable(), tuple[Endpoint, ...](), None, None
-        control_place = http_place = takeover_place = nowhere
+        control_place = Place(str(self._path), 0, ("engine", "control"))
+        http_place = takeover_place = nowhere
         for source in self._sources:
             others = {key: value for key, value in source.data.items() if key not in ("engine", "defaults", "brokers")}
             convert_table(source, (), others, FileTable, self._problems)

@@ -23,11 +23,13 @@ from msgspec import UnsetType
 from msgspec.structs import asdict
 
 from pollbroker.broker import Broker
-from pollbroker.control import ControlServer, attach
+from pollbroker.control import Command, ControlServer
 from pollbroker.daemon.activation import InheritedSockets
 from pollbroker.daemon.brokers import Brokers, Reloaded
 from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import Configuration
+from pollbroker.daemon.control_socket import open_control
+from pollbroker.daemon.enabling import Enabling
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.reload_metrics import ReloadCollector
@@ -195,12 +197,14 @@ class Daemon:
     def _open_servers(self, configuration: Configuration) -> list[Problem]:
         """Open what is there for operators: control, metrics, and the socket for a successor. Return what is wrong."""
         problems: list[Problem] = []
-        if configuration.control:
-            commands = {b"RELOAD": self.request_reload}
-            try:
-                self._control = attach(self.engine, list(map(str, configuration.control)), commands=commands)
-            except PollbrokerError as error:
-                problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
+        listeners = self.brokers.listeners
+        enabling = Enabling(listeners, self._changing, lambda name: self.configuration.brokers.get(name))
+        commands: dict[bytes, Callable[[], object] | Command] = {b"RELOAD": self.request_reload, **enabling.commands()}
+        environment = os.environ if self._environment is None else self._environment
+        try:
+            self._control = open_control(self.engine, configuration, environment, commands)
+        except PollbrokerError as error:
+            problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
         if configuration.http is not None:
             try:
                 self._metrics = serve_metrics(self.engine, configuration.http, is_ending=lambda: self._stopped)

@@ -23,7 +23,8 @@ EXAMPLE: Final = f"""\
 # include = ["conf.d/*.toml"]
 
 [engine]
-# For `pollbroker ctl`. Whoever reaches this socket can stop the daemon.
+# For `pollbroker ctl`. Whoever reaches this socket can stop the daemon. By default it is in $RUNTIME_DIRECTORY, or in
+# $XDG_RUNTIME_DIR/pollbroker, where `ctl` looks for it; [] is none.
 # control = "ipc:///run/pollbroker/control"
 # Metrics for Prometheus at /metrics, and health at /livez and /readyz.
 # http = "127.0.0.1:9464"

@@ -41,7 +41,10 @@ class EngineTable(Struct, forbid_unknown_fields=True, kw_only=True):
 
     control: Annotated[
         str | list[str] | UnsetType,
-        _says("Endpoints for the commands of `pollbroker ctl`. Whoever reaches one can stop the daemon."),
+        _says(
+            "Endpoints for the commands of `pollbroker ctl`. Whoever reaches one can stop the daemon. By default "
+            "`$RUNTIME_DIRECTORY/control`, or `$XDG_RUNTIME_DIR/pollbroker/control`; `[]` is none."
+        ),
     ] = UNSET
     control_from_network: Annotated[
         bool, _says("Allow a control socket that other machines can reach; `check` refuses it otherwise.")

@@ -6,6 +6,7 @@ A control socket steers an engine, and a device may share its engine with others
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Final
 
@@ -43,9 +44,29 @@ class SingleBroker:
         """As `Broker.pause`."""
         self._broker.pause()
 
+    def begin_pause_and_flush(self, timeout_s: float, *, broker: str | None) -> "Future[tuple[str, ...]]":  # noqa: ARG002
+        """As `Engine.begin_pause_and_flush`, for the one broker."""
+        return self._engine.begin_pause_and_flush(timeout_s, broker=self._broker)
+
+    def begin_drain(self, timeout_s: float, *, broker: str | None) -> "Future[tuple[str, ...]]":  # noqa: ARG002
+        """As `Engine.begin_drain`, for the one broker."""
+        return self._engine.begin_drain(timeout_s, broker=self._broker)
+
     def resume(self, broker: str, /) -> None:  # noqa: ARG002 - as above
         """As `Broker.resume`."""
         self._broker.resume()
+
+    def disable(self, broker: str, /) -> None:  # noqa: ARG002 - as above
+        """As `Broker.disable`."""
+        self._broker.disable()
+
+    def enable(self, broker: str, /, *, descriptors: Mapping[str, int] = FrozenDict()) -> None:  # noqa: ARG002
+        """As `Engine.enable`, for the one broker."""
+        self._engine.enable(self._broker, descriptors=descriptors)
+
+    def reconnect(self, broker: str, /) -> None:  # noqa: ARG002 - as above
+        """As `Broker.reconnect`."""
+        self._broker.reconnect()
 
     def stop(self) -> None:
         """End the broker. It may take a moment to send what it holds, and the engine's thread does not wait for it; nor

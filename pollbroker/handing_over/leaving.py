@@ -208,6 +208,8 @@ def why_not_moved(broker: WorkingBroker) -> str | None:
     """Why a broker cannot be handed over; None if it can."""
     if broker.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
         return f"it is {broker.state}"
+    if broker.disabled:
+        return "it is disabled"
     if broker.device.behaviour is not None:
         return "its behaviour has a state of its own"
     for port in broker.ports:

@@ -182,6 +182,7 @@ cdef extern from "net.h" nogil:
     int net_connect(net *, watched *, port *, int descriptor)
     void net_unwatch(watched *)
     void net_end_output(port *)
+    void net_end_connection(watched *connector, bint at_once)
     void net_suspend(port *)
     void net_suspend_watched(watched *)
     int net_resume(port *)

@@ -372,3 +372,22 @@ void net_unwatch(struct watched *watched)
     if (link_is_in(&watched->resting))
         link_remove(&watched->resting);
 }
+
+void net_end_connection(struct watched *connector, bool at_once)
+{
+    struct peer *peer = connector->peer;
+
+    if (!peer)
+        return;
+    if (at_once || peer->handshake) {
+        peer_end(peer, REASON_CLOSED);
+        return;
+    }
+    peer_flush(peer);
+    if (peer->descriptor < 0)
+        return;
+    shutdown(peer->descriptor, SHUT_WR);
+    peer_leave(peer);
+    peer_is_readable(peer);
+    port_note(peer->port, NEWS_INPUT);
+}

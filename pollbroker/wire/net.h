@@ -70,6 +70,11 @@ int net_connect(struct net *net, struct watched *connector, struct port *port, i
 /* Stop, and close the socket. The connections that were made go on. */
 void net_unwatch(struct watched *watched);
 
+/* End the connection of a connector from this side. The peer sees the end of what is written to it, and what it has sent
+ * is read until its own end, unless the connection is to end `at_once`. What waits to be written goes to another peer, or
+ * is dropped, as for any peer that leaves. */
+void net_end_connection(struct watched *connector, bool at_once);
+
 /* -- handing over to another process, which shares the descriptors meanwhile -- */
 
 /* Neither read, write nor accept, and let no deadline pass, until the same is resumed. Ports that nobody moves messages

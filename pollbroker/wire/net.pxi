@@ -195,6 +195,13 @@ cdef class Connector:
         """The socket that is being connected; -1 if it is connected, or the try is over."""
         return self.watched.descriptor
 
+    def end(self, *, at_once=False):
+        """End the connection that was made. `on_end` is called when that is done: when the other side has ended it, too,
+        and what it has sent before that was read. If it is to end `at_once`, nothing more is read."""
+        if self.port.port != NULL:
+            net_end_connection(&self.watched, at_once)
+            net_arm(&self.port.net.net)
+
     @property
     def is_over(self):
         """True if the connection has ended or was not made, whether or not `on_end` was called."""

@@ -179,6 +179,36 @@ class WireSocket:
             raise_zmq_error(error)
         self._last_endpoint = address
 
+    def stop_listening(self) -> None:
+        """Accept no more connections. Those that were accepted go on."""
+        for stream in self._streams:
+            if isinstance(stream, Listening):
+                stream.close()
+
+    def listen_again(self, descriptor: int | None) -> None:
+        """Listen again where it listened before. Raises `zmq.ZMQError`; it listens nowhere then.
+
+        `descriptor` is a socket that is bound there, which is copied; None if there is none.
+        """
+        options = self._options if descriptor is None else self._options | {"use_fd": descriptor}
+        made: dict[int, Listening] = {}
+        try:
+            for number, stream in enumerate(self._streams):
+                if isinstance(stream, Listening):
+                    made[number] = Listening(self.wire_port, stream.address, options, stream.asked_for)
+        except OSError as error:
+            for listening in made.values():
+                listening.close()
+            raise_zmq_error(error)
+        for number, listening in made.items():
+            self._streams[number] = listening
+
+    def reconnect(self) -> None:
+        """End every connection that this socket has made, and make it again at once."""
+        for stream in self._streams:
+            if isinstance(stream, Connection):
+                stream.reconnect()
+
     def peers(self, port: str) -> tuple[PeerStatistics, ...]:
         """The peers that are connected now; `port` is the name of the port that this socket is."""
         return tuple(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -23,6 +24,9 @@ _logger = logging.getLogger("pollbroker")
 NOT_SENT_MAX_BYTES: Final = 128 << 10
 """What the kernel may keep of a stream that it has not yet sent (TCP_NOTSENT_LOWAT, tcp(7)). With the kernel's own
 limit of megabytes, a high-water mark would mean little, and a slow peer would be known late."""
+
+END_S: Final = 5.0
+"""How long the other side may take to end a connection that is to be made again. What it has sent is read meanwhile."""
 
 _TCP_NOTSENT_LOWAT: Final = 25
 """linux/tcp.h; Python 3.11 has no name for it."""
@@ -70,14 +74,14 @@ class MovedStream:
 class Listening:
     """A socket that listens, and the connections that are accepted from it."""
 
-    def __init__(self, port: native.Port, address: str, options: dict[str, int]) -> None:
+    def __init__(self, port: native.Port, address: str, options: dict[str, int], asked_for: str | None = None) -> None:
         inherited = options.get("use_fd", -1)
         listener = socket.socket(fileno=os.dup(inherited)) if inherited >= 0 else _bound(address, options)
         try:
             listener.listen(options["backlog"])
             listener.setblocking(False)
             self.address = format_bound(listener)
-            self.asked_for = address
+            self.asked_for = address if asked_for is None else asked_for
             self._listener = native.Listener(port, listener.fileno())
             listener.detach()
         finally:
@@ -175,6 +179,8 @@ class Connection:
         self._next_s: float | None = None
         """When the next attempt is due, by `time.monotonic`; None if none is."""
         self._suspended = False
+        self._ending: Handle | None = None
+        """The timer of a connection that is about to end and be made again; None if none is."""
         self._over = False
         """True if it has ended, and `reconnect_ivl` is -1."""
         self._closed = False
@@ -188,7 +194,7 @@ class Connection:
         made = cls.__new__(cls)
         made.address, made.asked_for = moved.address, moved.asked_for
         made._port, made._options, made._timing = port, options, timing
-        made._connector = made._timer = made._next_s = None
+        made._connector = made._timer = made._next_s = made._ending = None
         made._interval_s = moved.interval_s
         made._suspended = made._closed = False
         made._over = moved.kind == OVER
@@ -208,6 +214,7 @@ class Connection:
             else:
                 self._connector.suspend()
         self._suspended = True
+        self._cancel_ending()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -284,6 +291,10 @@ class Connection:
         connector, self._connector = self._connector, None
         if connector is None:
             return
+        if self._cancel_ending():
+            connector.close()
+            self._begin_anew()
+            return
         if connector.was_connected:
             self._interval_s = self._options["reconnect_ivl"] / 1000
         connector.close()
@@ -304,9 +315,40 @@ class Connection:
         if not self._suspended:
             self._timer = self._timing.call_later(delay_s, self._begin)
 
+    def reconnect(self) -> None:
+        """End the connection, if there is one, and make it again at once: its name is looked up again."""
+        if self._closed or self._ending is not None:
+            return
+        if self._connector is None:
+            if self._timer is not None or self._over:  # otherwise the name is being looked up
+                self._begin_anew()
+        elif self._connector.descriptor >= 0:  # it is being made
+            self._connector.close()
+            self._connector = None
+            self._begin_anew()
+        else:
+            self._ending = self._timing.call_later(END_S, partial(self._connector.end, at_once=True))
+            self._connector.end()
+
+    def _begin_anew(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._over = False
+        self._interval_s = self._options["reconnect_ivl"] / 1000
+        self._begin()
+
+    def _cancel_ending(self) -> bool:
+        """Return True if the connection was about to end."""
+        if self._ending is None:
+            return False
+        self._ending.cancel()
+        self._ending = None
+        return True
+
     def close(self) -> None:
         """End the attempts. A connection that was made goes on until its port is closed."""
         self._closed = True
+        self._cancel_ending()
         if self._timer is not None:
             self._timer.cancel()
         if self._connector is not None:

@@ -422,6 +422,10 @@ def test_removal_whose_time_is_over_leaves_what_is_held(
 
 def test_drained_hub_is_the_brokers_end(make: Callable[..., WorkingBroker], around: Around, connect: Connect) -> None:
     broker = stalled(make, around, connect)
+    broker.carry_out(FLUSHED)  # as in a pause that flushes
+    assert (broker.state, around.ended) == ("running", [])
+    broker.begin_removal()
+    assert (broker.state, around.ended) == ("removing", [])
     broker.carry_out(FLUSHED)
     assert (broker.state, around.ended) == ("removed", [broker])
 

@@ -1,17 +1,22 @@
 """`pollbroker ctl`, and the control sockets of commands."""
 
+import io
 import json
+import signal
 import struct
 from pathlib import Path
 
 import pytest
 import zmq
+from rich.console import Console
 
 from pollbroker.cli import devices
 from pollbroker.cli.ctl import describe_statistics
+from pollbroker.cli.statistics_table import make_table
 from pollbroker.errors import ControlError
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Run, invoke
+from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect
 
 # -- ctl ---------------------------------------------------------------------------------------------------------------
@@ -75,6 +80,112 @@ def test_a_strange_reply_to_statistics_is_refused(frames: list[bytes]) -> None:
 def test_statistics_are_eight_numbers_of_64_bits() -> None:
     frames = [struct.pack("=Q", number) for number in (1, 2**64 - 1, 0, 0, 0, 0, 0, 0)]
     assert describe_statistics(frames)[0] == "frontend received  1 frame, 18446744073709551615 bytes"
+
+
+# -- without an endpoint, and with options -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", "no command is given; expected one of PAUSE, RESUME"),
+        ("ipc://x", "no command is given; expected one of PAUSE, RESUME"),
+        ("paus orders", "'paus' is not a command; did you mean 'PAUSE'?"),
+        ("pause a b", "'b': expected [ENDPOINT] COMMAND [BROKER] and nothing more"),
+        ("resume --wait", "--wait: it goes with PAUSE only, and not with RESUME"),
+        ("list --json", "--json: it goes with STATS only, and not with LIST"),
+        ("list --table", "--table: it goes with STATS only, and not with LIST"),
+        ("list --watch", "--watch: it goes with STATS only, and not with LIST"),
+        ("stats --watch 0", "'0': expected more than 0 seconds"),
+        ("stats --json --table", "--json, --table: expected one of them"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_said_in_one_line(arguments: str, expected: str) -> None:
+    result = invoke("ctl", *arguments.split())
+    assert result.exit_code == 2
+    assert expected in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_broker_may_have_the_name_of_a_command(run: Run) -> None:
+    control = run("queue", ANY_PORT, ANY_PORT, "--name", "list", "--control", ANY_PORT).addresses()["control"]
+    assert invoke("ctl", control, "pause", "list").stdout == "done\n"
+    assert json.loads(invoke("ctl", control, "stats", "list").stdout)["state"] == "paused"
+
+
+def test_drain_and_pause_with_wait_say_what_is_left(run: Run, connect: Connect) -> None:
+    addresses = run("streamer", ANY_PORT, ANY_PORT, "--name", "a", "--control", ANY_PORT, "--transport", "libzmq",
+                    "--drain", "0").addresses()  # fmt: skip
+    control = addresses["control"]
+    assert invoke("ctl", control, "drain", "a").stdout == "done\n"
+    connect(zmq.PUSH, addresses["frontend"]).send(b"for nobody")
+    wait_until(lambda: "received  1 frame" in invoke("ctl", control, "STATISTICS").stdout)
+    for arguments, expected in (
+        (("drain", "a"), "not drained within 0.05 s: 1 message held from frontend to backend (stalled)"),
+        (("drain",), "not drained within 0.05 s: 1 message held from frontend to backend (stalled)"),
+        (("pause", "a", "--wait"), "not done within 0.05 s: it is paused, 1 message held from frontend to backend"),
+    ):
+        result = invoke("ctl", control, *arguments, "--timeout", "0.05")
+        assert (result.exit_code, result.stdout) == (5, "")
+        assert result.stderr.startswith(f"pollbroker: brokers.a: {expected}")
+    puller = connect(zmq.PULL, addresses["backend"])
+    assert invoke("ctl", control, "pause", "--wait", "--timeout", f"{DEADLINE_S}").stdout == "done\n"
+    assert puller.recv() == b"for nobody"
+
+
+def test_statistics_are_a_table_for_people_and_json_for_machines(run: Run, connect: Connect) -> None:
+    addresses = run("queue", ANY_PORT, ANY_PORT, "--name", "[b]", "--control", ANY_PORT).addresses()
+    control = addresses["control"]
+    table = invoke("ctl", control, "stats", "--table").stdout.splitlines()
+    assert table[0].split() == ["broker", "state", "direction", "flow", "received", "sent", "held", "dropped",
+                                "stalled"]  # fmt: skip
+    assert table[1].split() == [
+        "[b]",
+        "running",
+        "frontend",
+        "to",
+        "backend",
+        "waiting",
+        "0",
+        "0",
+        "0",
+        "0",
+        "0.0",
+        "s",
+    ]
+    assert invoke("ctl", control, "stats", "[b]", "--table").stdout.splitlines() == table
+    assert json.loads(invoke("ctl", control, "stats", "--json").stdout)["brokers"]["[b]"]["state"] == "running"
+
+
+def test_statistics_are_printed_again_and_again(run: Run) -> None:
+    control = run("queue", ANY_PORT, ANY_PORT, "--name", "q", "--control", ANY_PORT).addresses()["control"]
+    for arguments, shown in (((), '{"'), (("--json",), '{"'), (("--table",), "broker")):
+        watching = run("ctl", control, "stats", "--watch", "0.01", *arguments)
+        assert watching.process.stdout is not None
+        text = b""
+        while text.count(b'"turns"' if shown == '{"' else b"q ") < 3:
+            more = watching.process.stdout.read(1 << 16)
+            assert more, watching.end()
+            text += more
+        assert text.decode().lstrip().startswith(shown)
+        watching.process.send_signal(signal.SIGINT)
+        assert watching.end()[0] == 130
+
+
+def test_disabled_broker_and_its_error_are_in_the_table() -> None:
+    flow = {"source": "f", "sinks": ["b"], "state": "ended", "received": 3, "sent": 1, "held": 0, "stalled_s": 1.25}
+    broker = {
+        "name": "x",
+        "state": "running",
+        "disabled": True,
+        "error": "no luck",
+        "flows": {"f": flow | {"failed": 2}},
+    }
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(make_table(broker))
+    lines = [line.split() for line in console.export_text().splitlines()]
+    assert lines[1] == ["x", "running,", "disabled", "f", "to", "b", "ended", "3", "1", "0", "2", "1.2", "s"]
+    assert lines[2] == ["error:", "no", "luck"]
 
 
 # -- a control socket that strangers reach -----------------------------------------------------------------------------

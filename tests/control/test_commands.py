@@ -15,7 +15,7 @@ from pollbroker.control import Control
 from pollbroker.engine import engine_loop
 from pollbroker.statistics import EngineStatistics
 from tests.support.addresses import ANY_PORT
-from tests.support.control import COMMANDS, STEERING, make_ask, numbers, text_of
+from tests.support.control import COMMANDS, FOR_ONE, STEERING, WAITING, make_ask, numbers, text_of
 from tests.support.deadline import wait_until
 from tests.support.transports import holding_streamer
 from tests.support.types import Connect, Socket
@@ -29,12 +29,15 @@ names = st.sampled_from([name.encode() for name in BROKERS])
 
 verbs = st.sampled_from(COMMANDS)
 
+seconds = st.sampled_from([b"0", b"0.0", b"1e-3", b" 1 ", b"nan", b"inf", b"-1", b"1e7", b"", b"\xff", b"0x1"])
+
 anything = st.binary(max_size=12) | names | verbs | st.sampled_from([b"", b"\xff", b"\r\nPAUSE", b"x" * 5000])
 
 messages = (
     st.tuples(verbs).map(list)
     | st.tuples(verbs, names).map(list)
     | st.tuples(verbs, anything).map(list)
+    | st.tuples(verbs, names | st.just(b"*"), seconds).map(list)
     | st.lists(anything, max_size=4)
 )
 
@@ -63,11 +66,24 @@ def states(engine: Engine) -> dict[str, str]:
 def expect(model: dict[str, str], command: list[bytes]) -> str:
     """What kind of reply a command is due; carries it out on the model, which has a state for each broker."""
     verb, *rest = command or [b""]
-    if verb not in COMMANDS or len(rest) > (verb != b"LIST"):
+    if verb not in COMMANDS or len(rest) > (verb != b"LIST") + (verb in WAITING):
         return "error"
+    timed = len(rest) > 1
+    if timed and rest[1] not in (b"0", b"0.0", b"1e-3", b" 1 "):
+        return "error"
+    if timed and rest[0] == b"*":
+        rest = []
     addressed = [name for name in model if name.encode() == rest[0]] if rest else list(model)
     if rest and not addressed:
         return "error"
+    if verb in FOR_ONE:
+        return "error"  # every socket was registered
+    if verb == b"DRAIN":
+        return "later"
+    if verb == b"PAUSE" and timed:
+        alive = [name for name in addressed if model[name] != "failed"]
+        model.update(dict.fromkeys(alive, "paused"))
+        return "error" if rest and not alive else "later"
     if verb in (b"PAUSE", b"RESUME"):
         alive = [name for name in addressed if model[name] != "failed"]
         model.update(dict.fromkeys(alive, "paused" if verb == b"PAUSE" else "running"))
@@ -84,6 +100,8 @@ def kind_of(reply: list[bytes]) -> str:
         return "done"
     if reply[0] == b"OK":
         return "ok"
+    if reply[0] == b"TIMEOUT":
+        return "left" if text_of([b"ERROR", *reply[1:]]) else "an empty refusal"
     if reply[0] == b"ERROR":
         return "error" if text_of(reply) else "an empty refusal"
     return "numbers" if numbers(reply) else "never"
@@ -95,10 +113,17 @@ def kind_of(reply: list[bytes]) -> str:
 @example([[b"PAUSE", b"a"], [b"PAUSE", b"a"], [b"RESUME"], [b"RESUME", b"a"], [b"PAUSE"]], zmq.REP)
 @example([[], [b""], [b"", b""], [b"PAUSE", b""], [b"LIST", b"a"], [b"pause"]], zmq.ROUTER)
 @example([[b"PAUSE"], [b"PAUSE", b"a"], [b"LIST"], [b"TERMINATE"]], zmq.PAIR)
+@example([[b"PAUSE", b"a", b"0"], [b"DRAIN", b"*", b"0"], [b"DRAIN", b"dead"], [b"RESUME", b"a"], [b"LIST"]], zmq.REP)
+@example(
+    [[b"PAUSE", b"*", b" 1 "], [b"PAUSE", b"dead", b"0"], [b"TERMINATE", b"a"], [b"DRAIN", b"b", b"0"]], zmq.ROUTER
+)
+@example([[b"DRAIN", b"*", b"0"], [b"PAUSE", b"*", b"0"]], zmq.PAIR)
 @settings(max_examples=150, deadline=None)
 def test_any_command_is_carried_out_or_refused(commands: list[list[bytes]], socket_type: int) -> None:
     with engine_with_a_failed_broker() as engine:
         control = Control(engine, socket_type)
+        later: list[list[bytes] | None] = []
+        control.answer_later = later.append
         model = states(engine)
         stopped = False
         for command in commands:
@@ -107,6 +132,13 @@ def test_any_command_is_carried_out_or_refused(commands: list[list[bytes]], sock
             expected = expect(model, bare)
             stopped = stopped or bare == [b"TERMINATE"]
             reply = control.handle([b"\0id", *command] if socket_type == zmq.ROUTER else list(command))
+            if expected == "later":
+                assert reply is None
+                wait_until(lambda: later, engine=engine)
+                reply = later.pop()
+                expected = "done" if socket_type == zmq.SUB or bare[0] == b"PAUSE" else "drained"
+            assert not later
+            assert not control.awaited
             if socket_type == zmq.SUB or (socket_type == zmq.PAIR and len(bare) == 1 and bare[0] in STEERING):
                 assert reply is None
             else:
@@ -115,7 +147,7 @@ def test_any_command_is_carried_out_or_refused(commands: list[list[bytes]], sock
                     envelope = [b"\0id", *command[: len(command) - len(bare)]]
                     assert reply[: len(envelope)] == envelope
                     reply = reply[len(envelope) :]
-                assert kind_of(reply) == expected
+                assert kind_of(reply) in (("done", "left") if expected == "drained" else (expected,))
             assert states(engine) == model
             assert engine_loop(engine).stop_called == stopped
 
@@ -123,15 +155,33 @@ def test_any_command_is_carried_out_or_refused(commands: list[list[bytes]], sock
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ([], "an empty message; expected PAUSE, RESUME, TERMINATE, STATISTICS, LIST, STATS, PEERS"),
-        ([b"KILL"], "'KILL' is not a command; expected PAUSE, RESUME, TERMINATE, STATISTICS, LIST, STATS, PEERS"),
+        (
+            [],
+            "an empty message; expected PAUSE, RESUME, TERMINATE, STATISTICS, LIST, STATS, PEERS, "
+            "DRAIN, DISABLE, ENABLE, RECONNECT",
+        ),
+        (
+            [b"KILL"],
+            "'KILL' is not a command; expected PAUSE, RESUME, TERMINATE, STATISTICS, LIST, STATS, PEERS, "
+            "DRAIN, DISABLE, ENABLE, RECONNECT",
+        ),
         ([b"STATISTIC"], "'STATISTIC' is not a command; did you mean 'STATISTICS'?"),
         ([b"pause"], "'pause' is not a command; did you mean 'PAUSE'?"),
         ([b"PAUSE\0"], "'PAUSE\\x00' is not a command; did you mean 'PAUSE'?"),
         ([b"PAUSE", b"dad"], "PAUSE: no broker is named 'dad'; did you mean 'dead'?"),
         ([b"PAUSE", b"c"], "PAUSE: no broker is named 'c'; there are: a, b, ü, dead"),
         ([b"PAUSE", b"\xff"], "PAUSE: '\\\\xff': expected a broker's name in UTF-8"),
-        ([b"PAUSE", b"a", b"b"], "PAUSE: 3 frames; expected the command and a broker's name"),
+        ([b"STATS", b"a", b"b"], "STATS: 3 frames; expected the command and a broker's name"),
+        ([b"PAUSE", b"a", b"b"], "PAUSE: 'b': expected seconds that it may take, 0 to 1000000"),
+        ([b"DRAIN", b"a", b"nan"], "DRAIN: 'nan': expected seconds that it may take, 0 to 1000000"),
+        ([b"DRAIN", b"a", b"-1"], "DRAIN: '-1': expected seconds that it may take, 0 to 1000000"),
+        ([b"DRAIN", b"*"], "DRAIN: no broker is named '*'; there are: a, b, ü, dead"),
+        ([b"DRAIN", b"a", b"1"], "DRAIN: this control can answer at once only; expected no time limit"),
+        ([b"DRAIN", b"a", b"1", b"2"], "DRAIN: 4 frames; expected the command, a broker's name and seconds"),
+        ([b"DISABLE"], "DISABLE: 1 frame; expected the command and the name of a broker"),
+        ([b"DISABLE", b"a", b"b"], "DISABLE: 3 frames; expected the command and the name of a broker"),
+        ([b"DISABLE", b"a"], "brokers.a.frontend: its socket was registered, and whoever opened it"),
+        ([b"RECONNECT", b"a"], "brokers.a.frontend: its socket was registered, and whoever opened it"),
         ([b"LIST", b"a"], "LIST: 2 frames; expected the command alone"),
         ([b"RESUME", b"dead"], "brokers.dead: "),
     ],

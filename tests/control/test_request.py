@@ -1,5 +1,6 @@
 """`request`: it returns the reply, or raises why there is none."""
 
+import os
 import select
 import socket as net
 import threading
@@ -106,7 +107,8 @@ def test_engine_that_does_not_answer_raises_another_error(
 ) -> None:
     engine = make_engine()  # which nobody runs
     (endpoint,) = attach(engine, ANY_PORT if transport == "tcp" else f"ipc://{tmp_path}/hung").endpoints
-    expected = f"{endpoint}: no answer to 'LIST' within 0.2 s; somebody listens there, but does not answer"
+    who = "somebody" if transport == "tcp" else f"process {os.getpid()}"
+    expected = f"{endpoint}: no answer to 'LIST' within 0.2 s; {who} listens there, but does not answer"
 
     def says_so() -> bool:
         with pytest.raises(ControlError) as raised:

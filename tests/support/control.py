@@ -10,7 +10,11 @@ from tests.support.addresses import ANY_PORT
 from tests.support.types import Connect, Socket
 
 STEERING = (b"PAUSE", b"RESUME", b"TERMINATE")
-COMMANDS = (*STEERING, b"STATISTICS", b"LIST", b"STATS", b"PEERS")
+COMMANDS = (*STEERING, b"STATISTICS", b"LIST", b"STATS", b"PEERS", b"DRAIN", b"DISABLE", b"ENABLE", b"RECONNECT")
+FOR_ONE = (b"DISABLE", b"ENABLE", b"RECONNECT")
+"""The commands that have to name a broker."""
+WAITING = (b"PAUSE", b"DRAIN")
+"""The commands that may have a time limit."""
 
 Ask = Callable[..., list[bytes]]
 

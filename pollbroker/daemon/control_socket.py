@@ -1,0 +1,69 @@
+"""The control socket of a daemon: where the file says, or at the default endpoint."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from msgspec import UnsetType
+
+from pollbroker.control import Command, ControlServer, attach
+from pollbroker.control.default_endpoint import (
+    make_private_directory,
+    path_to_serve,
+    private_files,
+    process_listening_at,
+)
+from pollbroker.daemon.configuration import Configuration
+from pollbroker.engine import Engine
+from pollbroker.errors import EndpointError
+from pollbroker.socket_files import is_taken_path
+
+_logger = logging.getLogger("pollbroker.daemon")
+
+
+def open_control(
+    engine: Engine,
+    configuration: Configuration,
+    environment: Mapping[str, str],
+    commands: Mapping[bytes, Callable[[], object] | Command],
+) -> ControlServer | None:
+    """Open the control socket of a configuration; None if it has none.
+
+    A default endpoint that cannot be had for lack of rights is warned of, and left out. Raises a `PollbrokerError` if
+    an address is in use, or cannot be had that the file names.
+    """
+    if configuration.control:
+        return attach(
+            engine,
+            list(map(str, configuration.control)),
+            commands=commands,
+            from_network=configuration.engine.control_from_network,
+        )
+    if not isinstance(configuration.engine.control, UnsetType):
+        return None
+    path = path_to_serve(environment)
+    if path is None:
+        return None
+    try:
+        make_private_directory(path)
+        _check_ours(path.parent)
+    except OSError as error:
+        _logger.warning("control: %s: no commands are taken: %s", path, error.strerror or error)
+        return None
+    if is_taken_path(f"ipc://{path}"):
+        process = process_listening_at(path)
+        owner = "another daemon" if process is None else f"another daemon (process {process})"
+        raise EndpointError(
+            f"ipc://{path}: {owner} has the default endpoint; expected none, or control = 'ipc://...' or control = [] "
+            "in [engine]"
+        )
+    with private_files():
+        return attach(engine, f"ipc://{path}", commands=commands)
+
+
+def _check_ours(directory: Path) -> None:
+    """Raise `OSError` if others may put files into a directory."""
+    found = directory.stat()
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+        raise OSError(f"{directory} is not ours, or others may write there; expected mode 0700")
