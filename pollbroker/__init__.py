@@ -21,6 +21,7 @@ from pollbroker.errors import (
     HandOverError,
     PollbrokerError,
 )
+from pollbroker.events import Event, EventKind, EventReader
 from pollbroker.handing_over import Adoption, HandedOver
 from pollbroker.limits import Limits
 from pollbroker.patterns import (
@@ -44,6 +45,7 @@ from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics, PeerStatistics, PortStatistics
+from pollbroker.taps import Tap, TappedMessage
 from pollbroker.timers import Handle
 from pollbroker.version import __version__
 
@@ -78,6 +80,9 @@ __all__ = [
     "Engine",
     "EngineError",
     "EngineStatistics",
+    "Event",
+    "EventKind",
+    "EventReader",
     "FlowStatistics",
     "HandOverError",
     "HandedOver",
@@ -95,6 +100,8 @@ __all__ = [
     "PortStatistics",
     "Route",
     "Sharder",
+    "Tap",
+    "TappedMessage",
     "Titanic",
     "To",
     "__version__",

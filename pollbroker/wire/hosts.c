@@ -19,19 +19,27 @@ struct host host_of(const struct sockaddr_storage *address)
     return host;
 }
 
-void host_describe(char text[HOST_TEXT_MAX], const struct sockaddr_storage *address)
+struct remote remote_of(const struct sockaddr_storage *address)
+{
+    struct host host = host_of(address);
+    struct remote remote = {.size = (uint8_t) host.size};
+
+    memcpy(remote.bytes, host.bytes, host.size);
+    if (address->ss_family == AF_INET)
+        remote.port = ntohs(((const struct sockaddr_in *) address)->sin_port);
+    else if (address->ss_family == AF_INET6)
+        remote.port = ntohs(((const struct sockaddr_in6 *) address)->sin6_port);
+    return remote;
+}
+
+void remote_describe(char text[HOST_TEXT_MAX], const struct remote *remote)
 {
     char host[INET6_ADDRSTRLEN];
 
-    if (address->ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *) address;
-        inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
-        snprintf(text, HOST_TEXT_MAX, "tcp://%s:%u", host, ntohs(in->sin_port));
-    } else if (address->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in = (const struct sockaddr_in6 *) address;
-        inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof host);
-        snprintf(text, HOST_TEXT_MAX, "tcp://[%s]:%u", host, ntohs(in->sin6_port));
-    } else {
+    if (!remote->size) {
         snprintf(text, HOST_TEXT_MAX, "ipc");
+        return;
     }
+    inet_ntop(remote->size == 4 ? AF_INET : AF_INET6, remote->bytes, host, sizeof host);
+    snprintf(text, HOST_TEXT_MAX, remote->size == 4 ? "tcp://%s:%u" : "tcp://[%s]:%u", host, remote->port);
 }

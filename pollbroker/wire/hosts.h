@@ -2,6 +2,8 @@
 #ifndef POLLBROKER_WIRE_HOSTS_H
 #define POLLBROKER_WIRE_HOSTS_H
 
+#include "remote.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -16,7 +18,9 @@ struct host {
 
 struct host host_of(const struct sockaddr_storage *address);
 
+struct remote remote_of(const struct sockaddr_storage *address);
+
 /* The address and its port as text: `tcp://127.0.0.1:5555`, or "ipc". */
-void host_describe(char text[HOST_TEXT_MAX], const struct sockaddr_storage *address);
+void remote_describe(char text[HOST_TEXT_MAX], const struct remote *remote);
 
 #endif
