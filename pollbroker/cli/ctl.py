@@ -6,7 +6,9 @@ from typing import Final
 
 import click
 
+from pollbroker.cli.adding import add_brokers
 from pollbroker.cli.arguments import one_of, seconds
+from pollbroker.cli.following import follow_events, follow_tap
 from pollbroker.control import request
 from pollbroker.errors import ControlError
 
@@ -48,13 +50,18 @@ _COMMANDS: Final[Mapping[str, Callable[[Sequence[bytes]], list[str]]]] = {
     "STATS": _describe_json,
     "PEERS": _describe_json,
     "RELOAD": _describe_nothing,
+    "REMOVE": _describe_list,
 }
 """How the reply to each command is printed."""
 
 
+_OTHERS: Final = ("EVENTS", "TAP", "ADD")
+"""The commands that print or read in a way of their own."""
+
+
 @click.command(short_help="Steer a running engine, or read its statistics.")
 @click.argument("endpoint")
-@click.argument("command", metavar="COMMAND", type=one_of(_COMMANDS, "a command"))
+@click.argument("command", metavar="COMMAND", type=one_of((*_COMMANDS, *_OTHERS), "a command"))
 @click.argument("broker", required=False)
 @click.option(
     "--timeout",
@@ -65,15 +72,40 @@ _COMMANDS: Final[Mapping[str, Callable[[Sequence[bytes]], list[str]]]] = {
     show_default=True,
     help="The longest time to wait for the reply.",
 )
-def ctl(endpoint: str, command: str, broker: str | None, timeout_s: float) -> None:
+@click.option("--json", "as_json", is_flag=True, help="EVENTS, TAP: print each as a line of JSON.")
+@click.option("--port", metavar="PORT", help="TAP: only what comes from this port, or goes to it.")
+@click.option("--bodies", is_flag=True, help="TAP: print the beginning of each frame, if the daemon allows it.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="TAP: end after so many messages.")
+def ctl(
+    endpoint: str,
+    command: str,
+    broker: str | None,
+    timeout_s: float,
+    as_json: bool,
+    port: str | None,
+    bodies: bool,
+    count: int | None,
+) -> int | None:
     """Send COMMAND to the engine whose control socket is at ENDPOINT, and print the reply.
 
     PAUSE, RESUME, TERMINATE, STATISTICS (numbers of frames and bytes), STATS (all statistics, as JSON) and PEERS (who
     is connected to ports of the wire, as JSON) apply to all brokers of the engine, or only to the one named BROKER.
     LIST prints the names of the brokers. RELOAD makes `pollbroker run` read its file again; it logs what has changed.
 
-    Exit codes: 0 it is done; 2 the arguments were wrong; 3 the engine has refused the command; 4 nobody listens at
-    ENDPOINT; 5 there was no answer in time.
+    REMOVE ends a broker in order: it delivers what it has first. ADD adds the brokers on standard input, tables
+    [brokers.NAME] in TOML, to those of `pollbroker run`. EVENTS prints what happens, until Ctrl-C: brokers come and go,
+    peers connect and leave, handshakes fail. TAP prints the messages that pass a broker: their sizes, and the routing
+    id or the topic.
+
+    Exit codes: 0 it is done; 1 the broker that was followed has ended; 2 the arguments were wrong; 3 the engine has
+    refused the command; 4 nobody listens at ENDPOINT; 5 there was no answer in time; 130 it was ended by Ctrl-C.
     """
+    if command == "EVENTS":
+        return follow_events(endpoint, broker, as_json=as_json, timeout_s=timeout_s)
+    if command == "TAP":
+        return follow_tap(endpoint, broker, port=port, bodies=bodies, count=count, as_json=as_json, timeout_s=timeout_s)
+    if command == "ADD":
+        return add_brokers(endpoint, timeout_s=timeout_s)
     for line in _COMMANDS[command](request(endpoint, command, broker, timeout_s=timeout_s)):
         click.echo(line)
+    return None

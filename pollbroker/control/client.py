@@ -45,14 +45,22 @@ def request(
     if context is None:
         with zmq.Context[Socket]() as own:
             return request(endpoint, command, broker, timeout_s=timeout_s, context=own)
+    message = [part.encode() if isinstance(part, str) else part for part in (command, broker) if part is not None]
+    return ask(endpoint, message, timeout_s=timeout_s, context=context)
+
+
+def ask(endpoint: str, message: Frames, *, timeout_s: float, context: zmq.Context[Any]) -> Frames:
+    """Send the frames of a command, and return those of the reply: what `request` does for commands of any form."""
     endpoint = endpoint.strip()
     parsed = parse_endpoints("control", endpoint if endpoint[:1] in ("@", ">") else f">{endpoint}")
     if len(parsed) > 1:
         raise EndpointError(f"control: {endpoint}: expected one endpoint")
-    message = [part.encode() if isinstance(part, str) else part for part in (command, broker) if part is not None]
     reply = _ask(context, parsed[0], endpoint, message, timeout_s)
     if reply[0] == ERROR:
-        raise CommandRefusedError(b" ".join(reply[1:]).decode(errors="backslashreplace"))
+        lines = [line.decode(errors="backslashreplace") for line in reply[1:]]
+        refused = CommandRefusedError(" ".join(lines))
+        refused.lines = tuple(lines)
+        raise refused
     return reply
 
 

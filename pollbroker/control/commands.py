@@ -17,6 +17,7 @@ import math
 import struct
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from functools import partial
 from itertools import product
 from typing import Final, Protocol, TypeAlias
@@ -85,6 +86,11 @@ class Control:
         self._type = socket_type
         further = {verb: partial(_call, call) for verb, call in commands.items()}
         self._commands: Mapping[bytes, Callable[[Steered, str | None], Frames]] = {**_COMMANDS, **further}
+        self.more_commands: Mapping[bytes, Callable[[Frames], Frames | Future[Frames]]] = FrozenDict()
+        """Commands that take frames of their own, or are answered later: each is called with the frames behind it, and
+        returns those of the reply, or a future for them, which is resolved in the engine's thread."""
+        self.answer_later: Callable[[Frames], None] = lambda _: None
+        """Called, in the engine's thread, with each reply that comes later."""
         self._warn = make_seldom_warning()
 
     def handle(self, frames: Frames) -> Frames | None:
@@ -96,7 +102,13 @@ class Control:
         length = _envelope_length(frames) if self._type == zmq.ROUTER else 0
         envelope, command = frames[:length], frames[length:]
         try:
-            reply = self._carry_out(command)
+            if command and command[0] in self.more_commands:
+                later = self._begin(envelope, command)
+                if later is None:
+                    return None
+                reply = later
+            else:
+                reply = self._carry_out(command)
         except PollbrokerError as error:
             reply = _refusal(str(error))
         except Exception as error:  # noqa: BLE001 - a REP socket must answer, whatever happened
@@ -110,16 +122,36 @@ class Control:
             return None
         return envelope + reply
 
+    def _begin(self, envelope: Frames, command: Frames) -> Frames | None:
+        """Carry out one of `more_commands`. Return None if the reply comes later."""
+        if self._type != zmq.ROUTER:
+            found = getattr(self._type, "name", self._type)
+            raise ControlError(f"{command[0].decode()}: a {found} socket cannot answer later; expected REP or ROUTER")
+        answer = self.more_commands[command[0]](command[1:])
+        if not isinstance(answer, Future):
+            return answer
+        answer.add_done_callback(lambda done: self.answer_later(envelope + self._result_of(done)))
+        return None
+
+    def _result_of(self, answer: "Future[Frames]") -> Frames:
+        error = answer.exception()
+        if error is None:
+            return answer.result()
+        if not isinstance(error, PollbrokerError):
+            self._warn("control: a command raised", exc_info=error)
+        return _refusal(str(error) or repr(error))
+
     def _carry_out(self, command: Frames) -> Frames:
         """Carry out a command and return the reply. For an invalid command, change nothing and raise
         `PollbrokerError`."""
-        expected = ", ".join(verb.decode() for verb in self._commands)
+        every = [*self._commands, *self.more_commands]
+        expected = ", ".join(verb.decode() for verb in every)
         if not command:
             raise ControlError(f"an empty message; expected {expected}")
         verb, *names = command
         carry_out = self._commands.get(verb)
         if carry_out is None:
-            near = did_you_mean(verb.decode(errors="backslashreplace"), (known.decode() for known in self._commands))
+            near = did_you_mean(verb.decode(errors="backslashreplace"), (known.decode() for known in every))
             raise ControlError(f"{shown(verb)} is not a command{near or f'; expected {expected}'}")
         most = 1 if verb in _FOR_A_BROKER else 0
         if len(names) > most:

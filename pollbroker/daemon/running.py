@@ -27,6 +27,7 @@ from pollbroker.control import ControlServer, attach
 from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
 from pollbroker.daemon.listeners import Listeners
+from pollbroker.daemon.live import AddedBrokers, LiveChanges, present
 from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.resolving import problem_of, read_configuration
 from pollbroker.ending import Ended, end_brokers
@@ -40,7 +41,7 @@ _logger = logging.getLogger("pollbroker.daemon")
 _OF_ENGINE: Final = ("burst_messages", "burst_bytes", "spin_s", "pump", "waiter")
 """The keys of `[engine]` that are arguments of `Engine`."""
 
-_UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http")
+_UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http", "tap_bodies")
 """The keys of `[engine]` that a reload cannot change."""
 
 
@@ -86,6 +87,8 @@ class Daemon:
         self._configuration: Configuration | None = None
         self._control: ControlServer | None = None
         self._metrics: MetricsServer | None = None
+        self._live = LiveChanges(self)
+        self._added = AddedBrokers()
         self._stopped = False
         self._changing = threading.Lock()
         """Held by whoever starts, changes or ends brokers."""
@@ -141,7 +144,11 @@ class Daemon:
         if configuration.control and not problems:
             try:
                 self._control = attach(
-                    self.engine, list(map(str, configuration.control)), commands={b"RELOAD": self.request_reload}
+                    self.engine,
+                    list(map(str, configuration.control)),
+                    commands={b"RELOAD": self.request_reload},
+                    more_commands=self._live.commands,
+                    tap_bodies=configuration.engine.tap_bodies,
                 )
             except PollbrokerError as error:
                 problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
@@ -198,7 +205,8 @@ class Daemon:
                 return Reloaded()
             try:
                 new = read_checked(self._path, self._environment)
-                done = self._change_to(new)
+                done = self._change_to(self._added.stay(new, self.engine))
+                self._added.forget(new.brokers)
             except ConfigurationError as error:
                 for problem in error.problems:
                     _logger.error("reload: %s", problem)
@@ -211,6 +219,51 @@ class Daemon:
                 _logger.error("reload: %s", problem)
             _logger.info("reloaded  %s", done)
             return done
+
+    def add(self, toml: bytes) -> tuple[str, ...]:
+        """Add brokers that are not of the file: tables `[brokers.NAME]`, which are checked as those of the file are.
+        They stay over reloads, until one finds their name in the file. Return their names.
+
+        Raises `ConfigurationError` with everything that is wrong, and `EngineError` if the daemon is ending. Nothing
+        has changed then.
+        """
+        with self._changing:
+            self._check_not_ending()
+            added = self._added.read(toml, self.configuration, self.engine)
+            self._open_listeners(list(added.values()), [])
+            problems: list[Problem] = []
+            for broker in added.values():
+                with _noting(broker, problems):
+                    self._add(broker)
+            if problems:
+                for name in added.keys() & self.engine.brokers.keys():
+                    self.engine.remove(name, timeout_s=0)
+                self._listeners.keep_only(self.configuration.brokers.values())
+                raise ConfigurationError(problems)
+            self._configuration = self._added.include(added, self.configuration)
+            _logger.info("added  %s", ", ".join(added))
+            return tuple(added)
+
+    def remove(self, name: str) -> Ended:
+        """End a broker in order, within `drain_timeout_s`. A reload starts it again if it is the file's.
+
+        Raises `EngineError` if there is no such broker, or if the daemon is ending.
+        """
+        with self._changing:
+            self._check_not_ending()
+            broker = self.engine.brokers.get(name)
+            if broker is None:
+                raise EngineError(f"no broker is named {name!r}; it has ended a moment ago")
+            ended = end_brokers(self.engine, [broker], self.configuration.engine.drain_timeout_s)[name]
+            self._listeners.keep_only(present(self.configuration, self.engine).values())
+            if ended.loss is not None:
+                _logger.warning("remove: %s", ended.loss)
+            _logger.info("removed  %s", name)
+            return ended
+
+    def _check_not_ending(self) -> None:
+        if self._stopped:
+            raise EngineError("the daemon is ending")
 
     def _change_to(self, new: Configuration) -> Reloaded:
         old = self.configuration
@@ -281,6 +334,7 @@ class Daemon:
         """Close everything, without waiting for messages. Closing again does nothing."""
         self._stopped = True
         self._requests.put(False)
+        self._live.close()
         if self._metrics is not None:
             self._metrics.close()
         if self._engine is not None and not self._engine.closed:
