@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pollbroker.control import Portion, follow
+from pollbroker.control import Portion, read_stream
 
 EXIT_ENDED = 1
 """The exit code if what was followed has ended."""
@@ -17,7 +17,7 @@ EXIT_ENDED = 1
 def follow_events(endpoint: str, broker: str | None, *, as_json: bool, timeout_s: float) -> int:
     """Print events, of one broker or of all, until Ctrl-C."""
     command = ["EVENTS"] if broker is None else ["EVENTS", broker]
-    return _print(follow(endpoint, *command, timeout_s=timeout_s), describe_event, as_json=as_json, count=None)
+    return _print(read_stream(endpoint, *command, timeout_s=timeout_s), describe_event, as_json=as_json, count=None)
 
 
 def follow_tap(
@@ -34,7 +34,7 @@ def follow_tap(
     if broker is None:
         raise click.UsageError("TAP: expected the name of a broker")
     command = ["TAP", broker, port or "", *(["BODIES"] if bodies else [])]
-    return _print(follow(endpoint, *command, timeout_s=timeout_s), describe_message, as_json=as_json, count=count)
+    return _print(read_stream(endpoint, *command, timeout_s=timeout_s), describe_message, as_json=as_json, count=count)
 
 
 def _print(portions: Iterator[Portion], describe: Any, *, as_json: bool, count: int | None) -> int:

@@ -2,7 +2,7 @@
 
 from pollbroker.control.client import ask, request
 from pollbroker.control.commands import ERROR, OK, Control, Frames
-from pollbroker.control.following import Portion, follow
+from pollbroker.control.following import Portion, read_stream
 from pollbroker.control.removing import broker_named
 from pollbroker.control.server import ControlServer, attach, attach_socket
 from pollbroker.errors import CommandRefusedError, NoAnswerError, NobodyListensError
@@ -21,6 +21,6 @@ __all__ = [
     "attach",
     "attach_socket",
     "broker_named",
-    "follow",
+    "read_stream",
     "request",
 ]

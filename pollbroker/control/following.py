@@ -27,7 +27,7 @@ class Portion:
     """Why no more come; None if more may come."""
 
 
-def follow(endpoint: str, *command: str | bytes, timeout_s: float = 5.0) -> Iterator[Portion]:
+def read_stream(endpoint: str, *command: str | bytes, timeout_s: float = 5.0) -> Iterator[Portion]:
     """Follow a stream. Yields what has come, as it comes, and at least every second; the last portion has a reason.
 
     Arguments:

@@ -8,7 +8,15 @@ import pytest
 import zmq
 
 from pollbroker import Engine
-from pollbroker.control import CommandRefusedError, NobodyListensError, attach, attach_socket, follow, request, streams
+from pollbroker.control import (
+    CommandRefusedError,
+    NobodyListensError,
+    attach,
+    attach_socket,
+    read_stream,
+    request,
+    streams,
+)
 from pollbroker.control.streams import message_as_json, printable
 from pollbroker.engine import engine_loop
 from pollbroker.taps import TappedMessage
@@ -223,7 +231,7 @@ def test_socket_that_cannot_answer_later_refuses_streams(plain_engine: Engine, c
 
 def test_following_yields_what_happens_until_it_is_closed(plain_engine: Engine, connect: Connect) -> None:
     (endpoint,) = attach(plain_engine, ANY_PORT).endpoints
-    followed = follow(endpoint, "EVENTS", timeout_s=10)
+    followed = read_stream(endpoint, "EVENTS", timeout_s=10)
     assert next(followed).items == ()
     add_streamer(plain_engine, connect)
     items = [item for _ in range(3) for item in next(followed).items]
@@ -235,9 +243,9 @@ def test_following_yields_what_happens_until_it_is_closed(plain_engine: Engine, 
 def test_following_what_is_not_there_is_refused(plain_engine: Engine) -> None:
     (endpoint,) = attach(plain_engine, ANY_PORT).endpoints
     with pytest.raises(CommandRefusedError, match=r"no broker is named 'a'; there are: none"):
-        next(follow(endpoint, "TAP", "a"))
+        next(read_stream(endpoint, "TAP", "a"))
     with pytest.raises(NobodyListensError):
-        next(follow("ipc:///nowhere/at/all", "EVENTS"))
+        next(read_stream("ipc:///nowhere/at/all", "EVENTS"))
 
 
 # -- removing ----------------------------------------------------------------------------------------------------------
