@@ -1,9 +1,8 @@
 """Control: steering a running engine through a ZeroMQ socket. docs/control.md describes the protocol."""
 
 from pollbroker.control.client import ask, request
-from pollbroker.control.commands import ERROR, OK, Control, Frames
+from pollbroker.control.commands import ERROR, OK, Control
 from pollbroker.control.following import Portion, read_stream
-from pollbroker.control.removing import broker_named
 from pollbroker.control.server import ControlServer, attach, attach_socket
 from pollbroker.errors import CommandRefusedError, NoAnswerError, NobodyListensError
 
@@ -13,14 +12,12 @@ __all__ = [
     "CommandRefusedError",
     "Control",
     "ControlServer",
-    "Frames",
     "NoAnswerError",
     "NobodyListensError",
     "Portion",
     "ask",
     "attach",
     "attach_socket",
-    "broker_named",
     "read_stream",
     "request",
 ]

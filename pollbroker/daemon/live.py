@@ -10,7 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from pollbroker.control import ERROR, OK, Frames, broker_named
+from pollbroker.control.commands import ERROR, OK, Frames
+from pollbroker.control.removing import broker_named
 from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
 from pollbroker.daemon.problems import ConfigurationError

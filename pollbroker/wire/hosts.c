@@ -19,27 +19,27 @@ struct host host_of(const struct sockaddr_storage *address)
     return host;
 }
 
-struct remote remote_of(const struct sockaddr_storage *address)
+struct other_end other_end_of(const struct sockaddr_storage *address)
 {
     struct host host = host_of(address);
-    struct remote remote = {.size = (uint8_t) host.size};
+    struct other_end other_end = {.size = (uint8_t) host.size};
 
-    memcpy(remote.bytes, host.bytes, host.size);
+    memcpy(other_end.bytes, host.bytes, host.size);
     if (address->ss_family == AF_INET)
-        remote.port = ntohs(((const struct sockaddr_in *) address)->sin_port);
+        other_end.port = ntohs(((const struct sockaddr_in *) address)->sin_port);
     else if (address->ss_family == AF_INET6)
-        remote.port = ntohs(((const struct sockaddr_in6 *) address)->sin6_port);
-    return remote;
+        other_end.port = ntohs(((const struct sockaddr_in6 *) address)->sin6_port);
+    return other_end;
 }
 
-void remote_describe(char text[HOST_TEXT_MAX], const struct remote *remote)
+void other_end_describe(char text[HOST_TEXT_MAX], const struct other_end *other_end)
 {
     char host[INET6_ADDRSTRLEN];
 
-    if (!remote->size) {
+    if (!other_end->size) {
         snprintf(text, HOST_TEXT_MAX, "ipc");
         return;
     }
-    inet_ntop(remote->size == 4 ? AF_INET : AF_INET6, remote->bytes, host, sizeof host);
-    snprintf(text, HOST_TEXT_MAX, remote->size == 4 ? "tcp://%s:%u" : "tcp://[%s]:%u", host, remote->port);
+    inet_ntop(other_end->size == 4 ? AF_INET : AF_INET6, other_end->bytes, host, sizeof host);
+    snprintf(text, HOST_TEXT_MAX, other_end->size == 4 ? "tcp://%s:%u" : "tcp://[%s]:%u", host, other_end->port);
 }

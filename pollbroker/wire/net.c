@@ -98,12 +98,12 @@ static void end_connector(struct net *net, struct watched *connector, int error)
 }
 
 /* A connection has ended by what the other side has done. */
-static void note_fault(struct net *net, struct port *port, enum reason reason, const struct remote *remote)
+static void note_fault(struct net *net, struct port *port, enum reason reason, const struct other_end *other_end)
 {
     if (!net->fault.count++) {
         net->fault.port = port;
         net->fault.reason = reason;
-        remote_describe(net->fault.address, remote);
+        other_end_describe(net->fault.address, other_end);
     }
 }
 
@@ -116,7 +116,7 @@ static void note_reason(struct peer *peer)
     else if (peer->reason != REASON_CLOSED)
         notices_add(&net->notices, NOTICE_HANDSHAKE, peer);
     if (peer->reason != REASON_LEFT && peer->reason != REASON_BROKEN && peer->reason != REASON_CLOSED)
-        note_fault(net, peer->port, peer->reason, &peer->remote);
+        note_fault(net, peer->port, peer->reason, &peer->other_end);
 }
 
 static void stream_close(struct peer *peer)
@@ -158,7 +158,7 @@ void net_port_init(struct port *port, struct net *net, enum socket_type type)
 /* A connection that was accepted or made. Edges are reported, so that neither a peer that is not read nor one that is not
  * written to wakes the engine again and again. */
 static struct peer *begin_peer(struct net *net, struct port *port, int descriptor, struct watched *connector,
-                               const struct host *host, const struct remote *remote)
+                               const struct host *host, const struct other_end *other_end)
 {
     struct peer *peer = peer_new(port, descriptor, connector);
 
@@ -166,7 +166,7 @@ static struct peer *begin_peer(struct net *net, struct port *port, int descripto
         close(descriptor);
         return NULL;
     }
-    peer->remote = *remote;
+    peer->other_end = *other_end;
     if (host && !admission_count(peer, host->bytes, host->size)) {
         peer_end(peer, REASON_NO_MEMORY);
         return NULL;
@@ -209,15 +209,15 @@ static void accept_all(struct net *net, struct watched *listener)
             accept4(listener->descriptor, (struct sockaddr *) &address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (descriptor >= 0) {
             struct host host = host_of(&address);
-            struct remote remote = remote_of(&address);
+            struct other_end other_end = other_end_of(&address);
             enum reason refused = admission_refuse(listener->port, host.bytes, host.size);
             if (refused) {
                 listener->port->ended_by[refused]++;
-                note_fault(net, listener->port, refused, &remote);
-                notices_add_refused(&net->notices, listener->port, refused, 0, &remote);
+                note_fault(net, listener->port, refused, &other_end);
+                notices_add_refused(&net->notices, listener->port, refused, 0, &other_end);
                 close(descriptor);
             } else {
-                begin_peer(net, listener->port, descriptor, NULL, &host, &remote);
+                begin_peer(net, listener->port, descriptor, NULL, &host, &other_end);
             }
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             return;
@@ -247,8 +247,8 @@ static void finish_connecting(struct net *net, struct watched *connector)
         return;
     }
     getpeername(descriptor, (struct sockaddr *) &address, &address_size);
-    struct remote remote = remote_of(&address);
-    if (!(connector->peer = begin_peer(net, connector->port, descriptor, connector, NULL, &remote)))
+    struct other_end other_end = other_end_of(&address);
+    if (!(connector->peer = begin_peer(net, connector->port, descriptor, connector, NULL, &other_end)))
         end_connector(net, connector, ECONNRESET);
 }
 

@@ -38,9 +38,9 @@ static void find_address(struct peer *peer)
     struct sockaddr_storage address = {0};
     socklen_t size = sizeof address;
 
-    if (peer->remote.size || getpeername(peer->descriptor, (struct sockaddr *) &address, &size) < 0)
+    if (peer->other_end.size || getpeername(peer->descriptor, (struct sockaddr *) &address, &size) < 0)
         return;
-    peer->remote = remote_of(&address);
+    peer->other_end = other_end_of(&address);
     struct host host = host_of(&address);
     if (!peer->owner && !peer->address)
         admission_count(peer, host.bytes, host.size);

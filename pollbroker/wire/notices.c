@@ -38,8 +38,8 @@ void notices_add(struct notices *notices, enum notice_kind kind, const struct pe
     if (!notice)
         return;
     *notice = (struct notice){.kind = kind, .reason = peer->reason, .port = peer->port};
-    if (peer->remote.size)
-        remote_describe(notice->address, &peer->remote);
+    if (peer->other_end.size)
+        other_end_describe(notice->address, &peer->other_end);
     else if (getsockopt(peer->descriptor, SOL_SOCKET, SO_PEERCRED, &owner, &size) == 0 && owner.pid)
         snprintf(notice->address, sizeof notice->address, "ipc, process %d", (int) owner.pid);
     else
@@ -47,7 +47,7 @@ void notices_add(struct notices *notices, enum notice_kind kind, const struct pe
 }
 
 void notices_add_refused(struct notices *notices, struct port *port, enum reason reason, int error,
-                         const struct remote *from)
+                         const struct other_end *from)
 {
     struct notice *notice = next_notice(notices);
 
@@ -55,5 +55,5 @@ void notices_add_refused(struct notices *notices, struct port *port, enum reason
         return;
     *notice = (struct notice){.kind = NOTICE_REFUSED, .reason = reason, .error = error, .port = port};
     if (from)
-        remote_describe(notice->address, from);
+        other_end_describe(notice->address, from);
 }

@@ -35,6 +35,6 @@ void notices_add(struct notices *notices, enum notice_kind kind, const struct pe
 
 /* A connection was not accepted: it comes from this address, or no descriptor was left for it. */
 void notices_add_refused(struct notices *notices, struct port *port, enum reason reason, int error,
-                         const struct remote *from);
+                         const struct other_end *from);
 
 #endif

@@ -17,7 +17,7 @@
 #include "options.h"
 #include "queue.h"
 #include "reasons.h"
-#include "remote.h"
+#include "other_end.h"
 #include "slab.h"
 #include "topics.h"
 #include "turns.h"
@@ -134,7 +134,7 @@ struct peer {
     enum reason reason;          /* why the connection is over */
     void *owner;                 /* of the streams: who connects again, say */
     struct address *address;     /* that it was accepted from; NULL if that is not counted */
-    struct remote remote;        /* where it is */
+    struct other_end other_end;        /* where it is */
 
     /* What came and was not yet passed on: `start` to `end`. From `start` to `ready_end` there are whole messages, and from
      * there to `scanned` the first frames of the next. The frame after these is behind a gap, where commands were. */

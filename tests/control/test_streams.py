@@ -120,6 +120,15 @@ def test_nobody_listens_any_more_when_no_client_asks(
     assert "within 0.05 s" in text_of(ask(b"NEXT", number))
 
 
+def test_nobody_listens_any_more_when_a_client_has_left_after_an_answer(
+    plain_engine: Engine, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = begin(ask, b"EVENTS")
+    monkeypatch.setattr(streams, "LEASE_S", 0.05)
+    portion(ask(b"NEXT", number, b"0"))
+    wait_until(lambda: not somebody_listens(plain_engine))
+
+
 def somebody_listens(engine: Engine) -> bool:
     """Return True if somebody listens to events."""
     return engine_loop(engine).events.wanted

@@ -226,6 +226,17 @@ def test_tap_that_is_full_loses_sight_and_no_message(engine: Engine, transport: 
     assert balanced(flow_of(engine, "a"))
 
 
+def test_each_of_several_taps_keeps_what_it_has_room_for(engine: Engine, transport: str, connect: Connect) -> None:
+    broker = add(engine, STREAMER, transport)
+    push, pull = connect(zmq.PUSH, broker.frontend.endpoint), connect(zmq.PULL, broker.backend.endpoint)
+    with engine.tap("a", most=1) as small, engine.tap("a", most=10) as large:
+        for _ in range(3):
+            push.send(b"x")
+            pull.recv()
+        assert len(seen_by(large, 3)) == 3
+        assert (len(small.take()), small.lost, large.lost) == (1, 2, 0)
+
+
 def test_tap_that_is_closed_sees_nothing_more(engine: Engine, transport: str, connect: Connect) -> None:
     broker = add(engine, STREAMER, transport)
     push, pull = connect(zmq.PUSH, broker.frontend.endpoint), connect(zmq.PULL, broker.backend.endpoint)
