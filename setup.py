@@ -48,6 +48,7 @@ WIRE_ROOMS = (
     "record_read",
     "deadlines",
     "hosts",
+    "notices",
     "net",
     "net_moving",
 )

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,7 @@ from pollbroker.device import Device, Options
 from pollbroker.drains import Drains
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError, EngineError
+from pollbroker.events import Event, EventReader
 from pollbroker.frozen import FrozenDict
 from pollbroker.handing_over import Adoption, Departure, HandedOver
 from pollbroker.limits import Limits
@@ -29,6 +31,7 @@ from pollbroker.pump import Socket, StartTask
 from pollbroker.standard_devices import find_device
 from pollbroker.statistics import BrokerStatistics, EngineStatistics, PeerStatistics
 from pollbroker.table import Table
+from pollbroker.taps import Tap
 from pollbroker.thread import EngineThread
 from pollbroker.timers import Handle
 from pollbroker.waiting import Poller
@@ -86,6 +89,7 @@ class Engine:
             pump=pump,
             waiter=waiter,
             all_brokers_ended=lambda: self._table.all_ended,
+            brokers=lambda: self._table.snapshot().values(),
             context=lambda: self.context,
         )
         self._calls = self._loop.calls
@@ -415,6 +419,62 @@ class Engine:
         Raises `EngineError` if there is no such broker.
         """
         return self._calls.call(self._table.peers, broker)
+
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    def on_event(
+        self, callback: Callable[[Event], object], *, at_end: Callable[[], object] | None = None
+    ) -> Callable[[], None]:
+        """Have `callback(event)` called, in the engine's thread, with each event: a broker was added, paused, resumed
+        or removed, or has failed; a peer has connected or left, a handshake has failed, a connection was refused.
+
+        Return a function that ends this. `at_end` is called when the engine closes. An exception of the callback is
+        logged. Of registered sockets there are no events of peers, since a socket has one monitor at most
+        (zmq_socket_monitor(3)), which is the caller's. While nobody listens, events cost nothing.
+        """
+        self._calls.call(self._loop.events.add, callback, at_end)
+
+        def end() -> None:
+            with suppress(EngineError):  # it was closed meanwhile
+                self._calls.call(self._loop.events.remove, callback)
+
+        return end
+
+    def events(self, most: int = 1000) -> EventReader:
+        """Listen to events (see `on_event`), and keep up to `most` of them for a reader in any thread. A reader that
+        does not read in time loses the oldest, and is told how many.
+
+        Use it as `with engine.events() as events:`, or call its `close` in the end. Raises `ConfigError` if `most` is
+        not a positive integer.
+        """
+        reader = EventReader(most)
+        reader.cancel = self.on_event(reader.put, at_end=reader.end)
+        return reader
+
+    def tap(self, broker: str | Broker, *, port: str | None = None, bodies: bool = False, most: int = 1000) -> Tap:
+        """Watch the messages that pass a broker: their sizes, and the routing id or the topic. `Tap.take` returns them.
+
+        Arguments:
+            port: only those that come from this port, or go to it. By default all.
+            bodies: whether the beginning of each frame is kept, too.
+            most: how many messages are kept until they are taken. More are counted (`Tap.lost`), and not looked at, so
+                that a tap never holds up the traffic.
+
+        Use it as `with engine.tap("orders") as tap:`, or call its `close` in the end. A broker that nobody taps moves
+        its messages as if there were no taps.
+
+        Raises `EngineError` if there is no such broker, or if it has ended; `DeviceError` if it has no such port; and
+        `ConfigError` if `most` is not a positive integer.
+        """
+        tap = Tap(port=port, bodies=bodies, most=most)
+        end = self._calls.call(self._table.tap, broker, tap)
+
+        def cancel() -> None:
+            with suppress(EngineError):  # it was closed meanwhile
+                self._calls.call(end)
+
+        tap.cancel = cancel
+        return tap
 
     def _statistics(self) -> EngineStatistics:
         return EngineStatistics(

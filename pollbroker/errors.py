@@ -55,6 +55,9 @@ class ControlError(PollbrokerError):
 class CommandRefusedError(ControlError):
     """A running engine was sent a control command, and has refused it."""
 
+    lines: tuple[str, ...] = ()
+    """The lines of the refusal. There are several if several things are wrong."""
+
 
 class NobodyListensError(ControlError):
     """Nobody listens at the endpoint that a control command was to be sent to."""

@@ -15,6 +15,7 @@ from pollbroker.errors import (
     HandOverError,
     PollbrokerError,
 )
+from pollbroker.events import Event, EventKind, EventReader
 from pollbroker.handing_over import Adoption, HandedOver
 from pollbroker.limits import Limits
 from pollbroker.patterns import (
@@ -38,6 +39,7 @@ from pollbroker.pump import Handler, Message, To
 from pollbroker.standard_devices import DEVICES, FILTER, FORWARDER, QUEUE, REFLECTOR, STREAMER
 from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics, PeerStatistics, PortStatistics
+from pollbroker.taps import Tap, TappedMessage
 from pollbroker.timers import Handle
 
 __all__ = [
@@ -71,6 +73,9 @@ __all__ = [
     "Engine",
     "EngineError",
     "EngineStatistics",
+    "Event",
+    "EventKind",
+    "EventReader",
     "FlowStatistics",
     "HandOverError",
     "HandedOver",
@@ -88,6 +93,8 @@ __all__ = [
     "PortStatistics",
     "Route",
     "Sharder",
+    "Tap",
+    "TappedMessage",
     "Titanic",
     "To",
     "sharder",

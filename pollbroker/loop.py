@@ -10,7 +10,7 @@ says that any thread may.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -19,8 +19,10 @@ import zmq
 
 from pollbroker.calls import Calls, run_handle
 from pollbroker.errors import ConfigError, EngineError
+from pollbroker.events import EventSource
 from pollbroker.interrupts import signal_handling
 from pollbroker.loop_access import LoopAccess
+from pollbroker.monitors import Monitored, Monitors
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Hub, choose_implementation
 from pollbroker.reader import Readers
@@ -50,7 +52,8 @@ class Loop:
     """The loop of an engine; see `Engine` for the arguments.
 
     `all_brokers_ended` returns True if there are brokers and every one has ended; only then may `run` find that nothing
-    is left to do. `context` returns the context in which an authenticator may be, which wire ports ask.
+    is left to do. `brokers` returns the brokers. `context` returns the context in which an authenticator may be, which
+    wire ports ask.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Loop:
         pump: str | None,
         waiter: str | None,
         all_brokers_ended: Callable[[], bool],
+        brokers: Callable[[], Iterable[Monitored]],
         context: Callable[[], zmq.Context[Any]],
     ) -> None:
         for name, value in (("burst_messages", burst_messages), ("burst_bytes", burst_bytes)):
@@ -86,6 +90,8 @@ class Loop:
         self._wake_hub = self._wake  # one bound method for all hubs
         self.turns = 0
         """How many turns were made."""
+        self.events = EventSource()
+        """Who listens to events."""
         self._wire: WireContext | None = None
         self._context = context
         self.access = LoopAccess(
@@ -96,6 +102,8 @@ class Loop:
             self.calls.put,
             self._clock,
             self._wire_context,
+            self.events,
+            Monitors(self.readers, self.events, brokers),
         )
         """The part of the loop that brokers use."""
         self.on_idle: list[Callable[[], object]] = []
@@ -176,6 +184,7 @@ class Loop:
 
     def close(self) -> None:
         """Close every descriptor. The caller holds the lock, and no broker is left."""
+        self.events.close()
         self.readers.remove_all()
         self._waiter.remove(self._waker.fileno())
         if self._wire is not None:
@@ -290,7 +299,7 @@ class Loop:
 
             waiter = self._waiter
             authentication = Authentication(self._context, waiter.add, waiter.remove, self.calls.put)
-            self._wire = WireContext(self.access, authentication)
+            self._wire = WireContext(self.access, authentication, self.events)
             self._waiter.add(self._wire.net.fileno(), self._wire.serve)
         return self._wire
 

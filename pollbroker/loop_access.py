@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pollbroker.events import EventSource
+from pollbroker.monitors import Monitors
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Hub
 from pollbroker.timers import Handle
@@ -28,3 +30,7 @@ class LoopAccess:
     clock: Callable[[], float]
     wire_context: Callable[[], "WireContext"]
     """The wire of this loop, which is made when it is first asked for."""
+    events: EventSource
+    """Who listens to events."""
+    monitors: Monitors
+    """What tells events of the connections of libzmq's sockets."""

@@ -4,7 +4,7 @@ Everything here happens in the engine's thread, to which `Engine` passes its cal
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import zmq
@@ -12,18 +12,25 @@ import zmq
 from pollbroker.broker import Broker, working_broker
 from pollbroker.claims import CLAIMS
 from pollbroker.device import Device
-from pollbroker.errors import DeviceError, EngineError
+from pollbroker.errors import DeviceError, EngineError, describe_error
+from pollbroker.events import EventKind
 from pollbroker.loop_access import LoopAccess
 from pollbroker.opening import RELEASED, Plan, lend_ports
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Implementation, Socket, StartTask
 from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics, PeerStatistics
+from pollbroker.taps import Tap
 from pollbroker.timers import check_delay
 from pollbroker.working import WorkingBroker
 
 _LEAVING: Final = frozenset({BrokerState.DRAINING, BrokerState.REMOVING, BrokerState.HANDING_OVER})
 """The states in which a broker cannot be paused or resumed."""
+_ENDINGS: Final = {
+    BrokerState.FAILED: EventKind.BROKER_FAILED,
+    BrokerState.ENDED: EventKind.BROKER_ENDED,
+    BrokerState.REMOVED: EventKind.BROKER_REMOVED,
+}
 
 
 class Arrival(Protocol):
@@ -57,6 +64,7 @@ class Table:
         self._context = context
         self._implementation = implementation
         self._loop_access = loop_access
+        self._events = loop_access.events
         self._brokers: dict[str, WorkingBroker] = {}
         self._alive_count = 0
         self._being_removed: set[WorkingBroker] = set()
@@ -162,6 +170,8 @@ class Table:
                 self.released.forget(port.endpoints)
         self._brokers[name] = broker
         self._alive_count += 1
+        self._loop_access.monitors.add(broker)
+        self._events.emit(EventKind.BROKER_ADDED, name)
         return broker
 
     def _release(self, ports: Iterable[WorkingPort]) -> None:
@@ -193,14 +203,37 @@ class Table:
         for port in broker.ports:
             if port.owned:
                 self.released.note(port.endpoints)
+        reason = "" if broker.error is None else describe_error(broker.error)
+        self._events.emit(_ENDINGS[broker.state], broker.name, reason=reason)
 
     def pause(self, which: str | Broker) -> None:
         """Pause a broker."""
-        self._not_ended(which).pause()
+        broker = self._not_ended(which)
+        if broker.state is not BrokerState.PAUSED:
+            broker.pause()
+            self._events.emit(EventKind.BROKER_PAUSED, broker.name)
 
     def resume(self, which: str | Broker) -> None:
         """Resume a broker."""
-        self._not_ended(which).resume()
+        broker = self._not_ended(which)
+        if broker.state is BrokerState.PAUSED:
+            broker.resume()
+            self._events.emit(EventKind.BROKER_RESUMED, broker.name)
+
+    def tap(self, which: str | Broker, tap: Tap) -> Callable[[], None]:
+        """Begin to tap a broker. Return a function that ends it."""
+        broker = self.find(which)
+        if broker.state in FINAL_STATES:
+            raise EngineError(f"brokers.{broker.name}: it is {broker.state}")
+        if tap.port is not None and tap.port not in broker.device.ports:
+            names = ", ".join(broker.device.ports)
+            raise DeviceError(f"brokers.{broker.name}: it has no {tap.port} to tap; its ports are: {names}")
+        broker.set_taps((*broker.taps, tap))
+
+        def end() -> None:
+            broker.set_taps(tuple(one for one in broker.taps if one is not tap))
+
+        return end
 
     def begin_draining(self, which: str | Broker) -> WorkingBroker:
         """Have a broker take what its peers have sent, and no new peers, until it is idle and can be removed."""
@@ -244,6 +277,7 @@ class Table:
                 return broker  # it was handed over
         if broker.state in FINAL_STATES:
             del self._brokers[broker.name]
+            self._events.emit(EventKind.BROKER_REMOVED, broker.name)
             return broker
         self._being_removed.add(broker)
         broker.begin_removal()

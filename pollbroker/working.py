@@ -25,6 +25,7 @@ from pollbroker.pump import FLUSHED, NO_SOURCE, RETRY, Flow, FlowState, Implemen
 from pollbroker.retry import Retries
 from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics, PeerStatistics
+from pollbroker.taps import Tap, TapPoint
 
 _logger = logging.getLogger("pollbroker")
 
@@ -58,6 +59,7 @@ class WorkingBroker:
         "ports",
         "retries",
         "state",
+        "taps",
         "watched_ports",
     )
 
@@ -102,6 +104,8 @@ class WorkingBroker:
         )
         self.hub, self._lifecycle = make_hub(self, device, ports, making, loop_access.ready)
         self.retries = Retries(self.hub, loop_access.call_later)
+        self.taps: tuple[Tap, ...] = ()
+        """Who watches the messages that pass."""
 
     @property
     def dropped(self) -> int:
@@ -370,6 +374,9 @@ class WorkingBroker:
         self._lifecycle.end()
         for port in self.watched_ports:
             self._loop_access.unwatch(port)
+        self._loop_access.monitors.remove(self)
+        for tap in self.taps:
+            tap.ended = True
         for port in self.ports:
             port.close()
         final = self.statistics(unread)
@@ -379,6 +386,21 @@ class WorkingBroker:
             removed = self._removed
         if removed is not None:
             removed.set_result(final)
+
+    # -- who watches what passes ---------------------------------------------------------------------------------------
+
+    def set_taps(self, taps: tuple[Tap, ...]) -> None:
+        """Show these taps, and no others, each message that a sink has accepted."""
+        self.taps = taps
+        for flow in self.hub.flows:
+            flow.pump.set_taps([self._tap_point(flow.source, sink) for sink in flow.sinks])
+
+    def _tap_point(self, source_index: int, sink_index: int) -> TapPoint | None:
+        source = None if source_index == NO_SOURCE else self.watched_ports[source_index]
+        sink = self.watched_ports[sink_index]
+        name = "" if source is None else source.name
+        taps = [tap for tap in self.taps if tap.port in (None, name, sink.name)]
+        return TapPoint(name, None if source is None else source.type, sink.name, sink.type, taps) if taps else None
 
     # -- what the broker tells of itself ------------------------------------------------------------------------------
 

@@ -10,7 +10,9 @@ from typing import Final, NamedTuple
 
 import click
 
+from pollbroker.cli.adding import add_brokers
 from pollbroker.cli.arguments import one_of, seconds, some_seconds
+from pollbroker.cli.following import follow_events, follow_tap
 from pollbroker.control import request
 from pollbroker.control.default_endpoint import path_to_ask
 from pollbroker.errors import ControlError
@@ -48,6 +50,39 @@ def _describe_json(frames: Sequence[bytes]) -> list[str]:
 
 
 @dataclass(frozen=True)
+class _Call:
+    """What `ctl` was called with, for commands that print or read in a way of their own."""
+
+    endpoint: str
+    broker: str | None
+    timeout_s: float
+    as_json: bool
+    port: str | None
+    bodies: bool
+    count: int | None
+
+    def events(self) -> int | None:
+        """Print what happens."""
+        return follow_events(self.endpoint, self.broker, as_json=self.as_json, timeout_s=self.timeout_s)
+
+    def tap(self) -> int | None:
+        """Print what passes a broker."""
+        return follow_tap(
+            self.endpoint,
+            self.broker,
+            port=self.port,
+            bodies=self.bodies,
+            count=self.count,
+            as_json=self.as_json,
+            timeout_s=self.timeout_s,
+        )
+
+    def add(self) -> int | None:
+        """Add the brokers on standard input."""
+        return add_brokers(self.endpoint, timeout_s=self.timeout_s)
+
+
+@dataclass(frozen=True)
 class _Command:
     """What `ctl` knows of a command."""
 
@@ -55,6 +90,8 @@ class _Command:
     """The lines that describe a reply."""
     takes_time: bool = False
     """True if `--timeout` is how long the command itself may take."""
+    runs: Callable[["_Call"], int | None] | None = None
+    """Carries it out and prints what comes, if it prints or reads in a way of its own."""
 
 
 _COMMANDS: Final[Mapping[str, _Command]] = {
@@ -70,6 +107,10 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
     "DISABLE": _Command(),
     "ENABLE": _Command(),
     "RECONNECT": _Command(),
+    "REMOVE": _Command(_describe_list),
+    "EVENTS": _Command(runs=_Call.events),
+    "TAP": _Command(runs=_Call.tap),
+    "ADD": _Command(runs=_Call.add),
 }
 
 _KNOWN: Final = frozenset(name.casefold() for name in _COMMANDS)
@@ -110,7 +151,12 @@ def _parse(words: Sequence[str]) -> _Arguments:
     help="The longest time to wait for the reply; for DRAIN, and PAUSE with --wait, how long the command may take.",
 )
 @click.option("--wait", is_flag=True, help="With PAUSE: return when what the brokers held was delivered.")
-@click.option("--json", "as_json", is_flag=True, help="With STATS: print JSON also on a terminal.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="With STATS: print JSON also on a terminal. With EVENTS and TAP: print each as a line of JSON.",
+)
 @click.option("--table", "as_table", is_flag=True, help="With STATS: print a table also where no terminal reads it.")
 @click.option(
     "--watch",
@@ -122,9 +168,20 @@ def _parse(words: Sequence[str]) -> _Arguments:
     metavar="[SECONDS]",
     help="With STATS: print it again and again, every 2 seconds or as often as this says, until Ctrl-C.",
 )
+@click.option("--port", metavar="PORT", help="With TAP: only what comes from this port, or goes to it.")
+@click.option("--bodies", is_flag=True, help="With TAP: print the beginning of each frame, if the daemon allows it.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="With TAP: end after so many messages.")
 def ctl(
-    words: tuple[str, ...], timeout_s: float, wait: bool, as_json: bool, as_table: bool, watch_s: float | None
-) -> None:
+    words: tuple[str, ...],
+    timeout_s: float,
+    wait: bool,
+    as_json: bool,
+    as_table: bool,
+    watch_s: float | None,
+    port: str | None,
+    bodies: bool,
+    count: int | None,
+) -> int | None:
     """Send COMMAND to the engine whose control socket is at ENDPOINT, and print the reply. Commands may be in lower
     case.
 
@@ -137,28 +194,41 @@ def ctl(
     may connect), ENABLE and RECONNECT (make connections again, with names looked up again) need a BROKER. LIST prints
     the names of the brokers. RELOAD makes `pollbroker run` read its file again; it logs what has changed.
 
-    Exit codes: 0 it is done; 2 the arguments were wrong; 3 the engine has refused the command; 4 nobody listens at
-    ENDPOINT; 5 there was no answer in time, or it was not done in time.
+    REMOVE ends a broker in order: it delivers what it has first. ADD adds the brokers on standard input, tables
+    [brokers.NAME] in TOML, to those of `pollbroker run`. EVENTS prints what happens, until Ctrl-C: brokers come and go,
+    peers connect and leave, handshakes fail. TAP prints the messages that pass a broker: their sizes, and the routing
+    id or the topic.
+
+    Exit codes: 0 it is done; 1 the broker that was followed has ended; 2 the arguments were wrong; 3 the engine has
+    refused the command; 4 nobody listens at ENDPOINT; 5 there was no answer in time, or it was not done in time; 130 it
+    was ended by Ctrl-C.
     """
     endpoint, command, broker = _parse(words)
     for option, given, needed in (
-        ("--wait", wait, "PAUSE"),
-        ("--json", as_json, "STATS"),
-        ("--table", as_table, "STATS"),
-        ("--watch", watch_s is not None, "STATS"),
+        ("--wait", wait, ("PAUSE",)),
+        ("--json", as_json, ("STATS", "EVENTS", "TAP")),
+        ("--table", as_table, ("STATS",)),
+        ("--watch", watch_s is not None, ("STATS",)),
+        ("--port", port is not None, ("TAP",)),
+        ("--bodies", bodies, ("TAP",)),
+        ("--count", count is not None, ("TAP",)),
     ):
-        if given and command != needed:
-            raise click.UsageError(f"{option}: it goes with {needed} only, and not with {command}")
+        if given and command not in needed:
+            raise click.UsageError(f"{option}: it goes with {' and '.join(needed)} only, and not with {command}")
     if as_json and as_table:
         raise click.UsageError("--json, --table: expected one of them")
     if command == "STATS" and (as_table or watch_s is not None or not as_json):
         table = as_table or (not as_json and sys.stdout.isatty())
         _print_stats(lambda: request(endpoint, "STATS", broker, timeout_s=timeout_s), table, watch_s)
-        return
+        return None
+    runs = _COMMANDS[command].runs
+    if runs is not None:
+        return runs(_Call(endpoint, broker, timeout_s, as_json, port, bodies, count))
     wait_s = timeout_s if wait or _COMMANDS[command].takes_time else None
     answer_s = timeout_s if wait_s is None else _ANSWER_S
     for line in _COMMANDS[command].describe(request(endpoint, command, broker, wait_s=wait_s, timeout_s=answer_s)):
         click.echo(line)
+    return None
 
 
 def _print_stats(ask: Callable[[], Sequence[bytes]], table: bool, watch_s: float | None) -> None:

@@ -61,16 +61,25 @@ def request(
     if context is None:
         with zmq.Context[Socket]() as own:
             return request(endpoint, command, broker, wait_s=wait_s, timeout_s=timeout_s, context=own)
+    parts = (command, broker) if wait_s is None else (command, EVERYONE if broker is None else broker, f"{wait_s:.9g}")
+    message = [part.encode() if isinstance(part, str) else part for part in parts if part is not None]
+    return ask(endpoint, message, timeout_s=timeout_s + (wait_s or 0.0), context=context)
+
+
+def ask(endpoint: str, message: Frames, *, timeout_s: float, context: zmq.Context[Any]) -> Frames:
+    """Send the frames of a command, and return those of the reply: what `request` does for commands of any form."""
     endpoint = endpoint.strip()
     parsed = parse_endpoints("control", endpoint if endpoint[:1] in ("@", ">") else f">{endpoint}")
     if len(parsed) > 1:
         raise EndpointError(f"control: {endpoint}: expected one endpoint")
-    parts = (command, broker) if wait_s is None else (command, EVERYONE if broker is None else broker, f"{wait_s:.9g}")
-    message = [part.encode() if isinstance(part, str) else part for part in parts if part is not None]
-    reply = _ask(context, parsed[0], endpoint, message, timeout_s + (wait_s or 0.0))
-    if reply[0] in _FAILURES:
-        raise _FAILURES[reply[0]](b" ".join(reply[1:]).decode(errors="backslashreplace"))
-    return reply
+    reply = _ask(context, parsed[0], endpoint, message, timeout_s)
+    if reply[0] not in _FAILURES:
+        return reply
+    lines = [line.decode(errors="backslashreplace") for line in reply[1:]]
+    failure = _FAILURES[reply[0]](" ".join(lines))
+    if isinstance(failure, CommandRefusedError):
+        failure.lines = tuple(lines)
+    raise failure
 
 
 def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Frames, timeout_s: float) -> Frames:

@@ -14,6 +14,7 @@ it.
 
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from functools import partial
 from typing import Final
 
@@ -58,6 +59,9 @@ class Control:
         self.answer_later: Callable[[Frames | None], None] | None = None
         """Called in the engine's thread with the reply to each command for which `handle` has returned None because it
         takes time; with None where this type of socket sends no reply. Until this is set, such commands are refused."""
+        self.more_commands: Mapping[bytes, Callable[[Frames], Frames | Future[Frames]]] = FrozenDict()
+        """Commands that take frames of their own, or are answered later: each is called with the frames behind it, and
+        returns those of the reply, or a future for them, which is resolved in the engine's thread."""
         self.awaited = 0
         """How many commands wait for their reply."""
         self._engine = engine
@@ -115,13 +119,16 @@ class Control:
     def _carry_out(self, message: Frames) -> Frames | Later:
         """Carry out a command and return the reply. For an invalid command, change nothing and raise
         `PollbrokerError`."""
-        expected = ", ".join(verb.decode() for verb in self._commands)
+        every = [*self._commands, *self.more_commands]
+        expected = ", ".join(verb.decode() for verb in every)
         if not message:
             raise ControlError(f"an empty message; expected {expected}")
         verb, *arguments = message
+        if verb in self.more_commands:
+            return self._begin(verb, arguments)
         command = self._commands.get(verb)
         if command is None:
-            near = did_you_mean(verb.decode(errors="backslashreplace"), (known.decode() for known in self._commands))
+            near = did_you_mean(verb.decode(errors="backslashreplace"), (known.decode() for known in every))
             raise ControlError(f"{shown(verb)} is not a command{near or f'; expected {expected}'}")
         least = 1 + (command.naming is Naming.MUST)
         if not least <= len(message) <= command.most_frames:
@@ -137,6 +144,15 @@ class Control:
             return command.wait(self._engine, name, wait_s)
         assert command.call is not None
         return command.call(self._engine, name)
+
+    def _begin(self, verb: bytes, arguments: Frames) -> Frames | Later:
+        """Carry out one of `more_commands`."""
+        if self._type != zmq.ROUTER:
+            found = getattr(self._type, "name", self._type)
+            raise ControlError(f"{verb.decode()}: a {found} socket cannot answer later; expected REP or ROUTER")
+        self._check_waiting(verb)
+        answer = self.more_commands[verb](arguments)
+        return Later(answer, answer.result) if isinstance(answer, Future) else answer
 
     def _check_waiting(self, verb: bytes) -> None:
         if self.answer_later is None:

@@ -8,14 +8,17 @@ that the brokers do not hold up control.
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 import zmq
 
 from pollbroker.binding import open_port
 from pollbroker.control.carrying_out import Command
 from pollbroker.control.commands import Control
+from pollbroker.control.removing import remove_in_order
 from pollbroker.control.replies import Frames
+from pollbroker.control.streams import Answer, Streams
 from pollbroker.endpoint import Endpoints, is_loopback, parse_endpoints
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
@@ -36,6 +39,11 @@ _FRAME_MAX_BYTES: Final = 1 << 20
 """libzmq closes the connection of a client that sends a larger frame. No command is nearly as large; the limit protects
 the engine's memory."""
 
+MoreCommands: TypeAlias = Mapping[bytes, Callable[[Frames], Answer]]
+"""Commands with frames of their own; see `attach`."""
+
+_NO_COMMANDS: Final[MoreCommands] = FrozenDict()
+
 _BURST_COMMANDS: Final = 100
 _BURST_S: Final = 0.002
 """In one turn of the loop at most this many commands are carried out, and none is begun after this time, which is how
@@ -47,7 +55,15 @@ class ControlServer:
     """A control socket in an engine's loop, which `attach` or `attach_socket` has made. It is closed with the
     engine."""
 
-    def __init__(self, engine: Engine, control: Control, port: WorkingPort) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        control: Control,
+        port: WorkingPort,
+        *,
+        tap_bodies: bool = False,
+        more_commands: MoreCommands = _NO_COMMANDS,
+    ) -> None:
         self.endpoints = port.endpoints
         """The real addresses of the socket; empty for a socket that the caller has opened."""
         self.dropped_replies = 0
@@ -59,7 +75,11 @@ class ControlServer:
         self._warn = SeldomLog(_logger.warning)
         self._resting = False
         """True while a REP socket owes the reply to a command that takes time: it cannot receive another before."""
+        self._streams = Streams(engine, tap_bodies=tap_bodies)
         control.answer_later = self._answer_later
+        control.more_commands = FrozenDict(
+            {b"REMOVE": partial(remove_in_order, engine), **self._streams.commands, **more_commands}
+        )
         engine.add_reader(port.sync_socket, self._serve)
         self._at_close = engine.on_close(self.close)
 
@@ -67,6 +87,7 @@ class ControlServer:
         """Take no more commands. If `attach` opened the socket, it is closed; replies on their way are still sent. The
         commands that wait for their reply have none."""
         if not self.closed:
+            self._streams.close()
             self._engine.remove_reader(self._port.sync_socket)
             self._at_close.cancel()
             self.closed = True
@@ -91,18 +112,27 @@ class ControlServer:
             self._give_up(error)
 
     def _answer_later(self, reply: Frames | None) -> None:
-        """Send the reply to a command that took time. Called in the engine's thread."""
+        """Send the reply to a command that took time. Called in the engine's thread, outside of the socket's reader:
+        what the send has found out, namely that more commands have come, is not told again, so that it is asked for."""
         if self.closed:
             return
         try:
             self._port.check_open()
             self._send(reply)
+            events = self._port.sync_socket.getsockopt(zmq.EVENTS)
+            assert isinstance(events, int)
+            if events & zmq.POLLIN:
+                self._engine.call_soon_threadsafe(self._serve_unless_closed)
         except zmq.ZMQError as error:
             self._give_up(error)
             return
         if self._resting:
             self._resting = False
             self._engine.add_reader(self._port.sync_socket, self._serve)
+
+    def _serve_unless_closed(self) -> None:
+        if not self.closed:
+            self._serve()
 
     def _give_up(self, error: zmq.ZMQError) -> None:
         if error.errno != zmq.ETERM:  # the end of the context is an orderly end
@@ -128,6 +158,8 @@ def attach(
     socket_type: int = zmq.REP,
     options: Mapping[str, object] | None = None,
     commands: Mapping[bytes, Callable[[], object] | Command] = FrozenDict(),
+    more_commands: MoreCommands = _NO_COMMANDS,
+    tap_bodies: bool = False,
     from_network: bool = False,
 ) -> ControlServer:
     """Open a control socket in `engine.context` and carry out the commands that come in.
@@ -140,6 +172,10 @@ def attach(
         options: socket options by name.
         commands: further commands by their names, or others in the place of known ones: a `Command`, or a function
             without arguments, which is called in the engine's thread, and answered as PAUSE is.
+        more_commands: further commands by their names, each with what it calls, in the engine's thread, with the frames
+            behind the command. It returns the frames of the reply, or a future for them, which is to be resolved in the
+            engine's thread.
+        tap_bodies: whether `TAP` may show the bodies of messages.
         from_network: True if other machines may reach the socket. Otherwise a warning is logged if they can.
 
     Raises `EndpointError`; `ConfigError` for a wrong socket type or option; `EngineError` if no socket can be opened.
@@ -171,7 +207,7 @@ def attach(
         options=parse_options("control", defaults | given),
     )
     try:
-        return ControlServer(engine, control, port)
+        return ControlServer(engine, control, port, tap_bodies=tap_bodies, more_commands=more_commands)
     except BaseException:
         port.close()
         raise

@@ -8,7 +8,7 @@
 
 import errno
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -16,11 +16,12 @@ from pollbroker.broker import Broker
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
 from pollbroker.daemon.drop_watch import DropWatch
 from pollbroker.daemon.listeners import Listeners
+from pollbroker.daemon.live import present
 from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.resolving import problem_of
 from pollbroker.ending import Ended, end_brokers
 from pollbroker.engine import Engine
-from pollbroker.errors import ConfigError, PollbrokerError
+from pollbroker.errors import ConfigError, EngineError, PollbrokerError
 from pollbroker.handing_over import Adoption
 from pollbroker.states import FINAL_STATES
 from pollbroker.statistics import BrokerStatistics
@@ -124,6 +125,29 @@ class Brokers:
         broker = self.engine.add(**arguments, earlier=earlier)
         broker.removed.add_done_callback(lambda _: self._on_end(broker))
         return broker
+
+    def add(self, added: Collection[BrokerConfiguration], configuration: Configuration) -> None:
+        """Begin brokers beside those of a configuration. Raises `ConfigurationError`, after which none has begun."""
+        self._open_what_is_new(configuration, added, ())
+        problems: list[Problem] = []
+        begun: list[Broker] = []
+        for broker in added:
+            with _noting(broker, problems):
+                begun.append(self._add(broker))
+        if problems:
+            for one in begun:
+                one.remove(timeout_s=0)
+            self.listeners.keep_only(configuration.brokers.values())
+            raise ConfigurationError(problems)
+
+    def remove(self, name: str, configuration: Configuration) -> Ended:
+        """End a broker in order. Raises `EngineError` if there is none of this name."""
+        broker = self.engine.brokers.get(name)
+        if broker is None:
+            raise EngineError(f"no broker is named {name!r}; it has ended a moment ago")
+        ended = self._end([broker], configuration.engine.drain_timeout_s)[name]
+        self.listeners.keep_only(present(configuration, self.engine).values())
+        return ended
 
     # -- changing -----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import zmq
 
 from pollbroker.daemon.problems import Place
-from pollbroker.daemon.tables import EngineTable, OptionValue
+from pollbroker.daemon.tables import DefaultsTable, EngineTable, OptionValue
 from pollbroker.device import Device
 from pollbroker.endpoint import Endpoint
 from pollbroker.limits import Limits
@@ -88,6 +88,15 @@ class BrokerConfiguration:
 
 
 @dataclass(frozen=True)
+class Defaults:
+    """What holds for every broker that does not say otherwise."""
+
+    table: DefaultsTable
+    options: Mapping[str, OptionValue]
+    """The socket options of every port for which neither its device nor its broker says anything."""
+
+
+@dataclass(frozen=True)
 class Configuration:
     """A whole configuration: the engine and its brokers."""
 
@@ -103,3 +112,4 @@ class Configuration:
     brokers: Mapping[str, BrokerConfiguration]
     files: Sequence[str] = field(compare=False)
     """The files that were read."""
+    defaults: Defaults = field(compare=False)

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from msgspec import UnsetType
@@ -14,6 +15,7 @@ from pollbroker.control.default_endpoint import (
     private_files,
     process_listening_at,
 )
+from pollbroker.control.server import MoreCommands
 from pollbroker.daemon.configuration import Configuration
 from pollbroker.engine import Engine
 from pollbroker.errors import EndpointError
@@ -27,19 +29,23 @@ def open_control(
     configuration: Configuration,
     environment: Mapping[str, str],
     commands: Mapping[bytes, Callable[[], object] | Command],
+    more_commands: MoreCommands,
 ) -> ControlServer | None:
     """Open the control socket of a configuration; None if it has none.
 
     A default endpoint that cannot be had for lack of rights is warned of, and left out. Raises a `PollbrokerError` if
     an address is in use, or cannot be had that the file names.
     """
+    serve = partial(
+        attach,
+        engine,
+        commands=commands,
+        more_commands=more_commands,
+        tap_bodies=configuration.engine.tap_bodies,
+        from_network=configuration.engine.control_from_network,
+    )
     if configuration.control:
-        return attach(
-            engine,
-            list(map(str, configuration.control)),
-            commands=commands,
-            from_network=configuration.engine.control_from_network,
-        )
+        return serve(list(map(str, configuration.control)))
     if not isinstance(configuration.engine.control, UnsetType):
         return None
     path = path_to_serve(environment)
@@ -59,7 +65,7 @@ def open_control(
             "in [engine]"
         )
     with private_files():
-        return attach(engine, f"ipc://{path}", commands=commands)
+        return serve(f"ipc://{path}")
 
 
 def _check_ours(directory: Path) -> None:

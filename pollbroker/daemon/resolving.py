@@ -11,11 +11,17 @@ from msgspec import UnsetType
 from msgspec.structs import asdict
 
 from pollbroker.daemon import devices
-from pollbroker.daemon.configuration import DEFAULT_OPTIONS, BrokerConfiguration, Configuration, PortConfiguration
+from pollbroker.daemon.configuration import (
+    DEFAULT_OPTIONS,
+    BrokerConfiguration,
+    Configuration,
+    Defaults,
+    PortConfiguration,
+)
 from pollbroker.daemon.converting import convert_alone, convert_table, given
 from pollbroker.daemon.positions import KeyPath
 from pollbroker.daemon.problems import ConfigurationError, Place, Problem
-from pollbroker.daemon.sources import Source, read_sources
+from pollbroker.daemon.sources import Source, read_sources, read_text
 from pollbroker.daemon.tables import (
     BrokerTable,
     DefaultsTable,
@@ -36,6 +42,9 @@ from pollbroker.options import SECRET, parse_options
 _WHERE: Final = "?"
 """The place in errors of the library, in whose stead a problem has its own."""
 
+ADDED: Final = "standard input"
+"""What stands in the place of a file's name in problems with brokers that are added."""
+
 _BROKER_KEYS: Final = frozenset(BrokerTable.__struct_fields__)
 
 
@@ -44,24 +53,46 @@ def read_configuration(path: Path, environment: Mapping[str, str] | None = None)
 
     Raises `ConfigurationError`, with everything that is wrong.
     """
-    return _Resolving(path, os.environ if environment is None else environment).resolve()
+    problems: list[Problem] = []
+    sources = read_sources(path, os.environ if environment is None else environment, problems)
+    devices.make_importable(path.parent)
+    return _Resolving(sources, problems, Defaults(DefaultsTable(), DEFAULT_OPTIONS)).resolve(path)
+
+
+def read_added(toml: bytes, configuration: Configuration) -> dict[str, BrokerConfiguration]:
+    """Read brokers that are to be added to those of a configuration, with its defaults. They are on standard input of
+    somebody, so that they include nothing and take nothing from the environment.
+
+    Raises `ConfigurationError`, with everything that is wrong with them.
+    """
+    problems: list[Problem] = []
+    source = read_text(ADDED, toml, problems)
+    if source is not None:
+        for key in source.data.keys() - {"brokers"}:
+            problems.append(source.place((key,)).problem("only brokers can be added; expected [brokers.NAME]"))
+        if not source.data.get("brokers") and not problems:
+            problems.append(Problem(ADDED, 0, "", "there is no broker; expected [brokers.NAME]"))
+    resolving = _Resolving([] if source is None else [source], problems, configuration.defaults)
+    brokers = resolving.brokers()
+    if problems:
+        raise ConfigurationError(problems)
+    return brokers
 
 
 class _Resolving:
-    """One reading of a configuration."""
+    """One reading of a configuration. What is wrong is added to `problems`."""
 
-    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
-        self._path = path
-        self._problems: list[Problem] = []
-        self._sources = read_sources(path, environment, self._problems)
-        self._defaults = DefaultsTable()
-        self._lowest: Options = dict(DEFAULT_OPTIONS)
+    def __init__(self, sources: list[Source], problems: list[Problem], defaults: Defaults) -> None:
+        self._problems = problems
+        self._sources = sources
+        self._defaults = defaults.table
+        self._lowest: Options = dict(defaults.options)
         """The socket options of every port for which neither its device nor its broker says anything."""
 
-    def resolve(self) -> Configuration:
-        nowhere = Place(str(self._path), 0, ())
+    def resolve(self, path: Path) -> Configuration:
+        nowhere = Place(str(path), 0, ())
         engine, control, http, takeover = EngineTable(), tuple[Endpoint, ...](), None, None
-        control_place = Place(str(self._path), 0, ("engine", "control"))
+        control_place = Place(str(path), 0, ("engine", "control"))
         http_place = takeover_place = nowhere
         for source in self._sources:
             others = {key: value for key, value in source.data.items() if key not in ("engine", "defaults", "brokers")}
@@ -78,12 +109,13 @@ class _Resolving:
             defaults = convert_table(source, ("defaults",), table, DefaultsTable, self._problems)
             self._defaults = defaults or self._defaults
             self._lowest |= self._options(source, ("defaults", "options"), given(self._defaults.options, {}))
-        brokers = self._brokers()
+        brokers = self.brokers()
         if self._problems:
             raise ConfigurationError(self._problems)
         files = [source.name for source in self._sources]
+        of_all = Defaults(self._defaults, self._lowest)
         return Configuration(
-            engine, control, control_place, http, http_place, takeover, takeover_place, brokers, files
+            engine, control, control_place, http, http_place, takeover, takeover_place, brokers, files, of_all
         )  # fmt: skip
 
     def _check_http(self, address: str | None, place: Place) -> None:
@@ -102,10 +134,10 @@ class _Resolving:
             self._problems.append(source.place((section,)).problem(f"this table is at {first} already; expected one"))
         return [(source, source.data[section]) for source in having[:1]]
 
-    def _brokers(self) -> dict[str, BrokerConfiguration]:
+    def brokers(self) -> dict[str, BrokerConfiguration]:
+        """The brokers of all sources, by name."""
         found: dict[str, BrokerConfiguration] = {}
         places: dict[str, Place] = {}
-        devices.make_importable(self._path.parent)
         for source in self._sources:
             tables = source.data.get("brokers", {})
             if not isinstance(tables, dict):

@@ -31,6 +31,7 @@ from pollbroker.daemon.configuration import Configuration
 from pollbroker.daemon.control_socket import open_control
 from pollbroker.daemon.enabling import Enabling
 from pollbroker.daemon.listeners import Listeners
+from pollbroker.daemon.live import AddedBrokers, LiveChanges
 from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.reload_metrics import ReloadCollector
 from pollbroker.daemon.resolving import read_configuration
@@ -56,7 +57,7 @@ _logger = logging.getLogger("pollbroker.daemon")
 _OF_ENGINE: Final = ("burst_messages", "burst_bytes", "spin_s", "pump", "waiter")
 """The keys of `[engine]` that are arguments of `Engine`."""
 
-_UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http", "takeover")
+_UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http", "takeover", "tap_bodies")
 """The keys of `[engine]` that a reload cannot change."""
 
 OF_ONE_PROCESS: Final = frozenset({"WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"})
@@ -97,6 +98,8 @@ class Daemon:
         self._configuration: Configuration | None = None
         self._control: ControlServer | None = None
         self._metrics: MetricsServer | None = None
+        self._live = LiveChanges(self)
+        self._added = AddedBrokers()
         self._successor_socket: SuccessorSocket | None = None
         self.successor: Successor | None = None
         """The daemon that has taken the place of this one."""
@@ -202,7 +205,7 @@ class Daemon:
         commands: dict[bytes, Callable[[], object] | Command] = {b"RELOAD": self.request_reload, **enabling.commands()}
         environment = os.environ if self._environment is None else self._environment
         try:
-            self._control = open_control(self.engine, configuration, environment, commands)
+            self._control = open_control(self.engine, configuration, environment, commands, self._live.commands)
         except PollbrokerError as error:
             problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
         if configuration.http is not None:
@@ -301,7 +304,8 @@ class Daemon:
         try:
             new = read_checked(self._path, self._environment)
             old = self.configuration
-            done, self._configuration = self.brokers.change(old, new)
+            done, self._configuration = self.brokers.change(old, self._added.stay(new, self.engine))
+            self._added.forget(new.brokers)
         except ConfigurationError as error:
             for problem in error.problems:
                 _logger.error("reload: %s", problem, extra=vars(problem))
@@ -317,6 +321,38 @@ class Daemon:
             _logger.error("reload: %s", problem, extra=vars(problem))
         _logger.info("reloaded  %s", done)
         return done
+
+    def add(self, toml: bytes) -> tuple[str, ...]:
+        """Add brokers that are not of the file: tables `[brokers.NAME]`, which are checked as those of the file are.
+        They stay over reloads, until one finds their name in the file. Return their names.
+
+        Raises `ConfigurationError` with everything that is wrong, and `EngineError` if the daemon is ending. Nothing
+        has changed then.
+        """
+        with self._changing:
+            self._check_not_ending()
+            added = self._added.read(toml, self.configuration, self.engine)
+            self.brokers.add(added.values(), self.configuration)
+            self._configuration = self._added.include(added, self.configuration)
+            _logger.info("added  %s", ", ".join(added))
+            return tuple(added)
+
+    def remove(self, name: str) -> Ended:
+        """End a broker in order, within `drain_timeout_s`. A reload starts it again if it is the file's.
+
+        Raises `EngineError` if there is no such broker, or if the daemon is ending.
+        """
+        with self._changing:
+            self._check_not_ending()
+            ended = self.brokers.remove(name, self.configuration)
+            if ended.loss is not None:
+                _logger.warning("remove: %s", ended.loss)
+            _logger.info("removed  %s", name)
+            return ended
+
+    def _check_not_ending(self) -> None:
+        if self._stopped:
+            raise EngineError("the daemon is ending")
 
     # -- taking the place of another daemon ---------------------------------------------------------------------------
 
@@ -429,6 +465,7 @@ class Daemon:
         """Close everything, without waiting for messages. Closing again does nothing."""
         self._stopped = True
         self._requests.put(None)
+        self._live.close()
         if self._engine is not None:
             self._close_servers()
             if not self._engine.closed:

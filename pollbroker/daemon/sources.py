@@ -51,8 +51,20 @@ def read_sources(path: Path, environment: Mapping[str, str], problems: list[Prob
     return list(_Reading(environment, problems).read(path, ()))
 
 
+def read_text(name: str, raw: bytes, problems: list[Problem]) -> Source | None:
+    """Read a text that is no file, and so includes nothing and takes nothing from the environment. None if it is not
+    valid TOML. What is wrong is added to `problems`."""
+    reading = _Reading(None, problems)
+    source = reading.parse(name, raw)
+    if source is not None:
+        source.data = reading.substituted(source, (), source.data)
+    return source
+
+
 class _Reading:
-    def __init__(self, environment: Mapping[str, str], problems: list[Problem]) -> None:
+    """One reading. Without an `environment` nothing can be taken from it."""
+
+    def __init__(self, environment: Mapping[str, str] | None, problems: list[Problem]) -> None:
         self._environment = environment
         self._problems = problems
         self._read: set[Path] = set()
@@ -63,7 +75,7 @@ class _Reading:
         source = self._load(path)
         if source is None:
             return
-        source.data = self._substituted(source, (), source.data)
+        source.data = self.substituted(source, (), source.data)
         yield source
         include = source.data.get("include")
         for number, pattern in enumerate(include if isinstance(include, list) else ()):
@@ -96,13 +108,19 @@ class _Reading:
         try:
             with path.open("rb") as file:
                 raw = file.read(_MAX_BYTES + 1)
+        except OSError as error:
+            self._problems.append(Problem(name, 0, "", f"cannot be read: {error.strerror}"))
+            return None
+        return self.parse(name, raw)
+
+    def parse(self, name: str, raw: bytes) -> Source | None:
+        """The tables of a file; None if it is not valid TOML."""
+        try:
             if len(raw) > _MAX_BYTES:
                 raise ValueError(f"expected a file of at most {_MAX_BYTES >> 20} MiB")
             text = raw.decode().replace("\r\n", "\n")  # as tomllib does it
             data = tomllib.loads(text)
             return Source(name, data, lines_of(text))
-        except OSError as error:
-            self._problems.append(Problem(name, 0, "", f"cannot be read: {error.strerror}"))
         except UnicodeDecodeError as error:
             line = raw.count(b"\n", 0, error.start) + 1
             self._problems.append(Problem(name, line, "", f"byte {raw[error.start]:#x}: expected text in UTF-8"))
@@ -118,12 +136,12 @@ class _Reading:
             self._problems.append(Problem(name, line, "", f"not valid TOML: {' '.join(reason.split())}{column}"))
         return None
 
-    def _substituted(self, source: Source, path: KeyPath, value: Any) -> Any:
+    def substituted(self, source: Source, path: KeyPath, value: Any) -> Any:
         """The value with variables of the environment in place of the references to them."""
         if isinstance(value, dict):
-            return {key: self._substituted(source, (*path, key), one) for key, one in value.items()}
+            return {key: self.substituted(source, (*path, key), one) for key, one in value.items()}
         if isinstance(value, list):
-            return [self._substituted(source, (*path, number), one) for number, one in enumerate(value)]
+            return [self.substituted(source, (*path, number), one) for number, one in enumerate(value)]
         if not isinstance(value, str) or "${" not in value:
             return value
 
@@ -131,6 +149,10 @@ class _Reading:
             name = match[1]
             if name is None:
                 return "${"
+            if self._environment is None:
+                text = f"{match[0]}: nothing is taken from the environment here; expected a value"
+                self._problems.append(source.place(path).problem(text))
+                return ""
             found = self._environment.get(name)
             if not _VARIABLE.fullmatch(name):
                 self._problems.append(

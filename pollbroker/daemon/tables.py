@@ -49,6 +49,9 @@ class EngineTable(Struct, forbid_unknown_fields=True, kw_only=True):
     control_from_network: Annotated[
         bool, _says("Allow a control socket that other machines can reach; `check` refuses it otherwise.")
     ] = False
+    tap_bodies: Annotated[bool, _says("Allow `pollbroker ctl tap --bodies`, which shows the contents of messages.")] = (
+        False
+    )
     http: Annotated[
         str | UnsetType,
         _says(

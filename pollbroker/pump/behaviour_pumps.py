@@ -5,11 +5,11 @@ sends the messages that wait for room, and calls the behaviour when a timer is d
 `Hub.work`, which settles them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from pollbroker.pump.behaviours import BehaviourRun
-from pollbroker.pump.contract import Hub, Receiver, Sender
+from pollbroker.pump.contract import Hub, Receiver, Sender, TapPoint
 from pollbroker.pump.limits import BURST_FRAMES
 from pollbroker.pump.outcomes import BUSY, EMPTY, FULL, LIMIT, FlowState
 from pollbroker.statistics import Counters
@@ -44,6 +44,9 @@ class SourcePump:
     def sink_counters(self) -> tuple[Counters, ...]:
         """Nothing is counted here: `OutgoingPump` has the counters of all ports."""
         return (Counters(),) * self._sinks
+
+    def set_taps(self, points: Sequence[TapPoint | None], /) -> None:
+        """Nothing is sent here: `OutgoingPump` has the senders of all ports."""
 
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:
         """See `pollbroker.pump.contract`. Returns BUSY if the source is not to be read now."""
@@ -113,6 +116,11 @@ class OutgoingPump:
     def sink_counters(self) -> tuple[Counters, ...]:
         """For each port the counters of sending."""
         return tuple(sender.counters() for sender in self._senders.values())
+
+    def set_taps(self, points: Sequence[TapPoint | None], /) -> None:
+        """See `pollbroker.pump.contract`."""
+        for sender, point in zip(self._senders.values(), points, strict=True):
+            sender.tap = point
 
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:  # noqa: ARG002 - see `WAITING_MOST`
         """See `pollbroker.pump.contract`."""

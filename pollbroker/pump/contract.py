@@ -26,6 +26,25 @@ from pollbroker.statistics import Counters
 Socket: TypeAlias = zmq.Socket[Any]
 
 
+class TapPoint(Protocol):
+    """Looks at the messages that one sink of a flow has accepted, while somebody taps the broker."""
+
+    keep_first: int
+    """How many bytes of the first frame are shown."""
+    keep: int
+    """How many bytes of each other frame are shown."""
+
+    def has_room(self) -> bool:
+        """Return True if one more message can be noted. Otherwise it is to be counted by `lose`, and not looked at."""
+
+    def note(self, frames: int, size: int, sizes: list[int], starts: list[bytes], /) -> None:
+        """Note a message: how many frames it has and their bytes, and of each of its first `FRAMES_SHOWN` frames the
+        size and the first bytes."""
+
+    def lose(self, messages: int, /) -> None:
+        """Count messages that were not noted."""
+
+
 class Pump(Protocol):
     """Moves whole messages from a source to its sinks, until the source is empty, a sink is full, or the budget is
     spent.
@@ -67,6 +86,9 @@ class Pump(Protocol):
     def sink_counters(self) -> tuple[Counters, ...]:
         """For each sink the counters of the sending side; see `Sender`."""
 
+    def set_taps(self, points: Sequence[TapPoint | None], /) -> None:
+        """Have each message that a sink has accepted noted. `points` has one for each sink; None ends that."""
+
     def move(self, limit_messages: int, limit_bytes: int, /) -> int:
         """Move messages, a held one first, and return why it stopped: EMPTY, FULL or LIMIT.
 
@@ -88,6 +110,9 @@ class Pump(Protocol):
 
 class Sender(Protocol):
     """Sends to one sink of a flow with a handler or with several sinks, and copies to the capture socket."""
+
+    tap: TapPoint | None
+    """Notes each message that the sink has accepted; None while nobody taps the broker."""
 
     @property
     def sent(self) -> int:

@@ -13,3 +13,6 @@ SUBSCRIPTION_MAX_BYTES: Final = 4096
 """The longest subscription that is sent to an XSUB. libzmq 4.3.5 removes a subscription by a recursion as deep as its
 length (`trie_t::rm_helper` in trie.cpp), so that a long one from any peer would overflow the stack and end the
 process."""
+
+FRAMES_SHOWN: Final = 64
+"""How many frames of a message somebody is shown who taps the broker."""

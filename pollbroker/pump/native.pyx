@@ -21,6 +21,7 @@ from zmq.backend.cython import _zmq
 
 from pollbroker.pump import outcomes
 from pollbroker.pump.limits import BURST_FRAMES as _BURST_FRAMES
+from pollbroker.pump.limits import FRAMES_SHOWN as _FRAMES_SHOWN
 from pollbroker.pump.limits import MAXFRAMES as _MAXFRAMES
 from pollbroker.pump.limits import SUBSCRIPTION_MAX_BYTES as _SUBSCRIPTION_MAX_BYTES
 from pollbroker.statistics import Counters
@@ -75,6 +76,7 @@ cdef enum:
 cdef enum:
     BURST_FRAMES = 4096
     SUBSCRIPTION_MAX_BYTES = 4096
+    FRAMES_SHOWN = 64
 
 # The outcomes of `outcomes.py`.
 cdef enum:
@@ -90,6 +92,7 @@ assert EFSM == zmq.EFSM
 assert (EMPTY, FULL, LIMIT) == (outcomes.EMPTY, outcomes.FULL, outcomes.LIMIT)
 assert (ERROR, SENT, DROPPED, READ) == (outcomes.ERROR, outcomes.SENT, outcomes.DROPPED, outcomes.READ)
 assert (BURST_FRAMES, SUBSCRIPTION_MAX_BYTES) == (_BURST_FRAMES, _SUBSCRIPTION_MAX_BYTES)
+assert FRAMES_SHOWN == _FRAMES_SHOWN
 
 
 cdef object _error(int code):
@@ -209,6 +212,9 @@ cdef class Pump:
 
     def sink_counters(self):
         return (self.sender.counters(),)
+
+    def set_taps(self, points):
+        (self.sender.tap,) = points
 
     def discard_rest(self):
         self.receiver.discard_rest()

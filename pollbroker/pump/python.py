@@ -3,11 +3,12 @@
 Frames are passed on as `zmq.Frame`, so that their contents are not copied.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import zmq
 
-from pollbroker.pump.contract import Socket
+from pollbroker.pump.contract import Socket, TapPoint
 from pollbroker.pump.limits import BURST_FRAMES, MAXFRAMES
 from pollbroker.pump.outcomes import EMPTY, FULL, LIMIT
 from pollbroker.pump.receiving import Receiver
@@ -73,6 +74,9 @@ class Pump:
 
     def sink_counters(self) -> tuple[Counters, ...]:
         return (self._sender.counters(),)
+
+    def set_taps(self, points: Sequence[TapPoint | None], /) -> None:
+        (self._sender.tap,) = points
 
     def move(self, limit_messages: int, limit_bytes: int) -> int:
         receiver, sender = self._receiver, self._sender

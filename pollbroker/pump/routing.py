@@ -10,10 +10,10 @@ for the others: they are given it before the pump returns FULL, and it is held f
 
 import logging
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pollbroker.pump.contract import Receiver, Sender
+from pollbroker.pump.contract import Receiver, Sender, TapPoint
 from pollbroker.pump.limits import BURST_FRAMES
 from pollbroker.pump.message import Handler, Message, To, is_message
 from pollbroker.pump.outcomes import EMPTY, FULL, LIMIT
@@ -86,6 +86,10 @@ class RoutingPump:
 
     def sink_counters(self) -> tuple[Counters, ...]:
         return tuple(sender.counters() for sender in self._senders)
+
+    def set_taps(self, points: Sequence[TapPoint | None], /) -> None:
+        for sender, point in zip(self._senders, points, strict=True):
+            sender.tap = point
 
     @property
     def parts(self) -> tuple[Receiver | Sender, ...]:

@@ -31,6 +31,10 @@ cdef class Sender:
     cdef bint broken
     cdef int code
 
+    cdef object tap_
+    cdef bint tapped
+    cdef tuple seen  # of the message that is being sent: what is noted when it was accepted; None if there is no room
+
     def __cinit__(self, sink, capture, prefix, drop_slow_peer):
         self.sockets = sink if capture is None else (sink, capture)
         self.sink = <void *> <uintptr_t> sink.underlying
@@ -92,6 +96,8 @@ cdef class Sender:
                     return DROPPED
         self.message_frames = last + 1
         self.message_bytes = 0
+        if self.tapped:
+            self._look_at(message[:FRAMES_SHOWN])
         for i in range(last + 1):
             PyBytes_AsStringAndSize(message[i], &data, &size)
             if zmq_msg_init_size(&msg, size) != 0:
@@ -125,6 +131,8 @@ cdef class Sender:
                     return DROPPED
         self.message_frames = read.used
         self.message_bytes = read.message_bytes
+        if self.tapped:
+            self._look(read)
         outcome = self._offer(&read.first, last > 0)
         if outcome != SENT:
             return outcome
@@ -186,7 +194,49 @@ cdef class Sender:
         self.sent_ += 1
         self.sent_frames += self.message_frames
         self.sent_bytes += self.message_bytes
+        if self.tapped:
+            self._show()
         return SENT if self.capture == NULL else self._send_copies()
+
+    # -- while somebody taps the broker: the frames are looked at before they are sent, since they are libzmq's then -----
+
+    @property
+    def tap(self):
+        return self.tap_
+
+    @tap.setter
+    def tap(self, point):
+        self.tap_ = point
+        self.tapped = point is not None
+        self.seen = None
+
+    cdef void _look(self, Receiver read) noexcept with gil:
+        cdef size_t i, most, size
+        cdef zmq_msg_t *frame
+        cdef list sizes = [], starts = []
+        self.seen = None
+        if not self.tap_.has_room():
+            return
+        for i in range(min(read.used, <size_t> FRAMES_SHOWN)):
+            frame = read._frame(i)
+            size = zmq_msg_size(frame)
+            most = self.tap_.keep if i else self.tap_.keep_first
+            sizes.append(size)
+            starts.append(PyBytes_FromStringAndSize(<char *> zmq_msg_data(frame), min(size, most)))
+        self.seen = (sizes, starts)
+
+    cdef void _look_at(self, list frames) noexcept:
+        self.seen = None
+        if self.tap_.has_room():
+            starts = [frame[: self.tap_.keep if i else self.tap_.keep_first] for i, frame in enumerate(frames)]
+            self.seen = (list(map(len, frames)), starts)
+
+    cdef void _show(self) noexcept with gil:
+        if self.seen is None:
+            self.tap_.lose(1)
+        else:
+            self.tap_.note(self.message_frames, self.message_bytes, *self.seen)
+        self.seen = None
 
     # -- capture: a message is copied frame by frame, and the copy is sent after the message -------------------------
 

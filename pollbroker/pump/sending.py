@@ -10,8 +10,8 @@ from typing import Final, TypeAlias
 
 import zmq
 
-from pollbroker.pump.contract import Socket
-from pollbroker.pump.limits import SUBSCRIPTION_MAX_BYTES
+from pollbroker.pump.contract import Socket, TapPoint
+from pollbroker.pump.limits import FRAMES_SHOWN, SUBSCRIPTION_MAX_BYTES
 from pollbroker.pump.outcomes import DROPPED, FULL, SENT
 from pollbroker.statistics import Counters
 
@@ -64,6 +64,20 @@ def send_copies(capture: Socket, copies: Sequence[Part]) -> bool:
     return taken
 
 
+def show(point: TapPoint, frames: int, size: int, shown: Sequence[Part]) -> None:
+    """Have a message noted of which the first frames are `shown`, if there is room for it."""
+    if not shown or not point.has_room():
+        point.lose(1)
+        return
+    keep = [point.keep_first, *[point.keep] * (len(shown) - 1)]
+    starts = [_start(frame, most) for frame, most in zip(shown, keep, strict=True)]
+    point.note(frames, size, list(map(len, shown)), starts)
+
+
+def _start(frame: Part, most: int) -> bytes:
+    return bytes(frame[:most] if isinstance(frame, bytes) else frame.buffer[:most])
+
+
 class Sender:
     """Sends to one sink of a flow, and copies to the capture socket; see `pollbroker.pump.contract`."""
 
@@ -86,6 +100,9 @@ class Sender:
         self._capture = capture
         self._prefix = [] if prefix is None else [prefix]
         self._copies: list[Part] | None = None
+        self.tap: TapPoint | None = None
+        self._tapped: list[Part] = []
+        """The frames of the present message, if they are to be noted."""
         self._broken = False
         self._frames = 0
         self._bytes = 0
@@ -141,6 +158,8 @@ class Sender:
         self._bytes = len(frame)
         if self._capture is not None:
             self._copies = [*self._prefix, frame]
+        if self.tap is not None:
+            self._tapped = [frame]
         if not more:
             self._complete()
         return SENT
@@ -149,6 +168,8 @@ class Sender:
         """Send the next frame of a message whose first frame was accepted."""
         self._frames += 1
         self._bytes += len(frame)
+        if self.tap is not None and len(self._tapped) < FRAMES_SHOWN:
+            self._tapped.append(frame)
         # After a frame was refused, the next peer of a PAIR would take the rest of the message for a new message.
         if not (self._broken and self._is_pair):
             if self._copies is not None:
@@ -173,6 +194,8 @@ class Sender:
         self.sent += 1
         self.sent_frames += self._frames
         self.sent_bytes += self._bytes
+        if self.tap is not None:
+            show(self.tap, self._frames, self._bytes, self._tapped)
         if self._capture is not None and copies is not None:
             taken = False
             try:

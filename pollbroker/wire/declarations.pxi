@@ -166,9 +166,22 @@ cdef extern from "net.h" nogil:
         uint64_t count
         char address[1]
 
+    cdef struct notice:
+        int kind, reason, error
+        port *port
+        char address[1]
+
+    cdef struct notices:
+        notice *items
+        size_t count
+        uint64_t lost
+
+    c_bool notices_keep(notices *, size_t room)
+
     cdef struct net:
         wire wire
         fault fault
+        notices notices
         int epoll
         link ended
         uint64_t accepts_failed
@@ -221,4 +234,8 @@ cdef extern from "record.h" nogil:
     c_bool record_read(reading *, port *, account **, uint32_t account_count)
 
 cdef extern from "relay.h" nogil:
-    int relay(port *source, port *sink, account *, uint64_t limit_messages, uint64_t limit_bytes)
+    ctypedef void (*accepted_t "watched_run")(void *, const message *) noexcept nogil
+
+    int relay_watched(
+        port *source, port *sink, account *, uint64_t limit_messages, uint64_t limit_bytes, accepted_t, void *who
+    )

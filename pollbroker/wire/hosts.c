@@ -19,19 +19,27 @@ struct host host_of(const struct sockaddr_storage *address)
     return host;
 }
 
-void host_describe(char text[HOST_TEXT_MAX], const struct sockaddr_storage *address)
+struct other_end other_end_of(const struct sockaddr_storage *address)
+{
+    struct host host = host_of(address);
+    struct other_end other_end = {.size = (uint8_t) host.size};
+
+    memcpy(other_end.bytes, host.bytes, host.size);
+    if (address->ss_family == AF_INET)
+        other_end.port = ntohs(((const struct sockaddr_in *) address)->sin_port);
+    else if (address->ss_family == AF_INET6)
+        other_end.port = ntohs(((const struct sockaddr_in6 *) address)->sin6_port);
+    return other_end;
+}
+
+void other_end_describe(char text[HOST_TEXT_MAX], const struct other_end *other_end)
 {
     char host[INET6_ADDRSTRLEN];
 
-    if (address->ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *) address;
-        inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
-        snprintf(text, HOST_TEXT_MAX, "tcp://%s:%u", host, ntohs(in->sin_port));
-    } else if (address->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in = (const struct sockaddr_in6 *) address;
-        inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof host);
-        snprintf(text, HOST_TEXT_MAX, "tcp://[%s]:%u", host, ntohs(in->sin6_port));
-    } else {
+    if (!other_end->size) {
         snprintf(text, HOST_TEXT_MAX, "ipc");
+        return;
     }
+    inet_ntop(other_end->size == 4 ? AF_INET : AF_INET6, other_end->bytes, host, sizeof host);
+    snprintf(text, HOST_TEXT_MAX, other_end->size == 4 ? "tcp://%s:%u" : "tcp://[%s]:%u", host, other_end->port);
 }

@@ -2,6 +2,8 @@
 #ifndef POLLBROKER_WIRE_HOSTS_H
 #define POLLBROKER_WIRE_HOSTS_H
 
+#include "other_end.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -16,7 +18,9 @@ struct host {
 
 struct host host_of(const struct sockaddr_storage *address);
 
+struct other_end other_end_of(const struct sockaddr_storage *address);
+
 /* The address and its port as text: `tcp://127.0.0.1:5555`, or "ipc". */
-void host_describe(char text[HOST_TEXT_MAX], const struct sockaddr_storage *address);
+void other_end_describe(char text[HOST_TEXT_MAX], const struct other_end *other_end);
 
 #endif

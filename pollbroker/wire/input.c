@@ -123,6 +123,8 @@ bool peer_shake_hands(struct peer *peer)
             free(handshake);
             peer->handshake = NULL;
             peer->port->handshakes--;
+            if (peer->port->calls->connected)
+                peer->port->calls->connected(peer);
             peer_set_heartbeat(peer);
             peer_note_unread(peer); /* messages may have come with the end of the handshake */
             if (peer->leaves)

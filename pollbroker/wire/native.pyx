@@ -19,7 +19,9 @@ import zmq
 
 from pollbroker.pump import outcomes
 from pollbroker.pump.limits import BURST_FRAMES as _BURST_FRAMES
+from pollbroker.pump.limits import FRAMES_SHOWN as _FRAMES_SHOWN
 from pollbroker.pump.limits import MAXFRAMES as _MAXFRAMES
+from pollbroker.pump.sending import show
 from pollbroker.statistics import Counters
 
 include "declarations.pxi"
@@ -42,10 +44,11 @@ cdef enum:
     SENT = 4
     DROPPED = 5
     BURST_FRAMES = 4096
+    FRAMES_SHOWN = 64
 
 assert (EMPTY, FULL, LIMIT) == (outcomes.EMPTY, outcomes.FULL, outcomes.LIMIT)
 assert (SENT, DROPPED) == (outcomes.SENT, outcomes.DROPPED)
-assert BURST_FRAMES == _BURST_FRAMES
+assert (BURST_FRAMES, FRAMES_SHOWN) == (_BURST_FRAMES, _FRAMES_SHOWN)
 
 REASONS = (
     "none", "left", "broken", "closed", "not_zmtp", "mechanism", "socket_type", "bad_command", "refused", "bad_frame",
@@ -55,11 +58,20 @@ REASONS = (
 """Why a connection ended, in the order of reasons.h."""
 assert len(REASONS) == REASON_COUNT
 
+NOTICES = ("connected", "left", "handshake_failed", "refused")
+"""What may happen to a connection, in the order of notices.h."""
+
+NOTICES_MOST = 10_000
+"""How many notices of one turn of the loop are kept."""
+
 
 include "net.pxi"
 
 
 include "ports.pxi"
+
+
+include "taps.pxi"
 
 
 include "pumps.pxi"

@@ -55,6 +55,7 @@ void net_close(struct net *net)
 {
     wire_forget_dead(&net->wire);
     deadlines_free(&net->deadlines);
+    notices_keep(&net->notices, 0);
     pool_empty(&net->wire.pool);
     if (net->epoll >= 0)
         close(net->epoll);
@@ -97,26 +98,25 @@ static void end_connector(struct net *net, struct watched *connector, int error)
 }
 
 /* A connection has ended by what the other side has done. */
-static void note_fault(struct net *net, struct port *port, enum reason reason, const struct sockaddr_storage *address)
+static void note_fault(struct net *net, struct port *port, enum reason reason, const struct other_end *other_end)
 {
     if (!net->fault.count++) {
         net->fault.port = port;
         net->fault.reason = reason;
-        host_describe(net->fault.address, address);
+        other_end_describe(net->fault.address, other_end);
     }
 }
 
 static void note_reason(struct peer *peer)
 {
     struct net *net = net_of(peer->port);
-    struct sockaddr_storage address = {0};
-    socklen_t size = sizeof address;
 
-    if (peer->reason == REASON_LEFT || peer->reason == REASON_BROKEN || peer->reason == REASON_CLOSED)
-        return;
-    if (!net->fault.count)
-        getpeername(peer->descriptor, (struct sockaddr *) &address, &size);
-    note_fault(net, peer->port, peer->reason, &address);
+    if (!peer->handshake)
+        notices_add(&net->notices, NOTICE_LEFT, peer);
+    else if (peer->reason != REASON_CLOSED)
+        notices_add(&net->notices, NOTICE_HANDSHAKE, peer);
+    if (peer->reason != REASON_LEFT && peer->reason != REASON_BROKEN && peer->reason != REASON_CLOSED)
+        note_fault(net, peer->port, peer->reason, &peer->other_end);
 }
 
 static void stream_close(struct peer *peer)
@@ -139,7 +139,14 @@ static void stream_set_deadline(struct peer *peer)
         peer->deadline_s = 0;
 }
 
-static const struct stream_calls CALLS = {stream_read, stream_write, stream_close, stream_set_deadline};
+static void stream_connected(struct peer *peer)
+{
+    notices_add(&net_of(peer->port)->notices, NOTICE_CONNECTED, peer);
+}
+
+static const struct stream_calls CALLS = {
+    stream_read, stream_write, stream_close, stream_set_deadline, stream_connected,
+};
 
 void net_port_init(struct port *port, struct net *net, enum socket_type type)
 {
@@ -165,7 +172,7 @@ void net_end_output(struct port *port)
 /* A connection that was accepted or made. Edges are reported, so that neither a peer that is not read nor one that is not
  * written to wakes the engine again and again. */
 static struct peer *begin_peer(struct net *net, struct port *port, int descriptor, struct watched *connector,
-                               const struct host *host)
+                               const struct host *host, const struct other_end *other_end)
 {
     struct peer *peer = peer_new(port, descriptor, connector);
 
@@ -173,6 +180,7 @@ static struct peer *begin_peer(struct net *net, struct port *port, int descripto
         close(descriptor);
         return NULL;
     }
+    peer->other_end = *other_end;
     if (host && !admission_count(peer, host->bytes, host->size)) {
         peer_end(peer, REASON_NO_MEMORY);
         return NULL;
@@ -215,19 +223,22 @@ static void accept_all(struct net *net, struct watched *listener)
             accept4(listener->descriptor, (struct sockaddr *) &address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (descriptor >= 0) {
             struct host host = host_of(&address);
+            struct other_end other_end = other_end_of(&address);
             enum reason refused = admission_refuse(listener->port, host.bytes, host.size);
             if (refused) {
                 listener->port->ended_by[refused]++;
-                note_fault(net, listener->port, refused, &address);
+                note_fault(net, listener->port, refused, &other_end);
+                notices_add_refused(&net->notices, listener->port, refused, 0, &other_end);
                 close(descriptor);
             } else {
-                begin_peer(net, listener->port, descriptor, NULL, &host);
+                begin_peer(net, listener->port, descriptor, NULL, &host, &other_end);
             }
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             return;
         } else if (errno != EINTR && errno != ECONNABORTED) {
             listener->error = errno;
             net->accepts_failed++;
+            notices_add_refused(&net->notices, listener->port, NO_REASON, listener->error, NULL);
             rest(net, listener);
             return;
         }
@@ -237,7 +248,8 @@ static void accept_all(struct net *net, struct watched *listener)
 static void finish_connecting(struct net *net, struct watched *connector)
 {
     int descriptor = connector->descriptor, error = 0;
-    socklen_t size = sizeof error;
+    struct sockaddr_storage address = {0};
+    socklen_t size = sizeof error, address_size = sizeof address;
 
     if (getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
         error = errno;
@@ -246,9 +258,12 @@ static void finish_connecting(struct net *net, struct watched *connector)
     if (error) {
         close(descriptor);
         end_connector(net, connector, error);
-    } else if (!(connector->peer = begin_peer(net, connector->port, descriptor, connector, NULL))) {
-        end_connector(net, connector, ECONNRESET);
+        return;
     }
+    getpeername(descriptor, (struct sockaddr *) &address, &address_size);
+    struct other_end other_end = other_end_of(&address);
+    if (!(connector->peer = begin_peer(net, connector->port, descriptor, connector, NULL, &other_end)))
+        end_connector(net, connector, ECONNRESET);
 }
 
 static void on_peer_event(struct peer *peer, uint32_t events)

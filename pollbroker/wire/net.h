@@ -7,6 +7,7 @@
 
 #include "deadlines.h"
 #include "hosts.h"
+#include "notices.h"
 #include "wire.h"
 
 /* Something in the epoll set that is no peer. */
@@ -32,6 +33,7 @@ struct fault {
 
 struct net {
     struct fault fault;
+    struct notices notices;
     struct wire wire;
     int epoll, timer;
     double armed_s; /* when the timer will wake the engine; 0: never */

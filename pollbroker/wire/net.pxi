@@ -11,6 +11,7 @@ cdef class Net:
     """Called once a second at most with what a peer has done wrong: the port's name, the peer's address, the reason, and
     how many connections have ended by a fault since the last call."""
     cdef double fault_told_s
+    cdef object on_notices
 
     def __cinit__(self):
         code = net_open(&self.net)
@@ -21,6 +22,33 @@ cdef class Net:
     def __dealloc__(self):
         if not self.closed:
             net_close(&self.net)
+
+    def listen(self, on_notices):
+        """Have `on_notices` called with what happens to connections: a list of tuples of what it is (one of `NOTICES`), the
+        port's name, the address of the other end, and the reason, and how many were lost besides, since there were too
+        many at once. None ends that."""
+        if not notices_keep(&self.net.notices, 0 if on_notices is None else NOTICES_MOST):
+            raise MemoryError()
+        self.on_notices = on_notices
+
+    cdef int _tell_notices(self) except -1:
+        """Tell what was noted, unless that is nothing. The ports must be alive."""
+        cdef notices *notices = &self.net.notices
+        cdef notice *noted
+        cdef Port owner
+        cdef list told = []
+        if not notices.count and not notices.lost:
+            return 0
+        for i in range(notices.count):
+            noted = &notices.items[i]
+            owner = <Port> noted.port.owner
+            address = (<const char *> noted.address).decode()
+            reason = os.strerror(noted.error) if noted.error else REASONS[noted.reason]
+            told.append((NOTICES[noted.kind], owner.where, address, reason))
+        lost = notices.lost
+        notices.count = notices.lost = 0
+        self.on_notices(told, lost)
+        return 0
 
     def close(self):
         """Close the set. All ports must have been closed."""
@@ -73,6 +101,7 @@ cdef class Net:
             elif owner.on_ready is not None:
                 calls.append(owner.on_ready)
         net_arm(&self.net)
+        self._tell_notices()
         return calls
 
     def flush(self):
@@ -81,6 +110,7 @@ cdef class Net:
         with nogil:
             wire_flush(&self.net.wire)
             net_arm(&self.net)
+        self._tell_notices()
 
     def next_question(self):
         """The next peer about whom an authenticator is to be asked: its port, the number of the question, its

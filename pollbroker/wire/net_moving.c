@@ -32,16 +32,18 @@ void net_suspend_watched(struct watched *watched)
         link_remove(&watched->resting);
 }
 
-/* A peer that was accepted by another process. If there is no memory, it is not counted. */
-static void count_address(struct peer *peer)
+/* A peer of another process. If it was accepted there, it is counted, unless there is no memory. */
+static void find_address(struct peer *peer)
 {
     struct sockaddr_storage address = {0};
     socklen_t size = sizeof address;
 
-    if (peer->owner || peer->address || getpeername(peer->descriptor, (struct sockaddr *) &address, &size) < 0)
+    if (peer->other_end.size || getpeername(peer->descriptor, (struct sockaddr *) &address, &size) < 0)
         return;
+    peer->other_end = other_end_of(&address);
     struct host host = host_of(&address);
-    admission_count(peer, host.bytes, host.size);
+    if (!peer->owner && !peer->address)
+        admission_count(peer, host.bytes, host.size);
 }
 
 int net_resume(struct port *port)
@@ -54,7 +56,7 @@ int net_resume(struct port *port)
         next = link->next;
         if (peer->descriptor < 0)
             continue;
-        count_address(peer);
+        find_address(peer);
         /* What is ready now is reported at once, as for any descriptor that is added. */
         int error = net_watch(net, peer->descriptor, PEER_EVENTS, peer, ABOUT_PEER);
         if (error) {

@@ -36,6 +36,7 @@ cdef class Port:
         if self.port != NULL:
             port_end(self.port)
             self.ended_by_at_end = self.ended_by
+            self.net._tell_notices()
             if self.net.net.fault.port == self.port:
                 self.net.net.fault.count = 0
             free(self.port)

@@ -38,6 +38,7 @@ cdef class Pump:
     cdef int outcome
     cdef readonly uint64_t holds
     cdef uint64_t taken_at_hold  # how many messages the source had given when the last one began to wait
+    cdef object tap
 
     def __cinit__(self, Port source not None, Port sink not None, *, drop_slow_peer=True, maxframes=_MAXFRAMES):
         source._check()
@@ -82,6 +83,9 @@ cdef class Pump:
     def sink_counters(self):
         return (_counters_of_sending(self.account),)
 
+    def set_taps(self, points):
+        (self.tap,) = points
+
     def discard_rest(self):
         """Nothing is to be done: a port is never left in the middle of a message."""
 
@@ -98,8 +102,13 @@ cdef class Pump:
         cdef port *source = self.source.port
         cdef port *sink = self.sink.port
         cdef int taken, before = self.outcome
+        cdef void *tap = NULL
+        cdef accepted_t accepted = NULL
+        if self.tap is not None:
+            tap = <void *> self.tap
+            accepted = <accepted_t> _show_run
         with nogil:
-            self.outcome = relay(source, sink, self.account, limit_messages, limit_bytes)
+            self.outcome = relay_watched(source, sink, self.account, limit_messages, limit_bytes, accepted, tap)
         if self.outcome == NO_MEMORY:
             raise MemoryError()
         if self.outcome == FULL:
@@ -204,6 +213,7 @@ cdef class Sender:
     cdef Port sink
     cdef account *account
     cdef readonly object capture
+    cdef public object tap
     cdef list prefix
     cdef uint64_t captured, captured_frames, captured_bytes, capture_dropped
 
@@ -278,6 +288,8 @@ cdef class Sender:
         outcome = port_put(sink, &message, self.account) if port_has_room_for_any(sink) else PUT_FULL
         slab_release(message.run.slab)
         if outcome == PUT_ACCEPTED:  # it is written at the end of the turn, together with others
+            if self.tap is not None:
+                show(self.tap, count, message.run.amount.bytes, frames[:FRAMES_SHOWN])
             if self.capture is not None:
                 self._copy(frames)
             return SENT

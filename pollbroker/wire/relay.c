@@ -28,6 +28,12 @@ static void count_received(struct account *account, const struct message *messag
 enum relayed relay(struct port *source, struct port *sink, struct account *account, uint64_t limit_messages,
                    uint64_t limit_bytes)
 {
+    return relay_watched(source, sink, account, limit_messages, limit_bytes, NULL, NULL);
+}
+
+enum relayed relay_watched(struct port *source, struct port *sink, struct account *account, uint64_t limit_messages,
+                           uint64_t limit_bytes, watched_run accepted, void *who)
+{
     enum relayed outcome = RELAYED_UNTIL_LIMIT;
     uint64_t messages = 0, bytes = 0;
 
@@ -67,6 +73,8 @@ enum relayed relay(struct port *source, struct port *sink, struct account *accou
             outcome = put == PUT_NO_MEMORY ? RELAYED_WITHOUT_MEMORY : RELAYED_UNTIL_FULL;
             break;
         }
+        if (accepted && put == PUT_ACCEPTED)
+            accepted(who, &message);
         messages += message.run.amount.messages;
         bytes += message.run.end - message.run.start;
         count_received(account, &message);

@@ -12,4 +12,10 @@ enum relayed { RELAYED_ALL = 0, RELAYED_UNTIL_FULL = 1, RELAYED_UNTIL_LIMIT = 2,
 enum relayed relay(struct port *source, struct port *sink, struct account *account, uint64_t limit_messages,
                    uint64_t limit_bytes);
 
+typedef void (*watched_run)(void *who, const struct message *run);
+
+/* Do the same, and call `accepted` with `who` and each run of messages that the sink has accepted. */
+enum relayed relay_watched(struct port *source, struct port *sink, struct account *account, uint64_t limit_messages,
+                           uint64_t limit_bytes, watched_run accepted, void *who);
+
 #endif

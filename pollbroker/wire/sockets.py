@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import zmq
 
+from pollbroker.events import EventKind, EventSource
 from pollbroker.statistics import PeerStatistics
 from pollbroker.wire import native
 from pollbroker.wire.addresses import describe_peer
@@ -53,11 +54,14 @@ FAULTS: Final[Mapping[str, str]] = {
 
 
 class WireContext:
-    """Makes sockets that share one epoll set, and one way to ask an authenticator."""
+    """Makes sockets that share one epoll set, and one way to ask an authenticator. While somebody listens to `events`,
+    it tells what happens to their connections."""
 
-    def __init__(self, timing: Timing, authentication: Authentication) -> None:
+    def __init__(self, timing: Timing, authentication: Authentication, events: EventSource) -> None:
         self.net = native.Net()
         self.net.on_fault = _log_fault
+        self._events = events
+        events.when_wanted(lambda wanted: self.net.listen(self._tell if wanted else None))
         self.authentication = authentication
         self._timing = timing
 
@@ -74,6 +78,14 @@ class WireContext:
         while (question := self.net.next_question()) is not None:
             self.authentication.ask(*question)
 
+    def _tell(self, notices: list[tuple[str, str | None, str, str]], lost: int) -> None:
+        for kind, where, address, reason in notices:
+            broker, _, port = (where or "").removeprefix("brokers.").rpartition(".")
+            told = "" if kind == "connected" else reason
+            self._events.emit(_KINDS[kind], broker, port=port, address=address, reason=told)
+        if lost:
+            self._events.emit(EventKind.EVENTS_LOST, count=lost)
+
     def get(self, option: int) -> int:
         """MAX_SOCKETS: the wire has no limit of its own. It is here for messages about limits."""
         assert option == zmq.MAX_SOCKETS
@@ -83,6 +95,20 @@ class WireContext:
         """Close the epoll set. All sockets must have been closed."""
         self.authentication.close()
         self.net.close()
+
+
+_KINDS: Final[Mapping[str, EventKind]] = dict(
+    zip(
+        native.NOTICES,
+        (
+            EventKind.PEER_CONNECTED,
+            EventKind.PEER_LEFT,
+            EventKind.HANDSHAKE_FAILED,
+            EventKind.CONNECTION_REFUSED,
+        ),
+        strict=True,
+    )
+)
 
 
 def _log_fault(where: str | None, address: str, reason: str, count: int) -> None:

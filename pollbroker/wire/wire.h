@@ -17,6 +17,7 @@
 #include "options.h"
 #include "queue.h"
 #include "reasons.h"
+#include "other_end.h"
 #include "slab.h"
 #include "topics.h"
 #include "turns.h"
@@ -46,6 +47,8 @@ struct stream_calls {
     void (*close)(struct peer *peer);
     /* `peer->deadline_s` was changed. */
     void (*set_deadline)(struct peer *peer);
+    /* Hands were shaken. NULL if nobody is to be told. */
+    void (*connected)(struct peer *peer);
 };
 
 struct wire {
@@ -131,6 +134,7 @@ struct peer {
     enum reason reason;          /* why the connection is over */
     void *owner;                 /* of the streams: who connects again, say */
     struct address *address;     /* that it was accepted from; NULL if that is not counted */
+    struct other_end other_end;        /* where it is */
 
     /* What came and was not yet passed on: `start` to `end`. From `start` to `ready_end` there are whole messages, and from
      * there to `scanned` the first frames of the next. The frame after these is behind a gap, where commands were. */

@@ -10,11 +10,15 @@ import pytest
 import zmq
 
 from pollbroker import QUEUE, REFLECTOR, STREAMER, Device, DeviceError, Route
+from pollbroker.events import EventSource
 from pollbroker.loop_access import LoopAccess
+from pollbroker.monitors import Monitors
 from pollbroker.port import WorkingPort
 from pollbroker.pump import FLUSHED, PYTHON, RETRY, FlowState, Hub, Implementation, Pump
+from pollbroker.reader import Readers
 from pollbroker.states import BrokerState
 from pollbroker.timers import Handle
+from pollbroker.waiting.flat import FlatWaiter
 from pollbroker.working import WorkingBroker
 from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.types import Connect, Socket
@@ -32,6 +36,7 @@ class Around:
         self.unwatched: list[WorkingPort] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.ended: list[WorkingBroker] = []
+        events = EventSource()
         self.loop_access = LoopAccess(
             self.ready,
             self.watch,
@@ -40,6 +45,8 @@ class Around:
             partial(self.later, 0.0),
             lambda: self.now_s,
             lambda: pytest.fail("nothing here is the wire's"),
+            events,
+            Monitors(Readers(FlatWaiter(zmq.Poller(), 0.0), PYTHON, engine_id=None), events, list),
         )
 
     def watch(self, hub: Hub, place: int, port: WorkingPort) -> None:

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pollbroker import To
 from pollbroker.pump import EMPTY, FULL, LIMIT, CoroutinePump
+from pollbroker.pump.contract import TapPoint
 from pollbroker.pump.outcomes import BUSY, DROPPED, SENT
 from pollbroker.statistics import Counters
 from tests.support.accounts import balanced
@@ -53,6 +54,7 @@ class Sink:
 
     def __init__(self, room: int = MANY) -> None:
         self.room = room
+        self.tap: TapPoint | None = None
         self.error: BaseException | None = None
         self.drops = False
         self.taken: list[list[bytes]] = []

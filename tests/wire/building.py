@@ -18,9 +18,9 @@ WIRE: Final = TREE / "pollbroker" / "wire"
 HARNESS: Final = TREE / "tests" / "wire" / "core"
 CORPUS: Final = TREE / "tests" / "wire" / "corpus"
 
-CORE: Final = tuple(
-    sorted(path.stem for path in WIRE.glob("*.c") if path.stem not in ("hosts", "net", "net_moving", "native"))
-)
+_OTHERS: Final = ("hosts", "notices", "net", "net_moving", "native")
+
+CORE: Final = tuple(sorted(path.stem for path in WIRE.glob("*.c") if path.stem not in _OTHERS))
 """The C files of the wire that do no I/O; `net` and its kin do, and `native` is made by Cython."""
 
 _COUNTED: Final = tuple(f"-D{name}=core_{name}" for name in ("malloc", "calloc", "realloc", "free"))

@@ -178,7 +178,7 @@ static void stream_set_deadline(struct peer *peer)
         peer->deadline_s = 0;
 }
 
-static const struct stream_calls CALLS = {stream_read, stream_write, stream_close, stream_set_deadline};
+static const struct stream_calls CALLS = {stream_read, stream_write, stream_close, stream_set_deadline, NULL};
 
 void simulation_begin(struct simulation *simulation)
 {
