@@ -122,7 +122,7 @@ class ControlServer:
             events = self._port.sync_socket.getsockopt(zmq.EVENTS)
             assert isinstance(events, int)
             if events & zmq.POLLIN:
-                self._engine.call_soon_threadsafe(self._serve_unless_closed)
+                self._engine.call_soon_threadsafe(self._serve_if_possible)
         except zmq.ZMQError as error:
             self._give_up(error)
             return
@@ -130,8 +130,8 @@ class ControlServer:
             self._resting = False
             self._engine.add_reader(self._port.sync_socket, self._serve)
 
-    def _serve_unless_closed(self) -> None:
-        if not self.closed:
+    def _serve_if_possible(self) -> None:
+        if not (self.closed or self._resting):
             self._serve()
 
     def _give_up(self, error: zmq.ZMQError) -> None:
