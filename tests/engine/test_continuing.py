@@ -15,6 +15,7 @@ from pollbroker.statistics import BrokerStatistics, Counters, FlowStatistics, Po
 from pollbroker.waits import NO_WAITS
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
+from tests.support.transports import holding_streamer
 from tests.support.types import Connect, MakeEngine
 
 COUNTS = st.integers(0, 1 << 32)
@@ -65,7 +66,7 @@ def test_broker_goes_on_with_the_counters_of_the_one_that_it_replaces(
 ) -> None:
     engine = make_engine()
     engine.start()
-    first = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, options={"backend": {"linger": 0}})
+    first = engine.add("a", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT, backend_options={"linger": 0})
     connect(zmq.PUSH, endpoint(first.frontend)).send(b"for nobody")
     wait_until(lambda: first.statistics().flows["frontend"].received == 1)
     final = first.remove(timeout_s=0)

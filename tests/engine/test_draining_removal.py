@@ -11,6 +11,7 @@ from pollbroker.states import BrokerState
 from tests.support.addresses import ANY_PORT, bind, endpoint
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import streamer_with
+from tests.support.transports import holding_streamer
 from tests.support.types import Connect, MakeEngine
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["libzmq", "wire"])
@@ -124,7 +125,7 @@ def test_brokers_that_feed_each_other_are_removed_together(engine: Engine, conne
 
 
 def test_broker_that_is_drained_cannot_be_steered(engine: Engine, connect: Connect) -> None:
-    broker = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    broker = engine.add("s", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT)
     connect(zmq.PUSH, endpoint(broker.frontend)).send(b"held")
     wait_until(lambda: broker.statistics().flows["frontend"].held)
     removed = engine.begin_removal(broker, timeout_s=1000, drain=True)
