@@ -214,7 +214,8 @@ def ctl(
         ("--count", count is not None, ("TAP",)),
     ):
         if given and command not in needed:
-            raise click.UsageError(f"{option}: it goes with {' and '.join(needed)} only, and not with {command}")
+            where = " and ".join(filter(None, (", ".join(needed[:-1]), needed[-1])))
+            raise click.UsageError(f"{option}: it goes with {where} only, and not with {command}")
     if as_json and as_table:
         raise click.UsageError("--json, --table: expected one of them")
     if command == "STATS" and (as_table or watch_s is not None or not as_json):

@@ -93,7 +93,7 @@ def test_statistics_are_eight_numbers_of_64_bits() -> None:
         ("paus orders", "'paus' is not a command; did you mean 'PAUSE'?"),
         ("pause a b", "'b': expected [ENDPOINT] COMMAND [BROKER] and nothing more"),
         ("resume --wait", "--wait: it goes with PAUSE only, and not with RESUME"),
-        ("list --json", "--json: it goes with STATS only, and not with LIST"),
+        ("list --json", "--json: it goes with STATS, EVENTS and TAP only, and not with LIST"),
         ("list --table", "--table: it goes with STATS only, and not with LIST"),
         ("list --watch", "--watch: it goes with STATS only, and not with LIST"),
         ("stats --watch 0", "'0': expected more than 0 seconds"),
