@@ -37,6 +37,7 @@ from pollbroker.daemon.takeover import (
     ANSWER_S,
     START_S,
     Predecessor,
+    Refused,
     Successor,
     SuccessorSocket,
     connect_to,
@@ -343,6 +344,11 @@ class Daemon:
         begin beside it."""
         try:
             predecessor.announce_serving()
+        except Refused as error:
+            _logger.error("takeover: %s; this process ends", error)
+            predecessor.close()
+            self.stop()
+            return
         except HandOverError as error:
             _logger.warning("takeover: %s", error)
         with self._changing:

@@ -29,6 +29,7 @@ from pollbroker.daemon.listeners import Listeners
 from pollbroker.engine import Engine
 from pollbroker.errors import EndpointError, HandOverError
 from pollbroker.handing_over import HandedOver
+from pollbroker.handing_over.description import Fields
 from pollbroker.socket_files import SocketFile, is_taken_path
 from pollbroker.version import __version__
 
@@ -41,6 +42,13 @@ ANSWER_S: Final = 5.0
 
 START_S: Final = 60.0
 """How long the new daemon may take to read its configuration and to open everything. The old one serves meanwhile."""
+
+SERVING_S: Final = 10.0
+"""How long the new daemon may take then to say that it serves."""
+
+
+class Refused(HandOverError):
+    """The other daemon has said that it goes on as before."""
 
 
 class Conversation:
@@ -107,7 +115,7 @@ def _parse(told: bytes, word: str) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise HandOverError(f"the other process is not a daemon of pollbroker: it says {told!r:.60}")
     if message.get("say") == "refused":
-        raise HandOverError(f"the other daemon refuses: {message.get('reason')}")
+        raise Refused(f"the other daemon refuses: {message.get('reason')}")
     if message.get("say") != word:
         raise HandOverError(f"the other daemon says {message.get('say')!r:.60}; expected {word!r}")
     return message
@@ -139,18 +147,20 @@ class Predecessor:
         if len(descriptors) != 1:
             raise HandOverError(f"the other daemon sends {len(descriptors)} descriptors with its listeners; expected 1")
         self.engine_socket = socket.socket(fileno=descriptors[0])
-        self.process = int(told["process"])
-        self.drain_timeout_s = float(told["drain_timeout_s"])
-        for _ in range(int(told["number"])):
+        fields = Fields(told, "listeners")
+        self.process = fields.number("process")
+        self.drain_timeout_s = fields.seconds("drain_timeout_s")
+        for _ in range(fields.number("number")):
             told, descriptors = self._talk.hear("listener")
             self.listeners.take(told, descriptors)
 
     def announce_serving(self) -> None:
         """Tell the old daemon that this one serves. Return when it has closed its control socket and its HTTP server.
 
-        Raises `HandOverError`.
+        Raises `HandOverError`: `Refused` if the old daemon goes on, and this one is to end.
         """
-        self._talk.say("serving")
+        with suppress(HandOverError):  # if it does not listen any more, what it has said last tells why
+            self._talk.say("serving")
         self._talk.hear("released")
 
     def wait_for_end(self) -> bool:
@@ -223,6 +233,8 @@ def hand_over(
         with suppress(HandOverError):
             talk.say("refused", reason=reason)
         raise HandOverError(reason)
+    fields = Fields(told, "take over")
+    process, version = fields.number("process"), fields.get("version", str)
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with here:
         with there:
@@ -239,12 +251,14 @@ def hand_over(
             talk.say("listener", (descriptor,), **described)
         moved = engine.hand_over(here, timeout_s=START_S)
     try:
-        talk.hear("serving", START_S)
-    except HandOverError:
+        talk.hear("serving", SERVING_S)
+    except HandOverError as error:
         if not moved.moved:
+            with suppress(HandOverError):
+                talk.say("refused", reason=str(error))
             raise
         # Brokers are served there. What has become of the others only that process knows: it is the daemon from now on.
-    return Successor(int(told["process"]), str(told["version"]), moved, talk)
+    return Successor(process, version, moved, talk)
 
 
 class SuccessorSocket:
@@ -257,7 +271,8 @@ class SuccessorSocket:
         try:
             if is_taken_path(f"ipc://{path}") or _listens_at(path):
                 raise OSError("another process listens there")
-            self.path.unlink(missing_ok=True)  # of a daemon that has ended
+            if self.path.is_socket():  # of a daemon that has ended; any other file is not ours to remove
+                self.path.unlink()
             before = os.umask(0o177)
             try:
                 self._socket.bind(path)
