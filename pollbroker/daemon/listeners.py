@@ -137,7 +137,7 @@ class Listeners:
 
     def describe(self) -> Iterator[tuple[dict[str, object], int]]:
         """Each listener as another daemon needs it: an object of JSON, and its descriptor, which stays open here."""
-        for key, one in self._open.items():
+        for key, one in list(self._open.items()):
             file = None
             if one.file is not None:
                 file = {"path": os.fspath(one.file.path), "identity": one.file.identity}

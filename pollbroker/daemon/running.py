@@ -390,20 +390,23 @@ class Daemon:
             _logger.error("restarting: process %d has ended, with %d", started.pid, started.wait())
 
     def _hand_over(self, connected: socket.socket, hello_s: float = ANSWER_S) -> bool:
-        """Let the daemon at the other end of a socket take the place of this one. Return True if it has."""
-        with self._changing:
+        """Let the daemon at the other end of a socket take the place of this one. Return True if it has.
+
+        `_changing` is not held while the other daemon is waited for, so that it cannot put off the end of this one.
+        Nothing else is changed meanwhile, since reloads are made in this thread, too.
+        """
+        timeout_s = self.configuration.engine.drain_timeout_s
+        try:
             if self._stopped:
+                return False
+            self.successor = hand_over(connected, self.engine, self.brokers.listeners, timeout_s, hello_s)
+        except HandOverError as error:
+            _logger.warning("takeover: nothing is handed over, and everything is served here still: %s", error)
+            return False
+        finally:
+            if self.successor is None:
                 connected.close()
-                return False
-            timeout_s = self.configuration.engine.drain_timeout_s
-            try:
-                self.successor = hand_over(connected, self.engine, self.brokers.listeners, timeout_s, hello_s)
-            except HandOverError as error:
-                _logger.warning("takeover: nothing is handed over, and everything is served here still: %s", error)
-                return False
-            finally:
-                if self.successor is None:
-                    connected.close()
+        with self._changing:
             self.brokers.listeners.give_away()
             self._close_servers()
             self._manager.main_pid(self.successor.process)

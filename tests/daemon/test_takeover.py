@@ -21,6 +21,7 @@ from tests.daemon.conftest import StartDaemon, Write
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Run
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.threads import Threads
 from tests.support.types import Connect
 
 ENGINE = "[engine]\ntakeover = 'takeover'\n"
@@ -297,6 +298,20 @@ def test_daemon_that_serves_too_late_ends(
     assert connect(zmq.PULL, address(old, "a", "backend")).recv() == b"still here"
 
 
+def test_successor_that_says_nothing_does_not_put_off_the_end(write: Write, start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(write(ENGINE + streamer("a", more=WIRE)))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent, Threads() as pool:
+        silent.settimeout(DEADLINE_S)
+        silent.connect("takeover")
+        silent.send(json.dumps({"say": "take over", "protocol": 1, "process": 1, "version": "x"}).encode())
+        told, descriptors, _, _ = socket.recv_fds(silent, 1 << 16, 1)
+        assert json.loads(told)["say"] == "listeners"
+        daemon.stop()
+        assert pool.submit(daemon.end).result(DEADLINE_S)["a"].left == 0
+        daemon.close()
+        os.close(descriptors[0])
+
+
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
@@ -382,7 +397,8 @@ def test_program_that_cannot_start_anew_goes_on(run: Run, write: Write, connect:
     addresses = command.addresses()
     write("wrong = 1")
     command.process.send_signal(signal.SIGUSR2)
-    command.read_until("restarting: process")
+    started = command.read_until("restarting: process")[-1].split()[2]
+    wait_until(lambda: not Path("/proc", started).exists())
     connect(zmq.PUSH, addresses["frontend"]).send(b"still")
     assert connect(zmq.PULL, addresses["backend"]).recv() == b"still"
     command.process.terminate()
