@@ -357,8 +357,8 @@ def test_limits_and_distribution_are_those_of_the_file(write: Write, start_daemo
 
 
 def asked(daemon: Daemon, path: str) -> tuple[int, str]:
-    assert daemon.http_address is not None
-    connection = HTTPConnection(daemon.http_address, timeout=DEADLINE_S)
+    assert daemon.servers.http_address is not None
+    connection = HTTPConnection(daemon.servers.http_address, timeout=DEADLINE_S)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

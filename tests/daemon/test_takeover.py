@@ -175,7 +175,7 @@ def test_control_and_metrics_move(write: Write, start_daemon: StartDaemon, take_
     old = start_daemon(path)
     new = take_over(path)
     end(old)
-    wait_until(lambda: bool(new.control_endpoints) and new.http_address == http)
+    wait_until(lambda: bool(new.servers.control_endpoints) and new.servers.http_address == http)
 
 
 def test_daemon_that_cannot_start_leaves_the_old_one_as_it_was(
