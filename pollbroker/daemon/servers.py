@@ -1,6 +1,7 @@
 """What a daemon opens for operators: the control socket, metrics and health over HTTP, and the socket at which it waits
 for its successor."""
 
+import threading
 from collections.abc import Callable, Mapping
 
 from prometheus_client.registry import Collector
@@ -35,6 +36,8 @@ class Servers:
         self._collector = collector
         self._is_ending = is_ending
         self._on_successor = on_successor
+        self._changing = threading.Lock()  # one thread may end the daemon while another one opens
+        self._closed = False
         self._control: ControlServer | None = None
         self._metrics: MetricsServer | None = None
         self.successors: SuccessorSocket | None = None
@@ -56,7 +59,11 @@ class Servers:
         return None if self._metrics is None else self._metrics.address
 
     def open(self, engine: Engine, configuration: Configuration) -> list[Problem]:
-        """Open what a configuration asks for. Return what is wrong."""
+        """Open what a configuration asks for, unless all is closed already. Return what is wrong."""
+        with self._changing:
+            return [] if self._closed else self._open(engine, configuration)
+
+    def _open(self, engine: Engine, configuration: Configuration) -> list[Problem]:
         problems: list[Problem] = []
         if configuration.control:
             try:
@@ -78,14 +85,16 @@ class Servers:
         return problems
 
     def close(self, engine: Engine) -> None:
-        """Close all of them. Closing again does nothing."""
-        if self.successors is not None:
-            if not engine.closed:
-                engine.remove_reader(self.successors.fileno())
-            self.successors.close()
-            self.successors = None
-        if self._control is not None:
-            self._control.close()
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
+        """Close all of them, and open none from now on. Closing again does nothing."""
+        with self._changing:
+            self._closed = True
+            if self.successors is not None:
+                if not engine.closed:
+                    engine.remove_reader(self.successors.fileno())
+                self.successors.close()
+                self.successors = None
+            if self._control is not None:
+                self._control.close()
+            if self._metrics is not None:
+                self._metrics.close()
+                self._metrics = None

@@ -337,6 +337,16 @@ def test_closed_daemon_leaves_nothing_open(write: Write, tmp_path: Path) -> None
     assert daemon.reload().problems == ()
 
 
+def test_daemon_that_is_closed_while_another_thread_opens_its_sockets_opens_none(
+    write: Write, start_daemon: StartDaemon
+) -> None:
+    daemon = start_daemon(write("[engine]\ntakeover = 'takeover'\ncontrol = 'ipc://control'\n" + streamer("a")))
+    configuration = daemon.configuration
+    daemon.close()
+    assert daemon.servers.open(daemon.engine, configuration) == []
+    assert not Path("takeover").exists()
+
+
 def test_limits_and_distribution_are_those_of_the_file(write: Write, start_daemon: StartDaemon) -> None:
     defaults = "[defaults.limits]\nconnections = 7\nhandshakes = 5\n"
     mine = "distribution = 'least_outstanding'\nlimits = { connections = 1 }"
