@@ -98,8 +98,8 @@ class WorkingPort:
 
     @property
     def is_left(self) -> bool:
-        """True if no peer is there that was asked to leave."""
-        return not (self.can_ask_to_leave and self.peer_count)
+        """True if no connection is open of a peer that was asked to leave."""
+        return self.wire is None or not self.can_ask_to_leave or not self.wire.connections
 
     def tell_when_written(self, call: Callable[[], None]) -> None:
         """Call this, and nothing else any more, whenever a peer of a port of the wire has been written all of its

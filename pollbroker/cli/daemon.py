@@ -131,10 +131,10 @@ def _describe(daemon: "Daemon") -> Iterator[str]:
             yield f"broker {name}  {configured.device_name}{wire}"
             given = {port: list(map(str, one.endpoints)) for port, one in configured.ports.items()}
             yield from describe_ports(configured.device, brokers[name], given)
-    for address in daemon.control_endpoints:
+    for address in daemon.servers.control_endpoints:
         yield f"control {address}  pollbroker ctl {address_from(address, 'here')} STATS"
-    if daemon.http_address is not None:
-        yield f"http {daemon.http_address}  /metrics /livez /readyz /statz"
+    if daemon.servers.http_address is not None:
+        yield f"http {daemon.servers.http_address}  /metrics /livez /readyz /statz"
     number = len(brokers)
     yield (
         f"ready  {number} {'broker' if number == 1 else 'brokers'}, {statistics.pump} pump, {statistics.waiter} "

@@ -16,7 +16,6 @@ from pollbroker.broker import Broker
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
 from pollbroker.daemon.drop_watch import DropWatch
 from pollbroker.daemon.listeners import Listeners
-from pollbroker.daemon.live import present
 from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.resolving import problem_of
 from pollbroker.ending import Ended, end_brokers
@@ -223,6 +222,12 @@ class Brokers:
         for name, one in ended.items():
             self.drops.tell_rest(several[name], one.final)
         return ended
+
+
+def present(configuration: Configuration, engine: Engine) -> dict[str, BrokerConfiguration]:
+    """The brokers of a configuration that are there now."""
+    there = engine.brokers
+    return {name: one for name, one in configuration.brokers.items() if name in there}
 
 
 @contextmanager

@@ -6,33 +6,33 @@ ENABLE opens them again. A reload leaves a disabled broker disabled, unless its 
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from pollbroker.control import Command, Steered
-from pollbroker.daemon.configuration import BrokerConfiguration
-from pollbroker.daemon.listeners import Listeners
+from pollbroker.daemon.brokers import Brokers
+from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
 from pollbroker.errors import EngineError, PollbrokerError
 
 
+class Enabled(Protocol):
+    """What is used of a daemon."""
+
+    changing: threading.Lock
+
+    @property
+    def brokers(self) -> Brokers: ...
+
+    @property
+    def configuration(self) -> Configuration: ...
+
+
 class Enabling:
-    """Carries out the two commands.
+    """Carries out the two commands."""
 
-    Arguments:
-        listeners: those of the daemon.
-        changing: held by whoever starts, changes or ends brokers.
-        configuration_of: the configuration by which a broker runs; None if no file has it.
-    """
-
-    def __init__(
-        self,
-        listeners: Listeners,
-        changing: threading.Lock,
-        configuration_of: Callable[[str], BrokerConfiguration | None],
-    ) -> None:
-        self._listeners = listeners
-        self._changing = changing
-        self._configuration_of = configuration_of
+    def __init__(self, daemon: Enabled) -> None:
+        self._daemon = daemon
 
     def commands(self) -> dict[bytes, Command]:
         """The two commands for a control socket."""
@@ -43,7 +43,7 @@ class Enabling:
         with self._unchanged(name) as configuration:
             steered.disable(name)
             if configuration is not None:
-                self._listeners.close_for(configuration)
+                self._daemon.brokers.listeners.close_for(configuration)
 
     def enable(self, steered: Steered, name: str) -> None:
         """Open the daemon's listeners of a broker again, and let it listen."""
@@ -51,11 +51,11 @@ class Enabling:
             if configuration is None or not steered.brokers[name].disabled:
                 steered.enable(name)
                 return
-            self._listeners.open_for(configuration)
+            self._daemon.brokers.listeners.open_for(configuration)
             try:
-                steered.enable(name, descriptors=self._listeners.lend(configuration))
+                steered.enable(name, descriptors=self._daemon.brokers.listeners.lend(configuration))
             except PollbrokerError:
-                self._listeners.close_for(configuration)
+                self._daemon.brokers.listeners.close_for(configuration)
                 raise
 
     @contextmanager
@@ -64,9 +64,9 @@ class Enabling:
 
         The engine's thread, which carries out commands, must not wait for a reload.
         """
-        if not self._changing.acquire(blocking=False):
+        if not self._daemon.changing.acquire(blocking=False):
             raise EngineError(f"brokers.{name}: the daemon reads its file again or ends; try again when that is done")
         try:
-            yield self._configuration_of(name)
+            yield self._daemon.configuration.brokers.get(name)
         finally:
-            self._changing.release()
+            self._daemon.changing.release()

@@ -82,6 +82,9 @@ class Listeners:
         self._inherited = inherited or InheritedSockets()
         self._addresses: dict[Key, str] = {}
         """What wildcards were bound to whose listeners are closed for now."""
+        self._released: list[tuple[Bound, float]] = []
+        """Addresses of listeners that were closed, and when. libzmq closes its copy of a listener some time after its
+        socket."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -94,11 +97,13 @@ class Listeners:
         Arguments:
             leaving: brokers that are about to end. Addresses that are in use by them, or by a listener here, are left
                 out.
-            wait: try again, for up to 5 seconds, to have an address that is in use. libzmq closes the copy of a
-                listener some time after its socket.
+            wait: try again, for up to 5 seconds, to have an address that is in use. That is done in any case with an
+                address that was released here a moment ago.
         """
-        give_up_s = time.monotonic() + (ADDRESS_RELEASE_S if wait else 0.0)
+        now_s = time.monotonic()
+        self._released = [(bound, at_s) for bound, at_s in self._released if at_s > now_s - ADDRESS_RELEASE_S]
         for wanted in _wanted_by(broker):
+            give_up_s = now_s + (ADDRESS_RELEASE_S if wait or self._was_released(wanted) else 0.0)
             while wanted.key not in self._open:
                 try:
                     address = self._addresses.get(wanted.key, wanted.address)
@@ -120,6 +125,10 @@ class Listeners:
         held = [parse(endpoint.address) for plan in plans for endpoint in plan.endpoints if endpoint.bind]
         others = [one.bound for one in self._open.values()]
         return any(other is not None and bound.takes(other) for other in (*held, *others))
+
+    def _was_released(self, wanted: _Wanted) -> bool:
+        bound = parse(wanted.address, ipv6=wanted.ipv6)
+        return bound is not None and any(bound.takes(released) for released, _ in self._released)
 
     def lend(self, broker: BrokerConfiguration) -> dict[str, int]:
         """What `use_fd` is to be, for each port of a broker that has a listener here. They are to be used at once."""
@@ -144,7 +153,10 @@ class Listeners:
         """Close the listeners that none of these brokers has."""
         wanted = {one.key for broker in brokers for one in _wanted_by(broker)}
         for key in self._open.keys() - wanted:
-            self._open.pop(key).close()
+            listener = self._open.pop(key)
+            listener.close()
+            if listener.bound is not None:
+                self._released.append((listener.bound, time.monotonic()))
         for key in self._addresses.keys() - wanted:
             del self._addresses[key]
 
@@ -152,7 +164,7 @@ class Listeners:
 
     def describe(self) -> Iterator[tuple[dict[str, object], int]]:
         """Each listener as another daemon needs it: an object of JSON, and its descriptor, which stays open here."""
-        for key, one in self._open.items():
+        for key, one in list(self._open.items()):
             file = None
             if one.file is not None:
                 file = {"path": os.fspath(one.file.path), "identity": one.file.identity}

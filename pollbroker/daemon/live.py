@@ -3,7 +3,9 @@
 Both take time, so that a thread carries them out, one after the other. Their replies are sent in the engine's thread.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +14,8 @@ from typing import Protocol
 
 from pollbroker.control.removing import broker_named
 from pollbroker.control.replies import ERROR, OK, Frames
+from pollbroker.control.server import MoreCommands
+from pollbroker.daemon.brokers import Brokers, present
 from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
 from pollbroker.daemon.problems import ConfigurationError
@@ -20,47 +24,95 @@ from pollbroker.ending import Ended
 from pollbroker.engine import Engine
 from pollbroker.errors import ControlError, EngineError
 
-
-def present(configuration: Configuration, engine: Engine) -> dict[str, BrokerConfiguration]:
-    """The brokers of a configuration that are there now."""
-    there = engine.brokers
-    return {name: one for name, one in configuration.brokers.items() if name in there}
+_logger = logging.getLogger("pollbroker.daemon")
 
 
-class AddedBrokers:
-    """Which brokers of a daemon are not of its file."""
+class Changeable(Protocol):
+    """What is used of a daemon."""
 
-    def __init__(self) -> None:
+    changing: threading.Lock
+    configuration: Configuration
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def brokers(self) -> Brokers: ...
+
+    @property
+    def is_stopped(self) -> bool: ...
+
+
+class LiveChanges:
+    """Carries out ADD and REMOVE, and knows which brokers of a daemon are not of its file."""
+
+    def __init__(self, daemon: Changeable) -> None:
+        self._daemon = daemon
         self._added: dict[str, BrokerConfiguration] = {}
+        self._worker = ThreadPoolExecutor(1, "pollbroker-changes")
+        self.commands: MoreCommands = {b"ADD": self._answer_add, b"REMOVE": self._answer_remove}
 
-    def read(self, toml: bytes, configuration: Configuration, engine: Engine) -> dict[str, BrokerConfiguration]:
-        """Read brokers that are to be added, and check them together with those that are there.
+    # -- changes ------------------------------------------------------------------------------------------------------
 
-        Raises `ConfigurationError`.
+    def add(self, toml: bytes) -> tuple[str, ...]:
+        """Add brokers that are not of the file: tables `[brokers.NAME]`, which are checked as those of the file are.
+        They stay over reloads, until one finds their name in the file. Return their names.
+
+        Raises `ConfigurationError` with everything that is wrong, and `EngineError` if the daemon is ending. Nothing
+        has changed then.
         """
+        daemon = self._daemon
+        with daemon.changing:
+            self._check_not_ending()
+            added = self._read(toml)
+            daemon.brokers.add(added.values(), daemon.configuration)
+            self._added |= added
+            daemon.configuration = replace(daemon.configuration, brokers={**daemon.configuration.brokers, **added})
+            _logger.info("added  %s", ", ".join(added))
+            return tuple(added)
+
+    def remove(self, name: str) -> Ended:
+        """End a broker in order, within `drain_timeout_s`. A reload starts it again if it is the file's.
+
+        Raises `EngineError` if there is no such broker, or if the daemon is ending.
+        """
+        daemon = self._daemon
+        with daemon.changing:
+            self._check_not_ending()
+            ended = daemon.brokers.remove(name, daemon.configuration)
+            if ended.loss is not None:
+                _logger.warning("remove: %s", ended.loss)
+            _logger.info("removed  %s", name)
+            return ended
+
+    def _check_not_ending(self) -> None:
+        if self._daemon.is_stopped:
+            raise EngineError("the daemon is ending")
+
+    def _read(self, toml: bytes) -> dict[str, BrokerConfiguration]:
+        """Read brokers that are to be added, and check them together with those that are there."""
+        configuration = self._daemon.configuration
         added = read_added(toml, configuration)
-        taken = engine.brokers
+        taken = self._daemon.engine.brokers
         problems = [
             one.place.problem("a broker of this name is there already; expected another name")
             for name, one in added.items()
             if name in taken
         ]
-        problems += check(replace(configuration, brokers={**present(configuration, engine), **added}))
+        there = present(configuration, self._daemon.engine)
+        problems += check(replace(configuration, brokers={**there, **added}))
         if problems:
             raise ConfigurationError(problems)
         return added
 
-    def include(self, added: Mapping[str, BrokerConfiguration], configuration: Configuration) -> Configuration:
-        """The configuration with these brokers, which have been added."""
-        self._added |= added
-        return replace(configuration, brokers={**configuration.brokers, **added})
+    # -- reloads ------------------------------------------------------------------------------------------------------
 
-    def stay(self, new: Configuration, engine: Engine) -> Configuration:
+    def with_added(self, new: Configuration) -> Configuration:
         """The configuration of a file, with the added brokers that are there still and whose names it does not have.
 
         Raises `ConfigurationError` if the two do not go together.
         """
-        there = engine.brokers
+        there = self._daemon.engine.brokers
         self._added = {name: one for name, one in self._added.items() if name in there}
         staying = {name: one for name, one in self._added.items() if name not in new.brokers}
         if not staying:
@@ -76,46 +128,28 @@ class AddedBrokers:
         for name in names:
             self._added.pop(name, None)
 
-
-class Changeable(Protocol):
-    """What is used of a daemon."""
-
-    @property
-    def engine(self) -> Engine: ...
-
-    def add(self, toml: bytes) -> tuple[str, ...]: ...
-
-    def remove(self, name: str) -> Ended: ...
-
-
-class LiveChanges:
-    """Carries out ADD and REMOVE."""
-
-    def __init__(self, daemon: Changeable) -> None:
-        self._daemon = daemon
-        self._worker = ThreadPoolExecutor(1, "pollbroker-changes")
-        self.commands: Mapping[bytes, Callable[[Frames], Future[Frames]]] = {b"ADD": self._add, b"REMOVE": self._remove}
+    # -- commands -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Carry out nothing more. What has begun is finished, and nobody waits for that."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    def _add(self, arguments: Frames) -> "Future[Frames]":
+    def _answer_add(self, arguments: Frames) -> "Future[Frames]":
         if len(arguments) != 1:
             raise ControlError(f"ADD: {len(arguments) + 1} frames; expected the command and brokers in TOML")
-        return self._later(partial(self._added, arguments[0]))
+        return self._later(partial(self._reply_to_add, arguments[0]))
 
-    def _added(self, toml: bytes) -> Frames:
+    def _reply_to_add(self, toml: bytes) -> Frames:
         try:
-            return [OK, *(name.encode() for name in self._daemon.add(toml))]
+            return [OK, *(name.encode() for name in self.add(toml))]
         except ConfigurationError as error:
             return [ERROR, *(str(problem).encode(errors="backslashreplace") for problem in error.problems)]
 
-    def _remove(self, arguments: Frames) -> "Future[Frames]":
-        return self._later(partial(self._removed, broker_named(self._daemon.engine, "REMOVE", arguments)))
+    def _answer_remove(self, arguments: Frames) -> "Future[Frames]":
+        return self._later(partial(self._reply_to_remove, broker_named(self._daemon.engine, "REMOVE", arguments)))
 
-    def _removed(self, name: str) -> Frames:
-        return [OK, (self._daemon.remove(name).loss or "").encode()]
+    def _reply_to_remove(self, name: str) -> Frames:
+        return [OK, (self.remove(name).loss or "").encode()]
 
     def _later(self, make_reply: Callable[[], Frames]) -> "Future[Frames]":
         answer: Future[Frames] = Future()

@@ -3,7 +3,7 @@
 - A start is whole or not at all: every address is bound before the first broker begins, and after an error everything
   is closed.
 - A reload reads and checks the whole configuration first. A wrong one changes nothing.
-- Another process may take the place of this one (`takeover.py`).
+- Another process may take the place of this one (`succession.py`).
 - Reloads and takeovers happen one after the other, in a thread of their own, so that traffic goes on while files are
   read and brokers are drained.
 """
@@ -11,10 +11,8 @@
 import logging
 import os
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
@@ -23,33 +21,24 @@ from msgspec import UnsetType
 from msgspec.structs import asdict
 
 from pollbroker.broker import Broker
-from pollbroker.control import Command, ControlServer
 from pollbroker.daemon.activation import InheritedSockets
 from pollbroker.daemon.brokers import Brokers, Reloaded
 from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import Configuration
-from pollbroker.daemon.control_socket import open_control
 from pollbroker.daemon.enabling import Enabling
 from pollbroker.daemon.listeners import Listeners
-from pollbroker.daemon.live import AddedBrokers, LiveChanges
-from pollbroker.daemon.problems import ConfigurationError, Problem
+from pollbroker.daemon.live import LiveChanges
+from pollbroker.daemon.problems import ConfigurationError
 from pollbroker.daemon.reload_metrics import ReloadCollector
 from pollbroker.daemon.resolving import read_configuration
+from pollbroker.daemon.servers import Servers
+from pollbroker.daemon.succession import Succession
+from pollbroker.daemon.successors import connect_to
 from pollbroker.daemon.systemd import ServiceManager
-from pollbroker.daemon.takeover import (
-    ANSWER_S,
-    START_S,
-    Predecessor,
-    Successor,
-    SuccessorSocket,
-    connect_to,
-    describe_left,
-    hand_over,
-)
+from pollbroker.daemon.takeover import Predecessor, Successor
 from pollbroker.ending import Ended
 from pollbroker.engine import Engine
-from pollbroker.errors import EngineError, HandOverError, PollbrokerError
-from pollbroker.metrics import MetricsServer, serve_metrics
+from pollbroker.errors import EngineError, HandOverError
 from pollbroker.states import FINAL_STATES, BrokerState
 
 _logger = logging.getLogger("pollbroker.daemon")
@@ -59,9 +48,6 @@ _OF_ENGINE: Final = ("burst_messages", "burst_bytes", "spin_s", "pump", "waiter"
 
 _UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http", "takeover", "tap_bodies")
 """The keys of `[engine]` that a reload cannot change."""
-
-OF_ONE_PROCESS: Final = frozenset({"WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"})
-"""Variables by which a service manager tells one process something; see sd_notify(3) and sd_listen_fds(3)."""
 
 
 def read_checked(path: Path, environment: Mapping[str, str] | None = None) -> Configuration:
@@ -90,27 +76,40 @@ class Daemon:
         """Without starting anything. `restart_command` is what `request_restart` runs; a descriptor is appended."""
         self._path = path
         self._environment = environment
-        self._restart_command = tuple(restart_command)
-        self._manager = ServiceManager({})
+        self.manager = ServiceManager({})
         self._inherited = InheritedSockets()
         self._engine: Engine | None = None
         self._brokers: Brokers | None = None
         self._configuration: Configuration | None = None
-        self._control: ControlServer | None = None
-        self._metrics: MetricsServer | None = None
-        self._live = LiveChanges(self)
-        self._added = AddedBrokers()
-        self._successor_socket: SuccessorSocket | None = None
-        self.successor: Successor | None = None
-        """The daemon that has taken the place of this one."""
         self._stopped = False
-        self._changing = threading.Lock()
+        self.changing = threading.Lock()
         """Held by whoever starts, changes, hands over or ends brokers."""
         self._reload_metrics = ReloadCollector()
         self._requests: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         """What is to be done in the thread of requests. None ends it. A signal handler may put something here at any
         time."""
         self._worker: threading.Thread | None = None
+        self.live = LiveChanges(self)
+        """Adds and removes brokers."""
+        self._succession = Succession(self, restart_command)
+        self.servers = Servers(
+            os.environ if environment is None else environment,
+            {b"RELOAD": self.request_reload, **Enabling(self).commands()},
+            self.live.commands,
+            self._reload_metrics,
+            lambda: self._stopped,
+            self._succession.accept,
+        )
+
+    @property
+    def successor(self) -> Successor | None:
+        """The daemon that has taken the place of this one."""
+        return self._succession.successor
+
+    @property
+    def is_stopped(self) -> bool:
+        """True if the daemon is about to end."""
+        return self._stopped
 
     @property
     def engine(self) -> Engine:
@@ -120,25 +119,19 @@ class Daemon:
 
     @property
     def configuration(self) -> Configuration:
-        """The configuration by which the daemon was started, or reloaded last."""
+        """The configuration by which the daemon was started, or changed last. Whoever sets it holds `changing`."""
         assert self._configuration is not None, "the daemon was not started"
         return self._configuration
+
+    @configuration.setter
+    def configuration(self, configuration: Configuration) -> None:
+        self._configuration = configuration
 
     @property
     def port_names(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the ports of each broker of the configuration; empty before the start."""
         brokers = {} if self._configuration is None else self._configuration.brokers
         return {name: tuple(broker.ports) for name, broker in brokers.items()}
-
-    @property
-    def control_endpoints(self) -> tuple[str, ...]:
-        """The real addresses of the control socket."""
-        return () if self._control is None else tuple(self._control.endpoints)
-
-    @property
-    def http_address(self) -> str | None:
-        """Where metrics and health are served: the host and the port."""
-        return None if self._metrics is None else self._metrics.address
 
     @property
     def brokers(self) -> Brokers:
@@ -157,7 +150,7 @@ class Daemon:
         Raises `ConfigurationError`, or `HandOverError` if the other daemon does not hand over. Then nothing is left
         open here, and the other daemon goes on.
         """
-        with self._changing:
+        with self.changing:
             predecessor = None if takeover is None else Predecessor(takeover)
             try:
                 configuration = read_checked(self._path, self._environment)
@@ -165,13 +158,13 @@ class Daemon:
                 arguments = {name: asked[name] for name in _OF_ENGINE if not isinstance(asked[name], UnsetType)}
                 self._engine = Engine(**arguments)
                 environment = os.environ if self._environment is None else dict(self._environment)
-                self._manager = ServiceManager(environment)
+                self.manager = ServiceManager(environment)
                 self._inherited = InheritedSockets.of_environment(environment)
                 self._brokers = Brokers(self._engine, Listeners(self._inherited), self._on_end)
                 if predecessor is None:
                     self._open_all(configuration)
                 else:
-                    self._take_over(configuration, predecessor)
+                    self._succession.take_over(configuration, predecessor)
             except BaseException as error:
                 self.close()
                 if predecessor is not None:
@@ -182,57 +175,18 @@ class Daemon:
             self._reload_metrics.note(successful=True)
             self._inherited.close_unwanted()
             self.brokers.drops.start()
-            self._manager.attach(self._engine, self._status())
+            self.manager.attach(self._engine, self._status())
         self._worker = threading.Thread(target=self._serve_requests, name="pollbroker-requests", daemon=True)
         self._worker.start()
-        if predecessor is not None:
-            self._requests.put(partial(self._replace, predecessor))
         if self._stopped:
             self.engine.stop()
 
     def _open_all(self, configuration: Configuration) -> None:
         problems = self.brokers.open_listeners(configuration)
-        problems = problems or self._open_servers(configuration)
+        problems = problems or self.servers.open(self.engine, configuration)
         problems = problems or self.brokers.begin(configuration)
         if problems:
             raise ConfigurationError(problems)
-
-    def _open_servers(self, configuration: Configuration) -> list[Problem]:
-        """Open what is there for operators: control, metrics, and the socket for a successor. Return what is wrong."""
-        problems: list[Problem] = []
-        listeners = self.brokers.listeners
-        enabling = Enabling(listeners, self._changing, lambda name: self.configuration.brokers.get(name))
-        commands: dict[bytes, Callable[[], object] | Command] = {b"RELOAD": self.request_reload, **enabling.commands()}
-        environment = os.environ if self._environment is None else self._environment
-        try:
-            self._control = open_control(self.engine, configuration, environment, commands, self._live.commands)
-        except PollbrokerError as error:
-            problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
-        if configuration.http is not None:
-            try:
-                self._metrics = serve_metrics(self.engine, configuration.http, is_ending=lambda: self._stopped)
-                self._metrics.registry.register(self._reload_metrics)
-            except PollbrokerError as error:
-                problems.append(configuration.http_place.problem(str(error).removeprefix("http: ")))
-        if configuration.takeover is not None:
-            try:
-                self._successor_socket = SuccessorSocket(configuration.takeover)
-                self.engine.add_reader(self._successor_socket.fileno(), self._accept_successor)
-            except PollbrokerError as error:
-                problems.append(configuration.takeover_place.problem(str(error)))
-        return problems
-
-    def _close_servers(self) -> None:
-        if self._successor_socket is not None:
-            if not self.engine.closed:
-                self.engine.remove_reader(self._successor_socket.fileno())
-            self._successor_socket.close()
-            self._successor_socket = None
-        if self._control is not None:
-            self._control.close()
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
 
     def _status(self) -> str:
         """One line on how the brokers are."""
@@ -244,8 +198,8 @@ class Daemon:
     def _on_end(self, broker: Broker) -> None:
         if broker.state is BrokerState.FAILED:
             _logger.error("brokers.%s: failed: %s; a reload starts it again", broker.name, broker.error)
-            self._manager.status(self._status())
-        if self._control is None and not self._stopped:
+            self.manager.status(self._status())
+        if not (self.servers.takes_commands or self._stopped):
             brokers = self.engine.brokers.values()
             if brokers and all(one.state in FINAL_STATES for one in brokers):
                 self.engine.stop()  # timers keep it from ending by itself
@@ -269,7 +223,11 @@ class Daemon:
     def request_restart(self) -> None:
         """Ask for a new process of the program that takes the place of this one, and return at once. Signal handlers
         may call this, even before the start."""
-        self._requests.put(self._restart)
+        self._requests.put(self._succession.restart)
+
+    def request(self, call: Callable[[], object]) -> None:
+        """Have a call made in the thread of requests, after those that were asked for before."""
+        self._requests.put(call)
 
     def _serve_requests(self) -> None:
         while (request := self._requests.get()) is not None:
@@ -287,25 +245,25 @@ class Daemon:
 
         A wrong configuration changes nothing. What is wrong is logged, and returned.
         """
-        with self._changing, self._reload_metrics.noting_failure():
+        with self.changing, self._reload_metrics.noting_failure():
             if self._stopped:
                 return Reloaded()
-            self._manager.reloading()
+            self.manager.reloading()
             try:
                 done = self._reload()
             finally:
-                self._manager.ready(self._status())
+                self.manager.ready(self._status())
             self._reload_metrics.note(successful=not done.problems)
             if done.problems:
-                self._manager.status(f"{self._status()}; the last reload: {done.problems[0]}")
+                self.manager.status(f"{self._status()}; the last reload: {done.problems[0]}")
             return done
 
     def _reload(self) -> Reloaded:
         try:
             new = read_checked(self._path, self._environment)
             old = self.configuration
-            done, self._configuration = self.brokers.change(old, self._added.stay(new, self.engine))
-            self._added.forget(new.brokers)
+            done, self._configuration = self.brokers.change(old, self.live.with_added(new))
+            self.live.forget(new.brokers)
         except ConfigurationError as error:
             for problem in error.problems:
                 _logger.error("reload: %s", problem, extra=vars(problem))
@@ -322,38 +280,6 @@ class Daemon:
         _logger.info("reloaded  %s", done)
         return done
 
-    def add(self, toml: bytes) -> tuple[str, ...]:
-        """Add brokers that are not of the file: tables `[brokers.NAME]`, which are checked as those of the file are.
-        They stay over reloads, until one finds their name in the file. Return their names.
-
-        Raises `ConfigurationError` with everything that is wrong, and `EngineError` if the daemon is ending. Nothing
-        has changed then.
-        """
-        with self._changing:
-            self._check_not_ending()
-            added = self._added.read(toml, self.configuration, self.engine)
-            self.brokers.add(added.values(), self.configuration)
-            self._configuration = self._added.include(added, self.configuration)
-            _logger.info("added  %s", ", ".join(added))
-            return tuple(added)
-
-    def remove(self, name: str) -> Ended:
-        """End a broker in order, within `drain_timeout_s`. A reload starts it again if it is the file's.
-
-        Raises `EngineError` if there is no such broker, or if the daemon is ending.
-        """
-        with self._changing:
-            self._check_not_ending()
-            ended = self.brokers.remove(name, self.configuration)
-            if ended.loss is not None:
-                _logger.warning("remove: %s", ended.loss)
-            _logger.info("removed  %s", name)
-            return ended
-
-    def _check_not_ending(self) -> None:
-        if self._stopped:
-            raise EngineError("the daemon is ending")
-
     # -- taking the place of another daemon ---------------------------------------------------------------------------
 
     def connect_to_predecessor(self) -> socket.socket | None:
@@ -367,87 +293,6 @@ class Daemon:
             raise HandOverError(f"{self._path}: engine: the key 'takeover' is missing: the path of a socket file")
         return connect_to(path)
 
-    def _take_over(self, configuration: Configuration, predecessor: Predecessor) -> None:
-        predecessor.listeners.move_to(self.brokers.listeners)
-        assert predecessor.engine_socket is not None
-        with self.engine.adopt(predecessor.engine_socket) as adoption:
-            problems = self.brokers.adopt(configuration, adoption)
-            if problems:
-                raise ConfigurationError(problems)
-        self.brokers.listeners.keep_only(configuration.brokers.values())
-        moved = len(adoption.moved)
-        _logger.info("taken over from process %d: %d with their connections", predecessor.process, moved)
-
-    def _replace(self, predecessor: Predecessor) -> None:
-        """Do what has to wait for the old daemon: open what it had for operators, and begin the brokers that could not
-        begin beside it."""
-        try:
-            predecessor.announce_serving()
-        except HandOverError as error:
-            _logger.warning("takeover: %s", error)
-        with self._changing:
-            problems = [] if self._stopped else self._open_servers(self.configuration)
-        ended = predecessor.wait_for_end()
-        predecessor.close()
-        if ended:
-            _logger.info("takeover: process %d has ended", predecessor.process)
-        else:
-            _logger.warning("takeover: process %d has not ended yet", predecessor.process)
-        with self._changing:
-            problems += [] if self._stopped else self.brokers.begin_late()
-        for problem in problems:
-            _logger.error("takeover: %s", problem)
-
-    # -- letting another daemon take the place of this one ------------------------------------------------------------
-
-    def _accept_successor(self) -> None:
-        if self._successor_socket is not None and self._successor_socket.accept():
-            self._requests.put(self._hand_over_to_next)
-
-    def _hand_over_to_next(self) -> None:
-        connected = None if self._successor_socket is None else self._successor_socket.next()
-        if connected is not None:
-            self._hand_over(connected)
-
-    def _restart(self) -> None:
-        """Start the program anew, and let it take the place of this process."""
-        if not self._restart_command:
-            raise HandOverError("this daemon was given no command that starts it anew")
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with there:
-            command = [*self._restart_command, str(there.fileno())]
-            environment = {name: value for name, value in os.environ.items() if name not in OF_ONE_PROCESS}
-            started = subprocess.Popen(command, pass_fds=(there.fileno(),), env=environment)
-        _logger.info("restarting: process %d was started", started.pid)
-        if not self._hand_over(here, START_S):
-            started.kill()
-            _logger.error("restarting: process %d has ended, with %d", started.pid, started.wait())
-
-    def _hand_over(self, connected: socket.socket, hello_s: float = ANSWER_S) -> bool:
-        """Let the daemon at the other end of a socket take the place of this one. Return True if it has."""
-        with self._changing:
-            if self._stopped:
-                connected.close()
-                return False
-            timeout_s = self.configuration.engine.drain_timeout_s
-            try:
-                self.successor = hand_over(connected, self.engine, self.brokers.listeners, timeout_s, hello_s)
-            except HandOverError as error:
-                _logger.warning("takeover: nothing is handed over, and everything is served here still: %s", error)
-                return False
-            finally:
-                if self.successor is None:
-                    connected.close()
-            self.brokers.listeners.give_away()
-            self._close_servers()
-            self._manager.main_pid(self.successor.process)
-            self.successor.release()
-            handed_over = self.successor.handed_over
-            if handed_over.left:
-                _logger.info("takeover: without its connections: %s", describe_left(handed_over.left))
-            self.stop()
-            return True
-
     # -- end ----------------------------------------------------------------------------------------------------------
 
     def end(self) -> dict[str, Ended]:
@@ -455,19 +300,19 @@ class Daemon:
         a reload, is waited for."""
         self._stopped = True
         self._requests.put(None)
-        with self._changing:
+        with self.changing:
             drain_timeout_s = self.configuration.engine.drain_timeout_s
             if self.successor is None:
-                self._manager.stopping(drain_timeout_s)
+                self.manager.stopping(drain_timeout_s)
             return self.brokers.end(drain_timeout_s)
 
     def close(self) -> None:
         """Close everything, without waiting for messages. Closing again does nothing."""
         self._stopped = True
         self._requests.put(None)
-        self._live.close()
+        self.live.close()
         if self._engine is not None:
-            self._close_servers()
+            self.servers.close(self._engine)
             if not self._engine.closed:
                 self._engine.close(timeout_s=0)
         if self._brokers is not None:

@@ -18,18 +18,16 @@ Until `serving` the old daemon changes nothing, whatever becomes of the new one.
 import json
 import os
 import socket
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.engine import Engine
-from pollbroker.errors import EndpointError, HandOverError
+from pollbroker.errors import HandOverError
 from pollbroker.handing_over import HandedOver
-from pollbroker.socket_files import SocketFile, is_taken_path
+from pollbroker.handing_over.description import Fields
 from pollbroker.version import __version__
 
 PROTOCOL: Final = 1
@@ -41,6 +39,13 @@ ANSWER_S: Final = 5.0
 
 START_S: Final = 60.0
 """How long the new daemon may take to read its configuration and to open everything. The old one serves meanwhile."""
+
+SERVING_S: Final = 10.0
+"""How long the new daemon may take then to say that it serves."""
+
+
+class Refused(HandOverError):
+    """The other daemon has said that it goes on as before."""
 
 
 class Conversation:
@@ -107,7 +112,7 @@ def _parse(told: bytes, word: str) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise HandOverError(f"the other process is not a daemon of pollbroker: it says {told!r:.60}")
     if message.get("say") == "refused":
-        raise HandOverError(f"the other daemon refuses: {message.get('reason')}")
+        raise Refused(f"the other daemon refuses: {message.get('reason')}")
     if message.get("say") != word:
         raise HandOverError(f"the other daemon says {message.get('say')!r:.60}; expected {word!r}")
     return message
@@ -139,18 +144,20 @@ class Predecessor:
         if len(descriptors) != 1:
             raise HandOverError(f"the other daemon sends {len(descriptors)} descriptors with its listeners; expected 1")
         self.engine_socket = socket.socket(fileno=descriptors[0])
-        self.process = int(told["process"])
-        self.drain_timeout_s = float(told["drain_timeout_s"])
-        for _ in range(int(told["number"])):
+        fields = Fields(told, "listeners")
+        self.process = fields.number("process")
+        self.drain_timeout_s = fields.seconds("drain_timeout_s")
+        for _ in range(fields.number("number")):
             told, descriptors = self._talk.hear("listener")
             self.listeners.take(told, descriptors)
 
     def announce_serving(self) -> None:
         """Tell the old daemon that this one serves. Return when it has closed its control socket and its HTTP server.
 
-        Raises `HandOverError`.
+        Raises `HandOverError`: `Refused` if the old daemon goes on, and this one is to end.
         """
-        self._talk.say("serving")
+        with suppress(HandOverError):  # if it does not listen any more, what it has said last tells why
+            self._talk.say("serving")
         self._talk.hear("released")
 
     def wait_for_end(self) -> bool:
@@ -168,21 +175,6 @@ class Predecessor:
         if self.engine_socket is not None:
             self.engine_socket.close()
         self._talk.close()
-
-
-def connect_to(path: str) -> socket.socket | None:
-    """Connect to the daemon that waits for its successor at this path; None if there is none."""
-    connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connected.settimeout(ANSWER_S)
-    try:
-        connected.connect(path)
-    except (FileNotFoundError, ConnectionRefusedError):
-        connected.close()
-        return None
-    except OSError as error:
-        connected.close()
-        raise HandOverError(f"{path}: {error.strerror or error}") from error
-    return connected
 
 
 # -- the old daemon ----------------------------------------------------------------------------------------------------
@@ -223,6 +215,8 @@ def hand_over(
         with suppress(HandOverError):
             talk.say("refused", reason=reason)
         raise HandOverError(reason)
+    fields = Fields(told, "take over")
+    process, version = fields.number("process"), fields.get("version", str)
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with here:
         with there:
@@ -239,78 +233,14 @@ def hand_over(
             talk.say("listener", (descriptor,), **described)
         moved = engine.hand_over(here, timeout_s=START_S)
     try:
-        talk.hear("serving", START_S)
-    except HandOverError:
+        talk.hear("serving", SERVING_S)
+    except HandOverError as error:
         if not moved.moved:
+            with suppress(HandOverError):
+                talk.say("refused", reason=str(error))
             raise
         # Brokers are served there. What has become of the others only that process knows: it is the daemon from now on.
-    return Successor(int(told["process"]), str(told["version"]), moved, talk)
-
-
-class SuccessorSocket:
-    """The socket at which a daemon waits for its successor. Its file is for this user alone."""
-
-    def __init__(self, path: str) -> None:
-        """Listen at the path. Raises `EndpointError`."""
-        self.path = Path(path)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            if is_taken_path(f"ipc://{path}") or _listens_at(path):
-                raise OSError("another process listens there")
-            self.path.unlink(missing_ok=True)  # of a daemon that has ended
-            before = os.umask(0o177)
-            try:
-                self._socket.bind(path)
-            finally:
-                os.umask(before)
-            self._file = SocketFile.at(self.path)
-            self._socket.setblocking(False)
-            self._socket.listen(1)
-            self._arrived: deque[socket.socket] = deque()
-        except OSError as error:
-            self._socket.close()
-            raise EndpointError(f"{path}: cannot listen: {error.strerror or error}") from error
-
-    def fileno(self) -> int:
-        """The descriptor, which can be read when a successor has come."""
-        return self._socket.fileno()
-
-    def accept(self) -> bool:
-        """Accept a successor, and keep it for `next`. Return False if none has come."""
-        try:
-            self._arrived.append(self._socket.accept()[0])
-        except OSError:
-            return False
-        return True
-
-    def next(self) -> socket.socket | None:
-        """The socket to a successor that was accepted, which belongs to the caller from now on; None if there is
-        none."""
-        try:
-            return self._arrived.popleft()
-        except IndexError:
-            return None
-
-    def close(self) -> None:
-        """Listen no more, and send away those that were accepted and not fetched."""
-        self._file.remove()
-        self._socket.close()
-        while (arrived := self.next()) is not None:
-            arrived.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _listens_at(path: str) -> bool:
-    connected = connect_to(path)
-    if connected is None:
-        return False
-    connected.close()
-    return True
+    return Successor(process, version, moved, talk)
 
 
 def describe_left(left: Mapping[str, str]) -> str:

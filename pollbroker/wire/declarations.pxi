@@ -116,6 +116,7 @@ cdef extern from "net.h" nogil:
         link changed
         unsigned news
         uint64_t peer_count
+        uint64_t connections
         uint64_t ended_by[19]
         turns turns
         c_bool takes_copies, tells_when_empty, drops_slow_peer, shared

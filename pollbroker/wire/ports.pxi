@@ -222,6 +222,12 @@ cdef class Port:
         """Peers that have shaken hands."""
         return 0 if self.port == NULL else self.port.peer_count
 
+    @property
+    def connections(self):
+        """Connections that are open: of peers that have shaken hands, that have yet to, and of those that are sent nothing
+        any more, and are read to their end."""
+        return 0 if self.port == NULL else self.port.connections
+
     def peers(self):
         """For each peer that has shaken hands: its descriptor, routing id, how many seconds ago it was connected and
         something was read from it, messages received from it and sent to it, messages and bytes in its queue, messages

@@ -78,7 +78,7 @@ def test_dead_hung_and_missing_daemons_are_told_apart(run: Run, write: Write, se
 
 def test_empty_list_is_no_control_socket(write: Write, session: Path, start_daemon: StartDaemon) -> None:
     daemon = start_daemon(write("[engine]\ncontrol = []\n" + streamer("a")))
-    assert daemon.control_endpoints == ()
+    assert daemon.servers.control_endpoints == ()
     assert not list(session.iterdir())
 
 
@@ -87,10 +87,10 @@ def test_default_endpoint_that_cannot_be_had_is_warned_of(
 ) -> None:
     (session / "pollbroker").mkdir()
     (session / "pollbroker").chmod(0o777)
-    assert start_daemon(write(streamer("a"))).control_endpoints == ()
+    assert start_daemon(write(streamer("a"))).servers.control_endpoints == ()
     (session / "pollbroker").rmdir()
     (session / "pollbroker").touch()
-    assert start_daemon(write(streamer("a"))).control_endpoints == ()
+    assert start_daemon(write(streamer("a"))).servers.control_endpoints == ()
     messages = [record.message for record in caplog.records]
     assert [message.count("no commands are taken: ") for message in messages] == [1, 1]
     assert "others may write there; expected mode 0700" in messages[0]
@@ -101,7 +101,7 @@ def test_network_is_refused_and_said_to_be_allowed(write: Write, start_daemon: S
     with pytest.raises(ConfigurationError, match="whoever reaches this address can stop the daemon"):
         Daemon(write(text + streamer("a"))).start()
     daemon = start_daemon(write(f"{text}control_from_network = true\n" + streamer("a")))
-    assert daemon.control_endpoints[0].startswith("tcp://0.0.0.0:")
+    assert daemon.servers.control_endpoints[0].startswith("tcp://0.0.0.0:")
 
 
 # -- DISABLE and ENABLE ------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_address_that_is_taken_meanwhile_leaves_a_broker_disabled(
 
 def test_command_that_would_wait_for_a_reload_is_refused(write: Write, start_daemon: StartDaemon, control: str) -> None:
     daemon = start_daemon(write(f"[engine]\ncontrol = '{control}'\n" + streamer("a", more=WIRE)))
-    with daemon._changing:
+    with daemon.changing:
         for command in ("DISABLE", "ENABLE"):
             with pytest.raises(CommandRefusedError, match=r"^brokers\.a: the daemon reads its file again or ends"):
                 request(control, command, "a")

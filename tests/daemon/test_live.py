@@ -20,12 +20,12 @@ CONTROL = "[engine]\ncontrol = 'ipc://control'\n"
 
 
 def added(daemon: Daemon, text: str) -> tuple[str, ...]:
-    return daemon.add(text.encode())
+    return daemon.live.add(text.encode())
 
 
 def problems_of(daemon: Daemon, text: str | bytes) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
-        daemon.add(text if isinstance(text, bytes) else text.encode())
+        daemon.live.add(text if isinstance(text, bytes) else text.encode())
     return [str(problem) for problem in caught.value.problems]
 
 
@@ -148,7 +148,7 @@ def test_file_that_wants_an_address_of_what_was_added_changes_nothing(write: Wri
     (problem,) = daemon.reload().problems
     assert "has this address already" in problem.text
     assert list(daemon.engine.brokers) == ["a", "b"]
-    daemon.remove("b")
+    daemon.live.remove("b")
     assert str(daemon.reload()) == "1 added, 0 changed, 0 removed, 1 unchanged"
 
 
@@ -229,4 +229,4 @@ def test_daemon_that_has_ended_adds_nothing(write: Write, start_daemon: StartDae
     with pytest.raises(Exception, match="the daemon is ending"):
         added(daemon, streamer("b"))
     with pytest.raises(Exception, match="the daemon is ending"):
-        daemon.remove("a")
+        daemon.live.remove("a")

@@ -14,8 +14,8 @@ HTTP = "[engine]\nhttp = '127.0.0.1:0'\n"
 
 def reload_metrics(daemon: Daemon) -> tuple[float, float]:
     """Whether the last reload was successful, and when one was."""
-    assert daemon.http_address is not None
-    text = get(daemon.http_address, "/metrics")
+    assert daemon.servers.http_address is not None
+    text = get(daemon.servers.http_address, "/metrics")
     found = {one.name: one.samples[0].value for one in parse_text(text) if one.name.startswith("pollbroker_config")}
     return (
         found["pollbroker_config_last_reload_successful"],

@@ -87,6 +87,27 @@ def test_listener_that_is_lent_never_waits(write: Write) -> None:
 # -- reload ------------------------------------------------------------------------------------------------------------
 
 
+def test_address_that_was_released_a_moment_ago_is_waited_for(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libzmq has a copy of the listener for some time."""
+    broker = read_checked(write(streamer("a", free_address(), more="transport = 'libzmq'"))).brokers["a"]
+    listeners = Listeners()
+    listeners.open_for(broker)
+    copies = listeners.lend(broker)
+    os.close(copies["backend"])
+    listeners.keep_only(())
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            os.close(copies["frontend"])
+
+    monkeypatch.setattr("pollbroker.daemon.listeners.time.sleep", wait)
+    listeners.open_for(broker)
+    listeners.keep_only(())
+    assert len(waited) == 3
+
+
 def test_reload_touches_only_what_differs(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
     path = write(streamer("same") + streamer("changed") + streamer("gone"))
     daemon = start_daemon(path)
@@ -337,6 +358,16 @@ def test_closed_daemon_leaves_nothing_open(write: Write, tmp_path: Path) -> None
     assert daemon.reload().problems == ()
 
 
+def test_daemon_that_is_closed_while_another_thread_opens_its_sockets_opens_none(
+    write: Write, start_daemon: StartDaemon
+) -> None:
+    daemon = start_daemon(write("[engine]\ntakeover = 'takeover'\ncontrol = 'ipc://control'\n" + streamer("a")))
+    configuration = daemon.configuration
+    daemon.close()
+    assert daemon.servers.open(daemon.engine, configuration) == []
+    assert not Path("takeover").exists()
+
+
 def test_limits_and_distribution_are_those_of_the_file(write: Write, start_daemon: StartDaemon) -> None:
     defaults = "[defaults.limits]\nconnections = 7\nhandshakes = 5\n"
     mine = "distribution = 'least_outstanding'\nlimits = { connections = 1 }"
@@ -357,8 +388,8 @@ def test_limits_and_distribution_are_those_of_the_file(write: Write, start_daemo
 
 
 def asked(daemon: Daemon, path: str) -> tuple[int, str]:
-    assert daemon.http_address is not None
-    connection = HTTPConnection(daemon.http_address, timeout=DEADLINE_S)
+    assert daemon.servers.http_address is not None
+    connection = HTTPConnection(daemon.servers.http_address, timeout=DEADLINE_S)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 import zmq
 
-from pollbroker.daemon import ConfigurationError, Daemon
+from pollbroker.daemon import ConfigurationError, Daemon, takeover
+from pollbroker.daemon.takeover import Predecessor
 from pollbroker.errors import HandOverError
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import StartDaemon, Write
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Run
-from tests.support.deadline import wait_until
+from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.threads import Threads
 from tests.support.types import Connect
 
 ENGINE = "[engine]\ntakeover = 'takeover'\n"
@@ -173,7 +175,7 @@ def test_control_and_metrics_move(write: Write, start_daemon: StartDaemon, take_
     old = start_daemon(path)
     new = take_over(path)
     end(old)
-    wait_until(lambda: bool(new.control_endpoints) and new.http_address == http)
+    wait_until(lambda: bool(new.servers.control_endpoints) and new.servers.http_address == http)
 
 
 def test_daemon_that_cannot_start_leaves_the_old_one_as_it_was(
@@ -202,6 +204,10 @@ def test_daemon_that_cannot_start_leaves_the_old_one_as_it_was(
         ([b"[]"], "the other process is not a daemon of pollbroker"),
         ([b"{}"], "the other daemon says None; expected 'take over'"),
         ([], "the other daemon has gone away"),
+        (
+            [json.dumps({"say": "take over", "protocol": 1, "version": "9.0"}).encode()],
+            r"take over\.process: None: expected",
+        ),
         ([json.dumps({"say": "take over", "protocol": 99, "version": "9.0"}).encode()], "does not understand '9.0'"),
         (
             [json.dumps({"say": "take over", "protocol": 1, "process": 1, "version": "x"}).encode()],
@@ -245,6 +251,65 @@ def test_path_of_a_daemon_that_has_died_is_taken(write: Write, start_daemon: Sta
     daemon.close()
     assert not Path("takeover").exists()
     assert Daemon(Path("brokers.toml")).connect_to_predecessor() is None
+
+
+def test_file_at_the_path_that_is_no_socket_is_left_alone(write: Write) -> None:
+    path = write(ENGINE + streamer("a"))
+    Path("takeover").write_text("precious")
+    with pytest.raises(ConfigurationError, match=r"engine\.takeover: takeover: cannot listen: Address already in use"):
+        Daemon(path).start()
+    assert Path("takeover").read_text() == "precious"
+
+
+def test_daemon_that_serves_too_late_ends(
+    write: Write,
+    start_daemon: StartDaemon,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    connect: Connect,
+) -> None:
+    """The old daemon has given it up, and goes on. Both must not serve."""
+    path = write(ENGINE + streamer("a", more=LIBZMQ))
+    old = start_daemon(path)
+    monkeypatch.setattr(takeover, "SERVING_S", 0.1)
+    late = Daemon(path)
+    announce = Predecessor.announce_serving
+    given_up = threading.Event()
+
+    def announce_late(predecessor: Predecessor) -> None:
+        given_up.wait(DEADLINE_S)
+        announce(predecessor)
+
+    monkeypatch.setattr(Predecessor, "announce_serving", announce_late)
+    try:
+        late.start(late.connect_to_predecessor())
+        late.engine.start()
+        wait_until(lambda: late.engine.running)
+        with socket_to(address(old, "a")):
+            pass
+        wait_until(lambda: "nothing is handed over" in caplog.text)
+        given_up.set()
+        wait_until(lambda: not late.engine.running)
+    finally:
+        given_up.set()
+        late.close()
+    assert old.successor is None
+    connect(zmq.PUSH, address(old, "a")).send(b"still here")
+    assert connect(zmq.PULL, address(old, "a", "backend")).recv() == b"still here"
+
+
+def test_successor_that_says_nothing_does_not_put_off_the_end(write: Write, start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(write(ENGINE + streamer("a", more=WIRE)))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent, Threads() as pool:
+        silent.settimeout(DEADLINE_S)
+        silent.connect("takeover")
+        silent.send(json.dumps({"say": "take over", "protocol": 1, "process": 1, "version": "x"}).encode())
+        told, descriptors, _, _ = socket.recv_fds(silent, 1 << 16, 1)
+        assert json.loads(told)["say"] == "listeners"
+        daemon.stop()
+        assert pool.submit(daemon.end).result(DEADLINE_S)["a"].left == 0
+        daemon.close()
+        os.close(descriptors[0])
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
@@ -332,7 +397,8 @@ def test_program_that_cannot_start_anew_goes_on(run: Run, write: Write, connect:
     addresses = command.addresses()
     write("wrong = 1")
     command.process.send_signal(signal.SIGUSR2)
-    command.read_until("restarting: process")
+    started = command.read_until("restarting: process")[-1].split()[2]
+    wait_until(lambda: not Path("/proc", started).exists())
     connect(zmq.PUSH, addresses["frontend"]).send(b"still")
     assert connect(zmq.PULL, addresses["backend"]).recv() == b"still"
     command.process.terminate()

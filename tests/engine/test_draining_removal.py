@@ -36,6 +36,7 @@ def test_replies_that_are_outstanding_are_waited_for(engine: Engine, connect: Co
     assert worker.recv() == b"second"
     removed = engine.begin_removal(broker, timeout_s=DEADLINE_S, drain=True)
     assert broker.state is BrokerState.DRAINING
+    wait_until(lambda: broker.statistics().flows["frontend"].state == "paused")
     late = connect(zmq.REQ, endpoint(broker.frontend))
     late.send(b"too late")
     assert not worker.poll(50)

@@ -1,0 +1,171 @@
+"""One daemon takes the place of another: what each of them does, by what they say to each other (`takeover.py`)."""
+
+import logging
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Protocol
+
+from pollbroker.daemon.brokers import Brokers
+from pollbroker.daemon.configuration import Configuration
+from pollbroker.daemon.problems import ConfigurationError
+from pollbroker.daemon.servers import Servers
+from pollbroker.daemon.systemd import ServiceManager
+from pollbroker.daemon.takeover import (
+    ANSWER_S,
+    START_S,
+    Predecessor,
+    Refused,
+    Successor,
+    describe_left,
+    hand_over,
+)
+from pollbroker.engine import Engine
+from pollbroker.errors import HandOverError
+
+_logger = logging.getLogger("pollbroker.daemon")
+
+OF_ONE_PROCESS: Final = frozenset({"WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"})
+"""Variables by which a service manager tells one process something; see sd_notify(3) and sd_listen_fds(3)."""
+
+
+class Replaceable(Protocol):
+    """What is used of a daemon."""
+
+    changing: threading.Lock
+    servers: Servers
+    manager: ServiceManager
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def brokers(self) -> Brokers: ...
+
+    @property
+    def configuration(self) -> Configuration: ...
+
+    @property
+    def is_stopped(self) -> bool: ...
+
+    def request(self, call: Callable[[], object], /) -> None:
+        """Have a call made in the thread of requests."""
+
+    def stop(self) -> None: ...
+
+
+class Succession:
+    """How one daemon takes the place of another, and lets another take its own. All but `accept` and `take_over` is
+    done in the daemon's thread of requests."""
+
+    def __init__(self, daemon: Replaceable, restart_command: Sequence[str]) -> None:
+        """`restart_command` is what `restart` runs; a descriptor is appended."""
+        self._daemon = daemon
+        self._restart_command = tuple(restart_command)
+        self.successor: Successor | None = None
+        """The daemon that has taken the place of this one."""
+
+    # -- taking the place of another daemon ---------------------------------------------------------------------------
+
+    def take_over(self, configuration: Configuration, predecessor: Predecessor) -> None:
+        """Take the listeners and the connections of another daemon, and begin the brokers of a configuration.
+
+        Raises `ConfigurationError` or `HandOverError`, after which the other daemon goes on.
+        """
+        brokers = self._daemon.brokers
+        predecessor.listeners.move_to(brokers.listeners)
+        assert predecessor.engine_socket is not None
+        with self._daemon.engine.adopt(predecessor.engine_socket) as adoption:
+            problems = brokers.adopt(configuration, adoption)
+            if problems:
+                raise ConfigurationError(problems)
+        brokers.listeners.keep_only(configuration.brokers.values())
+        moved = len(adoption.moved)
+        _logger.info("taken over from process %d: %d with their connections", predecessor.process, moved)
+        self._daemon.request(partial(self._complete, predecessor))
+
+    def _complete(self, predecessor: Predecessor) -> None:
+        """Do what has to wait for the old daemon: open what it had for operators, and begin the brokers that could not
+        begin beside it."""
+        daemon = self._daemon
+        try:
+            predecessor.announce_serving()
+        except Refused as error:
+            _logger.error("takeover: %s; this process ends", error)
+            predecessor.close()
+            daemon.stop()
+            return
+        except HandOverError as error:
+            _logger.warning("takeover: %s", error)
+        with daemon.changing:
+            problems = [] if daemon.is_stopped else daemon.servers.open(daemon.engine, daemon.configuration)
+        ended = predecessor.wait_for_end()
+        predecessor.close()
+        if ended:
+            _logger.info("takeover: process %d has ended", predecessor.process)
+        else:
+            _logger.warning("takeover: process %d has not ended yet", predecessor.process)
+        with daemon.changing:
+            problems += [] if daemon.is_stopped else daemon.brokers.begin_late()
+        for problem in problems:
+            _logger.error("takeover: %s", problem)
+
+    # -- letting another daemon take the place of this one ------------------------------------------------------------
+
+    def accept(self) -> None:
+        """Accept a successor that has come to the socket for successors. Called in the engine's thread."""
+        successors = self._daemon.servers.successors
+        if successors is not None and successors.accept():
+            self._daemon.request(self._hand_over_to_next)
+
+    def _hand_over_to_next(self) -> None:
+        successors = self._daemon.servers.successors
+        connected = None if successors is None else successors.next()
+        if connected is not None:
+            self._hand_over(connected)
+
+    def restart(self) -> None:
+        """Start the program anew, and let it take the place of this process."""
+        if not self._restart_command:
+            raise HandOverError("this daemon was given no command that starts it anew")
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with there:
+            command = [*self._restart_command, str(there.fileno())]
+            environment = {name: value for name, value in os.environ.items() if name not in OF_ONE_PROCESS}
+            started = subprocess.Popen(command, pass_fds=(there.fileno(),), env=environment)
+        _logger.info("restarting: process %d was started", started.pid)
+        if not self._hand_over(here, START_S):
+            started.kill()
+            _logger.error("restarting: process %d has ended, with %d", started.pid, started.wait())
+
+    def _hand_over(self, connected: socket.socket, hello_s: float = ANSWER_S) -> bool:
+        """Let the daemon at the other end of a socket take the place of this one. Return True if it has.
+
+        `changing` is not held while the other daemon is waited for, so that it cannot put off the end of this one.
+        Nothing else is changed meanwhile, since reloads are made in this thread, too.
+        """
+        daemon = self._daemon
+        timeout_s = daemon.configuration.engine.drain_timeout_s
+        try:
+            if daemon.is_stopped:
+                return False
+            self.successor = hand_over(connected, daemon.engine, daemon.brokers.listeners, timeout_s, hello_s)
+        except HandOverError as error:
+            _logger.warning("takeover: nothing is handed over, and everything is served here still: %s", error)
+            return False
+        finally:
+            if self.successor is None:
+                connected.close()
+        with daemon.changing:
+            daemon.brokers.listeners.give_away()
+            daemon.servers.close(daemon.engine)
+            daemon.manager.main_pid(self.successor.process)
+            self.successor.release()
+            handed_over = self.successor.handed_over
+            if handed_over.left:
+                _logger.info("takeover: without its connections: %s", describe_left(handed_over.left))
+            daemon.stop()
+            return True

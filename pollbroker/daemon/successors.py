@@ -1,0 +1,93 @@
+"""The socket at which a daemon waits for its successor, and connecting to it."""
+
+import os
+import socket
+from collections import deque
+from pathlib import Path
+from typing import Self
+
+from pollbroker.daemon.takeover import ANSWER_S
+from pollbroker.errors import EndpointError, HandOverError
+from pollbroker.socket_files import SocketFile, is_taken_path
+
+
+def connect_to(path: str) -> socket.socket | None:
+    """Connect to the daemon that waits for its successor at this path; None if there is none."""
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connected.settimeout(ANSWER_S)
+    try:
+        connected.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        connected.close()
+        return None
+    except OSError as error:
+        connected.close()
+        raise HandOverError(f"{path}: {error.strerror or error}") from error
+    return connected
+
+
+class SuccessorSocket:
+    """The socket at which a daemon waits for its successor. Its file is for this user alone."""
+
+    def __init__(self, path: str) -> None:
+        """Listen at the path. Raises `EndpointError`."""
+        self.path = Path(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            if is_taken_path(f"ipc://{path}") or _listens_at(path):
+                raise OSError("another process listens there")
+            if self.path.is_socket():  # of a daemon that has ended; any other file is not ours to remove
+                self.path.unlink()
+            before = os.umask(0o177)
+            try:
+                self._socket.bind(path)
+            finally:
+                os.umask(before)
+            self._file = SocketFile.at(self.path)
+            self._socket.setblocking(False)
+            self._socket.listen(1)
+            self._arrived: deque[socket.socket] = deque()
+        except OSError as error:
+            self._socket.close()
+            raise EndpointError(f"{path}: cannot listen: {error.strerror or error}") from error
+
+    def fileno(self) -> int:
+        """The descriptor, which can be read when a successor has come."""
+        return self._socket.fileno()
+
+    def accept(self) -> bool:
+        """Accept a successor, and keep it for `next`. Return False if none has come."""
+        try:
+            self._arrived.append(self._socket.accept()[0])
+        except OSError:
+            return False
+        return True
+
+    def next(self) -> socket.socket | None:
+        """The socket to a successor that was accepted, which belongs to the caller from now on; None if there is
+        none."""
+        try:
+            return self._arrived.popleft()
+        except IndexError:
+            return None
+
+    def close(self) -> None:
+        """Listen no more, and send away those that were accepted and not fetched."""
+        self._file.remove()
+        self._socket.close()
+        while (arrived := self.next()) is not None:
+            arrived.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _listens_at(path: str) -> bool:
+    connected = connect_to(path)
+    if connected is None:
+        return False
+    connected.close()
+    return True
