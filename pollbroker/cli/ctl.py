@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from pollbroker.cli.adding import add_brokers
 from pollbroker.cli.arguments import one_of, seconds, some_seconds
@@ -139,8 +140,21 @@ def _parse(words: Sequence[str]) -> _Arguments:
     return _Arguments(endpoint, _command_of(rest[0]), rest[1] if len(rest) > 1 else None)
 
 
+class _Word(click.ParamType):  # type: ignore[type-arg]  # which only newer versions of click have
+    """One of the words that `_parse` tells apart. Shells complete commands."""
+
+    name = "word"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin so, where the command belongs."""
+        before: Sequence[str] = ctx.params.get("words") or ()
+        if [("://" in word) for word in before] in ([], [True]):
+            return _command_of.shell_complete(ctx, param, incomplete)
+        return []
+
+
 @click.command(short_help="Steer a running engine, or read its statistics.")
-@click.argument("words", nargs=-1, metavar="[ENDPOINT] COMMAND [BROKER]")
+@click.argument("words", nargs=-1, type=_Word(), metavar="[ENDPOINT] COMMAND [BROKER]")
 @click.option(
     "--timeout",
     "timeout_s",

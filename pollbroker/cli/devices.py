@@ -1,13 +1,10 @@
-"""One command for each device in `DEVICES`: it runs one broker until it is told to end.
+"""One command for each device in `DEVICES`: it runs a daemon of one broker until it is told to end.
 
-Each line that a command prints is one fact: a word, the name or address that it is about, two spaces, and an
-explanation. The line `ready` comes when the broker's sockets are open. A script that has read this line has read every
-address.
+A file can say more of a broker than such a command (`pollbroker run`). What is true of both is in `serving.py`.
 """
 
 import os
-import socket as net
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal
@@ -15,34 +12,17 @@ from typing import Any, Final, Literal
 import click
 import zmq
 
-from pollbroker.broker import Broker, Port
 from pollbroker.cli.arguments import gathered, seconds, socket_option
-from pollbroker.cli.serving import serve
+from pollbroker.cli.commands import EXIT_MISUSED
+from pollbroker.cli.describing import peers_of, type_at
+from pollbroker.cli.serving import LOG_OPTIONS, serve
 from pollbroker.cli.settings import setting_options, with_given_settings
 from pollbroker.cli.signals import EndingSignals
-from pollbroker.control import attach
-from pollbroker.device import Device
-from pollbroker.endpoint import is_loopback, parse_endpoints
-from pollbroker.engine import Engine
+from pollbroker.daemon import Daemon
+from pollbroker.daemon.single import single
+from pollbroker.device import CAPTURE, Device
 from pollbroker.standard_devices import DEVICES
-from pollbroker.statistics import PortStatistics
 from pollbroker.transports import AUTO, LIBZMQ, WIRE
-
-PEERS: Final = {
-    zmq.ROUTER: "REQ or DEALER clients",
-    zmq.DEALER: "REP or ROUTER workers",
-    zmq.XSUB: "PUB or XPUB publishers",
-    zmq.SUB: "PUB or XPUB publishers",
-    zmq.XPUB: "SUB or XSUB subscribers",
-    zmq.PUB: "SUB or XSUB subscribers",
-    zmq.PULL: "PUSH pushers",
-    zmq.PUSH: "PULL pullers",
-    zmq.PAIR: "one PAIR peer",
-}
-"""The peers that connect to a port, by the type of its socket. A behaviour may say so of its own ports."""
-
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
-"""The addresses that mean every interface of a machine, each with the address by which the machine itself connects."""
 
 _NOTATION: Final = (
     "An endpoint is bound, or connected if it begins with > (quote it): tcp://127.0.0.1:5559, tcp://*:*, ipc://path, "
@@ -61,13 +41,13 @@ def command_of(name: str) -> click.Command:
 def device_command(device: Device) -> click.Command:
     """Return the command that runs one broker of a device."""
     ports = tuple(device.ports)
-    peers = "; ".join(f"{port} {_type_at(device, port).name}, for {peers_of(device, port)}" for port in ports)
+    peers = "; ".join(f"{port} {type_at(device, port).name}, for {peers_of(device, port)}" for port in ports)
     return click.Command(
         device.name.replace("_", "-"),
         params=[click.Argument([port], metavar=port.upper()) for port in ports] + list(_options(device, ports)),
         callback=partial(run_device, device),
         help=f"Run a {device.name}: {peers}.",
-        short_help=f"Run a {device.name} ({' to '.join(_type_at(device, port).name for port in ports)}).",
+        short_help=f"Run a {device.name} ({' to '.join(type_at(device, port).name for port in ports)}).",
         epilog=_NOTATION,
     )
 
@@ -79,6 +59,11 @@ def _options(device: Device, ports: tuple[str, ...]) -> Iterator[click.Option]:
         ["--capture"], metavar="ENDPOINT", help="A PUB socket for copies of every message that is sent on."
     )
     yield click.Option(["--control"], metavar="ENDPOINT", help="A socket for the commands of `pollbroker ctl`.")
+    yield click.Option(
+        ["--http"],
+        metavar="HOST:PORT",
+        help="Where metrics and health are served, such as 127.0.0.1:9464. It needs pip install 'pollbroker[daemon]'.",
+    )
     yield click.Option(
         ["--transport"],
         type=click.Choice([AUTO, WIRE, LIBZMQ]),
@@ -117,17 +102,7 @@ def _options(device: Device, ports: tuple[str, ...]) -> Iterator[click.Option]:
         show_default=True,
         help="How long the end may take, to deliver the messages that the broker still has.",
     )
-
-
-def peers_of(device: Device, port: str) -> str:
-    """Who connects to a port: what the class of the device's behaviour says, or else what follows from its type."""
-    said: Mapping[str, str] = getattr(getattr(device.behaviour, "make", device.behaviour), "peers", {})
-    return said.get(port) or PEERS[_type_at(device, port)]
-
-
-def _type_at(device: Device, port: str) -> zmq.SocketType:
-    """Return the type of the socket that the engine opens at a port."""
-    return device.types_of(port)[0]
+    yield from LOG_OPTIONS
 
 
 def _has_slow_peers(device: Device) -> bool:
@@ -135,7 +110,7 @@ def _has_slow_peers(device: Device) -> bool:
     a ROUTER drops such a message in silence."""
     sinks = device.ports if device.behaviour else {sink for route in device.routes for sink in route.sinks}
     return any(
-        _type_at(device, sink) is zmq.ROUTER and device.options_of(sink).get("router_mandatory") for sink in sinks
+        type_at(device, sink) is zmq.ROUTER and device.options_of(sink).get("router_mandatory") for sink in sinks
     )
 
 
@@ -145,6 +120,7 @@ def run_device(
     name: str,
     capture: str | None,
     control: str | None,
+    http: str | None,
     transport: str | None,
     hwm: int | None,
     sndhwm: int | None,
@@ -152,6 +128,8 @@ def run_device(
     topic: tuple[str, ...] = (),
     slow_peer: Literal["drop", "wait"] = "drop",
     drain_s: float,
+    log_format: str,
+    log_level: str,
     **given: Any,
 ) -> int:
     """Run one broker until it is told to end. Return the exit code.
@@ -159,83 +137,22 @@ def run_device(
     `given` has the endpoint of each port by the port's name, its socket options by that name with `_option` after it,
     and the settings of the device's behaviour by their names.
     """
-    endpoints: dict[str, Any] = {port: given[port] for port in device.ports}
     marks = {"sndhwm": hwm if sndhwm is None else sndhwm, "rcvhwm": hwm if rcvhwm is None else rcvhwm}
     shared = {key: value for key, value in marks.items() if value is not None}
     # For the system an argument is bytes, so a topic need not be UTF-8.
     topics = tuple(("subscribe", os.fsencode(one)) for one in topic)
-    engine = Engine()
-    with EndingSignals(engine) as signals:
-        try:
-            broker = engine.add(
-                name,
-                with_given_settings(replace(device, slow_peer=slow_peer), given),
-                capture=capture,
-                options={
-                    port: shared
-                    | gathered((topics if zmq.SUB in device.types_of(port) else ()) + given[f"{port}_option"])
-                    for port in device.ports
-                },
-                transport=transport,
-                **endpoints,
-            )
-            control_endpoints = () if control is None else attach(engine, control, from_network=True).endpoints
-            for warning in warn_of_other_machines(control_endpoints):
-                click.echo(warning, err=True)
-            statistics = engine.statistics()
-            wire = describe_wire_ports(statistics.brokers[name].ports)
-            click.echo(f"broker {name}  {device.name}, {statistics.pump} pump, {statistics.waiter} waiter{wire}")
-            for line in describe_ports(device, broker, {**endpoints, "capture": capture}):
-                click.echo(line)
-            for address in control_endpoints:
-                click.echo(f"control {address}  pollbroker ctl {address_from(address, 'here')} STATISTICS")
-            click.echo("ready  Ctrl-C or SIGTERM ends it in order, a second one at once")
-            return serve(engine, broker, signals, drain_s=drain_s)
-        finally:
-            engine.close(timeout_s=0)
-
-
-def warn_of_other_machines(addresses: Iterable[str]) -> Iterator[str]:
-    """Yield a warning for each address of a control socket that is not on the loopback interface."""
-    for address in addresses:
-        if not is_loopback(address):
-            yield (
-                f"pollbroker: warning: control: whoever reaches {address} can stop the broker; "
-                "use ipc://path or tcp://127.0.0.1:port instead"
-            )
-
-
-def describe_wire_ports(ports: Mapping[str, PortStatistics]) -> str:
-    """The end of the line about a broker: which of its ports are the wire's. Empty if none is."""
-    wire = [name for name, port in ports.items() if port.transport == WIRE]
-    if not wire:
-        return ""
-    return ", wire ports" if len(wire) == len(ports) else f", wire ports: {', '.join(wire)}"
-
-
-def describe_ports(device: Device, broker: Broker, given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each address of a broker: who connects there. `given` has the endpoints by the port's name."""
-    for port in broker.ports.values():
-        for address, endpoint in zip(port.endpoints, parse_endpoints(port.name, given[port.name]), strict=True):
-            peers = peers_of(device, port.name) if port.name in device.ports else PEERS[port.type]
-            yield f"{port.name} {address}  {_describe_port(port, address, peers, bound=endpoint.bind)}"
-
-
-def _describe_port(port: Port, address: str, peers: str, *, bound: bool) -> str:
-    purpose = ", for a copy of every message that is sent on" if port.name == "capture" else ""
-    if not bound:
-        return f"connects to {peers} that are bound there{purpose}"
-    here, elsewhere = address_from(address, "here"), address_from(address, "elsewhere")
-    where = "" if here == address else f": {here} from this machine, {elsewhere} from others"
-    return f"{peers} connect here{purpose}{where}"
-
-
-def address_from(address: str, place: Literal["here", "elsewhere"]) -> str:
-    """The address to which a peer here or elsewhere connects. Peers cannot connect to the address of every
-    interface."""
-    for everywhere, loopback in _EVERYWHERE.items():
-        prefix = f"tcp://{everywhere}:"
-        if address.startswith(prefix):
-            host = loopback if place == "here" else net.gethostname()
-            return f"tcp://{host}:{address.removeprefix(prefix)}"
-    return address
+    configuration = single(
+        name,
+        with_given_settings(replace(device, slow_peer=slow_peer), given),
+        {port: given[port] for port in device.ports} | ({} if capture is None else {CAPTURE: capture}),
+        options={
+            port: shared | gathered((topics if zmq.SUB in device.types_of(port) else ()) + given[f"{port}_option"])
+            for port in device.ports
+        },
+        transport=transport,
+        control=control,
+        http=http,
+        drain_timeout_s=drain_s,
+    )
+    daemon = Daemon(configuration)
+    return serve(daemon, EndingSignals(daemon), log_format=log_format, log_level=log_level, exit_refused=EXIT_MISUSED)

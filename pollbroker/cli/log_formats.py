@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+import msgspec
+
 Brokers = Callable[[], Mapping[str, Collection[str]]]
 """Returns the names of the ports of each broker, by its name."""
 
@@ -66,9 +68,6 @@ class JsonFormat:
     """
 
     def __init__(self, brokers: Brokers) -> None:
-        # It is in the extra `daemon`, without which the command line works but for `pollbroker run`.
-        import msgspec
-
         self._encode = msgspec.json.Encoder().encode
         self._brokers = brokers
 

@@ -1,74 +1,118 @@
-"""Serving: run brokers until they are told to end, and print what they have moved and lost."""
+"""Serving: run a daemon until it is told to end, and say what it does, and what was lost."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+import logging
+import socket
+from collections.abc import Callable, Mapping
 from signal import Signals
+from typing import Final
 
 import click
 
-from pollbroker.broker import Broker
+from pollbroker.cli.describing import describe_daemon, describe_flow, warn_of_other_machines
+from pollbroker.cli.log_formats import JsonFormat, TextFormat
+from pollbroker.cli.logs import logging_to
 from pollbroker.cli.signals import EndingSignals
-from pollbroker.ending import Ended, end_brokers
-from pollbroker.engine import Engine
-from pollbroker.statistics import DROPS, FlowStatistics
+from pollbroker.daemon import ConfigurationError, Daemon
+from pollbroker.ending import Ended
+from pollbroker.errors import HandOverError
+
+EXIT_FAILED: Final = 1
+"""The exit code if a broker failed, or if messages were lost."""
+
+LOG_OPTIONS: Final = (
+    click.Option(
+        ["--log-format"],
+        type=click.Choice(["text", "timed", "json"]),
+        default="text",
+        help="text: facts on stdout, and what is wrong on stderr; timed: the same with the time and the level before "
+        "each line; json: one JSON object a line, all on stdout.",
+        show_default=True,
+    ),
+    click.Option(
+        ["--log-level"],
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        help="The least level that is logged.",
+        show_default=True,
+    ),
+)
+"""The options of a command that serves."""
+
+_logger = logging.getLogger("pollbroker.daemon")
 
 
-def serve(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: float) -> int:
-    """Run the engine until a signal comes, a TERMINATE command comes, or the broker ends.
+def serve(
+    daemon: Daemon,
+    signals: EndingSignals,
+    *,
+    log_format: str,
+    log_level: str,
+    exit_refused: int,
+    reloads: bool = False,
+    predecessor: Callable[[], socket.socket | None] = lambda: None,
+) -> int:
+    """Run a daemon until a signal comes, a TERMINATE command comes, or every broker has ended.
 
-    Returns the exit code: 1 if the broker failed, or if messages were lost.
+    Arguments:
+        daemon: the daemon, not yet started.
+        signals: those that end it.
+        log_format, log_level: see `LOG_OPTIONS`.
+        exit_refused: the exit code if its configuration is wrong, or if it cannot begin.
+        reloads: True if SIGHUP has it read its file again.
+        predecessor: called before the start; returns the socket to the daemon whose place is taken, or None.
+
+    Returns the exit code: 1 if a broker failed, or if messages were lost.
     """
-    broker.removed.add_done_callback(lambda _: engine.stop())
-    engine.run()
-    say(f"ending  {_reason(broker, signals.first)}")
-    ended = end_brokers(engine, [broker], drain_s)
-    for flow in ended[broker.name].final.flows.values():
-        say(describe_flow(flow))
-    return report_losses(ended)
+    lines = JsonFormat(lambda: daemon.port_names) if log_format == "json" else TextFormat(timed=log_format == "timed")
+    with logging_to(lines, logging.getLevelNamesMapping()[log_level.upper()]), signals:
+        try:
+            daemon.start(predecessor())
+            for warning in warn_of_other_machines(daemon.servers.control_endpoints):
+                _logger.warning("%s", warning)
+            for line in describe_daemon(daemon, reloads=reloads):
+                _logger.info("%s", line)
+            daemon.run()
+            _logger.info("ending  %s", _reason(daemon, signals.first))
+            return _report_end(daemon.end())
+        except ConfigurationError as error:
+            for problem in error.problems:
+                _logger.error("%s", problem, extra={"plain": bool(problem.file), **vars(problem)})
+            return exit_refused
+        except HandOverError as error:
+            _logger.error("takeover: %s", error)
+            return exit_refused
+        finally:
+            daemon.close()
 
 
-def report_losses(ended: Mapping[str, Ended]) -> int:
-    """Print which brokers failed, and what was lost with each. Return the exit code: 1 if there is anything to say."""
-    code = 0
-    for name, one in ended.items():
-        if one.failed:
-            say(f"pollbroker: brokers.{name}: failed: {one.final.error}", err=True)
-        if one.loss is not None:
-            say(f"pollbroker: {one.loss}", err=True)
-        if one.failed or one.loss is not None:
-            code = 1
-    return code
-
-
-def say(line: str, *, err: bool = False) -> None:
-    """Print a line, if that is possible. The broker is ended in order even if nothing reads the output any more."""
-    with suppress(OSError):
-        click.echo(line, err=err)
-
-
-def _reason(broker: Broker, signal: Signals | None) -> str:
+def _reason(daemon: Daemon, signal: Signals | None) -> str:
+    if daemon.successor is not None:
+        return f"process {daemon.successor.process} has taken over"
     if signal is not None:
         return signal.name
-    return f"the broker is {broker.state}" if broker.removed.done() else "TERMINATE"
+    if not daemon.has_no_brokers_left:
+        return "TERMINATE"
+    return "every broker has ended"
 
 
-def describe_flow(flow: FlowStatistics) -> str:
-    """Describe the counters of one direction in one line. Those that are usually 0 are left out when they are."""
-    parts = [f"{flow.received} received", f"{flow.sent} sent", f"{flow.sent_bytes} bytes"]
-    if flow.added:
-        parts.append(f"{flow.added} added")
-    if flow.held:
-        parts.append(f"{flow.held} held")
-    if flow.unread:
-        parts.append(f"{flow.unread} unread")
-    if flow.dropped:
-        named = ", ".join(f"{getattr(flow, name)} {name}" for name in DROPS if getattr(flow, name))
-        parts.append(f"{flow.dropped} dropped ({named})")
-    if flow.captured or flow.capture_dropped:
-        parts.append(f"{flow.captured} captured")
-    if flow.capture_dropped:
-        parts.append(f"{flow.capture_dropped} copies dropped")
-    if flow.stalls:
-        times = "once" if flow.stalls == 1 else f"{flow.stalls} times"
-        parts.append(f"stalled {times}, for {flow.stalled_s:.1f} s")
-    return f"{flow.source} -> {', '.join(flow.sinks)}  {', '.join(parts)}"
+def _report_end(ended: Mapping[str, Ended]) -> int:
+    """Say which brokers failed, what was lost with each, and what all have moved. Return the exit code."""
+    code = 0
+    for name, one in ended.items():
+        if one.failed and len(ended) > 1:  # otherwise that has ended the daemon, and was said a moment ago
+            _logger.error("brokers.%s: failed: %s", name, one.final.error, extra={"broker": name})
+        if one.loss is not None:
+            _logger.error("%s", one.loss, extra={"broker": name})
+        if one.failed or one.loss is not None:
+            code = EXIT_FAILED
+    flows = [flow for one in ended.values() for flow in one.final.flows.values()]
+    if len(ended) == 1:
+        for flow in flows:
+            _logger.info("%s", describe_flow(flow))
+    left = sum(one.left for one in ended.values())
+    _logger.info(
+        "ended  %d %s, %d received, %d sent, %d left",
+        len(ended), "broker" if len(ended) == 1 else "brokers", sum(flow.received for flow in flows),
+        sum(flow.sent for flow in flows), left,
+    )  # fmt: skip
+    return code

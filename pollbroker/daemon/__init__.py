@@ -1,12 +1,14 @@
-"""The daemon: brokers from a file, started, changed and ended together. It needs `pip install 'pollbroker[daemon]'`."""
+"""The daemon: the brokers of a configuration, started, changed and ended together. Metrics over HTTP, and `effective`,
+need `pip install 'pollbroker[daemon]'`."""
 
 from pollbroker.daemon.brokers import Reloaded
 from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration, PortConfiguration
 from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.resolving import read_configuration
-from pollbroker.daemon.running import Daemon, read_checked
+from pollbroker.daemon.running import Daemon, checked, read_checked
 from pollbroker.daemon.showing import EXAMPLE, effective, schema
+from pollbroker.daemon.single import single
 
 __all__ = [
     "EXAMPLE",
@@ -18,8 +20,10 @@ __all__ = [
     "Problem",
     "Reloaded",
     "check",
+    "checked",
     "effective",
     "read_checked",
     "read_configuration",
     "schema",
+    "single",
 ]

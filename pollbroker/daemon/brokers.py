@@ -56,6 +56,9 @@ class Brokers:
         self.drops = DropWatch(engine)
         self._on_end = on_end
         self._late: list[BrokerConfiguration] = []
+        self._begun: dict[str, Broker] = {}
+        """Those that were begun here, and not ended here: also those that a command has removed, until the end tells of
+        them."""
 
     # -- beginning ----------------------------------------------------------------------------------------------------
 
@@ -122,6 +125,7 @@ class Brokers:
         for port, descriptor in self.listeners.lend(configuration).items():
             arguments["options"][port]["use_fd"] = descriptor
         broker = self.engine.add(**arguments, earlier=earlier)
+        self._begun[configuration.name] = broker
         broker.removed.add_done_callback(lambda _: self._on_end(broker))
         return broker
 
@@ -214,10 +218,12 @@ class Brokers:
     def end(self, drain_timeout_s: float) -> dict[str, Ended]:
         """End all brokers in order, and return how each ended. Their listeners are closed first."""
         self.listeners.keep_only(())
-        return self._end(self.engine.brokers.values(), drain_timeout_s)
+        return self._end({**self._begun, **self.engine.brokers}.values(), drain_timeout_s)
 
     def _end(self, brokers: Iterable[Broker], drain_timeout_s: float) -> dict[str, Ended]:
         several = {broker.name: broker for broker in brokers}
+        for name in several:
+            self._begun.pop(name, None)
         ended = end_brokers(self.engine, several.values(), drain_timeout_s)
         for name, one in ended.items():
             self.drops.tell_rest(several[name], one.final)

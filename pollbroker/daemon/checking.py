@@ -82,7 +82,8 @@ def _shared_addresses(configuration: Configuration, ports: list[_Opened]) -> Ite
             others = taken.setdefault(bound.key, [])
             for other, owner, place in others:
                 if bound.takes(other):
-                    text = f"{address}: {owner} has this address already, at {place}; expected another"
+                    where = f", at {place}" if place.file else ""
+                    text = f"{address}: {owner} has this address already{where}; expected another"
                     yield port.place.problem(text)
                     break
             others.append((bound, f"brokers.{port.node}", port.place))
@@ -179,7 +180,7 @@ def _descriptors(configuration: Configuration, ports: list[_Opened]) -> Iterator
         needed += _PER_SOCKET.get(port.plan.transport, 0) + 2 * bound + (len(port.plan.endpoints) - bound)
     if limit != resource.RLIM_INFINITY and needed > limit:
         yield Problem(
-            configuration.files[0], 0, "brokers",
+            configuration.files[0] if configuration.files else "", 0, "brokers",
             f"{len(ports)} ports need about {needed} descriptors, before a peer connects, and this process may open "
             f"{limit}; expected a higher limit (ulimit -n)",
         )  # fmt: skip

@@ -12,7 +12,7 @@ import zmq
 
 from pollbroker.daemon.problems import Place
 from pollbroker.daemon.tables import DefaultsTable, EngineTable, OptionValue
-from pollbroker.device import Device
+from pollbroker.device import Device, Options
 from pollbroker.endpoint import Endpoint
 from pollbroker.limits import Limits
 from pollbroker.opening import Plan, make_plan
@@ -36,7 +36,7 @@ class PortConfiguration:
     """One port of a broker."""
 
     endpoints: tuple[Endpoint, ...]
-    options: Mapping[str, OptionValue]
+    options: Options
     """All that are set, by their names in lower case."""
     place: Place = field(compare=False)
 

@@ -1,35 +1,19 @@
 """Metrics of reloads, by the names that Prometheus has for its own: whether the last was successful, and when one
 was."""
 
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pollbroker.daemon.reload_outcome import ReloadOutcome
+
 
 class ReloadCollector(Collector):
-    """Collects the metrics of a daemon's reloads. The start counts as the first one."""
+    """Collects the metrics of a daemon's reloads."""
 
-    def __init__(self) -> None:
-        self._successful = True
-        self._last_success_s = time.time()
-
-    def note(self, *, successful: bool) -> None:
-        """A reload has ended. It was successful if the brokers are now as the file has them."""
-        self._successful = successful
-        if successful:
-            self._last_success_s = time.time()
-
-    @contextmanager
-    def noting_failure(self) -> Iterator[None]:
-        """As a context: a reload that raises was not successful."""
-        try:
-            yield
-        except BaseException:
-            self.note(successful=False)
-            raise
+    def __init__(self, outcome: ReloadOutcome) -> None:
+        self._outcome = outcome
 
     def describe(self) -> Iterable[Metric]:
         """The metrics, as `collect` gives them: they cost nothing."""
@@ -40,10 +24,10 @@ class ReloadCollector(Collector):
         yield GaugeMetricFamily(
             "pollbroker_config_last_reload_successful",
             "1 if the brokers are as the configuration file had them at the last start or reload, otherwise 0.",
-            value=float(self._successful),
+            value=float(self._outcome.successful),
         )
         yield GaugeMetricFamily(
             "pollbroker_config_last_reload_success_timestamp_seconds",
             "When the configuration was last started or reloaded successfully, in seconds since 1970.",
-            value=self._last_success_s,
+            value=self._outcome.last_success_s,
         )

@@ -35,8 +35,8 @@ from pollbroker.daemon.tables import (
 from pollbroker.device import CAPTURE, Device
 from pollbroker.endpoint import Endpoint, parse_endpoints
 from pollbroker.errors import ConfigError, EndpointError, PollbrokerError, describe_error
+from pollbroker.http_address import parse_address
 from pollbroker.limits import Limits
-from pollbroker.metrics import parse_address
 from pollbroker.options import SECRET, parse_options
 
 _WHERE: Final = "?"

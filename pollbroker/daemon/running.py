@@ -29,7 +29,7 @@ from pollbroker.daemon.enabling import Enabling
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.daemon.live import LiveChanges
 from pollbroker.daemon.problems import ConfigurationError
-from pollbroker.daemon.reload_metrics import ReloadCollector
+from pollbroker.daemon.reload_outcome import ReloadOutcome
 from pollbroker.daemon.resolving import read_configuration
 from pollbroker.daemon.servers import Servers
 from pollbroker.daemon.succession import Succession
@@ -52,7 +52,11 @@ _UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http", "takeover", "tap_bodies
 
 def read_checked(path: Path, environment: Mapping[str, str] | None = None) -> Configuration:
     """Read a configuration, and check its brokers together. Raises `ConfigurationError`."""
-    configuration = read_configuration(path, environment)
+    return checked(read_configuration(path, environment))
+
+
+def checked(configuration: Configuration) -> Configuration:
+    """The same configuration, whose brokers were checked together. Raises `ConfigurationError`."""
     problems = check(configuration)
     if problems:
         raise ConfigurationError(problems)
@@ -68,13 +72,19 @@ class Daemon:
 
     def __init__(
         self,
-        path: Path,
+        source: Path | Configuration,
         environment: Mapping[str, str] | None = None,
         *,
         restart_command: Sequence[str] = (),
     ) -> None:
-        """Without starting anything. `restart_command` is what `request_restart` runs; a descriptor is appended."""
-        self._path = path
+        """Without starting anything.
+
+        Arguments:
+            source: the file that is read at the start and at each reload, or a configuration that stays.
+            environment: the variables that the file may refer to; by default those of this process.
+            restart_command: what `request_restart` runs; a descriptor is appended.
+        """
+        self._source = source
         self._environment = environment
         self.manager = ServiceManager({})
         self._inherited = InheritedSockets()
@@ -82,9 +92,11 @@ class Daemon:
         self._brokers: Brokers | None = None
         self._configuration: Configuration | None = None
         self._stopped = False
+        self.has_no_brokers_left = False
+        """True if `run` has returned because every broker has ended, and no other may begin."""
         self.changing = threading.Lock()
         """Held by whoever starts, changes, hands over or ends brokers."""
-        self._reload_metrics = ReloadCollector()
+        self._reloads = ReloadOutcome()
         self._requests: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         """What is to be done in the thread of requests. None ends it. A signal handler may put something here at any
         time."""
@@ -96,7 +108,7 @@ class Daemon:
             os.environ if environment is None else environment,
             {b"RELOAD": self.request_reload, **Enabling(self).commands()},
             self.live.commands,
-            self._reload_metrics,
+            self._reloads,
             lambda: self._stopped,
             self._succession.accept,
         )
@@ -139,6 +151,12 @@ class Daemon:
         assert self._brokers is not None, "the daemon was not started"
         return self._brokers
 
+    def _read(self) -> Configuration:
+        """What the brokers should be. Raises `ConfigurationError`."""
+        if isinstance(self._source, Configuration):
+            return checked(self._source)
+        return read_checked(self._source, self._environment)
+
     # -- start --------------------------------------------------------------------------------------------------------
 
     def start(self, takeover: socket.socket | None = None) -> None:
@@ -153,7 +171,7 @@ class Daemon:
         with self.changing:
             predecessor = None if takeover is None else Predecessor(takeover)
             try:
-                configuration = read_checked(self._path, self._environment)
+                configuration = self._read()
                 asked = asdict(configuration.engine)
                 arguments = {name: asked[name] for name in _OF_ENGINE if not isinstance(asked[name], UnsetType)}
                 self._engine = Engine(**arguments)
@@ -172,7 +190,7 @@ class Daemon:
                     predecessor.close()
                 raise
             self._configuration = configuration
-            self._reload_metrics.note(successful=True)
+            self._reloads.note(successful=True)
             self._inherited.close_unwanted()
             self.brokers.drops.start()
             self.manager.attach(self._engine, self._status())
@@ -197,12 +215,16 @@ class Daemon:
 
     def _on_end(self, broker: Broker) -> None:
         if broker.state is BrokerState.FAILED:
-            _logger.error("brokers.%s: failed: %s; a reload starts it again", broker.name, broker.error)
+            if isinstance(self._source, Path):  # the engine has said why
+                _logger.info("brokers.%s  a reload starts it again", broker.name)
             self.manager.status(self._status())
-        if not (self.servers.takes_commands or self._stopped):
-            brokers = self.engine.brokers.values()
-            if brokers and all(one.state in FINAL_STATES for one in brokers):
-                self.engine.stop()  # timers keep it from ending by itself
+        fixed = isinstance(self._source, Configuration)
+        if self._stopped or (self.servers.takes_commands and not fixed):
+            return  # others may begin yet
+        brokers = self.engine.brokers.values()
+        if (brokers or fixed) and all(one.state in FINAL_STATES for one in brokers):
+            self.has_no_brokers_left = True
+            self.engine.stop()  # timers keep it from ending by itself
 
     # -- run ----------------------------------------------------------------------------------------------------------
 
@@ -245,7 +267,7 @@ class Daemon:
 
         A wrong configuration changes nothing. What is wrong is logged, and returned.
         """
-        with self.changing, self._reload_metrics.noting_failure():
+        with self.changing, self._reloads.noting_failure():
             if self._stopped:
                 return Reloaded()
             self.manager.reloading()
@@ -253,14 +275,14 @@ class Daemon:
                 done = self._reload()
             finally:
                 self.manager.ready(self._status())
-            self._reload_metrics.note(successful=not done.problems)
+            self._reloads.note(successful=not done.problems)
             if done.problems:
                 self.manager.status(f"{self._status()}; the last reload: {done.problems[0]}")
             return done
 
     def _reload(self) -> Reloaded:
         try:
-            new = read_checked(self._path, self._environment)
+            new = self._read()
             old = self.configuration
             done, self._configuration = self.brokers.change(old, self.live.with_added(new))
             self.live.forget(new.brokers)
@@ -288,9 +310,9 @@ class Daemon:
 
         Raises `ConfigurationError`, or `HandOverError` if the file names no such path.
         """
-        path = read_checked(self._path, self._environment).takeover
+        path = self._read().takeover
         if path is None:
-            raise HandOverError(f"{self._path}: engine: the key 'takeover' is missing: the path of a socket file")
+            raise HandOverError(f"{self._source}: engine: the key 'takeover' is missing: the path of a socket file")
         return connect_to(path)
 
     # -- end ----------------------------------------------------------------------------------------------------------

@@ -3,18 +3,20 @@ for its successor."""
 
 import threading
 from collections.abc import Callable, Mapping
-
-from prometheus_client.registry import Collector
+from typing import TYPE_CHECKING
 
 from pollbroker.control import Command, ControlServer
 from pollbroker.control.server import MoreCommands
 from pollbroker.daemon.configuration import Configuration
 from pollbroker.daemon.control_socket import open_control
 from pollbroker.daemon.problems import Problem
+from pollbroker.daemon.reload_outcome import ReloadOutcome
 from pollbroker.daemon.successors import SuccessorSocket
 from pollbroker.engine import Engine
-from pollbroker.errors import PollbrokerError
-from pollbroker.metrics import MetricsServer, serve_metrics
+from pollbroker.errors import ConfigError, PollbrokerError
+
+if TYPE_CHECKING:
+    from pollbroker.metrics import MetricsServer
 
 
 class Servers:
@@ -24,7 +26,7 @@ class Servers:
         environment: where the default control endpoint is looked up.
         commands: the commands of the control socket that not every engine has.
         more_commands: those of them with frames of their own; see `pollbroker.control.attach`.
-        collector: metrics of the daemon itself.
+        reloads: what becomes of the daemon's reloads.
         is_ending: returns True when the daemon is about to end, so that it is not ready any more.
         on_successor: called in the engine's thread when somebody has come to `successors`.
     """
@@ -34,14 +36,14 @@ class Servers:
         environment: Mapping[str, str],
         commands: Mapping[bytes, Callable[[], object] | Command],
         more_commands: MoreCommands,
-        collector: Collector,
+        reloads: ReloadOutcome,
         is_ending: Callable[[], bool],
         on_successor: Callable[[], object],
     ) -> None:
         self._environment = environment
         self._commands = commands
         self._more_commands = more_commands
-        self._collector = collector
+        self._reloads = reloads
         self._is_ending = is_ending
         self._on_successor = on_successor
         self._changing = threading.Lock()  # one thread may end the daemon while another one opens
@@ -79,8 +81,7 @@ class Servers:
             problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
         if configuration.http is not None:
             try:
-                self._metrics = serve_metrics(engine, configuration.http, is_ending=self._is_ending)
-                self._metrics.registry.register(self._collector)
+                self._metrics = self._serve_metrics(engine, configuration.http)
             except PollbrokerError as error:
                 problems.append(configuration.http_place.problem(str(error).removeprefix("http: ")))
         if configuration.takeover is not None:
@@ -90,6 +91,16 @@ class Servers:
             except PollbrokerError as error:
                 problems.append(configuration.takeover_place.problem(str(error)))
         return problems
+
+    def _serve_metrics(self, engine: Engine, address: str) -> "MetricsServer":
+        try:
+            from pollbroker.daemon.reload_metrics import ReloadCollector
+            from pollbroker.metrics import serve_metrics
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"{error.name} is missing; pip install 'pollbroker[daemon]' installs it") from None
+        server = serve_metrics(engine, address, is_ending=self._is_ending)
+        server.registry.register(ReloadCollector(self._reloads))
+        return server
 
     def close(self, engine: Engine) -> None:
         """Close all of them, and open none from now on. Closing again does nothing."""

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
-import tomli_w
 from msgspec import UnsetType
 from msgspec.structs import asdict
 
@@ -73,6 +72,8 @@ def schema() -> dict[str, Any]:
 
 def effective(configuration: Configuration) -> str:
     """The configuration with all defaults applied, as TOML. Secrets are hidden."""
+    import tomli_w  # it is in the extra `daemon`, without which everything else here works
+
     engine = {name: value for name, value in asdict(configuration.engine).items() if not isinstance(value, UnsetType)}
     brokers = {name: dict(_broker(broker)) for name, broker in configuration.brokers.items()}
     return tomli_w.dumps({"engine": engine, "brokers": brokers})

@@ -1,8 +1,10 @@
 """The socket at which a daemon waits for its successor, and connecting to it."""
 
+import errno
 import os
 import socket
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -32,23 +34,28 @@ class SuccessorSocket:
     def __init__(self, path: str) -> None:
         """Listen at the path. Raises `EndpointError`."""
         self.path = Path(path)
+        self._arrived: deque[socket.socket] = deque()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # It has its path only once it listens. Until then whoever connects would be refused, as if no daemon ran.
+        beginning = self.path.with_name(f".{os.getpid()}")
         try:
             if is_taken_path(f"ipc://{path}") or _listens_at(path):
                 raise OSError("another process listens there")
-            if self.path.is_socket():  # of a daemon that has ended; any other file is not ours to remove
-                self.path.unlink()
+            if self.path.exists() and not self.path.is_socket():  # it is not ours to replace
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
             before = os.umask(0o177)
             try:
-                self._socket.bind(path)
+                self._socket.bind(os.fspath(beginning))
             finally:
                 os.umask(before)
-            self._file = SocketFile.at(self.path)
             self._socket.setblocking(False)
             self._socket.listen(1)
-            self._arrived: deque[socket.socket] = deque()
+            beginning.rename(self.path)
+            self._file = SocketFile.at(self.path)
         except OSError as error:
             self._socket.close()
+            with suppress(OSError):
+                beginning.unlink()
             raise EndpointError(f"{path}: cannot listen: {error.strerror or error}") from error
 
     def fileno(self) -> int:

@@ -8,7 +8,8 @@ A request never holds up the engine: the statistics of each broker are asked for
 goes on between two of them, and the text is made in portions.
 """
 
+from pollbroker.http_address import parse_address
 from pollbroker.metrics.collector import EngineCollector
-from pollbroker.metrics.server import MetricsServer, parse_address, serve_metrics
+from pollbroker.metrics.server import MetricsServer, serve_metrics
 
 __all__ = ["EngineCollector", "MetricsServer", "parse_address", "serve_metrics"]

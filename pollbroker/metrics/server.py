@@ -23,7 +23,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from pollbroker.engine import Engine
-from pollbroker.errors import ConfigError, EndpointError, PollbrokerError
+from pollbroker.errors import EndpointError, PollbrokerError
+from pollbroker.http_address import parse_address
 from pollbroker.metrics.collector import EngineCollector
 from pollbroker.metrics.health import why_not_alive, why_not_ready
 from pollbroker.metrics.rendering import encode, encode_json
@@ -93,14 +94,6 @@ def serve_metrics(engine: Engine, address: str, *, is_ending: Callable[[], bool]
         return MetricsServer(engine, (host, port), is_ending)
     except OSError as error:
         raise EndpointError(f"http: {address}: cannot listen: {error.strerror or error}") from error
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """The host and the port of an address. Raises `ConfigError`."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF or not host.strip("[]"):
-        raise ConfigError(f"http: {address!r}: expected a host and a port, such as '127.0.0.1:9464'")
-    return host.strip("[]"), int(port)
 
 
 class _Http(ThreadingHTTPServer):

@@ -28,7 +28,7 @@ def answers(shell: str, *typed: str) -> list[str]:
     environment = asked | {"_POLLBROKER_COMPLETE": f"{shell}_complete"}
     result = CliRunner().invoke(main, [], env=environment, prog_name="pollbroker")
     assert (result.exit_code, result.stderr) == (0, "")
-    lines = result.stdout.splitlines()
+    lines = list(filter(None, result.stdout.splitlines()))
     return lines[1::3] if shell == "zsh" else [line.split(",")[1].split("\t")[0] for line in lines]
 
 
@@ -47,6 +47,9 @@ def test_names_of_devices_are_completed(shell: str) -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_commands_of_control_are_completed_behind_an_endpoint(shell: str) -> None:
     assert answers(shell, "ctl", "tcp://127.0.0.1:5561", "pa") == ["PAUSE"]
+    assert answers(shell, "ctl", "pa") == ["PAUSE"]
+    assert answers(shell, "ctl", "pause", "pa") == []
+    assert answers(shell, "ctl", "tcp://127.0.0.1:5561", "pause", "pa") == []
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -10,8 +10,8 @@ import pytest
 import zmq
 from rich.console import Console
 
-from pollbroker.cli import devices
 from pollbroker.cli.ctl import describe_statistics
+from pollbroker.cli.describing import warn_of_other_machines
 from pollbroker.cli.statistics_table import make_table
 from pollbroker.errors import ControlError
 from tests.support.addresses import ANY_PORT
@@ -52,8 +52,8 @@ def test_ctl_steers_a_running_broker(run: Run, connect: Connect) -> None:
     assert ctl("terminate") == "done\n"
     code, lines, stderr = command.end()
     assert (code, stderr) == (0, "")
-    assert lines[-2] == "ending  TERMINATE"
-    assert lines[-1].startswith("frontend -> backend  1 received, 1 sent, 3 bytes")
+    assert lines[-3] == "ending  TERMINATE"
+    assert lines[-2].startswith("frontend -> backend  1 received, 1 sent, 3 bytes")
 
 
 def test_terminating_the_only_broker_ends_the_command(run: Run) -> None:
@@ -61,7 +61,7 @@ def test_terminating_the_only_broker_ends_the_command(run: Run) -> None:
     assert invoke("ctl", command.addresses()["control"], "TERMINATE", "queue").exit_code == 0
     code, lines, stderr = command.end()
     assert (code, stderr) == (0, "")
-    assert lines[-3] == "ending  the broker is removed"
+    assert lines[-4] == "ending  every broker has ended"
 
 
 def test_a_paused_broker_ends_without_waiting(run: Run) -> None:
@@ -210,10 +210,9 @@ def test_disabled_broker_and_its_error_are_in_the_table() -> None:
     ],
 )
 def test_a_control_socket_off_loopback_is_warned_of(address: str, warned: bool) -> None:
-    lines = list(devices.warn_of_other_machines([address]))
+    lines = list(warn_of_other_machines([address]))
     assert lines == warned * [
-        f"pollbroker: warning: control: whoever reaches {address} can stop the broker; "
-        "use ipc://path or tcp://127.0.0.1:port instead"
+        f"control: whoever reaches {address} can stop the brokers; use ipc://path or tcp://127.0.0.1:port instead"
     ]
 
 
@@ -224,7 +223,7 @@ def test_the_warning_of_a_control_socket_is_one_line_on_stderr(run: Run, tmp_pat
     code, lines, stderr = command.end()
     everywhere = next(line.split(" ")[1] for line in lines if line.startswith("control tcp://0.0.0.0:"))
     assert code == 0, address
-    assert stderr == "".join(f"{line}\n" for line in devices.warn_of_other_machines([everywhere]))
+    assert stderr == "".join(f"pollbroker: {line}\n" for line in warn_of_other_machines([everywhere]))
 
 
 def test_socket_files_of_a_command_go_with_it(run: Run, tmp_path: Path) -> None:

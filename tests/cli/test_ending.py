@@ -10,8 +10,10 @@ import zmq
 
 from pollbroker import STREAMER, Engine
 from pollbroker.broker import working_broker
-from pollbroker.cli.serving import describe_flow, serve
+from pollbroker.cli.describing import describe_flow
+from pollbroker.cli.serving import serve
 from pollbroker.cli.signals import EndingSignals
+from pollbroker.daemon import Daemon, single
 from pollbroker.ending import describe_loss
 from pollbroker.statistics import BrokerStatistics, FlowStatistics
 from tests.support.addresses import ANY_PORT
@@ -36,7 +38,7 @@ def test_a_command_delivers_at_its_end_what_it_still_holds(run: Run, connect: Co
     assert [puller.recv() for _ in range(3)] == [b"0", b"1", b"2"]
     code, lines, _ = command.end()
     assert code == 0
-    assert lines[-1].startswith("frontend -> backend  3 received, 3 sent, 3 bytes")
+    assert lines[-2].startswith("frontend -> backend  3 received, 3 sent, 3 bytes")
 
 
 def test_a_command_says_at_its_end_what_was_not_delivered(run: Run, connect: Connect) -> None:
@@ -49,7 +51,8 @@ def test_a_command_says_at_its_end_what_was_not_delivered(run: Run, connect: Con
     command.process.terminate()
     code, lines, stderr = command.end()
     assert code == 1
-    assert lines[-1].startswith("frontend -> backend  1 received, 0 sent, 0 bytes, 1 held, stalled once, for ")
+    assert lines[-2].startswith("frontend -> backend  1 received, 0 sent, 0 bytes, 1 held, stalled once, for ")
+    assert lines[-1] == "ended  1 broker, 1 received, 0 sent, 1 left"
     assert stderr == (
         "pollbroker: brokers.streamer: 1 message lost: no consumer connected within the 0.1 s that draining may take\n"
     )
@@ -66,7 +69,7 @@ def test_a_command_counts_at_its_end_what_no_consumer_was_there_for(run: Run, co
     command.process.send_signal(signal.SIGINT)
     code, lines, stderr = command.end()
     assert code == 1
-    assert lines[-1].startswith("frontend -> backend  1 received, 0 sent, 0 bytes, 1 held, 49 unread, stalled once")
+    assert lines[-2].startswith("frontend -> backend  1 received, 0 sent, 0 bytes, 1 held, 49 unread, stalled once")
     assert stderr == (
         "pollbroker: brokers.streamer: 50 messages lost: "
         "no consumer connected within the 1.0 s that draining may take\n"
@@ -222,16 +225,23 @@ def test_a_signal_for_a_closed_engine_is_no_error() -> None:
 
 
 def test_a_broker_that_fails_ends_the_command_with_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
-    engine = Engine()
-    try:
-        broker = engine.add("doomed", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
-        assert broker.backend is not None
-        working_broker(broker).port("backend").socket.close()
-        engine.call_later(DEADLINE_S, engine.stop)
-        with EndingSignals(engine) as signals:
-            assert serve(engine, broker, signals, drain_s=0.1) == 1
-    finally:
-        engine.close()
+    daemon = Daemon(
+        single(
+            "doomed", STREAMER, {"frontend": ANY_PORT, "backend": ANY_PORT}, options={}, transport="libzmq",
+            control=None, http=None, drain_timeout_s=0.1,
+        )
+    )  # fmt: skip
+
+    start = daemon.start
+
+    def start_doomed(takeover: object = None) -> None:
+        start(None)
+        working_broker(daemon.engine.brokers["doomed"]).port("backend").socket.close()
+        daemon.engine.call_later(DEADLINE_S, daemon.stop)
+
+    daemon.start = start_doomed  # type: ignore[method-assign]
+    code = serve(daemon, EndingSignals(daemon), log_format="text", log_level="info", exit_refused=2)
+    assert code == 1
     said = capsys.readouterr()
     assert said.err == "pollbroker: brokers.doomed: failed: backend: the socket was closed under the engine\n"
-    assert said.out.splitlines()[0] == "ending  the broker is failed"
+    assert "ending  every broker has ended" in said.out.splitlines()

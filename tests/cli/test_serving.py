@@ -3,17 +3,19 @@
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 import zmq
 from click.testing import CliRunner
 
-from pollbroker import DEVICES, Behaviour, BehaviourError, Broker, Device, Engine, PortStatistics
+from pollbroker import DEVICES, Behaviour, BehaviourError, Device, PortStatistics
 from pollbroker.broker import working_broker
 from pollbroker.cli import devices
 from pollbroker.cli.arguments import gathered, socket_option
+from pollbroker.cli.describing import describe_daemon, describe_wire_ports, peers_of
 from pollbroker.cli.signals import EndingSignals
+from pollbroker.daemon import Daemon
 from tests.support.addresses import ANY_PORT, bind
 from tests.support.commands import ENDING_SIGNALS, Run, invoke
 from tests.support.deadline import wait_until
@@ -34,10 +36,11 @@ def test_a_queue_carries_requests_until_a_signal_ends_it_in_order(
     command.process.send_signal(ending)
     code, lines, stderr = command.end()
     assert (code, stderr) == (0, "")
-    assert lines[-3] == f"ending  {ending.name}"
+    assert lines[-4] == f"ending  {ending.name}"
     # A message has the routing id (5 bytes) and the empty frame of a REQ before its body.
-    assert lines[-2].startswith("frontend -> backend  1 received, 1 sent, 13 bytes")
-    assert lines[-1] == "backend -> frontend  1 received, 1 sent, 14 bytes"
+    assert lines[-3].startswith("frontend -> backend  1 received, 1 sent, 13 bytes")
+    assert lines[-2] == "backend -> frontend  1 received, 1 sent, 14 bytes"
+    assert lines[-1] == "ended  1 broker, 2 received, 2 sent, 0 left"
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -47,9 +50,10 @@ def test_each_device_says_its_addresses_and_who_connects(run: Run, name: str, tm
     stored = ["--path", str(tmp_path / "requests.db")] if name == "titanic" else []
     command = run(name.replace("_", "-"), *[ANY_PORT for _ in ports], *stored)
     lines = command.read_until("ready")
-    assert lines[0].startswith(f"broker {name}  {name}, ")
+    assert lines[0] == f"broker {name}  {name}"
+    assert lines[-1].startswith("ready  1 broker, ")
     for port, line in zip(ports, lines[1:-1], strict=True):
-        peers = devices.peers_of(device, port)
+        peers = peers_of(device, port)
         said, address, text = line.split(" ", 2)
         assert said == port
         assert address.startswith("tcp://127.0.0.1:")
@@ -64,7 +68,7 @@ def test_an_endpoint_may_be_connected_and_several_given(run: Run, connect: Conne
     address = bind(puller)
     command = run("streamer", f"ipc://{tmp_path}/in,@tcp://0.0.0.0:*", f">{address}", "--name", "relay")
     lines = command.read_until("ready")
-    assert lines[0].startswith("broker relay  streamer, ")
+    assert lines[0] == "broker relay  streamer"
     assert lines[1] == f"frontend ipc://{tmp_path}/in  PUSH pushers connect here"
     everywhere = lines[2].split(" ")[1]
     port = everywhere.removeprefix("tcp://0.0.0.0:")
@@ -81,8 +85,8 @@ def test_an_endpoint_may_be_connected_and_several_given(run: Run, connect: Conne
     [
         (("--transport", "wire"), "wire ports"),
         (("--transport", "wire", "--capture", ANY_PORT), "wire ports"),
-        (("--transport", "libzmq"), "waiter"),
-        ((), "waiter"),
+        (("--transport", "libzmq"), "streamer"),
+        ((), "streamer"),
     ],
 )
 def test_the_ports_are_of_the_transport_that_was_asked_for(
@@ -97,13 +101,13 @@ def test_the_ports_are_of_the_transport_that_was_asked_for(
     command.process.terminate()
     code, lines, stderr = command.end()
     assert (code, stderr) == (0, "")
-    assert lines[-1].startswith("frontend -> backend  1 received, 1 sent, 7 bytes")
+    assert lines[-2].startswith("frontend -> backend  1 received, 1 sent, 7 bytes")
 
 
 def test_ports_of_the_wire_are_named_where_not_all_are() -> None:
     ports = {"frontend": PortStatistics("PULL", (), "wire"), "backend": PortStatistics("PUSH", (), "libzmq")}
-    assert devices.describe_wire_ports(ports) == ", wire ports: frontend"
-    assert devices.describe_wire_ports({}) == ""
+    assert describe_wire_ports(ports) == ", wire ports: frontend"
+    assert describe_wire_ports({}) == ""
 
 
 def test_an_endpoint_that_the_wire_does_not_serve_is_one_line() -> None:
@@ -149,18 +153,23 @@ def test_a_filter_lets_its_topics_pass_whatever_their_bytes(run: Run, connect: C
 def test_options_reach_the_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, object] = {}
 
-    def look(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: float) -> int:
+    def look(daemon: Daemon, signals: EndingSignals, **rest: Any) -> int:
+        daemon.start()
+        broker = daemon.engine.brokers["queue"]
         for port in working_broker(broker).ports:
-            found[port.name] = (port.socket.sndhwm, port.socket.rcvhwm, port.socket.linger)
+            found[port.name] = (port.socket.sndhwm, port.socket.rcvhwm, port.socket.linger, port.socket.maxmsgsize)
         found["policy"] = broker.device.slow_peer
-        found["drain"] = drain_s
+        found["drain"] = daemon.configuration.engine.drain_timeout_s
+        daemon.close()
         return 7
 
     monkeypatch.setattr(devices, "serve", look)
     options = "--hwm 5 --sndhwm 6 --backend-option RcvHwm=0x7 --frontend-option linger=8 --slow-peer wait --drain 9"
+    options += " --frontend-option maxmsgsize=9"
     result = invoke("queue", ANY_PORT, ANY_PORT, *options.split())
     assert result.exit_code == 7
-    assert found == {"frontend": (6, 5, 8), "backend": (6, 7, 1000), "policy": "wait", "drain": 9.0}
+    mib = 1 << 20
+    assert found == {"frontend": (6, 5, 8, 9), "backend": (6, 7, 1000, 64 * mib), "policy": "wait", "drain": 9.0}
 
 
 def test_the_policy_for_slow_peers_is_asked_only_where_it_has_an_effect() -> None:
@@ -210,11 +219,15 @@ LIMITED = Device("limited", zmq.ROUTER, zmq.ROUTER, behaviour=Limited)
 def test_settings_of_a_behaviour_are_options_of_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[object] = []
 
-    def look(engine: Engine, broker: Broker, signals: EndingSignals, *, drain_s: float) -> int:
+    def look(daemon: Daemon, signals: EndingSignals, **rest: Any) -> int:
+        daemon.start()
+        broker = daemon.engine.brokers["limited"]
         assert broker.device.behaviour is not None
         behaviour = broker.device.behaviour()
         assert isinstance(behaviour, Limited)
         found.append(behaviour.settings)
+        assert any("REQ workers connect here" in line for line in describe_daemon(daemon, reloads=False))
+        daemon.close()
         return 0
 
     monkeypatch.setattr(devices, "serve", look)
@@ -225,7 +238,6 @@ def test_settings_of_a_behaviour_are_options_of_its_command(monkeypatch: pytest.
     result = runner.invoke(command, [ANY_PORT, ANY_PORT, *options])
     assert result.exit_code == 0
     assert found == [(10, None, "first", False, None, None), (3, 2.5, "last", True, b"\x01ok", None)]
-    assert "REQ workers connect here" in result.output
     text = " ".join(runner.invoke(command, ["--help"]).output.split())
     assert "--limit INTEGER how many messages it takes. [default: 10]" in text
     assert "--wait-s SECONDS how long it waits." in text

@@ -5,7 +5,6 @@ import signal
 import sys
 import tomllib
 
-import msgspec
 import pytest
 import zmq
 
@@ -47,7 +46,7 @@ def test_daemon_serves_reloads_and_ends_in_order(run: Run, write: Write, connect
     command.process.terminate()
     code, lines, stderr = command.end()
     assert code == 0
-    assert lines[-2:] == ["ending  SIGTERM", "ended  1 broker, 1 received, 1 sent, 0 left"]
+    assert lines[-3::2] == ["ending  SIGTERM", "ended  1 broker, 1 received, 1 sent, 0 left"]
     assert set(stderr.splitlines()) <= {
         "pollbroker: reload: brokers.toml:1: wrong: unknown key; expected one of include, engine, defaults, brokers",
         "pollbroker: reload: nothing was changed",
@@ -62,7 +61,7 @@ def test_daemon_says_at_its_end_what_was_left(run: Run, write: Write, connect: C
     assert invoke("ctl", "ipc://c", "TERMINATE").exit_code == 0
     code, lines, stderr = command.end()
     assert code == 1
-    assert lines[-2:] == ["ending  TERMINATE", "ended  1 broker, 1 received, 0 sent, 1 left"]
+    assert lines[-3::2] == ["ending  TERMINATE", "ended  1 broker, 1 received, 0 sent, 1 left"]
     assert stderr == (
         "pollbroker: brokers.a: 1 message lost: no consumer connected within the 0.1 s that draining may take\n"
     )
@@ -148,8 +147,31 @@ def test_schema_has_every_key(write: Write) -> None:
 
 
 def test_missing_library_is_said_with_what_installs_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert msgspec is not None
-    monkeypatch.setitem(sys.modules, "msgspec", None)
-    result = invoke("check", str(write("")))
+    for library in ("tomli_w", "prometheus_client", "pollbroker.metrics"):
+        monkeypatch.setitem(sys.modules, library, None)
+    installs_it = "is missing; pip install 'pollbroker[daemon]' installs it"
+    result = invoke("show", str(write("")))
     assert result.exit_code == 2
-    assert "msgspec is missing; pip install 'pollbroker[daemon]' installs it" in result.stderr
+    assert f"tomli_w {installs_it}" in result.stderr
+    result = invoke("run", str(write("[engine]\nhttp = '127.0.0.1:0'\n")))
+    assert result.exit_code == 1
+    assert "brokers.toml:2: engine.http: " in result.stderr
+    assert installs_it in result.stderr
+    result = invoke("queue", ANY_PORT, ANY_PORT, "--http", "127.0.0.1:0")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("pollbroker: http: ")
+    assert installs_it in result.stderr
+
+
+def test_what_was_lost_with_a_broker_that_a_command_has_removed_is_told_at_the_end(
+    run: Run, write: Write, connect: Connect
+) -> None:
+    command = run("run", str(write("[engine]\ncontrol = 'ipc://c'\n" + streamer("a") + streamer("b"))))
+    addresses = command.addresses()
+    connect(zmq.PUSH, addresses["frontend"]).send(b"for nobody")
+    wait_until(lambda: "received  1 frame" in invoke("ctl", "ipc://c", "STATISTICS").stdout)
+    assert invoke("ctl", "ipc://c", "TERMINATE", "b").exit_code == 0
+    command.process.terminate()
+    code, lines, stderr = command.end()
+    assert (code, lines[-1]) == (1, "ended  2 brokers, 1 received, 0 sent, 1 left")
+    assert stderr == "pollbroker: brokers.b: 1 message lost: the broker was removed without draining\n"

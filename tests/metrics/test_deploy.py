@@ -19,6 +19,7 @@ from prometheus_client.core import Metric
 
 from pollbroker import Engine
 from pollbroker.daemon.reload_metrics import ReloadCollector
+from pollbroker.daemon.reload_outcome import ReloadOutcome
 from pollbroker.metrics import EngineCollector
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Command
@@ -65,7 +66,7 @@ def known(engine: Engine) -> set[str]:
     process = CollectorRegistry()
     families = [
         *EngineCollector(engine).collect(),
-        *ReloadCollector().collect(),
+        *ReloadCollector(ReloadOutcome()).collect(),
         *ProcessCollector(registry=process).collect(),
     ]
     return {name for family in families for name in sample_names(family)} | {"up"}
