@@ -35,7 +35,20 @@ TOOLS: Final = {
 
 LINTERS: Final = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",), ("lint-imports",))
 
-OVER_THE_WIRE: Final = ("engine", "control", "broker", "behaviour", "opening", "patterns", "rpc", "embedding")
+OVER_THE_WIRE: Final = (
+    "engine",
+    "control",
+    "broker",
+    "behaviour",
+    "opening",
+    "patterns",
+    "rpc",
+    "embedding",
+    "devices",
+    "metrics",
+    "cli",
+    "daemon",
+)
 """The directories of tests whose engines open ports in the tests' own process, so that the wire can serve them."""
 
 FROM_SDIST: Final = ("tests/bench/test_pages.py", "tests/control/test_counts.py", "tests/docs", "tests/project")

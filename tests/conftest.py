@@ -14,6 +14,7 @@ from hypothesis import settings
 from pollbroker import Engine, transports
 from pollbroker.pump import Implementation, choose_implementation
 from tests.support.bystander import Bystander
+from tests.support.commands import VARIABLES
 from tests.support.deadline import DEADLINE_MS
 from tests.support.types import Connect, MakeEngine, Socket
 
@@ -59,6 +60,8 @@ def preferred_transport(request: pytest.FixtureRequest) -> Iterator[str]:
     assert isinstance(name, str)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transports, "AUTO_PREFERS", name)
+        if name == "wire":
+            patch.setitem(VARIABLES, "POLLBROKER_TRANSPORT", "wire")
         yield name
 
 

@@ -131,6 +131,7 @@ def test_doctor_counts_the_brokers_that_fit(descriptors: int, used: int, sockets
     assert doctor.count_brokers(descriptors, used, sockets) == brokers
 
 
+@pytest.mark.libzmq("a wire port has no descriptor of its own")
 def test_a_broker_takes_as_many_descriptors_as_the_doctor_says() -> None:
     with Engine() as engine:
         engine.add("first", "queue", frontend=ANY_PORT, backend=ANY_PORT)

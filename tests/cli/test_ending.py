@@ -19,12 +19,14 @@ from pollbroker.statistics import BrokerStatistics, FlowStatistics
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import ENDING_SIGNALS, Run, dispositions, invoke
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.transports import holds_without_a_consumer
 from tests.support.types import Connect
 
 # -- what is lost is told ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+@holds_without_a_consumer
 def test_a_command_delivers_at_its_end_what_it_still_holds(run: Run, connect: Connect, ending: signal.Signals) -> None:
     command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "60", "--control", ANY_PORT)
     addresses = command.addresses()
@@ -41,6 +43,7 @@ def test_a_command_delivers_at_its_end_what_it_still_holds(run: Run, connect: Co
     assert lines[-2].startswith("frontend -> backend  3 received, 3 sent, 3 bytes")
 
 
+@holds_without_a_consumer
 def test_a_command_says_at_its_end_what_was_not_delivered(run: Run, connect: Connect) -> None:
     command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "0.1", "--control", ANY_PORT)
     addresses = command.addresses()
@@ -58,6 +61,7 @@ def test_a_command_says_at_its_end_what_was_not_delivered(run: Run, connect: Con
     )
 
 
+@holds_without_a_consumer
 def test_a_command_counts_at_its_end_what_no_consumer_was_there_for(run: Run, connect: Connect, tmp_path: Path) -> None:
     frontend = f"ipc://{tmp_path}/frontend"
     pusher = connect(zmq.PUSH, frontend)
@@ -76,6 +80,7 @@ def test_a_command_counts_at_its_end_what_no_consumer_was_there_for(run: Run, co
     )
 
 
+@holds_without_a_consumer
 def test_a_paused_broker_says_what_is_lost_with_it(run: Run, connect: Connect) -> None:
     command = run("streamer", ANY_PORT, ANY_PORT, "--control", ANY_PORT, "--drain", "0.1")
     addresses = command.addresses()
@@ -155,6 +160,7 @@ def test_totals_name_what_was_dropped_and_captured() -> None:
     ("first", "second"),
     [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM), (signal.SIGHUP, signal.SIGHUP)],
 )
+@holds_without_a_consumer
 def test_a_second_signal_ends_it_at_once(
     run: Run, connect: Connect, first: signal.Signals, second: signal.Signals
 ) -> None:

@@ -139,6 +139,7 @@ def few_descriptors() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.libzmq("a wire port has no descriptor of its own")
 def test_more_ports_than_descriptors_are_a_problem(problems: Problems, few_descriptors: int) -> None:
     enough = "".join(streamer(f"b{number}", ANY, ANY) for number in range(50))
     assert problems(enough) == []
@@ -172,6 +173,7 @@ def test_control_socket_that_other_machines_reach_is_a_problem(
     assert problems(f"[engine]\ncontrol = '{endpoint}'\ncontrol_from_network = true") == []
 
 
+@pytest.mark.libzmq("the option is one of its own")
 def test_option_that_libzmq_refuses_for_the_socket_is_a_problem_at_its_port(problems: Problems) -> None:
     (found,) = problems(streamer("a", ANY, ANY, "options = { subscribe = 'x' }").replace("\n\n", "\n"))[:1]
     assert found.startswith(

@@ -135,6 +135,7 @@ def test_disabled_broker_of_a_daemon_refuses_connections(
     endpoint = daemon.engine.brokers["a"].frontend.endpoint
     producer = connect(zmq.PUSH, endpoint)
     consumer = connect(zmq.PULL, daemon.engine.brokers["a"].backend.endpoint)
+    wait_until(lambda: all(port.peers for port in daemon.engine.broker_statistics("a").ports.values()))
     for _ in range(2):
         request(control, "DISABLE", "a")
         assert refused(endpoint)

@@ -16,6 +16,7 @@ from pollbroker.states import BrokerState
 from tests.daemon.conftest import Problems, StartDaemon, Write
 from tests.support.addresses import ANY_PORT, bind
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.transports import holds_without_a_consumer
 from tests.support.types import Connect, Socket
 
 
@@ -72,6 +73,7 @@ def test_broker_that_fails_to_begin_ends_the_start_of_all(write: Write) -> None:
         pass
 
 
+@pytest.mark.libzmq("the wire uses the listener itself, and no copy")
 def test_listener_that_is_lent_never_waits(write: Write) -> None:
     """Two brokers may accept from it for a moment. Waiting, libzmq's thread would stand still for the late one."""
     broker = read_checked(write(streamer("a"))).brokers["a"]
@@ -287,6 +289,7 @@ def test_broker_that_cannot_begin_as_it_should_goes_on_as_it_was(write: Write, s
         assert address(daemon, "a") == before
 
 
+@holds_without_a_consumer
 def test_removed_broker_delivers_what_it_holds(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
     daemon = start_daemon(write("[engine]\ndrain_timeout_s = 60\n" + streamer("a")))
     backend = address(daemon, "a", "backend")
@@ -298,6 +301,7 @@ def test_removed_broker_delivers_what_it_holds(write: Write, start_daemon: Start
     wait_until(lambda: not daemon.engine.brokers)
 
 
+@holds_without_a_consumer
 def test_reload_says_what_was_lost(
     write: Write, start_daemon: StartDaemon, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -339,6 +343,7 @@ def test_setting_of_the_engine_that_cannot_change_is_said(
 # -- end ---------------------------------------------------------------------------------------------------------------
 
 
+@holds_without_a_consumer
 def test_end_tells_broker_by_broker_what_was_left(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
     daemon = start_daemon(write("[engine]\ndrain_timeout_s = 0.1\n" + streamer("a") + streamer("b")))
     pusher: Socket = connect(zmq.PUSH, address(daemon, "a"))

@@ -1,5 +1,6 @@
 """`pollbroker ...`, in a process of its own or in this one."""
 
+import os
 import select
 import signal
 import subprocess
@@ -13,6 +14,9 @@ from click.testing import CliRunner, Result
 
 from pollbroker.cli import main
 from tests.support.deadline import DEADLINE_S
+
+VARIABLES: dict[str, str] = {}
+"""Variables of the commands that are started: what serves their ports, if the option `--transport` says that."""
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -40,6 +44,7 @@ class Command:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
+                env=os.environ | VARIABLES,
             )
         self.lines: list[str] = []
         self._unread = b""

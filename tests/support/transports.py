@@ -39,3 +39,8 @@ def can_receive(port: WorkingPort) -> bool:
     """Return True if there is a message that the port's socket can receive."""
     events: Any = port.socket.getsockopt(zmq.EVENTS)
     return bool(events & zmq.POLLIN)
+
+
+holds_without_a_consumer = pytest.mark.libzmq(
+    "the wire reads no message for which a STREAMER has no consumer, so that none is held or lost"
+)

@@ -22,6 +22,7 @@ from pollbroker.control import attach
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.commands import invoke
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.transports import holds_without_a_consumer
 from tests.support.types import Connect
 
 
@@ -211,6 +212,7 @@ def test_sigterm_leaves_the_terminal_as_it_was(control: str, show: Callable[...,
     assert termios.tcgetattr(shown._inner) == shown.modes
 
 
+@holds_without_a_consumer
 def test_once_prints_one_table(engine: Engine, connect: Connect, control: str) -> None:
     broker = engine.brokers["orders"]
     connect(zmq.PUSH, endpoint(broker.frontend)).send(b"waits for a consumer")
