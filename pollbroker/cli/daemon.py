@@ -134,7 +134,8 @@ def _describe(daemon: "Daemon") -> Iterator[str]:
     for address in daemon.servers.control_endpoints:
         yield f"control {address}  pollbroker ctl {address_from(address, 'here')} STATS"
     if daemon.servers.http_address is not None:
-        yield f"http {daemon.servers.http_address}  /metrics /livez /readyz /statz"
+        address = daemon.servers.http_address
+        yield f"http {address}  http://{address}/ is the status page; /metrics /livez /readyz /statz"
     number = len(brokers)
     yield (
         f"ready  {number} {'broker' if number == 1 else 'brokers'}, {statistics.pump} pump, {statistics.waiter} "

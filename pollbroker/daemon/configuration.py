@@ -106,6 +106,8 @@ class Configuration:
     http: str | None
     """The host and the port at which metrics are served."""
     http_place: Place = field(compare=False)
+    http_token: str | None = field(repr=False)
+    """What whoever steers over HTTP has to know."""
     takeover: str | None
     """The path of the socket file at which the daemon waits for its successor."""
     takeover_place: Place = field(compare=False)

@@ -1,5 +1,5 @@
-"""What a daemon opens for operators: the control socket, metrics and health over HTTP, and the socket at which it waits
-for its successor."""
+"""What a daemon opens for operators: the control socket, the status page, metrics and health over HTTP, and the socket
+at which it waits for its successor."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -79,7 +79,9 @@ class Servers:
             problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
         if configuration.http is not None:
             try:
-                self._metrics = serve_metrics(engine, configuration.http, is_ending=self._is_ending)
+                self._metrics = serve_metrics(
+                    engine, configuration.http, is_ending=self._is_ending, token=configuration.http_token
+                )
                 self._metrics.registry.register(self._collector)
             except PollbrokerError as error:
                 problems.append(configuration.http_place.problem(str(error).removeprefix("http: ")))
