@@ -100,7 +100,7 @@ class Defaults:
 class Configuration:
     """A whole configuration: the engine and its brokers."""
 
-    engine: EngineTable
+    engine: EngineTable = field(repr=False)  # the token is there
     control: tuple[Endpoint, ...]
     control_place: Place = field(compare=False)
     http: str | None

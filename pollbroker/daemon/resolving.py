@@ -98,7 +98,9 @@ class _Resolving:
             others = {key: value for key, value in source.data.items() if key not in ("engine", "defaults", "brokers")}
             convert_table(source, (), others, FileTable, self._problems)
         for source, table in self._only_one("engine"):
-            found = convert_table(source, ("engine",), self._without_bad_token(source, table), EngineTable, self._problems)
+            found = convert_table(
+                source, ("engine",), self._without_bad_token(source, table), EngineTable, self._problems
+            )
             if found is not None:
                 engine, control_place = found, source.place(("engine", "control"))
                 control = self._endpoints(source, ("engine", "control"), given(found.control, ()))
@@ -121,7 +123,7 @@ class _Resolving:
         )  # fmt: skip
 
     def _check(self, check: Callable[[str], object], value: str | None, place: Place) -> None:
-        """Call a function that raises `ConfigError` if the value of a key is wrong. Nothing is said if it is missing."""
+        """Call a function that raises `ConfigError` if a value is wrong. One that is missing is not."""
         if value is None:
             return
         try:

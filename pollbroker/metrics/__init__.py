@@ -1,8 +1,8 @@
 """Metrics and health of a running engine, over HTTP, for Prometheus and for whoever asks whether it is well.
 
 `collector.py` makes metrics of statistics, `rendering.py` makes text of metrics, `health.py` says whether an engine
-lives and is ready, and `server.py` answers requests in threads of its own. `page/` is the status page; `recent_events.py`
-keeps the events that it shows, and `steering.py` decides who may steer from it. They need
+lives and is ready, and `server.py` answers requests in threads of its own. `page/` is the status page;
+`recent_events.py` keeps the events that it shows, and `steering.py` decides who may steer from it. They need
 `pip install 'pollbroker[metrics]'`.
 
 A request never holds up the engine: the statistics of each broker are asked for by a call of its own, so that the loop

@@ -10,8 +10,8 @@
 | /eventz?after=N | the last events, without the first N, as JSON |
 | /steer | by POST: pauses, resumes or drains a broker, if there is a token |
 
-Everything else is answered to GET and HEAD alone. A connection that says nothing is closed after some seconds, and there are so many at a
-time at most.
+Everything else is answered to GET and HEAD alone. A connection that says nothing is closed after some seconds, and
+there are so many at a time at most.
 """
 
 import ipaddress
@@ -266,7 +266,9 @@ class _Request(BaseHTTPRequestHandler):
     def _steer(self) -> _Answer:
         steering = self.server.owner.steering
         headers = {name.lower(): value for name, value in self.headers.items()}
-        body = self.rfile.read(body_length(headers))  # before any refusal, which would be lost if the body were not read
+        body = self.rfile.read(
+            body_length(headers)
+        )  # before any refusal, which would be lost if the body were not read
         steering.check(headers, self.client_address[0])
         return _Answer(HTTPStatus.OK, _TEXT, [f"{steering.carry_out(body)}\n".encode()])
 

@@ -68,7 +68,7 @@ class Card {
     this.picture.replaceChildren(
       make("div", { class: "side" }, ...(first ? [first] : [])),
       make("div", { class: `flows${many}` }, ...this.flows.map((flow) => flow.element)),
-      make("div", { class: "side" }, ...others),
+      make("div", { class: "side" }, ...(others.length ? others : [inside(view)])),
       this.counters,
     );
   }
@@ -88,6 +88,12 @@ function drawnFlows(view) {
     const quiet = { held: 0, dropped: 0, dropRate: 0, filtered: 0, rules: [] };
     return [taken, { ...flow, ...quiet, way: "left", key: "sent", source: others, to: first.name, sent: first.sent }];
   });
+}
+
+// What stands in the place of a second port where there is none.
+function inside(view) {
+  const what = view.flows.some((flow) => flow.source === view.ports[0]?.name) ? "sends back what it takes" : "decides about each message";
+  return make("div", { class: "port capture" }, make("p", {}, make("b", {}, view.device)), make("p", { class: "peers" }, what));
 }
 
 class PortBox {
