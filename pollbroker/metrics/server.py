@@ -23,6 +23,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple, Self
@@ -93,6 +94,7 @@ class MetricsServer:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+        self._http.end_connections()
         self.events.close()
 
     def about(self) -> dict[str, object]:
@@ -157,6 +159,8 @@ class _Http(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         self.owner = server
         self._free = threading.Semaphore(_CONNECTIONS_MOST)
+        self._open: set[socket.socket] = set()
+        self._changing = threading.Lock()
         super().__init__(address, _Request)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -166,10 +170,21 @@ class _Http(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        with self._changing:
+            self._open.add(request)
         try:
             super().process_request_thread(request, client_address)
         finally:
+            with self._changing:
+                self._open.discard(request)
             self._free.release()
+
+    def end_connections(self) -> None:
+        """End those that clients keep for further requests, and wait for none."""
+        with self._changing:
+            for request in self._open:
+                with suppress(OSError):  # it has ended already
+                    request.shutdown(socket.SHUT_RDWR)
 
     def service_actions(self) -> None:
         """What is done between requests, every `_LOOKS_EVERY_S`."""

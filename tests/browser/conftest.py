@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from tests.support.deadline import wait_until
 from tests.support.types import Connect
 
 TOKEN = "a-token-of-a-test"
+
+PATIENCE_S = 90.0
 
 
 class Browser:
@@ -52,6 +56,13 @@ class Browser:
         assert isinstance(found, str)
         return found
 
+    def wait(self, condition: Callable[[], object]) -> None:
+        """Wait for a condition, longer than other tests do: a browser needs a core of its own, and may not have it."""
+        pause, end_s = threading.Event(), time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < end_s, f"it did not come true within {PATIENCE_S:g} s"
+            pause.wait(0.1)
+
     def press(self, *keys: str) -> None:
         """Press keys one after the other, wherever the focus is."""
         from selenium.webdriver import ActionChains
@@ -83,8 +94,8 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def browser(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Browser]:
-    """At the end nothing may have been said in the console."""
+def browser(chromium: Browser, server: MetricsServer, request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """It leaves the page before the server ends. At the end nothing may have been said in the console."""
     chromium.emulate()
     chromium.messages()
     chromium.asked()
@@ -136,5 +147,5 @@ def page(browser: Browser, server: MetricsServer) -> Browser:
 
 def show(browser: Browser, server: MetricsServer) -> Browser:
     browser.driver.get(f"http://{server.address}/")
-    wait_until(lambda: browser.text("#status") == "Live")
+    browser.wait(lambda: browser.text("#status") == "Live")
     return browser

@@ -1,6 +1,5 @@
 """What the page shows, and how it can be used, in a real browser."""
 
-import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +18,6 @@ from pollbroker import QUEUE, STREAMER, Engine, Route
 from pollbroker.metrics import MetricsServer, serve_metrics
 from tests.browser.conftest import TOKEN, Browser, show
 from tests.support.addresses import ANY_PORT, endpoint
-from tests.support.deadline import wait_until
 from tests.support.types import Connect
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -54,7 +52,7 @@ def card(name: str) -> str:
 
 
 def appears(browser: Browser, selector: str, text: str) -> None:
-    wait_until(lambda: text in browser.text(selector))
+    browser.wait(lambda: text in browser.text(selector))
 
 
 def test_brokers_are_shown_with_their_traffic(page: Browser, brokers: Callable[[], None]) -> None:
@@ -62,7 +60,7 @@ def test_brokers_are_shown_with_their_traffic(page: Browser, brokers: Callable[[
         brokers()
         return page.run(f"return document.querySelector('{card('prices')} .flow')?.dataset.state") == "flows"
 
-    wait_until(has_rate)
+    page.wait(has_rate)
     assert page.text("#sum-brokers") == "3"
     assert "1 peer" in page.text(card("prices"))
     assert "ROUTER" in page.text(card("orders"))
@@ -92,7 +90,7 @@ def test_dropped_messages_are_shown_with_their_rule(page: Browser, engine: Engin
         push.send(b"x")
         return "drops" in page.text(f"{card('picky')} .flow") and "picky drops messages" in page.text("#events")
 
-    wait_until(is_marked)
+    page.wait(is_marked)
     assert "dropped: failed" in page.text(card("picky"))
     assert page.run(f"return document.querySelector('{card('picky')}').dataset.level") == "bad"
 
@@ -107,7 +105,7 @@ def test_states_are_shown(page: Browser, engine: Engine, brokers: Callable[[], N
     appears(page, "#events", "orders was paused")
     assert "1 disabled" in page.text("#sum-brokers")
     engine.remove("jobs", timeout_s=0)
-    wait_until(lambda: page.text(card("jobs")) == "")
+    page.wait(lambda: page.text(card("jobs")) == "")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -151,17 +149,17 @@ def test_brokers_are_steered_by_keyboard_alone(page: Browser, engine: Engine, br
     page.press(TOKEN, Keys.ENTER)  # what was wrong is selected
     appears(page, "#steer", "Stop steering")
     page.press("/", "orders")
-    wait_until(lambda: page.text("#count") == "1 of 3 are shown")
+    page.wait(lambda: page.text("#count") == "1 of 3 are shown")
     tab_to("Pause orders")
     page.press(Keys.ENTER)
-    wait_until(lambda: engine.brokers["orders"].state == "paused")
+    page.wait(lambda: engine.brokers["orders"].state == "paused")
     appears(page, "#said", "orders is paused.")
     appears(page, f"{card('orders')} .steering", "Resume")
     assert page.focused() == "Resume orders"
     outline = page.run("return getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     page.press(Keys.ENTER)
-    wait_until(lambda: engine.brokers["orders"].state == "running")
+    page.wait(lambda: engine.brokers["orders"].state == "running")
     stored = page.run("return [localStorage.length, sessionStorage.length, document.cookie, location.href]")
     assert stored[:3] == [0, 0, ""]
     assert TOKEN not in stored[3]
@@ -187,7 +185,7 @@ def test_page_asks_nobody_else(page: Browser, server: MetricsServer, brokers: Ca
 def test_name_of_a_broker_is_text_and_nothing_else(page: Browser, engine: Engine) -> None:
     name = "<img src=x onerror=alert(1)>"
     engine.add(name, QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
-    wait_until(lambda: page.run("return document.querySelector('.broker h3')?.textContent") == name)
+    page.wait(lambda: page.run("return document.querySelector('.broker h3')?.textContent") == name)
     engine.pause(name)
     appears(page, "#events", "was paused")
     assert page.run("return document.querySelectorAll('main img').length") == 0
@@ -219,7 +217,7 @@ def test_page_stays_usable_with_many_brokers(browser: Browser, engine: Engine, s
     browser.run("document.getElementById('as-table').click()")
     appears(browser, "#rows-limit", "The first 200 of 300")
     browser.run("document.getElementById('follow').click()")
-    wait_until(lambda: server.events.listening)
+    browser.wait(lambda: server.events.listening)
 
 
 def test_controls_have_names_in_the_accessibility_tree(page: Browser, brokers: Callable[[], None]) -> None:
@@ -242,14 +240,12 @@ def test_controls_have_names_in_the_accessibility_tree(page: Browser, brokers: C
     assert "frontend to backend: " in text
 
 
+@pytest.mark.skipif("POLLBROKER_TEST_AXE" not in os.environ, reason="asked for by POLLBROKER_TEST_AXE=axe.min.js")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_fault(page: Browser, brokers: Callable[[], None], scheme: str) -> None:
-    where = importlib.util.find_spec("axe_selenium_python")
-    if where is None or where.origin is None:
-        pytest.skip("needs axe-selenium-python, of the extra browser")
     page.emulate(scheme=scheme)
     appears(page, f"{card('jobs')} .flow", "stalled")
-    page.run((Path(where.origin).parent / "node_modules/axe-core/axe.min.js").read_text())
+    page.run(Path(os.environ["POLLBROKER_TEST_AXE"]).read_text())
     found: Any = page.driver.execute_async_script(
         "const done = arguments[arguments.length - 1];"
         "axe.run({resultTypes: ['violations']}).then((found) => done(found.violations))"
@@ -262,5 +258,5 @@ def test_page_comes_back_when_the_daemon_does(page: Browser, engine: Engine, ser
     server.close()
     appears(page, "#status", "No answer")
     with serve_metrics(engine, server.address):
-        wait_until(lambda: page.text("#status") == "Live")
+        page.wait(lambda: page.text("#status") == "Live")
         assert page.run("return document.getElementById('banner').hidden") is True

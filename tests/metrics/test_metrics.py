@@ -207,3 +207,16 @@ def test_malformed_address_is_refused(engine: Engine, wrong: str) -> None:
 def test_address_in_use_is_refused(engine: Engine, server: MetricsServer) -> None:
     with pytest.raises(EndpointError, match="cannot listen: Address already in use"):
         serve_metrics(engine, server.address)
+
+
+def test_connection_that_is_kept_ends_with_the_server(engine: Engine) -> None:
+    with serve_metrics(engine, "127.0.0.1:0") as server:
+        host, port = parse_address(server.address)
+        kept = http.client.HTTPConnection(host, port, timeout=DEADLINE_S)
+        kept.request("GET", "/livez")
+        kept.getresponse().read()
+        assert kept.sock is not None
+    try:
+        assert kept.sock.recv(1) == b""
+    finally:
+        kept.close()

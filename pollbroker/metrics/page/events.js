@@ -82,7 +82,7 @@ class Events {
 
   add(entry) {
     const time = new Date(entry.at * 1000);
-    const about = entry.broker ? `${entry.broker} ` : "";
+    const about = entry.broker ? entry.broker + (entry.group === "peers" ? ": " : " ") : "";
     const item = make("li", { "data-group": entry.group }, make("time", { datetime: time.toISOString() }, time.toTimeString().slice(0, 8)),
       make("span", { class: "what" }, about + entry.what));
     if (entry.level) set(item, "data-level", entry.level);

@@ -3,19 +3,25 @@
 const EVERY_MS = 1000;
 const HIDDEN_EVERY_MS = 10_000;
 const AGAIN_AT_MOST_MS = 5000;
-const PATIENCE_MS = 5000;
+const PATIENCE_MS = 5000; // for an answer, and longer where answers take long
+const PATIENCE_MOST_MS = 60_000;
 
 const figures = new Figures();
 const events = new Events();
 const table = new Table();
 const totals = new Curve();
 const cards = new Map();
-const steering = new Steering(() => refresh());
+const steering = new Steering(() => {
+  refresh();
+  wake();
+});
 find("sum-history").append(totals.element);
 
+let wake = () => {}; // asks for the next figures at once
 let asTable = false;
 let takenAt = null; // when the last figures came
 let failures = 0;
+let patience = PATIENCE_MS;
 let shown = []; // the brokers that pass the filter
 
 const seen = new IntersectionObserver((entries) => {
@@ -28,7 +34,7 @@ const seen = new IntersectionObserver((entries) => {
 }, { rootMargin: "300px" });
 
 async function ask(path) {
-  const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+  const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(patience) });
   if (!answer.ok) throw new Error(`It says: ${(await answer.text()).trim()}.`);
   return answer.json();
 }
@@ -37,13 +43,15 @@ async function look() {
   const began = performance.now();
   try {
     figures.take(await ask("statz"));
+    patience = Math.min(PATIENCE_MOST_MS, Math.max(PATIENCE_MS, 4 * (performance.now() - began)));
     takenAt = Date.now();
     failures = 0;
-    events.watch(figures);
     refresh();
     if (events.wanted(figures)) events.take(await ask(`eventz?after=${events.last}`));
+    events.watch(figures);
   } catch (error) {
     failures += 1;
+    if (error.name === "TimeoutError") patience = Math.min(PATIENCE_MOST_MS, 2 * patience);
     if (!(error instanceof TypeError) && error.name !== "TimeoutError" && !error.message.startsWith("It says")) console.error(error);
     refreshHealth(error);
   }
@@ -54,8 +62,6 @@ async function look() {
   await rest(wait);
   look();
 }
-
-let wake = () => {};
 
 function rest(wait) {
   return new Promise((resolve) => {
