@@ -58,7 +58,8 @@ def appears(browser: Browser, selector: str, text: str) -> None:
 def test_brokers_are_shown_with_their_traffic(page: Browser, brokers: Callable[[], None]) -> None:
     def has_rate() -> bool:
         brokers()
-        return page.run(f"return document.querySelector('{card('prices')} .flow')?.dataset.state") == "flows"
+        state = page.run(f"return document.querySelector('{card('prices')} .flow')?.dataset.state")
+        return bool(state == "flows")
 
     page.wait(has_rate)
     assert page.text("#sum-brokers") == "3"
