@@ -50,7 +50,8 @@ def describe_daemon(daemon: "Daemon", *, reloads: bool) -> Iterator[str]:
     for address in daemon.servers.control_endpoints:
         yield f"control {address}  pollbroker ctl {address_from(address, 'here')} STATS"
     if daemon.servers.http_address is not None:
-        yield f"http {daemon.servers.http_address}  /metrics /livez /readyz /statz"
+        address = daemon.servers.http_address
+        yield f"http {address}  http://{address}/ is the status page; /metrics /livez /readyz /statz"
     count = f"{len(brokers)} {'broker' if len(brokers) == 1 else 'brokers'}"
     hangup = "SIGHUP reloads, " if reloads else ""
     yield (

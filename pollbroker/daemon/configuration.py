@@ -100,12 +100,14 @@ class Defaults:
 class Configuration:
     """A whole configuration: the engine and its brokers."""
 
-    engine: EngineTable
+    engine: EngineTable = field(repr=False)  # the token is there
     control: tuple[Endpoint, ...]
     control_place: Place = field(compare=False)
     http: str | None
     """The host and the port at which metrics are served."""
     http_place: Place = field(compare=False)
+    http_token: str | None = field(repr=False)
+    """What whoever steers over HTTP has to know."""
     takeover: str | None
     """The path of the socket file at which the daemon waits for its successor."""
     takeover_place: Place = field(compare=False)

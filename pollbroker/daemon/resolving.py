@@ -1,7 +1,7 @@
 """From the files of a configuration to its brokers: each key is checked where it stands, and defaults are applied."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +35,7 @@ from pollbroker.daemon.tables import (
 from pollbroker.device import CAPTURE, Device
 from pollbroker.endpoint import Endpoint, parse_endpoints
 from pollbroker.errors import ConfigError, EndpointError, PollbrokerError, describe_error
-from pollbroker.http_address import parse_address
+from pollbroker.http_settings import check_token, parse_address
 from pollbroker.limits import Limits
 from pollbroker.options import SECRET, parse_options
 
@@ -91,19 +91,23 @@ class _Resolving:
 
     def resolve(self, path: Path) -> Configuration:
         nowhere = Place(str(path), 0, ())
-        engine, control, http, takeover = EngineTable(), tuple[Endpoint, ...](), None, None
+        engine, control, http, token, takeover = EngineTable(), tuple[Endpoint, ...](), None, None, None
         control_place = Place(str(path), 0, ("engine", "control"))
         http_place = takeover_place = nowhere
         for source in self._sources:
             others = {key: value for key, value in source.data.items() if key not in ("engine", "defaults", "brokers")}
             convert_table(source, (), others, FileTable, self._problems)
         for source, table in self._only_one("engine"):
-            found = convert_table(source, ("engine",), table, EngineTable, self._problems)
+            found = convert_table(
+                source, ("engine",), self._without_bad_token(source, table), EngineTable, self._problems
+            )
             if found is not None:
                 engine, control_place = found, source.place(("engine", "control"))
                 control = self._endpoints(source, ("engine", "control"), given(found.control, ()))
                 http, http_place = given(found.http, None), source.place(("engine", "http"))
-                self._check_http(http, http_place)
+                self._check(parse_address, http, http_place)
+                token = given(found.http_token, None)
+                self._check(check_token, token, source.place(("engine", "http_token")))
                 takeover, takeover_place = given(found.takeover, None), source.place(("engine", "takeover"))
         for source, table in self._only_one("defaults"):
             defaults = convert_table(source, ("defaults",), table, DefaultsTable, self._problems)
@@ -115,16 +119,24 @@ class _Resolving:
         files = [source.name for source in self._sources]
         of_all = Defaults(self._defaults, self._lowest)
         return Configuration(
-            engine, control, control_place, http, http_place, takeover, takeover_place, brokers, files, of_all
+            engine, control, control_place, http, http_place, token, takeover, takeover_place, brokers, files, of_all
         )  # fmt: skip
 
-    def _check_http(self, address: str | None, place: Place) -> None:
-        if address is None:
+    def _check(self, check: Callable[[str], object], value: str | None, place: Place) -> None:
+        """Call a function that raises `ConfigError` if a value is wrong. One that is missing is not."""
+        if value is None:
             return
         try:
-            parse_address(address)
+            check(value)
         except ConfigError as error:
-            self._problems.append(place.problem(str(error).removeprefix("http: ")))
+            self._problems.append(place.problem(str(error).removeprefix(f"{place.path[-1]}: ")))
+
+    def _without_bad_token(self, source: Source, table: object) -> object:
+        """The table of the engine, without a token that is not a text: other problems repeat what was found."""
+        if not isinstance(table, dict) or isinstance(table.get("http_token", ""), str):
+            return table
+        self._problems.append(source.place(("engine", "http_token")).problem("expected a text"))
+        return {key: value for key, value in table.items() if key != "http_token"}
 
     def _only_one(self, section: str) -> list[tuple[Source, object]]:
         """The section in the one file that has it."""

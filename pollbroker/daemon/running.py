@@ -46,7 +46,7 @@ _logger = logging.getLogger("pollbroker.daemon")
 _OF_ENGINE: Final = ("burst_messages", "burst_bytes", "spin_s", "pump", "waiter")
 """The keys of `[engine]` that are arguments of `Engine`."""
 
-_UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http", "takeover", "tap_bodies")
+_UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http", "http_token", "takeover", "tap_bodies")
 """The keys of `[engine]` that a reload cannot change."""
 
 

@@ -1,5 +1,5 @@
-"""What a daemon opens for operators: the control socket, metrics and health over HTTP, and the socket at which it waits
-for its successor."""
+"""What a daemon opens for operators: the control socket, the status page, metrics and health over HTTP, and the socket
+at which it waits for its successor."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -81,7 +81,7 @@ class Servers:
             problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
         if configuration.http is not None:
             try:
-                self._metrics = self._serve_metrics(engine, configuration.http)
+                self._metrics = self._serve_metrics(engine, configuration.http, configuration.http_token)
             except PollbrokerError as error:
                 problems.append(configuration.http_place.problem(str(error).removeprefix("http: ")))
         if configuration.takeover is not None:
@@ -92,13 +92,13 @@ class Servers:
                 problems.append(configuration.takeover_place.problem(str(error)))
         return problems
 
-    def _serve_metrics(self, engine: Engine, address: str) -> "MetricsServer":
+    def _serve_metrics(self, engine: Engine, address: str, token: str | None) -> "MetricsServer":
         try:
             from pollbroker.daemon.reload_metrics import ReloadCollector
             from pollbroker.metrics import serve_metrics
         except ModuleNotFoundError as error:
             raise ConfigError(f"{error.name} is missing; pip install 'pollbroker[daemon]' installs it") from None
-        server = serve_metrics(engine, address, is_ending=self._is_ending)
+        server = serve_metrics(engine, address, is_ending=self._is_ending, token=token)
         server.registry.register(ReloadCollector(self._reloads))
         return server
 

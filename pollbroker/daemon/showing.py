@@ -25,8 +25,10 @@ EXAMPLE: Final = f"""\
 # For `pollbroker ctl`. Whoever reaches this socket can stop the daemon. By default it is in $RUNTIME_DIRECTORY, or in
 # $XDG_RUNTIME_DIR/pollbroker, where `ctl` looks for it; [] is none.
 # control = "ipc:///run/pollbroker/control"
-# Metrics for Prometheus at /metrics, and health at /livez and /readyz.
+# A status page for browsers at /, metrics for Prometheus at /metrics, and health at /livez and /readyz.
 # http = "127.0.0.1:9464"
+# Whoever knows this may pause, resume and drain brokers from the status page.
+# http_token = "${{POLLBROKER_TOKEN}}"
 # How long an end may take, to deliver the messages that the brokers still have.
 drain_timeout_s = 5.0
 
@@ -75,6 +77,8 @@ def effective(configuration: Configuration) -> str:
     import tomli_w  # it is in the extra `daemon`, without which everything else here works
 
     engine = {name: value for name, value in asdict(configuration.engine).items() if not isinstance(value, UnsetType)}
+    if "http_token" in engine:
+        engine["http_token"] = HIDDEN
     brokers = {name: dict(_broker(broker)) for name, broker in configuration.brokers.items()}
     return tomli_w.dumps({"engine": engine, "brokers": brokers})
 

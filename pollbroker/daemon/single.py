@@ -15,7 +15,7 @@ from pollbroker.daemon.problems import Place
 from pollbroker.daemon.tables import DefaultsTable, EngineTable
 from pollbroker.device import Device, OptionValue
 from pollbroker.endpoint import parse_endpoints
-from pollbroker.http_address import parse_address
+from pollbroker.http_settings import parse_address
 
 
 def single(
@@ -64,6 +64,7 @@ def single(
         _place("control"),
         http,
         _place("http"),
+        None,
         None,
         _place("takeover"),
         {name: broker},

@@ -55,8 +55,15 @@ class EngineTable(Struct, forbid_unknown_fields=True, kw_only=True):
     http: Annotated[
         str | UnsetType,
         _says(
-            "Where metrics (`/metrics`), health (`/livez`, `/readyz`) and statistics (`/statz`) are served over HTTP, "
-            "such as `127.0.0.1:9464`. Whoever reaches it can read them."
+            "Where the status page (`/`), metrics (`/metrics`), health (`/livez`, `/readyz`) and statistics (`/statz`) "
+            "are served over HTTP, such as `127.0.0.1:9464`. Whoever reaches it can read them."
+        ),
+    ] = UNSET
+    http_token: Annotated[
+        str | UnsetType,
+        _says(
+            "Whoever knows this token may pause, resume and drain brokers from the status page: 16 characters or more, "
+            "all printable ASCII, without spaces. Better `${NAME}`, from the environment. By default nobody may."
         ),
     ] = UNSET
     takeover: Annotated[

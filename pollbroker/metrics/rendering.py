@@ -8,7 +8,7 @@ then sleeps for a moment, in which the loop can begin its turn.
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
 from prometheus_client.core import Metric
@@ -47,13 +47,14 @@ def encode(collector: Collector, encoder: Callable[[Collector], bytes]) -> Itera
     yield end
 
 
-def encode_json(brokers: Iterable[BrokerStatistics]) -> Iterator[bytes]:
-    """The statistics of brokers as one document, as parts that follow each other."""
-    separator = b'{"brokers": {'
+def encode_json(brokers: Iterable[BrokerStatistics], about: Mapping[str, object]) -> Iterator[bytes]:
+    """What is said of the process, and the statistics of brokers, as one document, as parts that follow each other."""
+    yield b'{"about": ' + json.dumps(about).encode() + b', "brokers": {'
+    separator = b""
     for broker in in_portions(brokers):
         yield separator + json.dumps(broker.name).encode() + b": " + json.dumps(broker, default=vars).encode()
         separator = b", "
-    yield (b'{"brokers": {' if separator != b", " else b"") + b"}}"
+    yield b"}}"
 
 
 class _Samples(list[Sample]):

@@ -2,33 +2,47 @@
 
 | path | answer |
 | --- | --- |
+| / | the status page |
 | /metrics | metrics in the text format of Prometheus, or in OpenMetrics, as the request asks for |
 | /livez | 200 if the loop makes calls; else 503, with the reason |
 | /readyz | 200 if every broker serves; else 503, with each reason on a line |
 | /statz | the statistics of all brokers, as JSON |
+| /eventz?after=N | the last events, without the first N, as JSON |
+| /steer | by POST: pauses, resumes or drains a broker, if there is a token |
 
-Only GET and HEAD are answered. A connection that says nothing is closed after some seconds, and there are so many at a
-time at most.
+Everything else is answered to GET and HEAD alone. A connection that says nothing is closed after some seconds, and
+there are so many at a time at most.
 """
 
+import ipaddress
+import json
 import logging
+import os
+import re
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, NamedTuple, Self
+from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from pollbroker.engine import Engine
 from pollbroker.errors import EndpointError, PollbrokerError
-from pollbroker.http_address import parse_address
+from pollbroker.frozen import FrozenDict
+from pollbroker.http_settings import parse_address
 from pollbroker.metrics.collector import EngineCollector
 from pollbroker.metrics.health import why_not_alive, why_not_ready
+from pollbroker.metrics.page import PAGE_HEADERS, page
+from pollbroker.metrics.recent_events import RecentEvents
 from pollbroker.metrics.rendering import encode, encode_json
 from pollbroker.metrics.snapshot import statistics_of
+from pollbroker.metrics.steering import RefusedError, Steering, body_length
 from pollbroker.version import __version__
 
 _logger = logging.getLogger("pollbroker")
@@ -43,17 +57,27 @@ _LOOKS_EVERY_S: Final = 0.5
 """How long `close` may have to wait until the server sees that it is to end."""
 
 _TEXT: Final = "text/plain; charset=utf-8"
+_JSON: Final = "application/json"
 
-_Answer: TypeAlias = tuple[HTTPStatus, str, list[bytes]]
-"""The status, the type of the content, and the body in parts."""
+
+class _Answer(NamedTuple):
+    status: HTTPStatus
+    content_type: str
+    body: list[bytes]
+    """The body in parts."""
+    headers: Mapping[str, str] = FrozenDict()
 
 
 class MetricsServer:
     """A server of metrics and health, which `serve_metrics` has started."""
 
-    def __init__(self, engine: Engine, address: tuple[str, int], is_ending: Callable[[], bool]) -> None:
+    def __init__(
+        self, engine: Engine, address: tuple[str, int], is_ending: Callable[[], bool], token: str | None
+    ) -> None:
         self.engine = engine
         self.is_ending = is_ending
+        self.events = RecentEvents(engine)
+        self.steering = Steering(engine, token, at_loopback=_is_loopback(address[0]))
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(EngineCollector(engine))
         ProcessCollector(registry=self.registry)
@@ -71,6 +95,19 @@ class MetricsServer:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+        self._http.end_connections()
+        self.events.close()
+
+    def about(self) -> dict[str, object]:
+        """What is said of the process beside the statistics of its brokers."""
+        return {
+            "version": __version__,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "time_s": time.time(),
+            "ending": self.is_ending(),
+            "steering": self.steering.possible,
+        }
 
     def __enter__(self) -> Self:
         return self
@@ -79,21 +116,32 @@ class MetricsServer:
         self.close()
 
 
-def serve_metrics(engine: Engine, address: str, *, is_ending: Callable[[], bool] = lambda: False) -> MetricsServer:
-    """Serve the metrics and the health of an engine over HTTP until the server is closed.
+def serve_metrics(
+    engine: Engine, address: str, *, is_ending: Callable[[], bool] = lambda: False, token: str | None = None
+) -> MetricsServer:
+    """Serve the metrics and the health of an engine, and a page about it, over HTTP until the server is closed.
 
     Arguments:
         address: the host and the port to listen at, such as `127.0.0.1:9464` or `[::1]:9464`; port 0 takes any. There
             is no password: whoever reaches it can read the names of the brokers, and how much passes through them.
         is_ending: returns True when the program is about to end, so that it is not ready any more.
+        token: whoever knows it may pause, resume and drain brokers from the page: 16 characters or more, all printable
+            ASCII, without spaces. Without one nobody can.
 
-    Raises `ConfigError` for a malformed address, and `EndpointError` if nobody can listen there.
+    Raises `ConfigError` for a malformed address or token, and `EndpointError` if nobody can listen there.
     """
     host, port = parse_address(address)
     try:
-        return MetricsServer(engine, (host, port), is_ending)
+        return MetricsServer(engine, (host, port), is_ending, token)
     except OSError as error:
         raise EndpointError(f"http: {address}: cannot listen: {error.strerror or error}") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 class _Http(ThreadingHTTPServer):
@@ -104,6 +152,8 @@ class _Http(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         self.owner = server
         self._free = threading.Semaphore(_CONNECTIONS_MOST)
+        self._open: set[socket.socket] = set()
+        self._changing = threading.Lock()
         super().__init__(address, _Request)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -113,10 +163,25 @@ class _Http(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        with self._changing:
+            self._open.add(request)
         try:
             super().process_request_thread(request, client_address)
         finally:
+            with self._changing:
+                self._open.discard(request)
             self._free.release()
+
+    def end_connections(self) -> None:
+        """End those that clients keep for further requests, and wait for none."""
+        with self._changing:
+            for request in self._open:
+                with suppress(OSError):  # it has ended already
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def service_actions(self) -> None:
+        """What is done between requests, every `_LOOKS_EVERY_S`."""
+        self.owner.events.end_if_unwanted()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as the base class has it
         """A client has left amid its answer, as a rule."""
@@ -132,35 +197,61 @@ class _Request(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         answers: dict[str, Callable[[], _Answer]] = {
+            "/": self._page,
             "/metrics": self._metrics,
             "/livez": self._livez,
             "/readyz": self._readyz,
             "/statz": self._statz,
+            "/eventz": self._eventz,
         }
-        answer = answers.get(self.path.partition("?")[0])
-        if answer is None:
-            self._send(HTTPStatus.NOT_FOUND, _TEXT, [f"expected {', '.join(answers)}\n".encode()])
-            return
-        try:
-            self._send(*answer())
-        except PollbrokerError as error:  # the engine is closed
-            self._send(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, [f"{error}\n".encode()])
+        path = self.path.partition("?")[0]
+        if path == "/steer":
+            self._send(_refusal(HTTPStatus.METHOD_NOT_ALLOWED, "expected POST", {"Allow": "POST"}))
+        elif path not in answers:
+            self._send(_refusal(HTTPStatus.NOT_FOUND, f"expected {', '.join([*answers, '/steer'])}"))
+        else:
+            self._answer(answers[path])
 
     do_HEAD = do_GET
 
-    def _send(self, status: HTTPStatus, content_type: str, body: list[bytes]) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(sum(map(len, body))))
+    def do_POST(self) -> None:
+        self.close_connection = True  # a body may be left that is not read
+        if self.path.partition("?")[0] == "/steer":
+            self._answer(self._steer)
+        else:
+            self._send(_refusal(HTTPStatus.METHOD_NOT_ALLOWED, "expected GET", {"Allow": "GET, HEAD"}))
+
+    def _answer(self, answer: Callable[[], _Answer]) -> None:
+        try:
+            self._send(answer())
+        except RefusedError as error:
+            self._send(_refusal(error.status, str(error), error.headers))
+        except PollbrokerError as error:  # the engine is closed
+            self._send(_refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)))
+
+    def _send(self, answer: _Answer) -> None:
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(sum(map(len, answer.body))))
         self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
-            for part in body:
+            for part in answer.body:
                 self.wfile.write(part)
+
+    def _page(self) -> _Answer:
+        document, policy = page()
+        headers = {**PAGE_HEADERS, "Content-Security-Policy": policy}
+        return _Answer(HTTPStatus.OK, "text/html; charset=utf-8", [document], headers)
 
     def _metrics(self) -> _Answer:
         encoder, content_type = choose_encoder(self.headers.get("Accept", ""))
-        return HTTPStatus.OK, content_type, list(encode(self.server.owner.registry, encoder))
+        return _Answer(HTTPStatus.OK, content_type, list(encode(self.server.owner.registry, encoder)))
 
     def _livez(self) -> _Answer:
         why_not = why_not_alive(self.server.owner.engine)
@@ -171,8 +262,23 @@ class _Request(BaseHTTPRequestHandler):
         return _verdict(list(why_not_ready(owner.engine, owner.is_ending)))
 
     def _statz(self) -> _Answer:
-        brokers = statistics_of(self.server.owner.engine)
-        return HTTPStatus.OK, "application/json", list(encode_json(brokers))
+        owner = self.server.owner
+        return _Answer(HTTPStatus.OK, _JSON, list(encode_json(statistics_of(owner.engine), owner.about())))
+
+    def _eventz(self) -> _Answer:
+        after = parse_qs(self.path.partition("?")[2]).get("after", ["0"])[0]
+        if not re.fullmatch(r"[0-9]{1,18}", after):
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "after: expected the number of an event, or 0")
+        return _Answer(HTTPStatus.OK, _JSON, [json.dumps(self.server.owner.events.after(int(after))).encode()])
+
+    def _steer(self) -> _Answer:
+        steering = self.server.owner.steering
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self.rfile.read(
+            body_length(headers)
+        )  # before any refusal, which would be lost if the body were not read
+        steering.check(headers, self.client_address[0])
+        return _Answer(HTTPStatus.OK, _TEXT, [f"{steering.carry_out(body)}\n".encode()])
 
     def log_message(self, format: str, *args: object) -> None:
         _logger.debug("http: %s: " + format, self.client_address[0], *args)
@@ -180,5 +286,9 @@ class _Request(BaseHTTPRequestHandler):
 
 def _verdict(why_not: list[str]) -> _Answer:
     if not why_not:
-        return HTTPStatus.OK, _TEXT, [b"ok\n"]
-    return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, [f"{reason}\n".encode() for reason in why_not]
+        return _Answer(HTTPStatus.OK, _TEXT, [b"ok\n"])
+    return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, [f"{reason}\n".encode() for reason in why_not])
+
+
+def _refusal(status: HTTPStatus, text: str, headers: Mapping[str, str] = FrozenDict()) -> _Answer:
+    return _Answer(status, _TEXT, [f"{text}\n".encode(errors="backslashreplace")], headers)

@@ -122,6 +122,14 @@ def test_example_passes_and_runs(run: Run, write: Write) -> None:
     assert command.end()[0] == 0
 
 
+def test_show_does_not_print_the_token(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERING", "a-token-of-a-test")
+    shown = invoke("show", str(write("[engine]\nhttp_token = '${STEERING}'\n" + streamer("a"))))
+    assert shown.exit_code == 0, shown.output
+    assert tomllib.loads(shown.stdout)["engine"]["http_token"] == "(hidden)"
+    assert "a-token-of-a-test" not in shown.stdout
+
+
 def test_what_show_prints_is_the_same_configuration_without_its_secrets(write: Write) -> None:
     path = write(
         "[defaults.options]\nsndhwm = 7\n"

@@ -25,6 +25,11 @@ STREAMER = 'device = "streamer"\nfrontend = "tcp://127.0.0.1:*"\nbackend = "tcp:
         ("[engine]\nwaiter = 'flt'", "2: engine.waiter: 'flt': expected 'nested' or 'flat'; did you mean 'flat'?"),
         ("engine = 5", "1: engine: 5: expected a table"),
         ("[engine]\ncontrol = 'tcp://x'", "2: engine.control: tcp://x: expected tcp://host:port"),
+        (
+            "[engine]\nhttp_token = 'short'",
+            "2: engine.http_token: expected 16 characters or more, all printable ASCII, without spaces",
+        ),
+        ("[engine]\nhttp_token = 1234567890123456", "2: engine.http_token: expected a text"),
         ("[engine]\nhttp = '9464'", "2: engine.http: '9464': expected a host and a port, such as '127.0.0.1:9464'"),
         ("brokers = 1", "1: brokers: expected a table of brokers by name"),
         ("[brokers]\na = 1", "2: brokers.a: 1: expected a table"),

@@ -420,6 +420,28 @@ def test_metrics_and_health_are_served_over_http(write: Write, start_daemon: Sta
     assert asked(daemon, "/readyz")[0] == 503
 
 
+def test_token_of_the_file_lets_brokers_be_steered_over_http(
+    write: Write, start_daemon: StartDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = "a-token-of-a-test"
+    text = f"[engine]\nhttp = '127.0.0.1:0'\nhttp_token = '{token}'\n"
+    daemon = start_daemon(write(text + streamer("a")))
+    assert daemon.servers.http_address is not None
+    connection = HTTPConnection(daemon.servers.http_address, timeout=DEADLINE_S)
+    try:
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        connection.request("POST", "/steer", '{"command": "pause", "broker": "a"}', headers)
+        assert connection.getresponse().status == 200
+    finally:
+        connection.close()
+    assert daemon.engine.brokers["a"].state == "paused"
+    write(text.replace(token, f"{token}-2") + streamer("a"))
+    daemon.reload()
+    assert "reload: engine.http_token: the new value takes effect at the next start" in caplog.text
+    assert token not in caplog.text
+    assert token not in repr(daemon.configuration)
+
+
 def test_http_address_in_use_is_a_problem_of_its_line(write: Write, problems: Problems) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

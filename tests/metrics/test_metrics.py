@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -111,7 +112,13 @@ def test_statistics_come_as_json(engine: Engine, server: MetricsServer, connect:
     move(engine, connect, "libzmq")
     status, content_type, text = ask(server, "/statz")
     assert (status, content_type) == (200, "application/json")
-    assert json.loads(text)["brokers"]["jobs"]["flows"]["frontend"]["filtered"] == 1
+    document = json.loads(text)
+    assert document["brokers"]["jobs"]["flows"]["frontend"]["filtered"] == 1
+    assert (document["about"]["process"], document["about"]["ending"]) == (os.getpid(), False)
+
+
+def test_statistics_of_no_broker_are_json_too(engine: Engine, server: MetricsServer) -> None:
+    assert json.loads(ask(server, "/statz")[2])["brokers"] == {}
 
 
 def test_engine_that_runs_lives_and_is_ready(engine: Engine, server: MetricsServer) -> None:
@@ -153,14 +160,16 @@ def test_engine_that_is_about_to_end_is_not_ready(engine: Engine) -> None:
 
 def test_closed_engine_answers_503(engine: Engine, server: MetricsServer) -> None:
     engine.close(timeout_s=0)
-    for path in ("/metrics", "/livez", "/readyz", "/statz"):
+    for path in ("/metrics", "/livez", "/readyz", "/statz", "/eventz"):
         assert ask(server, path)[0] == 503
 
 
 def test_other_paths_and_methods_are_refused(server: MetricsServer) -> None:
-    assert ask(server, "/")[0] == 404
+    assert ask(server, "/page")[0] == 404
     assert ask(server, "/metrics/..")[0] == 404
-    assert ask(server, "/metrics", "POST")[0] == 501
+    assert ask(server, "/metrics", "POST")[0] == 405
+    assert ask(server, "/metrics", "PUT")[0] == 501
+    assert ask(server, "/steer")[0] == 405
     assert ask(server, "/livez", "HEAD") == (200, "text/plain; charset=utf-8", "")
 
 
@@ -198,3 +207,17 @@ def test_malformed_address_is_refused(engine: Engine, wrong: str) -> None:
 def test_address_in_use_is_refused(engine: Engine, server: MetricsServer) -> None:
     with pytest.raises(EndpointError, match="cannot listen: Address already in use"):
         serve_metrics(engine, server.address)
+
+
+def test_connection_that_is_kept_ends_with_the_server(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pollbroker.metrics.server._Request.timeout", 2 * DEADLINE_S)  # silence must not end it before
+    with serve_metrics(engine, "127.0.0.1:0") as server:
+        host, port = parse_address(server.address)
+        kept = http.client.HTTPConnection(host, port, timeout=DEADLINE_S)
+        kept.request("GET", "/livez")
+        kept.getresponse().read()
+        assert kept.sock is not None
+    try:
+        assert kept.sock.recv(1) == b""
+    finally:
+        kept.close()

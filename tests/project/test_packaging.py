@@ -97,9 +97,10 @@ def files_of(wheel: Path) -> set[str]:
 
 
 def python_files() -> set[str]:
-    """What every wheel holds, whatever could be built."""
+    """The files in Python, and those of the status page: what every wheel holds, whatever could be built."""
     package = TREE / "pollbroker"
-    files = (*package.rglob("*.py"), *package.rglob("*.pyi"), package / "py.typed")
+    kinds = ("*.py", "*.pyi", "py.typed", "*.html", "*.css", "*.js")
+    files = (path for kind in kinds for path in package.rglob(kind))
     return {str(path.relative_to(TREE)) for path in files}
 
 
