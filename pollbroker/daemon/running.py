@@ -98,6 +98,7 @@ class Daemon:
             self.live.commands,
             self._reload_metrics,
             lambda: self._stopped,
+            lambda: self.brokers.descriptors.why_not_ready(),
             self._succession.accept,
         )
 
@@ -175,6 +176,7 @@ class Daemon:
             self._reload_metrics.note(successful=True)
             self._inherited.close_unwanted()
             self.brokers.drops.start()
+            self.brokers.descriptors.start()
             self.manager.attach(self._engine, self._status())
         self._worker = threading.Thread(target=self._serve_requests, name="pollbroker-requests", daemon=True)
         self._worker.start()
@@ -300,6 +302,7 @@ class Daemon:
         a reload, is waited for."""
         self._stopped = True
         self._requests.put(None)
+        self._succession.give_up()
         with self.changing:
             drain_timeout_s = self.configuration.engine.drain_timeout_s
             if self.successor is None:
@@ -310,6 +313,7 @@ class Daemon:
         """Close everything, without waiting for messages. Closing again does nothing."""
         self._stopped = True
         self._requests.put(None)
+        self._succession.give_up()
         self.live.close()
         if self._engine is not None:
             self.servers.close(self._engine)

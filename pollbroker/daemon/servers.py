@@ -2,7 +2,7 @@
 for its successor."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client.registry import Collector
 
@@ -26,6 +26,7 @@ class Servers:
         more_commands: those of them with frames of their own; see `pollbroker.control.attach`.
         collector: metrics of the daemon itself.
         is_ending: returns True when the daemon is about to end, so that it is not ready any more.
+        more_reasons: returns more reasons not to be ready; see `serve_metrics`.
         on_successor: called in the engine's thread when somebody has come to `successors`.
     """
 
@@ -36,6 +37,7 @@ class Servers:
         more_commands: MoreCommands,
         collector: Collector,
         is_ending: Callable[[], bool],
+        more_reasons: Callable[[], Iterable[str]],
         on_successor: Callable[[], object],
     ) -> None:
         self._environment = environment
@@ -43,6 +45,7 @@ class Servers:
         self._more_commands = more_commands
         self._collector = collector
         self._is_ending = is_ending
+        self._more_reasons = more_reasons
         self._on_successor = on_successor
         self._changing = threading.Lock()  # one thread may end the daemon while another one opens
         self._closed = False
@@ -79,7 +82,9 @@ class Servers:
             problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
         if configuration.http is not None:
             try:
-                self._metrics = serve_metrics(engine, configuration.http, is_ending=self._is_ending)
+                self._metrics = serve_metrics(
+                    engine, configuration.http, is_ending=self._is_ending, more_reasons=self._more_reasons
+                )
                 self._metrics.registry.register(self._collector)
             except PollbrokerError as error:
                 problems.append(configuration.http_place.problem(str(error).removeprefix("http: ")))

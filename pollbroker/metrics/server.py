@@ -7,16 +7,14 @@
 | /readyz | 200 if every broker serves; else 503, with each reason on a line |
 | /statz | the statistics of all brokers, as JSON |
 
-Only GET and HEAD are answered. A connection that says nothing is closed after some seconds, and there are so many at a
-time at most.
+Only GET and HEAD are answered. A connection that says nothing is closed after some seconds; `connections.py` has the
+other limits.
 """
 
 import logging
-import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self, TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -25,6 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from pollbroker.engine import Engine
 from pollbroker.errors import ConfigError, EndpointError, PollbrokerError
 from pollbroker.metrics.collector import EngineCollector
+from pollbroker.metrics.connections import BoundedRequest, BoundedServer
 from pollbroker.metrics.health import why_not_alive, why_not_ready
 from pollbroker.metrics.rendering import encode, encode_json
 from pollbroker.metrics.snapshot import statistics_of
@@ -34,9 +33,6 @@ _logger = logging.getLogger("pollbroker")
 
 _SILENCE_S: Final = 5.0
 """How long a connection may say nothing, or take nothing."""
-
-_CONNECTIONS_MOST: Final = 50
-"""More at a time are closed at once: each has a thread."""
 
 _LOOKS_EVERY_S: Final = 0.5
 """How long `close` may have to wait until the server sees that it is to end."""
@@ -50,9 +46,16 @@ _Answer: TypeAlias = tuple[HTTPStatus, str, list[bytes]]
 class MetricsServer:
     """A server of metrics and health, which `serve_metrics` has started."""
 
-    def __init__(self, engine: Engine, address: tuple[str, int], is_ending: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        address: tuple[str, int],
+        is_ending: Callable[[], bool],
+        more_reasons: Callable[[], Iterable[str]],
+    ) -> None:
         self.engine = engine
         self.is_ending = is_ending
+        self.more_reasons = more_reasons
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(EngineCollector(engine))
         ProcessCollector(registry=self.registry)
@@ -78,19 +81,26 @@ class MetricsServer:
         self.close()
 
 
-def serve_metrics(engine: Engine, address: str, *, is_ending: Callable[[], bool] = lambda: False) -> MetricsServer:
+def serve_metrics(
+    engine: Engine,
+    address: str,
+    *,
+    is_ending: Callable[[], bool] = lambda: False,
+    more_reasons: Callable[[], Iterable[str]] = tuple,
+) -> MetricsServer:
     """Serve the metrics and the health of an engine over HTTP until the server is closed.
 
     Arguments:
         address: the host and the port to listen at, such as `127.0.0.1:9464` or `[::1]:9464`; port 0 takes any. There
             is no password: whoever reaches it can read the names of the brokers, and how much passes through them.
         is_ending: returns True when the program is about to end, so that it is not ready any more.
+        more_reasons: returns more reasons not to be ready, each of one line. It is called in other threads.
 
     Raises `ConfigError` for a malformed address, and `EndpointError` if nobody can listen there.
     """
     host, port = parse_address(address)
     try:
-        return MetricsServer(engine, (host, port), is_ending)
+        return MetricsServer(engine, (host, port), is_ending, more_reasons)
     except OSError as error:
         raise EndpointError(f"http: {address}: cannot listen: {error.strerror or error}") from error
 
@@ -103,34 +113,17 @@ def parse_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-
+class _Http(BoundedServer):
     def __init__(self, address: tuple[str, int], server: MetricsServer) -> None:
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
         self.owner = server
-        self._free = threading.Semaphore(_CONNECTIONS_MOST)
         super().__init__(address, _Request)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as the base class has it
         """A client has left amid its answer, as a rule."""
         _logger.debug("http: the request of %s failed", client_address, exc_info=True)
 
 
-class _Request(BaseHTTPRequestHandler):
+class _Request(BoundedRequest):
     server: _Http
     timeout = _SILENCE_S
     protocol_version = "HTTP/1.1"
@@ -175,7 +168,7 @@ class _Request(BaseHTTPRequestHandler):
 
     def _readyz(self) -> _Answer:
         owner = self.server.owner
-        return _verdict(list(why_not_ready(owner.engine, owner.is_ending)))
+        return _verdict([*why_not_ready(owner.engine, owner.is_ending), *owner.more_reasons()])
 
     def _statz(self) -> _Answer:
         brokers = statistics_of(self.server.owner.engine)
