@@ -41,7 +41,8 @@ _PIECES = st.sampled_from(
     [
         '"', "'", '"""', "'''", "[", "]", "{", "}", "[[", "]]", ",", "=", ".", "#", "\n", "\r", "\0", " ", "-1", "0",
         "1e999", "nan", "true", "1979-05-27", "9223372036854775808", "${HOME}", "${", "$${", "@", ">", "ipc://",
-        "tcp://*:*", "inproc://", "brokers", "include", "engine", "defaults", "options", "settings", "\ufeff", "\ud7ff", "\\u0000", "\\", "é",
+        "tcp://*:*", "inproc://", "brokers", "include", "engine", "defaults", "options", "settings",
+        "\ufeff", "\ud7ff", "\\u0000", "\\", "é",
     ]
 ).map(str.encode)  # fmt: skip
 
