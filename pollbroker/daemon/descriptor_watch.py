@@ -2,7 +2,7 @@
 
 Connections that exist go on then, and new ones wait until a descriptor is left again. A port of the wire tries to
 accept them ten times a second. The thread of libzmq 4.3.5 tries again at once, and so takes a whole core for as long as
-one waits at a port of libzmq.
+one waits at a port of libzmq, and each descriptor that becomes free.
 
 Once a second the watch opens a descriptor and closes it, in the engine's thread.
 """

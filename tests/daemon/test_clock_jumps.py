@@ -81,7 +81,7 @@ def test_jumps_of_the_clock_change_nothing(
         http = command.addresses()["http"]
         pusher, puller = connect(zmq.PUSH, "ipc://a.f", heartbeat_ivl=100), connect(zmq.PULL, "ipc://a.b")
         connect(zmq.REQ, "ipc://jobs.f").send(b"waits for a worker for an hour at most")
-        wait_until(lambda: statistics("jobs")["flows"]["frontend"]["received"] == 1)
+        wait_until(lambda: statistics("jobs")["flows"]["behaviour"]["received"] == 1)
         for number, (offset, offset_s) in enumerate(JUMPS.items()):
             jump(offset)
             check_watchdog(manager)
@@ -96,7 +96,7 @@ def test_jumps_of_the_clock_change_nothing(
             wait_until(lambda: abs(reloaded_s(http) - time.time() - offset_s) < DAY_S / 2)  # noqa: B023 - called here
             for name in ("a", "jobs"):
                 check_times(statistics(name))
-        assert statistics("jobs")["flows"]["frontend"]["dropped"] == 0
+        assert statistics("jobs")["flows"]["behaviour"]["held"] == 1
         command.process.terminate()
         jump("-1d")
         code, lines, _ = command.end()

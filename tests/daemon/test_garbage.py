@@ -32,8 +32,8 @@ backend = "{ANY_PORT}"
 settings = {{ policy = "least_loaded", max_wait_s = 5.0 }}
 limits = {{ connections = 7 }}
 
-[defaults.options]
-tcp_keepalive = 1
+[defaults.limits]
+handshakes = 7
 """
 )
 
