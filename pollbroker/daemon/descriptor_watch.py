@@ -1,19 +1,19 @@
-"""Notices that the process may open no more descriptors, which each connection needs.
+"""Notices that the process may open few more descriptors, of which each connection needs one.
 
-Connections that exist go on then, and new ones wait until a descriptor is left again. A port of the wire tries to
-accept them ten times a second. The thread of libzmq 4.3.5 tries again at once, and so takes a whole core for as long as
-one waits at a port of libzmq, and each descriptor that becomes free.
+- Ports of the wire accept nobody then, so that the last descriptors are left to the control socket, health over HTTP
+  and files. Connections wait in the kernel, and a port looks ten times a second whether it may accept them.
+- libzmq 4.3.5 accepts until none is left. Then its thread takes a whole core as long as a connection waits at a port
+  over tcp, and ends the process when one comes to a port over ipc (ipc_listener.cpp).
 
-Once a second the watch opens a descriptor and closes it, in the engine's thread.
+Connections that exist go on. Once a second the watch opens a descriptor and closes it, in the engine's thread.
 """
 
 import logging
-import os
 import resource
 from collections.abc import Iterator
 from typing import Final
 
-from pollbroker.descriptors import SPARE_DESCRIPTORS, check_descriptors
+from pollbroker.descriptors import SPARE_DESCRIPTORS, are_descriptors_few
 from pollbroker.engine import Engine
 
 _logger = logging.getLogger("pollbroker.daemon")
@@ -21,10 +21,13 @@ _logger = logging.getLogger("pollbroker.daemon")
 EVERY_S: Final = 1.0
 """How much time lies between two looks."""
 
+ENOUGH: Final = 2 * SPARE_DESCRIPTORS
+"""So many have to be left before a shortage is over, so that it is not told again and again."""
+
 
 class DescriptorWatch:
-    """Looks once a second whether a descriptor is left, until the engine is closed. It says when none is, and when
-    there are some again."""
+    """Looks once a second whether descriptors are few, until the engine is closed. It says when they are, and when
+    there are enough again."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -35,7 +38,7 @@ class DescriptorWatch:
         self._engine.call_later(EVERY_S, self._look_and_go_on)
 
     def why_not_ready(self) -> Iterator[str]:
-        """The reason why nobody can connect, unless there is none. Any thread may call this."""
+        """The reason why peers cannot connect, unless there is none. Any thread may call this."""
         reason = self._why_not_ready
         if reason is not None:
             yield reason
@@ -45,21 +48,14 @@ class DescriptorWatch:
         self.start()
 
     def look(self) -> None:
-        """Find out whether a descriptor is left. Once none was, it takes as many as libzmq needs for a socket before
-        that is over, so that it is not said again and again."""
-        try:
-            if self._why_not_ready is None:
-                os.close(os.open(os.devnull, os.O_RDONLY))
-            else:
-                check_descriptors()
-        except OSError as error:
-            if self._why_not_ready is None:
+        """Find out whether descriptors are few."""
+        if self._why_not_ready is None:
+            if are_descriptors_few():
                 limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
                 self._why_not_ready = (
-                    f"no descriptor is left ({error.strerror}): this process may open {limit} (ulimit -n)"
+                    f"{SPARE_DESCRIPTORS} descriptors or fewer are left: this process may open {limit} (ulimit -n)"
                 )
-                _logger.error("%s; nobody can connect until others leave", self._why_not_ready)
-            return
-        if self._why_not_ready is not None:
+                _logger.error("%s; ports of the wire accept no connection until others end", self._why_not_ready)
+        elif not are_descriptors_few(ENOUGH - SPARE_DESCRIPTORS):
             self._why_not_ready = None
-            _logger.warning("%d descriptors or more are left again, so that peers can connect", SPARE_DESCRIPTORS)
+            _logger.warning("more than %d descriptors are left again", ENOUGH)
