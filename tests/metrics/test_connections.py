@@ -119,7 +119,8 @@ def test_each_request_of_a_connection_has_a_deadline_of_its_own() -> None:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            with socket.create_connection(server.socket.getsockname(), DEADLINE_S) as peer, peer.makefile("rb") as answers:
+            address = server.socket.getsockname()
+            with socket.create_connection(address, DEADLINE_S) as peer, peer.makefile("rb") as answers:
                 for _ in range(3):
                     peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
                     assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
