@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from pollbroker.broker import Broker
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
+from pollbroker.daemon.descriptor_watch import DescriptorWatch
 from pollbroker.daemon.drop_watch import DropWatch
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.daemon.problems import ConfigurationError, Problem
@@ -54,6 +55,7 @@ class Brokers:
         self.engine = engine
         self.listeners = listeners
         self.drops = DropWatch(engine)
+        self.descriptors = DescriptorWatch(engine)
         self._on_end = on_end
         self._late: list[BrokerConfiguration] = []
         self._begun: dict[str, Broker] = {}

@@ -13,6 +13,7 @@ import zmq
 from pollbroker.daemon.addresses import Bound, parse
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
 from pollbroker.daemon.problems import Place, Problem
+from pollbroker.descriptors import SPARE_DESCRIPTORS, check_descriptors
 from pollbroker.device import CAPTURE, RECEIVES, SENDS
 from pollbroker.endpoint import is_loopback
 from pollbroker.errors import ConfigError
@@ -150,6 +151,14 @@ def _refused_options(ports: list[_Opened]) -> Iterator[Problem]:
                 continue
             key = (port.plan.socket_type, port.plan.options)
             if key not in tried:
+                try:
+                    check_descriptors()
+                except OSError as error:
+                    yield port.place.problem(
+                        f"its options cannot be tried: {error.strerror}: fewer than {SPARE_DESCRIPTORS} descriptors "
+                        "are left; expected a higher limit (ulimit -n)"
+                    )
+                    return
                 tried[key] = None
                 with context.socket(port.plan.socket_type) as socket:
                     try:

@@ -67,11 +67,8 @@ class _Listener:
     file: SocketFile | None
     bound: Bound | None
     """Its address, unless that is a wildcard."""
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.remove()
-        self.socket.close()
+    is_shared: bool = False
+    """True while the daemon that has described it listens there, too: its file is that daemon's."""
 
 
 class Listeners:
@@ -85,6 +82,8 @@ class Listeners:
         self._released: list[tuple[Bound, float]] = []
         """Addresses of listeners that were closed, and when. libzmq closes its copy of a listener some time after its
         socket."""
+        self._files_left: list[SocketFile] = []
+        """The files of listeners that were closed here while another daemon listened there, too."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -147,18 +146,26 @@ class Listeners:
             if listener is not None:
                 if listener.bound is None:
                     self._addresses[wanted.key] = format_bound(listener.socket)
-                listener.close()
+                self._close(listener)
 
     def keep_only(self, brokers: Iterable[BrokerConfiguration]) -> None:
         """Close the listeners that none of these brokers has."""
         wanted = {one.key for broker in brokers for one in _wanted_by(broker)}
         for key in self._open.keys() - wanted:
             listener = self._open.pop(key)
-            listener.close()
+            self._close(listener)
             if listener.bound is not None:
                 self._released.append((listener.bound, time.monotonic()))
         for key in self._addresses.keys() - wanted:
             del self._addresses[key]
+
+    def _close(self, listener: _Listener) -> None:
+        if listener.file is not None:
+            if listener.is_shared:
+                self._files_left.append(listener.file)
+            else:
+                listener.file.remove()
+        listener.socket.close()
 
     # -- to another daemon ---------------------------------------------------------------------------------------------
 
@@ -172,7 +179,8 @@ class Listeners:
             yield {"key": key, "file": file, "bound": bound}, one.socket.fileno()
 
     def take(self, described: Mapping[str, Any], descriptors: Sequence[int]) -> None:
-        """Take a listener that another daemon has described. Its descriptor belongs to these listeners from now on.
+        """Take a listener that another daemon has described. Its descriptor belongs to these listeners from now on. Its
+        file is the other daemon's until `own`.
 
         Raises `HandOverError`.
         """
@@ -185,11 +193,19 @@ class Listeners:
             file, bound = described["file"], described["bound"]
             if file is not None:
                 file = SocketFile(Path(file["path"]), tuple(file["identity"]))
-            listener = _Listener(taken, file, None if bound is None else Bound(**bound))
+            listener = _Listener(taken, file, None if bound is None else Bound(**bound), is_shared=True)
             self._open[tuple(described["key"])] = listener
         except (KeyError, TypeError) as error:
             taken.close()
             raise HandOverError(f"a listener is described in another way than expected: {error!r}") from error
+
+    def own(self) -> None:
+        """The daemon from which listeners were taken listens at them no more: their files belong to these from now on.
+        Those of listeners that were closed meanwhile are removed."""
+        for one in self._open.values():
+            one.is_shared = False
+        while self._files_left:
+            self._files_left.pop().remove()
 
     def give_away(self) -> None:
         """Close all listeners here, and leave their files where they are: another daemon listens there now."""
@@ -200,7 +216,9 @@ class Listeners:
     def move_to(self, others: "Listeners") -> None:
         """Give all listeners of these to others."""
         others._open |= self._open
+        others._files_left += self._files_left
         self._open.clear()
+        self._files_left.clear()
 
 
 def _wanted_by(broker: BrokerConfiguration) -> Iterator[_Wanted]:

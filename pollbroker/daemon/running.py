@@ -110,6 +110,7 @@ class Daemon:
             self.live.commands,
             self._reloads,
             lambda: self._stopped,
+            lambda: self.brokers.descriptors.why_not_ready(),
             self._succession.accept,
         )
 
@@ -193,6 +194,7 @@ class Daemon:
             self._reloads.note(successful=True)
             self._inherited.close_unwanted()
             self.brokers.drops.start()
+            self.brokers.descriptors.start()
             self.manager.attach(self._engine, self._status())
         self._worker = threading.Thread(target=self._serve_requests, name="pollbroker-requests", daemon=True)
         self._worker.start()
@@ -322,6 +324,7 @@ class Daemon:
         a reload, is waited for."""
         self._stopped = True
         self._requests.put(None)
+        self._succession.give_up()
         with self.changing:
             drain_timeout_s = self.configuration.engine.drain_timeout_s
             if self.successor is None:
@@ -332,6 +335,7 @@ class Daemon:
         """Close everything, without waiting for messages. Closing again does nothing."""
         self._stopped = True
         self._requests.put(None)
+        self._succession.give_up()
         self.live.close()
         if self._engine is not None:
             self.servers.close(self._engine)

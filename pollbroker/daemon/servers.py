@@ -2,7 +2,7 @@
 at which it waits for its successor."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pollbroker.control import Command, ControlServer
@@ -28,6 +28,7 @@ class Servers:
         more_commands: those of them with frames of their own; see `pollbroker.control.attach`.
         reloads: what becomes of the daemon's reloads.
         is_ending: returns True when the daemon is about to end, so that it is not ready any more.
+        more_reasons: returns more reasons not to be ready; see `serve_metrics`.
         on_successor: called in the engine's thread when somebody has come to `successors`.
     """
 
@@ -38,6 +39,7 @@ class Servers:
         more_commands: MoreCommands,
         reloads: ReloadOutcome,
         is_ending: Callable[[], bool],
+        more_reasons: Callable[[], Iterable[str]],
         on_successor: Callable[[], object],
     ) -> None:
         self._environment = environment
@@ -45,6 +47,7 @@ class Servers:
         self._more_commands = more_commands
         self._reloads = reloads
         self._is_ending = is_ending
+        self._more_reasons = more_reasons
         self._on_successor = on_successor
         self._changing = threading.Lock()  # one thread may end the daemon while another one opens
         self._closed = False
@@ -98,7 +101,7 @@ class Servers:
             from pollbroker.metrics import serve_metrics
         except ModuleNotFoundError as error:
             raise ConfigError(f"{error.name} is missing; pip install 'pollbroker[daemon]' installs it") from None
-        server = serve_metrics(engine, address, is_ending=self._is_ending, token=token)
+        server = serve_metrics(engine, address, is_ending=self._is_ending, more_reasons=self._more_reasons, token=token)
         server.registry.register(ReloadCollector(self._reloads))
         return server
 

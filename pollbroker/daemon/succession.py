@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
 
@@ -58,8 +59,8 @@ class Replaceable(Protocol):
 
 
 class Succession:
-    """How one daemon takes the place of another, and lets another take its own. All but `accept` and `take_over` is
-    done in the daemon's thread of requests."""
+    """How one daemon takes the place of another, and lets another take its own. All but `accept`, `take_over` and
+    `give_up` is done in the daemon's thread of requests."""
 
     def __init__(self, daemon: Replaceable, restart_command: Sequence[str]) -> None:
         """`restart_command` is what `restart` runs; a descriptor is appended."""
@@ -67,6 +68,11 @@ class Succession:
         self._restart_command = tuple(restart_command)
         self.successor: Successor | None = None
         """The daemon that has taken the place of this one."""
+        self._handing_over = threading.Lock()
+        """Held from the first word with a successor until it is certain whether it has taken over."""
+        self._talking = threading.Lock()
+        self._talks: tuple[socket.socket, ...] = ()
+        """The sockets at which the successor is waited for. `_talking` is held by whoever uses them."""
 
     # -- taking the place of another daemon ---------------------------------------------------------------------------
 
@@ -101,6 +107,7 @@ class Succession:
         except HandOverError as error:
             _logger.warning("takeover: %s", error)
         with daemon.changing:
+            daemon.brokers.listeners.own()
             problems = [] if daemon.is_stopped else daemon.servers.open(daemon.engine, daemon.configuration)
         ended = predecessor.wait_for_end()
         predecessor.close()
@@ -149,23 +156,48 @@ class Succession:
         """
         daemon = self._daemon
         timeout_s = daemon.configuration.engine.drain_timeout_s
-        try:
-            if daemon.is_stopped:
+        engine_sockets = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with self._handing_over, engine_sockets[0], engine_sockets[1]:
+            try:
+                if not self._begin_talk(connected, engine_sockets[0]):
+                    return False
+                engine, listeners = daemon.engine, daemon.brokers.listeners
+                self.successor = hand_over(connected, engine, listeners, timeout_s, hello_s, engine_sockets)
+            except HandOverError as error:
+                _logger.warning("takeover: nothing is handed over, and everything is served here still: %s", error)
                 return False
-            self.successor = hand_over(connected, daemon.engine, daemon.brokers.listeners, timeout_s, hello_s)
-        except HandOverError as error:
-            _logger.warning("takeover: nothing is handed over, and everything is served here still: %s", error)
-            return False
-        finally:
-            if self.successor is None:
-                connected.close()
-        with daemon.changing:
-            daemon.brokers.listeners.give_away()
-            daemon.servers.close(daemon.engine)
-            daemon.manager.main_pid(self.successor.process)
-            self.successor.release()
-            handed_over = self.successor.handed_over
-            if handed_over.left:
-                _logger.info("takeover: without its connections: %s", describe_left(handed_over.left))
-            daemon.stop()
-            return True
+            finally:
+                with self._talking:
+                    self._talks = ()
+                if self.successor is None:
+                    connected.close()
+            with daemon.changing:
+                daemon.brokers.listeners.give_away()
+                daemon.servers.close(daemon.engine)
+                daemon.manager.main_pid(self.successor.process)
+                self.successor.release()
+                handed_over = self.successor.handed_over
+                if handed_over.left:
+                    _logger.info("takeover: without its connections: %s", describe_left(handed_over.left))
+                daemon.stop()
+                return True
+
+    def _begin_talk(self, *talks: socket.socket) -> bool:
+        """Have these sockets shut down by `give_up`. Return False if the daemon is about to end."""
+        with self._talking:
+            if not self._daemon.is_stopped:
+                self._talks = talks
+        return bool(self._talks)
+
+    def give_up(self) -> None:
+        """Let no other daemon take over any more, since this one ends. Return when it is certain whether one has.
+
+        What has not been agreed with the other daemon by now does not happen. Both must not use the listeners, whose
+        files this daemon removes at its end unless the other one has taken over. The daemon `is_stopped` already.
+        """
+        with self._talking:
+            for talk in self._talks:
+                with suppress(OSError):  # the other daemon has closed its end
+                    talk.shutdown(socket.SHUT_RD)
+        with self._handing_over:
+            pass

@@ -200,11 +200,16 @@ def hand_over(
     engine: Engine,
     listeners: Listeners,
     drain_timeout_s: float,
-    hello_s: float = ANSWER_S,
+    hello_s: float,
+    engine_sockets: tuple[socket.socket, socket.socket],
 ) -> Successor:
     """Let another daemon take the place of this one. Return when it serves.
 
-    `hello_s` is how long the other may take to say that it is there.
+    `hello_s` is how long the other may take to say that it is there. `engine_sockets` are a connected pair, the
+    first for `Engine.hand_over` and the second for the other daemon. The caller closes them.
+
+    While this waits, another thread may shut down `connected` and the first of the pair for reading (SHUT_RD). Then it
+    returns or raises soon: what has not been agreed by then does not happen.
 
     Raises `HandOverError`; nothing has changed then. The caller closes `connected` in that case.
     """
@@ -217,21 +222,19 @@ def hand_over(
         raise HandOverError(reason)
     fields = Fields(told, "take over")
     process, version = fields.number("process"), fields.get("version", str)
-    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with here:
-        with there:
-            number = len(listeners)
-            talk.say(
-                "listeners",
-                (there.fileno(),),
-                version=__version__,
-                process=os.getpid(),
-                number=number,
-                drain_timeout_s=drain_timeout_s,
-            )
-        for described, descriptor in listeners.describe():
-            talk.say("listener", (descriptor,), **described)
-        moved = engine.hand_over(here, timeout_s=START_S)
+    here, there = engine_sockets
+    with there:
+        talk.say(
+            "listeners",
+            (there.fileno(),),
+            version=__version__,
+            process=os.getpid(),
+            number=len(listeners),
+            drain_timeout_s=drain_timeout_s,
+        )
+    for described, descriptor in listeners.describe():
+        talk.say("listener", (descriptor,), **described)
+    moved = engine.hand_over(here, timeout_s=START_S)
     try:
         talk.hear("serving", SERVING_S)
     except HandOverError as error:

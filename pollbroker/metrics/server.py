@@ -10,8 +10,8 @@
 | /eventz?after=N | the last events, without the first N, as JSON |
 | /steer | by POST: pauses, resumes or drains a broker, if there is a token |
 
-Everything else is answered to GET and HEAD alone. A connection that says nothing is closed after some seconds, and
-there are so many at a time at most.
+Everything else is answered to GET and HEAD alone. A connection that says nothing is closed after some seconds;
+`connections.py` has the other limits.
 """
 
 import ipaddress
@@ -22,10 +22,8 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import parse_qs
 
@@ -37,6 +35,7 @@ from pollbroker.errors import EndpointError, PollbrokerError
 from pollbroker.frozen import FrozenDict
 from pollbroker.http_settings import parse_address
 from pollbroker.metrics.collector import EngineCollector
+from pollbroker.metrics.connections import BoundedRequest, BoundedServer
 from pollbroker.metrics.health import why_not_alive, why_not_ready
 from pollbroker.metrics.page import PAGE_HEADERS, page
 from pollbroker.metrics.recent_events import RecentEvents
@@ -49,9 +48,6 @@ _logger = logging.getLogger("pollbroker")
 
 _SILENCE_S: Final = 5.0
 """How long a connection may say nothing, or take nothing."""
-
-_CONNECTIONS_MOST: Final = 50
-"""More at a time are closed at once: each has a thread."""
 
 _LOOKS_EVERY_S: Final = 0.5
 """How long `close` may have to wait until the server sees that it is to end."""
@@ -72,10 +68,16 @@ class MetricsServer:
     """A server of metrics and health, which `serve_metrics` has started."""
 
     def __init__(
-        self, engine: Engine, address: tuple[str, int], is_ending: Callable[[], bool], token: str | None
+        self,
+        engine: Engine,
+        address: tuple[str, int],
+        is_ending: Callable[[], bool],
+        more_reasons: Callable[[], Iterable[str]],
+        token: str | None,
     ) -> None:
         self.engine = engine
         self.is_ending = is_ending
+        self.more_reasons = more_reasons
         self.events = RecentEvents(engine)
         self.steering = Steering(engine, token, at_loopback=_is_loopback(address[0]))
         self.registry = CollectorRegistry(auto_describe=False)
@@ -117,7 +119,12 @@ class MetricsServer:
 
 
 def serve_metrics(
-    engine: Engine, address: str, *, is_ending: Callable[[], bool] = lambda: False, token: str | None = None
+    engine: Engine,
+    address: str,
+    *,
+    is_ending: Callable[[], bool] = lambda: False,
+    more_reasons: Callable[[], Iterable[str]] = tuple,
+    token: str | None = None,
 ) -> MetricsServer:
     """Serve the metrics and the health of an engine, and a page about it, over HTTP until the server is closed.
 
@@ -125,6 +132,7 @@ def serve_metrics(
         address: the host and the port to listen at, such as `127.0.0.1:9464` or `[::1]:9464`; port 0 takes any. There
             is no password: whoever reaches it can read the names of the brokers, and how much passes through them.
         is_ending: returns True when the program is about to end, so that it is not ready any more.
+        more_reasons: returns more reasons not to be ready, each of one line. It is called in other threads.
         token: whoever knows it may pause, resume and drain brokers from the page: 16 characters or more, all printable
             ASCII, without spaces. Without one nobody can.
 
@@ -132,7 +140,7 @@ def serve_metrics(
     """
     host, port = parse_address(address)
     try:
-        return MetricsServer(engine, (host, port), is_ending, token)
+        return MetricsServer(engine, (host, port), is_ending, more_reasons, token)
     except OSError as error:
         raise EndpointError(f"http: {address}: cannot listen: {error.strerror or error}") from error
 
@@ -144,43 +152,14 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-
+class _Http(BoundedServer):
     def __init__(self, address: tuple[str, int], server: MetricsServer) -> None:
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
         self.owner = server
-        self._free = threading.Semaphore(_CONNECTIONS_MOST)
-        self._open: set[socket.socket] = set()
-        self._changing = threading.Lock()
         super().__init__(address, _Request)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        with self._changing:
-            self._open.add(request)
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            with self._changing:
-                self._open.discard(request)
-            self._free.release()
-
-    def end_connections(self) -> None:
-        """End those that clients keep for further requests, and wait for none."""
-        with self._changing:
-            for request in self._open:
-                with suppress(OSError):  # it has ended already
-                    request.shutdown(socket.SHUT_RDWR)
 
     def service_actions(self) -> None:
         """What is done between requests, every `_LOOKS_EVERY_S`."""
+        super().service_actions()
         self.owner.events.end_if_unwanted()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as the base class has it
@@ -188,7 +167,7 @@ class _Http(ThreadingHTTPServer):
         _logger.debug("http: the request of %s failed", client_address, exc_info=True)
 
 
-class _Request(BaseHTTPRequestHandler):
+class _Request(BoundedRequest):
     server: _Http
     timeout = _SILENCE_S
     protocol_version = "HTTP/1.1"
@@ -259,7 +238,7 @@ class _Request(BaseHTTPRequestHandler):
 
     def _readyz(self) -> _Answer:
         owner = self.server.owner
-        return _verdict(list(why_not_ready(owner.engine, owner.is_ending)))
+        return _verdict([*why_not_ready(owner.engine, owner.is_ending), *owner.more_reasons()])
 
     def _statz(self) -> _Answer:
         owner = self.server.owner

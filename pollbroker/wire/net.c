@@ -4,15 +4,21 @@
 #include "net_watching.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { MOST_EVENTS = 256, MOST_ACCEPTS = 64 };
+
+/* So many descriptors are left to the rest of the process: the sockets and threads of libzmq, which ends the process when
+ * it has none (ipc_listener.cpp of libzmq 4.3.5), health over HTTP, and files. `descriptors.py` has the same number. */
+enum { SPARE_DESCRIPTORS = 16 };
 
 static const double REST_S = 0.1; /* how long a listener rests when a connection could not be accepted */
 
@@ -214,13 +220,36 @@ static void go_on_accepting(struct net *net)
     }
 }
 
+/* True if a connection may take a descriptor. If not, errno is EMFILE. The kernel gives out the lowest number that is
+ * free. */
+static bool may_accept(int listener)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY)
+        return true;
+    int lowest = fcntl(listener, F_DUPFD_CLOEXEC, 0);
+    if (lowest < 0)
+        return false;
+    close(lowest);
+    errno = EMFILE;
+    return (rlim_t) lowest + SPARE_DESCRIPTORS < limit.rlim_cur;
+}
+
+static int accept_one(int listener, struct sockaddr_storage *address)
+{
+    socklen_t size = sizeof *address;
+
+    if (!may_accept(listener))
+        return -1;
+    return accept4(listener, (struct sockaddr *) address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
 static void accept_all(struct net *net, struct watched *listener)
 {
     for (int i = 0; i < MOST_ACCEPTS; i++) {
         struct sockaddr_storage address = {0};
-        socklen_t size = sizeof address;
-        int descriptor =
-            accept4(listener->descriptor, (struct sockaddr *) &address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int descriptor = accept_one(listener->descriptor, &address);
         if (descriptor >= 0) {
             struct host host = host_of(&address);
             struct other_end other_end = other_end_of(&address);

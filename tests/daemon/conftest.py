@@ -77,3 +77,21 @@ def start_daemon() -> Iterator[StartDaemon]:
     yield start
     for daemon in daemons:
         daemon.close()
+
+
+@pytest.fixture
+def take_over() -> Iterator[StartDaemon]:
+    """Starts a daemon that takes the place of the one that runs, and returns it when it serves. It is closed at the end
+    of the test."""
+    daemons: list[Daemon] = []
+
+    def start(path: Path) -> Daemon:
+        daemon = Daemon(path)
+        daemons.append(daemon)
+        daemon.start(daemon.connect_to_predecessor())
+        daemon.engine.start()
+        return daemon
+
+    yield start
+    for daemon in daemons:
+        daemon.close()

@@ -35,24 +35,6 @@ def address(daemon: Daemon, broker: str, port: str = "frontend") -> str:
     return daemon.engine.brokers[broker].ports[port].endpoint
 
 
-@pytest.fixture
-def take_over() -> Iterator[Callable[[Path], Daemon]]:
-    """Starts a daemon that takes the place of the one that runs, and returns it when it serves. It is closed at the end
-    of the test."""
-    daemons: list[Daemon] = []
-
-    def start(path: Path) -> Daemon:
-        daemon = Daemon(path)
-        daemons.append(daemon)
-        daemon.start(daemon.connect_to_predecessor())
-        daemon.engine.start()
-        return daemon
-
-    yield start
-    for daemon in daemons:
-        daemon.close()
-
-
 def end(daemon: Daemon) -> int:
     """End a daemon in whose place another serves, as its process would. Return how many messages were lost."""
     wait_until(lambda: not daemon.engine.running)
@@ -68,7 +50,7 @@ LIBZMQ = "transport = 'libzmq'"
 
 
 def test_connections_of_the_wire_go_on(
-    write: Write, start_daemon: StartDaemon, take_over: Callable[[Path], Daemon], connect: Connect
+    write: Write, start_daemon: StartDaemon, take_over: StartDaemon, connect: Connect
 ) -> None:
     path = write(ENGINE + streamer("a", more=WIRE))
     old = start_daemon(path)
@@ -94,7 +76,7 @@ def test_connections_of_the_wire_go_on(
 def test_no_connection_is_refused(
     write: Write,
     start_daemon: StartDaemon,
-    take_over: Callable[[Path], Daemon],
+    take_over: StartDaemon,
     transport: str,
     kind: str,
     tmp_path: Path,
@@ -154,7 +136,7 @@ def socket_to(target: str) -> socket.socket:
 
 
 def test_what_cannot_begin_beside_the_old_daemon_begins_when_that_has_ended(
-    write: Write, start_daemon: StartDaemon, take_over: Callable[[Path], Daemon], tmp_path: Path
+    write: Write, start_daemon: StartDaemon, take_over: StartDaemon, tmp_path: Path
 ) -> None:
     titanic = "[brokers.t]\ndevice = 'titanic'\nfrontend = 'ipc://t'\nsettings = { path = 't.db' }\n"
     several = f"[brokers.s]\ndevice = 'streamer'\nfrontend = ['ipc://{tmp_path}/1', 'ipc://{tmp_path}/2']\n"
@@ -168,7 +150,7 @@ def test_what_cannot_begin_beside_the_old_daemon_begins_when_that_has_ended(
     assert address(new, "changed") == "ipc://d"
 
 
-def test_control_and_metrics_move(write: Write, start_daemon: StartDaemon, take_over: Callable[[Path], Daemon]) -> None:
+def test_control_and_metrics_move(write: Write, start_daemon: StartDaemon, take_over: StartDaemon) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         http = f"127.0.0.1:{probe.getsockname()[1]}"
     path = write(f"{ENGINE}control = 'ipc://control'\nhttp = '{http}'\n" + streamer("a"))
@@ -179,7 +161,7 @@ def test_control_and_metrics_move(write: Write, start_daemon: StartDaemon, take_
 
 
 def test_daemon_that_cannot_start_leaves_the_old_one_as_it_was(
-    write: Write, start_daemon: StartDaemon, take_over: Callable[[Path], Daemon], connect: Connect
+    write: Write, start_daemon: StartDaemon, take_over: StartDaemon, connect: Connect
 ) -> None:
     daemon = start_daemon(write(ENGINE + streamer("a", more=WIRE) + streamer("b")))
     good = Path("brokers.toml").read_text()
@@ -218,7 +200,7 @@ def test_daemon_that_cannot_start_leaves_the_old_one_as_it_was(
 def test_whoever_is_no_successor_changes_nothing(
     write: Write,
     start_daemon: StartDaemon,
-    take_over: Callable[[Path], Daemon],
+    take_over: StartDaemon,
     caplog: pytest.LogCaptureFixture,
     words: list[bytes],
     why: str,

@@ -1,0 +1,140 @@
+"""The connections of the HTTP server: how many there may be, how long each request may take, and what becomes of a
+connection for which the process has no descriptor left.
+
+- Each connection has a thread. One that is one too many is closed at once.
+- A request has a deadline as a whole, from the end of the one before it to the end of its answer. Whoever sends or
+  takes a byte now and then has it, too. The server looks for such connections between two requests, and at least twice
+  a second.
+- Some descriptors are kept, so that health is told when no other is left. Another thread may be quicker to take one
+  that was given back for this. When none is left, the server rests for a moment and tries again, since the connection
+  that waits would wake it again at once.
+"""
+
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+CONNECTIONS_MOST: Final = 50
+
+REQUEST_S: Final = 15.0
+"""How long a request may take. Prometheus waits for 10 s unless it is told otherwise."""
+
+_KEPT: Final = 4
+"""Descriptors that are kept."""
+
+_REST_S: Final = 0.1
+
+_NONE_LEFT: Final = (errno.EMFILE, errno.ENFILE)
+
+
+class BoundedServer(ThreadingHTTPServer):
+    """An HTTP server whose connections are bounded in number and in time.
+
+    Arguments:
+        clock: seconds that never go back.
+    """
+
+    daemon_threads = True
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handler: type[BaseHTTPRequestHandler],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        self._clock = clock
+        self._free = threading.Semaphore(CONNECTIONS_MOST)
+        self._lock = threading.Lock()
+        self._deadlines: dict[socket.socket, float] = {}
+        """When the request of each connection has to be done."""
+        self._kept: list[int] = []
+        self._resting = threading.Event()
+        super().__init__(address, handler)
+        self._keep_descriptors()
+
+    def server_close(self) -> None:
+        """Close the socket that listens, and the descriptors that are kept."""
+        super().server_close()
+        while self._kept:
+            os.close(self._kept.pop())
+
+    # -- accepting ----------------------------------------------------------------------------------------------------
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection. Raises `OSError`, after a rest if no descriptor is left for it."""
+        while True:
+            try:
+                return self.socket.accept()
+            except OSError as error:
+                if error.errno not in _NONE_LEFT:
+                    raise
+                if not self._kept:
+                    self._resting.wait(_REST_S)
+                    raise
+                os.close(self._kept.pop())
+
+    def _keep_descriptors(self) -> None:
+        with suppress(OSError):  # none is left; it is tried again
+            while len(self._kept) < _KEPT:
+                self._kept.append(os.open(os.devnull, os.O_RDONLY))
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Have a thread answer, unless there are too many."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, in a thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._deadlines.pop(request, None)
+            self._free.release()
+
+    # -- deadlines ----------------------------------------------------------------------------------------------------
+
+    def begin_request(self, connection: socket.socket) -> None:
+        """The next request of a connection is waited for from now on."""
+        with self._lock:
+            self._deadlines[connection] = self._clock() + REQUEST_S
+
+    def end_connections(self) -> None:
+        """End all connections, also those that clients keep for further requests, and wait for none."""
+        with self._lock:
+            _end(list(self._deadlines))
+
+    def service_actions(self) -> None:
+        """Called between two requests, and while there are none."""
+        self._keep_descriptors()
+        now_s = self._clock()
+        with self._lock:
+            late = [connection for connection, deadline_s in self._deadlines.items() if deadline_s <= now_s]
+        _end(late)
+
+
+def _end(connections: list[socket.socket]) -> None:
+    for connection in connections:
+        with suppress(OSError):  # it has ended already
+            connection.shutdown(socket.SHUT_RDWR)  # which wakes its thread
+
+
+class BoundedRequest(BaseHTTPRequestHandler):
+    """Answers the requests of one connection, each of which has a deadline."""
+
+    server: BoundedServer
+
+    def handle_one_request(self) -> None:
+        """Wait for a request, and answer it."""
+        self.server.begin_request(self.connection)
+        super().handle_one_request()

@@ -1,0 +1,191 @@
+"""The files of `ipc://` addresses while one daemon takes the place of another: whoever listens at the end has them."""
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from pollbroker.daemon import ConfigurationError, Daemon, takeover
+from pollbroker.daemon.takeover import Predecessor
+from tests.daemon.conftest import StartDaemon, Write
+from tests.support.addresses import ANY_PORT
+from tests.support.commands import Run
+from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.types import Connect
+
+WIRE = "transport = 'wire'"
+LIBZMQ = "transport = 'libzmq'"
+ENGINE = "[engine]\ntakeover = 'takeover'\n"
+both = pytest.mark.parametrize("kind", [WIRE, LIBZMQ], ids=["wire", "libzmq"])
+
+
+def streamer(frontend: str, more: str, name: str = "a") -> str:
+    return f"[brokers.{name}]\ndevice = 'streamer'\nfrontend = '{frontend}'\nbackend = 'ipc://backend'\n{more}\n"
+
+
+class Late:
+    """Lets daemons that take over say late that they serve."""
+
+    def __init__(self) -> None:
+        self.may_announce = threading.Event()
+
+    def start(self, path: Path) -> Daemon:
+        """A daemon that has taken over, and has not said so."""
+        daemon = Daemon(path)
+        try:
+            daemon.start(daemon.connect_to_predecessor())
+            daemon.engine.start()
+        except BaseException:
+            daemon.close()
+            raise
+        return daemon
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> Iterator[Late]:
+    made, announce = Late(), Predecessor.announce_serving
+
+    def announce_late(predecessor: Predecessor) -> None:
+        made.may_announce.wait(DEADLINE_S)
+        announce(predecessor)
+
+    monkeypatch.setattr(Predecessor, "announce_serving", announce_late)
+    yield made
+    made.may_announce.set()
+
+
+def check_served(connect: Connect, frontend: str = "ipc://frontend") -> None:
+    connect(zmq.PUSH, frontend).send(b"through")
+    assert connect(zmq.PULL, "ipc://backend").recv() == b"through"
+
+
+@both
+@pytest.mark.parametrize("wrong", ["wrong = 1\n", streamer("ipc:///nowhere/at/all", "", "b")], ids=["file", "address"])
+def test_daemon_that_cannot_start_leaves_the_files_of_the_old_one(
+    write: Write, start_daemon: StartDaemon, take_over: StartDaemon, connect: Connect, kind: str, wrong: str
+) -> None:
+    start_daemon(write(ENGINE + streamer("ipc://frontend", kind)))
+    text = ENGINE + streamer("ipc://frontend", kind) + wrong.replace("ipc://backend", ANY_PORT)
+    with pytest.raises(ConfigurationError):
+        take_over(write(text))
+    check_served(connect)
+
+
+@both
+def test_daemon_that_is_refused_leaves_the_files_of_the_old_one(
+    write: Write,
+    start_daemon: StartDaemon,
+    late: Late,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    connect: Connect,
+    kind: str,
+) -> None:
+    """It has opened a socket of its own, too, whose file goes with it. A broker of the wire is not part of it: its
+    connections have moved, so that it cannot be refused any more."""
+    path = write(ENGINE + streamer("ipc://frontend", LIBZMQ))
+    start_daemon(path)
+    monkeypatch.setattr(takeover, "SERVING_S", 0.1)
+    write(ENGINE + streamer("ipc://frontend", LIBZMQ) + f"[brokers.b]\ndevice = 'streamer'\n{kind}\n"
+          "frontend = 'ipc://new'\nbackend = 'tcp://127.0.0.1:*'\n")  # fmt: skip
+    new = late.start(path)
+    try:
+        assert Path("new").is_socket()
+        wait_until(lambda: "nothing is handed over" in caplog.text)
+        late.may_announce.set()
+        wait_until(lambda: not new.engine.running)
+        new.end()
+    finally:
+        new.close()
+    assert not Path("new").exists()
+    check_served(connect)
+
+
+def test_old_daemon_that_ends_amid_a_takeover_leaves_the_files_of_its_successor(
+    write: Write, start_daemon: StartDaemon, late: Late, connect: Connect
+) -> None:
+    path = write(ENGINE + streamer("ipc://frontend", WIRE))
+    old = start_daemon(path)
+    new = late.start(path)
+    try:
+        wait_until(lambda: not old.engine.brokers)  # they have moved, and it waits for the word that they are served
+        old.stop()
+        assert old.end() == {}
+        old.close()
+        assert old.successor is not None
+        old.successor.talk.close()
+        check_served(connect)
+        late.may_announce.set()
+    finally:
+        new.close()
+    wait_until(lambda: not Path("frontend").exists())
+
+
+def test_daemon_that_ends_amid_a_takeover_in_which_nothing_has_moved_takes_its_successor_with_it(
+    write: Write, start_daemon: StartDaemon, late: Late
+) -> None:
+    """It was told to end, and had not been told yet that the other one serves."""
+    path = write(ENGINE + streamer("ipc://frontend", LIBZMQ))
+    old = start_daemon(path)
+    new = late.start(path)
+    try:
+        old.stop()
+        assert old.end().keys() == {"a"}
+        old.close()
+        assert old.successor is None
+        late.may_announce.set()
+        wait_until(lambda: not new.engine.running)
+        new.end()
+    finally:
+        new.close()
+    assert not Path("frontend").exists()
+
+
+def test_file_of_an_address_that_the_new_daemon_does_not_want_is_removed(
+    write: Write, start_daemon: StartDaemon, take_over: StartDaemon
+) -> None:
+    path = write(ENGINE + streamer("ipc://frontend", WIRE))
+    old = start_daemon(path)
+    new = take_over(write(ENGINE + streamer(ANY_PORT, WIRE, "b").replace("ipc://backend", ANY_PORT)))
+    wait_until(lambda: not old.engine.running)
+    old.end()
+    old.close()
+    assert old.successor is not None
+    old.successor.talk.close()
+    wait_until(lambda: not Path("frontend").exists() and not Path("backend").exists())
+    assert new.engine.brokers.keys() == {"b"}
+
+
+@pytest.mark.slow
+@both
+@pytest.mark.parametrize("times", [int(os.environ.get("POLLBROKER_TAKEOVERS", "1"))])
+def test_signal_amid_a_takeover_leaves_a_daemon_that_is_reached_or_none(
+    run: Run, write: Write, connect: Connect, kind: str, times: int
+) -> None:
+    """The old process is ended at a random moment while the new one takes over."""
+    path = write(ENGINE + streamer("ipc://frontend", kind))
+    chance = random.Random(times)
+    pause = threading.Event()
+    puller = connect(zmq.PULL, "ipc://backend")
+    for _ in range(times):
+        old = run("run", str(path))
+        old.read_until("ready")
+        new = run("run", "--takeover", str(path))
+        pause.wait(chance.uniform(0, 1))
+        old.process.terminate()
+        assert old.end()[0] in (0, -signal.SIGTERM)  # it may have ended in order already, and not left yet
+        wait_until(lambda: new.process.poll() is not None or Path("takeover").exists())  # noqa: B023 - it is called here
+        if new.process.poll() is None:
+            new.read_until("ready")
+            connect(zmq.PUSH, "ipc://frontend").send(b"through")
+            assert puller.recv() == b"through"
+            new.process.terminate()
+        code, _, stderr = new.end()
+        assert code == (1 if stderr else 0)
+        assert not Path("frontend").exists()
+        assert not Path("takeover").exists()
