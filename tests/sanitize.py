@@ -22,7 +22,7 @@ FLAGS: Final = ("-fsanitize=address,undefined", "-fno-sanitize-recover", "-fno-o
 RUNS: Final = (
     # Memory that was freed is kept by the sanitizer for a while, so that its use is found: there is nothing to learn
     # from how the process grows.
-    (*PARTS, "-k", "not python and not wire and not memory_does_not_grow"),
+    (*PARTS, "-k", "not python and not memory_does_not_grow"),
     ("tests/kit/test_promises.py", "-k", "real_sockets or columns or TestQueueOnTheNativePump or served"),
 )
 """What is run, a process each: the tests that call the native code directly, and the kit's with the native pump."""

@@ -222,10 +222,14 @@ class Brokers:
         self.listeners.keep_only(())
         return self._end({**self._begun, **self.engine.brokers}.values(), drain_timeout_s)
 
+    def forget(self, names: Iterable[str]) -> None:
+        """These brokers are another process's now, so that the end tells nothing of them."""
+        for name in names:
+            self._begun.pop(name, None)
+
     def _end(self, brokers: Iterable[Broker], drain_timeout_s: float) -> dict[str, Ended]:
         several = {broker.name: broker for broker in brokers}
-        for name in several:
-            self._begun.pop(name, None)
+        self.forget(several)
         ended = end_brokers(self.engine, several.values(), drain_timeout_s)
         for name, one in ended.items():
             self.drops.tell_rest(several[name], one.final)

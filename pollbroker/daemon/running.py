@@ -329,6 +329,8 @@ class Daemon:
             drain_timeout_s = self.configuration.engine.drain_timeout_s
             if self.successor is None:
                 self.manager.stopping(drain_timeout_s)
+            else:
+                self.brokers.forget(self.successor.handed_over.moved)
             return self.brokers.end(drain_timeout_s)
 
     def close(self) -> None:
@@ -344,3 +346,5 @@ class Daemon:
         if self._brokers is not None:
             self._brokers.listeners.keep_only(())
         self._inherited.close()
+        if self.successor is not None:
+            self.successor.talk.close()  # by this it knows that everything is free

@@ -41,7 +41,6 @@ def end(daemon: Daemon) -> int:
     assert daemon.successor is not None
     lost = sum(ended.left for ended in daemon.end().values())
     daemon.close()
-    daemon.successor.talk.close()
     return lost
 
 

@@ -20,6 +20,7 @@ from pollbroker import (
     Tap,
     TappedMessage,
 )
+from pollbroker.wire.served import why_not_built
 from tests.support.accounts import balanced, flow_of
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_MS, wait_until
@@ -34,6 +35,9 @@ TO_TWO = Device(
 def transport(request: pytest.FixtureRequest) -> str:
     """What serves the ports."""
     assert isinstance(request.param, str)
+    why = why_not_built()
+    if request.param == "wire" and why is not None:
+        pytest.skip(why)
     return request.param
 
 
