@@ -3,12 +3,15 @@
 They need what `pip install 'pollbroker[daemon]'` installs, which is imported when one of them is called.
 """
 
+import gc
 import importlib
+import importlib.util
 import json
 import logging
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Final
@@ -37,9 +40,11 @@ def _check_libraries() -> None:
     try:
         importlib.import_module("msgspec")
         importlib.import_module("tomli_w")
-        importlib.import_module("prometheus_client")
+        missing = None if importlib.util.find_spec("prometheus_client") else "prometheus_client"  # imported if needed
     except ModuleNotFoundError as error:
-        raise click.UsageError(f"{error.name} is missing; pip install 'pollbroker[daemon]' installs it") from None
+        missing = error.name
+    if missing:
+        raise click.UsageError(f"{missing} is missing; pip install 'pollbroker[daemon]' installs it")
 
 
 def _report(error: "ConfigurationError", *, err: bool) -> int:
@@ -87,9 +92,10 @@ def run(file: Path, log_format: str, log_level: str, takeover: bool, takeover_fd
     lines = JsonFormat(lambda: daemon.port_names) if log_format == "json" else TextFormat(timed=log_format == "timed")
     with logging_to(lines, logging.getLevelNamesMapping()[log_level.upper()]), signals:
         try:
-            daemon.start(_predecessor(daemon, takeover, takeover_fd))
-            for line in _describe(daemon):
-                _logger.info("%s", line)
+            with _making_what_stays():
+                daemon.start(_predecessor(daemon, takeover, takeover_fd))
+                for line in _describe(daemon):
+                    _logger.info("%s", line)
             daemon.run()
             _logger.info("ending  %s", _reason(daemon, signals.first))
             return _report_end(daemon.end())
@@ -102,6 +108,18 @@ def run(file: Path, log_format: str, log_level: str, takeover: bool, takeover_fd
             return EXIT_WRONG
         finally:
             daemon.close()
+
+
+@contextmanager
+def _making_what_stays() -> Iterator[None]:
+    """As a context: the garbage collector looks at nothing that is made here, neither now nor later. It stays as long
+    as the daemon, and to go through the objects of a thousand brokers holds up the engine for many milliseconds."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _restart_command(file: Path, log_format: str, log_level: str) -> list[str]:
@@ -123,11 +141,11 @@ def _predecessor(daemon: "Daemon", takeover: bool, descriptor: int | None) -> so
 
 
 def _describe(daemon: "Daemon") -> Iterator[str]:
-    statistics = daemon.engine.statistics()
+    statistics = daemon.engine.statistics(())  # those of many brokers would take long
     brokers = daemon.engine.brokers
     for name, configured in daemon.configuration.brokers.items():
         if name in brokers:
-            wire = describe_wire_ports(statistics.brokers[name].ports)
+            wire = describe_wire_ports({port.name: port.transport for port in configured.plan.ports})
             yield f"broker {name}  {configured.device_name}{wire}"
             given = {port: list(map(str, one.endpoints)) for port, one in configured.ports.items()}
             yield from describe_ports(configured.device, brokers[name], given)

@@ -25,7 +25,6 @@ from pollbroker.device import Device
 from pollbroker.endpoint import is_loopback, parse_endpoints
 from pollbroker.engine import Engine
 from pollbroker.standard_devices import DEVICES
-from pollbroker.statistics import PortStatistics
 from pollbroker.transports import AUTO, LIBZMQ, WIRE
 
 PEERS: Final = {
@@ -183,7 +182,8 @@ def run_device(
             for warning in warn_of_other_machines(control_endpoints):
                 click.echo(warning, err=True)
             statistics = engine.statistics()
-            wire = describe_wire_ports(statistics.brokers[name].ports)
+            ports = statistics.brokers[name].ports
+            wire = describe_wire_ports({port: one.transport for port, one in ports.items()})
             click.echo(f"broker {name}  {device.name}, {statistics.pump} pump, {statistics.waiter} waiter{wire}")
             for line in describe_ports(device, broker, {**endpoints, "capture": capture}):
                 click.echo(line)
@@ -205,12 +205,13 @@ def warn_of_other_machines(addresses: Iterable[str]) -> Iterator[str]:
             )
 
 
-def describe_wire_ports(ports: Mapping[str, PortStatistics]) -> str:
-    """The end of the line about a broker: which of its ports are the wire's. Empty if none is."""
-    wire = [name for name, port in ports.items() if port.transport == WIRE]
+def describe_wire_ports(transports: Mapping[str, str]) -> str:
+    """The end of the line about a broker: which of its ports are the wire's, by what serves each of them. Empty if none
+    is."""
+    wire = [name for name, transport in transports.items() if transport == WIRE]
     if not wire:
         return ""
-    return ", wire ports" if len(wire) == len(ports) else f", wire ports: {', '.join(wire)}"
+    return ", wire ports" if len(wire) == len(transports) else f", wire ports: {', '.join(wire)}"
 
 
 def describe_ports(device: Device, broker: Broker, given: Mapping[str, Any]) -> Iterator[str]:

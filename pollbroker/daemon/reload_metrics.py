@@ -1,16 +1,21 @@
 """Metrics of reloads, by the names that Prometheus has for its own: whether the last was successful, and when one
-was."""
+was.
+
+`prometheus_client` is imported when the metrics are asked for; see `pollbroker.daemon.servers`.
+"""
 
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 
-class ReloadCollector(Collector):
-    """Collects the metrics of a daemon's reloads. The start counts as the first one."""
+class ReloadCollector:
+    """Collects the metrics of a daemon's reloads, as a `prometheus_client.registry.Collector` does. The start counts as
+    the first one."""
 
     def __init__(self) -> None:
         self._successful = True
@@ -31,12 +36,14 @@ class ReloadCollector(Collector):
             self.note(successful=False)
             raise
 
-    def describe(self) -> Iterable[Metric]:
+    def describe(self) -> "Iterable[Metric]":
         """The metrics, as `collect` gives them: they cost nothing."""
         return self.collect()
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> "Iterator[Metric]":
         """The metrics of this moment."""
+        from prometheus_client.core import GaugeMetricFamily
+
         yield GaugeMetricFamily(
             "pollbroker_config_last_reload_successful",
             "1 if the brokers are as the configuration file had them at the last start or reload, otherwise 0.",
