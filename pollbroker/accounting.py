@@ -69,8 +69,8 @@ def _behaviour_statistics(
 ) -> FlowStatistics:
     outgoing = counted[0][0]
     counters = _total([counters for _, counters in counted])
-    return FlowStatistics(
-        **vars(counters),
+    return FlowStatistics.with_counters(
+        counters,
         source=BEHAVIOUR,
         sinks=tuple(ports[sink].name for sink in outgoing.sinks),
         state=FlowState(outgoing.state).name.lower(),
@@ -85,8 +85,8 @@ def _behaviour_statistics(
 def _flow_statistics(
     flow: Flow, counters: Counters, ports: Sequence[WorkingPort], unread: int, now_s: float
 ) -> FlowStatistics:
-    return FlowStatistics(
-        **vars(counters),
+    return FlowStatistics.with_counters(
+        counters,
         source=ports[flow.source].name,
         sinks=tuple(ports[sink].name for sink in flow.sinks),
         state=FlowState(flow.state).name.lower(),

@@ -18,6 +18,7 @@ from pollbroker.calls import run_handle
 from pollbroker.drains import Drains
 from pollbroker.errors import EngineError, describe_error
 from pollbroker.loop import Loop
+from pollbroker.portions import Portions
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.table import Table
 from pollbroker.thread import EngineThread
@@ -36,11 +37,18 @@ class Closing:
     in."""
 
     def __init__(
-        self, loop: Loop, table: Table, drains: Drains, thread: EngineThread, context: zmq.Context[Any] | None
+        self,
+        loop: Loop,
+        table: Table,
+        drains: Drains,
+        portions: Portions,
+        thread: EngineThread,
+        context: zmq.Context[Any] | None,
     ) -> None:
         self._loop = loop
         self._table = table
         self._drains = drains
+        self._portions = portions
         self._thread = thread
         self._context = context
         self._callbacks: list[Handle] = []
@@ -109,6 +117,7 @@ class Closing:
             for name in self._table.snapshot():  # added meanwhile, or not removed yet
                 self._removals[self._table.remove_at_once(name)] = None
             self._drains.end_all()
+            self._portions.end_all()
             for handle in self._callbacks:
                 run_handle(handle)
             self._loop.close()

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from pollbroker.errors import EndpointError
@@ -130,6 +131,7 @@ TRANSPORTS: Final = tuple(_CHECKS)
 """The transports that an endpoint may begin with."""
 
 
+@lru_cache
 def _is_ip(host: str) -> bool:
     """Return True if `host` is an IPv4 address, or an IPv6 address in brackets."""
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host

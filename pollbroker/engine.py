@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import zmq
 
@@ -27,6 +27,7 @@ from pollbroker.handing_over import Adoption, Departure, HandedOver
 from pollbroker.limits import Limits
 from pollbroker.loop import Loop
 from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes, device_between, make_context, make_plan, parse_prefixes
+from pollbroker.portions import Portions
 from pollbroker.pump import Socket, StartTask
 from pollbroker.standard_devices import find_device
 from pollbroker.statistics import BrokerStatistics, EngineStatistics, PeerStatistics
@@ -35,6 +36,8 @@ from pollbroker.taps import Tap
 from pollbroker.thread import EngineThread
 from pollbroker.timers import Handle
 from pollbroker.waiting import Poller
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -97,9 +100,10 @@ class Engine:
         """The context in which `add` opens sockets of libzmq."""
         self._table = Table(self.context, self._loop.implementation, self._loop.access)
         self._drains = Drains(self._table, self._loop)
+        self._portions = Portions(self._table, self._loop, partial(Broker, self))
         self._thread = self._thread_type(self._loop, self.run)
         owned = self.context if context is None else None
-        self._closing = Closing(self._loop, self._table, self._drains, self._thread, owned)
+        self._closing = Closing(self._loop, self._table, self._drains, self._portions, self._thread, owned)
 
     # -- brokers ------------------------------------------------------------------------------------------------------
 
@@ -403,11 +407,19 @@ class Engine:
     @property
     def brokers(self) -> Mapping[str, Broker]:
         """A snapshot of the brokers by name. Those that have failed or ended are included until they are removed."""
-        return FrozenDict({name: Broker(self, working) for name, working in self._table.snapshot().items()})
+        return self._table.handles(partial(Broker, self))
 
-    def statistics(self) -> EngineStatistics:
-        """A frozen snapshot of the engine: what each broker has done in each direction and at each port."""
-        return self._calls.call(self._statistics)
+    def statistics(self, brokers: Iterable[str | Broker] | None = None) -> EngineStatistics:
+        """A frozen snapshot of the engine: what each broker has done in each direction and at each port.
+
+        Arguments:
+            brokers: their names or handles; none (`()`) if only the engine itself is asked about. By default all, at
+                one moment: the engine moves no message meanwhile, which takes up to 0.3 ms for each of them. See
+                `begin_for_each` for another way.
+
+        Raises `EngineError` if there is no such broker.
+        """
+        return self._calls.call(self._statistics, brokers)
 
     def broker_statistics(self, broker: str | Broker) -> BrokerStatistics:
         """A frozen snapshot of one broker. Raises `EngineError` if there is no such broker."""
@@ -419,6 +431,21 @@ class Engine:
         Raises `EngineError` if there is no such broker.
         """
         return self._calls.call(self._table.peers, broker)
+
+    def begin_for_each(self, ask: Callable[[Broker], T]) -> "Future[Mapping[str, T]]":
+        """Begin to call `ask(broker)` for every broker, in the engine's thread, and return at once: the future is
+        resolved with what it has returned, by the names of the brokers.
+
+        A few brokers are asked in each turn of the loop, so that many of them do not hold up the traffic. So
+        `begin_for_each(Broker.statistics)` gives statistics of which each is that of one moment, and balances, while
+        those of two brokers may be some milliseconds apart, or more if there is much traffic. A broker that is removed
+        before its turn is left out, and so is one whose name is new.
+
+        The answers need turns of the loop, unless there are few brokers: then the future may be resolved already. It
+        may be cancelled. If `ask` raises, no more brokers are asked, and the future has that exception. If the engine
+        closes first, it has an `EngineError`. Several such calls are answered one after the other.
+        """
+        return self._calls.call(self._portions.begin, ask)
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -476,12 +503,13 @@ class Engine:
         tap.cancel = cancel
         return tap
 
-    def _statistics(self) -> EngineStatistics:
+    def _statistics(self, brokers: Iterable[str | Broker] | None) -> EngineStatistics:
+        several = map(self._table.statistics, self._table.snapshot() if brokers is None else brokers)
         return EngineStatistics(
             pump=self._loop.implementation.name,
             waiter=self._loop.waiter_name,
             turns=self._loop.turns,
-            brokers=FrozenDict({name: self._table.statistics(name) for name in self._table.snapshot()}),
+            brokers=FrozenDict({one.name: one for one in several}),
         )
 
     # -- beginning and end --------------------------------------------------------------------------------------------

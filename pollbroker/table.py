@@ -14,6 +14,7 @@ from pollbroker.claims import CLAIMS
 from pollbroker.device import Device
 from pollbroker.errors import DeviceError, EngineError, describe_error
 from pollbroker.events import EventKind
+from pollbroker.frozen import FrozenDict
 from pollbroker.loop_access import LoopAccess
 from pollbroker.opening import RELEASED, Plan, lend_ports
 from pollbroker.port import WorkingPort
@@ -66,6 +67,10 @@ class Table:
         self._loop_access = loop_access
         self._events = loop_access.events
         self._brokers: dict[str, WorkingBroker] = {}
+        self._changes = 0
+        """How often a broker has come or gone."""
+        self._handles: tuple[int, Mapping[str, Broker]] | None = None
+        """A handle for each broker, and the number of changes when they were made."""
         self._alive_count = 0
         self._being_removed: set[WorkingBroker] = set()
         self._on_end = self._broker_ended  # one bound method for all brokers saves memory
@@ -94,6 +99,24 @@ class Table:
     def snapshot(self) -> dict[str, WorkingBroker]:
         """A copy of the table. Any thread may call this."""
         return dict(self._brokers)
+
+    def get(self, name: str) -> WorkingBroker | None:
+        """The broker of this name; None if there is none."""
+        return self._brokers.get(name)
+
+    def handles(self, make_handle: Callable[[WorkingBroker], Broker]) -> Mapping[str, Broker]:
+        """A handle for each broker, by name. They are made again only after a broker has come or gone, since a thousand
+        of them take a millisecond. Any thread may call this."""
+        changes, known = self._changes, self._handles
+        if known is None or known[0] != changes:
+            handles = {name: make_handle(broker) for name, broker in self.snapshot().items()}
+            self._handles = known = (changes, FrozenDict(handles))  # of this number, even if there are more by now
+        return known[1]
+
+    def _note_change(self) -> None:
+        """To be called after each change of `_brokers`."""
+        self._changes += 1
+        self._handles = None
 
     def add(
         self,
@@ -169,6 +192,7 @@ class Table:
             if port.owned:
                 self.released.forget(port.endpoints)
         self._brokers[name] = broker
+        self._note_change()
         self._alive_count += 1
         self._loop_access.monitors.add(broker)
         self._events.emit(EventKind.BROKER_ADDED, name)
@@ -198,6 +222,7 @@ class Table:
         if broker in self._being_removed:
             self._being_removed.remove(broker)
             del self._brokers[broker.name]
+            self._note_change()
         self._alive_count -= 1
         self._give_claims_back(broker)
         for port in broker.ports:
@@ -277,6 +302,7 @@ class Table:
                 return broker  # it was handed over
         if broker.state in FINAL_STATES:
             del self._brokers[broker.name]
+            self._note_change()
             self._events.emit(EventKind.BROKER_REMOVED, broker.name)
             return broker
         self._being_removed.add(broker)

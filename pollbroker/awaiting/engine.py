@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -185,9 +185,9 @@ class AwaitedEngine(ABC):
         """Who is connected to a broker now: see `pollbroker.Engine.peers`, also for the errors."""
         return self.sync.peers(_sync(broker))
 
-    def statistics(self) -> EngineStatistics:
-        """A frozen snapshot of every broker, each direction."""
-        return self.sync.statistics()
+    def statistics(self, brokers: Iterable[str | Broker] | None = None) -> EngineStatistics:
+        """A frozen snapshot of every broker, each direction: see `pollbroker.Engine.statistics`."""
+        return self.sync.statistics(None if brokers is None else map(_sync, brokers))
 
     # -- beginning and end --------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import zmq
 from pollbroker.broker import Broker, Port
 from pollbroker.device import Device
 from pollbroker.endpoint import Endpoint, is_loopback
-from pollbroker.statistics import DROPS, FlowStatistics, PortStatistics
+from pollbroker.statistics import DROPS, FlowStatistics
 from pollbroker.transports import WIRE
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 def describe_daemon(daemon: "Daemon", *, reloads: bool) -> Iterator[str]:
     """Yield what is said when all brokers have begun. `reloads` is True if SIGHUP has the daemon read its file
     again."""
-    statistics = daemon.engine.statistics()
+    statistics = daemon.engine.statistics(())  # those of many brokers would take long
     brokers = daemon.engine.brokers
     for name, configured in daemon.configuration.brokers.items():
         if name in brokers:
-            wire = describe_wire_ports(statistics.brokers[name].ports)
+            wire = describe_wire_ports({port.name: port.transport for port in configured.plan.ports})
             yield f"broker {name}  {configured.device_name}{wire}"
             given = {port: one.endpoints for port, one in configured.ports.items()}
             yield from describe_ports(configured.device, brokers[name], given)
@@ -70,12 +70,13 @@ def warn_of_other_machines(addresses: Iterable[str]) -> Iterator[str]:
             )
 
 
-def describe_wire_ports(ports: Mapping[str, PortStatistics]) -> str:
-    """The end of the line about a broker: which of its ports are the wire's. Empty if none is."""
-    wire = [name for name, port in ports.items() if port.transport == WIRE]
+def describe_wire_ports(transports: Mapping[str, str]) -> str:
+    """The end of the line about a broker: which of its ports are the wire's, by what serves each of them. Empty if none
+    is."""
+    wire = [name for name, transport in transports.items() if transport == WIRE]
     if not wire:
         return ""
-    return ", wire ports" if len(wire) == len(ports) else f", wire ports: {', '.join(wire)}"
+    return ", wire ports" if len(wire) == len(transports) else f", wire ports: {', '.join(wire)}"
 
 
 def describe_ports(device: Device, broker: Broker, given: Mapping[str, Sequence[Endpoint]]) -> Iterator[str]:

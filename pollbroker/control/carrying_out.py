@@ -5,20 +5,21 @@ A command is carried out whole, or it raises `PollbrokerError` and has changed n
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from itertools import product
-from typing import Final
+from typing import Final, cast
 
+from pollbroker.broker import Broker
 from pollbroker.control.replies import DONE, OK, Frames, Later
 from pollbroker.control.steered import Steered
 from pollbroker.control.waiting import DRAIN_S, drain, pause_and_flush
 from pollbroker.device import CAPTURE
 from pollbroker.errors import EngineError
 from pollbroker.states import BrokerState
-from pollbroker.statistics import PeerStatistics
+from pollbroker.statistics import BrokerStatistics, PeerStatistics
 
 
 def _steer(engine: Steered, steer: Callable[[str], None], name: str | None) -> Frames:
@@ -49,17 +50,31 @@ def _terminate(engine: Steered, name: str | None) -> Frames:
 
 
 def _statistics(engine: Steered, name: str | None) -> Frames:
-    """The first port of a device counts as libzmq's frontend, all others as its backend; captured copies nowhere."""
+    brokers = engine.statistics().brokers.values() if name is None else (engine.broker_statistics(name),)
+    return _reply_of_counts(map(_counts, brokers))
+
+
+def _statistics_in_portions(engine: Steered) -> Later:
+    told = engine.begin_for_each(lambda broker: _counts(engine.broker_statistics(broker.name)))
+    return Later(told, lambda: _reply_of_counts(told.result().values()), in_order=True)
+
+
+def _counts(broker: BrokerStatistics) -> list[int]:
+    """The numbers of STATISTICS. The first port of a device counts as libzmq's frontend, all others as its backend;
+    captured copies nowhere."""
     counts = dict.fromkeys(product(("frontend", "backend"), ("received", "sent"), ("frames", "bytes")), 0)
-    for broker in engine.statistics().brokers.values() if name is None else (engine.broker_statistics(name),):
-        ports = [port for name, port in broker.ports.items() if name != CAPTURE]
-        for index, port in enumerate(ports):
-            side = "backend" if index else "frontend"
-            # libzmq counts what its proxy with one socket sends as the backend's.
-            for of, way in ((side, "received"), ("backend" if len(ports) == 1 else side, "sent")):
-                for unit in ("frames", "bytes"):
-                    counts[of, way, unit] += getattr(port, f"{way}_{unit}")
-    return [struct.pack("=Q", count % (1 << 64)) for count in counts.values()]
+    ports = [port for name, port in broker.ports.items() if name != CAPTURE]
+    for index, port in enumerate(ports):
+        side = "backend" if index else "frontend"
+        # libzmq counts what its proxy with one socket sends as the backend's.
+        for of, way in ((side, "received"), ("backend" if len(ports) == 1 else side, "sent")):
+            for unit in ("frames", "bytes"):
+                counts[of, way, unit] += getattr(port, f"{way}_{unit}")
+    return list(counts.values())
+
+
+def _reply_of_counts(counts: Iterable[list[int]]) -> Frames:
+    return [struct.pack("=Q", sum(column) % (1 << 64)) for column in zip([0] * 8, *counts, strict=True)]
 
 
 def _call(call: Callable[[], object], engine: Steered, name: str | None) -> Frames:  # noqa: ARG001 - as the others
@@ -72,14 +87,51 @@ def _list(engine: Steered, _: str | None) -> Frames:
 
 
 def _stats(engine: Steered, name: str | None) -> Frames:
-    statistics = engine.statistics() if name is None else engine.broker_statistics(name)
-    return [OK, json.dumps(statistics, default=vars).encode()]
+    return [OK, _json(engine.statistics() if name is None else engine.broker_statistics(name))]
+
+
+def _stats_in_portions(engine: Steered) -> Later:
+    about = {name: value for name, value in vars(engine.statistics(())).items() if name != "brokers"}
+    before = _json(about)[:-1] + b', "brokers": {'
+    return _document_in_portions(engine, lambda broker: engine.broker_statistics(broker.name), before, b"}}")
 
 
 def _peers(engine: Steered, name: str | None) -> Frames:
     brokers = engine.brokers
-    told = {each: list(map(_as_json, brokers[each].peers())) for each in (brokers if name is None else (name,))}
-    return [OK, json.dumps(told if name is None else told[name]).encode()]
+    if name is not None:
+        return [OK, _json(_peers_of(brokers[name]))]
+    return [OK, _json({each: _peers_of(broker) for each, broker in brokers.items()})]
+
+
+def _peers_in_portions(engine: Steered) -> Later:
+    return _document_in_portions(engine, _peers_of, b"{", b"}")
+
+
+def _document_in_portions(engine: Steered, ask: Callable[[Broker], object], before: bytes, after: bytes) -> Later:
+    """A JSON document with a member for each broker, which grows while they are asked: to join all members at the end
+    would take milliseconds."""
+    document = bytearray(before)
+
+    def add(broker: Broker) -> None:
+        separator = b"" if len(document) == len(before) else b", "
+        document.extend(separator + _json(broker.name) + b": " + _json(ask(broker)))
+
+    asked = engine.begin_for_each(add)
+
+    def reply() -> Frames:
+        asked.result()
+        document.extend(after)
+        return [OK, cast(bytes, document)]  # a copy of it would take a millisecond
+
+    return Later(asked, reply, in_order=True)
+
+
+def _peers_of(broker: Broker) -> list[dict[str, object]]:
+    return list(map(_as_json, broker.peers()))
+
+
+def _json(what: object) -> bytes:
+    return json.dumps(what, default=vars).encode()
 
 
 def _as_json(peer: PeerStatistics) -> dict[str, object]:
@@ -112,6 +164,8 @@ class Command:
     """Carries it out if it may take time, so many seconds. None if it never takes time."""
     wait_s: float | None = None
     """How long it may take if the command does not say. None if it takes no time then."""
+    in_portions: Callable[[Steered], Later] | None = None
+    """Carries it out for all brokers, a few in each turn; None for a command that takes little time."""
 
     @classmethod
     def for_one_broker(cls, call: Callable[[Steered, str], object]) -> "Command":
@@ -138,10 +192,10 @@ COMMANDS: Final[Mapping[bytes, Command]] = {
     b"PAUSE": Command(lambda engine, name: _steer(engine, engine.pause, name), wait=pause_and_flush),
     b"RESUME": Command(lambda engine, name: _steer(engine, engine.resume, name)),
     b"TERMINATE": Command(_terminate),
-    b"STATISTICS": Command(_statistics),
+    b"STATISTICS": Command(_statistics, in_portions=_statistics_in_portions),
     b"LIST": Command(_list, Naming.NEVER),
-    b"STATS": Command(_stats),
-    b"PEERS": Command(_peers),
+    b"STATS": Command(_stats, in_portions=_stats_in_portions),
+    b"PEERS": Command(_peers, in_portions=_peers_in_portions),
     b"DRAIN": Command(None, wait=drain, wait_s=DRAIN_S),
     b"DISABLE": Command.for_one_broker(lambda engine, name: engine.disable(name)),
     b"ENABLE": Command.for_one_broker(lambda engine, name: engine.enable(name)),

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from pollbroker.binding import open_port
 from pollbroker.control.default_endpoint import process_listening_at
@@ -137,6 +136,8 @@ def _await_reply(client: Socket, attempts: Socket, endpoint: Endpoint, given: st
 
     Raises `NobodyListensError`.
     """
+    from zmq.utils.monitor import recv_monitor_message  # it imports asyncio, which an engine with a server need not do
+
     poller = zmq.Poller()
     poller.register(client, zmq.POLLIN)
     poller.register(attempts, zmq.POLLIN)

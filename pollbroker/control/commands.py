@@ -64,6 +64,7 @@ class Control:
         returns those of the reply, or a future for them, which is resolved in the engine's thread."""
         self.awaited = 0
         """How many commands wait for their reply."""
+        self._awaited_in_order = 0
         self._engine = engine
         self._type = socket_type
         further = {
@@ -82,17 +83,27 @@ class Control:
         length = _envelope_length(frames) if self._type == zmq.ROUTER else 0
         envelope, command = frames[:length], frames[length:]
         reply = self._or_refusal(partial(self._carry_out, command))
+        if isinstance(reply, Later) and reply.in_order and reply.future.done():
+            reply = self._or_refusal(reply.reply)  # there are few brokers
         if not isinstance(reply, Later):
             return self._addressed(envelope, command, reply)
+        later = reply
         self.awaited += 1
-        later = reply.reply
-        reply.future.add_done_callback(lambda _: self._answer(envelope, command, later))
+        self._awaited_in_order += later.in_order
+        later.future.add_done_callback(lambda _: self._answer(envelope, command, later))
         return None
 
-    def _answer(self, envelope: Frames, command: Frames, reply: Callable[[], Frames]) -> None:
+    @property
+    def must_rest(self) -> bool:
+        """True while no further command may be received. A REP socket cannot receive one before it has answered; the
+        one client of a PAIR socket has nothing to tell replies apart by, so they come in the order of its commands."""
+        return bool(self._type == zmq.REP and self.awaited) or bool(self._type == zmq.PAIR and self._awaited_in_order)
+
+    def _answer(self, envelope: Frames, command: Frames, later: Later) -> None:
         self.awaited -= 1
+        self._awaited_in_order -= later.in_order
         assert self.answer_later is not None
-        made = self._or_refusal(reply)
+        made = self._or_refusal(later.reply)
         assert not isinstance(made, Later)
         self.answer_later(self._addressed(envelope, command, made))
 
@@ -142,6 +153,9 @@ class Control:
         if wait_s is not None and command.wait is not None:
             self._check_waiting(verb)
             return command.wait(self._engine, name, wait_s)
+        if name is None and command.in_portions is not None and self.answer_later is not None:
+            self._check_waiting(verb)
+            return command.in_portions(self._engine)
         assert command.call is not None
         return command.call(self._engine, name)
 

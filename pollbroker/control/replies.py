@@ -30,6 +30,9 @@ class Later:
     """It is resolved, in the engine's thread, when the command was carried out, or its time is over."""
     reply: Callable[[], Frames]
     """Makes the reply then."""
+    in_order: bool = False
+    """Whether a socket with one client is to be answered before it is asked again. Such a command takes time only
+    because there are many brokers."""
 
 
 def refusal(text: str, status: bytes = ERROR) -> Frames:

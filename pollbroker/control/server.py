@@ -47,8 +47,8 @@ _NO_COMMANDS: Final[MoreCommands] = FrozenDict()
 _BURST_COMMANDS: Final = 100
 _BURST_S: Final = 0.002
 """In one turn of the loop at most this many commands are carried out, and none is begun after this time, which is how
-long the bursts of a turn may take. The time limit is needed because with a thousand brokers a single STATS takes ten
-milliseconds."""
+long the bursts of a turn may take. The time limit is needed because with a thousand brokers a single PAUSE takes ten
+milliseconds. Commands that ask every broker for something do so in portions; see `pollbroker.portions`."""
 
 
 class ControlServer:
@@ -74,7 +74,7 @@ class ControlServer:
         self._port = port
         self._warn = SeldomLog(_logger.warning)
         self._resting = False
-        """True while a REP socket owes the reply to a command that takes time: it cannot receive another before."""
+        """True while a REP or PAIR socket owes a reply, and takes no other command before; see `Control.must_rest`."""
         self._streams = Streams(engine, tap_bodies=tap_bodies)
         control.answer_later = self._answer_later
         control.more_commands = FrozenDict(
@@ -100,7 +100,7 @@ class ControlServer:
             for _ in range(_BURST_COMMANDS):
                 self._port.check_open()
                 self._send(self._control.handle(self._port.sync_socket.recv_multipart(zmq.DONTWAIT)))
-                if self._port.type == zmq.REP and self._control.awaited:
+                if self._control.must_rest:
                     self._resting = True
                     self._engine.remove_reader(self._port.sync_socket)
                     break
@@ -126,7 +126,7 @@ class ControlServer:
         except zmq.ZMQError as error:
             self._give_up(error)
             return
-        if self._resting:
+        if self._resting and not self._control.must_rest:
             self._resting = False
             self._engine.add_reader(self._port.sync_socket, self._serve)
 

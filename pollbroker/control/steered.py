@@ -1,11 +1,13 @@
 """What control commands are carried out on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pollbroker.broker import Broker
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
+
+T = TypeVar("T")
 
 
 class Steered(Protocol):
@@ -32,6 +34,8 @@ class Steered(Protocol):
 
     def remove(self, broker: str, /, *, timeout_s: float) -> BrokerStatistics: ...
 
-    def statistics(self) -> EngineStatistics: ...
+    def statistics(self, brokers: Iterable[str] | None = None, /) -> EngineStatistics: ...
+
+    def begin_for_each(self, ask: Callable[[Broker], T], /) -> "Future[Mapping[str, T]]": ...
 
     def broker_statistics(self, broker: str, /) -> BrokerStatistics: ...

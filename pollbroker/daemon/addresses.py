@@ -3,6 +3,7 @@
 import ipaddress
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 _EVERY: Final = frozenset({"*", "0.0.0.0", "[::]"})
@@ -56,6 +57,7 @@ def parse(address: str, *, ipv6: bool = False) -> Bound | None:
     return Bound(transport, rest)
 
 
+@lru_cache
 def _plain(host: str) -> str:
     """One way to write a host."""
     if host.lower() == "localhost":

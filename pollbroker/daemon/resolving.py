@@ -126,6 +126,7 @@ class _Resolving:
         """Call a function that raises `ConfigError` if a value is wrong. One that is missing is not."""
         if value is None:
             return
+
         try:
             check(value)
         except ConfigError as error:

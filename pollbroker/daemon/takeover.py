@@ -182,7 +182,7 @@ class Predecessor:
 
 @dataclass(frozen=True)
 class Successor:
-    """The daemon that has taken this one's place. The socket to it is closed when everything is closed here, and not sooner."""
+    """The daemon that has taken this one's place. The socket to it is closed when everything else is closed here."""
 
     process: int
     version: str

@@ -5,10 +5,10 @@ A control socket steers an engine, and a device may share its engine with others
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 import zmq
 
@@ -20,6 +20,8 @@ from pollbroker.frozen import FrozenDict
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
+
+T = TypeVar("T")
 
 _SERVED_AS: Final[Mapping[int, int]] = {zmq.PULL: zmq.SUB, zmq.DEALER: zmq.PAIR}
 """libzmq takes commands from any socket that it can receive from. These two receive and answer as those do."""
@@ -78,10 +80,20 @@ class SingleBroker:
         self.stop()
         return self.broker_statistics(broker)
 
-    def statistics(self) -> EngineStatistics:
-        """The engine's, with the one broker."""
-        own = FrozenDict({self._broker.name: self.broker_statistics(self._broker.name)})
-        return replace(self._engine.statistics(), brokers=own)
+    def statistics(self, brokers: Iterable[str] | None = None, /) -> EngineStatistics:
+        """The engine's, with the one broker, or with none if none is asked for."""
+        names = self.brokers if brokers is None else brokers
+        own = FrozenDict({name: self.broker_statistics(name) for name in names})
+        return replace(self._engine.statistics(()), brokers=own)
+
+    def begin_for_each(self, ask: Callable[[Broker], T], /) -> "Future[Mapping[str, T]]":
+        """As `Engine.begin_for_each`, for the one broker, which is asked at once."""
+        answered: Future[Mapping[str, T]] = Future()
+        try:
+            answered.set_result(FrozenDict({self._broker.name: ask(self._broker)}))
+        except Exception as error:  # noqa: BLE001 - it is raised again where the answer is asked for
+            answered.set_exception(error)
+        return answered
 
     def broker_statistics(self, broker: str, /) -> BrokerStatistics:  # noqa: ARG002 - as above
         """As `Broker.statistics`. A monitor socket is called a capture socket, so that STATISTICS does not count its

@@ -2,14 +2,14 @@
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pytest
 import zmq
 
-from pollbroker import QUEUE, Device, Engine, FlowStatistics, PeerStatistics, PortStatistics, Route
+from pollbroker import QUEUE, Broker, Device, Engine, FlowStatistics, PeerStatistics, PortStatistics, Route
 from pollbroker.control import Control, attach
 from pollbroker.statistics import BrokerStatistics, Counters, EngineStatistics
 from tests.support.addresses import ANY_PORT
@@ -24,12 +24,12 @@ class Counted(Engine):
 
     flows: dict[str, FlowStatistics]
 
-    def statistics(self) -> EngineStatistics:
+    def statistics(self, brokers: Iterable[str | Broker] | None = None) -> EngineStatistics:
         flows = self.flows.values()
         names = sorted({port for flow in flows for port in (flow.source, *flow.sinks)}, reverse=True)
         ports = {name: counted_at(name, self.flows) for name in names}
         broker = BrokerStatistics(name="b", device="d", state="running", error=None, flows=self.flows, ports=ports)
-        return replace(super().statistics(), brokers={"b": broker})
+        return replace(super().statistics(brokers), brokers={"b": broker})
 
 
 def counted_at(port: str, flows: Mapping[str, FlowStatistics]) -> PortStatistics:

@@ -1,13 +1,14 @@
 """What an engine says of itself: statistics, attributes and `repr`."""
 
 import pickle
-from dataclasses import asdict
+from dataclasses import FrozenInstanceError, asdict, fields
 from typing import Any
 
 import pytest
 import zmq
 
-from pollbroker import STREAMER
+from pollbroker import STREAMER, FlowStatistics
+from pollbroker.statistics import Counters
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import wait_until
 from tests.support.transports import over_the_wire
@@ -75,3 +76,18 @@ def test_brokers_and_ports_show_what_they_are(make_engine: MakeEngine, context: 
         "<Broker streamer-1 streamer running>",
         "<Port frontend PULL registered>",
     )
+
+
+def test_statistics_are_as_their_classes_would_make_them(make_engine: MakeEngine) -> None:
+    """They are made without the constructors of these classes, which must not show."""
+    engine = make_engine()
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    flow = engine.statistics().brokers["a"].flows["frontend"]
+    total = flow + Counters(received=2, capture_dropped=3)
+    again = FlowStatistics(**vars(flow)), Counters(**vars(total))
+    assert (flow, total) == again
+    assert [list(vars(one)) for one in (flow, total)] == [[field.name for field in fields(one)] for one in again]
+    assert [hash(one) for one in (flow, total)] == [hash(one) for one in again]
+    assert (total.received, total.capture_dropped) == (2, 3)
+    with pytest.raises(FrozenInstanceError):
+        flow.received = 1  # type: ignore[misc]
