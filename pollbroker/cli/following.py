@@ -1,9 +1,11 @@
 """The commands of `pollbroker ctl` that go on: `events` and `tap`. They print until Ctrl-C."""
 
 import json
+import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -37,10 +39,40 @@ def follow_tap(
     return _print(read_stream(endpoint, *command, timeout_s=timeout_s), describe_message, as_json=as_json, count=count)
 
 
+@contextmanager
+def remembering_interrupt() -> Iterator[Callable[[], None]]:
+    """As a context, in the main thread: yields a function that raises KeyboardInterrupt if Ctrl-C was pressed.
+
+    Ctrl-C raises it at once, too. But Python drops what is raised in a finalizer, such as that of a socket, and the
+    command would go on.
+    """
+    pressed = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.default_int_handler(number, frame)
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is not signal.default_int_handler:
+        yield check  # it is ignored, or somebody else's
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 def _print(portions: Iterator[Portion], describe: Any, *, as_json: bool, count: int | None) -> int:
     left = -1 if count is None else count
-    with closing(portions):  # type: ignore[type-var]
+    with remembering_interrupt() as check_interrupt, closing(portions):  # type: ignore[type-var]
         for portion in portions:
+            check_interrupt()
             for item in portion.items:
                 for line in [json.dumps(item)] if as_json else describe(item):
                     click.echo(line)

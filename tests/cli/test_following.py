@@ -5,13 +5,12 @@ import select
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import zmq
 
-from pollbroker.cli.following import describe_event, describe_message
+from pollbroker.cli.following import describe_event, describe_message, remembering_interrupt
 from pollbroker.control import request
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Command, Run, invoke
@@ -44,15 +43,6 @@ def ports(daemon: Command) -> dict[str, str]:
     return {line.split()[0]: line.split()[1] for line in daemon.lines if line.startswith(("frontend", "backend"))}
 
 
-def interrupt(command: Command) -> None:
-    """Press Ctrl-C, and once more if that was lost: Python loses it where it collects garbage, for example."""
-    for _ in range(2):
-        command.process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            command.process.wait(DEADLINE_S / 2)
-            return
-
-
 def test_events_are_printed_until_ctrl_c(daemon: tuple[Command, str], run: Run) -> None:
     _, control = daemon
     plain, as_json = run("ctl", control, "events"), run("ctl", control, "events", "--json")
@@ -62,7 +52,7 @@ def test_events_are_printed_until_ctrl_c(daemon: tuple[Command, str], run: Run) 
             request(control, "RESUME", "work", timeout_s=DEADLINE_S)
             if has_output(command):
                 command.read_until("")
-        interrupt(command)
+        command.process.send_signal(signal.SIGINT)
         code, _, stderr = command.end()
         assert (code, stderr.strip()) == (130, "")
     assert plain.lines[0].split()[1] in ("broker_paused", "broker_resumed")
@@ -150,3 +140,24 @@ def test_lines_are_made_of_what_is_known() -> None:
     message = {"time_s": 0.5, "source": "", "sink": "b", "frames": 65, "size": 9, "sizes": [9], "routing_id": "id"}
     (line,) = describe_message(message | {"topic": ""})
     assert line.endswith("  b  65 frames, 9 bytes (9 ...)  id id")
+
+
+class Finalized:
+    """Ctrl-C is pressed while this is finalized, so that Python drops the exception."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_in_a_finalizer_is_not_lost() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with remembering_interrupt() as check:
+            check()
+            Finalized()
+            with pytest.raises(KeyboardInterrupt):
+                check()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
