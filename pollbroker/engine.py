@@ -23,7 +23,7 @@ from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError, EngineError
 from pollbroker.events import Event, EventReader
 from pollbroker.frozen import FrozenDict
-from pollbroker.handing_over import Adoption, Departure, HandedOver
+from pollbroker.handing_over import Adoption, AmidMessageError, Departure, HandedOver, Replacing
 from pollbroker.limits import Limits
 from pollbroker.loop import Loop
 from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes, device_between, make_context, make_plan, parse_prefixes
@@ -100,6 +100,7 @@ class Engine:
         """The context in which `add` opens sockets of libzmq."""
         self._table = Table(self.context, self._loop.implementation, self._loop.access)
         self._drains = Drains(self._table, self._loop)
+        self._replacing = Replacing(self._table, self._loop.access)
         self._portions = Portions(self._table, self._loop, partial(Broker, self))
         self._thread = self._thread_type(self._loop, self.run)
         owned = self.context if context is None else None
@@ -124,6 +125,7 @@ class Engine:
         transport: str | None = None,
         limits: Limits | None = None,
         earlier: BrokerStatistics | None = None,
+        replaces: str | Broker | None = None,
         **more_ports: Endpoints,
     ) -> Broker:
         """Start a broker on sockets that the engine opens and owns. Return its handle when its endpoints are bound.
@@ -144,7 +146,13 @@ class Engine:
                 and `ipc://`; or "auto". By default the environment variable POLLBROKER_TRANSPORT decides; if it is not
                 set, "auto", which is libzmq for now, unless something is asked for that only the wire has.
             limits: for the peers of each port. Only the wire has them.
-            earlier: the final statistics of a broker that this one replaces. The counters of its flows and ports go on.
+            earlier: the final statistics of a broker that this one follows. The counters of its flows and ports go on.
+            replaces: a broker whose place this one takes, and whose name it may have, with its listeners, its
+                connections, and all that it holds or has yet to read: nothing is lost, and no peer notices. Its
+                counters go on, too, and it ends. Both have the same ports at the wire with the same endpoints, and the
+                same routes between them; they may differ in handlers, limits and other options than `routing_id`,
+                those of security, and those of the streams (`sndbuf`, `tcp_keepalive`, ...). A behaviour, or a
+                coroutine handler, cannot be replaced so.
 
         An address that a broker of this process released a moment ago may still be in use. `add` tries it again for up
         to 5 seconds, and sleeps in between. Within a turn of the loop, and where a loop of asyncio or trio runs in the
@@ -152,6 +160,8 @@ class Engine:
         soon be free again.
 
         Raises `DeviceError`, `EndpointError`, `ConfigError`, or `EngineError` (the name is taken, no socket is left).
+        With `replaces` also `ConfigError` if the two brokers differ in something else, and `HandOverError` if the
+        connections cannot be taken over; the other broker goes on then.
         """
         found = find_device(device)
         prefixes = parse_prefixes(name, found, capture_prefixes)
@@ -168,11 +178,17 @@ class Engine:
         give_up_s = time.monotonic() + ADDRESS_RELEASE_S
         while True:
             try:
-                working = self._calls.call(self._table.add, name, found, plan, prefixes, earlier)
+                if replaces is None:
+                    working = self._calls.call(self._table.add, name, found, plan, prefixes, earlier)
+                else:
+                    working = self._calls.call(self._replacing.replace, replaces, name, found, plan, prefixes)
                 self._thread.restart_if_out_of_work()
                 return Broker(self, working)
+            except AmidMessageError:
+                if time.monotonic() >= give_up_s or not self._calls.may_sleep():
+                    raise
             except EndpointError as error:
-                if not self._table.released.explain(error) or time.monotonic() >= give_up_s:
+                if not self._table.starting.released.explain(error) or time.monotonic() >= give_up_s:
                     raise
                 if not self._calls.may_sleep():
                     raise _released_just_now(error) from error.__cause__
@@ -644,7 +660,7 @@ class Engine:
         For programs with a loop of their own; the adapters for asyncio and trio have done this. Without it a device
         with a coroutine handler is refused with `DeviceError`.
         """
-        self._calls.call(setattr, self._table, "start_task", start_task)
+        self._calls.call(setattr, self._table.starting, "start_task", start_task)
 
     def _sleep(self, seconds: float) -> None:
         """Sleep between two attempts to have an address. `pollbroker.gevent` lets other greenlets run meanwhile."""

@@ -7,7 +7,7 @@ import errno
 import resource
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import zmq
@@ -56,6 +56,10 @@ class Plan:
     """The ports of a broker to open."""
 
     ports: tuple[PortPlan, ...]
+
+    def without_endpoints(self) -> "Plan":
+        """The same ports, which bind and connect nothing."""
+        return Plan(tuple(replace(port, endpoints=()) for port in self.ports))
 
     def open(
         self, context: zmq.Context[Socket], wire_context: Callable[[], Any], released: "ReleasedAddresses"

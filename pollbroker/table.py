@@ -4,21 +4,20 @@ Everything here happens in the engine's thread, to which `Engine` passes its cal
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import zmq
 
 from pollbroker.broker import Broker, working_broker
-from pollbroker.claims import CLAIMS
 from pollbroker.device import Device
 from pollbroker.errors import DeviceError, EngineError, describe_error
 from pollbroker.events import EventKind
 from pollbroker.frozen import FrozenDict
 from pollbroker.loop_access import LoopAccess
-from pollbroker.opening import RELEASED, Plan, lend_ports
-from pollbroker.port import WorkingPort
-from pollbroker.pump import Implementation, Socket, StartTask
+from pollbroker.opening import Plan
+from pollbroker.pump import Implementation, Socket
+from pollbroker.starting import Starting
 from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics, PeerStatistics
 from pollbroker.taps import Tap
@@ -57,13 +56,9 @@ class Table:
         implementation: Implementation,
         loop_access: LoopAccess,
     ) -> None:
-        self.released = RELEASED
-        self.start_task: StartTask | None = None
-        """Runs coroutine handlers; None if the engine is on no loop of the program. See `Engine.set_task_starter`."""
+        self.starting = Starting(context, implementation, loop_access, self._broker_ended)
         self.arrival: Arrival | None = None
         """The brokers that another process hands over, while they are added here."""
-        self._context = context
-        self._implementation = implementation
         self._loop_access = loop_access
         self._events = loop_access.events
         self._brokers: dict[str, WorkingBroker] = {}
@@ -73,7 +68,7 @@ class Table:
         """A handle for each broker, and the number of changes when they were made."""
         self._alive_count = 0
         self._being_removed: set[WorkingBroker] = set()
-        self._on_end = self._broker_ended  # one bound method for all brokers saves memory
+        self._prepared: set[WorkingBroker] = set()
 
     def __iter__(self) -> Iterator[WorkingBroker]:
         return iter(self._brokers.values())
@@ -127,17 +122,14 @@ class Table:
         earlier: BrokerStatistics | None = None,
     ) -> WorkingBroker:
         """Open the ports of a plan and start a broker on them, whose counters go on with those of an earlier one."""
-        self._check_free(name)
-        self._check_handlers(name, device)
-        if self.arrival is not None and self.arrival.has(name):
-            plan = self.arrival.plan_for(name, device, plan)
-            broker = self._start(name, device, self._open(plan), prefixes, earlier)
-            self.arrival.expect(broker)
-            return broker
-        return self._start(name, device, self._open(plan), prefixes, earlier)
-
-    def _open(self, plan: Plan) -> dict[str, WorkingPort]:
-        return plan.open(self._context, self._loop_access.wire_context, self.released)
+        self.check_free(name)
+        arrival = self.arrival if self.arrival is not None and self.arrival.has(name) else None
+        if arrival is not None:
+            plan = arrival.plan_for(name, device, plan)
+        broker = self._begin(self.starting.open(name, device, plan, prefixes, earlier))
+        if arrival is not None:
+            arrival.expect(broker)
+        return broker
 
     def register(
         self,
@@ -150,84 +142,55 @@ class Table:
         if name is None:
             numbered = (f"{device.name}-{i}" for i in itertools.count(1))
             name = next(one for one in numbered if one not in self._brokers)
-        self._check_free(name)
-        self._check_handlers(name, device)
-        ports = lend_ports(name, device, sockets)
-        for port in ports.values():
-            self._check_different(name, port, ports)
-        return self._start(name, device, ports, prefixes)
+        self.check_free(name)
+        return self._begin(self.starting.register(name, device, sockets, prefixes))
 
-    def _start(
-        self,
-        name: str,
-        device: Device,
-        ports: Mapping[str, WorkingPort],
-        prefixes: Mapping[str, bytes],
-        earlier: BrokerStatistics | None = None,
-    ) -> WorkingBroker:
-        try:
-            broker = WorkingBroker(
-                name,
-                device,
-                ports,
-                implementation=self._implementation,
-                prefixes=prefixes,
-                loop_access=self._loop_access,
-                on_end=self._on_end,
-                start_task=self.start_task,
-                earlier=earlier,
-            )
-        except BaseException:  # such as an error of the function that makes the device's behaviour
-            self._release(ports.values())
-            raise
-        try:
-            for port in broker.ports:
-                self._claim(broker, port)
-            broker.start()
-        except BaseException:
-            self._give_claims_back(broker)
-            self._release(broker.ports)
-            raise
-        for port in broker.ports:
-            if port.owned:
-                self.released.forget(port.endpoints)
-        self._brokers[name] = broker
+    def _begin(self, broker: WorkingBroker) -> WorkingBroker:
+        self._enter(broker)
+        self._events.emit(EventKind.BROKER_ADDED, broker.name)
+        return broker
+
+    def _enter(self, broker: WorkingBroker) -> None:
+        self._brokers[broker.name] = broker
         self._note_change()
         self._alive_count += 1
         self._loop_access.monitors.add(broker)
-        self._events.emit(EventKind.BROKER_ADDED, name)
+
+    # -- a broker in the place of another ------------------------------------------------------------------------------
+
+    def prepare(self, name: str, device: Device, plan: Plan, prefixes: Mapping[str, bytes]) -> WorkingBroker:
+        """Start a broker that is not in the table, for `exchange` or `abandon` in the same call."""
+        broker = self.starting.open(name, device, plan, prefixes)
+        self._prepared.add(broker)
         return broker
 
-    def _release(self, ports: Iterable[WorkingPort]) -> None:
-        """Close the ports of a broker that could not begin. Their addresses may be in use for a moment still."""
-        for port in ports:
-            port.close()
-            if port.owned:
-                self.released.note(port.endpoints)
+    def exchange(self, old: WorkingBroker, new: WorkingBroker) -> None:
+        """Put a broker that was prepared in the place of another one, whose sockets are closed. That ends."""
+        self._prepared.remove(new)
+        del self._brokers[old.name]
+        self._enter(new)
+        old.end_removal()
+        self.starting.forget_released(new)
+        self._events.emit(EventKind.BROKER_ADDED, new.name)
 
-    def _claim(self, broker: WorkingBroker, port: WorkingPort) -> None:
-        other = CLAIMS.owner(port.key)
-        if isinstance(other, WorkingBroker) and other.engine_id is broker.engine_id:
-            other.check_alive()  # a new socket may have the address of one that was closed under the engine
-        CLAIMS.take(port.key, broker, f"brokers.{broker.name}.{port.name}")
+    def abandon(self, broker: WorkingBroker) -> None:
+        """End a broker that was prepared, whose sockets are closed."""
+        broker.end_removal()
 
-    @staticmethod
-    def _give_claims_back(broker: WorkingBroker) -> None:
-        for port in broker.ports:
-            CLAIMS.give_back(port.key, broker)
+    # -- the end of a broker -------------------------------------------------------------------------------------------
 
     def _broker_ended(self, broker: WorkingBroker) -> None:
         """Give back the claims of a broker that has ended. If it was not being removed, it stays in the table, so that
         its state and its error can be read."""
+        self.starting.note_end(broker)
+        if broker in self._prepared:
+            self._prepared.remove(broker)
+            return
         if broker in self._being_removed:
             self._being_removed.remove(broker)
             del self._brokers[broker.name]
             self._note_change()
         self._alive_count -= 1
-        self._give_claims_back(broker)
-        for port in broker.ports:
-            if port.owned:
-                self.released.note(port.endpoints)
         reason = "" if broker.error is None else describe_error(broker.error)
         self._events.emit(_ENDINGS[broker.state], broker.name, reason=reason)
 
@@ -262,7 +225,7 @@ class Table:
 
     def begin_draining(self, which: str | Broker) -> WorkingBroker:
         """Have a broker take what its peers have sent, and no new peers, until it is idle and can be removed."""
-        broker = self._steerable(which)
+        broker = self.steerable(which)
         if broker.interrupt is not None:
             broker.interrupt()
         broker.begin_draining()
@@ -295,7 +258,7 @@ class Table:
         """Begin to remove a broker. It is removed at once if it holds no message, and otherwise when it has sent the
         held messages, or after `timeout_s`."""
         check_delay(timeout_s)
-        broker = self._steerable(which)
+        broker = self.steerable(which)
         if broker.interrupt is not None:
             broker.interrupt()
             if broker.name not in self._brokers:
@@ -327,30 +290,14 @@ class Table:
         """End a broker whose sockets are closed already, since another process has its connections."""
         self._being_removed.add(broker)
         broker.end_removal()
-        for port in broker.ports:
-            self.released.forget(port.endpoints)  # they are in use, and will not soon be free
+        self.starting.forget_released(broker)
 
-    def _check_free(self, name: str) -> None:
+    def check_free(self, name: str) -> None:
+        """Raise `EngineError` if a broker cannot have this name, or another one has it."""
         if not isinstance(name, str) or not name or not name.isprintable():
             raise EngineError(f"{name!r} cannot name a broker; expected a non-empty, printable string")
         if name in self._brokers:
             raise EngineError(f"brokers.{name}: the name is taken; expected one that no broker of this engine has")
-
-    def _check_handlers(self, name: str, device: Device) -> None:
-        for route in device.routes:
-            if route.awaits and self.start_task is None:
-                raise DeviceError(
-                    f"brokers.{name}: device {device.name}: {route}: via is {route.via!r}, a coroutine function, and "
-                    "this engine is on no loop that could run it; expected an engine of pollbroker.asyncio, "
-                    "pollbroker.trio or pollbroker.anyio"
-                )
-
-    @staticmethod
-    def _check_different(name: str, port: WorkingPort, ports: Mapping[str, WorkingPort]) -> None:
-        for other in ports.values():
-            if other is not port and other.key == port.key:
-                where = f"brokers.{name}.{port.name}"
-                raise EngineError(f"{where}: the socket is registered twice here, as {other.name} too")
 
     def find(self, which: str | Broker) -> WorkingBroker:
         """The broker with this name or handle. Raises `EngineError` if there is none, or if it was removed."""
@@ -366,7 +313,8 @@ class Table:
             raise EngineError(f"no broker is named {which!r}; there are: {known}")
         return broker
 
-    def _steerable(self, which: str | Broker) -> WorkingBroker:
+    def steerable(self, which: str | Broker) -> WorkingBroker:
+        """The broker with this name or handle. Raises `EngineError` as `find`, and for a call of its own handler."""
         broker = self.find(which)
         if broker.hub.working:
             raise EngineError(
@@ -375,7 +323,7 @@ class Table:
         return broker
 
     def _not_ended(self, which: str | Broker) -> WorkingBroker:
-        broker = self._steerable(which)
+        broker = self.steerable(which)
         if broker.state in FINAL_STATES or broker.state in _LEAVING:
             why = "" if broker.error is None else f": {broker.error}"
             raise EngineError(f"brokers.{broker.name}: it is {broker.state}{why}")

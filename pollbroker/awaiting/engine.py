@@ -15,6 +15,7 @@ from pollbroker.device import Device, Options
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError
 from pollbroker.frozen import FrozenDict
+from pollbroker.handing_over import AmidMessageError
 from pollbroker.limits import Limits
 from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes
 from pollbroker.pump import Socket
@@ -64,12 +65,14 @@ class AwaitedEngine(ABC):
         transport: str | None = None,
         limits: Limits | None = None,
         earlier: BrokerStatistics | None = None,
+        replaces: str | Broker | None = None,
         **more_ports: Endpoints,
     ) -> Broker:
         """Start a broker on sockets that the engine opens and owns; returns it with its endpoints bound.
 
         An address that a broker of this process released a moment ago may be in use still. It is tried again for up to
-        5 seconds, and the loop goes on meanwhile. `pollbroker.Engine.add` has the arguments and the errors.
+        5 seconds, and the loop goes on meanwhile. So is a broker that is to be replaced, while its handler is amid a
+        message. `pollbroker.Engine.add` has the arguments and the errors.
 
         Cancelled: there is no such broker, and nothing is open.
         """
@@ -93,9 +96,13 @@ class AwaitedEngine(ABC):
                         transport=transport,
                         limits=limits,
                         earlier=earlier,
+                        replaces=None if replaces is None else _sync(replaces),
                         **more_ports,
                     ),
                 )
+            except AmidMessageError:
+                if time.monotonic() >= give_up_s:
+                    raise
             except EndpointError as error:
                 if not error.released_just_now or time.monotonic() >= give_up_s:
                     raise

@@ -1,7 +1,9 @@
-"""Handing brokers over to another process, with their listeners and live connections.
+"""Handing brokers over to another process, with their listeners and live connections. Or, within this one, to another
+broker that takes the place of one (`replacing.py`).
 
 `leaving.py` is the side that has them, `arriving.py` the side that takes them over. They talk by the frames of
-`channel.py`, about what `description.py` and `state.py` describe:
+`channel.py`, about what `description.py` and `state.py` describe; `moving.py` makes that of a broker, and a broker of
+that:
 
 | the new process | the old process |
 | --- | --- |
@@ -28,5 +30,6 @@ the old process has died after COMMIT, and the new one serves.
 from pollbroker.handing_over.arriving import Adoption
 from pollbroker.handing_over.description import HandedOver
 from pollbroker.handing_over.leaving import Departure
+from pollbroker.handing_over.replacing import AmidMessageError, Replacing
 
-__all__ = ["Adoption", "Departure", "HandedOver"]
+__all__ = ["Adoption", "AmidMessageError", "Departure", "HandedOver", "Replacing"]

@@ -8,17 +8,11 @@ which it is not yet certain whose it is.
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from importlib import import_module
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import zmq
-
-from pollbroker.device import CAPTURE, Device
+from pollbroker.device import Device
 from pollbroker.errors import ConfigError, EngineError, HandOverError
-from pollbroker.flows import is_direct
 from pollbroker.handing_over.channel import (
     CLAIM,
     COMMIT,
@@ -33,12 +27,10 @@ from pollbroker.handing_over.channel import (
     parse,
 )
 from pollbroker.handing_over.description import VERSIONS, Fields, OfferedBroker, difference_to, read_offered
-from pollbroker.handing_over.leaving import let_go
-from pollbroker.handing_over.state import MovedBroker, MovedFlow, read_state
+from pollbroker.handing_over.moving import go_on, let_go, restore
+from pollbroker.handing_over.state import MovedBroker, read_state
 from pollbroker.loop import Loop
 from pollbroker.opening import Plan
-from pollbroker.pump import Flow, RoutingPump
-from pollbroker.socket_files import SocketFile
 from pollbroker.table import Table
 from pollbroker.timers import check_delay
 from pollbroker.version import __version__
@@ -151,34 +143,15 @@ class Adoption:
 
     def plan_for(self, name: str, device: Device, plan: Plan, /) -> Plan:
         """See `pollbroker.table.Arrival`."""
-        offered = self._offered[name]
-        difference = difference_to(offered, plan)
+        difference = difference_to(self._offered[name], device, plan)
         if difference is not None:
-            raise ConfigError(f"brokers.{name}.{difference}")
-        if device.behaviour is not None or any(route.awaits for route in device.routes):
-            raise ConfigError(
-                f"brokers.{name}: it is handed over, and the device {device.name} has a behaviour or a coroutine "
-                "handler, which cannot be"
-            )
-        captures = any(port.name == CAPTURE for port in plan.ports)
-        routes = tuple(
-            f"{route.source} -> {', '.join(route.sinks)}{'' if is_direct(route) and not captures else ' by handler'}"
-            for route in device.routes
-        )
-        if routes != offered.routes:
-            raise ConfigError(
-                f"brokers.{name}: its routes are handed over as {'; '.join(offered.routes)}; expected these in the "
-                f"place of {'; '.join(routes)}"
-            )
-        return Plan(tuple(replace(port, endpoints=()) for port in plan.ports))
+            raise ConfigError(f"brokers.{name}{difference}")
+        return plan.without_endpoints()
 
     def expect(self, broker: WorkingBroker, /) -> None:
         """See `pollbroker.table.Arrival`."""
         self._expected[broker.name] = broker
-        for port, offered in zip(broker.ports, self._offered[broker.name].ports, strict=True):
-            port.asked_for, port.endpoints = offered.asked_for, offered.endpoints
-            if any("://[" in address for address in offered.asked_for):
-                port.wire_socket.setsockopt(zmq.IPV6, 1)
+        self._offered[broker.name].name_endpoints(broker)
 
     def _take_over(self, moved: Sequence[MovedBroker], descriptors: list[int]) -> None:
         """Make the connections and the state of the brokers theirs, and agree with the other process on that. Raises
@@ -188,7 +161,7 @@ class Adoption:
             if here.final is not None:
                 raise HandOverError(f"brokers.{broker.name}: it is {here.state}; it was to be taken over")
             try:
-                _restore(here, broker, descriptors)
+                restore(here, broker, descriptors)
             except (ValueError, OverflowError, OSError, MemoryError) as error:
                 raise HandOverError(f"brokers.{broker.name}: {error}") from error
         if descriptors:
@@ -196,7 +169,7 @@ class Adoption:
         self._agree()
         self._moved = tuple(self._expected)
         for broker in moved:
-            _go_on(self._expected[broker.name], paused=broker.paused)
+            go_on(self._expected[broker.name], paused=broker.paused)
 
     def _agree(self) -> None:
         channel, deadline_s = self._channel, time.monotonic() + _COMMIT_S
@@ -211,66 +184,3 @@ class Adoption:
                 channel.receive(deadline_s=deadline_s)
             except Ended:
                 return
-
-
-def _restore(broker: WorkingBroker, moved: MovedBroker, descriptors: list[int]) -> None:
-    native: Any = import_module("pollbroker.wire.native")
-    parts_of: Any = import_module("pollbroker.wire.implementation").parts_of
-    parts_by_flow = [parts_of(flow.pump) for flow in broker.hub.flows]
-    parts = [part for parts in parts_by_flow for part in parts]
-    if len(moved.flows) != len(broker.hub.flows) or len(moved.ports) != len(broker.ports):
-        raise ValueError("it has other ports or flows here")
-    broker.earlier = moved.earlier
-    for flow, carried, of_flow in zip(broker.hub.flows, moved.flows, parts_by_flow, strict=True):
-        if len(carried.accounts) != len(of_flow):
-            raise ValueError("its flows have other parts here")
-        for part, numbers in zip(of_flow, carried.accounts, strict=True):
-            native.carry_on(part, list(numbers))
-        _carry_on(flow, carried)
-    for port, arrived in zip(broker.ports, moved.ports, strict=True):
-        if arrived.descriptors > len(descriptors):
-            raise ValueError(f"{port.name}: descriptors are missing")
-        own = descriptors[: arrived.descriptors]
-        del descriptors[: arrived.descriptors]
-        try:
-            port.wire_socket.restore(arrived.socket, parts, own)
-        except ValueError as error:
-            raise ValueError(f"{port.name}: {error}") from error
-        finally:
-            descriptors[:0] = own
-        port.endpoints = arrived.endpoints
-        port.files = tuple(
-            SocketFile(
-                Path(file.path),
-                (file.device, file.inode),
-                None if file.directory is None else Path(file.directory),
-            )
-            for file in arrived.files
-        )
-        native.resume(port.wire)
-
-
-def _carry_on(flow: Any, carried: MovedFlow) -> None:
-    flow.carry_on(carried.stalls, carried.stalled_s, carried.waits, carried.waited_s)
-    if isinstance(flow.pump, RoutingPump):
-        if not all(sink < len(flow.sinks) for sink in carried.destination) or len(carried.counters) != 3:
-            raise ValueError("the message that a flow holds is for sinks that there are not")
-        if carried.held is not None and not (carried.held and carried.destination):
-            raise ValueError("a flow holds a message of no frames, or for no sink")
-        added, filtered, failed = carried.counters
-        held = None if carried.held is None else list(carried.held)
-        flow.pump.carry_on(held, carried.destination, (added, filtered, failed))
-    elif carried.held is not None:
-        raise ValueError("a flow holds a message that cannot")
-
-
-def _go_on(broker: WorkingBroker, *, paused: bool) -> None:
-    for port in broker.ports:
-        port.wire_socket.subscribe_anew()
-    if paused:
-        broker.pause()
-        return
-    flows: Sequence[Flow] = broker.hub.flows
-    for flow in flows:
-        flow.resume()
-    broker.hub.schedule()

@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+import zmq
+
+from pollbroker.device import CAPTURE, Device
 from pollbroker.errors import HandOverError
+from pollbroker.flows import is_direct
 from pollbroker.frozen import FrozenDict
 from pollbroker.opening import Plan
 from pollbroker.pump import Flow, RoutingPump
@@ -117,6 +121,13 @@ class OfferedBroker:
             broker.name, broker.device.name, ports, tuple(describe_flow(broker, flow) for flow in broker.hub.flows)
         )
 
+    def name_endpoints(self, broker: WorkingBroker) -> None:
+        """Give the ports of a broker that takes over the endpoints of this one."""
+        for port, offered in zip(broker.ports, self.ports, strict=True):
+            port.asked_for, port.endpoints = offered.asked_for, offered.endpoints
+            if any("://[" in address for address in offered.asked_for):
+                port.wire_socket.setsockopt(zmq.IPV6, 1)
+
     def told(self) -> dict[str, object]:
         """As an object of JSON."""
         ports = [
@@ -151,21 +162,37 @@ def describe_flow(broker: WorkingBroker, flow: Flow) -> str:
     return f"{broker.watched_ports[flow.source].name} -> {sinks}{how}"
 
 
-def difference_to(offered: OfferedBroker, plan: Plan) -> str | None:
-    """Why a broker with this plan cannot take over what is offered; None if it can."""
+def difference_to(offered: OfferedBroker, device: Device, plan: Plan) -> str | None:
+    """Why a broker of this device and plan cannot take over what is offered, behind its place; None if it can."""
+    if device.behaviour is not None or any(route.awaits for route in device.routes):
+        return (
+            f": it is handed over, and the device {device.name} has a behaviour or a coroutine handler, which cannot be"
+        )
     found = {port.name: port for port in plan.ports}
     for port in offered.ports:
         planned = found.pop(port.name, None)
         if planned is None:
-            return f"{port.name}: it is handed over, and this broker has none"
+            return f".{port.name}: it is handed over, and this broker has none"
         if planned.transport != "wire":
-            return f"{port.name}: it is handed over, and here libzmq serves it; expected transport='wire'"
+            return f".{port.name}: it is handed over, and here libzmq serves it; expected transport='wire'"
         if planned.socket_type.name != port.type:
             return (
-                f"{port.name}: a {port.type} is handed over; expected that in the place of {planned.socket_type.name}"
+                f".{port.name}: a {port.type} is handed over; expected that in the place of {planned.socket_type.name}"
             )
         asked_for = tuple(map(str, planned.endpoints))
         if asked_for != port.asked_for:
             given, asked = " ".join(port.asked_for), " ".join(asked_for)
-            return f"{port.name}: {given} is handed over; expected that in the place of {asked}"
-    return f"{next(iter(found))}: it is not handed over with the others" if found else None
+            return f".{port.name}: {given} is handed over; expected that in the place of {asked}"
+    if found:
+        return f".{next(iter(found))}: it is not handed over with the others"
+    captures = any(port.name == CAPTURE for port in plan.ports)
+    routes = tuple(
+        f"{route.source} -> {', '.join(route.sinks)}{'' if is_direct(route) and not captures else ' by handler'}"
+        for route in device.routes
+    )
+    if routes != offered.routes:
+        return (
+            f": its routes are handed over as {'; '.join(offered.routes)}; expected these in the place of "
+            f"{'; '.join(routes)}"
+        )
+    return None

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import replace
-from importlib import import_module
 from typing import Any, Final
 
 from pollbroker.broker import Broker
@@ -27,9 +26,9 @@ from pollbroker.handing_over.channel import (
     parse,
 )
 from pollbroker.handing_over.description import VERSIONS, Fields, HandedOver, OfferedBroker, read_number, read_text
-from pollbroker.handing_over.state import MovedBroker, MovedFile, MovedFlow, MovedPort, write_state
+from pollbroker.handing_over.moving import describe, is_amid_a_message, let_go, why_not_moved
+from pollbroker.handing_over.state import MovedBroker, write_state
 from pollbroker.loop import Loop
-from pollbroker.pump import CoroutinePump, Flow, RoutingPump
 from pollbroker.states import BrokerState
 from pollbroker.table import Table
 from pollbroker.timers import check_delay
@@ -164,7 +163,7 @@ class Departure:
             why_not = why_not_moved(broker)
             if why_not is not None:
                 raise HandOverError(f"brokers.{broker.name}: it cannot be handed over any more: {why_not}")
-        if any(_is_amid_a_message(flow) for broker in self._claimed for flow in broker.hub.flows):
+        if any(map(is_amid_a_message, self._claimed)):
             return None
         moved: list[MovedBroker] = []
         descriptors: list[int] = []
@@ -195,62 +194,6 @@ class Departure:
                 else:
                     broker.go_on()
         return self._taken
-
-
-def let_go(broker: WorkingBroker, table: Table) -> None:
-    """End a broker whose connections another process has. They are closed here without a word to the peers."""
-    for port in broker.ports:
-        port.wire_socket.close()  # before the broker ends, so that nothing is read or removed then
-    table.forget(broker)
-
-
-def why_not_moved(broker: WorkingBroker) -> str | None:
-    """Why a broker cannot be handed over; None if it can."""
-    if broker.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
-        return f"it is {broker.state}"
-    if broker.disabled:
-        return "it is disabled"
-    if broker.device.behaviour is not None:
-        return "its behaviour has a state of its own"
-    for port in broker.ports:
-        if port.wire is None:
-            return f"its {port.name} is a socket of libzmq"
-    for flow in broker.hub.flows:
-        if isinstance(flow.pump, CoroutinePump):
-            return f"a coroutine handles what comes to its {broker.watched_ports[flow.source].name}"
-    return None
-
-
-def _is_amid_a_message(flow: Flow) -> bool:
-    return isinstance(flow.pump, RoutingPump) and flow.pump.is_amid_a_message
-
-
-def describe(broker: WorkingBroker, descriptors: list[int], now_s: float) -> MovedBroker:
-    """What another process needs to go on with a broker that is suspended. Its descriptors are added to the list."""
-    native: Any = import_module("pollbroker.wire.native")
-    parts_of: Any = import_module("pollbroker.wire.implementation").parts_of
-    parts_by_flow = [parts_of(flow.pump) for flow in broker.hub.flows]
-    parts = [part for parts in parts_by_flow for part in parts]
-    ports = []
-    for port in broker.ports:
-        socket, own = port.wire_socket.moved(parts)
-        descriptors.extend(own)
-        files = tuple(
-            MovedFile(str(file.path), *file.identity, None if file.directory is None else str(file.directory))
-            for file in port.files
-        )
-        ports.append(MovedPort(socket, port.endpoints, files, len(own)))
-    flows = []
-    for flow, of_flow in zip(broker.hub.flows, parts_by_flow, strict=True):
-        accounts = tuple(tuple(native.account_numbers(part)) for part in of_flow)
-        moved = MovedFlow(accounts, flow.stalls, flow.stalled_s(now_s), flow.waits, flow.waited_s)
-        if isinstance(flow.pump, RoutingPump):
-            held, destination, counters = flow.pump.carried()
-            moved = replace(
-                moved, held=None if held is None else tuple(held), destination=destination, counters=counters
-            )
-        flows.append(moved)
-    return MovedBroker(broker.name, False, tuple(ports), tuple(flows), broker.earlier)
 
 
 def _join(versions: Iterable[int]) -> str:

@@ -70,6 +70,13 @@ def suspend(Port port not None):
     net_suspend(port.port)
 
 
+def give_away(Port port not None):
+    """The connections of a port that is suspended go on at another port. Nobody is told of their end here, which comes
+    when this port is closed."""
+    port._check()
+    port.port.given_away = True
+
+
 def resume(Port port not None, *, bint shared=False):
     """Go on. Raises `OSError` if a connection could not be watched, which has ended then. `shared`: another process may
     still have duplicates of the descriptors, and has no right to use them."""

@@ -117,6 +117,8 @@ static void note_reason(struct peer *peer)
 {
     struct net *net = net_of(peer->port);
 
+    if (peer->port->given_away)
+        return;
     if (!peer->handshake)
         notices_add(&net->notices, NOTICE_LEFT, peer);
     else if (peer->reason != REASON_CLOSED)

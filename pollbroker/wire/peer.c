@@ -125,7 +125,7 @@ void peer_end(struct peer *peer, enum reason reason)
         return;
     peer->reason = reason;
     peer->readable = false;
-    port->ended_by[reason]++;
+    port->ended_by[reason] += !port->given_away;
     if (peer_is_asking(peer))
         link_remove(&peer->asking_link);
     if (peer->deadline_s) {

@@ -19,6 +19,15 @@ STREAM_OPTIONS: Final[Mapping[str, int]] = {
 }  # fmt: skip
 """Options that are used when a stream is opened, with their defaults (zmq_setsockopt(3))."""
 
+FIXED_OPTIONS: Final = frozenset(
+    {
+        *(STREAM_OPTIONS.keys() - {"reconnect_ivl", "reconnect_ivl_max", "use_fd"}),
+        "routing_id", "plain_server", "plain_username", "plain_password", "zap_domain", "zap_enforce_domain",
+    }
+)  # fmt: skip
+"""Options that take effect when a stream is opened, or a peer is greeted. With other values of these, a connection
+would have to be made anew."""
+
 PORT_OPTIONS: Final = frozenset(
     {
         "sndhwm", "maxmsgsize", "handshake_ivl", "heartbeat_ivl", "heartbeat_timeout", "heartbeat_ttl", "routing_id",

@@ -8,7 +8,8 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 import zmq
 
@@ -16,7 +17,15 @@ from pollbroker.events import EventKind, EventSource
 from pollbroker.statistics import PeerStatistics
 from pollbroker.wire import native
 from pollbroker.wire.addresses import describe_peer
-from pollbroker.wire.served import ALIASES, PORT_OPTIONS, STREAM_OPTIONS, TYPES, WITHOUT_EFFECT, ZAP_OPTIONS
+from pollbroker.wire.served import (
+    ALIASES,
+    FIXED_OPTIONS,
+    PORT_OPTIONS,
+    STREAM_OPTIONS,
+    TYPES,
+    WITHOUT_EFFECT,
+    ZAP_OPTIONS,
+)
 from pollbroker.wire.streams import (
     CONNECTING,
     LISTENING,
@@ -30,6 +39,10 @@ from pollbroker.wire.zap import Authentication, Domain
 
 DOMAIN_MAX_BYTES: Final = 255
 """The greatest size of a `zap_domain` (zmq_setsockopt(3))."""
+
+Value: TypeAlias = int | bytes
+
+_NONE: Final[Mapping[str, Value]] = MappingProxyType({})
 
 _logger = logging.getLogger("pollbroker")
 
@@ -139,6 +152,8 @@ class WireSocket:
         """Like libzmq's address of a socket: no other open socket has the same."""
         self._timing = timing
         self._options = dict(STREAM_OPTIONS)
+        self._at_greeting: Mapping[str, Value] = _NONE
+        """Those of `FIXED_OPTIONS` that were set and are not in `_options`."""
         self._domain = Domain()
         self._streams: list[Listening | Connection] = []
         self._last_endpoint = ""
@@ -151,6 +166,8 @@ class WireSocket:
         """Set an option. Raises `zmq.ZMQError` (EINVAL) for one that the wire does not serve."""
         name = zmq.SocketOption(option).name.lower()
         name = ALIASES.get(name, name)
+        if name in FIXED_OPTIONS and name not in STREAM_OPTIONS:
+            self._at_greeting = {**self._at_greeting, name: value}
         if name in STREAM_OPTIONS:
             assert isinstance(value, int)
             self._options[name] = value
@@ -165,6 +182,12 @@ class WireSocket:
             self._set_domain(name, value)
         elif name not in WITHOUT_EFFECT:
             raise zmq.ZMQError(zmq.EINVAL)
+
+    @property
+    def fixed_options(self) -> Mapping[str, Value]:
+        """Those of `FIXED_OPTIONS` that have another value than their default."""
+        opened = {name: value for name, value in self._options.items() if value != STREAM_OPTIONS[name]}
+        return {name: value for name, value in opened.items() if name in FIXED_OPTIONS} | {**self._at_greeting}
 
     def _set_domain(self, name: str, value: int | bytes) -> None:
         if isinstance(value, int):
@@ -250,13 +273,18 @@ class WireSocket:
             stream.close()
         native.end_output(self.wire_port)
 
-    # -- handing over to another process ------------------------------------------------------------------------------
+    # -- moving to another port, or to another process -----------------------------------------------------------------
 
     def suspend(self) -> None:
         """Neither read, write, accept nor connect until `resume`. No flow may use the socket meanwhile."""
         for stream in self._streams:
             stream.suspend()
         native.suspend(self.wire_port)
+
+    def give_away(self) -> None:
+        """Close, after `suspend`, what goes on elsewhere: nobody is told that connections have ended."""
+        native.give_away(self.wire_port)
+        self.close()
 
     def resume(self) -> None:
         """Go on, since the other process has not taken over. What cannot be watched any more, for lack of memory,

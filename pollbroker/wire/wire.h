@@ -74,6 +74,7 @@ struct port {
     unsigned news;
     bool ended; /* no peer may be added any more */
     bool shared; /* another process may have duplicates of its streams, and no right to them */
+    bool given_away; /* its connections go on at another port, so that their end here is none */
 
     struct link peers;    /* all of them */
     struct link readable; /* those that a message may be taken from, in turn */

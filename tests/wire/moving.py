@@ -9,13 +9,14 @@ from typing import Any, Final, Self
 
 import zmq
 
-from pollbroker import Broker, Engine, HandedOver
+from pollbroker import Broker, BrokerState, Engine, HandedOver
 from tests.support.deadline import DEADLINE_S
 from tests.support.threads import in_thread
 from tests.support.types import MakeEngine, Socket
 from tests.support.wire_ports import alive
 
-Add = Callable[[Engine], Broker]
+Add = Callable[..., Broker]
+"""Adds a broker to an engine. Further arguments are those of `Engine.add`."""
 
 
 @contextmanager
@@ -60,6 +61,21 @@ class Relay:
         assert left.removed.done()
         assert alive(old) == (0, 0, 0, 0)
         old.close(timeout_s=0)
+
+
+class ReplacedRelay(Relay):
+    """A broker that another one takes the place of, again and again, in one engine. Nothing of the wire may be left
+    that was the old one's."""
+
+    def move(self, **options: Any) -> None:
+        """Put another broker of the same kind into the place of the broker."""
+        left = self.broker
+        ports_before = alive(self.engine)[2]
+        self.broker = self._add(self.engine, replaces=left)
+        assert left.state is BrokerState.REMOVED
+        assert left.removed.done()
+        assert self.engine.brokers[left.name] == self.broker != left
+        assert alive(self.engine)[2] == ports_before
 
 
 AHEAD: Final = 2000

@@ -34,7 +34,7 @@ from tests.support.threads import Threads, in_thread
 from tests.support.turns import makes_no_turns
 from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import ended_by, peer_count, peers_alive
-from tests.wire.moving import Receiving, Relay, Sending, hand_over, socket_pair
+from tests.wire.moving import Add, Receiving, Relay, ReplacedRelay, Sending, hand_over, socket_pair
 from tests.wire.places import PLACES, address_in
 from tests.wire.zmtp import RawListener, RawPeer, frame, greeting, message, ready
 
@@ -42,10 +42,19 @@ MOVES = 8
 """How often a broker moves in the tests that are not marked as slow."""
 
 
-def adds(device: Device | str, name: str = "a", **more: Any) -> Callable[[Engine], Broker]:
+def adds(device: Device | str, name: str = "a", **more: Any) -> Add:
     """A function that adds a broker to an engine, always the same one."""
     endpoints = {"frontend": ANY_PORT, "backend": ANY_PORT} | more
-    return lambda engine: engine.add(name, device, **endpoints)
+    return lambda engine, **replacing: engine.add(name, device, **endpoints, **replacing)
+
+
+MakeRelay = Callable[[Add], Relay]
+
+
+@pytest.fixture(params=[Relay, ReplacedRelay], ids=["to_another_engine", "in_one_engine"])
+def make_relay(request: pytest.FixtureRequest, make_engine: MakeEngine) -> MakeRelay:
+    """Makes a broker that moves, in each of the two ways."""
+    return partial(request.param, make_engine)
 
 
 @pytest.fixture
@@ -66,8 +75,8 @@ def check_streams(received: dict[bytes, list[int]], sent: dict[bytes, int]) -> N
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET], ids=["stream", "seqpacket"])
-def test_streamer_moves_under_traffic(make_engine: MakeEngine, connect: Connect, kind: int) -> None:
-    relay = Relay(make_engine, adds(STREAMER))
+def test_streamer_moves_under_traffic(make_relay: MakeRelay, connect: Connect, kind: int) -> None:
+    relay = make_relay(adds(STREAMER))
     pushes = [connect(zmq.PUSH, endpoint(relay.broker.frontend)) for _ in range(3)]
     with Receiving(connect(zmq.PULL, endpoint(relay.broker.backend))) as receiving:
         sendings = {
@@ -86,8 +95,8 @@ def test_streamer_moves_under_traffic(make_engine: MakeEngine, connect: Connect,
 
 
 @pytest.mark.parametrize("size", [3000, 50_000, 1_000_000])
-def test_streamer_of_large_messages_moves_under_traffic(make_engine: MakeEngine, connect: Connect, size: int) -> None:
-    relay = Relay(make_engine, adds(STREAMER))
+def test_streamer_of_large_messages_moves_under_traffic(make_relay: MakeRelay, connect: Connect, size: int) -> None:
+    relay = make_relay(adds(STREAMER))
     push = connect(zmq.PUSH, endpoint(relay.broker.frontend), sndhwm=4)
     with Receiving(connect(zmq.PULL, endpoint(relay.broker.backend), rcvhwm=4)) as receiving:
         sending = Sending(push, b"large", size=size)
@@ -100,8 +109,8 @@ def test_streamer_of_large_messages_moves_under_traffic(make_engine: MakeEngine,
     check_streams(receiving.messages, {b"large": sent})
 
 
-def test_several_consumers_share_what_comes_across_moves(make_engine: MakeEngine, connect: Connect) -> None:
-    relay = Relay(make_engine, adds(STREAMER, backend_options={"sndhwm": 5}))
+def test_several_consumers_share_what_comes_across_moves(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(STREAMER, backend_options={"sndhwm": 5}))
     push = connect(zmq.PUSH, endpoint(relay.broker.frontend))
     receivings = [Receiving(connect(zmq.PULL, endpoint(relay.broker.backend), rcvhwm=5)) for _ in range(3)]
     sending = Sending(push, b"all")
@@ -122,8 +131,8 @@ def ask(client: zmq.Socket[bytes], count: int) -> None:
         assert client.recv() == b"answer %d" % number
 
 
-def test_queue_moves_with_requests_in_flight(make_engine: MakeEngine, connect: Connect) -> None:
-    relay = Relay(make_engine, adds(QUEUE))
+def test_queue_moves_with_requests_in_flight(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(QUEUE))
     clients = [connect(zmq.REQ, endpoint(relay.broker.frontend)) for _ in range(4)]
     workers = [connect(zmq.REP, endpoint(relay.broker.backend)) for _ in range(2)]
     stopped: list[bool] = []
@@ -150,8 +159,8 @@ def test_queue_moves_with_requests_in_flight(make_engine: MakeEngine, connect: C
     assert [(flow.received, flow.sent, flow.dropped) for flow in flows.values()] == [(1200, 1200, 0)] * 2
 
 
-def test_pipelined_requests_of_a_dealer_are_answered_across_moves(make_engine: MakeEngine, connect: Connect) -> None:
-    relay = Relay(make_engine, adds(QUEUE))
+def test_pipelined_requests_of_a_dealer_are_answered_across_moves(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(QUEUE))
     client = connect(zmq.DEALER, endpoint(relay.broker.frontend), sndhwm=0, rcvhwm=0, routing_id=b"the client")
     worker = connect(zmq.ROUTER, endpoint(relay.broker.backend), sndhwm=0, rcvhwm=0)
     for number in range(2000):
@@ -164,8 +173,8 @@ def test_pipelined_requests_of_a_dealer_are_answered_across_moves(make_engine: M
     assert {peer.routing_id for peer in relay.broker.peers() if peer.port == "frontend"} == {b"the client"}
 
 
-def test_forwarder_keeps_its_subscriptions(make_engine: MakeEngine, connect: Connect) -> None:
-    relay = Relay(make_engine, adds(FORWARDER))
+def test_forwarder_keeps_its_subscriptions(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(FORWARDER))
     publisher = connect(zmq.XPUB, endpoint(relay.broker.frontend), sndhwm=0)
     subscribers = [connect(zmq.SUB, endpoint(relay.broker.backend), rcvhwm=0) for _ in range(2)]
     for subscriber, topics in zip(subscribers, ([b"a", b"both"], [b"b"]), strict=True):
@@ -188,8 +197,8 @@ def test_forwarder_keeps_its_subscriptions(make_engine: MakeEngine, connect: Con
     assert publisher.recv() == b"\0b"
 
 
-def test_publisher_that_comes_later_is_told_of_all_subscriptions(make_engine: MakeEngine, connect: Connect) -> None:
-    relay = Relay(make_engine, adds(FORWARDER))
+def test_publisher_that_comes_later_is_told_of_all_subscriptions(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(FORWARDER))
     subscriber = connect(zmq.SUB, endpoint(relay.broker.backend))
     subscriber.subscribe(b"x")
     first = connect(zmq.XPUB, endpoint(relay.broker.frontend))
@@ -201,8 +210,8 @@ def test_publisher_that_comes_later_is_told_of_all_subscriptions(make_engine: Ma
     assert subscriber.recv() == b"x 1"
 
 
-def test_forwarder_moves_under_traffic(make_engine: MakeEngine, connect: Connect) -> None:
-    relay = Relay(make_engine, adds(FORWARDER, backend_options={"sndhwm": 0}))
+def test_forwarder_moves_under_traffic(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(FORWARDER, backend_options={"sndhwm": 0}))
     publisher = connect(zmq.XPUB, endpoint(relay.broker.frontend), sndhwm=0, xpub_nodrop=1)
     subscriber = connect(zmq.SUB, endpoint(relay.broker.backend), rcvhwm=0)
     subscriber.subscribe(b"")
@@ -225,8 +234,8 @@ REP_REQ = Device(
 )
 
 
-def test_rep_and_req_ports_remember_whom_they_answer_and_ask(make_engine: MakeEngine, connect: Connect) -> None:
-    relay = Relay(make_engine, adds(REP_REQ))
+def test_rep_and_req_ports_remember_whom_they_answer_and_ask(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(REP_REQ))
     clients = [connect(zmq.REQ, endpoint(relay.broker.frontend)) for _ in range(2)]
     workers = [connect(zmq.REP, endpoint(relay.broker.backend)) for _ in range(2)]
     wait_until(lambda: peer_count(relay.engine, relay.broker, "backend") == 2)
@@ -249,9 +258,9 @@ def _first_readable(sockets: list[Any]) -> list[Any]:
 
 
 def test_peers_come_and_go_and_are_reset_while_brokers_move(
-    make_engine: MakeEngine, connect: Connect, context: zmq.Context[Any]
+    make_relay: MakeRelay, connect: Connect, context: zmq.Context[Any]
 ) -> None:
-    relay = Relay(make_engine, adds(STREAMER))
+    relay = make_relay(adds(STREAMER))
     push = connect(zmq.PUSH, endpoint(relay.broker.frontend))
     frontend = endpoint(relay.broker.frontend)
     host, port = frontend.removeprefix("tcp://").split(":")
@@ -284,8 +293,8 @@ def test_peers_come_and_go_and_are_reset_while_brokers_move(
 
 
 @pytest.mark.slow
-def test_a_hundred_moves_under_traffic(make_engine: MakeEngine, connect: Connect) -> None:
-    relay = Relay(make_engine, adds(STREAMER))
+def test_a_hundred_moves_under_traffic(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(STREAMER))
     pushes = [connect(zmq.PUSH, endpoint(relay.broker.frontend), sndhwm=100) for _ in range(2)]
     with Receiving(connect(zmq.PULL, endpoint(relay.broker.backend), rcvhwm=100)) as receiving:
         sendings = {
@@ -302,8 +311,8 @@ def test_a_hundred_moves_under_traffic(make_engine: MakeEngine, connect: Connect
 # -- what is half done -------------------------------------------------------------------------------------------------
 
 
-def test_message_that_is_read_in_part_is_read_to_its_end(make_engine: MakeEngine, connect: Connect, raw: Any) -> None:
-    relay = Relay(make_engine, adds(STREAMER))
+def test_message_that_is_read_in_part_is_read_to_its_end(make_relay: MakeRelay, connect: Connect, raw: Any) -> None:
+    relay = make_relay(adds(STREAMER))
     pull = connect(zmq.PULL, endpoint(relay.broker.backend))
     sender = raw(endpoint(relay.broker.frontend)).shake_hands("PUSH")
     whole = message(b"first", bytes(range(256)) * 1000, b"last")
@@ -322,9 +331,9 @@ def _read_of(relay: Relay, port: str) -> int:
 
 
 def test_message_that_is_written_in_part_is_written_to_its_end(
-    make_engine: MakeEngine, connect: Connect, raw: Any
+    make_relay: MakeRelay, connect: Connect, raw: Any
 ) -> None:
-    relay = Relay(make_engine, adds(STREAMER))
+    relay = make_relay(adds(STREAMER))
     push = connect(zmq.PUSH, endpoint(relay.broker.frontend), sndhwm=0)
     reader = raw(endpoint(relay.broker.backend)).shake_hands("PULL")
     body = bytes(range(256)) * 40_000
@@ -345,8 +354,8 @@ def peer_queue(relay: Relay, port: str) -> int:
     return sum(peer.queued_bytes for peer in relay.broker.peers() if peer.port == port)
 
 
-def test_handshake_goes_on_where_it_was(make_engine: MakeEngine, connect: Connect, raw: Any) -> None:
-    relay = Relay(make_engine, adds(STREAMER))
+def test_handshake_goes_on_where_it_was(make_relay: MakeRelay, connect: Connect, raw: Any) -> None:
+    relay = make_relay(adds(STREAMER))
     pull = connect(zmq.PULL, endpoint(relay.broker.backend))
     peer = raw(endpoint(relay.broker.frontend))
     whole = greeting() + ready("PUSH") + message(b"hello")
@@ -360,9 +369,9 @@ def test_handshake_goes_on_where_it_was(make_engine: MakeEngine, connect: Connec
 
 
 def test_rest_of_a_message_of_too_many_frames_is_dropped_behind_the_move(
-    make_engine: MakeEngine, connect: Connect, raw: Any
+    make_relay: MakeRelay, connect: Connect, raw: Any
 ) -> None:
-    relay = Relay(make_engine, adds(replace(STREAMER, maxframes=3)))
+    relay = make_relay(adds(replace(STREAMER, maxframes=3)))
     pull = connect(zmq.PULL, endpoint(relay.broker.backend))
     sender = raw(endpoint(relay.broker.frontend)).shake_hands("PUSH")
     sender.send(b"".join(frame(b"%d" % number, 1) for number in range(6)))
@@ -375,8 +384,8 @@ def test_rest_of_a_message_of_too_many_frames_is_dropped_behind_the_move(
     assert (flow.received, flow.too_many_frames, flow.received_frames) == (2, 1, 9)
 
 
-def test_what_a_peer_sent_before_it_left_is_not_lost(make_engine: MakeEngine, connect: Connect, raw: Any) -> None:
-    relay = Relay(make_engine, adds(STREAMER))
+def test_what_a_peer_sent_before_it_left_is_not_lost(make_relay: MakeRelay, connect: Connect, raw: Any) -> None:
+    relay = make_relay(adds(STREAMER))
     sender = raw(endpoint(relay.broker.frontend)).shake_hands("PUSH")
     sender.send(b"".join(message(b"%d" % number) for number in range(10)))
     sender.close()
@@ -386,8 +395,8 @@ def test_what_a_peer_sent_before_it_left_is_not_lost(make_engine: MakeEngine, co
     assert [pull.recv() for _ in range(10)] == [b"%d" % number for number in range(10)]
 
 
-def test_messages_of_a_consumer_that_left_wait_for_another(make_engine: MakeEngine, connect: Connect, raw: Any) -> None:
-    relay = Relay(make_engine, adds(STREAMER))
+def test_messages_of_a_consumer_that_left_wait_for_another(make_relay: MakeRelay, connect: Connect, raw: Any) -> None:
+    relay = make_relay(adds(STREAMER))
     reader = raw(endpoint(relay.broker.backend)).shake_hands("PULL")
     reader.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     push = connect(zmq.PUSH, endpoint(relay.broker.frontend), sndhwm=0)
@@ -411,10 +420,8 @@ def test_messages_of_a_consumer_that_left_wait_for_another(make_engine: MakeEngi
 # -- what else goes with them ------------------------------------------------------------------------------------------
 
 
-def test_generated_routing_ids_stay_and_are_not_given_again(
-    make_engine: MakeEngine, connect: Connect, raw: Any
-) -> None:
-    relay = Relay(make_engine, adds(QUEUE))
+def test_generated_routing_ids_stay_and_are_not_given_again(make_relay: MakeRelay, connect: Connect, raw: Any) -> None:
+    relay = make_relay(adds(QUEUE))
     first = [connect(zmq.DEALER, endpoint(relay.broker.frontend)) for _ in range(3)]
     wait_until(lambda: peer_count(relay.engine, relay.broker) == 3)
     ids = {peer.routing_id for peer in relay.broker.peers()}
@@ -425,8 +432,8 @@ def test_generated_routing_ids_stay_and_are_not_given_again(
     assert len({peer.routing_id for peer in relay.broker.peers()}) == 6
 
 
-def test_statistics_of_peers_and_flows_go_on(make_engine: MakeEngine, connect: Connect) -> None:
-    relay = Relay(make_engine, adds(STREAMER))
+def test_statistics_of_peers_and_flows_go_on(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(STREAMER))
     push, pull = connect(zmq.PUSH, endpoint(relay.broker.frontend)), connect(zmq.PULL, endpoint(relay.broker.backend))
     for number in range(3):
         push.send(b"%d" % number)
@@ -462,9 +469,9 @@ def test_engine_that_nobody_runs_hands_over(make_engine: MakeEngine, new: Engine
     assert relays(new, connect)
 
 
-def test_heartbeats_go_on(make_engine: MakeEngine, connect: Connect, raw: Any) -> None:
+def test_heartbeats_go_on(make_relay: MakeRelay, connect: Connect, raw: Any) -> None:
     options = {"heartbeat_ivl": 30, "heartbeat_timeout": 60}
-    relay = Relay(make_engine, adds(STREAMER, frontend_options=options))
+    relay = make_relay(adds(STREAMER, frontend_options=options))
     pull = connect(zmq.PULL, endpoint(relay.broker.backend))
     push = connect(zmq.PUSH, endpoint(relay.broker.frontend), heartbeat_ivl=30, heartbeat_timeout=2000)
     silent = raw(endpoint(relay.broker.frontend)).shake_hands("PUSH")
@@ -478,9 +485,9 @@ def test_heartbeats_go_on(make_engine: MakeEngine, connect: Connect, raw: Any) -
 
 
 def test_handshake_that_takes_too_long_ends_in_the_new_engine(
-    make_engine: MakeEngine, connect: Connect, raw: Any
+    make_relay: MakeRelay, connect: Connect, raw: Any
 ) -> None:
-    relay = Relay(make_engine, adds(STREAMER, frontend_options={"handshake_ivl": 100}))
+    relay = make_relay(adds(STREAMER, frontend_options={"handshake_ivl": 100}))
     silent = raw(endpoint(relay.broker.frontend))
     wait_until(lambda: peers_alive(relay.engine) == 1)
     relay.move()
@@ -488,10 +495,10 @@ def test_handshake_that_takes_too_long_ends_in_the_new_engine(
     assert ended_by(relay.engine, relay.broker) == {"slow_handshake": 1}
 
 
-def test_connection_that_was_made_moves_and_is_made_again_later(make_engine: MakeEngine, connect: Connect) -> None:
+def test_connection_that_was_made_moves_and_is_made_again_later(make_relay: MakeRelay, connect: Connect) -> None:
     with RawListener() as listener:
         add = adds(STREAMER, backend=f">{listener.address}", backend_options={"reconnect_ivl": 5})
-        relay = Relay(make_engine, add)
+        relay = make_relay(add)
         push = connect(zmq.PUSH, endpoint(relay.broker.frontend))
         with listener.accept() as consumer:
             consumer.shake_hands("PULL")
@@ -508,10 +515,10 @@ def test_connection_that_was_made_moves_and_is_made_again_later(make_engine: Mak
             assert ended_by(relay.engine, relay.broker, "backend") == {"left": 1}
 
 
-def test_connection_that_is_never_made_again_stays_away(make_engine: MakeEngine) -> None:
+def test_connection_that_is_never_made_again_stays_away(make_relay: MakeRelay) -> None:
     with RawListener() as listener:
         add = adds(STREAMER, backend=f">{listener.address}", backend_options={"reconnect_ivl": -1})
-        relay = Relay(make_engine, add)
+        relay = make_relay(add)
         listener.accept().close()
         wait_until(lambda: ended_by(relay.engine, relay.broker, "backend"))
         relay.move()
@@ -523,10 +530,10 @@ def test_connection_that_is_never_made_again_stays_away(make_engine: MakeEngine)
 
 
 def test_connection_that_is_waited_for_is_made_in_the_new_engine(
-    make_engine: MakeEngine, connect: Connect, tmp_path: Path
+    make_relay: MakeRelay, connect: Connect, tmp_path: Path
 ) -> None:
     path = f"ipc://{tmp_path}/later"
-    relay = Relay(make_engine, adds(STREAMER, backend=f">{path}", backend_options={"reconnect_ivl": 5}))
+    relay = make_relay(adds(STREAMER, backend=f">{path}", backend_options={"reconnect_ivl": 5}))
     push = connect(zmq.PUSH, endpoint(relay.broker.frontend))
     push.send(b"waits")
     relay.move()
@@ -537,10 +544,10 @@ def test_connection_that_is_waited_for_is_made_in_the_new_engine(
 
 @pytest.mark.parametrize("place", sorted(PLACES))
 def test_listeners_move_with_their_addresses(
-    make_engine: MakeEngine, connect: Connect, place: str, tmp_path: Path
+    make_relay: MakeRelay, connect: Connect, place: str, tmp_path: Path
 ) -> None:
     add = adds(STREAMER, frontend=address_in(place, tmp_path), backend=address_in(place, tmp_path))
-    relay = Relay(make_engine, add)
+    relay = make_relay(add)
     addresses = relay.broker.frontend.endpoints, relay.broker.backend.endpoints
     for number in range(2):
         relay.move()
@@ -553,8 +560,8 @@ def test_listeners_move_with_their_addresses(
         wait_until(lambda: peer_count(relay.engine, relay.broker, "backend") == 0)
 
 
-def test_socket_file_is_removed_by_the_last_engine(make_engine: MakeEngine, tmp_path: Path) -> None:
-    relay = Relay(make_engine, adds(STREAMER, frontend=f"ipc://{tmp_path}/front", backend="ipc://*"))
+def test_socket_file_is_removed_by_the_last_engine(make_relay: MakeRelay, tmp_path: Path) -> None:
+    relay = make_relay(adds(STREAMER, frontend=f"ipc://{tmp_path}/front", backend="ipc://*"))
     directory = Path(relay.broker.backend.endpoint.removeprefix("ipc://")).parent
     relay.move()
     assert (tmp_path / "front").exists()
@@ -563,8 +570,8 @@ def test_socket_file_is_removed_by_the_last_engine(make_engine: MakeEngine, tmp_
     assert not directory.exists()
 
 
-def test_paused_broker_stays_paused(make_engine: MakeEngine, connect: Connect) -> None:
-    relay = Relay(make_engine, adds(STREAMER))
+def test_paused_broker_stays_paused(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(STREAMER))
     push = connect(zmq.PUSH, endpoint(relay.broker.frontend))
     pull = connect(zmq.PULL, endpoint(relay.broker.backend))
     relay.broker.pause()
@@ -583,8 +590,8 @@ TEE = Device(
 )
 
 
-def test_message_that_is_held_for_one_of_several_sinks_moves(make_engine: MakeEngine, connect: Connect) -> None:
-    relay = Relay(make_engine, adds(TEE, copies=ANY_PORT))
+def test_message_that_is_held_for_one_of_several_sinks_moves(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(TEE, copies=ANY_PORT))
     push = connect(zmq.PUSH, endpoint(relay.broker.frontend))
     pull = connect(zmq.PULL, endpoint(relay.broker.backend))
     push.send_multipart([b"1", b"a"])
@@ -617,8 +624,8 @@ def test_handler_is_that_of_the_new_engine(make_engine: MakeEngine, new: Engine,
     assert flow_of(new, "a").sent == 2
 
 
-def test_capture_moves(make_engine: MakeEngine, connect: Connect) -> None:
-    relay = Relay(make_engine, adds(STREAMER, capture=ANY_PORT, capture_type=zmq.PUSH))
+def test_capture_moves(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(STREAMER, capture=ANY_PORT, capture_type=zmq.PUSH))
     push = connect(zmq.PUSH, endpoint(relay.broker.frontend))
     pull = connect(zmq.PULL, endpoint(relay.broker.backend))
     copies = connect(zmq.PULL, endpoint(relay.broker.capture))
@@ -772,8 +779,8 @@ def _in_turn(engine: Engine, call: Callable[[], object]) -> None:
 # -- limits, distribution, and who a peer is ---------------------------------------------------------------------------
 
 
-def test_connections_count_for_the_limits_after_a_move(make_engine: MakeEngine, raw: Callable[[str], RawPeer]) -> None:
-    relay = Relay(make_engine, adds(QUEUE, limits=Limits(connections_per_address=2)))
+def test_connections_count_for_the_limits_after_a_move(make_relay: MakeRelay, raw: Callable[[str], RawPeer]) -> None:
+    relay = make_relay(adds(QUEUE, limits=Limits(connections_per_address=2)))
     first = raw(endpoint(relay.broker.frontend)).shake_hands("DEALER")
     raw(endpoint(relay.broker.frontend)).shake_hands("DEALER")
     relay.move()
@@ -785,9 +792,9 @@ def test_connections_count_for_the_limits_after_a_move(make_engine: MakeEngine, 
 
 
 def test_outstanding_requests_are_known_after_a_move(
-    make_engine: MakeEngine, connect: Connect, raw: Callable[[str], RawPeer]
+    make_relay: MakeRelay, connect: Connect, raw: Callable[[str], RawPeer]
 ) -> None:
-    relay = Relay(make_engine, adds(replace(QUEUE, distribution="least_outstanding")))
+    relay = make_relay(adds(replace(QUEUE, distribution="least_outstanding")))
     client = connect(zmq.DEALER, endpoint(relay.broker.frontend))
     stuck = raw(endpoint(relay.broker.backend)).shake_hands("DEALER")
     wait_until(lambda: peer_count(relay.engine, relay.broker, "backend") == 1)
@@ -802,9 +809,9 @@ def test_outstanding_requests_are_known_after_a_move(
         assert client.recv() == b"%d" % number
 
 
-def test_peers_are_still_known_by_their_user_ids_after_a_move(make_engine: MakeEngine, connect: Connect) -> None:
+def test_peers_are_still_known_by_their_user_ids_after_a_move(make_relay: MakeRelay, connect: Connect) -> None:
     options = {"plain_server": True, "zap_domain": "here"}
-    relay = Relay(make_engine, adds(STREAMER, frontend_options=options))
+    relay = make_relay(adds(STREAMER, frontend_options=options))
     authenticator = ThreadAuthenticator(relay.engine.context)
     authenticator.start()
     try:

@@ -1,0 +1,112 @@
+"""A broker that takes the place of another one in the same engine, with its listeners and live connections.
+
+The other broker is suspended, the new one is made of its connections, and then it ends. All that happens in a single
+call in the loop's thread, so that no message can be on its way in between. If anything fails, the other one goes on.
+"""
+
+import os
+from collections.abc import Mapping
+
+from pollbroker.broker import Broker
+from pollbroker.device import Device
+from pollbroker.errors import ConfigError, HandOverError
+from pollbroker.handing_over.description import OfferedBroker, difference_to
+from pollbroker.handing_over.moving import close_ports, describe, go_on, is_amid_a_message, restore, why_not_moved
+from pollbroker.loop_access import LoopAccess
+from pollbroker.opening import Plan
+from pollbroker.states import BrokerState
+from pollbroker.table import Table
+from pollbroker.working import WorkingBroker
+
+
+class AmidMessageError(ConfigError):
+    """A handler of the broker that is to be replaced is amid a message. It may be waited for."""
+
+
+class Replacing:
+    """Puts brokers of an engine in the place of others."""
+
+    def __init__(self, table: Table, loop_access: LoopAccess) -> None:
+        self._table = table
+        self._clock = loop_access.clock
+
+    def replace(
+        self, which: str | Broker, name: str, device: Device, plan: Plan, prefixes: Mapping[str, bytes]
+    ) -> WorkingBroker:
+        """Start a broker in the place of another one.
+
+        Raises `EngineError` (there is no such broker, or the name is taken), `ConfigError` if the connections cannot be
+        kept, `AmidMessageError` if they cannot be for now, or `HandOverError` if that fails.
+        """
+        old = self._table.steerable(which)
+        if name != old.name:
+            self._table.check_free(name)
+        _check(old, name, device, plan)
+        was_paused = old.state is BrokerState.PAUSED
+        old.suspend()
+        try:
+            new = self._make_of(old, name, device, plan, prefixes)
+        except BaseException:
+            old.go_on()
+            raise
+        close_ports(old)
+        self._table.exchange(old, new)
+        go_on(new, paused=was_paused)
+        return new
+
+    def _make_of(
+        self, old: WorkingBroker, name: str, device: Device, plan: Plan, prefixes: Mapping[str, bytes]
+    ) -> WorkingBroker:
+        """Make a broker of the connections of one that is suspended."""
+        descriptors: list[int] = []
+        duplicates: list[int] = []
+        new: WorkingBroker | None = None
+        try:
+            moved = describe(old, descriptors, self._clock())
+            for descriptor in descriptors:
+                duplicates.append(os.dup(descriptor))
+            new = self._table.prepare(name, device, plan.without_endpoints(), prefixes)
+            OfferedBroker.of(old).name_endpoints(new)
+            _check_options(old, new)
+            restore(new, moved, duplicates)
+        except BaseException as error:
+            if new is not None:
+                close_ports(new)
+                self._table.abandon(new)
+            if isinstance(error, (ValueError, OverflowError, OSError, MemoryError)):
+                raise HandOverError(
+                    f"brokers.{name}: the connections of {old.name!r} cannot be kept: {error}"
+                ) from error
+            raise
+        finally:
+            for descriptor in duplicates:
+                os.close(descriptor)
+        return new
+
+
+def _check(old: WorkingBroker, name: str, device: Device, plan: Plan) -> None:
+    """Raise `ConfigError` if the connections of a broker cannot become those of another one."""
+    why_not = why_not_moved(old)
+    if why_not is not None:
+        raise ConfigError(f"{_of_connections(old, name)}: {why_not}")
+    difference = difference_to(OfferedBroker.of(old), device, plan)
+    if difference is not None:
+        raise ConfigError(f"brokers.{name}{difference}")
+    if is_amid_a_message(old):
+        raise AmidMessageError(f"{_of_connections(old, name)}: its handler is amid a message")
+
+
+def _of_connections(old: WorkingBroker, name: str) -> str:
+    return f"brokers.{name}: the connections of {old.name!r} cannot be kept"
+
+
+def _check_options(old: WorkingBroker, new: WorkingBroker) -> None:
+    """Raise `ConfigError` if an option differs that a connection has from its beginning."""
+    for before, after in zip(old.ports, new.ports, strict=True):
+        was, wanted = before.wire_socket.fixed_options, after.wire_socket.fixed_options
+        for option in sorted({*was, *wanted}):
+            if was.get(option) != wanted.get(option):
+                raise ConfigError(
+                    f"brokers.{new.name}.{after.name}: {option}: a connection has this option from its beginning; "
+                    f"expected the same as {old.name!r} has, to keep its connections"
+                )
