@@ -31,7 +31,9 @@ WIRE_ROOMS = (
     "topics",
     "turns",
     "admission",
+    "socket_types",
     "handshake",
+    "handshake_out",
     "peer",
     "input",
     "commands",
@@ -50,6 +52,8 @@ WIRE_ROOMS = (
     "hosts",
     "notices",
     "net",
+    "net_beginning",
+    "net_streams",
     "net_moving",
 )
 

@@ -7,7 +7,7 @@ from typing import Final
 
 SPARE_DESCRIPTORS: Final = 16
 """libzmq 4.3.5 needs up to a dozen at once: for a context's threads, a socket's mailbox, a listener, a name look-up.
-Ports of the wire accept no connection that would leave fewer; `wire/net.c` has the same number."""
+Ports of the wire accept no connection that would leave fewer; `wire/net_beginning.c` has the same number."""
 
 
 def check_descriptors() -> None:

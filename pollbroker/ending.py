@@ -15,9 +15,9 @@ from typing import Any, Final
 from pollbroker.broker import Broker
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
+from pollbroker.remaining import UNREAD_MOST
 from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics, FlowStatistics
-from pollbroker.working import UNREAD_MOST
 
 _LOOK_S: Final = 0.05
 """How often it is looked whether another thread still runs the engine. Futures that are resolved are seen at once."""

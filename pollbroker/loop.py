@@ -31,7 +31,7 @@ from pollbroker.waiting import Poller, make_waiter
 from pollbroker.waker import Waker
 
 if TYPE_CHECKING:
-    from pollbroker.wire.sockets import WireContext
+    from pollbroker.wire.context import WireContext
 
 _LONGEST_WORK_S: Final = 0.002
 """How long the bursts of one turn may take. After that no broker begins a burst, so that readers, timers and calls do
@@ -294,7 +294,7 @@ class Loop:
     def _wire_context(self) -> "WireContext":
         """The wire of this loop. Its epoll set is watched like any descriptor."""
         if self._wire is None:
-            from pollbroker.wire.sockets import WireContext  # it may not have been built
+            from pollbroker.wire.context import WireContext  # it may not have been built
             from pollbroker.wire.zap import Authentication
 
             waiter = self._waiter

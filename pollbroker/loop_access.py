@@ -11,7 +11,7 @@ from pollbroker.pump import Hub
 from pollbroker.timers import Handle
 
 if TYPE_CHECKING:
-    from pollbroker.wire.sockets import WireContext
+    from pollbroker.wire.context import WireContext
 
 
 @dataclass(frozen=True)

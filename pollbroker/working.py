@@ -21,16 +21,14 @@ from pollbroker.flows import PumpMaking, make_hub
 from pollbroker.frozen import FrozenDict
 from pollbroker.loop_access import LoopAccess
 from pollbroker.port import WorkingPort
-from pollbroker.pump import FLUSHED, NO_SOURCE, RETRY, Flow, FlowState, Implementation, StartTask
+from pollbroker.pump import FLUSHED, NO_SOURCE, RETRY, FlowState, Implementation, StartTask
+from pollbroker.remaining import count_unread, is_done, unanswered
 from pollbroker.retry import Retries
 from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics, PeerStatistics
 from pollbroker.taps import Tap, TapPoint
 
 _logger = logging.getLogger("pollbroker")
-
-UNREAD_MOST: Final = 10_000
-"""How many unread messages a removal counts at each source. To count more would keep the other brokers waiting."""
 
 _FUTURES: Final = threading.Lock()
 """Guards the making of a broker's future `removed`. To save memory it is made when it is first asked for, and any
@@ -345,30 +343,10 @@ class WorkingBroker:
         if self.state not in FINAL_STATES:
             self._finish(BrokerState.REMOVED)
 
-    def _count_unread(self) -> dict[int, int]:
-        """Count, by the source of each flow, the unread messages that are lost when the engine closes its sockets.
-
-        At a registered socket nothing is counted: the rest of a message that was read in part is discarded, so that the
-        caller's next receive begins with a message.
-        """
-        unread: dict[int, int] = {}
-        try:
-            for flow in self.hub.flows:
-                if flow.source == NO_SOURCE:
-                    continue
-                source = self.watched_ports[flow.source]
-                if source.socket.closed:
-                    continue  # closed under the engine: the native code would read memory that libzmq has freed
-                if not source.owned:
-                    flow.pump.discard_rest()
-                elif source.type != zmq.XPUB:  # an XPUB receives subscriptions, which are of no use any more
-                    unread[flow.source] = flow.pump.count_unread(UNREAD_MOST)
-        except zmq.ZMQError as error:
-            _logger.warning("brokers.%s: the unread messages cannot be counted: %s", self.name, error)
-        return unread
-
     def _finish(self, state: BrokerState) -> None:
-        unread = self._count_unread() if state is BrokerState.REMOVED else {}
+        unread = {}
+        if state is BrokerState.REMOVED:
+            unread = count_unread(f"brokers.{self.name}", self.hub.flows, self.watched_ports)
         self.state = state
         self.hub.end(self._loop_access.clock())
         self._lifecycle.end()
@@ -418,50 +396,17 @@ class WorkingBroker:
     def idle(self) -> bool:
         """True if no message is held, and none was left to read when the sockets were last settled. If the broker is
         being drained, no reply is outstanding either, and all peers have left that were asked to."""
-        if self._lifecycle.kept or not all(map(self._is_idle, self.hub.flows)):
+        draining, flows = self.state is BrokerState.DRAINING, self.hub.flows
+        if self._lifecycle.kept or not all(is_done(flow, self.watched_ports, draining=draining) for flow in flows):
             return False
-        if self.state is not BrokerState.DRAINING:
-            return True
-        return all(port.is_left for port in self.ports) and not self._await_replies()
+        return not draining or (all(port.is_left for port in self.ports) and not self._awaits_replies())
 
-    def _await_replies(self) -> int:
-        """How many requests were passed on whose replies have not come. While there are any, no more are taken.
-
-        Where replies have never come, none are expected.
-        """
-        outstanding = 0
-        for flow in self.hub.flows:
-            replies = [one for one in self.hub.flows if self._is_answered_by(flow, one)]
-            passed_on = sum(counters.sent for counters in flow.pump.sink_counters())
-            answered = sum(one.pump.counters().received for one in replies)
-            if answered and passed_on > answered:
-                outstanding += passed_on - answered
-                flow.pause(self._loop_access.clock())
-        return outstanding
-
-    def _is_answered_by(self, flow: Flow, replies: Flow) -> bool:
-        """Return True if a flow takes requests, and another one takes the replies to them."""
-        if NO_SOURCE in (flow.source, replies.source):
-            return False
-        asks = self.watched_ports[flow.source].type in (zmq.ROUTER, zmq.REP)
-        asked = self.watched_ports[replies.source].type in (zmq.DEALER, zmq.REQ)
-        return asks and asked and replies.source in flow.sinks and flow.source in replies.sinks
-
-    def _is_idle(self, flow: Flow) -> bool:
-        if flow.state == FlowState.ENDED:
-            return True
-        if flow.pump.held:
-            return False
-        if flow.state == FlowState.PAUSED and self.state is BrokerState.DRAINING:
-            return True
-        if flow.state == FlowState.BUSY:  # nobody waits for this socket, so it may be asked
-            try:
-                events = self.watched_ports[flow.source].sync_socket.getsockopt(zmq.EVENTS)
-            except zmq.ZMQError:
-                return True  # it is closed, or its context was terminated, which ends the broker
-            assert isinstance(events, int)
-            return not events & zmq.POLLIN
-        return flow.state == FlowState.WAITING
+    def _awaits_replies(self) -> bool:
+        """Return True if replies are outstanding. While they are, no more requests are taken."""
+        awaiting = [flow for flow in self.hub.flows if unanswered(flow, self.hub.flows, self.watched_ports)]
+        for flow in awaiting:
+            flow.pause(self._loop_access.clock())
+        return bool(awaiting)
 
     def statistics(self, unread: Mapping[int, int] = FrozenDict()) -> BrokerStatistics:
         """A snapshot. `unread` has the number of unread messages by the source of each flow."""

@@ -1,8 +1,8 @@
 """The brokers of a configuration in an engine: begun together, changed by a reload, and ended.
 
-- A broker whose configuration is equal is not touched by a reload. One that differs is ended in order, and another
-  begins in its place; meanwhile the kernel keeps the connections to its addresses (`listeners.py`), and its counters
-  go on.
+- A broker whose configuration is equal is not touched by a reload. One that differs is replaced, and its counters go
+  on. Where the new one can have its connections (`Engine.add`, `replaces`), nobody notices. Otherwise it is ended in
+  order, and then the new one begins; meanwhile the kernel queues connections to its addresses (`listeners.py`).
 - What another process still has, which is about to end, begins later (`begin_late`).
 """
 
@@ -21,7 +21,7 @@ from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.resolving import problem_of
 from pollbroker.ending import Ended, end_brokers
 from pollbroker.engine import Engine
-from pollbroker.errors import ConfigError, EngineError, PollbrokerError
+from pollbroker.errors import ConfigError, EngineError, HandOverError, PollbrokerError
 from pollbroker.handing_over import Adoption
 from pollbroker.states import FINAL_STATES
 from pollbroker.statistics import BrokerStatistics
@@ -126,8 +126,10 @@ class Brokers:
         arguments = configuration.arguments()
         for port, descriptor in self.listeners.lend(configuration).items():
             arguments["options"][port]["use_fd"] = descriptor
-        broker = self.engine.add(**arguments, earlier=earlier)
-        self._begun[configuration.name] = broker
+        return self._note_begun(self.engine.add(**arguments, earlier=earlier))
+
+    def _note_begun(self, broker: Broker) -> Broker:
+        self._begun[broker.name] = broker
         broker.removed.add_done_callback(lambda _: self._on_end(broker))
         return broker
 
@@ -171,12 +173,16 @@ class Brokers:
         ending = [one for name, one in old.brokers.items() if name in {*changed, *removed}]
         self._open_what_is_new(old, beginning, ending)
 
-        leaving = [broker for name, broker in self.engine.brokers.items() if name in {*changed, *removed}]
+        replaced = {name for name in changed if self._replace(new.brokers[name])}
+        still_there = {name: one for name, one in self.engine.brokers.items() if name not in replaced}
+        leaving = [broker for name, broker in still_there.items() if name in {*changed, *removed}]
         ended = self._end(leaving, new.engine.drain_timeout_s)
         self.listeners.keep_only(new.brokers.values())
         problems: list[Problem] = []
         serving = dict(new.brokers)
         for broker in beginning:
+            if broker.name in replaced:
+                continue
             before = len(problems)
             earlier = ended[broker.name].final if broker.name in ended else None
             with _noting(broker, problems):
@@ -188,6 +194,20 @@ class Brokers:
                 serving[broker.name] = old.brokers[broker.name]  # so that the next reload tries again
         reloaded = Reloaded(added, changed, removed, unchanged, ended, tuple(problems))
         return reloaded, replace(new, brokers=serving)
+
+    def _replace(self, configuration: BrokerConfiguration) -> bool:
+        """Put a broker in the place of the one of its name, with its connections. Return False if that is not possible;
+        the old one goes on then."""
+        name = configuration.name
+        old = self.engine.brokers[name]
+        try:
+            new = self.engine.add(**configuration.arguments(), replaces=old)
+        except (ConfigError, HandOverError) as error:
+            _logger.info("reload: it is closed and opened again: %s", error, extra={"broker": name})
+            return False
+        self.drops.go_on_with(new)
+        self._note_begun(new)
+        return True
 
     def _open_what_is_new(
         self, old: Configuration, beginning: Iterable[BrokerConfiguration], ending: Iterable[BrokerConfiguration]

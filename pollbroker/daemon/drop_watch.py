@@ -102,6 +102,13 @@ class DropWatch:
                 known.dropped = dropped
                 self._tell(known, broker.statistics())
 
+    def go_on_with(self, broker: Broker) -> None:
+        """A broker has taken the place of the one of its name, and its counters go on."""
+        with self._lock:
+            known = self._known.get(broker.name)
+            if known is not None:
+                known.broker = broker
+
     def tell_rest(self, broker: Broker, final: BrokerStatistics) -> None:
         """Tell what a broker has dropped that has ended, by its final statistics, and forget it."""
         with self._lock:

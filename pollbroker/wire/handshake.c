@@ -1,6 +1,7 @@
 #include "handshake.h"
 
 #include "frame.h"
+#include "handshake_out.h"
 
 #include <string.h>
 #include <strings.h>
@@ -14,101 +15,15 @@ static const uint8_t MECHANISMS[][MECHANISM_SIZE] = {
     [MECHANISM_PLAIN_SERVER] = "PLAIN",
 };
 
-/* What libzmq 4.3.5 sends, and expects, where RFC 24 has "\5ERROR": in its source the letter E belongs to the number before
- * it. Its clients say that they were refused when they are sent this, and speak of a broken protocol otherwise. */
-static const uint8_t PLAIN_ERROR[] = {'^', 'R', 'R', 'O', 'R'};
-
-static const char *const NAMES[TYPE_COUNT] = {
-    [TYPE_PAIR] = "PAIR", [TYPE_PUB] = "PUB",       [TYPE_SUB] = "SUB",       [TYPE_REQ] = "REQ",
-    [TYPE_REP] = "REP",   [TYPE_DEALER] = "DEALER", [TYPE_ROUTER] = "ROUTER", [TYPE_PULL] = "PULL",
-    [TYPE_PUSH] = "PUSH", [TYPE_XPUB] = "XPUB",     [TYPE_XSUB] = "XSUB",
-};
-
-#define TYPE(name) (1u << TYPE_##name)
-static const unsigned FITS[TYPE_COUNT] = {
-    [TYPE_PAIR] = TYPE(PAIR),
-    [TYPE_PUB] = TYPE(SUB) | TYPE(XSUB),
-    [TYPE_SUB] = TYPE(PUB) | TYPE(XPUB),
-    [TYPE_REQ] = TYPE(REP) | TYPE(ROUTER),
-    [TYPE_REP] = TYPE(REQ) | TYPE(DEALER),
-    [TYPE_DEALER] = TYPE(REP) | TYPE(DEALER) | TYPE(ROUTER),
-    [TYPE_ROUTER] = TYPE(REQ) | TYPE(DEALER) | TYPE(ROUTER),
-    [TYPE_PULL] = TYPE(PUSH),
-    [TYPE_PUSH] = TYPE(PULL),
-    [TYPE_XPUB] = TYPE(SUB) | TYPE(XSUB),
-    [TYPE_XSUB] = TYPE(PUB) | TYPE(XPUB),
-};
-
-static void put(struct handshake *handshake, const void *bytes, size_t count)
-{
-    memcpy(handshake->out + handshake->out_size, bytes, count);
-    handshake->out_size += count;
-}
-
-static void put_byte(struct handshake *handshake, uint8_t byte)
-{
-    put(handshake, &byte, 1);
-}
-
-static void put_property(struct handshake *handshake, const char *name, const void *value, size_t size)
-{
-    put_byte(handshake, (uint8_t) strlen(name));
-    put(handshake, name, strlen(name));
-    put(handshake, (uint8_t[]){0, 0, 0, (uint8_t) size}, 4); /* no value here is longer than 255 bytes */
-    put(handshake, value, size);
-}
-
-static void put_command(struct handshake *handshake, const char *command, const uint8_t *body, size_t size)
-{
-    uint8_t header[FRAME_LONG_HEADER];
-
-    put(handshake, header, frame_write_header(header, FRAME_COMMAND, 1 + strlen(command) + size));
-    put_byte(handshake, (uint8_t) strlen(command));
-    put(handshake, command, strlen(command));
-    put(handshake, body, size);
-}
-
-/* What is told of this socket: in READY, and in INITIATE. */
-static void put_metadata(struct handshake *handshake, const char *command)
-{
-    const struct options *options = handshake->options;
-    const char *name = NAMES[handshake->type];
-    bool has_identity = (TYPE(REQ) | TYPE(DEALER) | TYPE(ROUTER)) & 1u << handshake->type;
-    uint8_t header[FRAME_LONG_HEADER];
-    size_t begin = handshake->out_size, size;
-
-    put_byte(handshake, (uint8_t) strlen(command));
-    put(handshake, command, strlen(command));
-    put_property(handshake, "Socket-Type", name, strlen(name));
-    if (has_identity)
-        put_property(handshake, "Identity", options->routing_id, options->routing_id_size);
-    size = handshake->out_size - begin;
-    size_t header_size = frame_write_header(header, FRAME_COMMAND, size);
-    memmove(handshake->out + begin + header_size, handshake->out + begin, size);
-    memcpy(handshake->out + begin, header, header_size);
-    handshake->out_size += header_size;
-}
-
 void handshake_begin(struct handshake *handshake, enum socket_type type, const struct options *options)
 {
     *handshake = (struct handshake){.type = type, .options = options};
-    put(handshake, (uint8_t[]){0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, MAJOR_3}, SIGNATURE_SIZE + 1);
+    handshake_put(handshake, (uint8_t[]){0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, MAJOR_3}, SIGNATURE_SIZE + 1);
 }
 
 static void fail(struct handshake *handshake, enum reason reason)
 {
     handshake->failed = reason;
-}
-
-static void put_hello(struct handshake *handshake)
-{
-    uint8_t body[2 + 2 * CREDENTIAL_MAX];
-    const struct options *options = handshake->options;
-    size_t username = 1 + options->plain_username.size, password = 1 + options->plain_password.size;
-
-    memcpy(body, &options->plain_username, username);
-    memcpy(body + username, &options->plain_password, password);
-    put_command(handshake, "HELLO", body, username + password);
 }
 
 static void on_version(struct handshake *handshake, uint8_t version)
@@ -119,15 +34,15 @@ static void on_version(struct handshake *handshake, uint8_t version)
         uint8_t rest[GREETING_SIZE - VERSION_AT - 1] = {MINOR_1};
         memcpy(rest + 1, MECHANISMS[options->mechanism], MECHANISM_SIZE);
         rest[AS_SERVER_AT - VERSION_AT - 1] = options->mechanism == MECHANISM_PLAIN_SERVER;
-        put(handshake, rest, sizeof rest);
+        handshake_put(handshake, rest, sizeof rest);
         handshake->stage = STAGE_GREETING;
     } else if (version && (options->mechanism || options->has_zap_domain)) {
         fail(handshake, REASON_MECHANISM); /* ZMTP 2 has no mechanisms, and so nobody can be asked about its peers */
     } else if (version == REVISION_2 || version == 2) {
-        put_byte(handshake, (uint8_t) handshake->type);
-        put_byte(handshake, 0);
-        put_byte(handshake, handshake->options->routing_id_size);
-        put(handshake, handshake->options->routing_id, handshake->options->routing_id_size);
+        handshake_put_byte(handshake, (uint8_t) handshake->type);
+        handshake_put_byte(handshake, 0);
+        handshake_put_byte(handshake, handshake->options->routing_id_size);
+        handshake_put(handshake, handshake->options->routing_id, handshake->options->routing_id_size);
         handshake->stage = STAGE_TYPE_2;
     } else {
         fail(handshake, REASON_NOT_ZMTP);
@@ -145,12 +60,12 @@ static void on_greeting(struct handshake *handshake, const uint8_t *rest)
     } else if (options->mechanism == MECHANISM_PLAIN_SERVER) {
         handshake->stage = STAGE_HELLO;
     } else if (options->mechanism == MECHANISM_PLAIN_CLIENT) {
-        put_hello(handshake);
+        handshake_put_hello(handshake);
         handshake->stage = STAGE_WELCOME;
     } else if (options->has_zap_domain) {
         handshake->stage = STAGE_ASKING;
     } else {
-        put_metadata(handshake, "READY");
+        handshake_put_metadata(handshake, "READY");
         handshake->stage = STAGE_READY;
     }
 }
@@ -158,7 +73,7 @@ static void on_greeting(struct handshake *handshake, const uint8_t *rest)
 static void on_type(struct handshake *handshake, enum socket_type type)
 {
     handshake->peer_type = type;
-    if (!(FITS[handshake->type] & 1u << type))
+    if (!socket_types_fit(handshake->type, type))
         fail(handshake, REASON_SOCKET_TYPE);
 }
 
@@ -180,11 +95,11 @@ static void on_properties(struct handshake *handshake, const uint8_t *bytes, siz
         if (count - 1 - name_size - 4 < value_size)
             break;
         if (is_name("Socket-Type", name, name_size)) {
-            for (unsigned type = 0; type < TYPE_COUNT; type++)
-                if (value_size == strlen(NAMES[type]) && !memcmp(NAMES[type], value, value_size)) {
-                    on_type(handshake, type);
-                    has_type = true;
-                }
+            enum socket_type type = socket_type_named(value, value_size);
+            if (type != TYPE_COUNT) {
+                on_type(handshake, type);
+                has_type = true;
+            }
         } else if (is_name("Identity", name, name_size)) {
             if (value_size > ROUTING_ID_MAX)
                 break;
@@ -239,32 +154,19 @@ static void on_command(struct handshake *handshake, const uint8_t *body, size_t 
     } else if (handshake->stage == STAGE_HELLO && is_command("HELLO", body, size)) {
         on_hello(handshake, body + 6, body + size);
     } else if (handshake->stage == STAGE_WELCOME && is_command("WELCOME", body, size) && size == 8) {
-        put_metadata(handshake, "INITIATE");
+        handshake_put_metadata(handshake, "INITIATE");
         handshake->stage = STAGE_READY;
     } else if (handshake->stage == STAGE_INITIATE && is_command("INITIATE", body, size)) {
         on_properties(handshake, body + 9, size - 9);
         if (!handshake->failed)
-            put_metadata(handshake, "READY");
+            handshake_put_metadata(handshake, "READY");
     } else if (!is_server && is_command("ERROR", body, size)) {
         fail(handshake, REASON_REFUSED);
-    } else if (is_client && size >= sizeof PLAIN_ERROR && !memcmp(body, PLAIN_ERROR, sizeof PLAIN_ERROR)) {
+    } else if (is_client && size >= HANDSHAKE_PLAIN_ERROR_SIZE &&
+               !memcmp(body, HANDSHAKE_PLAIN_ERROR, HANDSHAKE_PLAIN_ERROR_SIZE)) {
         fail(handshake, REASON_REFUSED);
     } else {
         fail(handshake, REASON_BAD_COMMAND);
-    }
-}
-
-static void put_error(struct handshake *handshake, enum verdict verdict)
-{
-    uint8_t code[] = {3, (uint8_t) ('0' + verdict / 100), '0', '0'};
-    uint8_t header[FRAME_LONG_HEADER];
-
-    if (handshake->options->mechanism == MECHANISM_NULL) {
-        put_command(handshake, "ERROR", code, sizeof code);
-    } else {
-        put(handshake, header, frame_write_header(header, FRAME_COMMAND, sizeof PLAIN_ERROR + sizeof code));
-        put(handshake, PLAIN_ERROR, sizeof PLAIN_ERROR);
-        put(handshake, code, sizeof code);
     }
 }
 
@@ -274,14 +176,14 @@ void handshake_answered(struct handshake *handshake, enum verdict verdict)
 
     if (verdict == VERDICT_ACCEPTED) {
         if (is_plain)
-            put_command(handshake, "WELCOME", (const uint8_t *) "", 0);
+            handshake_put_command(handshake, "WELCOME", (const uint8_t *) "", 0);
         else
-            put_metadata(handshake, "READY");
+            handshake_put_metadata(handshake, "READY");
         handshake->stage = is_plain ? STAGE_INITIATE : STAGE_READY;
         return;
     }
     if (verdict == VERDICT_REFUSED || verdict == VERDICT_FAILED)
-        put_error(handshake, verdict); /* after VERDICT_NOT_NOW the peer shall come again, and so it is told nothing */
+        handshake_put_error(handshake, verdict); /* after VERDICT_NOT_NOW it shall come again, and so it is told nothing */
     fail(handshake, verdict ? REASON_AUTHENTICATION : REASON_NO_VERDICT);
 }
 

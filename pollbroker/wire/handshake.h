@@ -8,14 +8,9 @@
 
 #include "options.h"
 #include "reasons.h"
+#include "socket_types.h"
 
 #include <stddef.h>
-
-/* The types of sockets, by libzmq's numbers. */
-enum socket_type {
-    TYPE_PAIR = 0, TYPE_PUB, TYPE_SUB, TYPE_REQ, TYPE_REP, TYPE_DEALER, TYPE_ROUTER, TYPE_PULL, TYPE_PUSH, TYPE_XPUB, TYPE_XSUB,
-    TYPE_COUNT
-};
 
 enum {
     HANDSHAKE_OUT_MAX = 1024, /* the most that is said at once: the greeting, HELLO and INITIATE have at most 890 bytes */

@@ -77,12 +77,13 @@ void net_unwatch(struct watched *watched);
  * is dropped, as for any peer that leaves. */
 void net_end_connection(struct watched *connector, bool at_once);
 
+/* Tell every peer, by the end of the stream, that nothing more is sent to it. What it has sent and sends still is read. */
+void net_end_output(struct port *port);
+
 /* -- handing over to another process, which shares the descriptors meanwhile -- */
 
 /* Neither read, write nor accept, and let no deadline pass, until the same is resumed. Ports that nobody moves messages
  * from or to meanwhile stay as they are. */
-/* Tell every peer, by the end of the stream, that nothing more is sent to it. What it has sent and sends still is read. */
-void net_end_output(struct port *port);
 void net_suspend(struct port *port);
 void net_suspend_watched(struct watched *watched);
 

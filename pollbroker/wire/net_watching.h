@@ -1,4 +1,4 @@
-/* What `net.c` and `net_moving.c` share: what is in the epoll set. */
+/* What `net.c` and the rooms beside it share: what is in the epoll set, and what happens to it. */
 #ifndef POLLBROKER_WIRE_NET_WATCHING_H
 #define POLLBROKER_WIRE_NET_WATCHING_H
 
@@ -18,5 +18,17 @@ int net_watch(struct net *net, int descriptor, uint32_t events, void *about, uns
 
 /* Set what a listener or a connector begins with. */
 void net_begin_watched(struct net *net, struct watched *watched, struct port *port, int descriptor);
+
+/* A socket that listens has connections to accept, or one that was to connect has done so. */
+void net_on_watched(struct net *net, struct watched *watched);
+
+/* Let listeners try again that rest, if it is time. */
+void net_go_on_accepting(struct net *net);
+
+/* The connection of a connector is over, or was not made. */
+void net_end_connector(struct net *net, struct watched *connector, int error);
+
+/* A connection has ended by what the other side has done. */
+void net_note_fault(struct net *net, struct port *port, enum reason reason, const struct other_end *other_end);
 
 #endif

@@ -9,32 +9,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import zmq
 
-from pollbroker.events import EventKind, EventSource
 from pollbroker.statistics import PeerStatistics
 from pollbroker.wire import native
 from pollbroker.wire.addresses import describe_peer
+from pollbroker.wire.connecting import Connection
 from pollbroker.wire.served import (
     ALIASES,
     FIXED_OPTIONS,
     PORT_OPTIONS,
     STREAM_OPTIONS,
-    TYPES,
     WITHOUT_EFFECT,
     ZAP_OPTIONS,
 )
-from pollbroker.wire.streams import (
-    CONNECTING,
-    LISTENING,
-    Connection,
-    Listening,
-    MovedStream,
-    Timing,
-    raise_zmq_error,
-)
+from pollbroker.wire.streams import CONNECTING, LISTENING, Listening, MovedStream, Timing, raise_zmq_error
 from pollbroker.wire.zap import Authentication, Domain
 
 DOMAIN_MAX_BYTES: Final = 255
@@ -46,87 +37,14 @@ _NONE: Final[Mapping[str, Value]] = MappingProxyType({})
 
 _logger = logging.getLogger("pollbroker")
 
-FAULTS: Final[Mapping[str, str]] = {
-    "not_zmtp": "its greeting is not that of ZMTP 2 or 3",
-    "mechanism": "it uses another security mechanism",
-    "socket_type": "its socket type does not fit",
-    "bad_command": "it sent a malformed command",
-    "refused": "it sent ERROR",
-    "bad_frame": "it sent a malformed frame",
-    "large_frame": "it sent a frame of more than maxmsgsize bytes",
-    "slow_handshake": "its handshake took longer than handshake_ivl",
-    "silent": "it sent no heartbeat",
-    "routing_id": "its routing id is taken, or begins with a zero byte",
-    "subscriptions": "its subscriptions are too many or too long, or it does not read ours",
-    "connections": "the port has as many connections as it may have, or as many of this address",
-    "authentication": "the authenticator has refused it",
-    "no_verdict": "there is no authenticator, or its answer is malformed",
-    "no_memory": "there was no memory",
-}
-"""Why a connection ended by what its peer did, by the reasons of `PortStatistics.connections_ended`."""
 
+class Context(Protocol):
+    """What sockets have in common; see `context.py`."""
 
-class WireContext:
-    """Makes sockets that share one epoll set, and one way to ask an authenticator. While somebody listens to `events`,
-    it tells what happens to their connections."""
+    net: native.Net
+    authentication: Authentication
 
-    def __init__(self, timing: Timing, authentication: Authentication, events: EventSource) -> None:
-        self.net = native.Net()
-        self.net.on_fault = _log_fault
-        self._events = events
-        events.when_wanted(lambda wanted: self.net.listen(self._tell if wanted else None))
-        self.authentication = authentication
-        self._timing = timing
-
-    def socket(self, socket_type: int) -> "WireSocket":
-        """A new socket. Raises `zmq.ZMQError` (EINVAL) for a type that the wire does not serve."""
-        if socket_type not in TYPES:
-            raise zmq.ZMQError(zmq.EINVAL)
-        return WireSocket(self, zmq.SocketType(socket_type), self._timing)
-
-    def serve(self) -> None:
-        """Do what can be done at once, and call whom it concerns."""
-        for call in self.net.serve():
-            call()
-        while (question := self.net.next_question()) is not None:
-            self.authentication.ask(*question)
-
-    def _tell(self, notices: list[tuple[str, str | None, str, str]], lost: int) -> None:
-        for kind, where, address, reason in notices:
-            broker, _, port = (where or "").removeprefix("brokers.").rpartition(".")
-            told = "" if kind == "connected" else reason
-            self._events.emit(_KINDS[kind], broker, port=port, address=address, reason=told)
-        if lost:
-            self._events.emit(EventKind.EVENTS_LOST, count=lost)
-
-    def get(self, option: int) -> int:
-        """MAX_SOCKETS: the wire has no limit of its own. It is here for messages about limits."""
-        assert option == zmq.MAX_SOCKETS
-        return -1
-
-    def close(self) -> None:
-        """Close the epoll set. All sockets must have been closed."""
-        self.authentication.close()
-        self.net.close()
-
-
-_KINDS: Final[Mapping[str, EventKind]] = dict(
-    zip(
-        native.NOTICES,
-        (
-            EventKind.PEER_CONNECTED,
-            EventKind.PEER_LEFT,
-            EventKind.HANDSHAKE_FAILED,
-            EventKind.CONNECTION_REFUSED,
-        ),
-        strict=True,
-    )
-)
-
-
-def _log_fault(where: str | None, address: str, reason: str, count: int) -> None:
-    others = f" (and {count - 1} more connections since the last message)" if count > 1 else ""
-    _logger.warning("%s: the connection of %s has ended: %s%s", where, address, FAULTS.get(reason, reason), others)
+    def get(self, option: int, /) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -144,7 +62,7 @@ class MovedSocket:
 class WireSocket:
     """A socket of the wire. Only the engine's thread may use it."""
 
-    def __init__(self, context: WireContext, socket_type: zmq.SocketType, timing: Timing) -> None:
+    def __init__(self, context: Context, socket_type: zmq.SocketType, timing: Timing) -> None:
         self.context = context
         self.type = socket_type
         self.wire_port = native.Port(context.net, socket_type)

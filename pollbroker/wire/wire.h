@@ -4,7 +4,7 @@
  *     port   one socket of a broker, with any number of peers
  *     peer   one connection: what came from it and was not passed on, and what is to be written to it
  *
- * A port does no I/O itself. It asks for that by its `stream_calls`, which are those of sockets (`net.c`), or those of a
+ * A port does no I/O itself. It asks for that by its `stream_calls`, which are those of sockets (`net_streams.c`), or those of a
  * simulation. Nothing here waits, and nothing here is used by two threads at a time. */
 #ifndef POLLBROKER_WIRE_WIRE_H
 #define POLLBROKER_WIRE_WIRE_H

@@ -9,7 +9,7 @@ import zmq
 from pollbroker.cli.demo import comparison
 from pollbroker.cli.demo.comparison import Seen, compare, see_departed_client, see_pause
 from pollbroker.cli.demo.processes import DemoError
-from pollbroker.cli.demo.roles import WINDOW, Pipeliner
+from pollbroker.cli.demo.requesting import WINDOW, Pipeliner
 from pollbroker.cli.demo.side import Side
 from pollbroker.cli.demo.stdin import StdinCommands
 from pollbroker.cli.demo.workload import make_body, make_reply

@@ -20,9 +20,9 @@ from pollbroker.cli.demo import processes
 from pollbroker.cli.demo.checks import Check
 from pollbroker.cli.demo.comparison import Row
 from pollbroker.cli.demo.processes import DemoError, PeerProcess, PeerProcesses
-from pollbroker.cli.demo.roles import Publisher, Subscriber
 from pollbroker.cli.demo.screen import Rate, Screen, compute_rates
 from pollbroker.cli.demo.stdin import StdinCommands
+from pollbroker.cli.demo.streaming import Publisher, Subscriber
 from pollbroker.cli.demo.workload import make_body
 from pollbroker.statistics import BrokerStatistics, EngineStatistics, FlowStatistics
 from tests.support.addresses import bind

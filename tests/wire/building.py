@@ -18,7 +18,7 @@ WIRE: Final = TREE / "pollbroker" / "wire"
 HARNESS: Final = TREE / "tests" / "wire" / "core"
 CORPUS: Final = TREE / "tests" / "wire" / "corpus"
 
-_OTHERS: Final = ("hosts", "notices", "net", "net_moving", "native")
+_OTHERS: Final = ("hosts", "notices", "native", *(path.stem for path in WIRE.glob("net*.c")))
 
 CORE: Final = tuple(sorted(path.stem for path in WIRE.glob("*.c") if path.stem not in _OTHERS))
 """The C files of the wire that do no I/O; `net` and its kin do, and `native` is made by Cython."""

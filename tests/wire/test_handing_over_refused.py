@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from pollbroker import STREAMER, Broker, BrokerState, Engine, EngineError, HandOverError
-from pollbroker.handing_over import leaving
+from pollbroker.handing_over import leaving, moving
 from pollbroker.handing_over.channel import (
     CLAIM,
     COMMIT,
@@ -534,7 +534,7 @@ def test_old_side_is_gone_when_the_new_one_says_taken(
     assert set(new.brokers) == (set() if says_so else {"b"})
     if not says_so:
         monkeypatch.undo()
-        in_engine(engine, lambda: leaving.let_go(_working(broker), engine._table))
+        in_engine(engine, lambda: moving.let_go(_working(broker), engine._table))
 
 
 def _adopt_b(new: Engine, theirs: socket.socket) -> None:

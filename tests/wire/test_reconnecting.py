@@ -13,8 +13,8 @@ import zmq
 
 from pollbroker import QUEUE, STREAMER, Engine
 from pollbroker.wire import native
+from pollbroker.wire.connecting import Connection
 from pollbroker.wire.served import STREAM_OPTIONS
-from pollbroker.wire.streams import Connection
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, address_of, bind, endpoint
 from tests.support.deadline import wait_until

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pollbroker import FORWARDER, QUEUE, STREAMER, Broker, Engine, HandOverError
 from pollbroker.broker import working_broker
-from pollbroker.handing_over.leaving import describe
+from pollbroker.handing_over.moving import describe
 from pollbroker.handing_over.state import read_state, write_state
 from pollbroker.wire import native
 from tests.support.accounts import flow_of

@@ -104,7 +104,7 @@ def test_new_broker_may_have_another_name(engine: Engine, relayed: Relayed) -> N
 def test_old_broker_has_ended_and_nothing_counts_as_lost(
     engine: Engine, connect: Connect, raw: Callable[[str], RawPeer]
 ) -> None:
-    """One message is written in part, one has yet to be read, and one has come in part. All go on with the new broker."""
+    """One message is written in part, one has yet to be read, and one came in part. All go on with the new broker."""
     old = adds(STREAMER)(engine)
     sender = raw(endpoint(old.frontend)).shake_hands("PUSH")
     reader = raw(endpoint(old.backend)).shake_hands("PULL")
@@ -131,7 +131,7 @@ def test_listeners_hear_of_the_brokers_and_of_no_peer(engine: Engine, relayed: R
         adds(STREAMER)(engine, replaces="a")
         relayed()
         adds(STREAMER, "last")(engine)
-        told = []
+        told: list[tuple[EventKind, str]] = []
         while not told or told[-1] != (EventKind.BROKER_ADDED, "last"):
             event = events.read(DEADLINE_S)
             assert event is not None
@@ -281,7 +281,7 @@ def test_lack_of_descriptors_leaves_the_old_broker_at_work(
         return duplicated[-1]
 
     original = os.dup
-    monkeypatch.setattr(replacing.os, "dup", duplicate)
+    monkeypatch.setattr(os, "dup", duplicate)
     with pytest.raises(HandOverError, match="Too many open files"):
         adds(STREAMER)(engine, replaces="a")
     monkeypatch.undo()

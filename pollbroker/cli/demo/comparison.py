@@ -14,7 +14,7 @@ from typing import Final
 import zmq
 
 from pollbroker.cli.demo.checks import Check, wrong_replies
-from pollbroker.cli.demo.roles import WINDOW
+from pollbroker.cli.demo.requesting import WINDOW
 from pollbroker.cli.demo.side import Side, bodies_of, receive
 from pollbroker.cli.demo.workload import Report
 

@@ -15,12 +15,25 @@ from typing import Final
 
 import zmq
 
-from pollbroker.cli.demo.roles import ROLES, Peer, SourceState
+from pollbroker.cli.demo.requesting import Client, Pipeliner, Worker
+from pollbroker.cli.demo.role import Peer, SourceState
 from pollbroker.cli.demo.stdin import StdinCommands
+from pollbroker.cli.demo.streaming import Publisher, Puller, Pusher, Subscriber
 
 _NICENESS: Final = 5
 """How much peers that send or receive as fast as they can lower their priority. Otherwise clients and workers, which
 wait for each other's messages, would hardly get a processor."""
+
+
+_ROLES: Final[Mapping[str, type[Peer]]] = {
+    "client": Client,
+    "pipeliner": Pipeliner,
+    "worker": Worker,
+    "publisher": Publisher,
+    "subscriber": Subscriber,
+    "pusher": Pusher,
+    "puller": Puller,
+}
 
 
 def _say(fields: dict[str, object]) -> None:
@@ -51,7 +64,7 @@ def run_peer(peer: Peer) -> None:
 def main(role: str, number: str, endpoint: str, *words: str) -> None:
     """Run one peer."""
     with zmq.Context() as context:
-        peer = ROLES[role](context, StdinCommands(), role, int(number), words)
+        peer = _ROLES[role](context, StdinCommands(), role, int(number), words)
         with peer.socket:
             peer.socket.connect(endpoint)
             try:

@@ -1,0 +1,80 @@
+"""What is left for a broker to do: messages to read, replies to wait for, and what is unread when it ends."""
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import zmq
+
+from pollbroker.port import WorkingPort
+from pollbroker.pump import NO_SOURCE, Flow, FlowState
+
+_logger = logging.getLogger("pollbroker")
+
+UNREAD_MOST: Final = 10_000
+"""How many unread messages a removal counts at each source. To count more would keep the other brokers waiting."""
+
+
+def is_done(flow: Flow, ports: Sequence[WorkingPort], *, draining: bool) -> bool:
+    """Return True if a flow holds no message, and none was left to read when its source was last looked at.
+
+    Arguments:
+        ports: those that the flow's indices are about.
+        draining: True if its broker is being drained, so that a flow that is paused waits for replies.
+    """
+    if flow.state == FlowState.ENDED:
+        return True
+    if flow.pump.held:
+        return False
+    if flow.state == FlowState.PAUSED and draining:
+        return True
+    if flow.state == FlowState.BUSY:  # nobody waits for this socket, so it may be asked
+        try:
+            events = ports[flow.source].sync_socket.getsockopt(zmq.EVENTS)
+        except zmq.ZMQError:
+            return True  # it is closed, or its context was terminated, which ends the broker
+        assert isinstance(events, int)
+        return not events & zmq.POLLIN
+    return flow.state == FlowState.WAITING
+
+
+def unanswered(flow: Flow, flows: Sequence[Flow], ports: Sequence[WorkingPort]) -> int:
+    """How many requests a flow has passed on whose replies have not come. Where replies have never come, none are
+    expected."""
+    replies = [one for one in flows if _is_answered_by(flow, one, ports)]
+    answered = sum(one.pump.counters().received for one in replies)
+    passed_on = sum(counters.sent for counters in flow.pump.sink_counters())
+    return max(0, passed_on - answered) if answered else 0
+
+
+def _is_answered_by(flow: Flow, replies: Flow, ports: Sequence[WorkingPort]) -> bool:
+    """Return True if a flow takes requests, and another one takes the replies to them."""
+    if NO_SOURCE in (flow.source, replies.source):
+        return False
+    asks = ports[flow.source].type in (zmq.ROUTER, zmq.REP)
+    asked = ports[replies.source].type in (zmq.DEALER, zmq.REQ)
+    return asks and asked and replies.source in flow.sinks and flow.source in replies.sinks
+
+
+def count_unread(where: str, flows: Sequence[Flow], ports: Sequence[WorkingPort]) -> dict[int, int]:
+    """Count, by the source of each flow, the unread messages that are lost when the engine closes its sockets. `where`
+    is the broker's name in messages of the log.
+
+    At a registered socket nothing is counted: the rest of a message that was read in part is discarded, so that the
+    caller's next receive begins with a message.
+    """
+    unread: dict[int, int] = {}
+    try:
+        for flow in flows:
+            if flow.source == NO_SOURCE:
+                continue
+            source = ports[flow.source]
+            if source.socket.closed:
+                continue  # closed under the engine: the native code would read memory that libzmq has freed
+            if not source.owned:
+                flow.pump.discard_rest()
+            elif source.type != zmq.XPUB:  # an XPUB receives subscriptions, which are of no use any more
+                unread[flow.source] = flow.pump.count_unread(UNREAD_MOST)
+    except zmq.ZMQError as error:
+        _logger.warning("%s: the unread messages cannot be counted: %s", where, error)
+    return unread

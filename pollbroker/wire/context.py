@@ -1,0 +1,99 @@
+"""What the sockets of the wire have in common: one epoll set, one way to ask an authenticator, and who is told of their
+connections."""
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+import zmq
+
+from pollbroker.events import EventKind, EventSource
+from pollbroker.wire import native
+from pollbroker.wire.served import TYPES
+from pollbroker.wire.sockets import WireSocket
+from pollbroker.wire.streams import Timing
+from pollbroker.wire.zap import Authentication
+
+_logger = logging.getLogger("pollbroker")
+
+FAULTS: Final[Mapping[str, str]] = {
+    "not_zmtp": "its greeting is not that of ZMTP 2 or 3",
+    "mechanism": "it uses another security mechanism",
+    "socket_type": "its socket type does not fit",
+    "bad_command": "it sent a malformed command",
+    "refused": "it sent ERROR",
+    "bad_frame": "it sent a malformed frame",
+    "large_frame": "it sent a frame of more than maxmsgsize bytes",
+    "slow_handshake": "its handshake took longer than handshake_ivl",
+    "silent": "it sent no heartbeat",
+    "routing_id": "its routing id is taken, or begins with a zero byte",
+    "subscriptions": "its subscriptions are too many or too long, or it does not read ours",
+    "connections": "the port has as many connections as it may have, or as many of this address",
+    "authentication": "the authenticator has refused it",
+    "no_verdict": "there is no authenticator, or its answer is malformed",
+    "no_memory": "there was no memory",
+}
+"""Why a connection ended by what its peer did, by the reasons of `PortStatistics.connections_ended`."""
+
+
+class WireContext:
+    """Makes sockets that share one epoll set, and one way to ask an authenticator. While somebody listens to `events`,
+    it tells what happens to their connections."""
+
+    def __init__(self, timing: Timing, authentication: Authentication, events: EventSource) -> None:
+        self.net = native.Net()
+        self.net.on_fault = _log_fault
+        self._events = events
+        events.when_wanted(lambda wanted: self.net.listen(self._tell if wanted else None))
+        self.authentication = authentication
+        self._timing = timing
+
+    def socket(self, socket_type: int) -> WireSocket:
+        """A new socket. Raises `zmq.ZMQError` (EINVAL) for a type that the wire does not serve."""
+        if socket_type not in TYPES:
+            raise zmq.ZMQError(zmq.EINVAL)
+        return WireSocket(self, zmq.SocketType(socket_type), self._timing)
+
+    def serve(self) -> None:
+        """Do what can be done at once, and call whom it concerns."""
+        for call in self.net.serve():
+            call()
+        while (question := self.net.next_question()) is not None:
+            self.authentication.ask(*question)
+
+    def _tell(self, notices: list[tuple[str, str | None, str, str]], lost: int) -> None:
+        for kind, where, address, reason in notices:
+            broker, _, port = (where or "").removeprefix("brokers.").rpartition(".")
+            told = "" if kind == "connected" else reason
+            self._events.emit(_KINDS[kind], broker, port=port, address=address, reason=told)
+        if lost:
+            self._events.emit(EventKind.EVENTS_LOST, count=lost)
+
+    def get(self, option: int) -> int:
+        """MAX_SOCKETS: the wire has no limit of its own. It is here for messages about limits."""
+        assert option == zmq.MAX_SOCKETS
+        return -1
+
+    def close(self) -> None:
+        """Close the epoll set. All sockets must have been closed."""
+        self.authentication.close()
+        self.net.close()
+
+
+_KINDS: Final[Mapping[str, EventKind]] = dict(
+    zip(
+        native.NOTICES,
+        (
+            EventKind.PEER_CONNECTED,
+            EventKind.PEER_LEFT,
+            EventKind.HANDSHAKE_FAILED,
+            EventKind.CONNECTION_REFUSED,
+        ),
+        strict=True,
+    )
+)
+
+
+def _log_fault(where: str | None, address: str, reason: str, count: int) -> None:
+    others = f" (and {count - 1} more connections since the last message)" if count > 1 else ""
+    _logger.warning("%s: the connection of %s has ended: %s%s", where, address, FAULTS.get(reason, reason), others)
