@@ -376,7 +376,7 @@ def test_commit_is_called_edited_when_what_is_measured_was_and_not_for_its_resul
         author = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
         subprocess.run(["git", "-C", str(tmp_path), *author, *arguments], check=True, capture_output=True, timeout=60)
 
-    files = ("pollbroker/engine.py", "bench/results/latest.json", "bench/pages/speed.md", "README.md")
+    files = ("pollbroker/loop.py", "bench/results/latest.json", "bench/pages/speed.md", "README.md")
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("before\n")

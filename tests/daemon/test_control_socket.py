@@ -11,7 +11,7 @@ import zmq
 from pollbroker.control import CommandRefusedError, request
 from pollbroker.daemon import ConfigurationError, Daemon
 from tests.daemon.conftest import StartDaemon, Write
-from tests.support.addresses import ANY_PORT
+from tests.support.addresses import ANY_PORT, OWN_HOST, free_address
 from tests.support.commands import Run, invoke
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect
@@ -127,8 +127,7 @@ def control(tmp_path: Path) -> str:
 def test_disabled_broker_of_a_daemon_refuses_connections(
     write: Write, start_daemon: StartDaemon, connect: Connect, tmp_path: Path, kind: str, control: str
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        free = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    free = free_address()
     frontend = {"tcp": free, "ipc": f"ipc://{tmp_path}/f", "wildcard": ANY_PORT}[kind]
     path = write(f"[engine]\ncontrol = '{control}'\n" + streamer("a", frontend, more=WIRE) + streamer("b", more=WIRE))
     daemon = start_daemon(path)
@@ -155,8 +154,7 @@ def test_changed_broker_is_enabled_by_a_reload_and_keeps_its_address(
     write: Write, start_daemon: StartDaemon, connect: Connect, control: str
 ) -> None:
     engine = f"[engine]\ncontrol = '{control}'\n"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        free = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    free = free_address()
     daemon = start_daemon(write(engine + streamer("a", free, more=WIRE)))
     request(control, "DISABLE", "a")
     write(engine + streamer("a", free, more=f"{WIRE}\nmaxframes = 7"))
@@ -168,13 +166,12 @@ def test_changed_broker_is_enabled_by_a_reload_and_keeps_its_address(
 def test_address_that_is_taken_meanwhile_leaves_a_broker_disabled(
     write: Write, start_daemon: StartDaemon, control: str
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    text = f"[engine]\ncontrol = '{control}'\n" + streamer("a", f"tcp://127.0.0.1:{port}", more=WIRE)
+    free = free_address()
+    text = f"[engine]\ncontrol = '{control}'\n" + streamer("a", free, more=WIRE)
     daemon = start_daemon(write(text))
     backend = daemon.engine.brokers["a"].backend.endpoint
     request(control, "DISABLE", "a")
-    with socket.create_server(("127.0.0.1", port)):
+    with socket.create_server((OWN_HOST, int(free.rpartition(":")[2]))):
         with pytest.raises(CommandRefusedError, match="Address already in use"):
             request(control, "ENABLE", "a")
         assert daemon.engine.brokers["a"].disabled

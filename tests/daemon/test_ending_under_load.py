@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import threading
 from contextlib import suppress
 
@@ -10,6 +9,7 @@ import pytest
 import zmq
 
 from tests.daemon.conftest import Write
+from tests.support.addresses import free_address
 from tests.support.commands import Run
 from tests.support.threads import running
 from tests.support.types import Connect
@@ -26,8 +26,7 @@ def test_nothing_is_left(run: Run, write: Write, connect: Connect, kind: str, ti
     """The daemon is started again, and the PUSH goes on where it was: at ports of the wire nothing is lost at all. At
     libzmq's, what was on its way when the broker had just come to rest is told as left, or is lost with the connection,
     and nothing that was read."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        frontend = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    frontend = free_address()
     path = write(
         f"[brokers.a]\ndevice = 'streamer'\nfrontend = '{frontend}'\nbackend = 'ipc://backend'\ntransport = '{kind}'\n"
     )

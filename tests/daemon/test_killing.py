@@ -3,7 +3,6 @@ address another one has."""
 
 import os
 import random
-import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ from pollbroker.daemon import Daemon
 from pollbroker.statistics import DROPS
 from tests.daemon.conftest import StartDaemon, Write
 from tests.support.accounts import balanced
-from tests.support.addresses import ANY_PORT
+from tests.support.addresses import ANY_PORT, free_address
 from tests.support.commands import Run, invoke
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.threads import running
@@ -28,12 +27,10 @@ kinds = pytest.mark.parametrize("kind", ["libzmq", "wire"])
 
 
 def free_addresses(transport: str) -> tuple[str, str]:
-    """Two addresses that were free a moment ago."""
+    """Two addresses that are free."""
     if transport == "ipc":
         return "ipc://frontend", "ipc://backend"
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        first, second = (f"tcp://127.0.0.1:{probe.getsockname()[1]}" for probe in (one, other))
-    return first, second
+    return free_address(), free_address()
 
 
 def queue(frontend: str, backend: str, kind: str, device: str = "queue") -> str:

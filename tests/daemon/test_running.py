@@ -14,7 +14,7 @@ from pollbroker.daemon import ConfigurationError, Daemon, read_checked
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import Problems, StartDaemon, Write
-from tests.support.addresses import ANY_PORT, bind
+from tests.support.addresses import ANY_PORT, OWN_HOST, bind, free_address
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.transports import holds_without_a_consumer
 from tests.support.types import Connect, Socket
@@ -22,12 +22,6 @@ from tests.support.types import Connect, Socket
 
 def streamer(name: str, frontend: str = ANY_PORT, backend: str = ANY_PORT, more: str = "") -> str:
     return f"[brokers.{name}]\ndevice = 'streamer'\nfrontend = '{frontend}'\nbackend = '{backend}'\n{more}\n"
-
-
-def free_address() -> str:
-    """An address that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
 def address(daemon: Daemon, broker: str, port: str = "frontend") -> str:
@@ -58,7 +52,7 @@ def test_start_that_fails_says_all_that_failed_and_leaves_nothing_open(write: Wr
     ]
     assert daemon.engine.closed
     assert threading.active_count() == before
-    with socket.create_server(("127.0.0.1", int(free.rpartition(":")[2]))):
+    with socket.create_server((OWN_HOST, int(free.rpartition(":")[2]))):
         pass  # it is free again
 
 
@@ -69,7 +63,7 @@ def test_broker_that_fails_to_begin_ends_the_start_of_all(write: Write) -> None:
     with pytest.raises(ConfigurationError, match=r"brokers\.b: .*expected a file in a directory that is there"):
         daemon.start()
     assert daemon.engine.closed
-    with socket.create_server(("127.0.0.1", int(free.rpartition(":")[2]))):
+    with socket.create_server((OWN_HOST, int(free.rpartition(":")[2]))):
         pass
 
 
@@ -148,7 +142,7 @@ def test_address_in_use_changes_nothing(write: Write, start_daemon: StartDaemon,
     (problem,) = daemon.reload().problems
     assert problem.key == "brokers.b.frontend"
     assert daemon.engine.brokers == before
-    with socket.create_server(("127.0.0.1", int(free.rpartition(":")[2]))):
+    with socket.create_server((OWN_HOST, int(free.rpartition(":")[2]))):
         pass  # it was given back
 
 
@@ -260,7 +254,7 @@ def test_address_of_a_removed_broker_is_given_back(write: Write, start_daemon: S
 
     def is_free() -> bool:
         try:
-            with socket.create_server(("127.0.0.1", int(frontend.rpartition(":")[2]))):
+            with socket.create_server((OWN_HOST, int(frontend.rpartition(":")[2]))):
                 return True
         except OSError:
             return False

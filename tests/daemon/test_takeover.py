@@ -18,7 +18,7 @@ from pollbroker.daemon.takeover import Predecessor
 from pollbroker.errors import HandOverError
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import StartDaemon, Write
-from tests.support.addresses import ANY_PORT
+from tests.support.addresses import ANY_PORT, free_address
 from tests.support.commands import Run
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import Threads
@@ -150,8 +150,7 @@ def test_what_cannot_begin_beside_the_old_daemon_begins_when_that_has_ended(
 
 
 def test_control_and_metrics_move(write: Write, start_daemon: StartDaemon, take_over: StartDaemon) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        http = f"127.0.0.1:{probe.getsockname()[1]}"
+    http = free_address().removeprefix("tcp://")
     path = write(f"{ENGINE}control = 'ipc://control'\nhttp = '{http}'\n" + streamer("a"))
     old = start_daemon(path)
     new = take_over(path)

@@ -266,14 +266,14 @@ def test_released_address_is_tried_again_but_not_where_a_sleep_holds_up_a_loop(
 ) -> None:
     # The table of the process may know this very port from a test a moment ago: the kernel gives ports out again.
     released = ReleasedAddresses()
-    monkeypatch.setattr("pollbroker.table.RELEASED", released)
+    monkeypatch.setattr("pollbroker.starting.RELEASED", released)
     engine = make_engine()
     taken = connect(zmq.PULL)
     taken.bind(ANY_PORT)
     address = taken.getsockopt(zmq.LAST_ENDPOINT)
     assert isinstance(address, bytes)
     clock = Fleeting()
-    monkeypatch.setattr("pollbroker.engine.time", clock)
+    monkeypatch.setattr("pollbroker.engine.engine.time", clock)
 
     def add() -> object:
         return engine.add("a", STREAMER, frontend=address.decode(), backend=ANY_PORT)

@@ -14,7 +14,7 @@ import zmq
 from pollbroker import QUEUE, STREAMER, ConfigError, Engine, Event, EventKind, EventReader, Limits
 from pollbroker.events import EventSource
 from tests.support.accounts import flow_of
-from tests.support.addresses import ANY_PORT, bind
+from tests.support.addresses import ANY_PORT, bind, free_address
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import streamer_with
 from tests.support.types import Connect
@@ -125,8 +125,7 @@ def test_peers_of_ipc_are_told_by_their_process(
 
 def test_connections_that_a_broker_makes_are_told(plain_engine: Engine, transport: str, connect: Connect) -> None:
     peer = connect(zmq.PULL)
-    address = bind(peer)
-    peer.unbind(address)
+    address = free_address()
     with plain_engine.events() as events:
         plain_engine.add("a", STREAMER, frontend=ANY_PORT, backend=f">{address}", transport=transport)
         peer.bind(address)

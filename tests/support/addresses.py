@@ -1,6 +1,8 @@
 """Where brokers and sockets of tests are reached."""
 
-from typing import Any
+import os
+import socket
+from typing import Any, Final
 
 import zmq
 
@@ -8,6 +10,17 @@ from tests.support.types import Socket
 
 ANY_PORT = "tcp://127.0.0.1:*"
 """A free port of this machine, which libzmq chooses."""
+
+
+OWN_HOST: Final = f"127.1.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"
+"""An address of the loopback interface that no other process of the tests has: nobody there is given a port that was
+free a moment ago."""
+
+
+def free_address() -> str:
+    """An address of tcp that is free, and that nobody else is given meanwhile."""
+    with socket.create_server((OWN_HOST, 0)) as probe:
+        return f"tcp://{OWN_HOST}:{probe.getsockname()[1]}"
 
 
 def endpoint(port: Any) -> str:

@@ -1,4 +1,4 @@
-"""The engine: every public method in one file.
+"""The engine: its brokers. What makes it run is in `running.py`, and what it tells of itself in `observing.py`.
 
 An `Engine` has a loop, a table of brokers, and, after `start`, a thread of its own. Its methods may be called from any
 thread: whatever changes brokers, timers or readers is passed on to the thread that runs the loop.
@@ -8,10 +8,8 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any
 
 import zmq
 
@@ -20,27 +18,24 @@ from pollbroker.closing import Closing
 from pollbroker.device import Device, Options
 from pollbroker.drains import Drains
 from pollbroker.endpoint import Endpoints
+from pollbroker.engine.observing import Observing
+from pollbroker.engine.running import Running
 from pollbroker.errors import EndpointError, EngineError
-from pollbroker.events import Event, EventReader
 from pollbroker.frozen import FrozenDict
 from pollbroker.handing_over import Adoption, AmidMessageError, Departure, HandedOver, Replacing
 from pollbroker.limits import Limits
 from pollbroker.loop import Loop
 from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes, device_between, make_context, make_plan, parse_prefixes
 from pollbroker.portions import Portions
-from pollbroker.pump import Socket, StartTask
+from pollbroker.pump import Socket
 from pollbroker.standard_devices import find_device
-from pollbroker.statistics import BrokerStatistics, EngineStatistics, PeerStatistics
+from pollbroker.statistics import BrokerStatistics
 from pollbroker.table import Table
-from pollbroker.taps import Tap
 from pollbroker.thread import EngineThread
-from pollbroker.timers import Handle
 from pollbroker.waiting import Poller
 
-T = TypeVar("T")
 
-
-class Engine:
+class Engine(Running, Observing):
     """Runs any number of brokers in one thread.
 
     Arguments:
@@ -358,6 +353,11 @@ class Engine:
         """
         self._calls.call(self._table.reconnect, broker)
 
+    @property
+    def brokers(self) -> Mapping[str, Broker]:
+        """A snapshot of the brokers by name. Those that have failed or ended are included until they are removed."""
+        return self._table.handles(partial(Broker, self))
+
     # -- handing over -------------------------------------------------------------------------------------------------
 
     def hand_over(
@@ -418,288 +418,12 @@ class Engine:
         self._calls.check_usable()
         return Adoption(self._loop, self._table, unix_socket, timeout_s)
 
-    # -- what there is ------------------------------------------------------------------------------------------------
-
-    @property
-    def brokers(self) -> Mapping[str, Broker]:
-        """A snapshot of the brokers by name. Those that have failed or ended are included until they are removed."""
-        return self._table.handles(partial(Broker, self))
-
-    def statistics(self, brokers: Iterable[str | Broker] | None = None) -> EngineStatistics:
-        """A frozen snapshot of the engine: what each broker has done in each direction and at each port.
-
-        Arguments:
-            brokers: their names or handles; none (`()`) if only the engine itself is asked about. By default all, at
-                one moment: the engine moves no message meanwhile, which takes up to 0.3 ms for each of them. See
-                `begin_for_each` for another way.
-
-        Raises `EngineError` if there is no such broker.
-        """
-        return self._calls.call(self._statistics, brokers)
-
-    def broker_statistics(self, broker: str | Broker) -> BrokerStatistics:
-        """A frozen snapshot of one broker. Raises `EngineError` if there is no such broker."""
-        return self._calls.call(self._table.statistics, broker)
-
-    def peers(self, broker: str | Broker) -> tuple[PeerStatistics, ...]:
-        """Who is connected to a broker now, at which port. Ports of libzmq do not tell, so that theirs are missing.
-
-        Raises `EngineError` if there is no such broker.
-        """
-        return self._calls.call(self._table.peers, broker)
-
-    def begin_for_each(self, ask: Callable[[Broker], T]) -> "Future[Mapping[str, T]]":
-        """Begin to call `ask(broker)` for every broker, in the engine's thread, and return at once: the future is
-        resolved with what it has returned, by the names of the brokers.
-
-        A few brokers are asked in each turn of the loop, so that many of them do not hold up the traffic. So
-        `begin_for_each(Broker.statistics)` gives statistics of which each is that of one moment, and balances, while
-        those of two brokers may be some milliseconds apart, or more if there is much traffic. A broker that is removed
-        before its turn is left out, and so is one whose name is new.
-
-        The answers need turns of the loop, unless there are few brokers: then the future may be resolved already. It
-        may be cancelled. If `ask` raises, no more brokers are asked, and the future has that exception. If the engine
-        closes first, it has an `EngineError`. Several such calls are answered one after the other.
-        """
-        return self._calls.call(self._portions.begin, ask)
-
-    # -- what happens -------------------------------------------------------------------------------------------------
-
-    def on_event(
-        self, callback: Callable[[Event], object], *, at_end: Callable[[], object] | None = None
-    ) -> Callable[[], None]:
-        """Have `callback(event)` called, in the engine's thread, with each event: a broker was added, paused, resumed
-        or removed, or has failed; a peer has connected or left, a handshake has failed, a connection was refused.
-
-        Return a function that ends this. `at_end` is called when the engine closes. An exception of the callback is
-        logged. Of registered sockets there are no events of peers, since a socket has one monitor at most
-        (zmq_socket_monitor(3)), which is the caller's. While nobody listens, events cost nothing.
-        """
-        self._calls.call(self._loop.events.add, callback, at_end)
-
-        def end() -> None:
-            with suppress(EngineError):  # it was closed meanwhile
-                self._calls.call(self._loop.events.remove, callback)
-
-        return end
-
-    def events(self, most: int = 1000) -> EventReader:
-        """Listen to events (see `on_event`), and keep up to `most` of them for a reader in any thread. A reader that
-        does not read in time loses the oldest, and is told how many.
-
-        Use it as `with engine.events() as events:`, or call its `close` in the end. Raises `ConfigError` if `most` is
-        not a positive integer.
-        """
-        reader = EventReader(most)
-        reader.cancel = self.on_event(reader.put, at_end=reader.end)
-        return reader
-
-    def tap(self, broker: str | Broker, *, port: str | None = None, bodies: bool = False, most: int = 1000) -> Tap:
-        """Watch the messages that pass a broker: their sizes, and the routing id or the topic. `Tap.take` returns them.
-
-        Arguments:
-            port: only those that come from this port, or go to it. By default all.
-            bodies: whether the beginning of each frame is kept, too.
-            most: how many messages are kept until they are taken. More are counted (`Tap.lost`), and not looked at, so
-                that a tap never holds up the traffic.
-
-        Use it as `with engine.tap("orders") as tap:`, or call its `close` in the end. A broker that nobody taps moves
-        its messages as if there were no taps.
-
-        Raises `EngineError` if there is no such broker, or if it has ended; `DeviceError` if it has no such port; and
-        `ConfigError` if `most` is not a positive integer.
-        """
-        tap = Tap(port=port, bodies=bodies, most=most)
-        end = self._calls.call(self._table.tap, broker, tap)
-
-        def cancel() -> None:
-            with suppress(EngineError):  # it was closed meanwhile
-                self._calls.call(end)
-
-        tap.cancel = cancel
-        return tap
-
-    def _statistics(self, brokers: Iterable[str | Broker] | None) -> EngineStatistics:
-        several = map(self._table.statistics, self._table.snapshot() if brokers is None else brokers)
-        return EngineStatistics(
-            pump=self._loop.implementation.name,
-            waiter=self._loop.waiter_name,
-            turns=self._loop.turns,
-            brokers=FrozenDict({one.name: one for one in several}),
-        )
-
-    # -- beginning and end --------------------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Run in a thread of the engine's own, until `stop()` or `close()`, or until nothing is left to do (see `run`).
-
-        If the thread ended because nothing was left to do, it begins again as soon as a broker is added. A `SystemExit`
-        or `KeyboardInterrupt` that a handler, a timer, a reader or a call raises ends the thread: it is logged, and
-        `close` raises `EngineError` from it.
-
-        Raises `EngineError` if the engine is running already.
-        """
-        self._thread.start()
-
-    def run(self) -> None:
-        """Run in the calling thread until `stop()`, or until nothing is left to do: every broker has ended or failed,
-        and there is no reader, timer or call to serve.
-
-        A broker ends without being removed when the context of its sockets is terminated; one whose ports are all the
-        wire's does not, since these belong to no context. An engine that has no broker yet, or whose last broker was
-        removed, goes on, and waits for the next.
-
-        In the main thread Ctrl-C ends the run between two turns, so that nothing is lost, and raises
-        `KeyboardInterrupt`. A `SystemExit` or `KeyboardInterrupt` that a handler, a timer, a reader or a call raises
-        ends the run, too, and is raised here; any other exception of these is logged, and the engine goes on. Any other
-        exception in a broker (such as a `MemoryError` while a message is received) ends that broker alone.
-
-        Raises `EngineError` if the engine is running already.
-        """
-        self._loop.run()
-
-    def stop(self) -> None:
-        """Make `run` return after its present turn, or after its first turn if it has not begun yet.
-
-        Nothing is lost: brokers keep their messages, and another `run` goes on with them. Signal handlers may call
-        `stop`. On a closed engine it does nothing.
-        """
-        self._loop.stop()
-
-    def close(self, *, timeout_s: float = 1.0) -> None:
-        """Remove every broker (see `remove` for the time limit), stop the engine, and close all that it has opened.
-
-        A context that the engine made is terminated. That waits until its sockets have sent the messages that they had
-        accepted, at most as long as their `linger`. If sockets that the program opened in this context are still open,
-        `close` logs a warning after 5 seconds and returns; the context ends when they are closed. Closing again does
-        nothing; after `finish_close` it waits for the context.
-
-        Raises `EngineError` if it is called from within a turn of the loop. When everything is closed, it also raises
-        `EngineError` if the engine's own thread was ended by a `SystemExit` or `KeyboardInterrupt` of a handler, a
-        timer, a reader or a call.
-        """
-        self._closing.close(timeout_s)
-
-    def begin_close(self, *, timeout_s: float = 1.0) -> "tuple[Future[BrokerStatistics], ...]":
-        """Begin to remove every broker, and return at once; each future is resolved when one of them is removed.
-
-        For programs with a loop of their own, which must not be blocked: they go on with `finish_close` then, or
-        earlier. Raises as `begin_removal`.
-        """
-        return self._closing.begin(timeout_s)
-
-    def finish_close(self) -> "Future[None]":
-        """Close without waiting for messages or for the context.
-
-        Each remaining broker offers the messages that it holds once more, and is removed. When this returns, everything
-        is closed except the context, which another thread terminates. The future is resolved when that is done, or has
-        taken 5 seconds (see `close`). A later `close` waits for it. A second call returns the same future.
-
-        For programs with a loop of their own, which must not be blocked. Raises as `close`.
-        """
-        return self._closing.finish()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except EngineError:
-            if error is None or not self.closed:
-                raise  # otherwise the block's own error is raised, and this one is in the log
-
-    @property
-    def running(self) -> bool:
-        """True while a thread is in `run`, or about to be."""
-        return self._calls.running
-
-    @property
-    def stopping(self) -> bool:
-        """True if `run` would return: `stop` was called and no `run` has ended because of it yet, or nothing is left to
-        do (see `run`). A program that calls `step` can end its own loop then."""
-        return self._loop.stopping
-
-    @property
-    def closed(self) -> bool:
-        """True if the engine was closed, so that it can no longer be used."""
-        return self._calls.closed
-
-    # -- in a program with a loop of its own --------------------------------------------------------------------------
-
-    def step(self, timeout_s: float | None = 0.0) -> bool:
-        """Make one turn, which sleeps for up to `timeout_s` (None: without limit) until there is something to do.
-
-        For programs with a loop of their own: call it when `fileno()` is readable, and after `next_timer_s()` seconds.
-        Return True if there is more to do at once; `fileno()` is readable then.
-
-        Raises `EngineError` if the engine is running already, or if it is called from within a turn.
-        """
-        return self._loop.step(timeout_s)
-
-    def fileno(self) -> int:
-        """A descriptor that is readable when `step()` has something to do, except for timers.
-
-        Raises `EngineError` with a flat waiter, which has no such descriptor.
-        """
-        return self._loop.fileno()
-
-    def next_timer_s(self) -> float | None:
-        """Seconds until `step()` has a timer to run (0.0: there is something to do at once); None without a timer."""
-        return self._loop.next_timer_s()
-
-    def set_task_starter(self, start_task: StartTask | None) -> None:
-        """Have the coroutine handlers of devices that are added from now on run by `start_task(coroutine, done)`.
-
-        It begins to run the coroutine as a task of the program's loop, and returns a function that cancels the task. It
-        calls `done(result, error)` in that loop's thread when the task has ended; `error` is None if it returned.
-
-        For programs with a loop of their own; the adapters for asyncio and trio have done this. Without it a device
-        with a coroutine handler is refused with `DeviceError`.
-        """
-        self._calls.call(setattr, self._table.starting, "start_task", start_task)
-
     def _sleep(self, seconds: float) -> None:
         """Sleep between two attempts to have an address. `pollbroker.gevent` lets other greenlets run meanwhile."""
         time.sleep(seconds)
 
     def _use_alone(self, sockets: tuple[Socket, ...], broker: Broker) -> None:
         """Do nothing. `pollbroker.gevent` keeps the sockets of `zmq.green` from reading their own events."""
-
-    # -- timers, readers and calls ------------------------------------------------------------------------------------
-
-    def call_later(self, delay_s: float, fn: Callable[..., Any], *args: Any) -> Handle:
-        """Have `fn(*args)` called in the engine's thread after `delay_s` seconds. Return a handle that can cancel
-        it."""
-        return self._calls.call(self._loop.timers.add, delay_s, partial(fn, *args))
-
-    def call_soon_threadsafe(self, fn: Callable[..., Any], *args: Any) -> Handle:
-        """Have `fn(*args)` called in the engine's thread, in the next turn. Return at once, with a handle that can
-        cancel the call."""
-        self._calls.check_usable()
-        return self._calls.put(partial(fn, *args))
-
-    def add_reader(self, target: Socket | int, callback: Callable[..., Any], *args: Any) -> None:
-        """Have `callback(*args)` called, once a turn, as long as a socket or a descriptor has something to read.
-
-        As with `asyncio.loop.add_reader`, a second callback for one target takes the place of the first. An exception
-        of the callback is logged. The caller closes the socket, but only after `remove_reader`.
-
-        Raises `EngineError` for a socket that a broker uses.
-        """
-        self._calls.call(self._loop.readers.add, target, partial(callback, *args))
-
-    def remove_reader(self, target: Socket | int) -> bool:
-        """Stop watching `target`. Return True if it was being watched."""
-        return self._calls.call(self._loop.readers.remove, target)
-
-    def on_close(self, callback: Callable[[], Any]) -> Handle:
-        """Have `callback` called when the engine closes, such as to close a socket that has a reader. Return a handle
-        that can cancel it."""
-        return self._calls.call(self._closing.add, callback)
 
     def __repr__(self) -> str:
         doing = "closed" if self.closed else "running" if self.running else "not running"
