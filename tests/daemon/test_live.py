@@ -11,8 +11,8 @@ from pollbroker.control import CommandRefusedError, ask, attach, request
 from pollbroker.daemon import ConfigurationError, Daemon
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import StartDaemon, Write
-from tests.daemon.test_running import address, free_address, streamer
-from tests.support.addresses import ANY_PORT, bind
+from tests.daemon.test_running import address, streamer
+from tests.support.addresses import ANY_PORT, bind, free_address
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect
 

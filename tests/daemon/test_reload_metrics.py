@@ -6,7 +6,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from pollbroker.daemon import Daemon
 from tests.daemon.conftest import StartDaemon, Write
-from tests.daemon.test_running import free_address, streamer
+from tests.daemon.test_running import streamer
+from tests.support.addresses import free_address
 from tests.support.http import get
 
 HTTP = "[engine]\nhttp = '127.0.0.1:0'\n"
