@@ -12,7 +12,7 @@ from pollbroker.daemon import ConfigurationError, Daemon
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import StartDaemon, Write
 from tests.daemon.test_running import address, streamer
-from tests.support.addresses import ANY_PORT, bind, free_address
+from tests.support.addresses import ANY_PORT, OWN_HOST, bind, free_address
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect
 
@@ -106,7 +106,7 @@ def test_adding_is_whole_or_not_at_all(write: Write, start_daemon: StartDaemon, 
 
 def can_be_bound(free: str) -> bool:
     try:
-        with socket.create_server(("127.0.0.1", int(free.rpartition(":")[2]))):
+        with socket.create_server((OWN_HOST, int(free.rpartition(":")[2]))):
             return True
     except OSError:
         return False

@@ -222,7 +222,7 @@ def test_address_moves_from_one_broker_to_another(write: Write, start_daemon: St
 def test_address_becomes_every_address(write: Write, start_daemon: StartDaemon, connect: Connect) -> None:
     frontend = free_address()
     daemon = start_daemon(write(streamer("a", frontend)))
-    write(streamer("a", frontend.replace("127.0.0.1", "0.0.0.0")))
+    write(streamer("a", frontend.replace(OWN_HOST, "0.0.0.0")))
     assert daemon.reload().problems == ()
     connect(zmq.PUSH, frontend).send(b"wider")
     assert connect(zmq.PULL, address(daemon, "a", "backend")).recv() == b"wider"
