@@ -1,7 +1,8 @@
-"""Waiting until brokers hold nothing: drains, and pauses that flush.
+"""Waiting until brokers hold nothing: drains, removals that drain first, and pauses that flush.
 
-A drain waits until brokers hold nothing and have nothing to read, which they go on doing meanwhile. A pause that
-flushes waits until paused brokers have delivered what they held; they read nothing meanwhile.
+A drain waits until brokers hold nothing and have nothing to read, which they go on doing meanwhile. Brokers that are to
+be removed then are removed together, since one may feed another. A pause that flushes waits until paused brokers have
+delivered what they held; they read nothing meanwhile.
 
 A broker that has work is not idle. So whether it is time to end is looked at only at the end of a turn that leaves no
 broker with work. Everything here happens in the engine's thread; `Engine` passes its calls on to that thread, and waits
@@ -18,7 +19,7 @@ from pollbroker.broker import Broker
 from pollbroker.loop import Loop
 from pollbroker.states import BrokerState
 from pollbroker.table import Table
-from pollbroker.timers import check_delay
+from pollbroker.timers import Handle, check_delay
 from pollbroker.working import WorkingBroker
 
 Drained: TypeAlias = Future[tuple[str, ...]]
@@ -45,6 +46,13 @@ class Drains:
         self._table = table
         self._loop = loop
         self._waiting: dict[Drained, _Waiting] = {}
+        self._leaving: dict[WorkingBroker, tuple[float, Handle]] = {}
+        """The brokers that are drained and then removed, with the time at which they are given up, and its timer."""
+        self._busiest: WorkingBroker | None = None
+        """One of those that leave, which was not idle at the last look. It is looked at first, so that a look at many
+        brokers costs no more than one at a few."""
+        self._looks = False
+        """True while the loop calls `_look`."""
 
     def begin(self, timeout_s: float, broker: str | Broker | None) -> Drained:
         """Begin to drain one broker, or all. The drain ends when they are idle, or after `timeout_s`.
@@ -65,14 +73,34 @@ class Drains:
         broker = self._table.begin_draining(which)
         if broker.state is not BrokerState.DRAINING:
             return self._table.begin_removal(broker.name, timeout_s)
-        give_up_s = self._loop.access.clock() + timeout_s
-
-        def remove(_: Drained) -> None:
-            if broker.state is BrokerState.DRAINING:  # and not removed by somebody else
-                self._table.begin_removal(broker.name, max(0.0, give_up_s - self._loop.access.clock()))
-
-        self.begin(timeout_s, broker.name).add_done_callback(remove)
+        now_s = self._loop.access.clock()
+        give_up_s, known = now_s + timeout_s, self._leaving.get(broker)
+        if known is not None:
+            give_up_s = min(give_up_s, known[0])
+            known[1].cancel()
+        give_up = self._loop.timers.add(max(0.0, give_up_s - now_s), partial(self._remove, broker))
+        self._leaving[broker] = give_up_s, give_up
+        self._look_from_now_on()
+        broker.recheck_sources()
         return broker
+
+    def _remove(self, broker: WorkingBroker) -> None:
+        give_up_s, give_up = self._leaving.pop(broker)
+        give_up.cancel()
+        if broker.state is BrokerState.DRAINING:  # and not removed by somebody else
+            self._table.begin_removal(broker.name, max(0.0, give_up_s - self._loop.access.clock()))
+
+    def _remove_if_all_are_idle(self) -> None:
+        """Remove the brokers that leave, if none of them has anything left to do."""
+        if self._busiest is not None and self._is_busy(self._busiest):
+            return
+        self._busiest = next(filter(self._is_busy, self._leaving), None)
+        if self._busiest is None:
+            for broker in tuple(self._leaving):
+                self._remove(broker)
+
+    def _is_busy(self, broker: WorkingBroker) -> bool:
+        return broker in self._leaving and broker.state is BrokerState.DRAINING and not broker.idle
 
     def begin_flush(self, timeout_s: float, broker: str | Broker | None) -> Drained:
         """Begin to pause one broker, or all, once what it holds is delivered. It is paused after `timeout_s` in any
@@ -89,33 +117,41 @@ class Drains:
         """End every wait now: the engine closes, and no turn follows that could end them."""
         for drained in list(self._waiting):
             self._end(drained)
+        for broker in list(self._leaving):
+            self._remove(broker)
 
     def _wait(self, waiting: _Waiting, timeout_s: float) -> Drained:
         drained: Drained = Future()
-        if not self._waiting:
-            self._loop.on_idle.append(self._end_what_is_done)
         self._waiting[drained] = waiting
+        self._look_from_now_on()
         self._loop.timers.add(timeout_s, partial(self._end, drained))
         return drained
 
     def _brokers(self, target: WorkingBroker | None) -> Iterable[WorkingBroker]:
         if target is None:
             return self._table
-        if target.state is BrokerState.DRAINING:
-            return [broker for broker in self._table if broker.state is BrokerState.DRAINING]
         return (target,)
 
-    def _end_what_is_done(self) -> None:
+    def _look_from_now_on(self) -> None:
+        """Have the loop call `_look` at the end of each turn that leaves no broker with work."""
+        if not self._looks:
+            self._loop.on_idle.append(self._look)
+            self._looks = True
+
+    def _look(self) -> None:
+        """End what has nothing left to wait for."""
+        self._remove_if_all_are_idle()
         for drained, waiting in list(self._waiting.items()):
             if all(map(waiting.is_done, self._brokers(waiting.target))):
                 self._end(drained)
+        if not self._waiting and not self._leaving:
+            self._loop.on_idle.remove(self._look)
+            self._looks = False
 
     def _end(self, drained: Drained) -> None:
         waiting = self._waiting.pop(drained, None)
         if waiting is None:
             return
-        if not self._waiting:
-            self._loop.on_idle.remove(self._end_what_is_done)
         brokers = tuple(self._brokers(waiting.target))
         if waiting.flushes:
             for broker in brokers:

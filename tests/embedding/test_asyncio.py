@@ -42,8 +42,8 @@ def test_names_and_arguments_are_those_of_the_other_engine(kind: str) -> None:
         "Broker": {"sync"},
     }
     names = {name for name in dir(ours) if not name.startswith("_")}
-    assert names - vars(theirs).keys() - beyond[kind] == set()
-    for name in names & vars(theirs).keys():
+    assert names - set(dir(theirs)) - beyond[kind] == set()
+    for name in names & set(dir(theirs)):
         if inspect.isfunction(getattr(ours, name)):
             one, other = (inspect.signature(getattr(of, name)).parameters.values() for of in (theirs, ours))
             assert [(p.name, p.kind, p.default) for p in one] == [(p.name, p.kind, p.default) for p in other], name

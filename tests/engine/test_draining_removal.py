@@ -8,10 +8,11 @@ import zmq
 
 from pollbroker import QUEUE, STREAMER, Broker, Engine, EngineError
 from pollbroker.states import BrokerState
+from pollbroker.working import WorkingBroker
 from tests.support.addresses import ANY_PORT, bind, endpoint
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import streamer_with
-from tests.support.transports import holding_streamer
+from tests.support.transports import holding, holding_streamer
 from tests.support.types import Connect, MakeEngine
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["libzmq", "wire"])
@@ -144,3 +145,42 @@ def test_paused_broker_is_removed_without_draining(engine: Engine, connect: Conn
     connect(zmq.PUSH, endpoint(broker.frontend)).send(b"not drained")
     assert broker.remove(timeout_s=0.2, drain=True).flows["frontend"].sent == 0
     assert not consumer.poll(0)
+
+
+def test_a_look_at_many_brokers_that_leave_costs_no_more_than_at_a_few(
+    make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of 50 brokers has messages that nobody takes. While it is waited for, nobody looks at the others again."""
+    looked: list[str] = []
+
+    class Counting(WorkingBroker):
+        @property
+        def idle(self) -> bool:
+            looked.append(self.name)
+            return super().idle
+
+    monkeypatch.setattr("pollbroker.starting.WorkingBroker", Counting)
+    engine = make_engine()
+    brokers = [engine.add(f"{number}", STREAMER, frontend=ANY_PORT, backend=ANY_PORT) for number in range(50)]
+    backend = holding(engine, connect, "waiting")
+    waiting = engine.brokers["waiting"]
+    removed = [engine.begin_removal(one, timeout_s=DEADLINE_S, drain=True) for one in (*brokers, waiting)]
+    turns = 20
+    for _ in range(turns):
+        engine.call_soon_threadsafe(lambda: None)
+        engine.step(0.01)
+    assert not removed[-1].done()
+    assert len(looked) <= len(removed) + 2 * turns
+    connect(zmq.PULL, backend)
+    wait_until(lambda: all(future.done() for future in removed), engine=engine)
+    assert len(looked) <= 3 * len(removed) + 2 * turns
+
+
+def test_second_removal_may_only_shorten_the_time(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    holding(engine, connect)
+    engine.start()
+    removed = engine.begin_removal("a", timeout_s=1000, drain=True)
+    assert engine.begin_removal("a", timeout_s=0.05, drain=True) is removed
+    engine.begin_removal("a", timeout_s=2000, drain=True)
+    assert removed.result(DEADLINE_S).flows["frontend"].held == 1

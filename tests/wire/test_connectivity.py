@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pollbroker import QUEUE, STREAMER, Broker, ConfigError, EndpointError, Engine, EngineError
 from pollbroker.control import Control
-from pollbroker.wire import streams
+from pollbroker.wire import connecting
 from pollbroker.wire.addresses import parse_connected
 from tests.support.addresses import ANY_PORT, bind
 from tests.support.deadline import DEADLINE_S, wait_until
@@ -219,7 +219,7 @@ def test_what_a_peer_has_sent_before_it_sees_the_end_is_read(engine: Engine, con
 def test_peer_that_does_not_end_its_side_is_left_after_a_time(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
-    monkeypatch.setattr(streams, "END_S", 0.05)
+    monkeypatch.setattr(connecting, "END_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(DEADLINE_S)
         endpoint = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
@@ -288,7 +288,7 @@ def test_names_are_looked_up_again(engine: Engine, connect: Connect, monkeypatch
     addresses = [bind(old), bind(new)]
     look_up = parse_connected
     found = addresses[:1]
-    monkeypatch.setattr(streams, "parse_connected", lambda address, ipv6: look_up(found[-1], ipv6=ipv6))
+    monkeypatch.setattr(connecting, "parse_connected", lambda address, ipv6: look_up(found[-1], ipv6=ipv6))
     broker = engine.add("a", STREAMER, frontend=">tcp://localhost:1", backend=ANY_PORT, transport="wire")
     consumer = connect(zmq.PULL, broker.backend.endpoint)
     old.send(b"old")
