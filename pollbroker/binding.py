@@ -142,7 +142,7 @@ def _bind(where: str, socket: Socket, address: str, files: list[SocketFile] | No
         if directory is not None:
             directory.rmdir()
         raise
-    path = path_of(address)
+    path = None if files is None else path_of(address)
     if files is not None and path is not None:
         with suppress(OSError):  # another program has removed the file at once
             files.append(SocketFile.at(path, directory))

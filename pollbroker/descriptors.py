@@ -14,8 +14,9 @@ def check_descriptors() -> None:
     """Raise `OSError` (EMFILE) if fewer descriptors are left than libzmq needs: it would abort the whole process."""
     spare: list[int] = []
     try:
-        for _ in range(SPARE_DESCRIPTORS):
-            spare.append(os.open(os.devnull, os.O_RDONLY))
+        spare.append(os.open(os.devnull, os.O_RDONLY))
+        while len(spare) < SPARE_DESCRIPTORS:
+            spare.append(os.dup(spare[0]))  # which is cheaper
     finally:
         for descriptor in spare:
             os.close(descriptor)

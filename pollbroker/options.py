@@ -6,6 +6,7 @@ The names are those of zmq_setsockopt(3) without `ZMQ_`, in any case; pyzmq's `z
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import zmq
@@ -100,16 +101,29 @@ def parse_options(where: str, options: Mapping[str, object]) -> list[tuple[Socke
     """
     if not isinstance(options, Mapping):
         raise ConfigError(f"{where}: {options!r}: expected a mapping of socket options by name")
-    parsed = [
-        (option, _checked(f"{where}: option {name}", option, value))
-        for name, given in options.items()
-        for option in [_find(where, name)]
-        for value in _values(option, given)
-    ]
+    parsed: list[tuple[SocketOption, Value]] = []
+    for name, given in options.items():
+        known = _known_number(name, given) if type(given) is int and type(name) is str else None
+        if known is not None:
+            parsed.append(known)
+            continue
+        option = _find(where, name)
+        parsed += [(option, _checked(f"{where}: option {name}", option, value)) for value in _values(option, given)]
     if dict(parsed).get(SocketOption.ZAP_ENFORCE_DOMAIN) and not dict(parsed).get(SocketOption.ZAP_DOMAIN):
         # libzmq 4.3.5 aborts the whole process at the first client (assertion in plain_server.cpp).
         raise ConfigError(f"{where}: option zap_enforce_domain: expected a zap_domain beside it")
     return parsed
+
+
+@lru_cache
+def _known_number(name: str, value: int) -> tuple[SocketOption, Value] | None:
+    """An option and a number that is good for it; None if there is something to be said, or it is good for now only.
+    Many brokers have the same ones."""
+    try:
+        option = _find("", name)
+        return None if option is SocketOption.USE_FD else (option, _checked("", option, value))
+    except ConfigError:
+        return None
 
 
 def set_options(where: str, socket: zmq.Socket[Any], options: Iterable[tuple[SocketOption, Value]]) -> None:

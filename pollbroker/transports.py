@@ -18,6 +18,9 @@ LIBZMQ: Final = "libzmq"
 WIRE: Final = "wire"
 AUTO: Final = "auto"
 
+_SERVED: Final = frozenset(int(option) for option in SocketOption if option.name.lower() in OPTIONS)
+"""The options that the wire serves, by libzmq's numbers."""
+
 AUTO_PREFERS = LIBZMQ
 """What `auto` means for a port that both can serve. It will be the wire when that has been proved as libzmq is."""
 
@@ -76,6 +79,6 @@ def why_libzmq(
         if transport not in TRANSPORTS:
             return f"the wire has no endpoints of {transport}://"
     for option, _ in options:
-        if option.name.lower() not in OPTIONS:
+        if int(option) not in _SERVED:
             return f"the wire has no option {option.name.lower()}"
     return None

@@ -33,6 +33,9 @@ DOMAIN_MAX_BYTES: Final = 255
 
 Value: TypeAlias = int | bytes
 
+_NAMES: Final = {int(one): ALIASES.get(one.name.lower(), one.name.lower()) for one in zmq.SocketOption}
+"""What options are called here, by libzmq's numbers."""
+
 _NONE: Final[Mapping[str, Value]] = MappingProxyType({})
 
 _logger = logging.getLogger("pollbroker")
@@ -82,8 +85,7 @@ class WireSocket:
 
     def setsockopt(self, option: int, value: int | bytes) -> None:
         """Set an option. Raises `zmq.ZMQError` (EINVAL) for one that the wire does not serve."""
-        name = zmq.SocketOption(option).name.lower()
-        name = ALIASES.get(name, name)
+        name = _NAMES[int(option)]
         if name in FIXED_OPTIONS and name not in STREAM_OPTIONS:
             self._at_greeting = {**self._at_greeting, name: value}
         if name in STREAM_OPTIONS:
