@@ -8,7 +8,7 @@ clients, connected to a worker that takes any number of requests.
 
 from __future__ import annotations
 
-from bench.peers.table import GUIDE_IN_C, GUIDE_IN_PYTHON, NATIVE, NONE, installed, left_out
+from bench.peers.table import GUIDE_IN_C, GUIDE_IN_PYTHON, NATIVE, NONE, WIRE, installed, left_out
 from bench.question import Case, Cell, Goal, Plan, Question
 from bench.questions import rates
 from bench.work import Work
@@ -25,9 +25,11 @@ NOTE = "The guide's brokers in C run on the system's libzmq, another build than 
 
 def cells(quick: bool) -> tuple[Cell, ...]:
     """Both brokers over tcp, with few workers and with many. Quick: one broker, with many."""
-    peers = installed((NATIVE, *GUIDES))
+    peers = installed((NATIVE, WIRE, *GUIDES))
     goals = tuple(
-        Goal("rate_per_s", NATIVE.name, peer.name, BOUNDS[peer.name], at_least=True) for peer in peers if peer in GUIDES
+        Goal("rate_per_s", ours.name, guide.name, BOUNDS[guide.name], at_least=True)
+        for ours in (NATIVE, WIRE)
+        for guide in installed(GUIDES)
     )
     unbrokered = Case.of(NONE, Work("queue", peers=CLIENTS, window=WINDOW))
     return tuple(

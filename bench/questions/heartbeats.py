@@ -8,7 +8,7 @@ the other, so the broker is woken for almost every one of them. Most of that is 
 from __future__ import annotations
 
 from bench.child import ChildError
-from bench.peers.table import GUIDE_IN_C, GUIDE_IN_PYTHON, NATIVE, Peer, installed, left_out
+from bench.peers.table import GUIDE_IN_C, GUIDE_IN_PYTHON, NATIVE, WIRE, Peer, installed, left_out
 from bench.question import Case, Cell, Goal, Plan, Question, Sample
 from bench.rig import Rig
 from bench.work import MDP_HEARTBEAT_S, PPP_HEARTBEAT_S, Work
@@ -38,16 +38,16 @@ def measure(case: Case, plan: Plan) -> Sample:
 def cells(quick: bool) -> tuple[Cell, ...]:
     """MAJORDOMO over tcp beside the guide's brokers, and PARANOID_PIRATE. Quick: PARANOID_PIRATE, which is asked more
     often."""
-    pirate = _cell("pirate heartbeats", "paranoid pirate", (NATIVE,), QUICK if quick else FULL)
+    pirate = _cell("pirate heartbeats", "paranoid pirate", (NATIVE, WIRE), QUICK if quick else FULL)
     if quick:
         return (pirate,)
-    return _cell("majordomo heartbeats", "majordomo", installed((NATIVE, *GUIDES)), FULL), pirate
+    return _cell("majordomo heartbeats", "majordomo", installed((NATIVE, WIRE, *GUIDES)), FULL), pirate
 
 
 def _cell(traffic: str, broker: str, peers: tuple[Peer, ...], plan: Plan) -> Cell:
-    goal = Goal("cpu_percent", NATIVE.name, None, BOUND_PERCENT, at_least=False)
+    goals = tuple(Goal("cpu_percent", ours.name, None, BOUND_PERCENT, at_least=False) for ours in (NATIVE, WIRE))
     cases = tuple(Case.of(peer, Work(traffic, workers=WORKERS)) for peer in peers)
-    return Cell(f"{broker}, {WORKERS:,} workers", cases, plan, (goal,))
+    return Cell(f"{broker}, {WORKERS:,} workers", cases, plan, goals)
 
 
 QUESTION = Question(

@@ -7,7 +7,7 @@ is the time that the broker, or libzmq, takes for each of them.
 
 from __future__ import annotations
 
-from bench.peers.table import GUIDE_IN_C, GUIDE_IN_PYTHON, NATIVE, Peer, installed, left_out
+from bench.peers.table import GUIDE_IN_C, GUIDE_IN_PYTHON, NATIVE, WIRE, Peer, installed, left_out
 from bench.question import Case, Cell, Goal, Plan, Question, Sample
 from bench.questions import rates
 from bench.rig import Rig
@@ -38,9 +38,10 @@ def cells(quick: bool) -> tuple[Cell, ...]:
     """A cell for each broker, in which all numbers of workers alternate, because they are compared with each other.
     Quick: one broker, without the guide's."""
     few, *more = WORKERS
-    peers = (NATIVE,) if quick else installed((NATIVE, *GUIDES))
+    peers = (NATIVE, WIRE) if quick else installed((NATIVE, WIRE, *GUIDES))
     goals = tuple(
-        Goal(figure, _label(NATIVE, workers), _label(NATIVE, few), BOUND, at_least=False)
+        Goal(figure, _label(ours, workers), _label(ours, few), BOUND, at_least=False)
+        for ours in (NATIVE, WIRE)
         for workers in more
         for figure in ("p50_us", "p99_us", "cpu_ns")
     )
