@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.peers.table import PROXY, WIRE
-from bench.question import Case, Cell, Goal, Question
+from bench.question import Case, Cell, Goal, Plan, Question
 from bench.questions import rates
 from bench.work import Work
 
@@ -11,6 +11,7 @@ DEVICES = {"STREAMER": "streamer", "QUEUE, requests": "requests", "QUEUE, replie
 """The traffic through each device, by the name that the tables print."""
 TRANSPORTS = ("tcp", "ipc")
 PEERS = (WIRE, PROXY)
+QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.2)
 NOT_SLOWER = (Goal("rate_per_s", WIRE.name, PROXY.name, 1.0, at_least=True),)
 
 
@@ -28,7 +29,7 @@ def cells(quick: bool) -> tuple[Cell, ...]:
 
 def _cell(device: str, transport: str, size: str, *, quick: bool) -> Cell:
     work = Work(DEVICES[device], transport=transport, size=rates.SIZES[size])
-    plan = rates.QUICK if quick else rates.GRID
+    plan = QUICK if quick else rates.GRID
     return Cell(f"{device}, {transport} {size}", tuple(Case.of(peer, work) for peer in PEERS), plan, NOT_SLOWER)
 
 
