@@ -62,7 +62,7 @@ def cells(quick: bool) -> tuple[Cell, ...]:
 
 
 PEERS = (WIRE, NATIVE, PROXY, PYOMQ_PROXY, NONE)
-QUICK_PEERS = (WIRE, NATIVE, PROXY, NONE)
+QUICK_PEERS = (WIRE, PROXY, NONE)
 NO_DIRECT = (WIRE, NATIVE, PROXY)
 """Without a broker, one socket would have to be connected to many in another way."""
 
