@@ -59,6 +59,7 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
         "removed_p50_ms": Figure("remove p50 ms"),
         "removed_worst_ms": Figure("remove worst ms"),
         "kib_per_pair": Figure("memory KiB/pair", quantity="memory per pair"),
+        "kib_per_connection": Figure("memory KiB/connection", quantity="memory per connection"),
         "resident_mib": Figure("memory MiB", quantity="memory"),
         "grown_mib": Figure("grown by MiB"),
         "heartbeats_per_s": Figure("heartbeats/s", whole=True),

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from bench.peers.need import CZMQ, GEVENT, GUIDE_C, GUIDE_PYTHON, NNG, TRIO, UVLOOP, Need
+from bench.peers.need import CZMQ, GEVENT, GUIDE_C, GUIDE_PYTHON, NNG, PYOMQ, TRIO, UVLOOP, Need
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ MONITORED_QUEUE = Peer("MonitoredQueue", "bench.peers.monitored_queue")
 TWO_THREADS = Peer("two-thread relay", "bench.peers.two_threads")
 GREEN = Peer("green.device", "bench.peers.green_device", needs=GEVENT)
 ASYNCIO = Peer("asyncio relay", "bench.peers.asyncio_relay")
+PYOMQ_PROXY = Peer("pyomq.proxy", "bench.peers.pyomq_proxy", needs=PYOMQ)
 ZPROXY = Peer("czmq zproxy", "bench.peers.czmq_zproxy", needs=CZMQ)
 NNG_DEVICE = Peer("nng_device", "bench.peers.nng_device", needs=NNG, load_module="bench.load.nng")
 GUIDE_IN_PYTHON = Peer("the guide's, Python", "bench.peers.guide_python", needs=GUIDE_PYTHON)
@@ -92,6 +93,7 @@ PEERS: Mapping[str, Peer] = MappingProxyType(
             GREEN,
             ASYNCIO,
             ZPROXY,
+            PYOMQ_PROXY,
             NNG_DEVICE,
             NONE,
             NNG_NONE,

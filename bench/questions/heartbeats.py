@@ -38,18 +38,17 @@ def measure(case: Case, plan: Plan) -> Sample:
 def cells(quick: bool) -> tuple[Cell, ...]:
     """MAJORDOMO over tcp beside the guide's brokers, and PARANOID_PIRATE. Quick: PARANOID_PIRATE, which is asked more
     often."""
-    pirate = _cell(
-        "pirate heartbeats", "paranoid pirate", (NATIVE,) if quick else (NATIVE, WIRE), QUICK if quick else FULL
-    )
     if quick:
-        return (pirate,)
-    return _cell("majordomo heartbeats", "majordomo", installed((NATIVE, WIRE, *GUIDES)), FULL), pirate
+        return (_cell("pirate heartbeats", "paranoid pirate", (NATIVE,), QUICK),)
+    return (
+        _cell("majordomo heartbeats", "majordomo", installed((NATIVE, WIRE, *GUIDES)), FULL),
+        _cell("pirate heartbeats", "paranoid pirate", (NATIVE, WIRE), FULL),
+    )
 
 
 def _cell(traffic: str, broker: str, peers: tuple[Peer, ...], plan: Plan) -> Cell:
-    goals = tuple(
-        Goal("cpu_percent", ours.name, None, BOUND_PERCENT, at_least=False) for ours in (NATIVE, WIRE) if ours in peers
-    )
+    ours = [peer for peer in (NATIVE, WIRE) if peer in peers]
+    goals = tuple(Goal("cpu_percent", peer.name, None, BOUND_PERCENT, at_least=False) for peer in ours)
     cases = tuple(Case.of(peer, Work(traffic, workers=WORKERS)) for peer in peers)
     return Cell(f"{broker}, {WORKERS:,} workers", cases, plan, goals)
 

@@ -30,7 +30,7 @@ def measure(case: Case, plan: Plan) -> Sample:
     with Rig(case.peer, case.work) as rig:
         rig.start_broker()
         time.sleep(plan.warm_up_s)
-        sample = _silence(rig.broker_pid(), plan.window_s)
+        sample = silence(rig.broker_pid(), plan.window_s)
         broker = rig.sample_broker()
     sample["resident_mib"] = broker.resident_kib / 1024
     if broker.threads:
@@ -44,7 +44,8 @@ def measure(case: Case, plan: Plan) -> Sample:
     return sample
 
 
-def _silence(pid: int, window_s: float) -> Sample:
+def silence(pid: int, window_s: float) -> Sample:
+    """The wake-ups and CPU time of a process in a window, or nothing where the system does not tell them."""
     begun_s, before = time.monotonic(), thread_times(pid)
     time.sleep(window_s)
     passed_s, after = time.monotonic() - begun_s, thread_times(pid)

@@ -21,6 +21,7 @@ from bench.questions import (
     handler_route,
     heartbeats,
     idle,
+    idle_connections,
     knobs,
     loop_ticker,
     loops,
@@ -32,6 +33,7 @@ from bench.questions import (
     round_trip,
     streamer_rate,
     thread_devices,
+    wire_grid,
     wire_ports,
     worker_turns,
 )
@@ -67,6 +69,8 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             busy_memory,
             heartbeats,
             wire_ports,
+            wire_grid,
+            idle_connections,
         )
     }
 )

@@ -5,7 +5,7 @@ The goals are those of the wire: docs/explanation/wire.md.
 
 from __future__ import annotations
 
-from bench.peers.table import HANDLER, HANDLER_WIRE, NATIVE, NONE, PROXY, WIRE, Peer
+from bench.peers.table import HANDLER, HANDLER_WIRE, NATIVE, NONE, PROXY, PYOMQ_PROXY, WIRE, Peer, installed, left_out
 from bench.question import Case, Cell, Goal, Plan, Question, Sample
 from bench.questions import busy_pairs, rates
 from bench.rig import Rig
@@ -27,11 +27,17 @@ def measure(case: Case, plan: Plan) -> Sample:
 def cells(quick: bool) -> tuple[Cell, ...]:
     """A cell for each goal. Quick: those of the first two."""
     plan = rates.QUICK if quick else rates.HEADLINE
-    streamer = (_to_proxy("cpu_ns", 0.12), Goal("rate_per_s", WIRE.name, NONE.name, 0.9, at_least=True))
+    streamer: tuple[Goal, ...] = (
+        _to_proxy("cpu_ns", 0.12),
+        Goal("rate_per_s", WIRE.name, NONE.name, 0.9, at_least=True),
+    )
+    if not quick and PYOMQ_PROXY in installed(PEERS):
+        streamer = (*streamer, Goal("cpu_ns", WIRE.name, PYOMQ_PROXY.name, 0.3, at_least=False))
     queue = (_to_proxy("cpu_ns", 0.22), _to_proxy("rate_per_s", 1.5, at_least=True))
+    peers = QUICK_PEERS if quick else PEERS
     first = (
-        _cell("STREAMER, tcp 64 B", Work("streamer"), plan, streamer),
-        _cell("QUEUE, tcp 64 B", Work("queue"), plan, queue),
+        _cell("STREAMER, tcp 64 B", Work("streamer"), plan, streamer, peers),
+        _cell("QUEUE, tcp 64 B", Work("queue"), plan, queue, peers),
     )
     if quick:
         return first
@@ -55,7 +61,8 @@ def cells(quick: bool) -> tuple[Cell, ...]:
     )
 
 
-PEERS = (WIRE, NATIVE, PROXY, NONE)
+PEERS = (WIRE, NATIVE, PROXY, PYOMQ_PROXY, NONE)
+QUICK_PEERS = (WIRE, PROXY, NONE)
 NO_DIRECT = (WIRE, NATIVE, PROXY)
 """Without a broker, one socket would have to be connected to many in another way."""
 
@@ -65,7 +72,7 @@ def _to_proxy(figure: str, bound: float, *, at_least: bool = False) -> Goal:
 
 
 def _cell(label: str, work: Work, plan: Plan, goals: tuple[Goal, ...], peers: tuple[Peer, ...] = PEERS) -> Cell:
-    return Cell(label, tuple(Case.of(peer, work) for peer in peers), plan, goals)
+    return Cell(label, tuple(Case.of(peer, work) for peer in installed(peers)), plan, goals)
 
 
 QUESTION = Question(
@@ -74,4 +81,5 @@ QUESTION = Question(
     figures=("rate_per_s", "megabytes_per_s", "cpu_ns", "p50_us", "p99_us"),
     cells=cells,
     measure=measure,
+    note=" ".join(left_out(PEERS)),
 )
