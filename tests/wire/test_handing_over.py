@@ -708,20 +708,23 @@ def test_new_engine_opens_what_is_not_offered(engine: Engine, new: Engine, conne
     assert pull.recv() == b"1"
 
 
-@pytest.mark.parametrize(
-    ("other", "expected"),
-    [
-        (adds(QUEUE), r"brokers\.a\.frontend: a PULL is handed over; expected that in the place of ROUTER"),
-        (adds(STREAMER, backend="tcp://127.0.0.1:1"), r"brokers\.a\.backend: @tcp://127.0.0.1:\* is handed over"),
-        (adds(STREAMER, transport="libzmq"), r"here libzmq serves it; expected transport='wire'"),
-        (adds(STREAMER, capture=ANY_PORT), r"brokers\.a\.capture: it is not handed over with the others"),
-        (
-            adds(replace(STREAMER, routes=(Route("frontend", "backend", via=lambda m: m),))),
-            r"brokers\.a: its routes are handed over as frontend -> backend; expected these in the place of",
-        ),
-    ],
-    ids=["types", "endpoints", "transport", "ports", "routes"],
-)
+OTHERS = {
+    "types": (adds(QUEUE), r"brokers\.a\.frontend: a PULL is handed over; expected that in the place of ROUTER"),
+    "endpoints": (
+        adds(STREAMER, backend="tcp://127.0.0.1:1"),
+        r"brokers\.a\.backend: @tcp://127.0.0.1:\* is handed over",
+    ),
+    "transport": (adds(STREAMER, transport="libzmq"), r"here libzmq serves it; expected transport='wire'"),
+    "ports": (adds(STREAMER, capture=ANY_PORT), r"brokers\.a\.capture: it is not handed over with the others"),
+    "routes": (
+        adds(replace(STREAMER, routes=(Route("frontend", "backend", via=lambda m: m),))),
+        r"brokers\.a: its routes are handed over as frontend -> backend; expected these in the place of",
+    ),
+}
+"""Brokers that cannot have the connections of a STREAMER, and what the error says."""
+
+
+@pytest.mark.parametrize(("other", "expected"), OTHERS.values(), ids=OTHERS)
 def test_broker_that_is_another_is_refused(
     engine: Engine, new: Engine, connect: Connect, other: Callable[[Engine], Broker], expected: str
 ) -> None:
