@@ -51,6 +51,7 @@ class Rig:
         self._control = ""
         self._loads: dict[str, tuple[Child, int]] = {}  # by side: the process, and which of its loads
         self._endpoints: dict[str, tuple[str, ...]] = {}
+        self._idle: dict[str, tuple[str, ...]] = {}
 
     def __enter__(self) -> Self:
         self._directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
@@ -83,6 +84,7 @@ class Rig:
         self._broker = self._child(self._peer.name, Assignment(brokers, growth=growth))
         started = self._broker.started()
         self._endpoints = {"frontend": started.frontends[: work.pairs], "backend": started.backends[: work.pairs]}
+        self._idle = {"frontend": started.frontends[work.pairs :], "backend": started.backends[work.pairs :]}
         self._control = brokers.control
         return started
 
@@ -98,6 +100,19 @@ class Rig:
         started = child.started()
         if bind:
             self._endpoints["frontend"] = started.loads[0]
+
+    def start_beside(self, other: Work) -> None:
+        """Start the load of other traffic, which nobody measures: at the first pair that this work leaves idle, or, if
+        it leaves none, that of the clients at its own first pair, whose worker answers them, too."""
+        if self._idle["frontend"]:
+            self._start_other(other, "backend", self._idle["backend"][:1])
+            self._start_other(other, "frontend", self._idle["frontend"][:1])
+        else:
+            self._start_other(other, "frontend", self._endpoints["frontend"][:1])
+
+    def _start_other(self, other: Work, side: str, endpoints: tuple[str, ...]) -> None:
+        load = replace(other.load(side, endpoints, self._directory), module=self._peer.load_module)
+        self._child(f"{self._peer.name}: another {load.role}", Assignment(None, (load,))).started()
 
     def start_commander(self) -> None:
         """Start the load that sends STATISTICS to the control socket of the broker, which must have one."""

@@ -80,6 +80,8 @@ TRAFFIC: Mapping[str, Traffic] = MappingProxyType(
             "paranoid_pirate", Side("requester", "DEALER"), Side("ppp_beater", "DEALER"), "backend", PPP_HEARTBEAT_S
         ),
         "round trip": Traffic("queue", Side("lockstep", "REQ"), Side("echo", "REP"), "frontend"),
+        # Its worker answers other clients, too.
+        "neighbour": Traffic("queue", Side("lockstep", "REQ"), Side("echo", "DEALER"), "frontend"),
     }
 )
 

@@ -13,7 +13,7 @@ from bench.work import Work
 
 IDLE, QUICK_IDLE = (0, 1000, 4000), (0, 100)
 FULL = Plan(rounds=5, warm_up_s=0.3, window_s=1.0, start_s=1.6)
-QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.3, start_s=0.6)
+QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.2, start_s=0.6)
 # The loop in Python asks every socket at every wake-up. One number of idle pairs is enough to show the cost of that.
 POLLER_IDLE = 1000
 # The value that `Engine` recommends if a round trip matters more than CPU time. The question `knobs` measures its cost.

@@ -25,6 +25,7 @@ from bench.questions import (
     knobs,
     loop_ticker,
     loops,
+    neighbours,
     other_libraries,
     python_peers,
     python_pump,
@@ -71,6 +72,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             wire_ports,
             wire_grid,
             idle_connections,
+            neighbours,
         )
     }
 )

@@ -21,7 +21,7 @@ GUIDES = (GUIDE_IN_PYTHON, GUIDE_IN_C)
 # A thousand workers in turn find nothing of theirs in the caches of the processor, nor do the kernel's connections.
 BOUND = 1.25
 FULL = Plan(rounds=5, warm_up_s=0.4, window_s=1.0, start_s=1.0)
-QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.3, start_s=0.9)
+QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.2, start_s=0.9)
 
 
 def measure(case: Case, plan: Plan) -> Sample:
