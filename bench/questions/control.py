@@ -16,7 +16,7 @@ from bench.work import Work
 PAIRS = (1, 100)
 BOUND_MS = 10.0
 FULL = Plan(rounds=5, warm_up_s=0.4, window_s=2.0, start_s=0.8)
-QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.5, start_s=0.9)
+QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.3, start_s=0.9)
 
 
 def measure(case: Case, plan: Plan) -> Sample:

@@ -21,7 +21,7 @@ COUNTS, QUICK_COUNTS = (1, 1000, 4000), (100,)
 SINGLE = Plan(rounds=5, warm_up_s=0.3, window_s=2.0, start_s=0.4)
 FULL = Plan(rounds=5, warm_up_s=0.3, window_s=2.0, start_s=1.8)
 THOUSANDS = Plan(rounds=3, warm_up_s=0.4, window_s=2.0, start_s=5.5)
-QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.5, start_s=0.9)
+QUICK = Plan(rounds=1, warm_up_s=0.1, window_s=0.3, start_s=0.9)
 
 
 def measure(case: Case, plan: Plan) -> Sample:
