@@ -26,7 +26,7 @@ Drained: TypeAlias = Future[tuple[str, ...]]
 """Resolved at the end, with the names of the brokers that still held a message, or, after a drain, had one to read."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Waiting:
     """Somebody who waits for brokers."""
 
@@ -37,6 +37,9 @@ class _Waiting:
     is_left: Callable[[WorkingBroker], bool]
     """Whether a broker is to be named at the end."""
     flushes: bool
+    not_done: WorkingBroker | None = None
+    """One that had to be waited for at the last look. It is looked at first, so that a look at many brokers costs no
+    more than one at a few."""
 
 
 class Drains:
@@ -49,8 +52,7 @@ class Drains:
         self._leaving: dict[WorkingBroker, tuple[float, Handle]] = {}
         """The brokers that are drained and then removed, with the time at which they are given up, and its timer."""
         self._busiest: WorkingBroker | None = None
-        """One of those that leave, which was not idle at the last look. It is looked at first, so that a look at many
-        brokers costs no more than one at a few."""
+        """One of those that leave, which was not idle at the last look; see `_Waiting.not_done`."""
         self._looks = False
         """True while the loop calls `_look`."""
 
@@ -142,7 +144,11 @@ class Drains:
         """End what has nothing left to wait for."""
         self._remove_if_all_are_idle()
         for drained, waiting in list(self._waiting.items()):
-            if all(map(waiting.is_done, self._brokers(waiting.target))):
+            if waiting.not_done is not None and not waiting.is_done(waiting.not_done):
+                continue
+            several = self._brokers(waiting.target)
+            waiting.not_done = next((one for one in several if not waiting.is_done(one)), None)
+            if waiting.not_done is None:
                 self._end(drained)
         if not self._waiting and not self._leaving:
             self._loop.on_idle.remove(self._look)

@@ -147,33 +147,65 @@ def test_paused_broker_is_removed_without_draining(engine: Engine, connect: Conn
     assert not consumer.poll(0)
 
 
-def test_a_look_at_many_brokers_that_leave_costs_no_more_than_at_a_few(
-    make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One of 50 brokers has messages that nobody takes. While it is waited for, nobody looks at the others again."""
-    looked: list[str] = []
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the brokers that were asked whether they are idle."""
+    names: list[str] = []
 
     class Counting(WorkingBroker):
         @property
         def idle(self) -> bool:
-            looked.append(self.name)
+            names.append(self.name)
             return super().idle
 
     monkeypatch.setattr("pollbroker.starting.WorkingBroker", Counting)
-    engine = make_engine()
-    brokers = [engine.add(f"{number}", STREAMER, frontend=ANY_PORT, backend=ANY_PORT) for number in range(50)]
-    backend = holding(engine, connect, "waiting")
-    waiting = engine.brokers["waiting"]
-    removed = [engine.begin_removal(one, timeout_s=DEADLINE_S, drain=True) for one in (*brokers, waiting)]
-    turns = 20
-    for _ in range(turns):
+    return names
+
+
+TURNS = 20
+
+
+def one_of_many_waits(engine: Engine, connect: Connect) -> str:
+    """Add 50 brokers, and one that holds a message, for want of consumers. Return where these may connect."""
+    for number in range(50):
+        engine.add(f"{number}", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    return holding(engine, connect, "waiting")
+
+
+def make_turns(engine: Engine) -> None:
+    for _ in range(TURNS):
         engine.call_soon_threadsafe(lambda: None)
         engine.step(0.01)
+
+
+def test_look_at_many_brokers_that_leave_costs_no_more_than_at_a_few(
+    make_engine: MakeEngine, connect: Connect, looked: list[str]
+) -> None:
+    """While one of them is waited for, nobody looks at the others again."""
+    engine = make_engine()
+    backend = one_of_many_waits(engine, connect)
+    removed = [engine.begin_removal(one, timeout_s=DEADLINE_S, drain=True) for one in engine.brokers.values()]
+    make_turns(engine)
     assert not removed[-1].done()
-    assert len(looked) <= len(removed) + 2 * turns
+    assert len(looked) <= len(removed) + 2 * TURNS
     connect(zmq.PULL, backend)
     wait_until(lambda: all(future.done() for future in removed), engine=engine)
-    assert len(looked) <= 3 * len(removed) + 2 * turns
+    assert len(looked) <= 3 * len(removed) + 2 * TURNS
+
+
+def test_look_at_many_brokers_that_are_drained_costs_no_more_than_at_a_few(
+    make_engine: MakeEngine, connect: Connect, looked: list[str]
+) -> None:
+    """As above: the one that holds a message is the last of them."""
+    engine = make_engine()
+    backend = one_of_many_waits(engine, connect)
+    drained = engine.begin_drain(DEADLINE_S)
+    make_turns(engine)
+    assert not drained.done()
+    assert len(looked) <= len(engine.brokers) + 2 * TURNS
+    connect(zmq.PULL, backend)
+    wait_until(drained.done, engine=engine)
+    assert drained.result() == ()
 
 
 def test_second_removal_may_only_shorten_the_time(make_engine: MakeEngine, connect: Connect) -> None:
