@@ -9,6 +9,7 @@ import math
 import socket as net
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import zmq
@@ -126,6 +127,9 @@ def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Fra
         except zmq.ZMQError as error:
             raise ControlError(f"{given}: {verb}: {error.strerror}") from error
         finally:
+            # A monitor waits for ever where nobody reads it any more, and with it the I/O thread of its context.
+            with suppress(zmq.ZMQError):  # the context was terminated
+                client.sync_socket.disable_monitor()
             client.close()
     finally:
         attempts.close()

@@ -16,6 +16,8 @@ import zmq
 from pollbroker import ControlError, EndpointError, Engine
 from pollbroker.control import attach, request
 from pollbroker.engine import engine_loop
+from pollbroker.errors import NobodyListensError
+from pollbroker.port import WorkingPort
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.types import Connect, MakeEngine, Socket
@@ -51,6 +53,27 @@ def test_request_reaches_inproc_and_engines_that_connect(
         error.add_note(f"something wakes it: {wakes}; events: {events}; replies dropped: {server.dropped_replies}")
         raise
     assert reply == [b"OK"]
+
+
+def test_monitor_of_a_request_ends_before_its_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Otherwise the I/O thread of the context could wait for ever to tell of one more attempt, and no other request in
+    that context would be served."""
+    ended: list[str] = []
+
+    def close(port: WorkingPort, **options: Any) -> None:
+        ended.append(port.name)
+        close_port(port, **options)
+
+    def disable_monitor(socket: Socket) -> None:
+        ended.append("monitor")
+        end_monitor(socket)
+
+    close_port, end_monitor = WorkingPort.close, zmq.Socket.disable_monitor
+    monkeypatch.setattr(WorkingPort, "close", close)
+    monkeypatch.setattr(zmq.Socket, "disable_monitor", disable_monitor)
+    with pytest.raises(NobodyListensError):
+        request(f"ipc://{tmp_path}/nobody", "LIST")
+    assert ended == ["monitor", "client", "attempts"]
 
 
 def leave_stale_file(path: Path) -> str:
