@@ -21,7 +21,7 @@ from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.resolving import problem_of
 from pollbroker.ending import Ended, end_brokers
 from pollbroker.engine import Engine
-from pollbroker.errors import ConfigError, EngineError, HandOverError, PollbrokerError
+from pollbroker.errors import ConfigError, EngineError, PollbrokerError
 from pollbroker.handing_over import Adoption
 from pollbroker.states import FINAL_STATES
 from pollbroker.statistics import BrokerStatistics
@@ -202,7 +202,7 @@ class Brokers:
         old = self.engine.brokers[name]
         try:
             new = self.engine.add(**configuration.arguments(), replaces=old)
-        except (ConfigError, HandOverError) as error:
+        except PollbrokerError as error:
             _logger.info("reload: it is closed and opened again: %s", error, extra={"broker": name})
             return False
         self.drops.go_on_with(new)

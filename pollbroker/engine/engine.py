@@ -20,7 +20,7 @@ from pollbroker.drains import Drains
 from pollbroker.endpoint import Endpoints
 from pollbroker.engine.observing import Observing
 from pollbroker.engine.running import Running
-from pollbroker.errors import EndpointError, EngineError
+from pollbroker.errors import ConfigError, EndpointError, EngineError
 from pollbroker.frozen import FrozenDict
 from pollbroker.handing_over import Adoption, AmidMessageError, Departure, HandedOver, Replacing
 from pollbroker.limits import Limits
@@ -147,7 +147,8 @@ class Engine(Running, Observing):
                 counters go on, too, and it ends. Both have the same ports at the wire with the same endpoints, and the
                 same routes between them; they may differ in handlers, limits and other options than `routing_id`,
                 those of security, and those of the streams (`sndbuf`, `tcp_keepalive`, ...). A behaviour, or a
-                coroutine handler, cannot be replaced so.
+                coroutine handler, cannot be replaced so. A handler that is amid a message is waited for, up to 5
+                seconds.
 
         An address that a broker of this process released a moment ago may still be in use. `add` tries it again for up
         to 5 seconds, and sleeps in between. Within a turn of the loop, and where a loop of asyncio or trio runs in the
@@ -158,6 +159,10 @@ class Engine(Running, Observing):
         With `replaces` also `ConfigError` if the two brokers differ in something else, and `HandOverError` if the
         connections cannot be taken over; the other broker goes on then.
         """
+        if earlier is not None and replaces is not None:
+            raise ConfigError(
+                f"brokers.{name}: earlier: the counters go on with replaces; expected only one of the two"
+            )
         found = find_device(device)
         prefixes = parse_prefixes(name, found, capture_prefixes)
         short = {"frontend": frontend_options, "backend": backend_options, "capture": capture_options}

@@ -22,6 +22,8 @@ def why_not_moved(broker: WorkingBroker) -> str | None:
     """Why the connections of a broker cannot be moved; None if they can."""
     if broker.state not in (BrokerState.RUNNING, BrokerState.PAUSED):
         return f"it is {broker.state}"
+    if broker.hub.flushing:
+        return "it is paused, and somebody waits until what it holds is delivered"
     if broker.disabled:
         return "it is disabled"
     if broker.device.behaviour is not None:

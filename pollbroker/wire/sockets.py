@@ -203,7 +203,8 @@ class WireSocket:
 
     def give_away(self) -> None:
         """Close, after `suspend`, what goes on elsewhere: nobody is told that connections have ended."""
-        native.give_away(self.wire_port)
+        if not self.closed:
+            native.give_away(self.wire_port)
         self.close()
 
     def resume(self) -> None:

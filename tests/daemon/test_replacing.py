@@ -1,10 +1,12 @@
 """Brokers of the wire that a reload changes: they keep their connections, and what is told of them goes on."""
 
 import logging
+from typing import Any
 
 import pytest
 import zmq
 
+from pollbroker import Broker, EngineError
 from tests.daemon.conftest import StartDaemon, Write
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, endpoint
@@ -87,3 +89,28 @@ def test_loss_is_told_at_the_end_if_a_command_has_removed_the_broker_since(
     assert daemon.reload().ended == {}
     daemon.engine.remove("a", timeout_s=0)
     assert daemon.end()["a"].left == 3
+
+
+def test_any_error_of_replacing_leaves_the_ordinary_way(
+    write: Write, start_daemon: StartDaemon, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as that no descriptor is left for the ports of the new broker beside those of the old one."""
+    daemon = start_daemon(write(text("streamer", 10)))
+    before, tried = daemon.engine.brokers["a"], []
+    add = daemon.engine.add
+
+    def without_room(*args: Any, **options: Any) -> Broker:
+        if options.get("replaces") is not None:
+            tried.append(options["replaces"])
+            raise EngineError("brokers.a.frontend: cannot open a socket")
+        return add(*args, **options)
+
+    monkeypatch.setattr(daemon.engine, "add", without_room)
+    write(text("streamer", 20))
+    done = daemon.reload()
+    assert tried == [before]
+    assert (done.changed, done.problems) == (("a",), ())
+    after = daemon.engine.brokers["a"]
+    assert after.device.maxframes == 20
+    connect(zmq.PUSH, endpoint(after.frontend)).send(b"on")
+    assert connect(zmq.PULL, endpoint(after.backend)).recv() == b"on"

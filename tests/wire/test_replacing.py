@@ -203,6 +203,28 @@ def test_broker_whose_connections_cannot_be_kept_is_not_replaced(
     assert broker.state is BrokerState.RUNNING
 
 
+def test_broker_that_is_flushed_is_not_replaced(engine: Engine, connect: Connect) -> None:
+    """Whoever waits for what it holds would be told that all is delivered."""
+    device = replace(STREAMER, routes=(Route("frontend", "backend", via=lambda m: m),))
+    broker = adds(device)(engine)
+    connect(zmq.PUSH, endpoint(broker.frontend)).send(b"held")
+    wait_until(lambda: flow_of(engine, "a").held)
+    flushed = engine.begin_pause_and_flush(DEADLINE_S, broker=broker)
+    with pytest.raises(ConfigError, match="it is paused, and somebody waits until what it holds is delivered"):
+        adds(device)(engine, replaces=broker)
+    assert not flushed.done()
+    assert connect(zmq.PULL, endpoint(broker.backend)).recv() == b"held"
+    assert flushed.result(DEADLINE_S) == ()
+    assert adds(device)(engine, replaces=broker).state is BrokerState.PAUSED
+
+
+def test_counters_cannot_go_on_with_two_brokers(engine: Engine, relayed: Relayed) -> None:
+    earlier = engine.broker_statistics("a")
+    with pytest.raises(ConfigError, match=r"brokers\.a: earlier: the counters go on with replaces; expected one of"):
+        engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, earlier=earlier, replaces="a")
+    relayed()
+
+
 def test_unknown_broker_cannot_be_replaced(engine: Engine) -> None:
     with pytest.raises(EngineError, match="no broker is named 'a'"):
         adds(STREAMER)(engine, replaces="a")
