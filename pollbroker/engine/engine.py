@@ -160,9 +160,7 @@ class Engine(Running, Observing):
         connections cannot be taken over; the other broker goes on then.
         """
         if earlier is not None and replaces is not None:
-            raise ConfigError(
-                f"brokers.{name}: earlier: the counters go on with replaces; expected only one of the two"
-            )
+            raise ConfigError(f"brokers.{name}: earlier: the counters go on with replaces; expected one of the two")
         found = find_device(device)
         prefixes = parse_prefixes(name, found, capture_prefixes)
         short = {"frontend": frontend_options, "backend": backend_options, "capture": capture_options}
