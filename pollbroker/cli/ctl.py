@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from pollbroker.cli.adding import add_brokers
 from pollbroker.cli.arguments import one_of, seconds, some_seconds
+from pollbroker.cli.changing import add_brokers, reload_file
 from pollbroker.cli.following import follow_events, follow_tap
 from pollbroker.control import request
 from pollbroker.control.default_endpoint import path_to_ask
@@ -21,7 +21,10 @@ from pollbroker.errors import ControlError
 _COUNTS: Final = tuple(f"{port} {way}" for port in ("frontend", "backend") for way in ("received", "sent"))
 
 _ANSWER_S: Final = 5.0
-"""How long the reply may take beyond the time that a command itself may take."""
+"""How long the reply may take by default, beyond the time that a command itself may take."""
+
+_ENDING_S: Final = 60.0
+"""How long the reply may take by default if brokers are ended before, which takes `drain_timeout_s` at most."""
 
 
 def describe_statistics(frames: Sequence[bytes]) -> list[str]:
@@ -82,6 +85,10 @@ class _Call:
         """Add the brokers on standard input."""
         return add_brokers(self.endpoint, timeout_s=self.timeout_s)
 
+    def reload(self) -> int | None:
+        """Let a daemon read its file again."""
+        return reload_file(self.endpoint, self.broker, timeout_s=self.timeout_s)
+
 
 @dataclass(frozen=True)
 class _Command:
@@ -91,6 +98,8 @@ class _Command:
     """The lines that describe a reply."""
     takes_time: bool = False
     """True if `--timeout` is how long the command itself may take."""
+    default_timeout_s: float = _ANSWER_S
+    """What `--timeout` is if it is not given."""
     runs: Callable[["_Call"], int | None] | None = None
     """Carries it out and prints what comes, if it prints or reads in a way of its own."""
 
@@ -103,12 +112,12 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
     "LIST": _Command(_describe_list),
     "STATS": _Command(_describe_json),
     "PEERS": _Command(_describe_json),
-    "RELOAD": _Command(),
+    "RELOAD": _Command(runs=_Call.reload, default_timeout_s=_ENDING_S),
     "DRAIN": _Command(takes_time=True),
     "DISABLE": _Command(),
     "ENABLE": _Command(),
     "RECONNECT": _Command(),
-    "REMOVE": _Command(_describe_list),
+    "REMOVE": _Command(_describe_list, default_timeout_s=_ENDING_S),
     "EVENTS": _Command(runs=_Call.events),
     "TAP": _Command(runs=_Call.tap),
     "ADD": _Command(runs=_Call.add),
@@ -160,9 +169,9 @@ class _Word(click.ParamType):  # type: ignore[type-arg]  # which only newer vers
     "timeout_s",
     type=seconds,
     metavar="SECONDS",
-    default=5.0,
-    show_default=True,
-    help="The longest time to wait for the reply; for DRAIN, and PAUSE with --wait, how long the command may take.",
+    default=None,
+    help="The longest time to wait for the reply; for DRAIN, and PAUSE with --wait, how long the command may take. By "
+    f"default {_ANSWER_S:g}, and {_ENDING_S:g} for REMOVE and RELOAD, which end brokers in order.",
 )
 @click.option("--wait", is_flag=True, help="With PAUSE: return when what the brokers held was delivered.")
 @click.option(
@@ -187,7 +196,7 @@ class _Word(click.ParamType):  # type: ignore[type-arg]  # which only newer vers
 @click.option("--count", type=click.IntRange(1), metavar="N", help="With TAP: end after so many messages.")
 def ctl(
     words: tuple[str, ...],
-    timeout_s: float,
+    timeout_s: float | None,
     wait: bool,
     as_json: bool,
     as_table: bool,
@@ -206,7 +215,8 @@ def ctl(
     frames and bytes), STATS (all statistics: a table on a terminal, and otherwise JSON) and PEERS (who is connected to
     ports of the wire, as JSON) apply to all brokers of the engine, or only to the one named BROKER. DISABLE (nobody new
     may connect), ENABLE and RECONNECT (make connections again, with names looked up again) need a BROKER. LIST prints
-    the names of the brokers. RELOAD makes `pollbroker run` read its file again; it logs what has changed.
+    the names of the brokers. RELOAD makes `pollbroker run` read its file again, and prints what has changed; if
+    anything is wrong with the file, nothing has, and it prints what is wrong.
 
     REMOVE ends a broker in order: it delivers what it has first. ADD adds the brokers on standard input, tables
     [brokers.NAME] in TOML, to those of `pollbroker run`. EVENTS prints what happens, until Ctrl-C: brokers come and go,
@@ -232,6 +242,8 @@ def ctl(
             raise click.UsageError(f"{option}: it goes with {where} only, and not with {command}")
     if as_json and as_table:
         raise click.UsageError("--json, --table: expected one of them")
+    if timeout_s is None:
+        timeout_s = _COMMANDS[command].default_timeout_s
     if command == "STATS" and (as_table or watch_s is not None or not as_json):
         table = as_table or (not as_json and sys.stdout.isatty())
         _print_stats(lambda: request(endpoint, "STATS", broker, timeout_s=timeout_s), table, watch_s)

@@ -1,6 +1,6 @@
-"""Brokers that are added to a daemon and removed from it while it runs: the commands ADD and REMOVE.
+"""What changes the brokers of a daemon while it runs: the commands ADD, REMOVE and RELOAD.
 
-Both take time, so that a thread carries them out, one after the other. Their replies are sent in the engine's thread.
+They take time, so that a thread carries them out, one after the other. Their replies are sent in the engine's thread.
 """
 
 import logging
@@ -15,10 +15,10 @@ from typing import Protocol
 from pollbroker.control.removing import broker_named
 from pollbroker.control.replies import ERROR, OK, Frames
 from pollbroker.control.server import MoreCommands
-from pollbroker.daemon.brokers import Brokers, present
+from pollbroker.daemon.brokers import Brokers, Reloaded, present
 from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
-from pollbroker.daemon.problems import ConfigurationError
+from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.resolving import read_added
 from pollbroker.ending import Ended
 from pollbroker.engine import Engine
@@ -42,15 +42,21 @@ class Changeable(Protocol):
     @property
     def is_stopped(self) -> bool: ...
 
+    def reload(self) -> Reloaded: ...
+
 
 class LiveChanges:
-    """Carries out ADD and REMOVE, and knows which brokers of a daemon are not of its file."""
+    """Carries out ADD, REMOVE and RELOAD, and knows which brokers of a daemon are not of its file."""
 
     def __init__(self, daemon: Changeable) -> None:
         self._daemon = daemon
         self._added: dict[str, BrokerConfiguration] = {}
         self._worker = ThreadPoolExecutor(1, "pollbroker-changes")
-        self.commands: MoreCommands = {b"ADD": self._answer_add, b"REMOVE": self._answer_remove}
+        self.commands: MoreCommands = {
+            b"ADD": self._answer_add,
+            b"REMOVE": self._answer_remove,
+            b"RELOAD": self._answer_reload,
+        }
 
     # -- changes ------------------------------------------------------------------------------------------------------
 
@@ -143,13 +149,23 @@ class LiveChanges:
         try:
             return [OK, *(name.encode() for name in self.add(toml))]
         except ConfigurationError as error:
-            return [ERROR, *(str(problem).encode(errors="backslashreplace") for problem in error.problems)]
+            return _refusal_of(error.problems)
 
     def _answer_remove(self, arguments: Frames) -> "Future[Frames]":
         return self._later(partial(self._reply_to_remove, broker_named(self._daemon.engine, "REMOVE", arguments)))
 
     def _reply_to_remove(self, name: str) -> Frames:
         return [OK, (self.remove(name).loss or "").encode()]
+
+    def _answer_reload(self, arguments: Frames) -> "Future[Frames]":
+        if arguments:
+            raise ControlError(f"RELOAD: {len(arguments) + 1} frames; expected the command alone")
+        return self._later(self._reply_to_reload)
+
+    def _reply_to_reload(self) -> Frames:
+        self._check_not_ending()
+        done = self._daemon.reload()
+        return _refusal_of(done.problems) if done.problems else [OK, str(done).encode()]
 
     def _later(self, make_reply: Callable[[], Frames]) -> "Future[Frames]":
         answer: Future[Frames] = Future()
@@ -171,3 +187,7 @@ class LiveChanges:
         except RuntimeError:
             raise ControlError("the daemon is ending") from None
         return answer
+
+
+def _refusal_of(problems: Iterable[Problem]) -> Frames:
+    return [ERROR, *(str(problem).encode(errors="backslashreplace") for problem in problems)]

@@ -102,11 +102,11 @@ class Daemon:
         time."""
         self._worker: threading.Thread | None = None
         self.live = LiveChanges(self)
-        """Adds and removes brokers."""
+        """Carries out the commands that change which brokers there are."""
         self._succession = Succession(self, restart_command)
         self.servers = Servers(
             os.environ if environment is None else environment,
-            {b"RELOAD": self.request_reload, **Enabling(self).commands()},
+            Enabling(self).commands(),
             self.live.commands,
             self._reloads,
             lambda: self._stopped,

@@ -204,6 +204,19 @@ def test_adding_by_control(write: Write, start_daemon: StartDaemon) -> None:
             add()
 
 
+def test_reload_by_control_answers_when_all_is_done(write: Write, start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(write(CONTROL + streamer("a")))
+    write(CONTROL + streamer("a") + streamer("b"))
+    assert request("ipc://control", "RELOAD") == [b"OK", b"1 added, 0 changed, 0 removed, 1 unchanged"]
+    assert list(daemon.engine.brokers) == ["a", "b"]
+    write(CONTROL + "[brokers.d]\n[brokers.e]\n")
+    with pytest.raises(CommandRefusedError) as caught:
+        request("ipc://control", "RELOAD")
+    assert [line.partition(": ")[0] for line in caught.value.lines] == ["brokers.toml:3", "brokers.toml:4"]
+    with pytest.raises(CommandRefusedError, match=r"RELOAD: 2 frames; expected the command alone"):
+        request("ipc://control", "RELOAD", "a")
+
+
 def test_engine_of_a_library_has_no_add(start_daemon: StartDaemon, write: Write) -> None:
     daemon = start_daemon(write(streamer("a")))
     (endpoint,) = attach(daemon.engine, ANY_PORT).endpoints
