@@ -39,6 +39,9 @@ static const struct {
 
 enum { RECORDS_MAX = 1 << 12, MAGIC = 0xd7, TOPIC_MAX = 4, FRAMES_MAX = 300 };
 
+static const char *const TOPICS[] = {"", "a", "ab", "abc", "b", "ba", "bab", "c"};
+enum { TOPIC_COUNT = sizeof TOPICS / sizeof *TOPICS };
+
 /* A message that was sent. Its first frame has MAGIC and its number, so that it is known again. */
 struct record {
     struct remote *from;
@@ -59,9 +62,9 @@ struct record {
 
 /* What the model knows of a remote, beyond its stream. */
 struct notes {
-    unsigned topics[64], topic_count; /* the numbers of topics that it has subscribed to, ever */
-    unsigned now[64];                 /* how many subscriptions it has to each topic */
-    unsigned upstream[64];            /* at a publisher: what the port has subscribed to */
+    bool ever[TOPIC_COUNT];           /* the topics that it has subscribed to, if only for a while */
+    bool now[TOPIC_COUNT];            /* those that it has subscribed to */
+    bool upstream[TOPIC_COUNT];       /* at a publisher: what the port has subscribed to */
     int last_from[REMOTES_MAX];       /* the record that came last from each remote */
     int requests[32], request_count;  /* REP: those that it has not answered */
     uint8_t known_ids[16][8];         /* DEALER's peers: the routing ids that requests have come from */
@@ -83,9 +86,6 @@ static struct model {
     size_t largest;
     int topic; /* of the next message, if it is not drawn */
 } model;
-
-static const char *const TOPICS[] = {"", "a", "ab", "abc", "b", "ba", "bab", "c"};
-enum { TOPIC_COUNT = sizeof TOPICS / sizeof *TOPICS };
 
 static struct notes *notes_of(const struct remote *remote)
 {
@@ -260,10 +260,9 @@ static void note_known(struct notes *notes, struct frame id)
 
 static bool has_subscribed(const struct notes *notes, const struct record *record)
 {
-    for (unsigned i = 0; i < notes->topic_count; i++) {
-        const char *topic = TOPICS[notes->topics[i]];
-        size_t size = strlen(topic);
-        if (size <= record->topic_size && !memcmp(topic, record->topic, size))
+    for (unsigned i = 0; i < TOPIC_COUNT; i++) {
+        size_t size = strlen(TOPICS[i]);
+        if (notes->ever[i] && size <= record->topic_size && !memcmp(TOPICS[i], record->topic, size))
             return true;
     }
     return false;
@@ -431,8 +430,7 @@ static void subscribe(struct input *input, struct remote *remote)
         remote_send_frame(remote, 0, body, 1 + size);
     }
     notes->now[which] = !cancels;
-    if (!cancels && notes->topic_count < 64)
-        notes->topics[notes->topic_count++] = which;
+    notes->ever[which] |= !cancels;
 }
 
 static void leave(struct input *input, struct remote *remote)
