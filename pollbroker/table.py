@@ -59,6 +59,8 @@ class Table:
         self.starting = Starting(context, implementation, loop_access, self._broker_ended)
         self.arrival: Arrival | None = None
         """The brokers that another process hands over, while they are added here."""
+        self.on_exchange: Callable[[WorkingBroker, WorkingBroker], object] = lambda _old, _new: None
+        """Called with a broker and the one that has taken its place."""
         self._loop_access = loop_access
         self._events = loop_access.events
         self._brokers: dict[str, WorkingBroker] = {}
@@ -169,6 +171,7 @@ class Table:
         self._prepared.remove(new)
         del self._brokers[old.name]
         self._enter(new)
+        self.on_exchange(old, new)
         old.end_removal()
         self.starting.forget_released(new)
         self._events.emit(EventKind.BROKER_ADDED, new.name)
@@ -289,6 +292,7 @@ class Table:
     def forget(self, broker: WorkingBroker) -> None:
         """End a broker whose sockets are closed already, since another process has its connections."""
         self._being_removed.add(broker)
+        broker.handed_over = True
         broker.end_removal()
         self.starting.forget_released(broker)
 

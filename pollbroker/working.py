@@ -51,6 +51,7 @@ class WorkingBroker:
         "earlier",
         "error",
         "final",
+        "handed_over",
         "hub",
         "interrupt",
         "name",
@@ -88,6 +89,8 @@ class WorkingBroker:
         self.final: BrokerStatistics | None = None
         """The final statistics, after the broker was removed, has ended or has failed."""
         self._removed: Future[BrokerStatistics] | None = None
+        self.handed_over = False
+        """True if another process has its connections now."""
         self._was = self.state
         """What the broker did before it was suspended."""
         self.interrupt: Callable[[], None] | None = None

@@ -280,7 +280,11 @@ class Engine(Running, Observing):
         cannot be drained, so it is among the names. Messages that are still on their way in the network are not known
         to the engine: stop the producers first.
 
-        Raises `EngineError` if there is no such broker, or if it is called from within a turn of the loop.
+        If another broker takes the place of `broker` meanwhile (`add`, `replaces`), as at a reload of a daemon, that
+        one is waited for in the rest of the time, and named if it is not drained.
+
+        Raises `EngineError` if there is no such broker; if it has ended meanwhile with messages that were not
+        delivered, or another process has taken it over; or if it is called from within a turn of the loop.
         """
         if self._calls.in_own_turn():
             raise EngineError("drain() was called from within a turn of the loop, which it would wait for")
@@ -291,7 +295,8 @@ class Engine(Running, Observing):
     def begin_drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> "Future[tuple[str, ...]]":
         """Begin what `drain` does, and return at once: the future is resolved with the names that `drain` returns.
 
-        Cancelling the future gives up the drain; nothing changes at the brokers.
+        Cancelling the future gives up the drain; nothing changes at the brokers. The future has an `EngineError` if
+        the one broker has ended meanwhile, as `drain` raises it.
 
         For programs with a loop of their own, which must not be blocked. Raises `EngineError` if there is no such
         broker.
@@ -305,7 +310,8 @@ class Engine(Running, Observing):
         that are not paused then, since they were resumed or added meanwhile. All others are paused, and hold nothing.
         What libzmq has in its queues is not known to the engine, and is delivered in a pause, too.
 
-        Raises `EngineError` as `pause`, and if it is called from within a turn of the loop.
+        Raises `EngineError` as `pause`; if `broker` has ended meanwhile with messages that were not delivered; and if
+        it is called from within a turn of the loop.
         """
         if self._calls.in_own_turn():
             raise EngineError("pause_and_flush() was called from within a turn of the loop, which it would wait for")
