@@ -172,6 +172,9 @@ class Table:
         del self._brokers[old.name]
         self._enter(new)
         self.on_exchange(old, new)
+        if old.taps:
+            new.set_taps(old.taps)
+            old.set_taps(())
         old.end_removal()
         self.starting.forget_released(new)
         self._events.emit(EventKind.BROKER_ADDED, new.name)
@@ -222,7 +225,9 @@ class Table:
         broker.set_taps((*broker.taps, tap))
 
         def end() -> None:
-            broker.set_taps(tuple(one for one in broker.taps if one is not tap))
+            for each in (broker, *self._brokers.values()):  # another one may have taken its place
+                if tap in each.taps:
+                    each.set_taps(tuple(one for one in each.taps if one is not tap))
 
         return end
 

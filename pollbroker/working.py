@@ -357,7 +357,7 @@ class WorkingBroker:
             self._loop_access.unwatch(port)
         self._loop_access.monitors.remove(self)
         for tap in self.taps:
-            tap.ended = True
+            tap.ended, tap.why_ended = True, self._why_ended()
         for port in self.ports:
             port.close()
         final = self.statistics(unread)
@@ -367,6 +367,13 @@ class WorkingBroker:
             removed = self._removed
         if removed is not None:
             removed.set_result(final)
+
+    def _why_ended(self) -> str:
+        if self.handed_over:
+            return "another process has taken it over"
+        if self.error is not None:
+            return f"it has failed: {describe_error(self.error)}"
+        return "it was removed" if self.state is BrokerState.REMOVED else "its context was terminated"
 
     # -- who watches what passes ---------------------------------------------------------------------------------------
 

@@ -107,7 +107,8 @@ class Observing:
             most: how many messages are kept until they are taken. More are counted (`Tap.lost`), and not looked at, so
                 that a tap never holds up the traffic.
 
-        Use it as `with engine.tap("orders") as tap:`, or call its `close` in the end. A broker that nobody taps moves
+        If another broker takes the place of this one (`add`, `replaces`), the tap goes on there. Use it as `with
+        engine.tap("orders") as tap:`, or call its `close` in the end. A broker that nobody taps moves
         its messages as if there were no taps.
 
         Raises `EngineError` if there is no such broker, or if it has ended; `DeviceError` if it has no such port; and

@@ -156,7 +156,7 @@ def test_tap_tells_messages_and_its_end(plain_engine: Engine, ask: Ask, connect:
         "source": "frontend", "sink": "backend", "frames": 2, "size": 7, "sizes": [6, 1], "routing_id": "", "topic": "",
     }  # fmt: skip
     plain_engine.remove("jobs")
-    assert portion(ask(b"NEXT", number)) == {"items": [], "lost": 0, "ended": "brokers.jobs: it has ended"}
+    assert portion(ask(b"NEXT", number)) == {"items": [], "lost": 0, "ended": "brokers.jobs: it was removed"}
     assert "is not a stream" in text_of(ask(b"NEXT", number))
 
 
