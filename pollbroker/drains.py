@@ -12,6 +12,7 @@ broker with work. Everything here happens in the engine's thread; `Engine` passe
 for the future.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.table import Table
 from pollbroker.timers import Handle, check_delay
 from pollbroker.working import WorkingBroker
+
+_logger = logging.getLogger("pollbroker")
 
 Drained: TypeAlias = Future[tuple[str, ...]]
 """Resolved at the end, with the names of the brokers that still held a message, or, after a drain, had one to read. It
@@ -58,6 +61,8 @@ class Drains:
         self._waiting: dict[Drained, _Waiting] = {}
         self._leaving: dict[WorkingBroker, tuple[float, Handle]] = {}
         """The brokers that are drained and then removed, with the time at which they are given up, and its timer."""
+        self._untold: list[WorkingBroker] = []
+        """Those of them of which the log has yet to say that they wait for replies, if they do."""
         self._busiest: WorkingBroker | None = None
         """One of those that leave, which was not idle at the last look; see `_Waiting.not_done`."""
         self._looks = False
@@ -90,6 +95,8 @@ class Drains:
             known[1].cancel()
         give_up = self._loop.timers.add(max(0.0, give_up_s - now_s), partial(self._remove, broker))
         self._leaving[broker] = give_up_s, give_up
+        if known is None:
+            self._untold.append(broker)
         self._look_from_now_on()
         broker.recheck_sources()
         return broker
@@ -108,6 +115,17 @@ class Drains:
         if self._busiest is None:
             for broker in tuple(self._leaving):
                 self._remove(broker)
+
+    def _tell_of_replies(self) -> None:
+        """Say of each broker that leaves, once, how many replies it waits for: a request that is never answered
+        takes all of the time."""
+        untold, self._untold = self._untold, []
+        for broker in untold:
+            outstanding = broker.outstanding if broker.state is BrokerState.DRAINING else 0
+            if outstanding and broker in self._leaving:
+                left_s = max(0.0, self._leaving[broker][0] - self._loop.access.clock())
+                requests = "1 request" if outstanding == 1 else f"{outstanding} requests"
+                _logger.info("brokers.%s: waits up to %.1f s for the replies to %s", broker.name, left_s, requests)
 
     def _is_busy(self, broker: WorkingBroker) -> bool:
         return broker in self._leaving and broker.state is BrokerState.DRAINING and not broker.idle
@@ -166,6 +184,7 @@ class Drains:
     def _look(self) -> None:
         """End what has nothing left to wait for."""
         self._remove_if_all_are_idle()
+        self._tell_of_replies()
         for drained, waiting in list(self._waiting.items()):
             if waiting.not_done is not None and not waiting.is_done(waiting.not_done):
                 continue

@@ -411,6 +411,12 @@ class WorkingBroker:
             return False
         return not draining or (all(port.is_left for port in self.ports) and not self._awaits_replies())
 
+    @property
+    def outstanding(self) -> int:
+        """How many requests were passed on whose replies have not come."""
+        flows = self.hub.flows
+        return sum(unanswered(flow, flows, self.watched_ports) for flow in flows)
+
     def _awaits_replies(self) -> bool:
         """Return True if replies are outstanding. While they are, no more requests are taken."""
         awaiting = [flow for flow in self.hub.flows if unanswered(flow, self.hub.flows, self.watched_ports)]
