@@ -200,6 +200,15 @@ class Table:
         reason = "" if broker.error is None else describe_error(broker.error)
         self._events.emit(_ENDINGS[broker.state], broker.name, reason=reason)
 
+    def end_those_at_the_wire(self) -> None:
+        """End every broker that has a port at the wire, since the context is being terminated. Those at libzmq's
+        sockets find that out themselves."""
+        for broker in self.snapshot().values():
+            if any(port.wire is not None for port in broker.ports):
+                if broker.interrupt is not None:
+                    broker.interrupt()
+                broker.fail(zmq.ZMQError(zmq.ETERM))
+
     def pause(self, which: str | Broker) -> None:
         """Pause a broker."""
         broker = self._not_ended(which)

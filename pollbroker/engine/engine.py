@@ -40,8 +40,8 @@ class Engine(Running, Observing):
 
     Arguments:
         context: the context in which `add` opens sockets of libzmq. By default the engine makes one, which allows as
-            many sockets as the process may open descriptors, and which `close` terminates. Ports of the wire belong to
-            no context.
+            many sockets as the process may open descriptors, and which `close` terminates. Ports of the wire are not in
+            it, but they end with it, too, if the program has it: from here, or by the attribute `context`.
         poller: a `zmq.Poller`, or an object with the same methods (`zmq.green.Poller()` makes the engine cooperative
             under gevent).
         clock: a function that returns the time in seconds and never goes back; by default `time.monotonic`.
@@ -88,17 +88,18 @@ class Engine(Running, Observing):
             waiter=waiter,
             all_brokers_ended=lambda: self._table.all_ended,
             brokers=lambda: self._table.snapshot().values(),
-            context=lambda: self.context,
+            context=lambda: self._context,
+            end_those_at_the_wire=lambda: self._table.end_those_at_the_wire(),
         )
         self._calls = self._loop.calls
-        self.context: zmq.Context[Any] = make_context() if context is None else context
-        """The context in which `add` opens sockets of libzmq."""
-        self._table = Table(self.context, self._loop.implementation, self._loop.access)
+        self._context: zmq.Context[Any] = make_context() if context is None else context
+        self._loop.context_end.is_shared = context is not None
+        self._table = Table(self._context, self._loop.implementation, self._loop.access)
         self._drains = Drains(self._table, self._loop)
         self._replacing = Replacing(self._table, self._loop.access)
         self._portions = Portions(self._table, self._loop, partial(Broker, self))
         self._thread = self._thread_type(self._loop, self.run)
-        owned = self.context if context is None else None
+        owned = self._context if context is None else None
         self._closing = Closing(self._loop, self._table, self._drains, self._portions, self._thread, owned)
 
     # -- brokers ------------------------------------------------------------------------------------------------------
@@ -439,6 +440,12 @@ class Engine(Running, Observing):
         count = len(self._table)
         brokers = f"{count} broker{'' if count == 1 else 's'}"
         return f"<Engine {doing}, {brokers}, {self._loop.implementation.name} pump, {self._loop.waiter_name} waiter>"
+
+
+def engine_context(engine: Engine) -> zmq.Context[Any]:
+    """The context of an engine, for sockets of pollbroker's own. `Engine.context` is for the program, which may
+    terminate it."""
+    return engine._context
 
 
 def engine_loop(engine: Engine) -> Loop:
