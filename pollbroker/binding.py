@@ -22,7 +22,7 @@ from pollbroker.errors import EndpointError, EngineError
 from pollbroker.options import Value, set_options
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Socket
-from pollbroker.socket_files import SocketFile, is_taken_path, make_directory, path_of
+from pollbroker.socket_files import SocketFile, binding_alone, is_taken_path, make_directory, path_of
 
 _logger = logging.getLogger("pollbroker")
 
@@ -128,14 +128,20 @@ def _bind_or_connect(where: str, socket: Socket, endpoint: Endpoint, files: list
 
 
 def _bind(where: str, socket: Socket, address: str, files: list[SocketFile] | None) -> str:
-    directory: Path | None = None
-    if files is not None:
+    if files is None:
+        return _bound(where, socket, address, None)
+    with binding_alone(address):
         if is_taken_path(address):
             raise zmq.ZMQError(errno.EADDRINUSE)
-        if address == "ipc://*":
-            # Without TMPDIR libzmq 4.3.5 would make its directory in the working directory, and give a relative path.
-            directory = make_directory(where)
-            address = f"ipc://{directory}/socket"
+        return _bound(where, socket, address, files)
+
+
+def _bound(where: str, socket: Socket, address: str, files: list[SocketFile] | None) -> str:
+    directory: Path | None = None
+    if files is not None and address == "ipc://*":
+        # Without TMPDIR libzmq 4.3.5 would make its directory in the working directory, and give a relative path.
+        directory = make_directory(where)
+        address = f"ipc://{directory}/socket"
     try:
         socket.bind(address)
     except BaseException:

@@ -4,11 +4,15 @@ A drain waits until brokers hold nothing and have nothing to read, which they go
 be removed then are removed together, since one may feed another. A pause that flushes waits until paused brokers have
 delivered what they held; they read nothing meanwhile.
 
+Whoever waits for a broker whose place another one takes (`Engine.add`, `replaces`) waits for that one from then on,
+since it has all that was held and unread. If a broker ends before it is done, the wait ends with an error.
+
 A broker that has work is not idle. So whether it is time to end is looked at only at the end of a turn that leaves no
 broker with work. Everything here happens in the engine's thread; `Engine` passes its calls on to that thread, and waits
 for the future.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,14 +20,18 @@ from functools import partial
 from typing import TypeAlias
 
 from pollbroker.broker import Broker
+from pollbroker.errors import EngineError
 from pollbroker.loop import Loop
-from pollbroker.states import BrokerState
+from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.table import Table
 from pollbroker.timers import Handle, check_delay
 from pollbroker.working import WorkingBroker
 
+_logger = logging.getLogger("pollbroker")
+
 Drained: TypeAlias = Future[tuple[str, ...]]
-"""Resolved at the end, with the names of the brokers that still held a message, or, after a drain, had one to read."""
+"""Resolved at the end, with the names of the brokers that still held a message, or, after a drain, had one to read. It
+has an `EngineError` if the one broker has ended meanwhile, with messages that were not delivered."""
 
 
 @dataclass
@@ -37,6 +45,8 @@ class _Waiting:
     is_left: Callable[[WorkingBroker], bool]
     """Whether a broker is to be named at the end."""
     flushes: bool
+    had_ended: bool
+    """True if the one broker had ended before."""
     not_done: WorkingBroker | None = None
     """One that had to be waited for at the last look. It is looked at first, so that a look at many brokers costs no
     more than one at a few."""
@@ -51,10 +61,13 @@ class Drains:
         self._waiting: dict[Drained, _Waiting] = {}
         self._leaving: dict[WorkingBroker, tuple[float, Handle]] = {}
         """The brokers that are drained and then removed, with the time at which they are given up, and its timer."""
+        self._untold: list[WorkingBroker] = []
+        """Those of them of which the log has yet to say that they wait for replies, if they do."""
         self._busiest: WorkingBroker | None = None
         """One of those that leave, which was not idle at the last look; see `_Waiting.not_done`."""
         self._looks = False
         """True while the loop calls `_look`."""
+        table.on_exchange = self._go_on_with
 
     def begin(self, timeout_s: float, broker: str | Broker | None) -> Drained:
         """Begin to drain one broker, or all. The drain ends when they are idle, or after `timeout_s`.
@@ -63,7 +76,7 @@ class Drains:
         """
         check_delay(timeout_s)
         target = None if broker is None else self._table.find(broker)
-        drained = self._wait(_Waiting(target, _is_idle, lambda one: not one.idle, flushes=False), timeout_s)
+        drained = self._wait(target, _is_idle, lambda one: not one.idle, timeout_s)
         for each in self._brokers(target):
             each.recheck_sources()
         return drained
@@ -82,6 +95,8 @@ class Drains:
             known[1].cancel()
         give_up = self._loop.timers.add(max(0.0, give_up_s - now_s), partial(self._remove, broker))
         self._leaving[broker] = give_up_s, give_up
+        if known is None:
+            self._untold.append(broker)
         self._look_from_now_on()
         broker.recheck_sources()
         return broker
@@ -101,6 +116,17 @@ class Drains:
             for broker in tuple(self._leaving):
                 self._remove(broker)
 
+    def _tell_of_replies(self) -> None:
+        """Say of each broker that leaves, once, how many replies it waits for: a request that is never answered
+        takes all of the time."""
+        untold, self._untold = self._untold, []
+        for broker in untold:
+            outstanding = broker.outstanding if broker.state is BrokerState.DRAINING else 0
+            if outstanding and broker in self._leaving:
+                left_s = max(0.0, self._leaving[broker][0] - self._loop.access.clock())
+                requests = "1 request" if outstanding == 1 else f"{outstanding} requests"
+                _logger.info("brokers.%s: waits up to %.1f s for the replies to %s", broker.name, left_s, requests)
+
     def _is_busy(self, broker: WorkingBroker) -> bool:
         return broker in self._leaving and broker.state is BrokerState.DRAINING and not broker.idle
 
@@ -113,7 +139,7 @@ class Drains:
         check_delay(timeout_s)
         self._table.begin_flush(broker)
         target = None if broker is None else self._table.find(broker)
-        return self._wait(_Waiting(target, lambda one: not one.holds_in_pause, _is_unpaused, flushes=True), timeout_s)
+        return self._wait(target, lambda one: not one.holds_in_pause, _is_unpaused, timeout_s, flushes=True)
 
     def end_all(self) -> None:
         """End every wait now: the engine closes, and no turn follows that could end them."""
@@ -122,12 +148,27 @@ class Drains:
         for broker in list(self._leaving):
             self._remove(broker)
 
-    def _wait(self, waiting: _Waiting, timeout_s: float) -> Drained:
+    def _wait(
+        self,
+        target: WorkingBroker | None,
+        is_done: Callable[[WorkingBroker], bool],
+        is_left: Callable[[WorkingBroker], bool],
+        timeout_s: float,
+        *,
+        flushes: bool = False,
+    ) -> Drained:
         drained: Drained = Future()
-        self._waiting[drained] = waiting
+        had_ended = target is not None and target.state in FINAL_STATES
+        self._waiting[drained] = _Waiting(target, is_done, is_left, flushes, had_ended)
         self._look_from_now_on()
         self._loop.timers.add(timeout_s, partial(self._end, drained))
         return drained
+
+    def _go_on_with(self, old: WorkingBroker, new: WorkingBroker) -> None:
+        """Have whoever waits for a broker wait for the one that has taken its place."""
+        for waiting in self._waiting.values():
+            if waiting.target is old:
+                waiting.target = new
 
     def _brokers(self, target: WorkingBroker | None) -> Iterable[WorkingBroker]:
         if target is None:
@@ -143,6 +184,7 @@ class Drains:
     def _look(self) -> None:
         """End what has nothing left to wait for."""
         self._remove_if_all_are_idle()
+        self._tell_of_replies()
         for drained, waiting in list(self._waiting.items()):
             if waiting.not_done is not None and not waiting.is_done(waiting.not_done):
                 continue
@@ -164,8 +206,13 @@ class Drains:
                 if not self._is_flushed_for_another(broker):
                     broker.end_flush()
         names = tuple(broker.name for broker in brokers if waiting.is_left(broker))
-        if drained.set_running_or_notify_cancel():  # False if whoever waited for it has cancelled it
+        if not drained.set_running_or_notify_cancel():
+            return  # whoever waited for it has cancelled it
+        why_not = None if waiting.target is None or waiting.had_ended else _why_never_done(waiting.target)
+        if why_not is None:
             drained.set_result(names)
+        else:
+            drained.set_exception(EngineError(why_not))
 
     def _is_flushed_for_another(self, broker: WorkingBroker) -> bool:
         return any(other.flushes and other.target in (None, broker) for other in self._waiting.values())
@@ -178,3 +225,17 @@ def _is_idle(broker: WorkingBroker) -> bool:
 def _is_unpaused(broker: WorkingBroker) -> bool:
     """True for a broker that holds a message still, or that was resumed or added meanwhile."""
     return broker.holds_in_pause or broker.state is BrokerState.RUNNING
+
+
+def _why_never_done(broker: WorkingBroker) -> str | None:
+    """Why a broker can never be done: it has ended with messages that it has not delivered. None if it was done, or may
+    yet be."""
+    if broker.final is None:
+        return None
+    if broker.handed_over:
+        return f"brokers.{broker.name}: another process has taken it over meanwhile"
+    left = sum(flow.held + flow.unread for flow in broker.final.flows.values())
+    if not left:
+        return None
+    messages = f"{left} {'message was' if left == 1 else 'messages were'} not delivered"
+    return f"brokers.{broker.name}: it is {broker.state} meanwhile, and {messages}"

@@ -178,6 +178,7 @@ class Engine(pollbroker.Engine):
             pump=pump,
             waiter="nested",
         )
+        self._loop.context_end.is_shared = context is not None
 
     def _use_alone(self, sockets: tuple[Socket, ...], broker: Broker) -> None:
         for socket in sockets:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import zmq
 
 from pollbroker.calls import Calls, run_handle
+from pollbroker.context_end import ContextEnd
 from pollbroker.errors import ConfigError, EngineError
 from pollbroker.events import EventSource
 from pollbroker.interrupts import signal_handling
@@ -53,7 +54,7 @@ class Loop:
 
     `all_brokers_ended` returns True if there are brokers and every one has ended; only then may `run` find that nothing
     is left to do. `brokers` returns the brokers. `context` returns the context in which an authenticator may be, which
-    wire ports ask.
+    wire ports ask; `end_those_at_the_wire` ends the brokers that have such ports when it is terminated.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Loop:
         all_brokers_ended: Callable[[], bool],
         brokers: Callable[[], Iterable[Monitored]],
         context: Callable[[], zmq.Context[Any]],
+        end_those_at_the_wire: Callable[[], object],
     ) -> None:
         for name, value in (("burst_messages", burst_messages), ("burst_bytes", burst_bytes)):
             if not isinstance(value, int) or not 1 <= value < 1 << 63:
@@ -94,6 +96,8 @@ class Loop:
         """Who listens to events."""
         self._wire: WireContext | None = None
         self._context = context
+        self.context_end = ContextEnd(context, self._waiter.add, self._waiter.remove, end_those_at_the_wire)
+        """Notices that the context is being terminated."""
         self.access = LoopAccess(
             self._ready,
             self._watch,
@@ -190,6 +194,7 @@ class Loop:
         if self._wire is not None:
             self._waiter.remove(self._wire.net.fileno())
             self._wire.close()
+        self.context_end.close()
         self._waiter.close()
         self.calls.close()
         self._waker.close()
@@ -299,7 +304,7 @@ class Loop:
 
             waiter = self._waiter
             authentication = Authentication(self._context, waiter.add, waiter.remove, self.calls.put)
-            self._wire = WireContext(self.access, authentication, self.events)
+            self._wire = WireContext(self.access, authentication, self.events, self.context_end.need)
             self._waiter.add(self._wire.net.fileno(), self._wire.serve)
         return self._wire
 

@@ -1,18 +1,27 @@
 """The files of `ipc://` sockets that the engine binds.
 
 libzmq 4.3.5 takes a path away from a socket that listens at it, and leaves the file behind when its own socket is
-closed. So the engine looks before it binds, and removes the file when it closes the socket.
+closed. So the engine looks before it binds, and removes the file when it closes the socket. Two processes that begin at
+once would both find that nobody listens, so that the second would take the path away from the first: each has a lock of
+the directory from its look until it listens.
 """
 
+import fcntl
 import os
 import socket as net
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from pollbroker.errors import EndpointError
+
+_LOCK_S: Final = 0.2
+"""How long the lock of a directory is waited for. Whoever binds has it for less than a millisecond. Another program
+that has it for longer must not keep a broker from beginning."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,39 @@ def path_of(address: str) -> Path | None:
         return None
     name = os.fsdecode(path.encode())  # libzmq takes UTF-8, whatever the encoding of file names here
     return Path(os.path.join(os.getcwd(), name))  # noqa: PTH109, PTH118 - it takes half of the time
+
+
+@contextmanager
+def binding_alone(address: str) -> Iterator[None]:
+    """As a context: no other process of pollbroker's is between its look at an `ipc://` path in the same directory
+    (`is_taken_path`) and listening there. Nothing happens for other addresses, or if the directory cannot be opened."""
+    path = path_of(address)
+    descriptor = -1
+    if path is not None and address != "ipc://*":
+        with suppress(OSError):  # it may be written, but not read; or it is not there, which is told when binding fails
+            descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if descriptor >= 0:
+            _lock(descriptor)
+        yield
+    finally:
+        if descriptor >= 0:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that was forked meanwhile has a copy, too
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    give_up_s = time.monotonic() + _LOCK_S
+    while time.monotonic() < give_up_s:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.001)
+        except OSError:
+            return  # a file system without locks
+        else:
+            return
 
 
 def is_taken_path(address: str) -> bool:

@@ -59,6 +59,8 @@ class Table:
         self.starting = Starting(context, implementation, loop_access, self._broker_ended)
         self.arrival: Arrival | None = None
         """The brokers that another process hands over, while they are added here."""
+        self.on_exchange: Callable[[WorkingBroker, WorkingBroker], object] = lambda _old, _new: None
+        """Called with a broker and the one that has taken its place."""
         self._loop_access = loop_access
         self._events = loop_access.events
         self._brokers: dict[str, WorkingBroker] = {}
@@ -169,6 +171,10 @@ class Table:
         self._prepared.remove(new)
         del self._brokers[old.name]
         self._enter(new)
+        self.on_exchange(old, new)
+        if old.taps:
+            new.set_taps(old.taps)
+            old.set_taps(())
         old.end_removal()
         self.starting.forget_released(new)
         self._events.emit(EventKind.BROKER_ADDED, new.name)
@@ -193,6 +199,15 @@ class Table:
         self._alive_count -= 1
         reason = "" if broker.error is None else describe_error(broker.error)
         self._events.emit(_ENDINGS[broker.state], broker.name, reason=reason)
+
+    def end_those_at_the_wire(self) -> None:
+        """End every broker that has a port at the wire, since the context is being terminated. Those at libzmq's
+        sockets find that out themselves."""
+        for broker in self.snapshot().values():
+            if any(port.wire is not None for port in broker.ports):
+                if broker.interrupt is not None:
+                    broker.interrupt()
+                broker.fail(zmq.ZMQError(zmq.ETERM))
 
     def pause(self, which: str | Broker) -> None:
         """Pause a broker."""
@@ -219,7 +234,9 @@ class Table:
         broker.set_taps((*broker.taps, tap))
 
         def end() -> None:
-            broker.set_taps(tuple(one for one in broker.taps if one is not tap))
+            for each in (broker, *self._brokers.values()):  # another one may have taken its place
+                if tap in each.taps:
+                    each.set_taps(tuple(one for one in each.taps if one is not tap))
 
         return end
 
@@ -289,6 +306,7 @@ class Table:
     def forget(self, broker: WorkingBroker) -> None:
         """End a broker whose sockets are closed already, since another process has its connections."""
         self._being_removed.add(broker)
+        broker.handed_over = True
         broker.end_removal()
         self.starting.forget_released(broker)
 

@@ -66,7 +66,10 @@ class Tap:
         self.lost = 0
         """How many messages were not looked at so far, because the tap was full."""
         self.ended = False
-        """True if the broker was removed, or has ended or failed."""
+        """True if the broker was removed, or has ended or failed. If another broker has taken its place
+        (`Engine.add`, `replaces`), that one is watched."""
+        self.why_ended = ""
+        """Why: such as `it was removed`."""
         self.cancel: Callable[[], object] = lambda: None
         """What the engine is asked to do when the tap is closed."""
         self._most = most

@@ -51,6 +51,7 @@ class WorkingBroker:
         "earlier",
         "error",
         "final",
+        "handed_over",
         "hub",
         "interrupt",
         "name",
@@ -88,6 +89,8 @@ class WorkingBroker:
         self.final: BrokerStatistics | None = None
         """The final statistics, after the broker was removed, has ended or has failed."""
         self._removed: Future[BrokerStatistics] | None = None
+        self.handed_over = False
+        """True if another process has its connections now."""
         self._was = self.state
         """What the broker did before it was suspended."""
         self.interrupt: Callable[[], None] | None = None
@@ -354,7 +357,7 @@ class WorkingBroker:
             self._loop_access.unwatch(port)
         self._loop_access.monitors.remove(self)
         for tap in self.taps:
-            tap.ended = True
+            tap.ended, tap.why_ended = True, self._why_ended()
         for port in self.ports:
             port.close()
         final = self.statistics(unread)
@@ -364,6 +367,13 @@ class WorkingBroker:
             removed = self._removed
         if removed is not None:
             removed.set_result(final)
+
+    def _why_ended(self) -> str:
+        if self.handed_over:
+            return "another process has taken it over"
+        if self.error is not None:
+            return f"it has failed: {describe_error(self.error)}"
+        return "it was removed" if self.state is BrokerState.REMOVED else "its context was terminated"
 
     # -- who watches what passes ---------------------------------------------------------------------------------------
 
@@ -400,6 +410,12 @@ class WorkingBroker:
         if self._lifecycle.kept or not all(is_done(flow, self.watched_ports, draining=draining) for flow in flows):
             return False
         return not draining or (all(port.is_left for port in self.ports) and not self._awaits_replies())
+
+    @property
+    def outstanding(self) -> int:
+        """How many requests were passed on whose replies have not come."""
+        flows = self.hub.flows
+        return sum(unanswered(flow, flows, self.watched_ports) for flow in flows)
 
     def _awaits_replies(self) -> bool:
         """Return True if replies are outstanding. While they are, no more requests are taken."""

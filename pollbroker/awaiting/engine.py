@@ -38,13 +38,16 @@ class AwaitedEngine(ABC):
         )
         """The engine behind this one, which has what is missing here: timers, readers, calls from other threads.
         Control is attached to it. Those of its methods that wait would block the loop."""
-        self.context: zmq.Context[Any] = self.sync.context
-        """Where `add` opens sockets."""
         self._turns = self._make_turns()
         self.sync.set_task_starter(self._turns.start_task)
 
     @abstractmethod
     def _make_turns(self) -> Turns: ...
+
+    @property
+    def context(self) -> zmq.Context[Any]:
+        """The context in which `add` opens sockets of libzmq: see `pollbroker.Engine.context`."""
+        return self.sync.context
 
     # -- brokers ------------------------------------------------------------------------------------------------------
 

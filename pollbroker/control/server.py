@@ -20,7 +20,7 @@ from pollbroker.control.removing import remove_in_order
 from pollbroker.control.replies import Frames
 from pollbroker.control.streams import Answer, Streams
 from pollbroker.endpoint import Endpoints, is_loopback, parse_endpoints
-from pollbroker.engine import Engine
+from pollbroker.engine import Engine, engine_context
 from pollbroker.errors import EngineError
 from pollbroker.frozen import FrozenDict
 from pollbroker.options import parse_options
@@ -199,7 +199,7 @@ def attach(
     defaults = {"maxmsgsize": _FRAME_MAX_BYTES, **_OPTIONS.get(socket_type, {})}
     given = {str(option).lower(): value for option, value in (options or {}).items()}
     port = open_port(
-        engine.context,
+        engine_context(engine),
         where="control",
         name="control",
         socket_type=socket_type,

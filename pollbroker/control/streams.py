@@ -216,7 +216,7 @@ class TapSource:
 
     def take(self) -> tuple[list[dict[str, object]], int, str | None]:
         """See `Source`."""
-        ended = f"brokers.{self._broker}: it has ended" if self._tap.ended else None
+        ended = f"brokers.{self._broker}: {self._tap.why_ended}" if self._tap.ended else None
         items = [message_as_json(message, bodies=self._tap.bodies) for message in self._tap.take()]
         lost, self._told = self._tap.lost - self._told, self._tap.lost
         return items, lost, ended

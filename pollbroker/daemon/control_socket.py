@@ -1,5 +1,6 @@
 """The control socket of a daemon: where the file says, or at the default endpoint."""
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -19,7 +20,6 @@ from pollbroker.control.server import MoreCommands
 from pollbroker.daemon.configuration import Configuration
 from pollbroker.engine import Engine
 from pollbroker.errors import EndpointError
-from pollbroker.socket_files import is_taken_path
 
 _logger = logging.getLogger("pollbroker.daemon")
 
@@ -57,15 +57,18 @@ def open_control(
     except OSError as error:
         _logger.warning("control: %s: no commands are taken: %s", path, error.strerror or error)
         return None
-    if is_taken_path(f"ipc://{path}"):
+    try:
+        with private_files():
+            return serve(f"ipc://{path}")
+    except EndpointError as error:
+        if getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
+            raise
         process = process_listening_at(path)
         owner = "another daemon" if process is None else f"another daemon (process {process})"
         raise EndpointError(
             f"ipc://{path}: {owner} has the default endpoint; expected none, or control = 'ipc://...' or control = [] "
             "in [engine]"
-        )
-    with private_files():
-        return serve(f"ipc://{path}")
+        ) from error
 
 
 def _check_ours(directory: Path) -> None:

@@ -30,7 +30,7 @@ from pollbroker.daemon.addresses import Bound, parse
 from pollbroker.daemon.configuration import BrokerConfiguration
 from pollbroker.errors import EndpointError, HandOverError
 from pollbroker.opening import ADDRESS_RELEASE_S, PortPlan
-from pollbroker.socket_files import SocketFile, is_taken_path, path_of
+from pollbroker.socket_files import SocketFile, binding_alone, is_taken_path, path_of
 from pollbroker.transports import WIRE
 from pollbroker.wire.addresses import format_bound, parse_bound
 
@@ -243,6 +243,11 @@ def _can_be_lent(plan: PortPlan, address: str) -> bool:
 
 
 def _open(wanted: _Wanted, inherited: InheritedSockets) -> _Listener:
+    with binding_alone(wanted.address):
+        return _open_alone(wanted, inherited)
+
+
+def _open_alone(wanted: _Wanted, inherited: InheritedSockets) -> _Listener:
     made: socket.socket | None = None
     try:
         made = inherited.take(wanted.address, ipv6=wanted.ipv6)

@@ -10,7 +10,7 @@ from typing import Self
 
 from pollbroker.daemon.takeover import ANSWER_S
 from pollbroker.errors import EndpointError, HandOverError
-from pollbroker.socket_files import SocketFile, is_taken_path
+from pollbroker.socket_files import SocketFile, binding_alone, is_taken_path
 
 
 def connect_to(path: str) -> socket.socket | None:
@@ -39,7 +39,16 @@ class SuccessorSocket:
         # It has its path only once it listens. Until then whoever connects would be refused, as if no daemon ran.
         beginning = self.path.with_name(f".{os.getpid()}")
         try:
-            if is_taken_path(f"ipc://{path}") or _listens_at(path):
+            self._listen(beginning)
+        except OSError as error:
+            self._socket.close()
+            with suppress(OSError):
+                beginning.unlink()
+            raise EndpointError(f"{path}: cannot listen: {error.strerror or error}") from error
+
+    def _listen(self, beginning: Path) -> None:
+        with binding_alone(f"ipc://{self.path}"):
+            if is_taken_path(f"ipc://{self.path}") or _listens_at(os.fspath(self.path)):
                 raise OSError("another process listens there")
             if self.path.exists() and not self.path.is_socket():  # it is not ours to replace
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
@@ -52,11 +61,6 @@ class SuccessorSocket:
             self._socket.listen(1)
             beginning.rename(self.path)
             self._file = SocketFile.at(self.path)
-        except OSError as error:
-            self._socket.close()
-            with suppress(OSError):
-                beginning.unlink()
-            raise EndpointError(f"{path}: cannot listen: {error.strerror or error}") from error
 
     def fileno(self) -> int:
         """The descriptor, which can be read when a successor has come."""

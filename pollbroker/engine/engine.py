@@ -40,8 +40,8 @@ class Engine(Running, Observing):
 
     Arguments:
         context: the context in which `add` opens sockets of libzmq. By default the engine makes one, which allows as
-            many sockets as the process may open descriptors, and which `close` terminates. Ports of the wire belong to
-            no context.
+            many sockets as the process may open descriptors, and which `close` terminates. Ports of the wire are not in
+            it, but they end with it, too, if the program has it: from here, or by the attribute `context`.
         poller: a `zmq.Poller`, or an object with the same methods (`zmq.green.Poller()` makes the engine cooperative
             under gevent).
         clock: a function that returns the time in seconds and never goes back; by default `time.monotonic`.
@@ -88,17 +88,18 @@ class Engine(Running, Observing):
             waiter=waiter,
             all_brokers_ended=lambda: self._table.all_ended,
             brokers=lambda: self._table.snapshot().values(),
-            context=lambda: self.context,
+            context=lambda: self._context,
+            end_those_at_the_wire=lambda: self._table.end_those_at_the_wire(),
         )
         self._calls = self._loop.calls
-        self.context: zmq.Context[Any] = make_context() if context is None else context
-        """The context in which `add` opens sockets of libzmq."""
-        self._table = Table(self.context, self._loop.implementation, self._loop.access)
+        self._context: zmq.Context[Any] = make_context() if context is None else context
+        self._loop.context_end.is_shared = context is not None
+        self._table = Table(self._context, self._loop.implementation, self._loop.access)
         self._drains = Drains(self._table, self._loop)
         self._replacing = Replacing(self._table, self._loop.access)
         self._portions = Portions(self._table, self._loop, partial(Broker, self))
         self._thread = self._thread_type(self._loop, self.run)
-        owned = self.context if context is None else None
+        owned = self._context if context is None else None
         self._closing = Closing(self._loop, self._table, self._drains, self._portions, self._thread, owned)
 
     # -- brokers ------------------------------------------------------------------------------------------------------
@@ -280,7 +281,11 @@ class Engine(Running, Observing):
         cannot be drained, so it is among the names. Messages that are still on their way in the network are not known
         to the engine: stop the producers first.
 
-        Raises `EngineError` if there is no such broker, or if it is called from within a turn of the loop.
+        If another broker takes the place of `broker` meanwhile (`add`, `replaces`), as at a reload of a daemon, that
+        one is waited for in the rest of the time, and named if it is not drained.
+
+        Raises `EngineError` if there is no such broker; if it has ended meanwhile with messages that were not
+        delivered, or another process has taken it over; or if it is called from within a turn of the loop.
         """
         if self._calls.in_own_turn():
             raise EngineError("drain() was called from within a turn of the loop, which it would wait for")
@@ -291,7 +296,8 @@ class Engine(Running, Observing):
     def begin_drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> "Future[tuple[str, ...]]":
         """Begin what `drain` does, and return at once: the future is resolved with the names that `drain` returns.
 
-        Cancelling the future gives up the drain; nothing changes at the brokers.
+        Cancelling the future gives up the drain; nothing changes at the brokers. The future has an `EngineError` if
+        the one broker has ended meanwhile, as `drain` raises it.
 
         For programs with a loop of their own, which must not be blocked. Raises `EngineError` if there is no such
         broker.
@@ -305,7 +311,8 @@ class Engine(Running, Observing):
         that are not paused then, since they were resumed or added meanwhile. All others are paused, and hold nothing.
         What libzmq has in its queues is not known to the engine, and is delivered in a pause, too.
 
-        Raises `EngineError` as `pause`, and if it is called from within a turn of the loop.
+        Raises `EngineError` as `pause`; if `broker` has ended meanwhile with messages that were not delivered; and if
+        it is called from within a turn of the loop.
         """
         if self._calls.in_own_turn():
             raise EngineError("pause_and_flush() was called from within a turn of the loop, which it would wait for")
@@ -433,6 +440,12 @@ class Engine(Running, Observing):
         count = len(self._table)
         brokers = f"{count} broker{'' if count == 1 else 's'}"
         return f"<Engine {doing}, {brokers}, {self._loop.implementation.name} pump, {self._loop.waiter_name} waiter>"
+
+
+def engine_context(engine: Engine) -> zmq.Context[Any]:
+    """The context of an engine, for sockets of pollbroker's own. `Engine.context` is for the program, which may
+    terminate it."""
+    return engine._context
 
 
 def engine_loop(engine: Engine) -> Loop:

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import zmq
 
 from pollbroker.broker import Broker
 from pollbroker.calls import Calls
@@ -22,12 +24,24 @@ T = TypeVar("T")
 class Observing:
     """The part of an engine that tells what is and what happens in it. Any thread may ask."""
 
+    _context: zmq.Context[Any]
     _loop: Loop
     _calls: Calls
     _table: Table
     _portions: Portions
 
     # -- what there is ------------------------------------------------------------------------------------------------
+
+    @property
+    def context(self) -> zmq.Context[Any]:
+        """The context in which `add` opens sockets of libzmq. Terminating it ends every broker in order, and so `run`.
+
+        `zmq.Context.term` returns when the engine has closed its sockets, for which it has to run, or to be stepped.
+        """
+        if not self._loop.context_end.is_shared:
+            with suppress(EngineError):  # it is closed, or belongs to another process: no broker is left to end
+                self._calls.call(self._loop.context_end.share)
+        return self._context
 
     def statistics(self, brokers: Iterable[str | Broker] | None = None) -> EngineStatistics:
         """A frozen snapshot of the engine: what each broker has done in each direction and at each port.
@@ -107,7 +121,8 @@ class Observing:
             most: how many messages are kept until they are taken. More are counted (`Tap.lost`), and not looked at, so
                 that a tap never holds up the traffic.
 
-        Use it as `with engine.tap("orders") as tap:`, or call its `close` in the end. A broker that nobody taps moves
+        If another broker takes the place of this one (`add`, `replaces`), the tap goes on there. Use it as `with
+        engine.tap("orders") as tap:`, or call its `close` in the end. A broker that nobody taps moves
         its messages as if there were no taps.
 
         Raises `EngineError` if there is no such broker, or if it has ended; `DeviceError` if it has no such port; and

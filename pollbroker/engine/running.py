@@ -44,8 +44,8 @@ class Running:
         """Run in the calling thread until `stop()`, or until nothing is left to do: every broker has ended or failed,
         and there is no reader, timer or call to serve.
 
-        A broker ends without being removed when the context of its sockets is terminated; one whose ports are all the
-        wire's does not, since these belong to no context. An engine that has no broker yet, or whose last broker was
+        A broker ends without being removed when the context of its sockets is terminated; one whose ports are the
+        wire's, when that of the engine is. An engine that has no broker yet, or whose last broker was
         removed, goes on, and waits for the next.
 
         In the main thread Ctrl-C ends the run between two turns, so that nothing is lost, and raises

@@ -19,7 +19,9 @@ END_S: Final = 5.0
 
 class Connection:
     """A connection to an address, which is made again whenever it ends, after `reconnect_ivl` milliseconds, or after
-    longer and longer times up to `reconnect_ivl_max`. Names are looked up again at each try, in a thread."""
+    longer and longer times up to `reconnect_ivl_max`. They are short again when hands were shaken, so that a peer that
+    accepts connections and then refuses them is not asked ever as often. Names are looked up again at each try, in a
+    thread."""
 
     def __init__(self, port: native.Port, address: str, options: dict[str, int], timing: Timing) -> None:
         self.address = self.asked_for = address

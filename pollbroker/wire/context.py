@@ -2,7 +2,7 @@
 connections."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import zmq
@@ -38,21 +38,36 @@ FAULTS: Final[Mapping[str, str]] = {
 
 class WireContext:
     """Makes sockets that share one epoll set, and one way to ask an authenticator. While somebody listens to `events`,
-    it tells what happens to their connections."""
+    it tells what happens to their connections. `on_sockets` is called with True when a socket was
+    opened, and with False when the last one was closed."""
 
-    def __init__(self, timing: Timing, authentication: Authentication, events: EventSource) -> None:
+    def __init__(
+        self,
+        timing: Timing,
+        authentication: Authentication,
+        events: EventSource,
+        on_sockets: Callable[[bool], object],
+    ) -> None:
         self.net = native.Net()
         self.net.on_fault = _log_fault
         self._events = events
         events.when_wanted(lambda wanted: self.net.listen(self._tell if wanted else None))
         self.authentication = authentication
         self._timing = timing
+        self._on_sockets = on_sockets
 
     def socket(self, socket_type: int) -> WireSocket:
         """A new socket. Raises `zmq.ZMQError` (EINVAL) for a type that the wire does not serve."""
         if socket_type not in TYPES:
             raise zmq.ZMQError(zmq.EINVAL)
-        return WireSocket(self, zmq.SocketType(socket_type), self._timing)
+        made = WireSocket(self, zmq.SocketType(socket_type), self._timing)
+        self._on_sockets(True)
+        return made
+
+    def note_close(self) -> None:
+        """A socket was closed."""
+        if not self.net.open_ports:
+            self._on_sockets(False)
 
     def serve(self) -> None:
         """Do what can be done at once, and call whom it concerns."""

@@ -18,7 +18,7 @@ struct watched {
     struct port *port;
     void *owner;       /* of those who made it */
     struct peer *peer; /* of a connector, while it is connected */
-    int error;         /* the errno of the try to connect, or of the last accept that failed */
+    int error;         /* the errno of the try to connect (EPROTO: no handshake), or of the last accept that failed */
     struct link ended; /* a connector, when it has nothing left to do */
     struct link resting; /* a listener, when the process had no descriptor for another connection */
 };

@@ -212,12 +212,12 @@ cdef class Connector:
 
     @property
     def error(self):
-        """The errno of the try, or 0."""
+        """The errno of the try, or 0; EPROTO if the handshake was not done."""
         return self.watched.error
 
     @property
     def was_connected(self):
-        """True if a connection was made, and is over now."""
+        """True if a connection was made, hands were shaken, and it is over now."""
         return self.watched.error == 0
 
     @property

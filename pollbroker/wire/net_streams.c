@@ -71,7 +71,7 @@ static void stream_close(struct peer *peer)
     epoll_ctl(net_of(peer->port)->epoll, EPOLL_CTL_DEL, peer->descriptor, NULL);
     close(peer->descriptor);
     if (peer->owner)
-        net_end_connector(net_of(peer->port), peer->owner, 0);
+        net_end_connector(net_of(peer->port), peer->owner, peer->handshake ? EPROTO : 0);
     peer->owner = NULL;
 }
 

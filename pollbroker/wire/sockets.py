@@ -49,6 +49,8 @@ class Context(Protocol):
 
     def get(self, option: int, /) -> int: ...
 
+    def note_close(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class MovedSocket:
@@ -281,6 +283,7 @@ class WireSocket:
         self._streams.clear()
         self.context.authentication.remove(self.wire_port)
         self.wire_port.close()
+        self.context.note_close()
 
     def __repr__(self) -> str:
         return f"<WireSocket {self.type.name} {self._last_endpoint}>"

@@ -89,7 +89,7 @@ def test_tap_ends_with_its_broker(daemon: tuple[Command, str], run: Run, connect
             tap.read_until("{")
     assert ctl(control, "remove", "work")[:2] == (0, "\n")
     code, _, stderr = tap.end()
-    assert (code, stderr) == (1, "pollbroker: brokers.work: it has ended\n")
+    assert (code, stderr) == (1, "pollbroker: brokers.work: it was removed\n")
 
 
 def has_output(command: Command) -> bool:

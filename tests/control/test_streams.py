@@ -10,6 +10,7 @@ import zmq
 from pollbroker import Engine
 from pollbroker.control import (
     CommandRefusedError,
+    ControlServer,
     NobodyListensError,
     attach,
     attach_socket,
@@ -24,6 +25,7 @@ from tests.support.addresses import ANY_PORT, bind
 from tests.support.control import Ask, add_streamer, make_ask, text_of
 from tests.support.deadline import wait_until
 from tests.support.types import Connect
+from tests.support.wire_ports import in_engine
 
 
 @pytest.fixture
@@ -111,6 +113,53 @@ def test_second_next_takes_the_place_of_the_first(ask: Ask, plain_engine: Engine
     assert [portion(client.recv_multipart()[1:])["items"] for _ in range(2)] == [[], []]
 
 
+def test_a_hundred_clients_follow_events_and_those_that_do_not_read_cost_no_more_than_a_thousand(
+    plain_engine: Engine, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some are killed, and some read nothing. The others are told everything, in order, and commands are answered."""
+    monkeypatch.setattr(streams, "LEASE_S", 1000.0)  # however slow the machine is
+    server = attach(plain_engine, ANY_PORT)
+    (endpoint,) = server.endpoints
+    clients = [connect(zmq.REQ, endpoint) for _ in range(100)]
+    numbers = [begin(make_ask(client), b"EVENTS") for client in clients]
+    command = make_ask(connect(zmq.REQ, endpoint))
+    assert text_of(command(b"EVENTS")) == "100 streams are followed already; expected fewer"
+    readers, deaf, killed = range(20), range(20, 60), range(60, 100)
+    for each in (*deaf, *killed):
+        clients[each].send_multipart([b"NEXT", numbers[each], b"5"])
+    for each in killed[::2]:
+        clients[each].close()
+    broker = plain_engine.add("a", "streamer", frontend=ANY_PORT, backend=ANY_PORT)
+    for each in killed[1::2]:
+        clients[each].close()
+    for chunk in range(6):
+        for _ in range(200):
+            broker.pause()
+            broker.resume()
+        for each in readers:
+            clients[each].send_multipart([b"NEXT", numbers[each]])
+        assert command(b"LIST") == [b"OK", b"a"]
+        for each in readers:
+            told = portion(clients[each].recv_multipart())["items"]
+            added = [] if chunk else ["broker_added"]
+            assert [event["kind"] for event in told] == [*added, *["broker_paused", "broker_resumed"] * 200]
+    kept = in_engine(plain_engine, lambda: [len(each.source._reader._events) for each in open_streams(server)])
+    assert sorted(kept) == [0] * len(readers) + [1000] * (len(deaf) + len(killed))
+    for each in deaf:  # what each is told, and what it has lost, are all
+        first = portion(clients[each].recv_multipart())["items"]
+        lost, *rest = portion(make_ask(clients[each])(b"NEXT", numbers[each]))["items"]
+        assert lost["kind"] == "events_lost"
+        rest += portion(make_ask(clients[each])(b"NEXT", numbers[each]))["items"]
+        rest += portion(make_ask(clients[each])(b"NEXT", numbers[each]))["items"]
+        assert len(rest) == 1000
+        assert len(first) + lost["count"] + len(rest) == 6 * 400 + 1
+
+
+def open_streams(server: ControlServer) -> list[Any]:
+    """The streams that the clients of a control socket follow. Only the engine's thread may look."""
+    return list(server._streams._streams.values())
+
+
 def test_nobody_listens_any_more_when_no_client_asks(
     plain_engine: Engine, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +205,7 @@ def test_tap_tells_messages_and_its_end(plain_engine: Engine, ask: Ask, connect:
         "source": "frontend", "sink": "backend", "frames": 2, "size": 7, "sizes": [6, 1], "routing_id": "", "topic": "",
     }  # fmt: skip
     plain_engine.remove("jobs")
-    assert portion(ask(b"NEXT", number)) == {"items": [], "lost": 0, "ended": "brokers.jobs: it has ended"}
+    assert portion(ask(b"NEXT", number)) == {"items": [], "lost": 0, "ended": "brokers.jobs: it was removed"}
     assert "is not a stream" in text_of(ask(b"NEXT", number))
 
 

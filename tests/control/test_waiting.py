@@ -61,12 +61,31 @@ def test_star_is_a_name_if_a_broker_has_it(engine: Engine, connect: Connect) -> 
     assert ask(b"DRAIN", b"*", b"%f" % DEADLINE_S) == [b""]
 
 
-def test_broker_that_is_removed_meanwhile_is_drained(engine: Engine, connect: Connect) -> None:
+@pytest.mark.parametrize("command", [b"DRAIN", b"PAUSE"])
+def test_broker_that_is_removed_with_messages_is_not_done(engine: Engine, connect: Connect, command: bytes) -> None:
     hold(engine, connect)
     client = connect(zmq.DEALER, *attach(engine, ANY_PORT).endpoints)
-    client.send_multipart([b"", b"DRAIN", b"a", b"%f" % DEADLINE_S])
-    client.send_multipart([b"", b"TERMINATE", b"a"])
-    assert [client.recv_multipart() for _ in range(2)] == [[b"", b""]] * 2
+    client.send_multipart([b"1", b"", command, b"a", b"%f" % DEADLINE_S])
+    client.send_multipart([b"2", b"", b"TERMINATE", b"a"])
+    replies = dict(_by_number(client.recv_multipart()) for _ in range(2))
+    assert replies[b"2"] == [b""]
+    assert text_of(replies[b"1"]) == "brokers.a: it is removed meanwhile, and 1 message was not delivered"
+
+
+def test_broker_that_is_removed_without_messages_is_drained(engine: Engine, connect: Connect) -> None:
+    backend = hold(engine, connect)
+    client = connect(zmq.DEALER, *attach(engine, ANY_PORT).endpoints)
+    client.send_multipart([b"1", b"", b"DRAIN", b"a", b"%f" % DEADLINE_S])
+    client.send_multipart([b"2", b"", b"REMOVE", b"a"])
+    puller = connect(zmq.PULL, backend)
+    replies = dict(_by_number(client.recv_multipart()) for _ in range(2))
+    assert replies == {b"1": [b""], b"2": [b"OK", b""]}
+    assert puller.recv() == b"held"
+
+
+def _by_number(reply: list[bytes]) -> tuple[bytes, list[bytes]]:
+    """The number in front of a reply, and the reply."""
+    return reply[0], reply[2:]
 
 
 def test_rep_socket_takes_the_next_command_after_the_reply(engine: Engine, connect: Connect) -> None:

@@ -16,7 +16,6 @@ from tests.support.addresses import bind
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.processes import run_apart
 from tests.support.streamers import Peers, streamer_with
-from tests.support.transports import needs_a_context
 from tests.support.tree import TREE
 from tests.support.types import Connect
 
@@ -249,7 +248,6 @@ def test_stop_ends_it_and_loses_nothing(environment: Environment, connect: Conne
     assert balanced(environment.do(broker.statistics).flows["frontend"])
 
 
-@needs_a_context
 def test_engine_whose_context_ended_stops_by_itself(kind: type[Environment], connect: Connect) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     with kind(context=context) as environment:

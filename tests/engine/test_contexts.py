@@ -7,8 +7,9 @@ from concurrent.futures import Future
 import pytest
 import zmq
 
-from pollbroker import FORWARDER, QUEUE, STREAMER, BrokerState, EngineError
+from pollbroker import FORWARDER, QUEUE, STREAMER, Broker, BrokerState, Engine, EngineError
 from pollbroker.broker import working_broker
+from pollbroker.engine import engine_loop
 from pollbroker.pump import Implementation
 from tests.support.accounts import balanced, flow_of
 from tests.support.addresses import ANY_PORT, endpoint
@@ -17,6 +18,7 @@ from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.threads import in_thread
 from tests.support.transports import needs_a_context
 from tests.support.types import Connect, MakeEngine, Socket
+from tests.support.wire_ports import alive, in_engine
 
 # -- the loop, when the context of its brokers ends --------------------------------------------------------------------
 
@@ -57,7 +59,6 @@ def test_run_goes_on_while_a_broker_is_left(make_engine: MakeEngine, connect: Co
     ran.result(DEADLINE_S)
 
 
-@needs_a_context
 @pytest.mark.parametrize("asked", ["reader", "timer"])
 def test_run_goes_on_while_something_else_was_asked_of_it(
     make_engine: MakeEngine, connect: Connect, asked: str
@@ -122,7 +123,6 @@ def test_stopped_engine_does_not_run_again_by_itself(make_engine: MakeEngine) ->
     assert not engine.running
 
 
-@needs_a_context
 def test_the_end_of_its_own_context_ends_run(make_engine: MakeEngine, implementation: Implementation) -> None:
     context: zmq.Context[Socket] = zmq.Context()
     engine = make_engine(context)
@@ -135,19 +135,73 @@ def test_the_end_of_its_own_context_ends_run(make_engine: MakeEngine, implementa
     assert (broker.state, broker.error) == (BrokerState.ENDED, None)
 
 
-def test_the_end_of_its_own_context_does_not_concern_wire_ports(make_engine: MakeEngine, connect: Connect) -> None:
+# -- ports of the wire, which are not in the context -------------------------------------------------------------------
+
+
+def wire_streamer(engine: Engine, name: str = "a") -> Broker:
+    return engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+
+
+def is_watched(engine: Engine) -> bool:
+    """Whether a socket is open that notices the end of the context."""
+    return in_engine(engine, lambda: engine_loop(engine).context_end.is_watched)
+
+
+@pytest.mark.parametrize("how", ["given", "asked for first", "asked for later", "destroyed"])
+def test_the_end_of_the_context_ends_brokers_of_the_wire(make_engine: MakeEngine, how: str) -> None:
+    engine = make_engine(zmq.Context()) if how == "given" else make_engine()
+    context = engine.context if how in ("given", "asked for first") else None
+    brokers = [wire_streamer(engine), wire_streamer(engine, "paused")]
+    engine.pause("paused")
+    ran = in_thread(engine.run)
+    context = context or engine.context
+    in_thread(context.destroy if how == "destroyed" else context.term).result(DEADLINE_S)
+    ran.result(DEADLINE_S)
+    assert [(broker.state, broker.error) for broker in brokers] == [(BrokerState.ENDED, None)] * 2
+    assert alive(engine)[2:] == (0, 0)
+    with pytest.raises(EngineError, match=r"^brokers\.a: it is ended"):
+        engine.pause("a")
+
+
+def test_brokers_of_the_wire_end_with_their_context_in_the_middle_of_traffic(
+    make_engine: MakeEngine, connect: Connect
+) -> None:
     context: zmq.Context[Socket] = zmq.Context()
     engine = make_engine(context)
-    engine.start()
-    broker = engine.add("s", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    broker = wire_streamer(engine)
+    libzmq = engine.add("b", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="libzmq")
+    push = connect(zmq.PUSH, broker.frontend.endpoint, sndhwm=0)
+    connect(zmq.PULL, broker.backend.endpoint, rcvhwm=0)
+    ran = in_thread(engine.run)
+    for _ in range(20_000):
+        push.send(b"x")
+    wait_until(lambda: flow_of(engine, "a").received)
     in_thread(context.term).result(DEADLINE_S)
-    with pytest.raises(EngineError, match=r"^brokers\.new\.frontend: cannot open a socket: "):
-        engine.add("new", STREAMER, frontend="inproc://f", backend="inproc://b")
-    later = engine.add("later", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
-    for at_work in (broker, later):
-        connect(zmq.PUSH, at_work.frontend.endpoint).send(b"moved")
-        assert connect(zmq.PULL, at_work.backend.endpoint).recv() == b"moved"
-    assert (broker.state, engine.running) == ("running", True)
+    ran.result(DEADLINE_S)
+    assert [one.state for one in (broker, libzmq)] == ["ended", "ended"]
+    assert balanced(flow_of(engine, "a"))
+
+
+def test_context_that_nobody_else_has_needs_no_socket(make_engine: MakeEngine) -> None:
+    """Nobody could terminate it, and its first socket would start libzmq's threads."""
+    engine = make_engine()
+    wire_streamer(engine)
+    assert not is_watched(engine)
+    assert engine.context is not None
+    assert is_watched(engine)
+    engine.remove("a")
+    assert not is_watched(engine)
+    in_thread(engine.context.term).result(DEADLINE_S)  # nobody runs the engine, and nobody has to
+    later = wire_streamer(engine)
+    engine.step()
+    assert (later.state, is_watched(engine)) == ("running", False)
+
+
+def test_engine_that_is_closed_still_tells_its_context(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    wire_streamer(engine)
+    engine.close()
+    assert engine.context.closed
 
 
 # -- brokers and readers, when their context ends ----------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """`remove(drain=True)`: what peers have sent and what is outstanding comes first, and then the broker ends."""
 
+import logging
+import re
 import threading
 from typing import Any
 
@@ -26,7 +28,11 @@ def engine(make_engine: MakeEngine) -> Engine:
 
 
 @TRANSPORTS
-def test_replies_that_are_outstanding_are_waited_for(engine: Engine, connect: Connect, transport: str) -> None:
+def test_replies_that_are_outstanding_are_waited_for(
+    engine: Engine, connect: Connect, transport: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pollbroker")
+    idle = engine.add("idle", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
     broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
     client, worker = connect(zmq.REQ, endpoint(broker.frontend)), connect(zmq.REP, endpoint(broker.backend))
     client.send(b"first")
@@ -35,15 +41,21 @@ def test_replies_that_are_outstanding_are_waited_for(engine: Engine, connect: Co
     assert client.recv() == b"answer"
     client.send(b"second")
     assert worker.recv() == b"second"
-    removed = engine.begin_removal(broker, timeout_s=DEADLINE_S, drain=True)
-    assert broker.state is BrokerState.DRAINING
+    for one in (broker, idle):
+        removed = engine.begin_removal(one, timeout_s=DEADLINE_S, drain=True)
+        assert one.state is BrokerState.DRAINING
     wait_until(lambda: broker.statistics().flows["frontend"].state == "paused")
     late = connect(zmq.REQ, endpoint(broker.frontend))
     late.send(b"too late")
     assert not worker.poll(50)
+    told = [message for message in caplog.messages if "waits" in message]
+    assert len(told) == 1
+    assert re.fullmatch(r"brokers\.q: waits up to \d+\.\d s for the replies to 1 request", told[0])
     worker.send(b"answer")
     assert client.recv() == b"answer"
-    final = removed.result(DEADLINE_S)
+    removed.result(DEADLINE_S)
+    final = broker.removed.result(DEADLINE_S)
+    assert len([message for message in caplog.messages if "waits" in message]) == 1
     assert (final.flows["frontend"].sent, final.flows["backend"].sent) == (2, 2)
 
 

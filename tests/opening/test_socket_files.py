@@ -1,22 +1,29 @@
 """Files of `ipc://` sockets: they have absolute paths, and are removed with their sockets; other files are not."""
 
+import fcntl
 import os
 import socket as net
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import zmq
 
-from pollbroker import EndpointError, Engine
+from pollbroker import EndpointError, Engine, socket_files
 from pollbroker.binding import open_port
 from pollbroker.control import attach, request
+from pollbroker.daemon import read_checked
+from pollbroker.daemon.listeners import Listeners
 from pollbroker.endpoint import parse_endpoints
 from pollbroker.options import parse_options
 from pollbroker.port import WorkingPort
-from tests.support.deadline import DEADLINE_MS, wait_until
-from tests.support.transports import needs_a_context
+from pollbroker.socket_files import is_taken_path
+from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
+from tests.support.threads import in_thread
 from tests.support.types import Connect, Socket
 
 
@@ -97,6 +104,84 @@ def test_wildcard_that_cannot_be_bound_leaves_no_directory(
     assert list(deep.iterdir()) == []
 
 
+class BothLook:
+    """Takes the place of `is_taken_path`: whoever has looked waits, for a moment, until another one has looked, too."""
+
+    def __init__(self) -> None:
+        self._looked = threading.Barrier(2)
+
+    def __call__(self, address: str) -> bool:
+        taken = is_taken_path(address)
+        with suppress(threading.BrokenBarrierError):
+            self._looked.wait(0.1)
+        return taken
+
+
+def result_of(begin: Callable[[], object]) -> str:
+    """What became of it: `done`, or the error."""
+    try:
+        begin()
+    except EndpointError as error:
+        return str(error)
+    return "done"
+
+
+@pytest.mark.parametrize("transport", ["libzmq", "wire"])
+def test_one_of_two_that_begin_at_once_has_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connect: Connect, transport: str
+) -> None:
+    """They are as if in two processes, which know nothing of each other."""
+    monkeypatch.setattr(socket_files, "_LOCK_S", DEADLINE_S)
+    monkeypatch.setattr("pollbroker.binding.is_taken_path", BothLook())
+    path = f"ipc://{tmp_path}/frontend"
+    with Engine() as one, Engine() as other:
+        begun = [
+            in_thread(
+                partial(
+                    result_of,
+                    partial(each.add, "a", "streamer", frontend=path, backend="tcp://127.0.0.1:*", transport=transport),
+                )
+            )
+            for each in (one, other)
+        ]
+        told = sorted(future.result(DEADLINE_S) for future in begun)
+        assert told == [f"brokers.a.frontend: @{path}: cannot bind: Address already in use", "done"]
+        (winner,) = (each for each in (one, other) if each.brokers)
+        connect(zmq.PUSH, path).send(b"1")
+        assert connect(zmq.PULL, *winner.brokers["a"].backend.endpoints).recv() == b"1"
+
+
+def test_one_of_two_daemons_that_begin_at_once_has_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_files, "_LOCK_S", DEADLINE_S)
+    monkeypatch.setattr("pollbroker.daemon.listeners.is_taken_path", BothLook())
+    file = tmp_path / "brokers.toml"
+    file.write_text(
+        f"[brokers.a]\ndevice = 'streamer'\nfrontend = 'ipc://{tmp_path}/frontend'\nbackend = 'tcp://127.0.0.1:*'\n"
+    )
+    broker = read_checked(file).brokers["a"]
+    several = [Listeners(), Listeners()]
+    begun = [in_thread(partial(result_of, partial(listeners.open_for, broker))) for listeners in several]
+    told = sorted(future.result(DEADLINE_S) for future in begun)
+    for listeners in several:
+        listeners.keep_only(())
+    assert told[1] == "done"
+    assert "cannot bind: Address already in use" in told[0]
+
+
+def test_directory_that_somebody_has_locked_keeps_nobody_from_beginning(engine: Engine, tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        engine.add("a", "streamer", frontend=f"ipc://{tmp_path}/frontend", backend="tcp://127.0.0.1:*")
+    finally:
+        os.close(descriptor)
+
+
+def test_directory_that_may_not_be_read_is_no_error(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o300)
+    engine.add("a", "streamer", frontend=f"ipc://{tmp_path}/closed/frontend", backend="tcp://127.0.0.1:*")
+
+
 def end_by_removal(engine: Engine) -> None:
     engine.remove("a")
 
@@ -111,9 +196,7 @@ def end_by_the_contexts_end(engine: Engine) -> None:
     wait_until(lambda: broker.state == "ended")
 
 
-@pytest.mark.parametrize(
-    "end", [end_by_removal, end_by_close, pytest.param(end_by_the_contexts_end, marks=needs_a_context)]
-)
+@pytest.mark.parametrize("end", [end_by_removal, end_by_close, end_by_the_contexts_end])
 def test_files_go_with_their_broker(engine: Engine, tmp_path: Path, end: Callable[[Engine], None]) -> None:
     names = "frontend", "backend", "capture"
     files = [tmp_path / name for name in (*names, "second")]

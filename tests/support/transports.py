@@ -13,7 +13,7 @@ from tests.support.deadline import wait_until
 from tests.support.streamers import streamer_with
 from tests.support.types import Connect
 
-needs_a_context = pytest.mark.libzmq("a wire port belongs to no context, so that the end of one does not concern it")
+needs_a_context = pytest.mark.libzmq("it looks into sockets of libzmq, or expects that they hold messages")
 
 
 def over_the_wire() -> bool:

@@ -698,6 +698,16 @@ def test_only_what_is_named_is_offered(engine: Engine, new: Engine) -> None:
     assert set(engine.brokers) == {"a", "c"}
 
 
+def test_drain_of_a_broker_that_is_taken_over_says_so(engine: Engine, new: Engine, connect: Connect) -> None:
+    broker = adds(STREAMER)(engine)
+    connect(zmq.PUSH, endpoint(broker.frontend)).send(b"unread")
+    wait_until(lambda: peer_count(engine, broker) == 1)
+    drained = engine.begin_drain(DEADLINE_S, broker=broker)
+    hand_over(engine, new, adds(STREAMER))
+    with pytest.raises(EngineError, match=r"brokers\.a: another process has taken it over meanwhile"):
+        drained.result(DEADLINE_S)
+
+
 def test_new_engine_opens_what_is_not_offered(engine: Engine, new: Engine, connect: Connect) -> None:
     adds(STREAMER)(engine)
     result = hand_over(engine, new, adds(STREAMER), adds(STREAMER, "fresh"))

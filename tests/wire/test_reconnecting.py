@@ -4,6 +4,7 @@ import logging
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.support.turns import makes_no_turns
 from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import ended_by, peer_count, peers_alive
 from tests.wire.places import address_in
-from tests.wire.zmtp import RawListener, connect_raw, message
+from tests.wire.zmtp import RawListener, command, connect_raw, greeting, message, ready
 
 NOWHERE = "tcp://127.0.0.1:1"
 """Nobody listens there: the port is tcpmux's."""
@@ -259,11 +260,53 @@ def test_wait_is_short_again_after_a_connection(port: tuple[native.Net, native.P
     with RawListener(port=number) as listener:
         waits.come()
         with listener.accept() as peer:
-            peer.send(b"no greeting")
-            wait_until(lambda: serve(net) or len(waits.delays_s) == 5)  # type: ignore[func-returns-value]
+            peer.send(greeting() + ready("PUSH"))
+            wait_until(lambda: serve(net) or pull.peer_count == 1)  # type: ignore[func-returns-value]
+        wait_until(lambda: serve(net) or len(waits.delays_s) == 5)  # type: ignore[func-returns-value]
     assert waits.delays_s[-1] <= 0.125
     connection.close()
     assert not waits.calls
+
+
+REFUSALS = {
+    "at once": b"",
+    "not zmtp": b"HTTP/1.0 400 Bad Request\r\n\r\n" + bytes(64),
+    "another mechanism": greeting(mechanism=b"CURVE"),
+    "a type that does not fit": greeting() + ready("SUB"),
+    "by ERROR": greeting() + command(b"ERROR", b"\x03not"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+def test_waits_grow_while_a_peer_accepts_and_then_refuses(port: tuple[native.Net, native.Port], refusal: bytes) -> None:
+    """Each wait is followed by one connection."""
+    net, pull = port
+    waits = Waits()
+    with RawListener() as listener:
+        options = options_with(reconnect_ivl=100, reconnect_ivl_max=1000)
+        connection = Connection(pull, listener.address, options, waits)
+        for count in range(1, 7):
+            with listener.accept() as peer:
+                peer.send(refusal)
+            wait_until(lambda n=count: serve(net) or len(waits.delays_s) == n)  # type: ignore[misc, func-returns-value]
+            assert not select.select([listener.socket], [], [], 0)[0]
+            waits.come()
+        for delay_s, ms in zip(waits.delays_s, [100, 200, 400, 800, 1000, 1000], strict=True):
+            assert 1.0 <= delay_s * 1000 / ms <= 1.25
+        connection.close()
+
+
+def test_peer_that_refuses_is_asked_no_more_often_than_the_interval_says(engine: Engine) -> None:
+    with RawListener() as listener:
+        options = {"reconnect_ivl": 20, "reconnect_ivl_max": 40}
+        broker = engine.add("a", STREAMER, frontend=f">{listener.address}", backend=ANY_PORT, frontend_options=options)
+        began_s = time.monotonic()
+        for _ in range(5):
+            with listener.accept() as peer:
+                peer.send(greeting() + ready("SUB"))
+                peer.read_to_the_end()
+        assert time.monotonic() - began_s >= 0.02 + 3 * 0.04  # a lower bound, which a busy machine does not break
+        wait_until(lambda: ended_by(engine, broker) == {"socket_type": 5})
 
 
 def test_no_try_follows_the_close(port: tuple[native.Net, native.Port]) -> None:

@@ -218,6 +218,56 @@ def test_broker_that_is_flushed_is_not_replaced(engine: Engine, connect: Connect
     assert adds(device)(engine, replaces=broker).state is BrokerState.PAUSED
 
 
+# -- who waits for the old broker, or watches it, does so for the new one ----------------------------------------------
+
+
+def test_drain_goes_on_with_the_new_broker(engine: Engine, connect: Connect) -> None:
+    broker = adds(STREAMER)(engine)
+    connect(zmq.PUSH, endpoint(broker.frontend)).send(b"unread")
+    wait_until(lambda: peer_count(engine, broker) == 1)
+    by_name = engine.begin_drain(DEADLINE_S, broker="a")
+    by_handle = engine.begin_drain(DEADLINE_S, broker=broker)
+    short, new = in_engine(
+        engine, lambda: (engine.begin_drain(0.02, broker="a"), adds(STREAMER, "b")(engine, replaces="a"))
+    )
+    assert short.result(DEADLINE_S) == ("b",)
+    newest = adds(STREAMER, "c")(engine, replaces=new)
+    in_engine(engine, lambda: None)
+    assert not by_name.done()
+    assert not by_handle.done()
+    pull = connect(zmq.PULL, endpoint(newest.backend))
+    assert by_name.result(DEADLINE_S) == by_handle.result(DEADLINE_S) == ()
+    assert pull.recv() == b"unread"
+
+
+def test_taps_go_on_with_the_new_broker(engine: Engine, relayed: Relayed) -> None:
+    """Until each is closed. What the first broker had shown is not lost."""
+    with engine.tap("a") as by_name, engine.tap("a", port="backend", bodies=True) as of_port:
+        relayed()
+        adds(STREAMER, "b")(engine, replaces="a")
+        relayed()
+        in_engine(engine, lambda: None)  # the turn has ended
+        assert [one.size for one in by_name.take()] == [1, 1]
+        assert [one.bodies for one in of_port.take()] == [(b"1",), (b"2",)]
+        by_name.close()
+        relayed()
+        in_engine(engine, lambda: None)
+        assert (by_name.take(), len(of_port.take())) == ([], 1)
+        assert not by_name.ended
+        engine.remove("b")
+        assert (of_port.ended, of_port.why_ended) == (True, "it was removed")
+
+
+@pytest.mark.usefixtures("broken")
+def test_taps_stay_if_the_new_broker_cannot_be_made(engine: Engine, relayed: Relayed) -> None:
+    with engine.tap("a") as tap:
+        with pytest.raises(HandOverError):
+            adds(STREAMER)(engine, replaces="a")
+        relayed()
+        in_engine(engine, lambda: None)
+        assert (len(tap.take()), tap.ended) == (1, False)
+
+
 def test_counters_cannot_go_on_with_two_brokers(engine: Engine, relayed: Relayed) -> None:
     earlier = engine.broker_statistics("a")
     with pytest.raises(ConfigError, match=r"brokers\.a: earlier: the counters go on with replaces; expected one of"):
