@@ -9,6 +9,7 @@ import zmq
 
 from pollbroker.events import EventKind, EventSource
 from pollbroker.wire import native
+from pollbroker.wire.opening import Sockets, Streams
 from pollbroker.wire.served import TYPES
 from pollbroker.wire.sockets import WireSocket
 from pollbroker.wire.streams import Timing
@@ -38,10 +39,15 @@ FAULTS: Final[Mapping[str, str]] = {
 
 class WireContext:
     """Makes sockets that share one epoll set, and one way to ask an authenticator. While somebody listens to `events`,
-    it tells what happens to their connections."""
+    it tells what happens to their connections.
 
-    def __init__(self, timing: Timing, authentication: Authentication, events: EventSource) -> None:
-        self.net = native.Net()
+    `streams` opens their streams. A test has simulated ones."""
+
+    def __init__(
+        self, timing: Timing, authentication: Authentication, events: EventSource, streams: Streams | None = None
+    ) -> None:
+        self.streams: Streams = Sockets() if streams is None else streams
+        self.net = native.Net(self.streams.clock)
         self.net.on_fault = _log_fault
         self._events = events
         events.when_wanted(lambda wanted: self.net.listen(self._tell if wanted else None))
