@@ -79,7 +79,9 @@ def fuzz(
     with (
         exit_at_signals(),
         Progress(*columns, console=console, disable=not console.is_terminal) as bar,
-        closing(fuzzing.fuzz(first=first, seeds=seeds, minutes=minutes, jobs=jobs, device=device, column=column)) as rounds,
+        closing(
+            fuzzing.fuzz(first=first, seeds=seeds, minutes=minutes, jobs=jobs, device=device, column=column)
+        ) as rounds,
     ):
         task = bar.add_task("seeds", total=seeds)
         for progress in rounds:

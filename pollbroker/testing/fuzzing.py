@@ -194,9 +194,7 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def shortest_failing(
-    seed: int, device: str | None = None, column: str = "simulation"
-) -> Scenario | BehaviourScenario:
+def shortest_failing(seed: int, device: str | None = None, column: str = "simulation") -> Scenario | BehaviourScenario:
     """Return the scenario of a seed that fails, without the steps that are not needed for the failure."""
     found = _device(device, seed, column)
     make_environment = seeded(column, seed)

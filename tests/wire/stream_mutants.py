@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -33,8 +34,7 @@ def why_not() -> str | None:
     """Why nothing can be built here; None if it can."""
     if compiler() is None:
         return "the wire is built with gcc, which is not there"
-    found = subprocess.run([sys.executable, "-m", "cython", "--version"], capture_output=True)
-    return "the wire is built with Cython, which is not there" if found.returncode else None
+    return "the wire is built with Cython, which is not there" if find_spec("Cython") is None else None
 
 
 class NativeBuild:
@@ -63,6 +63,7 @@ class NativeBuild:
         made = directory / "native.abi3.so"
         _run(directory, "gcc", "-shared", "-o", str(made), *map(str, objects.values()))
         return made
+
 
 def try_seeds(module: Path, device: str, count: int, first: int = 0) -> subprocess.CompletedProcess[str]:
     """Try seeds with this native module, until one fails."""

@@ -49,9 +49,16 @@ OF_THE_CORE: Final = {
 }
 """Mutants of `mutants.py`, each with the device by which it is found."""
 
-TRIED: Final = (*((one, one.check) for one in OWN), *((one, OF_THE_CORE[one.claim]) for one in MUTANTS if one.claim in OF_THE_CORE))
+TRIED: Final = (
+    *((one, one.check) for one in OWN),
+    *((one, OF_THE_CORE[one.claim]) for one in MUTANTS if one.claim in OF_THE_CORE),
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
+]
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ class StreamsEnvironment:
                     raise InvariantViolation("progress", account)
 
     def movable(self, routing_ids: Iterable[bytes]) -> frozenset[FlowKey]:  # noqa: ARG002 - as `SimulatedEnvironment`
-        """The flows that can move, by what has arrived at their sources, and by the room and the streams of their sinks.
+        """The flows that can move, by what has arrived at their sources, and the room and the streams of their sinks.
 
         A flow that waits for messages from publishers, or for subscriptions, is left out: it need not take all that
         comes.

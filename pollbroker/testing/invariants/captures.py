@@ -109,7 +109,7 @@ def _can_be_told_apart(passages: list[Passage]) -> bool:
 def _check_number_of_copies(passages: list[Passage], counted: list[FlowStatistics], *, queues: bool) -> None:
     total = sum(counted, Counters())
     came = sum(len(one.order) for one in passages)
-    # Where ports have queues, a copy is taken of what they accept. What is queued for a peer that leaves may be dropped.
+    # Where ports have queues, a copy is taken of what they accept. What is queued for a leaver may be dropped.
     passed_on = [(one, one.sent + (one.held + one.interrupted + one.unroutable if queues else 0)) for one in counted]
     wrong = any(not one.sent <= one.captured + one.capture_dropped <= most for one, most in passed_on)
     if wrong or total.captured != came:

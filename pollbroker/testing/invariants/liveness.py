@@ -7,7 +7,6 @@ from pollbroker.statistics import FlowStatistics
 from pollbroker.testing.trace import Counted, FlowKey, Joined, Left, Sent, Slept, Steered, Trace, Turned
 from pollbroker.testing.violation import InvariantViolation
 
-
 _LONGEST_RUN_BYTES: Final = 128 << 10
 """Ports with queues of their own move whole runs of messages, of 64 KiB and the rest of the last message. No message in
 a scenario is as long as another 64 KiB."""
