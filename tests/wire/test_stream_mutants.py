@@ -38,14 +38,8 @@ OWN: Final = (
 """Those that are not in `mutants.py`: of bytes that are cut, and writes that take a part."""
 
 OF_THE_CORE: Final = {
-    "the mark is forgotten that a peer has something to be written": "streamer",
-    "the queue of a leaver is dropped": "streamer",
-    "what a leaver was written is written to another again": "streamer",
-    "the stream of a peer that has left is not read to its end": "streamer",
     "a subscription is not passed on to the publishers": "forwarder",
     "a publisher that comes later is not told of subscriptions": "forwarder",
-    "a subscriber of two prefixes of a topic is given a message twice": "forwarder",
-    "the budget is ignored": "streamer",
 }
 """Mutants of `mutants.py`, each with the device by which it is found."""
 
