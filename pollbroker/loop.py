@@ -33,6 +33,7 @@ from pollbroker.waker import Waker
 
 if TYPE_CHECKING:
     from pollbroker.wire.context import WireContext
+    from pollbroker.wire.opening import Streams
 
 _LONGEST_WORK_S: Final = 0.002
 """How long the bursts of one turn may take. After that no broker begins a burst, so that readers, timers and calls do
@@ -95,6 +96,9 @@ class Loop:
         self.events = EventSource()
         """Who listens to events."""
         self._wire: WireContext | None = None
+        self.wire_streams: Streams | None = None
+        """Opens the streams of wire ports, if it was set before the first of them: simulated ones. By default they are
+        the kernel's."""
         self._context = context
         self.context_end = ContextEnd(context, self._waiter.add, self._waiter.remove, end_those_at_the_wire)
         """Notices that the context is being terminated."""
@@ -304,7 +308,7 @@ class Loop:
 
             waiter = self._waiter
             authentication = Authentication(self._context, waiter.add, waiter.remove, self.calls.put)
-            self._wire = WireContext(self.access, authentication, self.events, self.context_end.need)
+            self._wire = WireContext(self.access, authentication, self.events, self.context_end.need, self.wire_streams)
             self._waiter.add(self._wire.net.fileno(), self._wire.serve)
         return self._wire
 

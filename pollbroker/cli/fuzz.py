@@ -12,7 +12,11 @@ from rich.text import Text
 
 from pollbroker.cli.arguments import one_of
 from pollbroker.cli.signals import exit_at_signals
+from pollbroker.errors import PollbrokerError
 from pollbroker.standard_devices import DEVICES
+
+_COLUMNS: Final = {"libzmq": "simulation", "wire": "streams"}
+"""The environments of the test kit, by what serves the ports there."""
 
 _MOST_SHOWN: Final = 20
 """How many failures are printed one by one. The others are only counted."""
@@ -31,9 +35,22 @@ _MOST_SHOWN: Final = 20
     metavar="DEVICE",
     help=f"The device to test ({', '.join(DEVICES)}); by default all.",
 )
+@click.option(
+    "--transport",
+    type=click.Choice(list(_COLUMNS)),
+    default="libzmq",
+    show_default=True,
+    help="What serves the ports: simulated sockets of libzmq, or the wire on simulated streams.",
+)
 @click.option("--replay", type=click.IntRange(0), metavar="SEED", help="Run one seed again, and shorten its schedule.")
 def fuzz(
-    seeds: int | None, minutes: float | None, first: int, jobs: int, device: str | None, replay: int | None
+    seeds: int | None,
+    minutes: float | None,
+    first: int,
+    jobs: int,
+    device: str | None,
+    transport: str,
+    replay: int | None,
 ) -> int:
     """Run simulated schedules, one for each seed, and check that the engine keeps every promise.
 
@@ -45,8 +62,13 @@ def fuzz(
         raise click.ClickException(
             f"{error.name} is not installed; expected it for the test kit: pip install 'pollbroker[testing]'"
         ) from error
+    column = _COLUMNS[transport]
+    try:
+        fuzzing.check_can_be_tried(device, column)
+    except PollbrokerError as error:
+        raise click.ClickException(str(error)) from error
     if replay is not None:
-        return _replay(replay, device)
+        return _replay(replay, device, column)
     console = Console(highlight=False, stderr=True)
     if seeds is None and minutes is None:
         seeds = 10_000
@@ -57,7 +79,9 @@ def fuzz(
     with (
         exit_at_signals(),
         Progress(*columns, console=console, disable=not console.is_terminal) as bar,
-        closing(fuzzing.fuzz(first=first, seeds=seeds, minutes=minutes, jobs=jobs, device=device)) as rounds,
+        closing(
+            fuzzing.fuzz(first=first, seeds=seeds, minutes=minutes, jobs=jobs, device=device, column=column)
+        ) as rounds,
     ):
         task = bar.add_task("seeds", total=seeds)
         for progress in rounds:
@@ -73,19 +97,21 @@ def fuzz(
     )
     if failed:
         option = "" if device is None else f" --device {device}"
+        option += "" if transport == "libzmq" else f" --transport {transport}"
         click.echo(f"run one again: pollbroker fuzz --replay {failed[0].seed}{option}")
     return 1 if failed else 0
 
 
-def _replay(seed: int, device: str | None) -> int:
+def _replay(seed: int, device: str | None, column: str) -> int:
     from pollbroker.testing import fuzzing
     from pollbroker.testing.checking import check_seed
 
-    account = fuzzing.failure_of(lambda: check_seed(seed, None if device is None else DEVICES[device]))
+    found = None if device is None else DEVICES[device]
+    account = fuzzing.failure_of(lambda: check_seed(seed, found, column=column))
     if account is None:
         click.echo(f"seed {seed}: every promise was kept")
         return 0
     click.echo(f"seed {seed}: {account}")
-    scenario = fuzzing.shortest_failing(seed, device)
+    scenario = fuzzing.shortest_failing(seed, device, column)
     click.echo(f"the shortest schedule that fails:\n{scenario}")
     return 1

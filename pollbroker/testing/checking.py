@@ -1,7 +1,6 @@
 """Checking: run scenarios, and judge their traces by the invariants."""
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -15,8 +14,8 @@ from pollbroker.pump import choose_implementation
 from pollbroker.testing.behaviours import Talk, check_behaviour_device
 from pollbroker.testing.behaviours.judging import BehaviourInvariant
 from pollbroker.testing.devices import as_python
-from pollbroker.testing.drawing import scenario_of_seed
-from pollbroker.testing.environments import ENVIRONMENTS, MakeEnvironment, SimulatedEnvironment
+from pollbroker.testing.drawing import POOL, WIRE_POOL, scenario_of_seed
+from pollbroker.testing.environments import ENVIRONMENTS, MakeEnvironment, seeded
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
 from pollbroker.testing.peer_types import check_can_be_judged
 from pollbroker.testing.promises import AskedPromises, Promises
@@ -39,8 +38,8 @@ def check_scenario(
 
     Arguments:
         scenario: the scenario to run.
-        column: the environment: "simulation", "python" or "native" (real inproc sockets with that pump), or a function
-            that makes an environment from a `Topology`.
+        column: the environment: "simulation", "python" or "native" (real inproc sockets with that pump), "streams"
+            (ports of the wire on simulated streams), or a function that makes an environment from a `Topology`.
         invariants: the promises to check.
         promises: what the handlers promise; see `check_device`.
     """
@@ -59,7 +58,9 @@ def _run_and_judge(
     return trace
 
 
-def check_seed(seed: int, device: Device | None = None, *, promises: Promises = ()) -> Trace:
+def check_seed(
+    seed: int, device: Device | None = None, *, promises: Promises = (), column: str = "simulation"
+) -> Trace:
     """Run the scenario of a seed in simulation. The seed decides everything else that is chance there, too.
 
     Raises what `check_scenario` raises, with the scenario in the notes. The same seed repeats a run operation by
@@ -70,13 +71,27 @@ def check_seed(seed: int, device: Device | None = None, *, promises: Promises = 
         device: the device to test; by default the seed chooses the devices. For one with a behaviour there is
             `check_behaviour_seed`.
         promises: what the handlers promise; see `check_device`.
+        column: what is simulated: "simulation", the sockets of libzmq, or "streams", those of ports of the wire.
     """
-    scenario = scenario_of_seed(seed, device)
+    scenario = seeded_scenario(seed, device, column)
     try:
-        return check_scenario(scenario, partial(SimulatedEnvironment, seed=seed), promises=promises)
+        return check_scenario(scenario, seeded(column, seed), promises=promises)
     except InvariantViolation as violation:
         violation.add_note(f"in the scenario of seed {seed}:\n{scenario}")
         raise
+
+
+def check_streams_can_be_simulated(device: Device, columns: Iterable[str]) -> None:
+    """Raise `DeviceError` if the device has a behaviour and "streams" is among the environments."""
+    if device.behaviour is not None and "streams" in columns:
+        raise DeviceError(
+            f"device {device.name}: it has a behaviour; with simulated streams expected one that has none"
+        )
+
+
+def seeded_scenario(seed: int, device: Device | None, column: str) -> Scenario:
+    """The scenario of a seed, for one of the environments in which a seed decides everything."""
+    return scenario_of_seed(seed, device, pool=WIRE_POOL if column == "streams" else POOL)
 
 
 def default_columns() -> tuple[str, ...]:
@@ -111,7 +126,8 @@ def check_device(
             `promises={"frontend": [keeps_envelope]}`. A function in a mapping is given the trace of that route alone.
         examples: how many scenarios to try in each environment.
         steps: the greatest number of steps in a schedule.
-        columns: the environments by name ("simulation", "python", "native"); by default all that this machine has.
+        columns: the environments by name ("simulation", "python", "native", "streams"); by default the first three, as
+            far as this machine has them. "streams" tests the device with ports of the wire.
         invariants: promises of your own about the broker, beside those of every device. They are checked as
             `promises` are. For a device with a behaviour they are given a `BehaviourTrace`.
         talk: for a device with a behaviour: what the peers say and answer, beside garbage. Without it a peer answers
@@ -128,6 +144,7 @@ def check_device(
     """
     names = default_columns() if columns is None else tuple(columns)
     if device.behaviour is not None:
+        check_streams_can_be_simulated(device, names)
         if promises:
             raise DeviceError(f"device {device.name}: promises are of handlers; expected `invariants` for a behaviour")
         judges = cast("tuple[BehaviourInvariant, ...]", tuple(invariants))

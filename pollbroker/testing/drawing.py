@@ -45,6 +45,9 @@ POOL: Final[tuple[Device, ...]] = (
 )
 """The devices to choose from when a scenario is not for a given device."""
 
+WIRE_POOL: Final = tuple(device for device in POOL if device is not TUNNEL)
+"""Those of them whose ports the wire can serve: it has no PAIR."""
+
 
 class Draw(Protocol):
     """Makes the choices in a scenario."""
@@ -114,12 +117,12 @@ _BEHAVIOURS: Final[tuple[int | str, ...]] = (1, "one", 0, 2, 3, "raise", "nonsen
 """The actions of a handler; see `LinePlan.behaviour`."""
 
 
-def draw_line(draw: Draw, device: Device | None = None) -> LinePlan:
+def draw_line(draw: Draw, device: Device | None = None, pool: Sequence[Device] = POOL) -> LinePlan:
     """Draw one line of brokers, of the given device or of one from the pool. Raises `DeviceError` for a device that the
     kit cannot judge."""
     generic = device is None
     if device is None:
-        device = draw.choice(POOL)
+        device = draw.choice(pool)
     plan = draw_peers(draw, device, generic)
     publishes = any(type_of(device, sink) is _T.XPUB for route in device.routes for sink in route.sinks)
     return replace(
@@ -170,10 +173,10 @@ def _draw_broker(draw: Draw, device: Device) -> LinePlan:
     return LinePlan(device, peers={port: draw.choice(peer_types(device, port)) for port in device.ports})
 
 
-def draw_topology(draw: Draw, device: Device | None = None) -> Topology:
+def draw_topology(draw: Draw, device: Device | None = None, pool: Sequence[Device] = POOL) -> Topology:
     """Draw up to three lines in one engine, of the given device or of devices from the pool."""
     return Topology(
-        lines=draw.several(lambda draw: draw_line(draw, device), 1, 3),
+        lines=draw.several(lambda draw: draw_line(draw, device, pool), 1, 3),
         bodies=draw.several(draw_body, 1, 4),
         waiter=draw.choice(("nested", "flat")),
         burst_messages=draw.choice((1000, 1, 2, 5)),
@@ -295,12 +298,14 @@ def draw_opening(draw: Draw, topology: Topology) -> tuple[Step, ...]:
     return (*joining, Step(Action.REST)) if joining else ()
 
 
-def draw_scenario(draw: Draw, device: Device | None = None, most_steps: int = 60) -> Scenario:
+def draw_scenario(
+    draw: Draw, device: Device | None = None, most_steps: int = 60, pool: Sequence[Device] = POOL
+) -> Scenario:
     """Draw a topology, of the given device or of devices from the pool, and a schedule for it."""
-    topology = draw_topology(draw, device)
+    topology = draw_topology(draw, device, pool)
     return Scenario(topology, (*draw_opening(draw, topology), *draw_schedule(draw, topology, most_steps)))
 
 
-def scenario_of_seed(seed: int, device: Device | None = None) -> Scenario:
-    """Return the scenario of a seed."""
-    return draw_scenario(RandomDraw(seed), device)
+def scenario_of_seed(seed: int, device: Device | None = None, *, pool: Sequence[Device] = POOL) -> Scenario:
+    """Return the scenario of a seed, of the given device or of devices from the pool."""
+    return draw_scenario(RandomDraw(seed), device, pool=pool)

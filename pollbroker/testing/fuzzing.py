@@ -24,9 +24,13 @@ from pollbroker.device import Device
 from pollbroker.standard_devices import DEVICES
 from pollbroker.testing.behaviours import BehaviourScenario, BehaviourStep, check_behaviour, check_behaviour_seed
 from pollbroker.testing.behaviours.checking import behaviour_scenario_of_seed
-from pollbroker.testing.checking import check_scenario, check_seed
-from pollbroker.testing.drawing import scenario_of_seed
-from pollbroker.testing.environments import MakeEnvironment, SimulatedEnvironment
+from pollbroker.testing.checking import (
+    check_scenario,
+    check_seed,
+    check_streams_can_be_simulated,
+    seeded_scenario,
+)
+from pollbroker.testing.environments import MakeEnvironment, check_wire_is_built, seeded
 from pollbroker.testing.scenario import Scenario
 
 _Step = TypeVar("_Step")
@@ -57,11 +61,20 @@ class Progress:
     """The seeds that failed since the last `Progress`."""
 
 
-def check_seeds(first: int, count: int, device: str | None = None) -> list[Finding]:
+def check_can_be_tried(device: str | None, column: str) -> None:
+    """Raise `DeviceError` if the device has a behaviour and streams are to be simulated, and `ConfigError` if the wire
+    was not built that these are for."""
+    if device is not None:
+        check_streams_can_be_simulated(DEVICES[device], [column])
+    if column == "streams":
+        check_wire_is_built()
+
+
+def check_seeds(first: int, count: int, device: str | None = None, column: str = "simulation") -> list[Finding]:
     """Try `count` seeds, beginning with `first`. Return those that fail."""
     findings = []
     for seed in range(first, first + count):
-        account = failure_of(partial(_check, seed, _device(device, seed)))
+        account = failure_of(partial(_check, seed, _device(device, seed, column), column))
         if account is not None:
             findings.append(Finding(seed, account))
     return findings
@@ -76,26 +89,35 @@ def failure_of(check: Callable[[], object]) -> str | None:
     return None
 
 
-def _check(seed: int, device: Device | None) -> object:
+def _check(seed: int, device: Device | None, column: str) -> object:
     if device is not None and device.behaviour is not None:
         return check_behaviour_seed(seed, device)
-    return check_seed(seed, device)
+    return check_seed(seed, device, column=column)
 
 
-def _device(name: str | None, seed: int) -> Device | None:
+def _device(name: str | None, seed: int, column: str = "simulation") -> Device | None:
     """The device that a seed is tried with; None if the scenario chooses devices without a behaviour.
 
-    If no name is given, every fourth seed is for a device of `DEVICES` that has a behaviour.
+    If no name is given, every fourth seed is for a device of `DEVICES` that has a behaviour, unless streams are
+    simulated: no behaviour is tried with them.
     """
     if name is not None:
         return DEVICES[name]
+    if column == "streams":
+        return None
     behaving = [device for device in DEVICES.values() if device.behaviour is not None]
     round_, turn = divmod(seed, 4)
     return behaving[round_ % len(behaving)] if behaving and turn == 3 else None
 
 
 def fuzz(
-    *, first: int = 0, seeds: int | None = None, minutes: float | None = None, jobs: int = 1, device: str | None = None
+    *,
+    first: int = 0,
+    seeds: int | None = None,
+    minutes: float | None = None,
+    jobs: int = 1,
+    device: str | None = None,
+    column: str = "simulation",
 ) -> Generator[Progress, None, None]:
     """Try seeds, and yield the progress after every batch. Closing the iterator ends its processes.
 
@@ -105,6 +127,7 @@ def fuzz(
         minutes: the longest time; with None until all seeds have been tried.
         jobs: how many processes to use.
         device: the name of a device in `DEVICES`; with None the seeds choose the devices.
+        column: what is simulated: "simulation", the sockets of libzmq, or "streams", those of ports of the wire.
     """
     end_s = None if minutes is None else time.monotonic() + minutes * 60
     last = _LAST_SEED if seeds is None else first + seeds
@@ -117,7 +140,7 @@ def fuzz(
                 for start in islice(batches, 2 * jobs - len(running)):
                     count = min(_BATCH, last - start)
                     with _signals_blocked():  # the first submit starts the processes
-                        running[pool.submit(check_seeds, start, count, device)] = count
+                        running[pool.submit(check_seeds, start, count, device, column)] = count
             if not running:
                 return
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -171,13 +194,13 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def shortest_failing(seed: int, device: str | None = None) -> Scenario | BehaviourScenario:
+def shortest_failing(seed: int, device: str | None = None, column: str = "simulation") -> Scenario | BehaviourScenario:
     """Return the scenario of a seed that fails, without the steps that are not needed for the failure."""
-    found = _device(device, seed)
-    make_environment = partial(SimulatedEnvironment, seed=seed)
+    found = _device(device, seed, column)
+    make_environment = seeded(column, seed)
     if found is not None and found.behaviour is not None:
         return _shortest_of_behaviour(behaviour_scenario_of_seed(seed, found), make_environment)
-    return _shortest(scenario_of_seed(seed, found), make_environment)
+    return _shortest(seeded_scenario(seed, found, column), make_environment)
 
 
 def _shortest_of_behaviour(scenario: BehaviourScenario, make_environment: MakeEnvironment) -> BehaviourScenario:

@@ -75,19 +75,19 @@ class Line:
         wiring.open()
         mark = plan.capture_high_water_mark
         self._readers = [
-            (broker, self._peer(f"{broker}!", zmq.PULL, f"inproc://{broker}/capture", zmq.PUSH, b"", mark))
+            (broker, self._peer(f"{broker}!", zmq.PULL, f"{broker}/capture", zmq.PUSH, b"", mark))
             for broker in self.brokers
             if plan.capture != "none"
         ]
 
     # -- peers join and leave -----------------------------------------------------------------------------------------
 
-    def _peer(self, name: str, kind: int, endpoint: str, port_type: int, routing_id: bytes, mark: int) -> Peer:
+    def _peer(self, name: str, kind: int, place: str, port_type: int, routing_id: bytes, mark: int) -> Peer:
         socket = self._environment.socket(kind)
         # With a limit, a REP drops replies and a SUB drops subscriptions that find no room.
         socket.setsockopt(zmq.SNDHWM, 0 if kind in (zmq.REP, zmq.SUB) else mark)
         socket.setsockopt(zmq.RCVHWM, mark)
-        peer = Peer(name, socket, endpoint, port_type, routing_id)
+        peer = Peer(name, socket, self._environment.address(place), port_type, routing_id)
         peer.connect()
         return peer
 
@@ -113,7 +113,7 @@ class Line:
         self._last_ids[side, who] = routing_id
         port = self.brokers[0] if side == "frontend" else self.brokers[-1]
         mark = 0 if kind in PUBLISHERS and self.plan.no_drop else self.plan.peers_high_water_mark
-        peer = self._peer(name, kind, f"inproc://{port}/{side}", self._types[side], routing_id, mark)
+        peer = self._peer(name, kind, f"{port}/{side}", self._types[side], routing_id, mark)
         self.peers[side, who] = peer
         if peer.routing_id is not None:
             self.routing_ids.add(peer.routing_id)
@@ -128,7 +128,7 @@ class Line:
         if peer is not None:
             peer.leave()
             self.departed.append(peer)
-            self._record(Left(peer.name))
+            self._record(Left(peer.name, peer.lost_on_the_way()))
 
     def subscribe(self, side: Side, who: int, number: int) -> None:
         """Have a subscriber subscribe to the topic of that number."""

@@ -119,6 +119,12 @@ class Peer:
         to libzmq's own thread, at a time that cannot be repeated."""
         self._socket.disconnect(self.endpoint)
 
+    def lost_on_the_way(self) -> frozenset[bytes]:
+        """The marks of the messages that its socket had accepted, and that will never arrive because its connection was
+        broken when it left. Only a simulated stream breaks."""
+        lost = getattr(self._socket, "lost_on_the_way", ())
+        return frozenset(mark for message in lost if (mark := mark_of(tuple(message))) is not None)
+
     def close(self) -> None:
         """Close the socket."""
         self._socket.close(linger=0)

@@ -39,6 +39,7 @@ class ScenarioRunner:
             patience=_PATIENCE_TURNS if topology.operation_s == 0.0 else 0,
         )
         self.environment: Environment = make_environment(topology)
+        self.trace.queues = self.environment.queues
         self._topology = topology
         self._record = self.trace.events.append
         self._lives = [0] * len(topology.lines)
@@ -149,7 +150,8 @@ class ScenarioRunner:
         self.environment.clock.advance(step.count / 1000)
 
     def _shut_down_step(self, _: Line, __: Step) -> None:
-        self.environment.shut_down()
+        if not self.environment.shut_down():
+            return
         self._shut_down = True
         if not self._meddling:
             self._end()

@@ -101,6 +101,8 @@ class Left(NamedTuple):
     """A peer has disconnected. What it had not read is lost."""
 
     peer: str
+    lost: frozenset[bytes] = frozenset()
+    """The marks of the messages of this peer that will never arrive, because its connection was broken."""
 
 
 class Sent(NamedTuple):
@@ -277,6 +279,9 @@ class Trace:
     """The engine's limit of bytes for one flow in one turn; 0 if it is not known."""
     patience: int = 0
     """Within how many turns a flow that can move all the time must have moved; 0 if that is not known."""
+    queues: bool = False
+    """Whether the ports of the brokers have queues of their own, in which messages wait that count as held. They are
+    written, and count as sent, when their peer reads, also while the broker is paused."""
     captured: set[str] = field(default_factory=set)
     """The brokers that have a capture socket."""
     prefixes: dict[FlowKey, bytes] = field(default_factory=dict)

@@ -98,9 +98,10 @@ class Wiring:
                 broker,
                 self._recording(broker),
                 options=options,
-                capture=f"@inproc://{broker}/capture" if captured else None,
+                capture=f"@{self._environment.address(f'{broker}/capture')}" if captured else None,
                 capture_type=zmq.PUSH,
                 capture_prefixes=prefixes,
+                transport=self._environment.transport,
                 **endpoints,
             )
             self._environment.watch(added)
@@ -122,8 +123,8 @@ class Wiring:
 
     def _endpoint(self, port: str, hop: int) -> str:
         if port == "backend" and hop < self._plan.hops - 1:
-            return f">inproc://{self.brokers[hop + 1]}/frontend"
-        return f"@inproc://{self.brokers[hop]}/{port}"
+            return f">{self._environment.address(f'{self.brokers[hop + 1]}/frontend')}"
+        return f"@{self._environment.address(f'{self.brokers[hop]}/{port}')}"
 
     def _recording(self, broker: str) -> Device:
         """The device of the plan, with handlers that record the messages that they are given and return."""

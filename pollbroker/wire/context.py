@@ -9,6 +9,7 @@ import zmq
 
 from pollbroker.events import EventKind, EventSource
 from pollbroker.wire import native
+from pollbroker.wire.opening import Sockets, Streams
 from pollbroker.wire.served import TYPES
 from pollbroker.wire.sockets import WireSocket
 from pollbroker.wire.streams import Timing
@@ -38,8 +39,10 @@ FAULTS: Final[Mapping[str, str]] = {
 
 class WireContext:
     """Makes sockets that share one epoll set, and one way to ask an authenticator. While somebody listens to `events`,
-    it tells what happens to their connections. `on_sockets` is called with True when a socket was
-    opened, and with False when the last one was closed."""
+    it tells what happens to their connections.
+
+    `on_sockets` is called with True when a socket was opened, and with False when the last one was closed. `streams`
+    opens their streams; a test has simulated ones."""
 
     def __init__(
         self,
@@ -47,8 +50,10 @@ class WireContext:
         authentication: Authentication,
         events: EventSource,
         on_sockets: Callable[[bool], object],
+        streams: Streams | None = None,
     ) -> None:
-        self.net = native.Net()
+        self.streams: Streams = Sockets() if streams is None else streams
+        self.net = native.Net(self.streams.clock)
         self.net.on_fault = _log_fault
         self._events = events
         events.when_wanted(lambda wanted: self.net.listen(self._tell if wanted else None))

@@ -1,5 +1,10 @@
 # What the C code declares.
 
+cdef extern from "<sys/uio.h>" nogil:
+    cdef struct iovec:
+        void *iov_base
+        size_t iov_len
+
 cdef extern from "net.h" nogil:
     ctypedef bint c_bool "bool"
 
@@ -100,7 +105,6 @@ cdef extern from "net.h" nogil:
         double since_s, heard_s
         amount received, sent
 
-    double net_now_s()
     peer *listed_peer(link *)
 
     cdef struct turns:
@@ -186,8 +190,21 @@ cdef extern from "net.h" nogil:
         int epoll
         link ended
         uint64_t accepts_failed
+        double armed_s, simulated_s
+
+    double net_now_s(const net *)
+    ctypedef struct stream_calls "struct stream_calls":
+        ssize_t (*read)(peer *, void *bytes, size_t count) noexcept nogil
+        ssize_t (*write)(peer *, const iovec *pieces, int count) noexcept nogil
+        void (*close)(peer *) noexcept nogil
 
     int net_open(net *)
+    int net_open_simulated(net *, const stream_calls *)
+    void net_wake(net *)
+    void net_note_end(peer *)
+    peer *peer_new(port *, int descriptor, void *owner)
+    void peer_on_stream(peer *, unsigned events)
+    int STREAM_INPUT, STREAM_OUTPUT, STREAM_END
     void net_close(net *)
     void net_serve(net *)
     void net_arm(net *)

@@ -84,7 +84,7 @@ def resume(Port port not None, *, bint shared=False):
     if shared:
         port.port.shared = True
     port._forget_restored()
-    port.net.net.wire.now_s = net_now_s()
+    port.net.net.wire.now_s = net_now_s(&port.net.net)
     code = net_resume(port.port)
     net_arm(&port.net.net)
     _raise_errno(code)
@@ -102,7 +102,7 @@ def write_record(Port port not None, list parts not None, list connectors not No
     port._check()
     memset(&record, 0, sizeof(record))
     accounts = _accounts_of(parts)
-    port.net.net.wire.now_s = net_now_s()
+    port.net.net.wire.now_s = net_now_s(&port.net.net)
     try:
         written = record_write(&record, port.port, accounts.all, accounts.count)
         if record.no_memory:
@@ -142,7 +142,7 @@ def read_record(Port port not None, bytes recorded not None, list parts not None
             numbers[i] = descriptors[i]
         reading.descriptors = numbers
         accounts = _accounts_of(parts)
-        port.net.net.wire.now_s = net_now_s()
+        port.net.net.wire.now_s = net_now_s(&port.net.net)
         done = record_read(&reading, port.port, accounts.all, accounts.count)
         free(accounts.all)
         del descriptors[: reading.descriptors_taken]

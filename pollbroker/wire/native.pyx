@@ -7,6 +7,7 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -66,6 +67,9 @@ NOTICES_MOST = 10_000
 
 
 include "net.pxi"
+
+
+include "simulated.pxi"
 
 
 include "ports.pxi"

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <math.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,10 +17,12 @@ struct net *net_of(const struct port *port)
     return LISTED(port->wire, struct net, wire);
 }
 
-double net_now_s(void)
+double net_now_s(const struct net *net)
 {
     struct timespec now;
 
+    if (net->simulated)
+        return net->simulated_s;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
 }
@@ -31,19 +34,40 @@ int net_watch(struct net *net, int descriptor, uint32_t events, void *about, uns
     return epoll_ctl(net->epoll, EPOLL_CTL_ADD, descriptor, &event) < 0 ? errno : 0;
 }
 
-int net_open(struct net *net)
+static int begin(struct net *net, const struct stream_calls *calls, bool simulated)
 {
-    *net = (struct net){.epoll = -1, .timer = -1};
+    *net = (struct net){.epoll = -1, .timer = -1, .calls = *calls, .simulated = simulated};
     wire_init(&net->wire);
     link_init(&net->ended);
     link_init(&net->resting);
-    net->wire.now_s = net_now_s();
+    net->wire.now_s = net_now_s(net);
     net->epoll = epoll_create1(EPOLL_CLOEXEC);
-    net->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    net->timer = simulated ? eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+                           : timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     int code = net->epoll < 0 || net->timer < 0 ? errno : net_watch(net, net->timer, EPOLLIN, NULL, ABOUT_TIMER);
     if (code)
         net_close(net);
     return code;
+}
+
+int net_open(struct net *net)
+{
+    return begin(net, &net_socket_calls, false);
+}
+
+int net_open_simulated(struct net *net, const struct stream_calls *calls)
+{
+    struct stream_calls all = net_socket_calls; /* deadlines and notices are the same */
+
+    all.read = calls->read;
+    all.write = calls->write;
+    all.close = calls->close;
+    return begin(net, &all, true);
+}
+
+void net_wake(struct net *net)
+{
+    eventfd_write(net->timer, 1);
 }
 
 void net_close(struct net *net)
@@ -83,7 +107,7 @@ void net_serve(struct net *net)
     struct epoll_event events[MOST_EVENTS];
 
     wire_forget_dead(&net->wire);
-    net->wire.now_s = net_now_s();
+    net->wire.now_s = net_now_s(net);
     int count = epoll_wait(net->epoll, events, MOST_EVENTS, 0);
     for (int i = 0; i < count; i++) {
         void *about = (void *) (uintptr_t) (events[i].data.u64 & ~(uint64_t) ABOUT_MASK);
@@ -106,12 +130,18 @@ void net_serve(struct net *net)
 static void set_timer(struct net *net, double wanted_s)
 {
     double whole = floor(wanted_s);
+
+    net->armed_s = wanted_s;
+    if (net->simulated) {
+        if (wanted_s <= net->simulated_s)
+            net_wake(net);
+        return;
+    }
     struct itimerspec when = {.it_value = {(time_t) whole, (long) ((wanted_s - whole) * 1e9)}};
 
     if (!when.it_value.tv_sec && !when.it_value.tv_nsec)
         when.it_value.tv_nsec = 1;
     timerfd_settime(net->timer, TFD_TIMER_ABSTIME, &when, NULL);
-    net->armed_s = wanted_s;
 }
 
 void net_arm(struct net *net)

@@ -42,10 +42,19 @@ struct net {
     uint64_t accepts_failed;
     struct link resting; /* listeners that try again at `rested_s` */
     double rested_s;
+    struct stream_calls calls; /* of all ports */
+    bool simulated;            /* its streams are not sockets: see `net_open_simulated` */
+    double simulated_s;        /* the clock of deadlines then, which its owner sets */
 };
 
 /* Return 0, or an errno. */
 int net_open(struct net *net);
+
+/* The same for streams that are no sockets, for tests. They are read, written and closed by these three functions, and
+ * `peer_on_stream` is told what happens at them. The descriptor of a peer is a number, and its `owner` is that of the
+ * stream. Time passes only as `simulated_s`, and the epoll set wakes the engine when `net_wake` was called. */
+int net_open_simulated(struct net *net, const struct stream_calls *calls);
+void net_wake(struct net *net);
 
 /* Close everything. All ports must have ended. */
 void net_close(struct net *net);
@@ -58,8 +67,11 @@ void net_serve(struct net *net);
  * whenever ports were used. */
 void net_arm(struct net *net);
 
-/* The clock of deadlines: CLOCK_MONOTONIC, in seconds. */
-double net_now_s(void);
+/* The clock of deadlines, in seconds: CLOCK_MONOTONIC, unless the streams are simulated. */
+double net_now_s(const struct net *net);
+
+/* Tell whoever listens why a connection has ended. To be called before the stream is closed. */
+void net_note_end(struct peer *peer);
 
 void net_port_init(struct port *port, struct net *net, enum socket_type type);
 

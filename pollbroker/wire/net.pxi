@@ -1,8 +1,10 @@
 # The epoll set of an engine, and the listeners and connectors in it. It is included in `native.pyx`.
 
+cdef bint _was_net_made = False
+
 @cython.final
 cdef class Net:
-    """The streams of all ports of an engine, in one epoll set."""
+    """The streams of all ports of an engine, in one epoll set. With a `clock` they are simulated: see `Stream`."""
 
     cdef net net
     cdef bint closed
@@ -12,9 +14,19 @@ cdef class Net:
     how many connections have ended by a fault since the last call."""
     cdef double fault_told_s
     cdef object on_notices
+    cdef object clock
+    cdef dict told  # of simulated streams: what has happened at them
+    cdef public object failure
+    """What a simulated stream has raised; None if nothing."""
 
-    def __cinit__(self):
-        code = net_open(&self.net)
+    def __cinit__(self, clock=None):
+        global _was_net_made
+        self.clock = clock
+        self.told = {}
+        if clock is not None and not _was_net_made:
+            map_set_secret(0x9E3779B97F4A7C15)  # nothing was hashed yet; so the order in maps is that of any other run
+        _was_net_made = True
+        code = net_open(&self.net) if clock is None else net_open_simulated(&self.net, &_simulated_calls)
         if code:
             self.closed = True
             raise OSError(code, os.strerror(code))
@@ -71,6 +83,8 @@ cdef class Net:
         cdef Port owner
         cdef Connector connector
         cdef OnReady on_ready
+        if self.clock is not None:
+            self._tell_streams()
         with nogil:
             net_serve(&self.net)
         while self.net.ended.next != &self.net.ended:
@@ -107,10 +121,32 @@ cdef class Net:
     def flush(self):
         """Write what was sent in a turn of the loop, and have the epoll set wake the loop at the earliest deadline. To be
         called at the end of each turn."""
+        if self.clock is not None:
+            self.net.simulated_s = self.clock()
         with nogil:
             wire_flush(&self.net.wire)
             net_arm(&self.net)
         self._tell_notices()
+
+    cdef int _tell_streams(self) except -1:
+        """Tell the ports what has happened at simulated streams."""
+        cdef Stream stream
+        cdef dict told = self.told
+        self.told = {}
+        self.net.simulated_s = self.net.wire.now_s = self.clock()
+        for stream, events in told.items():
+            if stream.peer != NULL:
+                peer_on_stream(stream.peer, events)
+        return 0
+
+    @property
+    def due_s(self):
+        """When `serve` is to be called at the latest, by the clock of a simulation; 0 if there is nothing to wait for."""
+        return self.net.armed_s
+
+    def wake(self):
+        """Have `fileno` be readable: it is time for `serve`. For simulations."""
+        net_wake(&self.net)
 
     def next_question(self):
         """The next peer about whom an authenticator is to be asked: its port, the number of the question, its

@@ -47,7 +47,7 @@ void net_note_fault(struct net *net, struct port *port, enum reason reason, cons
     }
 }
 
-static void note_reason(struct peer *peer)
+void net_note_end(struct peer *peer)
 {
     struct net *net = net_of(peer->port);
 
@@ -63,7 +63,7 @@ static void note_reason(struct peer *peer)
 
 static void stream_close(struct peer *peer)
 {
-    note_reason(peer);
+    net_note_end(peer);
     /* While another process has a duplicate, closing a descriptor neither takes it out of the epoll set nor ends the
      * connection. */
     if (peer->port->shared)
@@ -86,13 +86,13 @@ static void stream_connected(struct peer *peer)
     notices_add(&net_of(peer->port)->notices, NOTICE_CONNECTED, peer);
 }
 
-static const struct stream_calls CALLS = {
+const struct stream_calls net_socket_calls = {
     stream_read, stream_write, stream_close, stream_set_deadline, stream_connected,
 };
 
 void net_port_init(struct port *port, struct net *net, enum socket_type type)
 {
-    port_init(port, &net->wire, type, &CALLS);
+    port_init(port, &net->wire, type, &net->calls);
 }
 
 void net_end_output(struct port *port)

@@ -11,6 +11,9 @@ enum { ABOUT_PEER, ABOUT_WATCHED, ABOUT_TIMER, ABOUT_MASK = 3 };
 
 static const uint32_t PEER_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
 
+/* What ports ask of sockets. */
+extern const struct stream_calls net_socket_calls;
+
 struct net *net_of(const struct port *port);
 
 /* Watch a descriptor. Return 0, or an errno. */

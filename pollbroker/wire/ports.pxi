@@ -197,7 +197,7 @@ cdef class Port:
             return
         if verdict not in VERDICTS or len(user_id) > USER_ID_MAX:
             verdict = 0
-        self.net.net.wire.now_s = net_now_s()
+        self.net.net.wire.now_s = net_now_s(&self.net.net)
         port_answer(
             self.port, question, <verdict_t> verdict, <const uint8_t *> PyBytes_AsString(user_id), len(user_id)
         )
@@ -211,6 +211,11 @@ cdef class Port:
     @too_long_messages.setter
     def too_long_messages(self, uint64_t count):
         self.too_long = count
+
+    @property
+    def has_room(self):
+        """True if a message may be accepted. Unlike `events`, this changes nothing."""
+        return self.port != NULL and port_has_room_for_any(self.port)
 
     @property
     def held(self):
@@ -233,7 +238,7 @@ cdef class Port:
         something was read from it, messages received from it and sent to it, messages and bytes in its queue, messages
         that it had no room for, its subscriptions, and who it is by the authenticator."""
         cdef list told = []
-        cdef double now_s = net_now_s()
+        cdef double now_s = net_now_s(&self.net.net)
         cdef peer *peer
         cdef link *link
         if self.port != NULL:

@@ -17,6 +17,7 @@ from pollbroker.statistics import PeerStatistics
 from pollbroker.wire import native
 from pollbroker.wire.addresses import describe_peer
 from pollbroker.wire.connecting import Connection
+from pollbroker.wire.opening import Streams
 from pollbroker.wire.served import (
     ALIASES,
     FIXED_OPTIONS,
@@ -46,6 +47,7 @@ class Context(Protocol):
 
     net: native.Net
     authentication: Authentication
+    streams: Streams
 
     def get(self, option: int, /) -> int: ...
 
@@ -136,7 +138,7 @@ class WireSocket:
     def bind(self, address: str) -> None:
         """Listen at an address of tcp or ipc. Raises `zmq.ZMQError`."""
         try:
-            listening = Listening(self.wire_port, address, self._options)
+            listening = self.context.streams.listen(self.wire_port, address, self._options)
         except OSError as error:
             raise_zmq_error(error)
         self._streams.append(listening)
@@ -145,7 +147,7 @@ class WireSocket:
     def connect(self, address: str) -> None:
         """Connect to an address, again and again until the socket is closed. Raises `zmq.ZMQError`."""
         try:
-            self._streams.append(Connection(self.wire_port, address, self._options, self._timing))
+            self._streams.append(self.context.streams.connect(self.wire_port, address, self._options, self._timing))
         except OSError as error:
             raise_zmq_error(error)
         self._last_endpoint = address

@@ -1,26 +1,66 @@
-"""The environments that a scenario can run in: simulated sockets, and real inproc sockets with either pump.
+"""The environments that a scenario can run in: simulated sockets, real inproc sockets with either pump, and
+simulated streams for ports of the wire.
 
-In both the engine is the one that ships. Only the sockets, the poller and the clock that it is given are different. An
-environment has one thread, and nothing happens in it that the kit does not bring about, so a run can be repeated
-exactly.
+In all of them the engine is the one that ships. Only the sockets or streams, the poller and the clock that it is given
+are different. An environment has one thread, and nothing happens in it that the kit does not bring about, so a run can
+be repeated exactly.
 """
 
 from collections.abc import Callable
 from typing import Final
 
+from pollbroker.errors import ConfigError
 from pollbroker.testing.environments.environment import Environment
 from pollbroker.testing.environments.inproc import InprocEnvironment, shut_down
 from pollbroker.testing.environments.simulated import SimulatedEnvironment
 from pollbroker.testing.scenario import Topology
+from pollbroker.wire.served import why_not_built
 
-__all__ = ["ENVIRONMENTS", "Environment", "InprocEnvironment", "MakeEnvironment", "SimulatedEnvironment", "shut_down"]
+__all__ = [
+    "ENVIRONMENTS",
+    "Environment",
+    "InprocEnvironment",
+    "MakeEnvironment",
+    "SimulatedEnvironment",
+    "check_wire_is_built",
+    "seeded",
+    "shut_down",
+    "streams_environment",
+]
 
 MakeEnvironment = Callable[[Topology], Environment]
+
+
+def check_wire_is_built() -> None:
+    """Raise `ConfigError` if the native module of the wire was not built."""
+    why = why_not_built()
+    if why is not None:
+        raise ConfigError(f"the environment 'streams': {why}; expected the native module of the wire")
+
+
+def streams_environment(topology: Topology, seed: int | None = None) -> Environment:
+    """See `StreamsEnvironment`. Raises `ConfigError` if the native module of the wire was not built."""
+    check_wire_is_built()
+    from pollbroker.testing.environments.streams import StreamsEnvironment
+
+    return StreamsEnvironment(topology, seed)
+
 
 ENVIRONMENTS: Final[dict[str, MakeEnvironment]] = {
     "simulation": SimulatedEnvironment,
     "python": lambda topology: InprocEnvironment(topology, "python"),
     "native": lambda topology: InprocEnvironment(topology, "native"),
+    "streams": streams_environment,
 }
-"""The environments by name: simulated with the Python pump, inproc with the Python pump, inproc with the native
-pump."""
+"""The environments by name: simulated with the Python pump, inproc with the Python pump, inproc with the native pump,
+and ports of the wire on simulated streams."""
+
+_SEEDED: Final[dict[str, Callable[[Topology, int], Environment]]] = {
+    "simulation": SimulatedEnvironment,
+    "streams": streams_environment,
+}
+
+
+def seeded(column: str, seed: int) -> MakeEnvironment:
+    """Makes one of the environments in which a seed decides all that is chance: "simulation" or "streams"."""
+    return lambda topology: _SEEDED[column](topology, seed)

@@ -24,6 +24,13 @@ class Environment(Protocol):
     name: str
     engine: Engine
     clock: SimClock
+    transport: str | None
+    """What serves the brokers' ports; see `Engine.add`."""
+    queues: bool
+    """See `Trace.queues`."""
+
+    def address(self, place: str) -> str:
+        """The address of a port, by the names of its broker and of itself."""
 
     def socket(self, kind: int) -> Socket:
         """Return a new socket for a peer."""
@@ -52,8 +59,8 @@ class Environment(Protocol):
         """How many messages that a port of a broker had sent were lost because peers left without reading them; None
         if this environment cannot tell."""
 
-    def shut_down(self) -> None:
-        """Terminate the context."""
+    def shut_down(self) -> bool:
+        """Terminate the context. Return False if the brokers have none, and go on."""
 
     def close(self) -> None:
         """Close the engine, the sockets and the context."""
@@ -73,6 +80,10 @@ class ProgressWatch:
         self._clock = clock
         self._seen_s = -1.0
         self._messages = -1
+        self._idle_turns = 0
+
+    def has_cause(self) -> None:
+        """Something else than messages moves: turns for that are not made for nothing."""
         self._idle_turns = 0
 
     def moved(self) -> bool:

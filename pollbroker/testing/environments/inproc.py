@@ -27,6 +27,9 @@ _TOLD_BY_LIBZMQ_ALONE: Final = {
 class InprocEnvironment:
     """Real inproc sockets, with either pump. The clock is simulated, so time passes only when the kit advances it."""
 
+    transport: str | None = None
+    queues = False
+
     def __init__(self, topology: Topology, pump: str) -> None:
         self.name = f"inproc, {pump} pump"
         self.clock = SimClock()
@@ -40,6 +43,9 @@ class InprocEnvironment:
             pump=pump,
             waiter=topology.waiter,
         )
+
+    def address(self, place: str) -> str:
+        return f"inproc://{place}"
 
     def socket(self, kind: int) -> Socket:
         socket = self._context.socket(kind)
@@ -97,8 +103,9 @@ class InprocEnvironment:
     def lost_with_peers(self, broker: str, port: str) -> int | None:  # noqa: ARG002 - as `SimulatedEnvironment`
         return None
 
-    def shut_down(self) -> None:
+    def shut_down(self) -> bool:
         shut_down(self._context)
+        return True
 
     def close(self) -> None:
         self.engine.close(timeout_s=0)

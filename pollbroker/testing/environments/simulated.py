@@ -35,6 +35,8 @@ class SimulatedEnvironment:
     """The Python pump on simulated sockets, with a simulated poller and clock. One seed decides all that is chance."""
 
     name = "simulation"
+    transport: str | None = None
+    queues = False
 
     def __init__(self, topology: Topology, seed: int = 0) -> None:
         self._network = SimNetwork(seed)
@@ -52,6 +54,9 @@ class SimulatedEnvironment:
             pump="python",
             waiter=topology.waiter,
         )
+
+    def address(self, place: str) -> str:
+        return f"inproc://{place}"
 
     def socket(self, kind: int) -> Socket:
         return cast(Socket, self._context.socket(kind))
@@ -117,8 +122,9 @@ class SimulatedEnvironment:
         ports = working_broker(self.engine.brokers[broker]).ports
         return next(cast(SimSocket, one.sync_socket).lost_so_far() for one in ports if one.name == port)
 
-    def shut_down(self) -> None:
+    def shut_down(self) -> bool:
         self._context.shutdown()
+        return True
 
     def close(self) -> None:
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pollbroker.testing.peers import envelope_of
-from pollbroker.testing.trace import Frames, Got, Handled, Path, Returned, Sent, Sink, Trace
+from pollbroker.testing.trace import Frames, Got, Handled, Left, Path, Returned, Sent, Sink, Trace
 
 
 class Input(NamedTuple):
@@ -134,8 +134,11 @@ def _leg_to(path: Path, sink: Sink) -> Leg:
 
 
 def _put_in(trace: Trace, to_handlers: dict[str, Leg], to_sinks: dict[str, list[Leg]]) -> None:
+    lost = frozenset[bytes]().union(*(event.lost for _, event in trace.of(Left)))
     for at, event in enumerate(trace.events):
         if type(event) is Sent:
+            if event.mark in lost:
+                continue
             message = Input(at, event.peer, event.frames, event.expected_at or frozenset())
             for leg in [to_handlers[event.path]] if event.path in to_handlers else to_sinks[event.path]:
                 leg.put_in(message)

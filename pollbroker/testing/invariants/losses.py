@@ -102,8 +102,8 @@ def _not_passed_on(leg: Leg, final: dict[FlowKey, Counted]) -> int:
 def _counters_of(trace: Trace, broker: str, port: str, legs: list[Leg], final: dict[FlowKey, Counted]) -> SinkCounters:
     flows = [final[leg.path.flows[-1]].statistics for leg in legs]
     held = [(flow.held, len(leg.path.sinks)) for flow, leg in zip(flows, legs, strict=True)]
-    least = sum(max(0, number - sinks + 1) for number, sinks in held)
-    most = sum(min(1, number) for number, _ in held)
+    least = sum(max(0, number - sinks + 1) for number, sinks in held if not trace.queues or sinks == 1)
+    most = sum(number if trace.queues else min(1, number) for number, _ in held)
     for _, event in trace.of(PortCounted):
         if (event.broker, event.port) == (broker, port):
             said = event.statistics
