@@ -260,7 +260,8 @@ class Loop:
             worked -= 1  # after a KeyboardInterrupt, say, another `run` begins with the hub that was interrupted
             raise
         finally:
-            self._ready[:0] = ready[worked:]
+            if worked < len(ready):
+                self._ready[:0] = ready[worked:]
         return ready
 
     def _is_out_of_work(self) -> bool:

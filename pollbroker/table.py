@@ -81,7 +81,7 @@ class Table:
     @property
     def all_ended(self) -> bool:
         """True if there are brokers, and every one of them has ended or failed."""
-        return bool(self._brokers) and not self._alive_count
+        return not self._alive_count and bool(self._brokers)
 
     def statistics(self, which: str | Broker) -> BrokerStatistics:
         """A snapshot of one broker."""

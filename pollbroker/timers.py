@@ -79,7 +79,7 @@ class Timers:
 
     def next_s(self) -> float | None:
         """Seconds until the next handle is due (0 if it is overdue), or None."""
-        first = self.first()
+        first = self.first() if self._heap else None
         return None if first is None else max(0.0, first.when_s - self._clock())
 
     def run_due(self, run: Callable[[Handle], None]) -> None:

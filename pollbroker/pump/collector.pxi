@@ -60,24 +60,28 @@ cdef class Collector:
         self.epoll = epoll
         self.wakes = wakes
 
-    def has_events(self, double spin_s):
-        """Ask repeatedly, for `spin_s` at most, whether something has happened. Return True if so."""
+    cdef int _spin(self, double spin_s) noexcept nogil:
+        """Read the set again and again, for `spin_s` at most, until something has happened."""
         cdef timespec begun, now
         cdef int count = 0
-        with nogil:
-            clock_gettime(CLOCK_MONOTONIC, &begun)
-            while True:
-                count = read_epoll(self.epoll, self.events, 1)
-                clock_gettime(CLOCK_MONOTONIC, &now)
-                if count != 0 or now.tv_sec - begun.tv_sec + 1e-9 * (now.tv_nsec - begun.tv_nsec) >= spin_s:
-                    break
-        return count > 0
+        clock_gettime(CLOCK_MONOTONIC, &begun)
+        while True:
+            count = read_epoll(self.epoll, self.events, MOST_EVENTS)
+            clock_gettime(CLOCK_MONOTONIC, &now)
+            if count != 0 or now.tv_sec - begun.tv_sec + 1e-9 * (now.tv_nsec - begun.tv_nsec) >= spin_s:
+                return count
 
-    def __call__(self):
+    def collect(self, double spin_s):
         cdef int i, count
         cdef list others = []
         cdef OnReady on_ready
-        count = read_epoll(self.epoll, self.events, MOST_EVENTS)  # the GIL is kept, since this never waits
+        if spin_s > 0:
+            with nogil:
+                count = self._spin(spin_s)
+        else:
+            count = read_epoll(self.epoll, self.events, MOST_EVENTS)  # the GIL is kept, since this never waits
+        if count <= 0:
+            return None
         for i in range(count):
             wake = self.wakes.get(epoll_descriptor(&self.events[i]))
             if isinstance(wake, OnReady):

@@ -283,11 +283,9 @@ class Hub(Protocol):
 class Collector(Protocol):
     """Reads what has happened in an epoll set, without sleeping."""
 
-    def __call__(self) -> list[Callable[[], None]]:
-        """Return the functions that are to be called. A native collector leaves out those whose work it has done."""
-
-    def has_events(self, spin_s: float, /) -> bool:
-        """Ask repeatedly, for `spin_s` at most, whether something has happened. Return True if so."""
+    def collect(self, spin_s: float, /) -> list[Callable[[], None]] | None:
+        """Read the set, again and again for `spin_s` at most, until something has happened. Return the functions that
+        are to be called, or None if nothing has happened. A native collector leaves out what it has done itself."""
 
 
 class Implementation(Protocol):

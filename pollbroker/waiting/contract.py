@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from pollbroker.errors import EngineError
 from pollbroker.pump import Hub, Socket
 
 Wake: TypeAlias = Callable[[], None]
+
+_Result = TypeVar("_Result")
 
 
 class Poller(Protocol):
@@ -63,10 +65,12 @@ def check_new(target: Socket | int, watched: Container[Socket | int]) -> None:
         )
 
 
-def spins_until(something: Callable[[], object], spin_s: float) -> bool:
-    """Call `something` repeatedly, for `spin_s` at most. Return True as soon as its result is true."""
+def spin_until(something: Callable[[], _Result], spin_s: float) -> _Result:
+    """Call `something` repeatedly, for `spin_s` at most, until its result is true. Return the last result."""
+    if not spin_s:
+        return something()
     end_s = time.monotonic() + spin_s
-    while not something():
+    while not (result := something()):
         if time.monotonic() >= end_s:
-            return False
-    return True
+            break
+    return result

@@ -7,7 +7,7 @@ import zmq
 
 from pollbroker.errors import EngineError
 from pollbroker.pump import Hub, Socket
-from pollbroker.waiting.contract import Poller, Wake, check_new, spins_until
+from pollbroker.waiting.contract import Poller, Wake, check_new, spin_until
 
 _POLLIN: Final = int(zmq.POLLIN)
 
@@ -77,7 +77,7 @@ class FlatWaiter:
         if closed:
             return closed
         try:
-            if self._spin_s and timeout_ms != 0 and spins_until(lambda: self._poller.poll(0), self._spin_s):
+            if self._spin_s and timeout_ms != 0 and spin_until(lambda: self._poller.poll(0), self._spin_s):
                 timeout_ms = 0
             return [target for target, _ in self._poller.poll(timeout_ms)]
         except zmq.ZMQError:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import zmq
 
 from pollbroker.pump import Collector, Hub, Implementation, Socket
-from pollbroker.waiting.contract import Poller, Wake, check_new, spins_until
+from pollbroker.waiting.contract import Poller, Wake, check_new, spin_until
 
 _POLLIN: Final = int(zmq.POLLIN)
 
@@ -78,9 +78,11 @@ class NestedWaiter:
         if self._replaced_wakes:
             replaced_wakes, self._replaced_wakes = self._replaced_wakes, []
             return replaced_wakes
-        if not self._always_polls and (timeout_ms == 0 or self._collector.has_events(self._spin_s)):
-            return self._collector()
-        return self._collector() if self._poller.poll(timeout_ms) else []
+        if not self._always_polls:
+            wakes = self._collector.collect(0.0 if timeout_ms == 0 else self._spin_s)
+            if wakes is not None or timeout_ms == 0:
+                return wakes or []
+        return (self._collector.collect(0.0) or []) if self._poller.poll(timeout_ms) else []
 
     def fileno(self) -> int:
         return self._set.fileno()
@@ -107,12 +109,10 @@ class _EpollSet:
         with suppress(OSError):  # the kernel removes a closed descriptor from the set
             self._epoll.unregister(descriptor)
 
-    def __call__(self) -> list[Wake]:
+    def collect(self, spin_s: float, /) -> list[Wake] | None:
+        events: list[tuple[int, int]] = spin_until(lambda: self._epoll.poll(0), spin_s)
         # A closed descriptor may still be reported, as long as a process that was forked from this one holds it open.
-        return [self._wakes[descriptor] for descriptor, _ in self._epoll.poll(0) if descriptor in self._wakes]
-
-    def has_events(self, spin_s: float, /) -> bool:
-        return spins_until(lambda: self._epoll.poll(0, 1), spin_s)
+        return [self._wakes[descriptor] for descriptor, _ in events if descriptor in self._wakes] if events else None
 
 
 class _SelectorSet:
@@ -130,8 +130,6 @@ class _SelectorSet:
     def unregister(self, descriptor: int) -> None:
         self._selector.unregister(descriptor)
 
-    def __call__(self) -> list[Wake]:
-        return [self._wakes[key.fd] for key, _ in self._selector.select(0)]
-
-    def has_events(self, spin_s: float, /) -> bool:
-        return spins_until(lambda: self._selector.select(0), spin_s)
+    def collect(self, spin_s: float, /) -> list[Wake] | None:
+        events: list[tuple[selectors.SelectorKey, int]] = spin_until(lambda: self._selector.select(0), spin_s)
+        return [self._wakes[key.fd] for key, _ in events] if events else None

@@ -4,44 +4,45 @@
 #include <stdlib.h>
 #include <string.h>
 
-void peer_begin_asking(struct peer *peer)
+bool peer_begin_asking(struct peer *peer)
 {
     struct wire *wire = peer->port->wire;
+    struct question *question = malloc(sizeof *question);
 
-    peer->question = ++wire->questions;
-    list_append(&wire->asking, &peer->asking_link);
+    if (!question)
+        return false;
+    *question = (struct question){.peer = peer, .number = ++wire->questions};
+    link_init(&question->link);
+    list_append(&wire->asking, &question->link);
+    peer->handshake->question = question;
+    return true;
+}
+
+void peer_end_asking(struct peer *peer)
+{
+    link_remove(&peer->handshake->question->link);
+    free(peer->handshake->question);
+    peer->handshake->question = NULL;
 }
 
 struct peer *wire_next_question(struct wire *wire)
 {
     if (list_is_empty(&wire->asking))
         return NULL;
-    struct peer *peer = LISTED(wire->asking.next, struct peer, asking_link);
-    link_remove(&peer->asking_link);
-    list_append(&peer->port->asked, &peer->asking_link);
-    return peer;
+    struct question *question = LISTED(wire->asking.next, struct question, link);
+    list_move_to_end(&question->peer->port->asked, &question->link);
+    return question->peer;
 }
 
 /* Authenticators answer in the order in which they are asked, as a rule, and so it is one of the first. */
-static struct peer *find_asked(const struct port *port, uint64_t question)
+static struct peer *find_asked(const struct port *port, uint64_t number)
 {
     for (struct link *link = port->asked.next; link != &port->asked; link = link->next) {
-        struct peer *peer = LISTED(link, struct peer, asking_link);
-        if (peer->question == question)
-            return peer;
+        struct question *question = LISTED(link, struct question, link);
+        if (question->number == number)
+            return question->peer;
     }
     return NULL;
-}
-
-static bool keep_user_id(struct peer *peer, const uint8_t *user_id, size_t size)
-{
-    if (!size)
-        return true;
-    if (!(peer->user_id = malloc(size)))
-        return false;
-    memcpy(peer->user_id, user_id, size);
-    peer->user_id_size = size;
-    return true;
 }
 
 /* Write the ERROR, and read what has come: a connection that is closed with bytes that nobody has read is reset, and then the
@@ -62,8 +63,8 @@ void port_answer(struct port *port, uint64_t question, enum verdict verdict, con
 
     if (!peer)
         return;
-    link_remove(&peer->asking_link);
-    if (verdict == VERDICT_ACCEPTED && !keep_user_id(peer, user_id, size)) {
+    peer_end_asking(peer);
+    if (verdict == VERDICT_ACCEPTED && !peer_set_user_id(peer, user_id, size)) {
         peer_end(peer, REASON_NO_MEMORY);
         return;
     }

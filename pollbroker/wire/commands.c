@@ -12,7 +12,7 @@ static void on_ping(struct peer *peer, const uint8_t *body, size_t size)
     uint8_t pong[FRAME_SHORT_HEADER + 5 + PING_CONTEXT_MAX];
     size_t context = size - 7;
 
-    peer->ttl_s = (body[5] << 8 | body[6]) / 10.0;
+    peer->ttl_s = (float) (body[5] << 8 | body[6]) / 10;
     peer_set_heartbeat(peer);
     if (peer->out.bytes >= PEER_QUEUE_BYTES)
         return; /* it does not read what was sent to it: it needs no answer, and may not fill the memory with them */

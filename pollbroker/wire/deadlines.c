@@ -7,7 +7,7 @@
 static void place(struct deadlines *deadlines, size_t at, struct peer *peer)
 {
     deadlines->heap[at] = peer;
-    peer->timer = at;
+    peer->timer = (uint32_t) at;
 }
 
 /* Move a peer up or down from a place, until it is behind those that are earlier and before those that are later. */
@@ -45,7 +45,7 @@ bool deadlines_set(struct deadlines *deadlines, struct peer *peer)
                 deadlines->heap = heap;
                 deadlines->room = room;
             }
-            peer->timer = ++deadlines->count;
+            peer->timer = (uint32_t) ++deadlines->count;
         }
         settle(deadlines, peer->timer, peer);
     } else if (peer->timer) {

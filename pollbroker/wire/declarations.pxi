@@ -59,7 +59,7 @@ cdef extern from "net.h" nogil:
 
     cdef struct wire:
         pool pool
-        link changed
+        link changed, unwritten
         double now_s
         size_t ports_alive, peers_alive
 
@@ -74,10 +74,18 @@ cdef extern from "net.h" nogil:
         const uint8_t *bytes
         size_t size
 
+    cdef struct user_id:
+        const uint8_t *bytes
+        size_t size
+
+    cdef struct question:
+        uint64_t number
+
     cdef struct port
 
     cdef struct handshake:
         credential username, password
+        question *question
 
     ctypedef enum verdict_t "enum verdict":
         pass
@@ -92,20 +100,18 @@ cdef extern from "net.h" nogil:
     cdef struct peer:
         port *port
         handshake *handshake
-        uint64_t question
-        const uint8_t *user_id
-        size_t user_id_size
+        user_id *user_id
         link all
         int descriptor
         void *owner
         c_bool attached
         queue out
-        key id
-        uint64_t subscription_count, dropped
         double since_s, heard_s
-        amount received, sent
+        uint64_t received, sent, dropped
 
     peer *listed_peer(link *)
+    key peer_routing_id(const peer *)
+    uint64_t peer_subscription_count(const peer *)
 
     cdef struct turns:
         pass

@@ -28,6 +28,8 @@ enum handshake_stage {
 /* What an authenticator has decided: the status codes of ZAP. */
 enum verdict { NO_VERDICT = 0, VERDICT_ACCEPTED = 200, VERDICT_NOT_NOW = 300, VERDICT_REFUSED = 400, VERDICT_FAILED = 500 };
 
+struct question;
+
 struct handshake {
     enum handshake_stage stage;
     enum socket_type type; /* ours */
@@ -39,6 +41,7 @@ struct handshake {
     uint8_t identity_size;
     uint8_t identity[ROUTING_ID_MAX];
     struct credential username, password;
+    struct question *question; /* what an authenticator is asked about the connection, while it is: see asking.c */
     /* What is to be sent: the caller takes it, and sets the size to 0. */
     size_t out_size;
     uint8_t out[HANDSHAKE_OUT_MAX];

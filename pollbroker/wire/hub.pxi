@@ -169,21 +169,22 @@ cdef class Hub:
         return self._outcome()
 
     cdef void _wake(self, int port_index):
-        """Make those flows ready that read this port, and those that wait for it to have room."""
+        """Make those flows ready that read this port, and those that wait for it to have room, and schedule the hub then."""
         cdef Flow flow
         cdef Port port = self.ports[port_index]
         for flow in self.flows:
             if flow.state == WAITING and flow.source == port_index:
                 flow.state = READY
+                self.schedule()
             elif flow.state == STALLED and flow.sink == port_index and port_has_room_for_any(port.port):
                 flow.state = READY
+                self.schedule()
 
     cdef bint _wake_natively(self, int port_index):
         """Do what `wake` does. Return False, and do nothing, if its flags may tell the owner to do something."""
         if self.ended or self.flushing:
             return False
         self._wake(port_index)
-        self._outcome()
         return True
 
     def on_ready(self, int port_index, wake):

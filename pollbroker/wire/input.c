@@ -99,7 +99,8 @@ static enum reason begin_asking(struct peer *peer)
         return REASON_LEFT;
     if (peer->port->options.mechanism ? count : count >= REMAINDER_MOVES_BELOW)
         return REASON_BAD_COMMAND;
-    peer_begin_asking(peer);
+    if (!peer_begin_asking(peer))
+        return REASON_NO_MEMORY;
     peer_shrink_input(peer);
     return NO_REASON;
 }
@@ -227,7 +228,7 @@ enum parsed peer_parse(struct peer *peer)
             close_gap(peer);
             continue;
         }
-        bool is_too_long = !peer->discarding && peer->message.frames + 1 + (peer->prefix_size != 0) + (flags & FRAME_MORE) >
+        bool is_too_long = !peer->discarding && peer->message.frames + 1 + port_routes(peer->port) + (flags & FRAME_MORE) >
                                                     options->maxframes;
         if (is_too_long && peer->ready.messages)
             return PARSED_NOTHING; /* those before it come first */
@@ -265,7 +266,7 @@ enum parsed peer_parse(struct peer *peer)
 
 void peer_unready(struct peer *peer, size_t end, struct amount before)
 {
-    amount_add(&peer->received, (struct amount){.messages = 1});
+    peer->received++;
     peer->deficit -= (int64_t) (peer->ready_end - end);
     peer->gap += peer->ready_end - end;
     peer->ready_end = peer->scanned = end;
@@ -274,7 +275,7 @@ void peer_unready(struct peer *peer, size_t end, struct amount before)
 
 void peer_consume(struct peer *peer)
 {
-    amount_add(&peer->received, peer->ready);
+    peer->received += peer->ready.messages;
     peer->deficit -= (int64_t) (peer->ready_end - peer->start);
     peer->ready = (struct amount){0};
     peer->start = peer->ready_end;

@@ -123,9 +123,10 @@ cdef class Net:
         called at the end of each turn."""
         if self.clock is not None:
             self.net.simulated_s = self.clock()
-        with nogil:
-            wire_flush(&self.net.wire)
-            net_arm(&self.net)
+        if self.net.wire.unwritten.next != &self.net.wire.unwritten:  # else another thread need not be let in
+            with nogil:
+                wire_flush(&self.net.wire)
+        net_arm(&self.net)
         self._tell_notices()
 
     cdef int _tell_streams(self) except -1:
@@ -156,13 +157,14 @@ cdef class Net:
         if peer == NULL:
             return None
         said = peer.handshake
+        number = said.question.number
         if peer.port.options.mechanism == MECHANISM_NULL:
-            return <Port> peer.port.owner, peer.question, peer.descriptor, b"NULL", ()
+            return <Port> peer.port.owner, number, peer.descriptor, b"NULL", ()
         credentials = (
             PyBytes_FromStringAndSize(<const char *> said.username.bytes, said.username.size),
             PyBytes_FromStringAndSize(<const char *> said.password.bytes, said.password.size),
         )
-        return <Port> peer.port.owner, peer.question, peer.descriptor, b"PLAIN", credentials
+        return <Port> peer.port.owner, number, peer.descriptor, b"PLAIN", credentials
 
     @property
     def alive(self):

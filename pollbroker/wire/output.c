@@ -88,7 +88,7 @@ void peer_flush(struct peer *peer)
             return;
         }
         if (written > 0)
-            peer->sent.messages += queue_note_written(&peer->out, (size_t) written);
+            peer->sent += queue_note_written(&peer->out, (size_t) written);
         if (written < 0 || (size_t) written < offered) {
             peer->blocked = true;
             break;
@@ -96,7 +96,8 @@ void peer_flush(struct peer *peer)
     }
     if (peer->attached && !had_room && peer_has_room(peer))
         port_has_room(peer->port, peer);
-    turns_weigh(&peer->port->turns, peer);
+    if (port_shares(peer->port))
+        turns_weigh(&peer->port->turns, peer);
     if (peer->port->tells_when_empty && !peer->out.messages)
         port_note(peer->port, NEWS_ROOM);
 }

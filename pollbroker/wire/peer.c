@@ -25,11 +25,12 @@ struct peer *peer_without_stream(struct port *port)
     peer->descriptor = -1;
     link_init(&peer->all);
     link_init(&peer->readable_link);
-    link_init(&peer->turn);
     link_init(&peer->dirty_link);
     link_init(&peer->unread_link);
-    link_init(&peer->asking_link);
-    link_init(&peer->subscriptions);
+    if (port_shares(port))
+        link_init(&peer->sharer.turn);
+    else if (port_publishes(port))
+        link_init(&peer->subscriber.subscriptions);
     list_append(&port->peers, &peer->all);
     port->wire->peers_alive++;
     return peer;
@@ -123,11 +124,11 @@ void peer_end(struct peer *peer, enum reason reason)
 
     if (peer->descriptor < 0)
         return;
-    peer->reason = reason;
+    peer->reason = (uint8_t) reason;
     peer->readable = false;
     port->ended_by[reason] += !port->given_away;
     if (peer_is_asking(peer))
-        link_remove(&peer->asking_link);
+        peer_end_asking(peer);
     if (peer->deadline_s) {
         peer->deadline_s = 0;
         port->calls->set_deadline(peer);
@@ -163,9 +164,44 @@ void peer_forget(struct peer *peer)
     if (link_is_in(&peer->readable_link))
         link_remove(&peer->readable_link);
     peer->port->wire->peers_alive--;
-    free(peer->prefix);
+    if (port_routes(peer->port))
+        free(peer->routed.prefix);
     free(peer->user_id);
     free(peer);
+}
+
+struct key peer_routing_id(const struct peer *peer)
+{
+    return port_routes(peer->port) ? peer->routed.id : (struct key){0};
+}
+
+bool peer_set_routing_id(struct peer *peer, const uint8_t *id, size_t size)
+{
+    uint8_t *prefix = malloc(FRAME_SHORT_HEADER + size);
+
+    if (!prefix)
+        return false;
+    frame_write_header(prefix, FRAME_MORE, size);
+    memcpy(prefix + FRAME_SHORT_HEADER, id, size);
+    peer->routed.prefix = prefix;
+    peer->routed.id = (struct key){.hash = map_hash(id, size), .bytes = prefix + FRAME_SHORT_HEADER, .size = size};
+    return true;
+}
+
+uint64_t peer_subscription_count(const struct peer *peer)
+{
+    return port_publishes(peer->port) ? peer->subscriber.subscription_count : 0;
+}
+
+bool peer_set_user_id(struct peer *peer, const uint8_t *user_id, size_t size)
+{
+    if (!size)
+        return true;
+    if (!(peer->user_id = malloc(sizeof *peer->user_id + size)))
+        return false;
+    peer->user_id->size = size;
+    memcpy(peer->user_id->bytes, user_id, size);
+    return true;
 }
 
 /* The earlier of two times, of which 0 is none. */

@@ -110,47 +110,44 @@ static enum reason take_routing_id(struct port *port, struct peer *peer)
     } else if (!id[0]) {
         return REASON_ROUTING_ID; /* those that begin with 0 are generated here (RFC 28) */
     }
-    if (!(peer->prefix = malloc(FRAME_SHORT_HEADER + size)))
+    if (!peer_set_routing_id(peer, id, size))
         return REASON_NO_MEMORY;
-    peer->prefix_size = frame_write_header(peer->prefix, FRAME_MORE, size) + size;
-    memcpy(peer->prefix + FRAME_SHORT_HEADER, id, size);
-    peer->id = (struct key){.hash = map_hash(id, size), .bytes = peer->prefix + FRAME_SHORT_HEADER, .size = size};
-    struct key *known = map_find(&port->ids, id, size, peer->id.hash);
+    struct key *known = map_find(&port->ids, id, size, peer->routed.id.hash);
     if (known) {
         if (!port->options.router_handover)
             return REASON_ROUTING_ID;
-        peer_end(LISTED(known, struct peer, id), REASON_ROUTING_ID);
+        peer_end(LISTED(known, struct peer, routed.id), REASON_ROUTING_ID);
     }
-    return map_put(&port->ids, &peer->id) ? NO_REASON : REASON_NO_MEMORY;
+    return map_put(&port->ids, &peer->routed.id) ? NO_REASON : REASON_NO_MEMORY;
 }
 
 static void give_orphans(struct port *port, struct peer *peer)
 {
     if (port->orphans.first) {
-        peer->outstanding += port->orphans.messages;
+        peer->sharer.outstanding += port->orphans.messages;
         queue_take_over(&peer->out, &port->orphans);
         list_include(&port->dirty, &peer->dirty_link);
         port_note(port, NEWS_ROOM); /* so that somebody writes them */
-        if (link_is_in(&peer->turn) && !peer_has_room(peer))
+        if (link_is_in(&peer->sharer.turn) && !peer_has_room(peer))
             turns_remove(&port->turns, peer);
     }
 }
 
 enum reason port_attach(struct port *port, struct peer *peer)
 {
-    if (port->type == TYPE_ROUTER) {
+    if (port_routes(port)) {
         enum reason reason = take_routing_id(port, peer);
         if (reason)
             return reason;
     }
     port->peer_count++;
-    if ((port->type == TYPE_PUB || port->type == TYPE_XPUB) && !publish_attach(port)) {
+    if (port_publishes(port) && !publish_attach(port)) {
         port->peer_count--;
         return REASON_NO_MEMORY;
     }
     peer->attached = true;
     peer->deficit = PEER_QUANTUM_BYTES;
-    if (port->type == TYPE_PUSH || port->type == TYPE_DEALER || port->type == TYPE_REQ) {
+    if (port_shares(port)) {
         give_orphans(port, peer);
         if (peer_has_room(peer))
             port_has_room(port, peer);
@@ -166,7 +163,7 @@ enum reason port_attach(struct port *port, struct peer *peer)
 void port_detach(struct port *port, struct peer *peer)
 {
     port->peer_count--;
-    if (link_is_in(&peer->turn))
+    if (port_shares(port) && link_is_in(&peer->sharer.turn))
         turns_remove(&port->turns, peer);
     switch (port->type) {
     case TYPE_PUSH:
@@ -176,7 +173,7 @@ void port_detach(struct port *port, struct peer *peer)
             give_orphans(port, turns_next(&port->turns));
         break;
     case TYPE_ROUTER:
-        map_remove(&port->ids, &peer->id);
+        map_remove(&port->ids, &peer->routed.id);
         if (port->awaited == peer) {
             port->awaited = NULL;
             port_note(port, NEWS_ROOM);
@@ -206,9 +203,9 @@ void port_finish(struct port *port, struct peer *peer)
 
 void port_has_room(struct port *port, struct peer *peer)
 {
-    bool shares = port->type == TYPE_PUSH || port->type == TYPE_DEALER || port->type == TYPE_REQ;
+    bool shares = port_shares(port);
 
-    if (shares ? !link_is_in(&peer->turn) : port->awaited == peer) {
+    if (shares ? !link_is_in(&peer->sharer.turn) : port->awaited == peer) {
         if (shares) {
             turns_add(&port->turns, peer);
             give_orphans(port, peer);

@@ -1,5 +1,9 @@
 # Ports: the sockets of brokers. It is included in `native.pyx`.
 
+cdef bytes _user_id(const user_id *who):
+    return PyBytes_FromStringAndSize(<const char *> who.bytes, who.size)
+
+
 @cython.final
 cdef class Port:
     """One socket of a broker, with any number of peers."""
@@ -239,6 +243,7 @@ cdef class Port:
         that it had no room for, its subscriptions, and who it is by the authenticator."""
         cdef list told = []
         cdef double now_s = net_now_s(&self.net.net)
+        cdef key id
         cdef peer *peer
         cdef link *link
         if self.port != NULL:
@@ -247,19 +252,20 @@ cdef class Port:
                 peer = listed_peer(link)
                 link = link.next
                 if peer.attached:
+                    id = peer_routing_id(peer)
                     told.append(
                         (
                             peer.descriptor,
-                            PyBytes_FromStringAndSize(<const char *> peer.id.bytes, peer.id.size),
+                            PyBytes_FromStringAndSize(<const char *> id.bytes, id.size),
                             now_s - peer.since_s,
                             now_s - peer.heard_s,
-                            peer.received.messages,
-                            peer.sent.messages,
+                            peer.received,
+                            peer.sent,
                             peer.out.messages,
                             peer.out.bytes,
                             peer.dropped,
-                            peer.subscription_count,
-                            PyBytes_FromStringAndSize(<const char *> peer.user_id, peer.user_id_size),
+                            peer_subscription_count(peer),
+                            b"" if peer.user_id == NULL else _user_id(peer.user_id),
                         )
                     )
         return told

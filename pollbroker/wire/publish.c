@@ -33,9 +33,9 @@ static bool match(struct prefix *prefix, void *data)
 
     for (struct link *link = prefix->subscriptions.next; link != &prefix->subscriptions; link = link->next) {
         struct peer *peer = LISTED(link, struct subscription, of_topic)->pair.peer;
-        if (peer->epoch == port->topics.epoch)
+        if (peer->subscriber.epoch == port->topics.epoch)
             continue; /* it has subscribed to another prefix of this topic, too */
-        peer->epoch = port->topics.epoch;
+        peer->subscriber.epoch = port->topics.epoch;
         port->matched[matching->first + matching->count++] = peer;
     }
     return true;
@@ -162,25 +162,26 @@ static void tell_that_nobody_is_left(void *port, const uint8_t *topic, size_t si
 enum reason publish_on_subscription(struct port *port, struct peer *peer, bool subscribe, const uint8_t *topic, size_t size)
 {
     const struct options *options = &port->options;
+    struct subscriber *subscriber = &peer->subscriber;
 
-    if (port->type != TYPE_XPUB && port->type != TYPE_PUB)
+    if (!port_publishes(port))
         return REASON_BAD_COMMAND;
     if (!peer->attached)
         return NO_REASON; /* it has left meanwhile */
     if (subscribe) {
-        if (size > options->subscription_max_bytes || peer->subscription_count >= options->subscriptions_max)
+        if (size > options->subscription_max_bytes || subscriber->subscription_count >= options->subscriptions_max)
             return REASON_SUBSCRIPTIONS;
-        enum subscribed subscribed = topics_subscribe(&port->topics, peer, &peer->subscriptions, topic, size);
+        enum subscribed subscribed = topics_subscribe(&port->topics, peer, &subscriber->subscriptions, topic, size);
         if (subscribed == SUBSCRIBED_NOT)
             return REASON_NO_MEMORY;
-        peer->subscription_count += subscribed != SUBSCRIBED_AGAIN;
+        subscriber->subscription_count += subscribed != SUBSCRIBED_AGAIN;
         if (port->type == TYPE_XPUB &&
             (subscribed == SUBSCRIBED_FIRST || options->xpub_verbose || options->xpub_verboser))
             return tell(port, true, topic, size) ? NO_REASON : REASON_NO_MEMORY;
         return NO_REASON;
     }
     enum cancelled cancelled = topics_cancel(&port->topics, peer, topic, size);
-    peer->subscription_count -= cancelled != CANCELLED_NOTHING;
+    subscriber->subscription_count -= cancelled != CANCELLED_NOTHING;
     if (port->type == TYPE_XPUB && (cancelled == CANCELLED_LAST || (cancelled && options->xpub_verboser)))
         return tell(port, false, topic, size) ? NO_REASON : REASON_NO_MEMORY;
     return NO_REASON;
@@ -190,10 +191,10 @@ void publish_detach(struct port *port, struct peer *peer)
 {
     bool tells = port->type == TYPE_XPUB && !port->ended;
 
-    while (!list_is_empty(&peer->subscriptions))
-        topics_remove(&port->topics, LISTED(peer->subscriptions.next, struct subscription, of_peer),
+    while (!list_is_empty(&peer->subscriber.subscriptions))
+        topics_remove(&port->topics, LISTED(peer->subscriber.subscriptions.next, struct subscription, of_peer),
                       tells ? tell_that_nobody_is_left : NULL, port);
-    peer->subscription_count = 0;
+    peer->subscriber.subscription_count = 0;
     if (port->awaited == peer) {
         port->awaited = NULL;
         port_note(port, NEWS_ROOM);

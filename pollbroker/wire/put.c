@@ -38,7 +38,7 @@ static void after_giving(struct port *port, struct peer *peer)
 {
     if (!peer_has_room(peer) && !peer->blocked)
         peer_flush(peer);
-    if (!link_is_in(&peer->turn))
+    if (!link_is_in(&peer->sharer.turn))
         return; /* its connection is over */
     if (!peer_has_room(peer))
         turns_remove(&port->turns, peer);
@@ -53,7 +53,7 @@ static enum put give_to_next(struct port *port, const struct message *message, s
     while ((peer = turns_next(&port->turns))) {
         if (peer_enqueue(peer, message, account)) {
             *given = peer;
-            peer->outstanding += message->run.amount.messages;
+            peer->sharer.outstanding += message->run.amount.messages;
             after_giving(port, peer);
             return PUT_ACCEPTED;
         }
@@ -82,7 +82,7 @@ static enum put route(struct port *port, const struct message *message, struct a
     struct key *known = map_find(&port->ids, id, size, map_hash(id, size));
     if (!known || routed.run.start == routed.run.end)
         return PUT_UNROUTABLE;
-    struct peer *peer = LISTED(known, struct peer, id);
+    struct peer *peer = LISTED(known, struct peer, routed.id);
     if (!peer_has_room(peer) && !peer->blocked)
         peer_flush(peer);
     if (!peer->attached)

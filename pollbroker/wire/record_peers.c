@@ -31,18 +31,15 @@ static void get_id(struct reading *reading, struct peer *peer, bool attached)
                        "a peer has no routing id, or has no use for one"))
         return;
     if (size) {
-        if (!(peer->prefix = malloc(FRAME_SHORT_HEADER + size))) {
+        if (!peer_set_routing_id(peer, id, size)) {
             reading_refuse(reading, "there is no memory for it");
             return;
         }
-        peer->prefix_size = frame_write_header(peer->prefix, FRAME_MORE, size) + size;
-        memcpy(peer->prefix + FRAME_SHORT_HEADER, id, size);
-        peer->id = (struct key){.hash = map_hash(id, size), .bytes = peer->prefix + FRAME_SHORT_HEADER, .size = size};
-        if (attached && map_find(&port->ids, id, size, peer->id.hash)) {
+        if (attached && map_find(&port->ids, id, size, peer->routed.id.hash)) {
             reading_refuse(reading, "two peers have the same routing id");
             return;
         }
-        if (attached && !map_put(&port->ids, &peer->id)) {
+        if (attached && !map_put(&port->ids, &peer->routed.id)) {
             reading_refuse(reading, "there is no memory for it");
             return;
         }
@@ -50,7 +47,7 @@ static void get_id(struct reading *reading, struct peer *peer, bool attached)
     if (!attached)
         return;
     port->peer_count++;
-    if ((port->type == TYPE_PUB || port->type == TYPE_XPUB) && !publish_attach(port)) {
+    if (port_publishes(port) && !publish_attach(port)) {
         port->peer_count--;
         reading_refuse(reading, "there is no memory for it");
         return;
@@ -63,14 +60,8 @@ static void get_user_id(struct reading *reading, struct peer *peer)
     size_t size;
     const uint8_t *user_id = reading_bytes(reading, &size);
 
-    if (reading->wrong || !size)
-        return;
-    if (!(peer->user_id = malloc(size))) {
+    if (!reading->wrong && !peer_set_user_id(peer, user_id, size))
         reading_refuse(reading, "there is no memory for it");
-        return;
-    }
-    memcpy(peer->user_id, user_id, size);
-    peer->user_id_size = size;
 }
 
 static void get_topics(struct reading *reading, struct peer *peer)
@@ -78,20 +69,20 @@ static void get_topics(struct reading *reading, struct peer *peer)
     struct port *port = peer->port;
     uint64_t count = reading_u64(reading);
 
-    reading_refuse_unless(reading, !count || (peer->attached && (port->type == TYPE_PUB || port->type == TYPE_XPUB)),
+    reading_refuse_unless(reading, !count || (peer->attached && port_publishes(port)),
                   "a peer subscribes that cannot");
     for (uint64_t i = 0; i < count && !reading->wrong; i++) {
         size_t size;
         const uint8_t *topic = reading_bytes(reading, &size);
         if (reading->wrong)
             return;
-        enum subscribed subscribed = topics_subscribe(&port->topics, peer, &peer->subscriptions, topic, size);
+        enum subscribed subscribed = topics_subscribe(&port->topics, peer, &peer->subscriber.subscriptions, topic, size);
         if (subscribed == SUBSCRIBED_NOT)
             reading_refuse(reading, "there is no memory for it");
         else if (subscribed == SUBSCRIBED_AGAIN)
             reading_refuse(reading, "a peer subscribes to a topic twice");
         else
-            peer->subscription_count++;
+            peer->subscriber.subscription_count++;
     }
 }
 
@@ -171,17 +162,19 @@ void reading_peer(struct reading *reading, struct port *port, struct account *co
     peer->since_s = now_s - reading_seconds(reading);
     peer->heard_s = now_s - reading_seconds(reading);
     peer->ping_s = flags & FLAG_PING ? now_s + reading_seconds(reading) : 0;
-    peer->ttl_s = reading_seconds(reading);
+    peer->ttl_s = (float) reading_seconds(reading);
     reading_refuse_unless(reading, peer->ttl_s >= 0, "a time is too far away");
-    peer->received = reading_amount(reading);
-    peer->sent = reading_amount(reading);
+    peer->received = reading_amount(reading).messages;
+    peer->sent = reading_amount(reading).messages;
     peer->dropped = reading_u64(reading);
     if (peer->handshake)
         get_handshake(reading, peer);
     get_input(reading, peer);
     get_id(reading, peer, flags & FLAG_ATTACHED);
     get_user_id(reading, peer);
-    peer->outstanding = reading_u64(reading);
+    uint64_t outstanding = reading_u64(reading);
+    if (port_shares(port))
+        peer->sharer.outstanding = outstanding;
     get_topics(reading, peer);
     reading_refuse_unless(reading, peer->descriptor >= 0 || peer->end, "a peer is recorded of which nothing is left");
     struct queue out = {0};

@@ -111,7 +111,7 @@ static void get_partner(struct reading *reading, struct port *port)
 /* Those that a message can be given to. What waits for another peer is given to the first one. */
 static void find_room(struct port *port)
 {
-    if (port->type != TYPE_PUSH && port->type != TYPE_DEALER && port->type != TYPE_REQ)
+    if (!port_shares(port))
         return;
     for (struct link *link = port->peers.next; link != &port->peers; link = link->next) {
         struct peer *peer = LISTED(link, struct peer, all);

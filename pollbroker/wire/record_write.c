@@ -140,6 +140,19 @@ static bool is_moved(const struct peer *peer)
     return !peer->handshake || handshake_number(peer->handshake) >= 0;
 }
 
+static void put_topics(struct record *record, const struct peer *peer)
+{
+    const struct link *topics = &peer->subscriber.subscriptions;
+
+    put_u64(record, peer_subscription_count(peer));
+    if (!port_publishes(peer->port))
+        return;
+    for (const struct link *link = topics->next; link != topics; link = link->next) {
+        const struct key *topic = &LISTED(link, struct subscription, of_peer)->pair.topic->key;
+        put_bytes(record, topic->bytes, topic->size);
+    }
+}
+
 static void put_peer(struct record *record, const struct peer *peer, struct account *const *accounts, uint32_t count)
 {
     double now_s = peer->port->wire->now_s;
@@ -156,8 +169,8 @@ static void put_peer(struct record *record, const struct peer *peer, struct acco
     if (peer->ping_s)
         put_seconds(record, peer->ping_s - now_s);
     put_seconds(record, peer->ttl_s);
-    put_amount(record, peer->received);
-    put_amount(record, peer->sent);
+    put_amount(record, (struct amount){.messages = peer->received}); /* frames and bytes are not counted for a peer */
+    put_amount(record, (struct amount){.messages = peer->sent});
     put_u64(record, peer->dropped);
     if (peer->handshake) {
         put_u8(record, (uint8_t) handshake_number(peer->handshake));
@@ -170,14 +183,11 @@ static void put_peer(struct record *record, const struct peer *peer, struct acco
         put(record, peer->in->bytes + peer->start, scanned);
         put(record, peer->in->bytes + peer->scanned + peer->gap, rest);
     }
-    put_bytes(record, peer->id.bytes, peer->id.size);
-    put_bytes(record, peer->user_id, peer->user_id_size);
-    put_u64(record, peer->outstanding);
-    put_u64(record, peer->subscription_count);
-    for (const struct link *link = peer->subscriptions.next; link != &peer->subscriptions; link = link->next) {
-        const struct key *topic = &LISTED(link, struct subscription, of_peer)->pair.topic->key;
-        put_bytes(record, topic->bytes, topic->size);
-    }
+    struct key id = peer_routing_id(peer);
+    put_bytes(record, id.bytes, id.size);
+    put_bytes(record, peer->user_id ? peer->user_id->bytes : NULL, peer->user_id ? peer->user_id->size : 0);
+    put_u64(record, port_shares(peer->port) ? peer->sharer.outstanding : 0);
+    put_topics(record, peer);
     put_queue(record, &peer->out, accounts, count);
 }
 

@@ -98,9 +98,9 @@ static bool admit(struct port *port, struct peer *peer, struct message *message)
     set_run(message, peer);
     switch (port->type) {
     case TYPE_ROUTER:
-        message->prefix = peer->prefix;
-        message->prefix_size = peer->prefix_size;
-        message->prefix_amount = (struct amount){.frames = 1, .bytes = peer->id.size};
+        message->prefix = peer->routed.prefix;
+        message->prefix_size = FRAME_SHORT_HEADER + peer->routed.id.size;
+        message->prefix_amount = (struct amount){.frames = 1, .bytes = peer->routed.id.size};
         return true;
     case TYPE_REP:
         return take_envelope(port, message);
@@ -218,8 +218,11 @@ void port_consume(struct port *port, struct message *message)
     struct peer *peer = message->from;
     uint64_t answers = message->run.amount.messages;
     peer_consume(peer);
-    peer->outstanding -= answers < peer->outstanding ? answers : peer->outstanding;
-    turns_weigh(&port->turns, peer);
+    if (port_shares(port)) {
+        struct sharer *sharer = &peer->sharer;
+        sharer->outstanding -= answers < sharer->outstanding ? answers : sharer->outstanding;
+        turns_weigh(&port->turns, peer);
+    }
     if (port->type == TYPE_REP) {
         port->engaged = !port->answered;
         port->partner = port->engaged && peer->attached ? peer : NULL;

@@ -31,7 +31,7 @@ void turns_free(struct turns *turns)
 
 static unsigned level_of(const struct peer *peer)
 {
-    uint64_t load = peer->port->type == TYPE_DEALER ? peer->outstanding : peer->out.messages;
+    uint64_t load = peer->port->type == TYPE_DEALER ? peer->sharer.outstanding : peer->out.messages;
 
     if (load < EXACT_BELOW)
         return (unsigned) load;
@@ -48,8 +48,8 @@ static struct link *list_of(const struct turns *turns, unsigned level)
 struct peer *turns_next(const struct turns *turns)
 {
     if (turns->by_load)
-        return turns->levels ? LISTED(list_of(turns, (unsigned) __builtin_ctzll(turns->levels))->next, struct peer, turn) : NULL;
-    return list_is_empty(&turns->in_turn) ? NULL : LISTED(turns->in_turn.next, struct peer, turn);
+        return turns->levels ? LISTED(list_of(turns, (unsigned) __builtin_ctzll(turns->levels))->next, struct peer, sharer.turn) : NULL;
+    return list_is_empty(&turns->in_turn) ? NULL : LISTED(turns->in_turn.next, struct peer, sharer.turn);
 }
 
 bool turns_has_one(const struct turns *turns)
@@ -67,19 +67,19 @@ bool turns_has_one(const struct turns *turns)
 void turns_add(struct turns *turns, struct peer *peer)
 {
     if (!turns->by_load) {
-        list_append(&turns->in_turn, &peer->turn);
+        list_append(&turns->in_turn, &peer->sharer.turn);
         return;
     }
-    peer->load_level = (uint8_t) level_of(peer);
-    turns->levels |= 1ull << peer->load_level;
-    list_append(list_of(turns, peer->load_level), &peer->turn);
+    peer->sharer.load_level = (uint8_t) level_of(peer);
+    turns->levels |= 1ull << peer->sharer.load_level;
+    list_append(list_of(turns, peer->sharer.load_level), &peer->sharer.turn);
 }
 
 void turns_remove(struct turns *turns, struct peer *peer)
 {
-    link_remove(&peer->turn);
-    if (turns->by_load && list_is_empty(list_of(turns, peer->load_level)))
-        turns->levels &= ~(1ull << peer->load_level);
+    link_remove(&peer->sharer.turn);
+    if (turns->by_load && list_is_empty(list_of(turns, peer->sharer.load_level)))
+        turns->levels &= ~(1ull << peer->sharer.load_level);
 }
 
 void turns_pass(struct turns *turns, struct peer *peer)
@@ -92,7 +92,7 @@ void turns_pass(struct turns *turns, struct peer *peer)
 
 void turns_weigh(struct turns *turns, struct peer *peer)
 {
-    if (turns->by_load && link_is_in(&peer->turn) && level_of(peer) != peer->load_level) {
+    if (turns->by_load && link_is_in(&peer->sharer.turn) && level_of(peer) != peer->sharer.load_level) {
         turns_remove(turns, peer);
         turns_add(turns, peer);
     }

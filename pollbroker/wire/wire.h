@@ -17,7 +17,7 @@
 #include "options.h"
 #include "queue.h"
 #include "reasons.h"
-#include "other_end.h"
+#include "peer.h"
 #include "slab.h"
 #include "topics.h"
 #include "turns.h"
@@ -58,7 +58,7 @@ struct wire {
     struct link unread;    /* peers of which something has come, and was not looked through to its end */
     double look_s;         /* when these are looked at */
     struct link dead;      /* peers whose connections are over, and of which nothing is left to be read */
-    struct link asking;    /* peers about whom an authenticator is to be asked: see `wire_next_question` */
+    struct link asking;    /* questions that an authenticator is to be asked: see `wire_next_question` */
     uint64_t questions;    /* that there were so far */
     double now_s;          /* when the present turn began */
     size_t ports_alive, peers_alive;
@@ -79,7 +79,7 @@ struct port {
     struct link peers;    /* all of them */
     struct link readable; /* those that a message may be taken from, in turn */
     struct link dirty;    /* those with bytes that nobody has tried to write */
-    struct link asked;    /* those about whom an authenticator was asked, and has not answered */
+    struct link asked;    /* questions about them that an authenticator was asked, and has not answered */
     uint64_t peer_count;  /* that have shaken hands */
     uint64_t connections; /* all of them */
     uint64_t handshakes;  /* those that have yet to shake hands */
@@ -116,55 +116,21 @@ struct port {
     size_t prefixes_bytes;
 };
 
-struct peer {
-    struct port *port;
-    struct link all, readable_link, turn, dirty_link, unread_link;
-    struct link asking_link; /* in one of two lists while an authenticator decides: nothing is read from it then */
-    uint64_t question;       /* the number of what the authenticator is asked */
-    uint8_t *user_id;        /* who it is, by the authenticator; NULL if that has said nothing */
-    size_t user_id_size;
-    struct handshake *handshake; /* NULL when hands were shaken */
-    int descriptor;              /* of the stream: -1 when the connection is over */
-    bool readable;               /* the stream may have bytes */
-    bool read_in_vain;           /* it was read in its turn, and no message was complete then */
-    bool blocked;                /* the stream has not taken all that was to be written */
-    bool attached;               /* hands were shaken, and the connection is not over */
-    bool leaves;                 /* the other side has closed the connection: nothing is sent any more */
-    bool discarding;             /* what comes is the rest of a message that has too many frames */
-    uint8_t minor;               /* of its ZMTP 3 */
-    enum reason reason;          /* why the connection is over */
-    void *owner;                 /* of the streams: who connects again, say */
-    struct address *address;     /* that it was accepted from; NULL if that is not counted */
-    struct other_end other_end;        /* where it is */
+/* What the peers of a port are: `struct sharer`, `struct subscriber`, `struct routed`; see peer.h. */
+static inline bool port_shares(const struct port *port)
+{
+    return port->type == TYPE_PUSH || port->type == TYPE_DEALER || port->type == TYPE_REQ;
+}
 
-    /* What came and was not yet passed on: `start` to `end`. From `start` to `ready_end` there are whole messages, and from
-     * there to `scanned` the first frames of the next. The frame after these is behind a gap, where commands were. */
-    struct slab *in;
-    size_t start, ready_end, scanned, gap, end;
-    size_t looked; /* how far the frames behind `scanned` and `gap` were looked at, if it is farther than these */
-    struct amount ready, message;
-    uint64_t missing; /* the size of the frame behind `gap`, if it is not there whole */
-    int64_t deficit;       /* bytes that it may still be taken from in this turn */
+static inline bool port_publishes(const struct port *port)
+{
+    return port->type == TYPE_PUB || port->type == TYPE_XPUB;
+}
 
-    struct queue out;
-    struct key id;   /* ROUTER: its routing id, which is in `prefix` behind the frame's header */
-    uint8_t *prefix; /* ROUTER: the frame that precedes each of its messages */
-    size_t prefix_size;
-    uint64_t outstanding; /* DEALER: what it was sent and has not answered */
-    uint8_t load_level;   /* see turns.h */
-    uint64_t epoch; /* see topics.h */
-    struct link subscriptions;
-    uint64_t subscription_count;
-
-    double deadline_s; /* when `peer_on_deadline` is to be called; 0: never */
-    size_t timer;      /* its place among the deadlines; 0: none */
-    double since_s;    /* when it was connected */
-    double heard_s;    /* when something was read last */
-    double ping_s;     /* when the next PING is due; 0: none */
-    double ttl_s;      /* the peer's own demand: it wants to be heard by others so often; 0: none */
-    struct amount received, sent; /* of messages */
-    uint64_t dropped;             /* PUB, XPUB: messages that it had no room for */
-};
+static inline bool port_routes(const struct port *port)
+{
+    return port->type == TYPE_ROUTER;
+}
 
 /* A message, or several, on the way from a port to another: the encoded frame that precedes it, if there is one, and the
  * run of its frames. */
@@ -275,6 +241,18 @@ bool peer_enqueue(struct peer *peer, const struct message *message, struct accou
 /* Put a command, or a subscription, into its queue. */
 void peer_enqueue_bytes(struct peer *peer, const uint8_t *bytes, size_t count);
 
+/* Its routing id. At any port but a ROUTER it is empty. */
+struct key peer_routing_id(const struct peer *peer);
+
+/* What precedes each message of a ROUTER's peer, which has this routing id. Return false if there is no memory. */
+bool peer_set_routing_id(struct peer *peer, const uint8_t *id, size_t size);
+
+/* How many topics it has subscribed to. */
+uint64_t peer_subscription_count(const struct peer *peer);
+
+/* Keep who it is. Return false if there is no memory. */
+bool peer_set_user_id(struct peer *peer, const uint8_t *user_id, size_t size);
+
 /* The other side has closed the connection, and there may be bytes that it has sent before. Nothing is sent to it any
  * more. */
 void peer_leave(struct peer *peer);
@@ -291,10 +269,14 @@ void peer_forget(struct peer *peer);
 
 enum { USER_ID_MAX = 4096 };
 
-void peer_begin_asking(struct peer *peer);
+/* Return false if there is no memory. */
+bool peer_begin_asking(struct peer *peer);
 
-/* The next peer about whom an authenticator is to be asked; NULL if there is none. It has a number, and what it has said is
- * in its handshake. */
+/* The question was answered, or needs no answer any more. */
+void peer_end_asking(struct peer *peer);
+
+/* The next peer about whom an authenticator is to be asked; NULL if there is none. The question and what the peer has said
+ * are in its handshake. */
 struct peer *wire_next_question(struct wire *wire);
 
 /* What an authenticator has decided, and who the peer is. Nothing happens if the peer has left meanwhile. */
@@ -302,7 +284,7 @@ void port_answer(struct port *port, uint64_t question, enum verdict verdict, con
 
 static inline bool peer_is_asking(const struct peer *peer)
 {
-    return link_is_in(&peer->asking_link);
+    return peer->handshake && peer->handshake->question;
 }
 
 /* -- port.c: a port, and its peers that come and go -- */

@@ -226,12 +226,9 @@ class Recorder:
         self.made_of += [epoll, wakes]
         return self
 
-    def __call__(self) -> list[Any]:
-        return [named("collected")]
-
-    def has_events(self, spin_s: float, /) -> bool:
+    def collect(self, spin_s: float, /) -> list[Any] | None:
         self.spins_s.append(spin_s)
-        return self.events
+        return [named("collected")] if self.events else None
 
 
 def test_collector_of_the_pump_reads_the_epoll_set(wires: Callable[[], Wire]) -> None:
@@ -242,13 +239,25 @@ def test_collector_of_the_pump_reads_the_epoll_set(wires: Callable[[], Wire]) ->
         wake = named("wire")
         waiter.add(wire.number, wake)
         assert recorder.made_of == [waiter.fileno(), {wire.number: wake}]
-        assert names_of(waiter.wait(0)) == ["collected"]
-        assert (recorder.spins_s, poller.asked) == ([], [])
-        assert names_of(waiter.wait(1)) == (["collected"] if events else [])
-        assert (recorder.spins_s, poller.asked) == ([0.001], [] if events else [1])
+        collected = ["collected"] if events else []
+        assert names_of(waiter.wait(0)) == collected
+        assert (recorder.spins_s, poller.asked) == ([0.0], [])
+        assert names_of(waiter.wait(1)) == collected
+        assert (recorder.spins_s, poller.asked) == ([0.0, 0.001], [] if events else [1])
         waiter.remove(wire.number)
         assert recorder.made_of[1] == {}
         waiter.close()
+
+
+def test_waiter_does_not_sleep_when_the_collector_has_done_the_work_itself() -> None:
+    class Done(Recorder):
+        def collect(self, spin_s: float, /) -> list[Any] | None:
+            return super().collect(spin_s) and []
+
+    poller = CountedPoller()
+    waiter = NestedWaiter(poller, replace(cast(Any, PYTHON), make_collector=Done(events=True).make), 0.0)
+    assert (waiter.wait(1), poller.asked) == ([], [])
+    waiter.close()
 
 
 def test_collector_of_the_pump_is_for_epoll_alone(monkeypatch: pytest.MonkeyPatch) -> None:

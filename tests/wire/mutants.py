@@ -75,7 +75,7 @@ MUTANTS: Final = (
     Mutant(
         "a subscriber of two prefixes of a topic is given a message twice",
         "publish.c",
-        "if (peer->epoch == port->topics.epoch)",
+        "if (peer->subscriber.epoch == port->topics.epoch)",
         "if (false)",
     ),
     Mutant(
@@ -140,8 +140,8 @@ MUTANTS: Final = (
     Mutant(
         "a message may have one frame more than maxframes",
         "input.c",
-        "peer->message.frames + 1 + (peer->prefix_size != 0) + (flags & FRAME_MORE) >",
-        "peer->message.frames + (peer->prefix_size != 0) + (flags & FRAME_MORE) >",
+        "peer->message.frames + 1 + port_routes(peer->port) + (flags & FRAME_MORE) >",
+        "peer->message.frames + port_routes(peer->port) + (flags & FRAME_MORE) >",
     ),
     Mutant(
         "a deadline is set after the end of the connection",
@@ -223,7 +223,7 @@ MUTANTS: Final = (
     Mutant(
         "an answer is given to the peer that asked first",
         "asking.c",
-        "if (peer->question == question)",
+        "if (question->number == number)",
         "if (true)",
     ),
     Mutant(
@@ -241,14 +241,14 @@ MUTANTS: Final = (
     Mutant(
         "a peer has another routing id after a hand over",
         "record_peers.c",
-        "memcpy(peer->prefix + FRAME_SHORT_HEADER, id, size);",
-        "memcpy(peer->prefix + FRAME_SHORT_HEADER, id, size), peer->prefix[1 + size] ^= 1;",
+        "if (!peer_set_routing_id(peer, id, size)) {",
+        "if (!peer_set_routing_id(peer, id, size) || !(peer->routed.prefix[1 + size] ^= 1)) {",
     ),
     Mutant(
         "a subscription is lost in a hand over",
         "record_peers.c",
-        "= topics_subscribe(&port->topics, peer, &peer->subscriptions, topic, size);",
-        "= size == 2 ? SUBSCRIBED : topics_subscribe(&port->topics, peer, &peer->subscriptions, topic, size);",
+        "= topics_subscribe(&port->topics, peer,",
+        "= size == 2 ? SUBSCRIBED : topics_subscribe(&port->topics, peer,",
     ),
     Mutant(
         "the rest of a message of too many frames is taken for a message after a hand over",

@@ -681,6 +681,29 @@ static void check_changed_records(void)
     report("records of which a byte is changed", 1 << 20);
 }
 
+/* Memory for each connection that says nothing, with what malloc itself needs for a block. */
+static void check_idle_connections(void)
+{
+    enum { COUNT = 40, MALLOC_HEADER = 8, BYTES_EACH = 480 };
+    static const struct {
+        enum socket_type ours, theirs;
+    } PAIRS[] = {{TYPE_PULL, TYPE_PUSH}, {TYPE_ROUTER, TYPE_DEALER}, {TYPE_XPUB, TYPE_SUB}, {TYPE_DEALER, TYPE_REP}};
+
+    for (size_t i = 0; i < sizeof PAIRS / sizeof *PAIRS; i++) {
+        begin(PAIRS[i].ours, TYPE_PUSH);
+        join(0, PAIRS[i].theirs, ""); /* what all connections share is allocated now */
+        measure();
+        size_t blocks_before = memory.blocks;
+        for (int j = 0; j < COUNT; j++)
+            join(0, PAIRS[i].theirs, "");
+        size_t blocks = memory.blocks - blocks_before;
+        size_t each = (memory.bytes - memory_before + MALLOC_HEADER * blocks) / COUNT;
+        CHECK(each <= BYTES_EACH, "a connection that says nothing takes %zu bytes", each);
+        printf("%zu bytes for each of the ", each);
+        report("connections that say nothing", 32 << 10);
+    }
+}
+
 void run_checks(const char *only)
 {
     static const struct {
@@ -714,6 +737,7 @@ void run_checks(const char *only)
         {"budget", check_budget},
         {"awaited-peer-leaves", check_awaited_peer_leaves},
         {"changed-records", check_changed_records},
+        {"idle-connections", check_idle_connections},
     };
     bool any = false;
 

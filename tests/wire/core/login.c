@@ -205,7 +205,7 @@ static void ask(void)
         struct login *login = login_of(peer);
         CHECK(asks(), "nobody is to be asked");
         CHECK(!login->question, "the same is asked again");
-        login->question = peer->question;
+        login->question = peer->handshake->question->number;
         if (login->honest && the_port()->options.mechanism) {
             const struct handshake *said = peer->handshake;
             CHECK(!memcmp(&said->username, &login->username, 1u + login->username.size), "another name is told");
@@ -252,8 +252,9 @@ static void check_login(const struct login *login)
     if (!peer->attached)
         return;
     CHECK(!asks() || (login->answered && login->verdict == VERDICT_ACCEPTED), "nobody has said that it may come in");
-    CHECK(peer->user_id_size == login->user_id_size, "another user id");
-    CHECK(!peer->user_id_size || !memcmp(peer->user_id, USER_ID, peer->user_id_size), "another user id");
+    size_t user_id_size = peer->user_id ? peer->user_id->size : 0;
+    CHECK(user_id_size == login->user_id_size, "another user id");
+    CHECK(!user_id_size || !memcmp(peer->user_id->bytes, USER_ID, user_id_size), "another user id");
     if (sent[10] < 3)
         CHECK(!port->options.mechanism && !port->options.has_zap_domain, "a peer of ZMTP 2 is let in");
     else

@@ -490,11 +490,6 @@ static void check_queue(const struct simulation *simulation, const struct queue 
     CHECK(queue->messages == messages, "%llu messages", (unsigned long long) queue->messages);
 }
 
-static bool shares(const struct port *port)
-{
-    return port->type == TYPE_PUSH || port->type == TYPE_DEALER || port->type == TYPE_REQ;
-}
-
 static void check_peer(const struct simulation *simulation, struct port *port, struct peer *peer, struct amount *held)
 {
     CHECK(peer->port == port, "a peer is in the list of another port");
@@ -512,16 +507,18 @@ static void check_peer(const struct simulation *simulation, struct port *port, s
     CHECK(peer->descriptor >= 0 || (!peer->deadline_s && !peer->timer), "a deadline after the end");
     CHECK(peer->attached || peer->handshake || !peer->out.first, "something waits for a peer that has left");
     CHECK(!peer->out.first || peer->blocked || link_is_in(&peer->dirty_link), "nobody will write what waits");
-    CHECK(!link_is_in(&peer->turn) || (peer->attached && shares(port)), "a peer has room by mistake");
-    CHECK(!link_is_in(&peer->turn) || !turns_next(&port->turns) || !port->orphans.first,
-          "orphans wait, and a peer has room");
-    if (shares(port) && peer->attached && peer_has_room(peer))
-        CHECK(link_is_in(&peer->turn), "a peer with room is not used");
+    if (port_shares(port)) {
+        bool has_turn = link_is_in(&peer->sharer.turn);
+        CHECK(!has_turn || peer->attached, "a peer has room by mistake");
+        CHECK(!has_turn || !turns_next(&port->turns) || !port->orphans.first, "orphans wait, and a peer has room");
+        CHECK(has_turn || !peer->attached || !peer_has_room(peer), "a peer with room is not used");
+    }
     if (peer->descriptor < 0 || (peer->readable && !peer->handshake))
         CHECK(link_is_in(&peer->readable_link), "a peer will never be read");
-    if (port->type == TYPE_ROUTER && peer->attached)
-        CHECK(map_find(&port->ids, peer->id.bytes, peer->id.size, peer->id.hash) == &peer->id,
-              "a peer cannot be found");
+    if (port_routes(port) && peer->attached) {
+        const struct key *id = &peer->routed.id;
+        CHECK(map_find(&port->ids, id->bytes, id->size, id->hash) == id, "a peer cannot be found");
+    }
 }
 
 static void check_port(const struct simulation *simulation, struct port *port, struct amount *held)
@@ -533,7 +530,7 @@ static void check_port(const struct simulation *simulation, struct port *port, s
         CHECK(link->next->previous == link, "a list is broken");
         check_peer(simulation, port, peer, held);
         attached += peer->attached;
-        subscriptions += peer->subscription_count;
+        subscriptions += peer_subscription_count(peer);
     }
     CHECK(attached == port->peer_count, "peers are counted wrongly");
     CHECK(port->type != TYPE_ROUTER || port->ids.count == attached, "a routing id without a peer");
