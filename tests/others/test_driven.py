@@ -89,7 +89,7 @@ def test_what_a_closed_socket_has_sent_is_still_written(program: Driven, bind: B
 
 
 def test_what_goes_wrong_is_said(program: Driven) -> None:
-    with pytest.raises(AssertionError, match="error connect: .*nowhere"):
+    with pytest.raises(AssertionError, match=r"error connect: .*nowhere"):
         program.socket(zmq.PUSH).connect("tcp://nowhere")
     assert "libzmq" in program.version()
 

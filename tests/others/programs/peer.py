@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 zmq: Any = importlib.import_module(sys.argv[1])
@@ -69,7 +70,7 @@ def version() -> str:
     return f"version {zmq.version()}"
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., str]] = {
     "close": close,
     "connect": connect,
     "receive": receive,

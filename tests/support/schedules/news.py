@@ -14,6 +14,7 @@ from tests.support.schedules.peers import Library, PeerSocket, receive_in_time
 from tests.support.schedules.steps import NewsSchedule, Publish, Replace, Subscribe
 from tests.wire.places import PLACES
 
+
 @dataclass(frozen=True)
 class Distribution:
     """A device that passes on what publishers send.
