@@ -42,8 +42,11 @@ def newest_python() -> str:
 
 
 def _run(*command: str | Path) -> None:
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_DEADLINE_S, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_DEADLINE_S, check=False
+        )
+    except FileNotFoundError:
+        sys.exit(f"{command[0]} is not installed; docs/explanation/wire.md says what is needed")
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")

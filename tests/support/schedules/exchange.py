@@ -130,7 +130,7 @@ class Peers:
         envelope = _ENVELOPES.get(sender.kind, [])
         while len(sender.given) < len(sender.sent):
             frames = receive_in_time(sender.socket)
-            assert frames[: len(envelope)] == envelope
+            assert frames[: len(envelope)] == envelope, "an answer has another envelope"
             body = frames[len(envelope) :]
             assert self.sent[body[0]] == body, "an answer is torn"
             sender.given.append(body[0])
@@ -149,22 +149,23 @@ class Peers:
     def check(self) -> None:
         """Nothing is lost or doubled, and what went one way is in order."""
         marks = [mark for _, mark in self.taken]
-        assert sorted(marks) == sorted(self.sent)
+        assert sorted(marks) == sorted(self.sent), "messages are lost, or came twice"
         ways = defaultdict(list)
         for who, mark in self.taken:
             sender, number = mark.rstrip(b";").split(b"/")
             ways[who, sender].append(int(number))
         for way in ways.values():
-            assert way == sorted(way)
+            assert way == sorted(way), "messages of one sender to one receiver are out of order"
 
     def check_answers(self, sender: Peer) -> None:
         """Each request of this sender is answered, once, and in the order of the worker that it went to."""
         self.collect(sender)
-        assert sorted(sender.given) == sorted(sender.sent)
+        assert sorted(sender.given) == sorted(sender.sent), "answers are lost, or came twice"
         asked = set(sender.sent)
         for worker in {who for who, _ in self.taken}:
             of_worker = [mark for taker, mark in self.taken if taker == worker and mark in asked]
-            assert [mark for mark in sender.given if mark in set(of_worker)] == of_worker
+            answers = [mark for mark in sender.given if mark in set(of_worker)]
+            assert answers == of_worker, "answers of one worker are out of order"
 
 
 def leave(engine: Engine, peers: Peers, step: Leave, transport: str) -> None:
@@ -218,7 +219,7 @@ def run(engine: Engine, library: Library, transport: str, schedule: Schedule, ex
                 peers.check_answers(sender)
         for flow in broker.statistics().flows.values():
             wait_until(partial(_has_sent, broker, flow.source, len(peers.sent)))
-            assert balanced(flow)
+            assert balanced(flow), f"the account of a flow is not balanced: {flow}"
     return len(peers.sent)
 
 

@@ -80,7 +80,7 @@ class Subscriber:
     def check(self) -> None:
         """It is given what it has to be, in order, and nothing else."""
         for expected in self.expected:
-            assert self.receive() == expected
+            assert self.receive() == expected, "another message came than the next one that was subscribed to"
         self.expected.clear()
         while (frames := self.socket.receive()) is not None:
             assert frames[0].startswith(_PROBE), "a message came that was not subscribed to, or came twice"
