@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -14,6 +14,7 @@ from bench.goals import OVERALL_GOALS
 from bench.load.native import LoadError, library_path
 from bench.machine import origin_now
 from bench.plots.write import MatplotlibMissingError, write_plots
+from bench.question import Question
 from bench.questions.table import QUESTIONS
 from bench.report import figures_table, goals_table, spoken, summary_markdown, summary_table, timing
 from bench.results import Origin, QuestionResult, Results, write_results
@@ -53,7 +54,7 @@ def main(quick: bool, names: tuple[str, ...], rounds: int | None, output: Path, 
     NAME.partial.json and does not change the last complete results. Exits with 1 if something could not be measured; a
     goal that was missed is an answer, and not an error.
     """
-    chosen = [question for question in QUESTIONS.values() if question.name in names or not names]
+    chosen = chosen_questions(QUESTIONS.values(), names, quick=quick)
     plan = plan_run(chosen, quick=quick, rounds=rounds)
     try:
         library_path()  # built here, before anything is measured
@@ -81,6 +82,13 @@ def main(quick: bool, names: tuple[str, ...], rounds: int | None, output: Path, 
     _write(console, results, output)
     if results.failures():
         raise SystemExit(1)
+
+
+def chosen_questions(known: Iterable[Question], names: Sequence[str], *, quick: bool) -> list[Question]:
+    """The questions that are named; without names all of them, but for those that no whole quick run has time for."""
+    if names:
+        return [question for question in known if question.name in names]
+    return [question for question in known if question.in_whole_quick_run or not quick]
 
 
 def name_of(names: Sequence[str], *, quick: bool, rounds: int | None) -> str:

@@ -58,6 +58,12 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
         "worst_ms": Figure("worst ms"),
         "removed_p50_ms": Figure("remove p50 ms"),
         "removed_worst_ms": Figure("remove worst ms"),
+        "ready_s": Figure("ready after s"),
+        "ready_cpu_s": Figure("ready: CPU s"),
+        "end_cpu_s": Figure("end: CPU s"),
+        "unasked_turn_ms": Figure("unasked: longest turn, ms"),
+        "stats_turn_ms": Figure("STATS: longest turn, ms"),
+        "scrape_turn_ms": Figure("scrape: longest turn, ms"),
         "kib_per_pair": Figure("memory KiB/pair", quantity="memory per pair"),
         "kib_per_connection": Figure("memory KiB/connection", quantity="memory per connection"),
         "resident_mib": Figure("memory MiB", quantity="memory"),
@@ -147,6 +153,8 @@ class Question:
     - `cells` returns the cells of a full run, or, given True, of a quick run.
     - `measure` takes one sample of a case.
     - `start_s` is how long a sample takes beside its warm-up and window, for the estimate of the time.
+    - `in_whole_quick_run` is False if a quick run asks it only when it is named: the others take the minute that there
+      is.
     """
 
     name: str
@@ -156,3 +164,4 @@ class Question:
     measure: Callable[[Case, Plan], Sample]
     start_s: float = 0.4
     note: str = ""
+    in_whole_quick_run: bool = True

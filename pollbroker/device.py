@@ -79,7 +79,7 @@ class Route:
     @property
     def awaits(self) -> bool:
         """True if `via` is a coroutine function."""
-        return is_coroutine_handler(self.via)
+        return self.via is not None and is_coroutine_handler(self.via)
 
     def __str__(self) -> str:
         return f"route {self.source} -> {', '.join(map(str, self.sinks))}"

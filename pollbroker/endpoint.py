@@ -45,15 +45,16 @@ class Endpoint:
         return None if _is_ip(host) else host
 
 
-def parse_endpoints(where: str, endpoints: Endpoints) -> tuple[Endpoint, ...]:
-    """The endpoints of a port, from one string (several are separated by commas) or from several strings.
+def parse_endpoints(where: str, endpoints: Endpoints | Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """The endpoints of a port, from one string (several are separated by commas) or from several strings. Endpoints
+    that were parsed before are taken as they are.
 
     Raises `EndpointError`, which names the place `where`, the endpoint and what was expected.
     """
     if isinstance(endpoints, str):
         endpoints = endpoints.split(",")
     try:
-        texts = list(endpoints)
+        texts: list[str | Endpoint] = list(endpoints)
     except TypeError:
         raise EndpointError(f"{where}: {endpoints!r}: expected an endpoint or several, as strings") from None
     parsed = tuple(_parse(where, text) for text in texts)
@@ -62,7 +63,9 @@ def parse_endpoints(where: str, endpoints: Endpoints) -> tuple[Endpoint, ...]:
     return parsed
 
 
-def _parse(where: str, text: str) -> Endpoint:
+def _parse(where: str, text: str | Endpoint) -> Endpoint:
+    if isinstance(text, Endpoint):
+        return text
     if not isinstance(text, str):
         raise EndpointError(f"{where}: {text!r}: expected an endpoint as a string, such as tcp://127.0.0.1:5559")
     text = text.strip()

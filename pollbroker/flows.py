@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, Final, Protocol, cast
 
@@ -200,8 +200,11 @@ def _implementation_for(making: PumpMaking, *ports: WorkingPort) -> Implementati
 
 def _implementation_of(making: PumpMaking, port: WorkingPort) -> Implementation:
     """The implementation of what is received from a port, or sent to it."""
-    if port.wire is None:
-        return making.implementation
+    return making.implementation if port.wire is None else _wire_implementation()
+
+
+@cache
+def _wire_implementation() -> Implementation:
     wire = import_module("pollbroker.wire.implementation")  # it may not have been built
     return cast(Implementation, wire.wire_implementation())
 

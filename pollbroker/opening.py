@@ -6,7 +6,7 @@ A `Plan` is made and checked in the caller's thread; its sockets are opened in t
 import errno
 import resource
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -91,7 +91,7 @@ class Plan:
 def make_plan(
     name: str,
     device: Device,
-    endpoints: Mapping[str, Endpoints | None],
+    endpoints: Mapping[str, Endpoints | Sequence[Endpoint] | None],
     options: Mapping[str, Mapping[str, object]],
     capture_type: int,
     transport: str | None = None,

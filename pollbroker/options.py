@@ -109,10 +109,14 @@ def parse_options(where: str, options: Mapping[str, object]) -> list[tuple[Socke
             continue
         option = _find(where, name)
         parsed += [(option, _checked(f"{where}: option {name}", option, value)) for value in _values(option, given)]
-    if dict(parsed).get(SocketOption.ZAP_ENFORCE_DOMAIN) and not dict(parsed).get(SocketOption.ZAP_DOMAIN):
+    if SocketOption.ZAP_ENFORCE_DOMAIN in (option for option, _ in parsed) and _lacks_domain(dict(parsed)):
         # libzmq 4.3.5 aborts the whole process at the first client (assertion in plain_server.cpp).
         raise ConfigError(f"{where}: option zap_enforce_domain: expected a zap_domain beside it")
     return parsed
+
+
+def _lacks_domain(options: Mapping[SocketOption, Value]) -> bool:
+    return bool(options.get(SocketOption.ZAP_ENFORCE_DOMAIN)) and not options.get(SocketOption.ZAP_DOMAIN)
 
 
 @lru_cache

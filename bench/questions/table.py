@@ -25,6 +25,7 @@ from bench.questions import (
     knobs,
     loop_ticker,
     loops,
+    many_brokers,
     neighbours,
     other_libraries,
     python_peers,
@@ -73,6 +74,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             wire_grid,
             idle_connections,
             neighbours,
+            many_brokers,
         )
     }
 )

@@ -68,7 +68,7 @@ def serve(
     lines = JsonFormat(lambda: daemon.port_names) if log_format == "json" else TextFormat(timed=log_format == "timed")
     with logging_to(lines, logging.getLevelNamesMapping()[log_level.upper()]), signals:
         try:
-            with _making_what_stays():
+            with making_what_stays():
                 daemon.start(predecessor())
                 for warning in warn_of_other_machines(daemon.servers.control_endpoints):
                     _logger.warning("%s", warning)
@@ -89,7 +89,7 @@ def serve(
 
 
 @contextmanager
-def _making_what_stays() -> Iterator[None]:
+def making_what_stays() -> Iterator[None]:
     """As a context: the garbage collector looks at nothing that is made here, neither now nor later. It stays as long
     as the daemon, and to go through the objects of a thousand brokers holds up the engine for many milliseconds."""
     gc.disable()

@@ -13,7 +13,7 @@ from itertools import product
 from typing import Final, cast
 
 from pollbroker.broker import Broker
-from pollbroker.control.replies import DONE, OK, Frames, Later
+from pollbroker.control.replies import DONE, OK, Frames, Later, MakeDocument
 from pollbroker.control.steered import Steered
 from pollbroker.control.waiting import DRAIN_S, drain, pause_and_flush
 from pollbroker.device import CAPTURE
@@ -54,7 +54,7 @@ def _statistics(engine: Steered, name: str | None) -> Frames:
     return _reply_of_counts(map(_counts, brokers))
 
 
-def _statistics_in_portions(engine: Steered) -> Later:
+def _statistics_in_portions(engine: Steered, _: MakeDocument) -> Later:
     told = engine.begin_for_each(lambda broker: _counts(engine.broker_statistics(broker.name)))
     return Later(told, lambda: _reply_of_counts(told.result().values()), in_order=True)
 
@@ -90,10 +90,12 @@ def _stats(engine: Steered, name: str | None) -> Frames:
     return [OK, _json(engine.statistics() if name is None else engine.broker_statistics(name))]
 
 
-def _stats_in_portions(engine: Steered) -> Later:
+def _stats_in_portions(engine: Steered, make_document: MakeDocument) -> Later:
     about = {name: value for name, value in vars(engine.statistics(())).items() if name != "brokers"}
     before = _json(about)[:-1] + b', "brokers": {'
-    return _document_in_portions(engine, lambda broker: engine.broker_statistics(broker.name), before, b"}}")
+    return _document_in_portions(
+        engine, make_document, lambda broker: engine.broker_statistics(broker.name), before, b"}}"
+    )
 
 
 def _peers(engine: Steered, name: str | None) -> Frames:
@@ -103,14 +105,17 @@ def _peers(engine: Steered, name: str | None) -> Frames:
     return [OK, _json({each: _peers_of(broker) for each, broker in brokers.items()})]
 
 
-def _peers_in_portions(engine: Steered) -> Later:
-    return _document_in_portions(engine, _peers_of, b"{", b"}")
+def _peers_in_portions(engine: Steered, make_document: MakeDocument) -> Later:
+    return _document_in_portions(engine, make_document, _peers_of, b"{", b"}")
 
 
-def _document_in_portions(engine: Steered, ask: Callable[[Broker], object], before: bytes, after: bytes) -> Later:
+def _document_in_portions(
+    engine: Steered, make_document: MakeDocument, ask: Callable[[Broker], object], before: bytes, after: bytes
+) -> Later:
     """A JSON document with a member for each broker, which grows while they are asked: to join all members at the end
     would take milliseconds."""
-    document = bytearray(before)
+    document = make_document()
+    document.extend(before)
 
     def add(broker: Broker) -> None:
         separator = b"" if len(document) == len(before) else b", "
@@ -121,7 +126,7 @@ def _document_in_portions(engine: Steered, ask: Callable[[Broker], object], befo
     def reply() -> Frames:
         asked.result()
         document.extend(after)
-        return [OK, cast(bytes, document)]  # a copy of it would take a millisecond
+        return [OK, cast(bytes, document)]
 
     return Later(asked, reply, in_order=True)
 
@@ -164,8 +169,9 @@ class Command:
     """Carries it out if it may take time, so many seconds. None if it never takes time."""
     wait_s: float | None = None
     """How long it may take if the command does not say. None if it takes no time then."""
-    in_portions: Callable[[Steered], Later] | None = None
-    """Carries it out for all brokers, a few in each turn; None for a command that takes little time."""
+    in_portions: Callable[[Steered, MakeDocument], Later] | None = None
+    """Carries it out for all brokers, a few in each turn; None for a command that takes little time. It is given what
+    makes the document of its reply, if that is one."""
 
     @classmethod
     def for_one_broker(cls, call: Callable[[Steered, str], object]) -> "Command":

@@ -21,7 +21,7 @@ from typing import Final
 import zmq
 
 from pollbroker.control.carrying_out import COMMANDS, Command, Naming, further_command
-from pollbroker.control.replies import DONE, ERROR, EVERYONE, TIMEOUT, Frames, Later, refusal, shown
+from pollbroker.control.replies import DONE, ERROR, EVERYONE, TIMEOUT, Frames, Later, MakeDocument, refusal, shown
 from pollbroker.control.steered import Steered
 from pollbroker.control.waiting import LONGEST_WAIT_S
 from pollbroker.errors import ConfigError, ControlError, PollbrokerError, did_you_mean
@@ -62,6 +62,8 @@ class Control:
         self.more_commands: Mapping[bytes, Callable[[Frames], Frames | Future[Frames]]] = FrozenDict()
         """Commands that take frames of their own, or are answered later: each is called with the frames behind it, and
         returns those of the reply, or a future for them, which is resolved in the engine's thread."""
+        self.make_document: MakeDocument = bytearray
+        """Makes what a long reply is put together in. It becomes a frame of the reply."""
         self.awaited = 0
         """How many commands wait for their reply."""
         self._awaited_in_order = 0
@@ -155,7 +157,7 @@ class Control:
             return command.wait(self._engine, name, wait_s)
         if name is None and command.in_portions is not None and self.answer_later is not None:
             self._check_waiting(verb)
-            return command.in_portions(self._engine)
+            return command.in_portions(self._engine, self.make_document)
         assert command.call is not None
         return command.call(self._engine, name)
 

@@ -3,9 +3,21 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 Frames: TypeAlias = list[bytes]
+
+
+class Document(Protocol):
+    """What a reply is put together in, a part at a time: a `bytearray`, or what can be sent in its place."""
+
+    def extend(self, more: bytes, /) -> object: ...
+
+    def __len__(self) -> int: ...
+
+
+MakeDocument: TypeAlias = Callable[[], Document]
+"""Makes an empty document."""
 
 OK: Final = b"OK"
 ERROR: Final = b"ERROR"

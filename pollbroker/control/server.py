@@ -16,6 +16,7 @@ import zmq
 from pollbroker.binding import open_port
 from pollbroker.control.carrying_out import Command
 from pollbroker.control.commands import Control
+from pollbroker.control.growing import GrowingFrame, can_send_as_it_is
 from pollbroker.control.removing import remove_in_order
 from pollbroker.control.replies import Frames
 from pollbroker.control.streams import Answer, Streams
@@ -77,6 +78,8 @@ class ControlServer:
         """True while a REP or PAIR socket owes a reply, and takes no other command before; see `Control.must_rest`."""
         self._streams = Streams(engine, tap_bodies=tap_bodies)
         control.answer_later = self._answer_later
+        if can_send_as_it_is(port.sync_socket):
+            control.make_document = GrowingFrame
         control.more_commands = FrozenDict(
             {b"REMOVE": partial(remove_in_order, engine), **self._streams.commands, **more_commands}
         )
@@ -142,8 +145,14 @@ class ControlServer:
     def _send(self, reply: Frames | None) -> None:
         if reply is None:
             return
+        *first, last = reply
         try:
-            self._port.sync_socket.send_multipart(reply, zmq.DONTWAIT)
+            if isinstance(last, GrowingFrame):
+                for frame in first:
+                    self._port.sync_socket.send(frame, zmq.DONTWAIT | zmq.SNDMORE)
+                last.send_last(self._port.sync_socket)
+            else:
+                self._port.sync_socket.send_multipart(reply, zmq.DONTWAIT)
         except zmq.ZMQError as error:
             self.dropped_replies += 1
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):

@@ -6,7 +6,7 @@ Nothing stays open. Sockets are opened to try their options, and closed again; n
 import graphlib
 import resource
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self, TypeAlias
 
 import zmq
 
@@ -29,34 +29,42 @@ _PER_SOCKET: Final = {LIBZMQ: 1}
 """The descriptors of a socket itself: libzmq's has a mailbox, and the wire's has none."""
 
 
+_Addresses: TypeAlias = tuple[tuple[str, Bound], ...]
+"""Addresses as the file says them, and in parts."""
+
+
 class _Opened(NamedTuple):
-    """A port as it would be opened, and where the files say so."""
+    """A port as it would be opened, and where the files say so. Wildcards are not among its addresses."""
 
     broker: BrokerConfiguration
     plan: PortPlan
     place: Place
+    bound: _Addresses
+    connected: _Addresses
+
+    @classmethod
+    def of(cls, broker: BrokerConfiguration, plan: PortPlan) -> Self:
+        ipv6 = bool(dict(plan.options).get(zmq.SocketOption.IPV6)) or any(
+            "://[" in endpoint.address for endpoint in plan.endpoints
+        )
+        bound, connected = (
+            tuple(
+                (endpoint.address, parsed)
+                for endpoint in plan.endpoints
+                if endpoint.bind is bind and (parsed := parse(endpoint.address, ipv6=ipv6)) is not None
+            )
+            for bind in (True, False)
+        )
+        return cls(broker, plan, broker.ports[plan.name].place, bound, connected)
 
     @property
     def node(self) -> str:
         return f"{self.broker.name}.{self.plan.name}"
 
-    def addresses(self, *, bind: bool) -> Iterator[tuple[str, Bound]]:
-        ipv6 = bool(dict(self.plan.options).get(zmq.SocketOption.IPV6)) or any(
-            "://[" in endpoint.address for endpoint in self.plan.endpoints
-        )
-        for endpoint in self.plan.endpoints:
-            bound = parse(endpoint.address, ipv6=ipv6)
-            if endpoint.bind is bind and bound is not None:
-                yield endpoint.address, bound
-
 
 def check(configuration: Configuration) -> list[Problem]:
     """Everything that is wrong with the brokers together; an empty list if nothing is."""
-    ports = [
-        _Opened(broker, plan, broker.ports[plan.name].place)
-        for broker in configuration.brokers.values()
-        for plan in broker.plan.ports
-    ]
+    ports = [_Opened.of(broker, plan) for broker in configuration.brokers.values() for plan in broker.plan.ports]
     return sorted(
         {
             *_shared_addresses(configuration, ports),
@@ -79,7 +87,7 @@ def _shared_addresses(configuration: Configuration, ports: list[_Opened]) -> Ite
     if http is not None:
         taken.setdefault(http.key, []).append((http, "the HTTP server", configuration.http_place))
     for port in ports:
-        for address, bound in port.addresses(bind=True):
+        for address, bound in port.bound:
             others = taken.setdefault(bound.key, [])
             for other, owner, place in others:
                 if bound.takes(other):
@@ -97,14 +105,17 @@ def _loops(ports: list[_Opened]) -> Iterator[Problem]:
     the next broker receives. So a reply that goes back the way of its request is no loop.
     """
     ways: dict[tuple[str, str], set[tuple[str, str]]] = {}  # from each step to those before it, as graphlib wants it
-    bound = [(one, port) for port in ports for _, one in port.addresses(bind=True)]
+    connecting = [port for port in ports if port.connected]
+    if not connecting:
+        return
     by_key: dict[tuple[str, str], list[tuple[Bound, _Opened]]] = {}
-    for one, port in bound:
-        by_key.setdefault(one.key, []).append((one, port))
+    for port in ports:
+        for _, one in port.bound:
+            by_key.setdefault(one.key, []).append((one, port))
     places = {port.node: port.place for port in ports}
     linked = False
-    for port in ports:
-        for _, address in port.addresses(bind=False):
+    for port in connecting:
+        for _, address in port.connected:
             for one, other in by_key.get(address.key, ()):
                 if one.takes(address):
                     linked = True

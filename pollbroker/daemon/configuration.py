@@ -12,6 +12,7 @@ import zmq
 
 from pollbroker.daemon.problems import Place
 from pollbroker.daemon.tables import DefaultsTable, EngineTable, OptionValue
+from pollbroker.daemon.wanted import WantedListener, listeners_of
 from pollbroker.device import Device, Options
 from pollbroker.endpoint import Endpoint
 from pollbroker.limits import Limits
@@ -66,12 +67,17 @@ class BrokerConfiguration:
         return make_plan(
             self.name,
             self.device,
-            {name: [str(one) for one in port.endpoints] for name, port in self.ports.items()},
+            {name: port.endpoints for name, port in self.ports.items()},
             {name: port.options for name, port in self.ports.items()},
             self.capture_type,
             self.transport,
             self.limits,
         )
+
+    @cached_property
+    def listeners(self) -> tuple[WantedListener, ...]:
+        """The listeners that its ports are to have. Raises as `plan` does."""
+        return tuple(listeners_of(self.name, self.plan))
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of `Engine.add`."""
@@ -84,7 +90,7 @@ class BrokerConfiguration:
             "capture_prefixes": self.capture_prefixes,
             "transport": self.transport,
             "limits": self.limits,
-        } | {name: [str(one) for one in port.endpoints] for name, port in self.ports.items()}
+        } | {name: port.endpoints for name, port in self.ports.items()}
 
 
 @dataclass(frozen=True)

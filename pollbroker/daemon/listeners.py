@@ -23,42 +23,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 from pollbroker.daemon.activation import InheritedSockets
 from pollbroker.daemon.addresses import Bound, parse
 from pollbroker.daemon.configuration import BrokerConfiguration
+from pollbroker.daemon.wanted import Key, WantedListener
 from pollbroker.errors import EndpointError, HandOverError
-from pollbroker.opening import ADDRESS_RELEASE_S, PortPlan
+from pollbroker.opening import ADDRESS_RELEASE_S
 from pollbroker.socket_files import SocketFile, binding_alone, is_taken_path, path_of
-from pollbroker.transports import WIRE
 from pollbroker.wire.addresses import format_bound, parse_bound
-
-Key: TypeAlias = tuple[object, ...]
-
-_SET_BY_LIBZMQ: Final = frozenset(
-    {
-        "USE_FD", "SNDBUF", "RCVBUF", "TOS", "BINDTODEVICE", "PRIORITY", "TCP_ACCEPT_FILTER", "IPC_FILTER_UID",
-        "IPC_FILTER_GID", "IPC_FILTER_PID", "SOCKS_PROXY",
-    }
-)  # fmt: skip
-"""Options that are set on the socket that listens, or that say what it is."""
-
-_BACKLOG: Final = 100
-"""libzmq's default (zmq_setsockopt(3), ZMQ_BACKLOG)."""
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """The listener that a port is to have."""
-
-    where: str
-    port: str
-    key: Key
-    address: str
-    ipv6: bool
-    backlog: int
-    for_wire: bool
 
 
 @dataclass
@@ -101,12 +75,14 @@ class Listeners:
         """
         now_s = time.monotonic()
         self._released = [(bound, at_s) for bound, at_s in self._released if at_s > now_s - ADDRESS_RELEASE_S]
-        for wanted in _wanted_by(broker):
+        for wanted in broker.listeners:
             give_up_s = now_s + (ADDRESS_RELEASE_S if wait or self._was_released(wanted) else 0.0)
             while wanted.key not in self._open:
                 try:
-                    address = self._addresses.get(wanted.key, wanted.address)
-                    self._open[wanted.key] = _open(replace(wanted, address=address), self._inherited)
+                    had = self._addresses.get(wanted.key)
+                    self._open[wanted.key] = _open(
+                        wanted if had is None else replace(wanted, address=had), self._inherited
+                    )
                 except EndpointError as error:
                     in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
                     if in_use and self._is_held(wanted, leaving):
@@ -115,9 +91,9 @@ class Listeners:
                         raise
                     time.sleep(0.001)
 
-    def _is_held(self, wanted: _Wanted, leaving: Iterable[BrokerConfiguration]) -> bool:
+    def _is_held(self, wanted: WantedListener, leaving: Iterable[BrokerConfiguration]) -> bool:
         """Return True if one of these brokers, or of the listeners that they leave, has the address."""
-        bound = parse(wanted.address, ipv6=wanted.ipv6)
+        bound = wanted.bound
         plans = [plan for broker in leaving for plan in broker.plan.ports]
         if bound is None or not plans:
             return False
@@ -125,14 +101,14 @@ class Listeners:
         others = [one.bound for one in self._open.values()]
         return any(other is not None and bound.takes(other) for other in (*held, *others))
 
-    def _was_released(self, wanted: _Wanted) -> bool:
-        bound = parse(wanted.address, ipv6=wanted.ipv6)
+    def _was_released(self, wanted: WantedListener) -> bool:
+        bound = wanted.bound if self._released else None
         return bound is not None and any(bound.takes(released) for released, _ in self._released)
 
     def lend(self, broker: BrokerConfiguration) -> dict[str, int]:
         """What `use_fd` is to be, for each port of a broker that has a listener here. They are to be used at once."""
         lent = {}
-        for wanted in _wanted_by(broker):
+        for wanted in broker.listeners:
             if wanted.key in self._open:
                 descriptor = self._open[wanted.key].socket.fileno()
                 lent[wanted.port] = descriptor if wanted.for_wire else os.dup(descriptor)
@@ -141,7 +117,7 @@ class Listeners:
     def close_for(self, broker: BrokerConfiguration) -> None:
         """Close the listeners of a broker for now. No other broker has them. They are opened again at their addresses,
         also those of wildcards."""
-        for wanted in _wanted_by(broker):
+        for wanted in broker.listeners:
             listener = self._open.pop(wanted.key, None)
             if listener is not None:
                 if listener.bound is None:
@@ -150,7 +126,7 @@ class Listeners:
 
     def keep_only(self, brokers: Iterable[BrokerConfiguration]) -> None:
         """Close the listeners that none of these brokers has."""
-        wanted = {one.key for broker in brokers for one in _wanted_by(broker)}
+        wanted = {one.key for broker in brokers for one in broker.listeners}
         for key in self._open.keys() - wanted:
             listener = self._open.pop(key)
             self._close(listener)
@@ -221,38 +197,17 @@ class Listeners:
         self._files_left.clear()
 
 
-def _wanted_by(broker: BrokerConfiguration) -> Iterator[_Wanted]:
-    for plan in broker.plan.ports:
-        bound = [endpoint.address for endpoint in plan.endpoints if endpoint.bind]
-        if len(bound) == 1 and _can_be_lent(plan, bound[0]):
-            (address,) = bound
-            options = {option.name: value for option, value in plan.options}
-            ipv6 = bool(options.get("IPV6")) or "://[" in address
-            backlog = options.get("BACKLOG", _BACKLOG)
-            wildcard = (broker.name, plan.name) if address.endswith((":*", ":0")) else ()
-            assert isinstance(backlog, int)
-            key = (address, ipv6, backlog, *wildcard)
-            yield _Wanted(plan.where, plan.name, key, address, ipv6, backlog, plan.transport == WIRE)
-
-
-def _can_be_lent(plan: PortPlan, address: str) -> bool:
-    transport, _, rest = address.partition("://")
-    if transport not in ("tcp", "ipc") or (transport == "ipc" and rest == "*"):
-        return False
-    return not any(option.name in _SET_BY_LIBZMQ for option, _ in plan.options)
-
-
-def _open(wanted: _Wanted, inherited: InheritedSockets) -> _Listener:
+def _open(wanted: WantedListener, inherited: InheritedSockets) -> _Listener:
     with binding_alone(wanted.address):
         return _open_alone(wanted, inherited)
 
 
-def _open_alone(wanted: _Wanted, inherited: InheritedSockets) -> _Listener:
+def _open_alone(wanted: WantedListener, inherited: InheritedSockets) -> _Listener:
     made: socket.socket | None = None
     try:
         made = inherited.take(wanted.address, ipv6=wanted.ipv6)
         if made is not None:
-            return _Listener(made, None, parse(wanted.address, ipv6=wanted.ipv6))
+            return _Listener(made, None, wanted.bound)
         if is_taken_path(wanted.address):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         parsed = parse_bound(wanted.address, ipv6=wanted.ipv6)
@@ -271,7 +226,7 @@ def _open_alone(wanted: _Wanted, inherited: InheritedSockets) -> _Listener:
         # Two brokers may accept from one listener for a moment. The one that comes too late must not wait.
         made.setblocking(False)
         made.listen(wanted.backlog)
-        return _Listener(made, file, parse(wanted.address, ipv6=wanted.ipv6))
+        return _Listener(made, file, wanted.bound)
     except OSError as error:
         if made is not None:
             made.close()

@@ -7,6 +7,8 @@ ends with is all that matters. A key path is a tuple of names, and of numbers fo
 import re
 import tomllib
 from bisect import bisect_right
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Final, TypeAlias
 
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -25,6 +27,39 @@ _STRING: Final = re.compile(
 """Three quotes end a string only if no fourth comes: up to two may stand before those that end it."""
 _BARE_VALUE: Final = re.compile(r"[^,\]}#\n]+")
 """A number, a boolean, or a date, which may hold a space."""
+
+
+class Lines:
+    """The lines of the keys of one valid document. They are looked for when the first of them is asked for: a file in
+    which nothing is wrong is not read a second time."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @cached_property
+    def _lines(self) -> dict[KeyPath, int]:
+        return lines_of(self._text)
+
+    def line_of(self, path: KeyPath) -> int:
+        """The line of a key, from 1 on. A key that is not there is where the table is that it belongs to."""
+        known = path
+        while known and known not in self._lines:
+            known = known[:-1]
+        return self._lines.get(known, 1)
+
+
+def check_depth(document: Mapping[str, object]) -> None:
+    """Raise `RecursionError` if more than 100 tables and arrays of a document are in each other, as `lines_of` does."""
+    level: list[object] = [document]
+    for _ in range(_DEEPEST + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
+        ]
+        if not level:
+            return
+    raise RecursionError
 
 
 def lines_of(text: str) -> dict[KeyPath, int]:

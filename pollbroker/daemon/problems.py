@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from pollbroker.daemon.positions import KeyPath
+from pollbroker.daemon.positions import KeyPath, Lines
 from pollbroker.errors import ConfigError
 
 _BARE: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -39,8 +39,14 @@ class Place:
     """A key of a file: what a problem is about."""
 
     file: str
-    line: int
-    path: KeyPath = field(compare=False)
+    path: KeyPath
+    lines: Lines | None = field(default=None, compare=False, repr=False)
+    """Those of the file; None if the file as a whole is meant."""
+
+    @property
+    def line(self) -> int:
+        """The line from 1 on; 0 if the file as a whole is meant."""
+        return 0 if self.lines is None else self.lines.line_of(self.path)
 
     @property
     def key(self) -> str:
@@ -52,7 +58,8 @@ class Place:
         return Problem(self.file, self.line, self.key, " ".join(text.split()))
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.line else self.file
+        line = self.line
+        return f"{self.file}:{line}" if line else self.file
 
 
 def shown_key(path: KeyPath) -> str:

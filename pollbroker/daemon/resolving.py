@@ -90,9 +90,9 @@ class _Resolving:
         """The socket options of every port for which neither its device nor its broker says anything."""
 
     def resolve(self, path: Path) -> Configuration:
-        nowhere = Place(str(path), 0, ())
+        nowhere = Place(str(path), ())
         engine, control, http, token, takeover = EngineTable(), tuple[Endpoint, ...](), None, None, None
-        control_place = Place(str(path), 0, ("engine", "control"))
+        control_place = Place(str(path), ("engine", "control"))
         http_place = takeover_place = nowhere
         for source in self._sources:
             others = {key: value for key, value in source.data.items() if key not in ("engine", "defaults", "brokers")}

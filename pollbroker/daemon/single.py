@@ -74,4 +74,4 @@ def single(
 
 
 def _place(*path: str) -> Place:
-    return Place("", 0, path)
+    return Place("", path)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pollbroker.daemon.positions import KeyPath, lines_of
+from pollbroker.daemon.positions import KeyPath, Lines, check_depth
 from pollbroker.daemon.problems import Place, Problem
 from pollbroker.errors import did_you_mean
 
@@ -33,16 +33,13 @@ class Source:
     name: str
     """The path, as the user would write it."""
     data: dict[str, Any]
-    lines: Mapping[KeyPath, int]
+    lines: Lines
     from_environment: set[KeyPath] = field(default_factory=set)
     """The texts that hold something of the environment. A number may be meant."""
 
     def place(self, path: KeyPath) -> Place:
         """Where a key is. A key that is not there is where the table is that it belongs to."""
-        known = path
-        while known and known not in self.lines:
-            known = known[:-1]
-        return Place(self.name, self.lines.get(known, 1), path)
+        return Place(self.name, path, self.lines)
 
 
 def read_sources(path: Path, environment: Mapping[str, str], problems: list[Problem]) -> list[Source]:
@@ -120,7 +117,8 @@ class _Reading:
                 raise ValueError(f"expected a file of at most {_MAX_BYTES >> 20} MiB")
             text = raw.decode().replace("\r\n", "\n")  # as tomllib does it
             data = tomllib.loads(text)
-            return Source(name, data, lines_of(text))
+            check_depth(data)
+            return Source(name, data, Lines(text))
         except UnicodeDecodeError as error:
             line = raw.count(b"\n", 0, error.start) + 1
             self._problems.append(Problem(name, line, "", f"byte {raw[error.start]:#x}: expected text in UTF-8"))

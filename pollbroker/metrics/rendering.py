@@ -4,6 +4,9 @@ Only one thread at a time runs Python code. A loop that wants to go on has to wa
 lets it: for 5 ms, if that thread does not do so earlier (`sys.getswitchinterval`), and longer in one call of a function
 in C. The text of a thousand brokers has a hundred thousand lines. So that thread makes a small portion at a time, and
 then sleeps for a moment, in which the loop can begin its turn.
+
+Such a call is also the garbage collector's, which goes through all objects that can hold others: through those of a
+hundred thousand samples in many milliseconds. So samples are made for a few brokers, and forgotten when they are text.
 """
 
 import json
@@ -34,15 +37,29 @@ def in_portions(items: Iterable[T], size: int = 1) -> Iterator[T]:
             time.sleep(_REST_S)
 
 
-def encode(collector: Collector, encoder: Callable[[Collector], bytes]) -> Iterator[bytes]:
+def encode(
+    batches: Iterable[Iterable[Metric]], others: Iterable[Metric], encoder: Callable[[Collector], bytes]
+) -> Iterator[bytes]:
     """The text of all metrics, as parts that follow each other.
 
     Arguments:
+        batches: the metrics of a few brokers each. All batches have the same metrics, with other samples.
+        others: those that follow.
         encoder: makes the text of what a collector has, such as `prometheus_client.generate_latest`.
     """
     end = encoder(_Only(()))  # what OpenMetrics has at its end
-    for metric in collector.collect():
-        metric.samples = _Samples(metric.samples)
+    texts: list[list[bytes]] = []  # the parts of each metric of the batches
+    for batch in batches:
+        for number, metric in enumerate(batch):
+            samples, metric.samples = metric.samples, []
+            head = encoder(_Only((metric,))).removesuffix(end)  # its name, type and description
+            if number == len(texts):
+                texts.append([head])
+            metric.samples = _Samples(samples)
+            texts[number].append(encoder(_Only((metric,))).removesuffix(end).removeprefix(head))
+    for parts in texts:
+        yield from parts
+    for metric in others:
         yield encoder(_Only((metric,))).removesuffix(end)
     yield end
 

@@ -80,8 +80,9 @@ class MetricsServer:
         self.more_reasons = more_reasons
         self.events = RecentEvents(engine)
         self.steering = Steering(engine, token, at_loopback=_is_loopback(address[0]))
+        self.collector = EngineCollector(engine)
         self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(EngineCollector(engine))
+        """Whose metrics follow those of the engine."""
         ProcessCollector(registry=self.registry)
         self._http = _Http(address, self)
         host, port = self._http.socket.getsockname()[:2]
@@ -230,7 +231,9 @@ class _Request(BoundedRequest):
 
     def _metrics(self) -> _Answer:
         encoder, content_type = choose_encoder(self.headers.get("Accept", ""))
-        return _Answer(HTTPStatus.OK, content_type, list(encode(self.server.owner.registry, encoder)))
+        owner = self.server.owner
+        parts = list(encode(owner.collector.collect_in_batches(), owner.registry.collect(), encoder))
+        return _Answer(HTTPStatus.OK, content_type, parts)
 
     def _livez(self) -> _Answer:
         why_not = why_not_alive(self.server.owner.engine)

@@ -1,10 +1,13 @@
 """What the wire serves. This can be asked for where the native module was not built."""
 
 import importlib
+import sys
 from collections.abc import Mapping
 from typing import Final
 
 import zmq
+
+_NATIVE: Final = "pollbroker.wire.native"
 
 TRANSPORTS: Final = ("tcp", "ipc")
 
@@ -54,8 +57,10 @@ OPTIONS: Final = frozenset({*STREAM_OPTIONS, *PORT_OPTIONS, *ZAP_OPTIONS, *WITHO
 
 def why_not_built() -> str | None:
     """Why the native module cannot be used; None if it can."""
+    if sys.modules.get(_NATIVE) is not None:
+        return None  # it is asked for each port, and the import system takes its time even then
     try:
-        importlib.import_module("pollbroker.wire.native")
+        importlib.import_module(_NATIVE)
     except ImportError as error:
         return f"the wire was not built: {error}"
     return None

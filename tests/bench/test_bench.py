@@ -18,7 +18,7 @@ from click.testing import CliRunner
 import bench.command
 import bench.machine
 from bench.child import ChildError
-from bench.command import name_of
+from bench.command import chosen_questions, name_of
 from bench.goals import OVERALL_GOALS
 from bench.machine import describe_versions
 from bench.peers.poller_loop import BURST_MESSAGES, drain
@@ -364,8 +364,17 @@ def test_time_to_start_is_the_plans_own_where_it_has_one() -> None:
 
 
 def test_whole_quick_run_takes_less_than_a_minute_by_its_own_estimate() -> None:
-    asked = plan_run([*QUESTIONS.values()], quick=True, rounds=None)
+    asked = plan_run(chosen_questions(QUESTIONS.values(), (), quick=True), quick=True, rounds=None)
     assert sum(one.estimated_s for one in asked) < 60
+
+
+def test_question_that_no_whole_quick_run_has_time_for_is_asked_when_it_is_named() -> None:
+    short = fake_question(iter([]), [])
+    long = dataclasses.replace(short, name="long", in_whole_quick_run=False)
+    for names, quick, expected in (
+        ((), True, [short]), ((), False, [short, long]), (("long",), True, [long]), (("long",), False, [long]),
+    ):  # fmt: skip
+        assert chosen_questions((short, long), names, quick=quick) == expected
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git, as .ci/run does")
