@@ -163,7 +163,7 @@ NOT_OF_THE_KIT = {
         "monitored_queue",
         "shutdown",
     ),
-    *("failed", "filtered", "start", "subscribe", "tears_messages", "worker"),
+    *("failed", "filtered", "start", "subscribe", "tears_messages", "wire", "worker"),
 }
 
 
