@@ -11,7 +11,6 @@ import errno
 from typing import Any, Final
 
 import zmq
-from zmq.backend.cython import _zmq
 
 _FIRST_ROOM: Final = 64 << 10
 """Bytes. Whenever the room is not enough it is doubled. Large memory is moved by changing the tables of pages, and what
@@ -89,6 +88,8 @@ def can_send_as_it_is(socket: object) -> bool:
 def _find_libzmq() -> Any:
     """libzmq, as pyzmq uses it; None if pyzmq was built so that its functions cannot be found."""
     try:
+        from zmq.backend.cython import _zmq  # pyzmq has another backend for PyPy
+
         found = ctypes.CDLL(_zmq.__file__)
         found.zmq_msg_init_data.argtypes = (
             ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p,
@@ -96,7 +97,7 @@ def _find_libzmq() -> Any:
         found.zmq_msg_send.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
         found.zmq_msg_close.argtypes = (ctypes.c_void_p,)
         found.zmq_errno.argtypes = ()
-    except (OSError, AttributeError):
+    except (ImportError, OSError, AttributeError):
         return None
     return found
 
