@@ -64,17 +64,16 @@ def count_unread(where: str, flows: Sequence[Flow], ports: Sequence[WorkingPort]
     caller's next receive begins with a message.
     """
     unread: dict[int, int] = {}
-    try:
-        for flow in flows:
-            if flow.source == NO_SOURCE:
-                continue
-            source = ports[flow.source]
-            if source.socket.closed:
-                continue  # closed under the engine: the native code would read memory that libzmq has freed
-            if not source.owned:
+    for flow in flows:
+        if flow.source == NO_SOURCE or ports[flow.source].socket.closed:
+            continue  # closed under the engine: the native code would read memory that libzmq has freed
+        try:
+            if not ports[flow.source].owned:
                 flow.pump.discard_rest()
-            elif source.type != zmq.XPUB:  # an XPUB receives subscriptions, which are of no use any more
+            elif ports[flow.source].type != zmq.XPUB:  # which receives subscriptions, that are of no use any more
                 unread[flow.source] = flow.pump.count_unread(UNREAD_MOST)
-    except zmq.ZMQError as error:
-        _logger.warning("%s: the unread messages cannot be counted: %s", where, error)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EFSM:  # a REP that owes a reply, or a REQ that has asked nothing: neither may receive
+                port = ports[flow.source].name
+                _logger.warning("%s.%s: the unread messages cannot be counted: %s", where, port, error)
     return unread

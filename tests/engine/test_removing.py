@@ -243,6 +243,23 @@ def test_removed_broker_tells_how_many_messages_it_left_unread(make_engine: Make
 
 
 # What is left unread at an XPUB is subscriptions: with the broker gone they are of no use to anybody.
+def test_ports_that_may_not_receive_at_the_end_leave_nothing_unread(
+    make_engine: MakeEngine, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A REP that owes a reply may not, nor may a REQ that has asked nothing."""
+    device = Device("rep_req", zmq.REP, zmq.REQ, (Route("frontend", "backend"), Route("backend", "frontend")))
+    engine = make_engine()
+    idle = engine.add("idle", device, frontend=ANY_PORT, backend=ANY_PORT)
+    asked = engine.add("asked", device, frontend=ANY_PORT, backend=ANY_PORT)
+    client, worker = connect(zmq.REQ, endpoint(asked.frontend)), connect(zmq.REP, endpoint(asked.backend))
+    client.send(b"request")
+    wait_until(lambda: worker.poll(0), engine=engine)
+    for broker in (idle, asked):
+        flows = broker.remove(timeout_s=0).flows.values()
+        assert [flow.unread for flow in flows] == [0, 0]
+    assert not caplog.records
+
+
 def test_subscriptions_that_are_left_unread_are_no_loss(make_engine: MakeEngine, connect: Connect) -> None:
     engine = make_engine()
     broker = engine.add("news", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT)
