@@ -195,13 +195,13 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "who spins gives up at the first look",
         COLLECTOR,
-        (("                if count != 0 or now.tv_sec", "                if count >= 0 or now.tv_sec"),),
+        (("            if count != 0 or now.tv_sec", "            if count >= 0 or now.tv_sec"),),
         test="tests/waiting/test_nested.py::test_input_that_comes_while_the_waiter_spins_is_reported_without_sleep",
     ),
     Mutant(
         "who spins always says that something has happened",
         COLLECTOR,
-        (("        return count > 0\n", "        return count >= 0\n"),),
+        (("        if count <= 0:\n", "        if count < 0:\n"),),
         test="tests/pump/test_waking.py::test_spinning_waiter_sleeps_only_if_nothing_came",
     ),
 )
