@@ -98,14 +98,14 @@ class Facts:
         ]
         return self._between([(place, spread) for place, spread in found if spread is not None], None)
 
-    def compared(self, questions: Sequence[str] = ()) -> Comparison:
+    def compared(self, questions: Sequence[str] = (), of: str = NATIVE.name) -> Comparison:
         """Compare pollbroker with `zmq.proxy` over all cells, of these questions or of all, in which both were
-        measured."""
+        measured. `of` is the case of pollbroker's that is compared."""
         asked = [self._question(name) for name in questions] or self._results.questions
-        cells = [cell for question in asked for cell in question.cells if _compares(cell)]
+        cells = [cell for question in asked for cell in question.cells if _compares(cell, of)]
         if not cells:
-            raise NotMeasuredError(f"{', '.join(questions)}: no cell compares {NATIVE.name} with {PROXY.name}")
-        rates, costs = ([cell.ratios(figure, NATIVE.name, PROXY.name) for cell in cells] for figure in BOTH)
+            raise NotMeasuredError(f"{', '.join(questions)}: no cell compares {of} with {PROXY.name}")
+        rates, costs = ([cell.ratios(figure, of, PROXY.name) for cell in cells] for figure in BOTH)
         return Comparison(
             cells=len(cells),
             rate=_mean(rates),
@@ -169,8 +169,8 @@ class Facts:
         return " to ".join(ends)
 
 
-def _compares(cell: CellResult) -> bool:
-    return all(cell.ratios(figure, NATIVE.name, PROXY.name) for figure in BOTH)
+def _compares(cell: CellResult, of: str) -> bool:
+    return all(cell.ratios(figure, of, PROXY.name) for figure in BOTH)
 
 
 def _median(ratios: list[float]) -> float:
