@@ -22,7 +22,7 @@ OLD = Origin("2030-01-02T00:00:00+00:00", {"processor": "Old", "cores": 2, "load
 NEW = Origin("2031-01-02T00:00:00+00:00", {"processor": "New", "cores": 4}, {"pollbroker": "1 (abc)"})
 
 
-STILL_TO_BE_ASKED = {"wire-ports", "wire-grid", "idle-connections", "neighbours", "many-brokers"}
+STILL_TO_BE_ASKED = {"many-brokers"}
 """The questions that are new, and have no answer in the results of record."""
 
 
