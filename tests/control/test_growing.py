@@ -7,7 +7,8 @@ from pollbroker import Engine
 from pollbroker.control import attach, growing
 from pollbroker.control.growing import GrowingFrame, can_send_as_it_is
 from tests.support.addresses import ANY_PORT, bind
-from tests.support.deadline import wait_until
+from tests.support.deadline import DEADLINE_MS, wait_until
+from tests.support.memory import growth_bytes
 from tests.support.types import Connect, Socket
 
 PARTS = (b"a", b"", b"bc" * 50_000, b"d" * 300_000, b"e")
@@ -26,6 +27,7 @@ def test_frame_arrives_as_it_grew(context: zmq.Context[Socket], connect: Connect
     for part in PARTS:
         frame.extend(part)
     assert len(frame) == sum(map(len, PARTS))
+    assert sender.poll(DEADLINE_MS, zmq.POLLOUT)
     sender.send(b"OK", zmq.SNDMORE)
     frame.send_last(sender)
     del frame
@@ -46,6 +48,38 @@ def test_frame_that_cannot_be_sent_raises_what_pyzmq_would_raise(context: zmq.Co
     with pytest.raises(zmq.ZMQError) as caught:
         frame.send_last(sender)
     assert caught.value.errno == zmq.EAGAIN
+    sender.close(0)
+
+
+MEBIBYTE = b"x" * (1 << 20)
+
+
+def send_large(sender: Socket) -> None:
+    frame = GrowingFrame()
+    frame.extend(MEBIBYTE)
+    frame.send_last(sender)
+
+
+def test_frames_are_freed_when_they_were_sent(context: zmq.Context[Socket], connect: Connect) -> None:
+    """A hundred of them have a hundred mebibytes."""
+    sender, receiver = sockets(context, connect)
+
+    def once() -> None:
+        assert sender.poll(DEADLINE_MS, zmq.POLLOUT)
+        send_large(sender)
+        assert len(receiver.recv()) == len(MEBIBYTE)
+
+    assert growth_bytes(once) < 10 << 20
+
+
+def test_frames_are_freed_when_they_were_refused(context: zmq.Context[Socket]) -> None:
+    sender = context.socket(zmq.PUSH)  # without a peer
+
+    def once() -> None:
+        with pytest.raises(zmq.ZMQError):
+            send_large(sender)
+
+    assert growth_bytes(once) < 10 << 20
     sender.close(0)
 
 

@@ -8,10 +8,7 @@ A message whose peer leaves in its middle is not among them: libzmq 4.3.5 itself
 had accepted (pipe.cpp: what was written and not flushed is not read back when the pipe ends).
 """
 
-import ctypes
 import gc
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import zmq
@@ -19,6 +16,7 @@ import zmq
 from pollbroker.pump import EMPTY, FULL, Implementation, RoutingPump, choose_implementation
 from pollbroker.pump.limits import MAXFRAMES
 from tests.support.deadline import wait_until
+from tests.support.memory import growth_bytes
 from tests.support.pipes import MANY, Pipe
 from tests.support.types import Socket
 
@@ -139,36 +137,6 @@ def test_copies_that_found_no_room_are_free(
 MOST_GROWTH_BYTES = 2 << 20
 """200,000 frames of a kilobyte are sent, refused, dropped or copied, and 20,000 held by pumps that are gone: a tenth of
 the latter, lost for good, is as much as this."""
-
-
-class Mallinfo2(ctypes.Structure):
-    """mallinfo(3): ten numbers, of which the bytes that malloc has mapped, and those given out, are the ones wanted."""
-
-    _fields_ = (
-        ("first", ctypes.c_size_t * 4),
-        ("mapped", ctypes.c_size_t),
-        ("middle", ctypes.c_size_t * 2),
-        ("given_out", ctypes.c_size_t),
-        ("last", ctypes.c_size_t * 2),
-    )
-
-
-def bytes_in_use() -> int:
-    """What is in use now: not how large the process once was, which other tests decide."""
-    libc = ctypes.CDLL(None)
-    libc.mallinfo2.restype = Mallinfo2
-    info = libc.mallinfo2()
-    return int(info.mapped + info.given_out)
-
-
-def growth_bytes(once: Callable[[], Any]) -> int:
-    """How much more is in use after 100 calls, which begin when the first have taken what all of them need."""
-    for _ in range(10):
-        once()
-    before = bytes_in_use()
-    for _ in range(100):
-        once()
-    return bytes_in_use() - before
 
 
 @pytest.mark.slow
