@@ -61,7 +61,7 @@ def open_port(
     """
     try:
         check_descriptors()
-        socket = context.socket(socket_type)
+        socket = _open(context, socket_type)
     except (zmq.ZMQError, OSError) as error:
         why = when_ended if error.errno in _CONTEXT_ENDED else _why_no_socket(context, socket_type, error)
         raise EngineError(f"{where}: cannot open a socket: {why}") from error
@@ -86,6 +86,20 @@ def open_port(
             file.remove()
         socket.close(linger=0)
         raise
+
+
+def _open(context: zmq.Context[Socket], socket_type: int) -> Socket:
+    """Open a socket.
+
+    pyzmq 27 reads the errno of a call that failed only while it makes the exception. If the garbage collector runs
+    before, and frees a socket that was closed in C, the errno is ENOTSOCK, with which zmq_socket(3) never fails.
+    """
+    try:
+        return context.socket(socket_type)
+    except zmq.ZMQError as error:
+        if error.errno != zmq.ENOTSOCK:
+            raise
+        return context.socket(socket_type)
 
 
 def _why_no_socket(context: zmq.Context[Socket], socket_type: int, error: OSError | zmq.ZMQError) -> str:

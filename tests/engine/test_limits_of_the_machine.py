@@ -1,7 +1,8 @@
 """Descriptors, sockets and memory that run out."""
 
+import errno
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import zmq
@@ -101,6 +102,27 @@ def test_socket_limit_of_a_context_raises(make_engine: MakeEngine, connect: Conn
             return True
 
         wait_until(succeeds)
+        engine.close()
+
+
+def test_reason_of_a_socket_that_cannot_be_opened_is_libzmq_s_own(make_engine: MakeEngine) -> None:
+    """The garbage collector may change the errno before pyzmq has read it."""
+
+    class Late(zmq.Context[zmq.Socket[bytes]]):
+        errors: ClassVar[list[int]] = []
+
+        def socket(self, *arguments: Any, **options: Any) -> Any:
+            if self.errors:
+                raise zmq.ZMQError(self.errors.pop())
+            return super().socket(*arguments, **options)
+
+    with Late() as context:
+        engine = make_engine(context)
+        Late.errors = [errno.EMFILE, zmq.ENOTSOCK]
+        with pytest.raises(EngineError, match="cannot open a socket: too many are open"):
+            engine.add("a", STREAMER, frontend="inproc://f", backend="inproc://b")
+        Late.errors = [zmq.ENOTSOCK]
+        assert engine.add("a", STREAMER, frontend="inproc://f", backend="inproc://b").state == "running"
         engine.close()
 
 
