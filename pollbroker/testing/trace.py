@@ -43,6 +43,8 @@ class Sink:
     """The port of the last broker at which the path ends."""
     to_router: bool = False
     """Whether it is a ROUTER. Then the first frame names the peer that a message is for."""
+    is_addressed: bool = False
+    """Whether each message is for one certain peer, as at a ROUTER or a REP. If the peer has left, it is dropped."""
     to_many: bool = False
     """Whether it gives each subscriber a copy."""
     may_lose: bool = False

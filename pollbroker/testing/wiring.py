@@ -71,6 +71,7 @@ class Wiring:
         return Sink(
             port,
             to_router=kind == zmq.ROUTER,
+            is_addressed=kind in (zmq.ROUTER, zmq.REP),
             to_many=publishes,
             may_lose=(publishes or self.types[route.source] == zmq.XPUB) and plan.high_water_mark > 0 and not refuses,
         )

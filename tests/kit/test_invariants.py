@@ -35,6 +35,8 @@ FLOW = FlowKey("b", "frontend")
 
 PATH = Path("p", "line", (Sink("backend"),), (FLOW,))
 
+ADDRESSED = replace(PATH, sinks=(Sink("backend", is_addressed=True),))
+
 ONE = (b"#a/1", b"x", b"y")
 
 TWO = (b"#a/2", b"z")
@@ -60,6 +62,10 @@ def size(*messages: tuple[bytes, ...]) -> dict[str, Any]:
         for what in ("received", "sent")
         for unit, value in (("", len(messages)), ("_frames", frames), ("_bytes", total))
     }
+
+
+DROPPED = {name: value for name, value in size(ONE).items() if name.startswith("received")} | {"unroutable": 1}
+"""The counters of a flow that has received a message, and has dropped it since its peer was gone."""
 
 
 def trace_of(*events: Any, paths: tuple[Path, ...] = (PATH,), **more: Any) -> Trace:
@@ -127,6 +133,14 @@ BROKEN: dict[str, tuple[str, Trace]] = {
     "twice": ("no duplicate", trace_of(sent(ONE), got(ONE), got(ONE, "d"))),
     "a subscriber twice": ("no duplicate", trace_of(sent(ONE), got(ONE), got(ONE, "d"), got(ONE), paths=(MANY,))),
     "the later first": ("order", trace_of(sent(ONE), sent(TWO), got(TWO), got(ONE))),
+    "the later first, and a leaver without a queue": (
+        "order",
+        trace_of(sent(ONE), sent(TWO), *GONE, got(TWO), got(ONE)),
+    ),
+    "the later first, and nobody has left before": (
+        "order",
+        trace_of(sent(ONE), sent(TWO), got(TWO), got(ONE), *GONE, queues=True),
+    ),
     "moved while paused": (
         "nothing moves while paused",
         trace_of(counted(), Steered("b", "paused"), counted(received=1, held=1)),
@@ -150,6 +164,10 @@ BROKEN: dict[str, tuple[str, Trace]] = {
         ),
     ),
     "lost": ("no loss beyond the counted", trace_of(sent(ONE), counted(received=1, sent=1), **COMPLETE)),
+    "dropped where any other peer would do": (
+        "no loss beyond the counted",
+        trace_of(sent(ONE), counted(**DROPPED), **COMPLETE),
+    ),
     "lost with a leaver who had less room": (
         "no loss beyond the counted",
         trace_of(
@@ -312,6 +330,12 @@ WHOLE: dict[str, Trace] = {
         sent(ONE), counted(**size(ONE) | {"held": 1, "sent": 0, "sent_frames": 0, "sent_bytes": 0}), **COMPLETE
     ),
     "lost with a leaver": trace_of(sent(ONE), counted(**size(ONE)), Lost("b", "backend", 1), *GONE, **COMPLETE),
+    "dropped with the only peer that it was for": trace_of(
+        sent(ONE), counted(**DROPPED), paths=(ADDRESSED,), **COMPLETE
+    ),
+    "what was queued for a leaver behind what is later": trace_of(
+        sent(ONE), sent(TWO), got(TWO), *GONE, got(ONE), queues=True
+    ),
     "removed while paused": trace_of(
         counted(), Steered("b", "paused"), Steered("b", "removed"), counted(received=1, sent=1)
     ),

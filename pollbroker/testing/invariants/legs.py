@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pollbroker.testing.peers import envelope_of
-from pollbroker.testing.trace import Frames, Got, Handled, Left, Path, Returned, Sent, Sink, Trace
+from pollbroker.testing.trace import Frames, Got, Handled, Joined, Left, Path, Returned, Sent, Sink, Trace
 
 
 class Input(NamedTuple):
@@ -102,6 +102,11 @@ class Leg:
 
     def _key(self, output: Output) -> tuple[str, Frames]:
         return output.consumer if self.to_many else "", output.frames
+
+
+def joined_at(trace: Trace, path: Path, port: str) -> set[str]:
+    """The names of the peers that have joined at one end of a path."""
+    return {one.peer for _, one in trace.of(Joined) if (one.line, one.side) == (path.line, port)}
 
 
 def as_it_arrives(path: Path, frames: Frames) -> Frames:

@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 from pollbroker.statistics import Counters
 from pollbroker.testing.invariants.delivery import named
-from pollbroker.testing.invariants.legs import Leg, legs_by_port, legs_of
+from pollbroker.testing.invariants.legs import Leg, joined_at, legs_by_port, legs_of
 from pollbroker.testing.trace import (
     Counted,
     FlowKey,
     Frames,
     Iterated,
-    Joined,
     Left,
     Lost,
     Path,
@@ -43,6 +42,7 @@ def nothing_is_lost_beyond_the_counted(trace: Trace) -> None:
     broker. Messages that libzmq itself drops at a publisher's high-water mark are not looked for.
     """
     final = trace.last_counted()
+    _check_whose_messages_may_be_unroutable(trace, final)
     left = {event.peer: at for at, event in trace.of(Left)}
     for leg in legs_of(trace):
         if leg.sink is None and _is_over(trace, leg.path, final):
@@ -59,6 +59,15 @@ def nothing_is_lost_beyond_the_counted(trace: Trace) -> None:
         counted = counters.dropped + sum(_not_passed_on(leg, final) for leg in legs)
         name = ", ".join(leg.name for leg in legs)
         _check_loss(name, legs, counted, (counters.least_held + lost[0], counters.most_held + lost[1]))
+
+
+def _check_whose_messages_may_be_unroutable(trace: Trace, final: dict[FlowKey, Counted]) -> None:
+    """What one peer has not taken before it left is given to another, unless it was for that peer alone."""
+    for path in trace.paths.values():
+        last = final.get(path.flows[-1])
+        if last is not None and last.statistics.unroutable and not any(sink.is_addressed for sink in path.sinks):
+            account = f"{path.flows[-1]}: {last.statistics.unroutable} were dropped that any other peer might have had"
+            raise InvariantViolation("no loss beyond the counted", account)
 
 
 def _is_over(trace: Trace, path: Path, final: dict[FlowKey, Counted]) -> bool:
@@ -118,18 +127,14 @@ def _lost_with_leavers(trace: Trace, path: Path, port: str, left: dict[str, int]
     for _, lost in trace.of(Lost):
         if (lost.broker, lost.port) == (path.flows[-1].broker, port):
             return lost.messages, lost.messages
-    return 0, len(_joined(trace, path, port) & left.keys()) * (path.capacity or 1 << 40)
-
-
-def _joined(trace: Trace, path: Path, port: str) -> set[str]:
-    return {one.peer for _, one in trace.of(Joined) if (one.line, one.side) == (path.line, port)}
+    return 0, len(joined_at(trace, path, port) & left.keys()) * (path.capacity or 1 << 40)
 
 
 def _check_every_subscriber_was_served(trace: Trace, leg: Leg, left: dict[str, int]) -> None:
     assert leg.sink is not None
     if leg.sink.may_lose:
         return
-    here = _joined(trace, leg.path, leg.sink.port)
+    here = joined_at(trace, leg.path, leg.sink.port)
     gone = dict(left)
     for at, event in trace.of(Wanted):
         if not event.wanted:
@@ -158,7 +163,7 @@ def counters_are_true(trace: Trace) -> None:
             counters = _counters_of(trace, broker, port, legs, final)
             _check_given(legs, counters, final)
             if not legs[0].to_many:
-                _check_sent(legs, counters, exact=not _joined(trace, legs[0].path, port) & left)
+                _check_sent(legs, counters, exact=not joined_at(trace, legs[0].path, port) & left)
 
 
 def _check_chain(path: Path, final: dict[FlowKey, Counted]) -> None:

@@ -57,7 +57,15 @@ def _path(device: Device, route: Route, capacity: int, no_drop: bool) -> Path:
     return Path(
         name="requests" if route.source == "frontend" else "replies",
         line="relay",
-        sinks=(Sink(route.sinks[0], sink == zmq.ROUTER, publishes, publishes and not no_drop),),
+        sinks=(
+            Sink(
+                route.sinks[0],
+                to_router=sink == zmq.ROUTER,
+                is_addressed=sink in (zmq.ROUTER, zmq.REP),
+                to_many=publishes,
+                may_lose=publishes and not no_drop,
+            ),
+        ),
         flows=(),
         from_publisher=source in (zmq.SUB, zmq.XSUB),
         capacity=capacity,
