@@ -8,7 +8,7 @@
 
 enum { PIECES = 64 };
 
-static void note_queued(struct peer *peer)
+void peer_note_queued(struct peer *peer)
 {
     struct port *port = peer->port;
 
@@ -48,7 +48,7 @@ bool peer_enqueue(struct peer *peer, const struct message *message, struct accou
         peer_end(peer, REASON_NO_MEMORY);
         return false;
     }
-    note_queued(peer);
+    peer_note_queued(peer);
     return true;
 }
 
@@ -57,7 +57,7 @@ void peer_enqueue_bytes(struct peer *peer, const uint8_t *bytes, size_t count)
     if (peer->descriptor < 0 || peer->leaves)
         return;
     if (queue_copy(&peer->out, &peer->port->wire->pool, bytes, count, (struct amount){0}, NULL))
-        note_queued(peer);
+        peer_note_queued(peer);
     else
         peer_end(peer, REASON_NO_MEMORY);
 }

@@ -126,8 +126,8 @@ static void give_orphans(struct port *port, struct peer *peer)
     if (port->orphans.first) {
         peer->sharer.outstanding += port->orphans.messages;
         queue_take_over(&peer->out, &port->orphans);
-        list_include(&port->dirty, &peer->dirty_link);
-        port_note(port, NEWS_ROOM); /* so that somebody writes them */
+        peer_note_queued(peer);
+        port_note(port, NEWS_ROOM);
         if (link_is_in(&peer->sharer.turn) && !peer_has_room(peer))
             turns_remove(&port->turns, peer);
     }

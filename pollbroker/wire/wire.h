@@ -241,6 +241,9 @@ bool peer_enqueue(struct peer *peer, const struct message *message, struct accou
 /* Put a command, or a subscription, into its queue. */
 void peer_enqueue_bytes(struct peer *peer, const uint8_t *bytes, size_t count);
 
+/* Something was queued for a peer: it is written by the next `port_flush` or `wire_flush`, unless the stream is full. */
+void peer_note_queued(struct peer *peer);
+
 /* Its routing id. At any port but a ROUTER it is empty. */
 struct key peer_routing_id(const struct peer *peer);
 

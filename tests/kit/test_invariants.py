@@ -41,6 +41,8 @@ ONE = (b"#a/1", b"x", b"y")
 
 TWO = (b"#a/2", b"z")
 
+OF_ANOTHER = (b"#w/1", b"z")
+
 
 def sent(frames: tuple[bytes, ...], path: str = "p", peer: str = "a", **more: Any) -> Sent:
     mark = next(frame for frame in frames if frame.startswith(b"#"))
@@ -223,6 +225,18 @@ BROKEN: dict[str, tuple[str, Trace]] = {
         "capture fidelity",
         trace_of(sent(ONE), sent(TWO), Copied("b", TWO), Copied("b", ONE), captured={"b"}),
     ),
+    "copies in another order than their consumer got the originals": (
+        "capture fidelity",
+        trace_of(
+            sent(ONE),
+            sent(OF_ANOTHER, peer="w"),
+            Copied("b", ONE),
+            Copied("b", OF_ANOTHER),
+            got(OF_ANOTHER),
+            got(ONE),
+            captured={"b"},
+        ),
+    ),
     "a copy that nobody counted": (
         "capture fidelity",
         trace_of(sent(ONE), got(ONE), counted(**size(ONE), captured=0), captured={"b"}, **COMPLETE),
@@ -335,6 +349,17 @@ WHOLE: dict[str, Trace] = {
     ),
     "what was queued for a leaver behind what is later": trace_of(
         sent(ONE), sent(TWO), got(TWO), *GONE, got(ONE), queues=True
+    ),
+    "copies in order, while what was queued for a leaver came late": trace_of(
+        sent(ONE),
+        sent(TWO),
+        Copied("b", ONE),
+        Copied("b", TWO),
+        got(TWO),
+        *GONE,
+        got(ONE),
+        captured={"b"},
+        queues=True,
     ),
     "removed while paused": trace_of(
         counted(), Steered("b", "paused"), Steered("b", "removed"), counted(received=1, sent=1)

@@ -420,6 +420,32 @@ def test_messages_of_a_consumer_that_is_killed_go_to_another(
     assert other == "waits" or received == sorted(received)
 
 
+@pytest.mark.parametrize("handled", [False, True])
+@pytest.mark.parametrize("captured", [False, True])
+def test_what_was_queued_for_a_leaver_is_written_to_another_at_once(
+    engine: Engine, connect: Connect, raw: Raw, handled: bool, captured: bool
+) -> None:
+    """Also if nothing else moves: the source is empty, and the other one says nothing."""
+    handler = (lambda frames: frames) if handled else None
+    routes = (Route("frontend", "backend", via=handler), Route("backend", "frontend"))
+    device, capture = replace(QUEUE, routes=routes), ANY_PORT if captured else None
+    broker = engine.add("a", device, frontend=ANY_PORT, backend=ANY_PORT, capture=capture)
+    stuck = raw(endpoint(broker.backend)).shake_hands("DEALER")
+    client = connect(zmq.DEALER, endpoint(broker.frontend))
+    count = 0
+    while flow_of(engine, "a").held < 3:
+        client.send_multipart([b"%d" % count, bytes(20_000)])
+        count += 1
+        wait_until(lambda count=count: flow_of(engine, "a").received == count)  # type: ignore[misc]
+    held = stands_still(engine).held
+    other = raw(endpoint(broker.backend)).shake_hands("DEALER")
+    wait_until(lambda: peer_count(engine, broker, "backend") == 2)
+    stuck.reset()
+    numbers = [int(other.read_message()[1]) for _ in range(held - 1)]  # one may have been written in part
+    assert numbers == list(range(count - held + 1, count))
+    wait_until(lambda: flow_of(engine, "a").held == 0)
+
+
 def test_replies_of_a_client_that_is_killed_are_counted(engine: Engine, connect: Connect, raw: Raw) -> None:
     office = Office(engine, connect, raw, "drop")
     for number in range(200):

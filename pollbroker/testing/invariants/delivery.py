@@ -5,7 +5,15 @@ from collections import defaultdict
 
 from zmq import SocketType
 
-from pollbroker.testing.invariants.legs import Input, Leg, Output, as_it_arrives, joined_at, legs_of, shown
+from pollbroker.testing.invariants.legs import (
+    Input,
+    Leg,
+    Output,
+    as_it_arrives,
+    legs_of,
+    may_have_been_another_s,
+    shown,
+)
 from pollbroker.testing.peers import mark_of
 from pollbroker.testing.trace import Frames, Heard, Joined, Left, Path, Returned, Sent, Trace, Wanted
 from pollbroker.testing.violation import InvariantViolation
@@ -110,7 +118,7 @@ def order_is_kept(trace: Trace) -> None:
             sent = leg.inputs[place]
             key = sent.producer, output.consumer
             before = latest.get(key)
-            if before is not None and place < before[0] and not _was_another_s(trace, leg, output):
+            if before is not None and place < before[0] and not may_have_been_another_s(trace, leg, output):
                 overtaker = leg.inputs[before[0]]
                 account = (
                     f"{leg.name}: {sent.producer} sent {named(sent)} @{sent.at} and then {named(overtaker)} "
@@ -118,14 +126,6 @@ def order_is_kept(trace: Trace) -> None:
                 )
                 raise InvariantViolation("order", account)
             latest[key] = place, output
-
-
-def _was_another_s(trace: Trace, leg: Leg, output: Output) -> bool:
-    """Return True if a message may have been queued for another consumer, that has left since."""
-    if not trace.queues or leg.sink is None or leg.sink.is_addressed or leg.sink.to_many:
-        return False
-    consumers = joined_at(trace, leg.path, leg.sink.port)
-    return any(at < output.at and event.peer in consumers for at, event in trace.of(Left))
 
 
 def subscriptions_travel_upstream(trace: Trace) -> None:

@@ -109,6 +109,14 @@ def joined_at(trace: Trace, path: Path, port: str) -> set[str]:
     return {one.peer for _, one in trace.of(Joined) if (one.line, one.side) == (path.line, port)}
 
 
+def may_have_been_another_s(trace: Trace, leg: Leg, output: Output) -> bool:
+    """Return True if a message may have been queued for another consumer, that has left since."""
+    if not trace.queues or leg.sink is None or leg.sink.is_addressed or leg.sink.to_many:
+        return False
+    consumers = joined_at(trace, leg.path, leg.sink.port)
+    return any(at < output.at and event.peer in consumers for at, event in trace.of(Left))
+
+
 def as_it_arrives(path: Path, frames: Frames) -> Frames:
     """The frames of a message at the far end of a path."""
     if path.prefix_is_added:
