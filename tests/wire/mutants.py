@@ -57,7 +57,7 @@ MUTANTS: Final = (
     Mutant(
         "the mark is forgotten that a peer has something to be written",
         "port.c",
-        "        list_include(&port->dirty, &peer->dirty_link);\n        port_note",
+        "        peer_note_queued(peer);\n        port_note",
         "        port_note",
     ),
     Mutant(
