@@ -1,13 +1,15 @@
 """The harness of `core/`, built with the C files of the wire, and the files of the corpus.
 
-There are two builds. One has AddressSanitizer and UndefinedBehaviorSanitizer. It keeps no free slabs, so that the use
-of a slab that was freed is found, and it has smaller ones, so that they end more often: it fuzzes. The other has the
-code as it is installed: it measures.
+There are three builds. One has AddressSanitizer and UndefinedBehaviorSanitizer. It keeps no free slabs, so that the use
+of a slab that was freed is found, and it has smaller ones, so that they end more often: it fuzzes. Another is the same
+with libFuzzer, which clang has: it is guided by the lines that an input reaches. The third has the code as it is
+installed: it measures.
 """
 
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +28,12 @@ CORE: Final = tuple(sorted(path.stem for path in WIRE.glob("*.c") if path.stem n
 _COUNTED: Final = tuple(f"-D{name}=core_{name}" for name in ("malloc", "calloc", "realloc", "free"))
 """The core allocates by functions of the harness, which count, and fail when they are told to."""
 
-_SANITIZED: Final = (
+SANITIZED: Final = (
     *("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
     *("-DWIRE_POOL_KEEPS=0", "-DWIRE_SLAB_LARGE=16384"),
 )
-_MEASURED: Final = ("-O2",)
+GUIDED: Final = (*SANITIZED, "-fsanitize=fuzzer", "-DWITH_LIBFUZZER")
+MEASURED: Final = ("-O2",)
 
 
 class BuildError(Exception):
@@ -39,7 +42,7 @@ class BuildError(Exception):
 
 def compiler() -> str | None:
     """Where gcc is, or None."""
-    return shutil.which(os.environ.get("CC", "gcc").split()[0])
+    return shutil.which(_gcc()[0])
 
 
 def corpus() -> list[str]:
@@ -50,8 +53,9 @@ def corpus() -> list[str]:
 class Build:
     """The objects of one build, and its program."""
 
-    def __init__(self, directory: Path, *, sanitized: bool) -> None:
-        self._flags = ("-std=gnu11", "-g", "-w", *(_SANITIZED if sanitized else _MEASURED))
+    def __init__(self, directory: Path, flags: Sequence[str]) -> None:
+        compiler = ["clang"] if flags == GUIDED else _gcc()
+        self._command = [*compiler, "-std=gnu11", "-g", "-w", *flags]
         self._directory = directory
         directory.mkdir(parents=True)
         self._compile(directory, *(WIRE / f"{name}.c" for name in CORE), counted=True)
@@ -70,16 +74,18 @@ class Build:
 
     def _compile(self, directory: Path, *sources: Path, counted: bool) -> None:
         include = (f"-I{WIRE}", f"-I{HARNESS}")
-        _run(directory, *self._flags, *(_COUNTED if counted else ()), *include, "-c", *map(str, sources))
+        self._run(directory, *(_COUNTED if counted else ()), *include, "-c", *map(str, sources))
 
     def _link(self, directory: Path, objects: list[Path]) -> Path:
         program = directory / "fuzz"
-        _run(directory, *self._flags, "-o", str(program), *map(str, objects))
+        self._run(directory, "-o", str(program), *map(str, objects))
         return program
 
+    def _run(self, directory: Path, *arguments: str) -> None:
+        done = subprocess.run([*self._command, *arguments], cwd=directory, capture_output=True, text=True)
+        if done.returncode:
+            raise BuildError(done.stderr)
 
-def _run(directory: Path, *arguments: str) -> None:
-    command = [*os.environ.get("CC", "gcc").split(), *arguments]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
-    if done.returncode:
-        raise BuildError(done.stderr)
+
+def _gcc() -> list[str]:
+    return os.environ.get("CC", "gcc").split()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.building import Build, compiler, corpus
+from tests.wire.building import MEASURED, SANITIZED, Build, compiler, corpus
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="the harness is built with gcc, which is not there")
 
@@ -17,12 +17,12 @@ RUNS = 1_500
 
 @pytest.fixture(scope="module")
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Build(tmp_path_factory.mktemp("wire") / "sanitized", sanitized=True).program
+    return Build(tmp_path_factory.mktemp("wire") / "sanitized", SANITIZED).program
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Build(tmp_path_factory.mktemp("wire") / "measured", sanitized=False).program
+    return Build(tmp_path_factory.mktemp("wire") / "measured", MEASURED).program
 
 
 def run(program: Path, *arguments: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.building import WIRE, Build, compiler, corpus
+from tests.wire.building import MEASURED, SANITIZED, WIRE, Build, compiler, corpus
 from tests.wire.mutants import MUTANTS, Mutant
 
 IDS = [mutant.claim.replace(" ", "_") for mutant in MUTANTS]
@@ -17,7 +17,7 @@ RUNS = 20_000
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Build]:
     directory = tmp_path_factory.mktemp("mutants")
-    return {sanitized: Build(directory / str(sanitized), sanitized=sanitized) for sanitized in (True, False)}
+    return {True: Build(directory / "sanitized", SANITIZED), False: Build(directory / "measured", MEASURED)}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=IDS)
