@@ -13,6 +13,7 @@ enum {
     GROWS_TIMES = 4,
     RESERVES_TIMES = 16,      /* for a frame whose size is announced, so many times of what has come is reserved, */
     RESERVES_BYTES = 4 << 20, /* up to so much */
+    LONG_FROM = SLAB_LARGE / 2, /* messages of so many bytes have slabs of their own */
 };
 
 void peer_is_readable(struct peer *peer)
@@ -51,42 +52,70 @@ static bool move_input(struct peer *peer, size_t capacity)
     return true;
 }
 
+/* How many bytes may be reserved for a frame whose size is announced, when `count` bytes of its message have come. */
+static size_t most_reserved(size_t count)
+{
+    size_t most = RESERVES_TIMES * count < RESERVES_BYTES ? RESERVES_TIMES * count : RESERVES_BYTES;
+
+    return most > GROWS_TIMES * count ? most : GROWS_TIMES * count;
+}
+
 /* Make room for the next read of `most` bytes, or of a quarter of a slab. A message that is not complete is kept in one
  * slab. This grows with what has come, and not with what a peer has announced. */
 static bool make_room(struct peer *peer, size_t most)
 {
-    size_t count = peer->end - peer->start - peer->gap, capacity = most < SLAB_LARGE ? count + most : SLAB_LARGE;
+    size_t count = peer->end - peer->start - peer->gap, room = peer->in ? peer->in->capacity - peer->end : 0;
+    size_t capacity = most < SLAB_LARGE ? count + most : SLAB_LARGE;
+    bool is_long = count >= LONG_FROM, is_enough = room >= (most < SLAB_LARGE / 4 ? most : SLAB_LARGE / 4);
+    uint64_t wanted = peer->scanned - peer->start + peer->missing;
 
-    if (peer->in && peer->in->capacity - peer->end >= (most < SLAB_LARGE / 4 ? most : SLAB_LARGE / 4))
-        return true;
-    if (peer->in && peer->missing && peer->in->capacity - peer->scanned - peer->gap >= peer->missing &&
-        peer->in->capacity > peer->end)
+    if (!count && peer->expects > room && most >= SLAB_LARGE)
+        return move_input(peer, peer->expects > SLAB_LARGE ? peer->expects : SLAB_LARGE);
+    if (peer->missing && room && peer->in->capacity - peer->scanned - peer->gap >= peer->missing)
         return true; /* the frame that is being read will fit */
-    if (count > SLAB_LARGE / 2) {
-        uint64_t wanted = peer->scanned - peer->start + peer->missing, most = GROWS_TIMES * count;
-        if (most < RESERVES_BYTES)
-            most = RESERVES_TIMES * count < RESERVES_BYTES ? RESERVES_TIMES * count : RESERVES_BYTES;
-        if (!peer->missing)
-            capacity = GROWS_TIMES * count;
-        else
-            capacity = wanted > most ? most : wanted > 2 * count ? wanted : 2 * count;
-    }
+    if (peer->missing && is_long && wanted <= most_reserved(count))
+        return move_input(peer, wanted > 2 * count ? wanted : 2 * count); /* now, while little of it has to be moved */
+    if (is_enough)
+        return true;
+    if (is_long)
+        capacity = peer->missing ? most_reserved(count) : GROWS_TIMES * count;
     return move_input(peer, capacity);
+}
+
+/* How much of that to ask the stream for. A read ends where a long message ends, as far as is known, so that the beginning of
+ * the next one need not be moved to a slab of its own. */
+static size_t ask_for(const struct peer *peer, size_t most)
+{
+    size_t room = peer->in->capacity - peer->end, asked = room < most ? room : most;
+    uint64_t rest = 0;
+
+    if (peer->start == peer->end)
+        rest = peer->expects;
+    else if (peer->missing >= LONG_FROM)
+        rest = peer->scanned + peer->gap + peer->missing - peer->end;
+    return rest && rest < asked ? rest : asked;
 }
 
 /* Let a remainder that waits for more take no more memory than it needs. */
 void peer_shrink_input(struct peer *peer)
 {
-    size_t count = peer->end - peer->start - peer->gap;
+    size_t count = peer->end - peer->start - peer->gap, capacity;
 
     if (!peer->in)
         return;
-    if (peer->start == peer->end)
+    if (peer->start == peer->end) {
         peer_drop_input(peer);
-    else if (peer->in->capacity > SLAB_SMALL && count < REMAINDER_MOVES_BELOW)
-        move_input(peer, SLAB_SMALL); /* if there is no memory, it stays where it is */
-    else if (peer->in->capacity > SLAB_MIDDLE && count <= SLAB_MIDDLE)
-        move_input(peer, SLAB_MIDDLE);
+        return;
+    }
+    capacity = peer->in->capacity;
+    if (count < REMAINDER_MOVES_BELOW)
+        capacity = SLAB_SMALL;
+    else if (count <= SLAB_MIDDLE)
+        capacity = SLAB_MIDDLE;
+    else if (count < LONG_FROM && capacity > SLAB_LARGE)
+        capacity = SLAB_LARGE; /* it was made for a message as long as the one before */
+    if (capacity < peer->in->capacity)
+        move_input(peer, capacity); /* if there is no memory, it stays where it is */
 }
 
 /* Nothing is read while an authenticator decides. Return the reason if the peer has sent more than it may before that: with
@@ -149,7 +178,7 @@ bool peer_read(struct peer *peer, size_t most)
         peer_end(peer, REASON_NO_MEMORY);
         return true;
     }
-    size_t room = peer->in->capacity - peer->end, asked = room < most ? room : most;
+    size_t asked = ask_for(peer, most);
     ssize_t count = peer->port->calls->read(peer, peer->in->bytes + peer->end, asked);
     if (count > 0) {
         /* Less than was asked for: nothing is left, and what comes later is told (epoll(7), EPOLLET). The end of the stream
@@ -275,8 +304,11 @@ void peer_unready(struct peer *peer, size_t end, struct amount before)
 
 void peer_consume(struct peer *peer)
 {
+    size_t size = peer->ready_end - peer->start;
+
     peer->received += peer->ready.messages;
-    peer->deficit -= (int64_t) (peer->ready_end - peer->start);
+    peer->expects = peer->ready.messages == 1 && size >= LONG_FROM && size <= RESERVES_BYTES ? (uint32_t) size : 0;
+    peer->deficit -= (int64_t) size;
     peer->ready = (struct amount){0};
     peer->start = peer->ready_end;
     close_gap(peer);

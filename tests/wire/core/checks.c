@@ -100,6 +100,79 @@ static void check_announced_frame(void)
     report("a frame of 2^62 bytes is announced", SLAB_LARGE + 2 * SLAB_SMALL);
 }
 
+static uint8_t long_body[1 << 20];
+
+/* From the second one on, each of several long messages of one size is read into a slab that it fits into, and is not moved. */
+static void check_long_messages(void)
+{
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *remote = join(0, TYPE_PUSH, "");
+    struct port *port = &simulation.ports[0];
+    measure();
+    for (int i = 0; i < 4; i++) {
+        const struct slab *first = NULL;
+        forget_sent(remote);
+        remote_send_frame(remote, 0, long_body, sizeof long_body);
+        remote_send_frame(remote, 0, long_body, sizeof long_body);
+        for (uint64_t taken = 0; taken < 2;) {
+            struct message message;
+            simulation_serve(&simulation);
+            remote_deliver(remote, 70000);
+            port->may_read = 1 << 20;
+            if (port_take(port, &message, 1000) == TAKEN_MESSAGE) {
+                CHECK(!i || message.run.slab == first, "a long message was moved");
+                taken += message.run.amount.messages;
+                port_consume(port, &message);
+                first = NULL;
+            } else if (!first && remote->peer->in) {
+                first = remote->peer->in;
+            }
+        }
+    }
+    report("messages of a mebibyte", 8 << 20);
+}
+
+/* Whoever has sent a long message, and then sends less, does not keep that much. */
+static void check_after_a_long_message(void)
+{
+    static const uint8_t header[] = {FRAME_LONG, 0, 0, 0, 0, 0, 0x10, 0, 0};
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *remote = join(0, TYPE_PUSH, "");
+    remote_send_frame(remote, 0, long_body, sizeof long_body);
+    remote_deliver(remote, SIZE_MAX);
+    CHECK(take_all(&simulation.ports[0]) == 1, "a message is lost");
+    pool_empty(&simulation.wire.pool);
+    measure();
+    bytes_append(&remote->out, header, sizeof header);
+    bytes_append(&remote->out, long_body, 20000);
+    remote_deliver(remote, SIZE_MAX);
+    take_all(&simulation.ports[0]);
+    const struct peer *peer = remote->peer;
+    CHECK(peer && peer->in && peer->in->capacity <= SLAB_LARGE, "%zu bytes are held for 20,000", peer && peer->in ? peer->in->capacity : 0);
+    report("20,000 bytes after a long message", 4 << 20);
+}
+
+/* While a long message is written, another one is read, and no third. */
+static void check_long_messages_for_a_slow_peer(void)
+{
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *source = join(0, TYPE_PUSH, ""), *slow = join(1, TYPE_PULL, "");
+    slow->window = 0;
+    measure();
+    for (int i = 0; i < 5; i++) {
+        forget_sent(source);
+        remote_send_frame(source, 0, long_body, sizeof long_body);
+        remote_deliver(source, SIZE_MAX);
+        for (int turn = 0; turn < 20; turn++) {
+            simulation_serve(&simulation);
+            relay(&simulation.ports[0], &simulation.ports[1], simulation.accounts[0], 10, 1 << 20);
+        }
+    }
+    CHECK(slow->peer->out.messages == 2, "%u messages are queued", (unsigned) slow->peer->out.messages);
+    report("messages of a mebibyte for a peer that reads nothing", 12 << 20);
+}
+
 /* A port that is not read holds no more than it looks at, and still answers what comes behind its heartbeats. */
 static void check_look_ahead(void)
 {
@@ -711,6 +784,9 @@ void run_checks(const char *only)
         void (*run)(void);
     } CHECKS[] = {
         {"announced-frame", check_announced_frame},
+        {"long-messages", check_long_messages},
+        {"after-a-long-message", check_after_a_long_message},
+        {"two-long-messages", check_long_messages_for_a_slow_peer},
         {"look-ahead", check_look_ahead},
         {"run-with-others", check_run_with_others},
         {"empty-frames", check_empty_frames},
