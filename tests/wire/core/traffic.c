@@ -489,7 +489,8 @@ static void move(int flow, uint64_t limit_messages, uint64_t limit_bytes)
     model.flows[flow] = outcome == RELAYED_ALL ? WAITING : outcome == RELAYED_UNTIL_FULL ? STALLED : READY;
 }
 
-/* What an engine does until nothing more is to be done: a flow is worked on if the port that it waits for has news. */
+/* What an engine does until nothing more is to be done: a flow is worked on if the port that it waits for has news, and
+ * each turn ends by writing what was queued. */
 static void settle(struct input *input, unsigned turns)
 {
     struct wire *wire = &model.simulation.wire;
@@ -508,7 +509,6 @@ static void settle(struct input *input, unsigned turns)
             if (place == 1 && !SHAPES[model.shape].both_ways) {
                 port->may_read = 1 << 20;
                 port_take(port, &message, 1);
-                port_flush(port);
             } else if (model.flows[place] == WAITING) {
                 model.flows[place] = READY;
             }
@@ -520,6 +520,8 @@ static void settle(struct input *input, unsigned turns)
                 any = true;
                 move(flow, 1 + draw(input, 100), 1 + draw(input, 65536));
             }
+        any |= !list_is_empty(&wire->unwritten);
+        wire_flush(wire);
         simulation_check(&model.simulation);
         if (!any)
             return;
