@@ -148,9 +148,12 @@ def test_a_question_within_a_question_is_answered_after_it(idle: Engine, clock: 
     assert inner.asked == list("0123456789")
 
 
-def test_traffic_goes_on_between_two_portions(make_engine: MakeEngine, clock: Clock, connect: Connect) -> None:
-    engine = make_engine(clock=clock)
-    peers = Peers(connect, engine.add("jobs", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
+def test_traffic_goes_on_between_two_portions(
+    make_engine: MakeEngine, context: "zmq.Context[Socket]", clock: Clock, connect: Connect
+) -> None:
+    engine = make_engine(context, clock=clock)
+    jobs = engine.add("jobs", STREAMER, frontend="inproc://jobs-in", backend="inproc://jobs-out")
+    peers = Peers(connect, jobs)  # over inproc a message that was sent has arrived
     add(engine, *"012345678")
     ask = Asking(clock, takes_s=1.0)
     peers.push.send(b"x")
