@@ -14,10 +14,10 @@ from typing import Any
 
 import zmq
 
-from pollbroker.awaiting import AwaitedEngine, Broker
+from pollbroker.awaiting import Adoption, AwaitedEngine, Broker
 from pollbroker.calls import runs_trio
 
-__all__ = ["Broker", "Engine"]
+__all__ = ["Adoption", "Broker", "Engine"]
 
 
 def Engine(

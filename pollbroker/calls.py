@@ -210,3 +210,19 @@ def run_handle(handle: Handle) -> None:
         handle.run()
     except Exception:
         _logger.exception("a call in the engine's thread raised")
+
+
+def call_in_thread(name: str, call: Callable[[], _Result]) -> "Future[_Result]":
+    """Make a call in a thread of its own, which the end of the program does not wait for. The future, which cannot be
+    cancelled, is resolved with what the call returns or raises."""
+    result: Future[_Result] = Future()
+    result.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the result is asked for
+            result.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return result

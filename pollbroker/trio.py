@@ -21,10 +21,10 @@ from typing import Any, Generic, Self, TypeVar
 import trio
 
 import pollbroker
-from pollbroker.awaiting import AwaitedEngine, Broker, Turns
+from pollbroker.awaiting import Adoption, AwaitedEngine, Broker, Turns
 from pollbroker.errors import EngineError
 
-__all__ = ["Broker", "Engine"]
+__all__ = ["Adoption", "Broker", "Engine"]
 
 _Result = TypeVar("_Result")
 

@@ -11,6 +11,6 @@ As `zmq.asyncio` is to `zmq`: the same names, and coroutines where the others bl
 """
 
 from pollbroker.asyncio.engine import Engine
-from pollbroker.awaiting import Broker
+from pollbroker.awaiting import Adoption, Broker
 
-__all__ = ["Broker", "Engine"]
+__all__ = ["Adoption", "Broker", "Engine"]

@@ -1,5 +1,6 @@
 """The engine on a loop of the program: the methods of `pollbroker.Engine`, with coroutines where those block."""
 
+import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -9,13 +10,14 @@ from typing import Any, Self
 import zmq
 
 import pollbroker
+from pollbroker.awaiting.adoption import Adoption
 from pollbroker.awaiting.broker import Broker
 from pollbroker.awaiting.turns import Turns
 from pollbroker.device import Device, Options
 from pollbroker.endpoint import Endpoints
 from pollbroker.errors import EndpointError
 from pollbroker.frozen import FrozenDict
-from pollbroker.handing_over import AmidMessageError
+from pollbroker.handing_over import AmidMessageError, HandedOver
 from pollbroker.limits import Limits
 from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes
 from pollbroker.pump import Socket
@@ -198,6 +200,35 @@ class AwaitedEngine(ABC):
     def statistics(self, brokers: Iterable[str | Broker] | None = None) -> EngineStatistics:
         """A frozen snapshot of every broker, each direction: see `pollbroker.Engine.statistics`."""
         return self.sync.statistics(None if brokers is None else map(_sync, brokers))
+
+    # -- handing over -------------------------------------------------------------------------------------------------
+
+    async def hand_over(
+        self,
+        unix_socket: socket.socket,
+        brokers: Iterable[str | Broker] | None = None,
+        *,
+        timeout_s: float = 60.0,
+        freeze_s: float = 1.0,
+    ) -> HandedOver:
+        """Let another process, which calls `adopt`, take over brokers with their listeners and live connections: see
+        `pollbroker.Engine.hand_over`, also for the errors.
+
+        Cancelled: it goes on without the caller.
+        """
+        asked_for = None if brokers is None else map(_sync, brokers)
+        return await self._turns.wait_for(
+            self.sync.begin_hand_over(unix_socket, asked_for, timeout_s=timeout_s, freeze_s=freeze_s)
+        )
+
+    def adopt(self, unix_socket: socket.socket, *, timeout_s: float = 60.0) -> Adoption:
+        """Take over brokers of another process, which calls `hand_over`. Use it as `async with engine.adopt(sock):`,
+        and see `pollbroker.Engine.adopt`, also for the errors.
+
+        Cancelled at the beginning of the block: nothing is taken over. At its end: it goes on without the caller, and
+        either all brokers that were added are taken over, or none.
+        """
+        return Adoption(self._turns, self.sync.adopt(unix_socket, timeout_s=timeout_s))
 
     # -- beginning and end --------------------------------------------------------------------------------------------
 

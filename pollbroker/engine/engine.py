@@ -1,12 +1,12 @@
-"""The engine: its brokers. What makes it run is in `running.py`, and what it tells of itself in `observing.py`.
+"""The engine: its brokers. What makes it run is in `running.py`, what it tells of itself in `observing.py`, and how
+brokers move to another process in `moving.py`.
 
 An `Engine` has a loop, a table of brokers, and, after `start`, a thread of its own. Its methods may be called from any
 thread: whatever changes brokers, timers or readers is passed on to the thread that runs the loop.
 """
 
-import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -18,11 +18,12 @@ from pollbroker.closing import Closing
 from pollbroker.device import Device, Options
 from pollbroker.drains import Drains
 from pollbroker.endpoint import Endpoints
+from pollbroker.engine.moving import Moving
 from pollbroker.engine.observing import Observing
 from pollbroker.engine.running import Running
 from pollbroker.errors import ConfigError, EndpointError, EngineError
 from pollbroker.frozen import FrozenDict
-from pollbroker.handing_over import Adoption, AmidMessageError, Departure, HandedOver, Replacing
+from pollbroker.handing_over import AmidMessageError, Replacing
 from pollbroker.limits import Limits
 from pollbroker.loop import Loop
 from pollbroker.opening import ADDRESS_RELEASE_S, Prefixes, device_between, make_context, make_plan, parse_prefixes
@@ -35,7 +36,7 @@ from pollbroker.thread import EngineThread
 from pollbroker.waiting import Poller
 
 
-class Engine(Running, Observing):
+class Engine(Running, Observing, Moving):
     """Runs any number of brokers in one thread.
 
     Arguments:
@@ -368,65 +369,7 @@ class Engine(Running, Observing):
         """A snapshot of the brokers by name. Those that have failed or ended are included until they are removed."""
         return self._table.handles(partial(Broker, self))
 
-    # -- handing over -------------------------------------------------------------------------------------------------
-
-    def hand_over(
-        self,
-        unix_socket: socket.socket,
-        brokers: Iterable[str | Broker] | None = None,
-        *,
-        timeout_s: float = 60.0,
-        freeze_s: float = 1.0,
-    ) -> HandedOver:
-        """Let another process, which calls `adopt`, take over brokers with their listeners and live connections.
-
-        Their peers notice nothing: what is half read and half written, subscriptions, routing ids and counters go with
-        the connections. Brokers can be moved whose ports are all the wire's, without a behaviour and without coroutine
-        handlers. Those of them that the other process adds are moved; all others stay, and go on meanwhile.
-
-        Arguments:
-            unix_socket: a connected socket of the family AF_UNIX, SOCK_STREAM or SOCK_SEQPACKET. It is used for this
-                alone, and is closed by the caller.
-            brokers: their names or handles; None means all that can be moved.
-            timeout_s: how long the other process may take until it has added its brokers. Nothing stands still yet.
-            freeze_s: how long the connections may stand still then, as a rule some milliseconds.
-
-        Return what was moved, and why the others were left. The brokers that were moved are removed here; `removed` of
-        their handles is resolved.
-
-        Whatever happens to the other process, nothing is lost: until it serves, this one goes on as before.
-
-        Raises `HandOverError` if nothing was moved, because the other process refuses, dies, or does not answer in
-        time; `ConfigError` if a broker that was named cannot be moved; and `EngineError` if there is no such broker, or
-        if it is called from within a turn of the loop.
-        """
-        self._calls.check_usable()
-        if self._calls.in_own_turn():
-            raise EngineError("hand_over() was called from within a turn of the loop, which it would wait for")
-        handed_over = Departure(self._loop, self._table, unix_socket, brokers, timeout_s, freeze_s).start()
-        self._loop.wait_for(handed_over)
-        return handed_over.result()
-
-    def adopt(self, unix_socket: socket.socket, *, timeout_s: float = 60.0) -> Adoption:
-        """Take over brokers of another process, which calls `hand_over`. Use it as `with engine.adopt(sock):`.
-
-        In the block, add the brokers as usual. One whose name the other process offers binds and connects nothing: at
-        the end of the block it is given the listeners, connections and state of the broker of that name. It must have
-        the same ports, with the same types, endpoints and routes; options and handlers are those of this process. The
-        other process goes on with brokers that are not added here. After the block they serve.
-
-        Arguments:
-            unix_socket: the other end of that of `hand_over`. It is closed by the caller.
-            timeout_s: how long the other process may take to answer, each time.
-
-        If the block raises, or the two processes do not agree at its end, all brokers of the other process stay there,
-        and those that were to be taken over are removed here.
-
-        `add` raises `ConfigError` in the block if a broker is not the one that is offered. The beginning and the end of
-        the block raise `HandOverError`.
-        """
-        self._calls.check_usable()
-        return Adoption(self._loop, self._table, unix_socket, timeout_s)
+    # -- what `pollbroker.gevent` does in a way of its own -------------------------------------------------------------
 
     def _sleep(self, seconds: float) -> None:
         """Sleep between two attempts to have an address. `pollbroker.gevent` lets other greenlets run meanwhile."""

@@ -4,7 +4,6 @@ The conversation is held by a thread of its own, so that the loop goes on with a
 touches brokers is called in the loop's thread: stopping them, and the decision.
 """
 
-import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -12,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from pollbroker.broker import Broker
+from pollbroker.calls import call_in_thread
 from pollbroker.errors import ConfigError, EngineError, HandOverError
 from pollbroker.frozen import FrozenDict
 from pollbroker.handing_over.channel import (
@@ -74,17 +74,7 @@ class Departure:
 
     def start(self) -> "Future[HandedOver]":
         """Begin in a thread. The future is resolved at the end."""
-        result: Future[HandedOver] = Future()
-        result.set_running_or_notify_cancel()
-
-        def run() -> None:
-            try:
-                result.set_result(self._run())
-            except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
-                result.set_exception(error)
-
-        threading.Thread(target=run, name="pollbroker-hand-over", daemon=True).start()
-        return result
+        return call_in_thread("pollbroker-hand-over", self._run)
 
     # -- in the conversation's thread ---------------------------------------------------------------------------------
 
