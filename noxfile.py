@@ -1,7 +1,8 @@
 """The checks that a change must pass: `nox -l` lists them, `nox -s lint` runs one, `.ci/run` runs all.
 
-- `tests`, `wire`, `lint`, `docs`, `mutants`, `sanitizers` and `seeds` work in this tree, in its `.venv`, which README's
-  second command makes. They share one virtual environment to save installations. What is missing in it is installed.
+- `tests`, `wire`, `lint`, `docs`, `mutants`, `sanitizers`, `seeds` and `systemd` work in this tree, in its `.venv`, as
+  README's second command makes it. They share one virtual environment to save installations. What is missing in it is
+  installed.
 - `demo`, `no-compiler` and `packaging` check what a user would get. Each works in a fresh copy of the tree as git sees
   it, with a virtual environment of its own, so nothing that was built or installed before can hide a fault.
 
@@ -150,6 +151,21 @@ def packaging(session: nox.Session) -> None:
             session.run("python3", "-m", "venv", ".venv", external=True)
             session.run(".venv/bin/pip", "install", "-e", ".[test]", external=True)
             session.run(".venv/bin/python", "-m", "pytest", "-m", "not slow", *FROM_SDIST, external=True)
+
+
+@nox.session
+def systemd(session: nox.Session) -> None:
+    """Run the units of deploy/ under a real systemd, in namespaces of this machine. It takes root, and Debian's python3
+    with venv; without these the tests are skipped."""
+    python = in_venv(session, "test", "python")[0]
+    with tempfile.TemporaryDirectory() as wheels:
+        session.run(python, "-m", "pip", "wheel", "--no-deps", "-w", wheels, ".", external=True)
+        (wheel,) = Path(wheels).glob("*.whl")
+        session.run(
+            *(python, "-m", "pytest", "-n", "0", "tests/deploy/test_systemd.py", *session.posargs),
+            env={"POLLBROKER_TEST_SYSTEMD": str(wheel)},
+            external=True,
+        )
 
 
 def in_venv(session: nox.Session, extra: str, tool: str, *arguments: str) -> tuple[str, ...]:

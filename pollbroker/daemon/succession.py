@@ -3,7 +3,6 @@
 import logging
 import os
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pollbroker.daemon.brokers import Brokers
 from pollbroker.daemon.configuration import Configuration
 from pollbroker.daemon.problems import ConfigurationError
 from pollbroker.daemon.servers import Servers
+from pollbroker.daemon.spawning import Orphan
 from pollbroker.daemon.systemd import ServiceManager
 from pollbroker.daemon.takeover import (
     ANSWER_S,
@@ -142,11 +142,16 @@ class Succession:
         with there:
             command = [*self._restart_command, str(there.fileno())]
             environment = {name: value for name, value in os.environ.items() if name not in OF_ONE_PROCESS}
-            started = subprocess.Popen(command, pass_fds=(there.fileno(),), env=environment)
+            try:
+                started = Orphan(command, there.fileno(), environment)
+            except OSError as error:
+                here.close()
+                raise HandOverError(f"{error}") from error
         _logger.info("restarting: process %d was started", started.pid)
         if not self._hand_over(here, START_S):
-            started.kill()
-            _logger.error("restarting: process %d has ended, with %d", started.pid, started.wait())
+            started.kill(ANSWER_S)
+            _logger.error("restarting: process %d has ended", started.pid)
+        started.close()
 
     def _hand_over(self, connected: socket.socket, hello_s: float = ANSWER_S) -> bool:
         """Let the daemon at the other end of a socket take the place of this one. Return True if it has.

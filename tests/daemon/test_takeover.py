@@ -353,6 +353,11 @@ def test_nothing_is_lost_while_processes_take_over(run: Run, write: Write, conne
     assert command.end()[0] == 0
 
 
+def parent_of(process: int) -> int:
+    """The parent of a process (proc_pid_stat(5))."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_signal_starts_the_program_anew(run: Run, write: Write, connect: Connect) -> None:
     command = run("run", str(write(streamer("a", more=WIRE))))
     addresses = command.addresses()
@@ -362,6 +367,7 @@ def test_signal_starts_the_program_anew(run: Run, write: Write, connect: Connect
     command.process.send_signal(signal.SIGUSR2)
     started = int(command.read_until("restarting: process")[-1].split()[2])
     try:
+        assert parent_of(started) != command.process.pid  # a service manager takes care of its own children alone
         command.read_until("ended")
         assert command.process.wait() == 0
         pusher.send(b"after")

@@ -65,6 +65,12 @@ def test_service_leaves_the_daemon_the_time_that_it_needs() -> None:
     assert "ExecReload" not in unit  # systemd sends SIGHUP itself, and waits for READY
 
 
+def test_service_lets_libzmq_set_the_scheduling_of_its_threads() -> None:
+    """It is among `@resources`, and libzmq ends the process without it (thread.cpp)."""
+    filters = re.findall(r"^SystemCallFilter=(.*)$", (UNITS / "pollbroker.service").read_text(), re.MULTILINE)
+    assert "sched_setscheduler" in filters[filters.index("~@privileged @resources") :]
+
+
 def manifests() -> list[dict[str, Any]]:
     yaml = pytest.importorskip("yaml")
     return list(yaml.safe_load_all(MANIFEST.read_text()))

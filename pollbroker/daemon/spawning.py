@@ -1,0 +1,54 @@
+"""Starting a program that is nobody's child.
+
+The process in between ends at once, so that the parent of the program is that of all orphans: systemd, where it runs
+the daemon. systemd knows when a child of its own ends, and waits for it when the service is stopped. A main process
+that is not its child it kills at once, if the unit has `KillMode=mixed`.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+_BETWEEN: Final = """
+import os, subprocess, sys
+told, descriptor, *command = sys.argv[1:]
+os.write(int(told), b"%d" % subprocess.Popen(command, pass_fds=[int(descriptor)]).pid)
+"""
+
+
+class Orphan:
+    """A program that was started in this way."""
+
+    def __init__(self, command: Sequence[str], descriptor: int, environment: Mapping[str, str]) -> None:
+        """Start a command, with this descriptor. Raises `OSError` if it cannot be started."""
+        told, telling = os.pipe()
+        with os.fdopen(told, "rb") as pid:
+            with os.fdopen(telling, "wb"):
+                between = [sys.executable, "-I", "-S", "-c", _BETWEEN, str(telling), str(descriptor), *command]
+                done = subprocess.run(between, pass_fds=(telling, descriptor), env=environment, check=False)
+            if done.returncode:
+                raise ChildProcessError(f"{command[0]}: it cannot be started")
+            self.pid = int(pid.read())
+        self._descriptor: int | None = None
+        with suppress(OSError):  # it has ended already
+            self._descriptor = os.pidfd_open(self.pid)
+
+    def kill(self, timeout_s: float) -> None:
+        """Kill it, and wait until it has ended, up to `timeout_s`."""
+        if self._descriptor is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+            end = select.poll()
+            end.register(self._descriptor, select.POLLIN)
+            end.poll(timeout_s * 1000)
+
+    def close(self) -> None:
+        """Leave it to itself."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
