@@ -160,6 +160,7 @@ NOT_OF_THE_KIT = {
         "client",
         "frontend",
         "fuzz",
+        "libzmq",
         "monitored_queue",
         "shutdown",
     ),

@@ -1,5 +1,6 @@
 """Clients of both kinds, against a broker that the test plays by hand."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -75,8 +76,7 @@ def test_pirate_gives_up(ends: Ends, broker: Broker) -> None:
         client.request(b"question")
     assert isinstance(raised.value, TimeoutError)
     assert isinstance(raised.value, PollbrokerError)
-    assert str(raised.value).startswith(f"pirate client: {address}: no reply in 0.0")
-    assert str(raised.value).endswith("s (3 tries)")
+    assert re.fullmatch(rf"pirate client: {address}: no reply in \d+\.\d+ s \(3 tries\)", str(raised.value))
     assert [router.recv_multipart()[1:] for _ in range(3)] == [[b"", b"question"]] * 3
     with pytest.raises(RequestTimeout, match=r"\(1 try\)$"):
         client.request(b"question", timeout_s=0.01, retries=0)
