@@ -2,7 +2,7 @@
 
 Once a second the numbers of all brokers are compared with those of a second before, in the engine's thread, by a timer.
 So a message that is dropped costs nothing more. What costs is the look: the number of a broker that has dropped nothing
-is all that is read of it, and after `BUDGET_S` the look goes on in a later turn of the loop.
+is all that is read of it, and only a few brokers are looked at in each turn of the loop (`Engine.begin_for_each`).
 
 The first drops by a rule, in one direction of a broker, are told at the next look; those that follow at most once in
 `AGAIN_S`, all in one warning. Messages that a handler has filtered out are not warned of: that is what it is for.
@@ -11,12 +11,15 @@ The first drops by a rule, in one direction of a broker, are told at the next lo
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from pollbroker.broker import Broker
 from pollbroker.engine import Engine
+from pollbroker.errors import EngineError
 from pollbroker.statistics import DROPS, BrokerStatistics
 
 _logger = logging.getLogger("pollbroker.daemon")
@@ -26,12 +29,6 @@ EVERY_S: Final = 1.0
 
 AGAIN_S: Final = 10.0
 """How much time lies between two warnings of the same direction and rule."""
-
-BUDGET_S: Final = 0.001
-"""How long a look may hold up the loop at a time: half of what the bursts of one turn may take."""
-
-PAUSE_S: Final = 0.02
-"""How long the loop then goes on without the look, which so takes 5 % of its time at most."""
 
 REASONS: Final[Mapping[str, str]] = {
     "unroutable": "no peer has their routing id",
@@ -78,20 +75,20 @@ class DropWatch:
         self._engine.call_later(EVERY_S, self._begin)
 
     def _begin(self) -> None:
-        brokers = self._engine.brokers
-        with self._lock:
-            for name in self._known.keys() - brokers.keys():
-                del self._known[name]
-        self._go_on(iter(brokers.values()), self._clock() + EVERY_S)
+        looked = self._engine.begin_for_each(self.look_at)
+        looked.add_done_callback(partial(self._end, self._clock() + EVERY_S))
 
-    def _go_on(self, brokers: Iterator[Broker], next_s: float) -> None:
-        end_s = self._clock() + BUDGET_S
-        for broker in brokers:
-            self.look_at(broker)
-            if self._clock() >= end_s:
-                self._engine.call_later(PAUSE_S, self._go_on, brokers, next_s)
-                return
-        self._engine.call_later(max(PAUSE_S, next_s - self._clock()), self._begin)
+    def _end(self, next_s: float, looked: "Future[Mapping[str, None]]") -> None:
+        error = looked.exception()
+        if isinstance(error, EngineError):
+            return  # the engine is closed
+        if error is not None:
+            _logger.error("dropped messages could not be looked for", exc_info=error)
+        else:
+            with self._lock:
+                for name in self._known.keys() - looked.result().keys():
+                    del self._known[name]
+        self._engine.call_later(max(0.0, next_s - self._clock()), self._begin)
 
     def look_at(self, broker: Broker) -> None:
         """Tell what a broker has dropped since it was looked at."""

@@ -8,8 +8,7 @@ import zmq
 
 from pollbroker import QUEUE, STREAMER, Device, Engine, Route
 from pollbroker.broker import Broker
-from pollbroker.daemon import drop_watch
-from pollbroker.daemon.drop_watch import AGAIN_S, REASONS, DropWatch
+from pollbroker.daemon.drop_watch import AGAIN_S, EVERY_S, REASONS, DropWatch
 from pollbroker.statistics import DROPS
 from tests.support.clocks import Clock
 from tests.support.types import Connect, MakeEngine, Socket
@@ -129,35 +128,65 @@ class Look:
 
 
 @pytest.fixture
-def idle(make_engine: MakeEngine) -> Iterator[Engine]:
-    engine = make_engine()
+def clock() -> Clock:
+    """The engine's clock, which stands still until it is moved."""
+    return Clock()
+
+
+@pytest.fixture
+def idle(make_engine: MakeEngine, clock: Clock) -> Iterator[Engine]:
+    engine = make_engine(clock=clock)
     for number in range(10):
         engine.add(str(number), STREAMER, frontend=f"inproc://f{number}", backend=f"inproc://b{number}")
     yield engine
     engine.close()
 
 
-def test_look_goes_on_in_a_later_turn_when_it_has_used_its_time(idle: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drop_watch, "EVERY_S", 0.0)
-    monkeypatch.setattr(drop_watch, "PAUSE_S", 0.0)
-    clock = Clock()
+def test_only_a_few_brokers_are_looked_at_in_a_turn(idle: Engine, clock: Clock) -> None:
     watch = DropWatch(idle, clock)
-    look = Look(watch, clock, drop_watch.BUDGET_S / 3)
+    look = Look(watch, clock, 0.0001)
     watch.start()
-    seen = []
-    while len(look.names) < 20:
-        before = len(look.names)
+    for _ in range(2):
+        clock.now_s += EVERY_S
+        seen = []
+        while len(look.names) < 10:
+            before = len(look.names)
+            idle.step(0.01)
+            seen.append(len(look.names) - before)
+        assert look.names == [str(number) for number in range(10)]
+        assert max(seen) <= 3
+        look.names.clear()
         idle.step(0.01)
-        seen.append(len(look.names) - before)
-    assert look.names[:20] == [str(number) for number in range(10)] * 2
-    assert max(seen) <= 4  # a third of the time each, and rounding
+        assert look.names == []  # until a second is over
 
 
-def test_timer_of_the_watch_looks_at_every_broker(idle: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drop_watch, "EVERY_S", 0.001)
-    watch = DropWatch(idle)
-    look = Look(watch, Clock(), 0.0)
+def test_a_look_that_fails_is_logged_and_the_next_one_comes(
+    idle: Engine, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = DropWatch(idle, clock)
+    looks = []
+
+    def look(broker: Broker) -> None:
+        looks.append(broker.name)
+        if len(looks) == 1:
+            raise OverflowError("too much")
+
+    watch.look_at = look  # type: ignore[method-assign]
     watch.start()
-    while len(look.names) < 30:
-        idle.step(1.0)
-    assert look.names[:30] == [str(number) for number in range(10)] * 3
+    while len(looks) < 11:
+        clock.now_s += EVERY_S
+        idle.step(0.01)
+    assert messages(caplog) == ["dropped messages could not be looked for"]
+
+
+def test_nothing_is_said_when_the_engine_is_closed_during_a_look(
+    idle: Engine, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = DropWatch(idle, clock)
+    look = Look(watch, clock, 0.001)
+    watch.start()
+    clock.now_s += EVERY_S
+    idle.step(0.01)
+    assert len(look.names) == 1
+    idle.close()
+    assert messages(caplog) == []
