@@ -17,6 +17,11 @@ END_S: Final = 5.0
 """How long the other side may take to end a connection that is to be made again. What it has sent is read meanwhile."""
 
 
+WITHOUT_PAUSE_MS: Final = 10
+"""What `reconnect_ivl` is if it is set to 0. Without any pause, an address that refuses would be tried ten thousand
+times a second."""
+
+
 class Connection:
     """A connection to an address, which is made again whenever it ends, after `reconnect_ivl` milliseconds, or after
     longer and longer times up to `reconnect_ivl_max`. They are short again when hands were shaken, so that a peer that
@@ -30,7 +35,7 @@ class Connection:
         self._timing = timing
         self._connector: native.Connector | None = None
         self._timer: Handle | None = None
-        self._interval_s = options["reconnect_ivl"] / 1000
+        self._interval_s = self._shortest_s
         self._next_s: float | None = None
         """When the next attempt is due, by `time.monotonic`; None if none is."""
         self._suspended = False
@@ -81,6 +86,10 @@ class Connection:
             self._connector.resume()
         elif self._next_s is not None:
             self._wait(self._wait_s)
+
+    @property
+    def _shortest_s(self) -> float:
+        return (self._options["reconnect_ivl"] or WITHOUT_PAUSE_MS) / 1000
 
     @property
     def _wait_s(self) -> float:
@@ -151,7 +160,7 @@ class Connection:
             self._begin_anew()
             return
         if connector.was_connected:
-            self._interval_s = self._options["reconnect_ivl"] / 1000
+            self._interval_s = self._shortest_s
         connector.close()
         self._try_later()
 
@@ -189,7 +198,7 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         self._over = False
-        self._interval_s = self._options["reconnect_ivl"] / 1000
+        self._interval_s = self._shortest_s
         self._begin()
 
     def _cancel_ending(self) -> bool:

@@ -228,6 +228,8 @@ def serve(net: native.Net) -> None:
         ({"reconnect_ivl": 100, "reconnect_ivl_max": 1000}, [100, 200, 400, 800, 1000, 1000]),
         ({"reconnect_ivl": 100, "reconnect_ivl_max": 100}, [100] * 6),
         ({"reconnect_ivl": 100, "reconnect_ivl_max": 50}, [100] * 6),
+        ({"reconnect_ivl": 0}, [10] * 6),
+        ({"reconnect_ivl": 0, "reconnect_ivl_max": 40}, [10, 20, 40, 40, 40, 40]),
     ],
 )
 def test_waits_between_tries_grow_up_to_the_maximum(
