@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -20,10 +20,8 @@ from typing import Final
 import click
 
 from pollbroker import DEVICES, Engine
-from pollbroker.statistics import PortStatistics
 from tests.soak.peers import ROLES
 from tests.support.accounts import balanced
-from tests.support.deadline import wait_until
 from tests.support.wire_ports import alive
 
 PEERS: Final = {"client": 2, "worker": 3, "source": 2, "sink": 2, "publisher": 2, "subscriber": 2, "stranger": 1}
@@ -139,18 +137,12 @@ def soak(seconds: float, seed: int, rate: int, transport: str, every_s: float) -
             time.sleep(SAMPLE_S * chance.random() * 2)
             population.kill_one()
         population.end()
-        wait_until(lambda: all(not port.peers for port in _ports(engine)))
         moved = check(engine, moved)
         for broker in engine.brokers.values():
             broker.remove(timeout_s=0)
         left = alive(engine) if transport == "wire" else (0, 0, 0, 0)
         assert left == (0, 0, 0, 0), f"slabs, segments, ports and peers that are left: {left}"
     return sum(moved.values()), population.killed, memory
-
-
-def _ports(engine: Engine) -> Iterator[PortStatistics]:
-    for broker in engine.statistics().brokers.values():
-        yield from broker.ports.values()
 
 
 def _tell(at_s: float, moved: dict[str, int], killed: int, memory_mib: float) -> None:

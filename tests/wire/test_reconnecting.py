@@ -505,15 +505,18 @@ def test_removed_brokers_leave_no_descriptor_and_no_thread(engine: Engine, conne
 
 
 def test_closed_engine_leaves_no_descriptor(make_engine: MakeEngine, context: Any) -> None:
-    before = None
-    for _ in range(3):
+    def once() -> None:
         engine = make_engine(context)
         engine.start()
         engine.add("a", STREAMER, frontend=[ANY_PORT, f">{NOWHERE}"], backend="ipc://*")
         engine.close()
         wait_until(lambda: not lookups())
-        assert before in (None, descriptors())
-        before = descriptors()
+
+    once()
+    before = descriptors()
+    for _ in range(3):
+        once()
+    wait_until(lambda: descriptors() <= before)  # threads of earlier tests may have a descriptor for a moment
 
 
 @pytest.mark.parametrize("why", ["stalled", "paused"])
