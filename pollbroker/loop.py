@@ -111,7 +111,7 @@ class Loop:
             self._clock,
             self._wire_context,
             self.events,
-            Monitors(self.readers, self.events, brokers),
+            Monitors(self.readers, self.events, brokers, self.calls.put, self._clock),
         )
         """The part of the loop that brokers use."""
         self.on_idle: list[Callable[[], object]] = []

@@ -6,12 +6,14 @@
 - A monitor tells a connection by its descriptor, which another may have a moment later. The address of the other end is
   asked for as soon as the connection is reported, and is left out if the descriptor does not fit any more.
 - libzmq reports that hands were shaken, but not whose. So a peer counts as connected when its connection is made.
+- To begin a monitor takes a tenth of a millisecond. So with many brokers they begin, and end, in several turns.
 """
 
 import logging
 import os
 import socket as net
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -38,6 +40,9 @@ _EVENTS: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
 
+_PORTION_S: Final = 0.002
+"""After this time no further broker's monitors begin, or end, in a turn of the loop."""
+
 _BURST: Final = 1000
 """How many reports of one monitor are read in a turn of the loop."""
 
@@ -61,20 +66,33 @@ class Monitored(Protocol):
 
 
 class Monitors:
-    """The monitors of an engine's sockets. `brokers` returns the brokers that are at work."""
+    """The monitors of an engine's sockets. `brokers` returns the brokers that are at work, `call_soon` makes a call in
+    the next turn, and `clock` tells the time in seconds."""
 
-    def __init__(self, readers: Readers, events: EventSource, brokers: Callable[[], Iterable[Monitored]]) -> None:
+    def __init__(
+        self,
+        readers: Readers,
+        events: EventSource,
+        brokers: Callable[[], Iterable[Monitored]],
+        call_soon: Callable[[Callable[[], object]], object],
+        clock: Callable[[], float],
+    ) -> None:
         self._readers = readers
         self._events = events
         self._brokers = brokers
+        self._call_soon = call_soon
+        self._clock = clock
         self._monitors: dict[WorkingPort, _Monitor] = {}
+        self._left: deque[Monitored] = deque()
+        """The brokers whose monitors have yet to begin, or to end."""
+        self._is_scheduled = False
         events.when_wanted(self._set_wanted)
 
     def add(self, broker: Monitored) -> None:
         """A broker begins: monitor its sockets, if somebody listens."""
         if self._events.wanted:
             for port in broker.ports:
-                if port.wire is None and port.owned and not port.socket.closed:
+                if port.wire is None and port.owned and not port.socket.closed and port not in self._monitors:
                     self._begin(broker.name, port)
 
     def _begin(self, broker: str, port: WorkingPort) -> None:
@@ -90,12 +108,24 @@ class Monitors:
             if monitor is not None:
                 monitor.close()
 
-    def _set_wanted(self, wanted: bool) -> None:
-        for broker in self._brokers():
-            if wanted:
+    def _set_wanted(self, _: bool) -> None:
+        self._left = deque(self._brokers())
+        if not self._is_scheduled:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._is_scheduled = False
+        end_s = self._clock() + _PORTION_S
+        while self._left:
+            broker = self._left.popleft()
+            if self._events.wanted:
                 self.add(broker)
             else:
                 self.remove(broker)
+            if self._left and self._clock() >= end_s:
+                self._is_scheduled = True
+                self._call_soon(self._go_on)
+                return
 
 
 class _Monitor:

@@ -81,14 +81,18 @@ class Stream:
         self._pusher, self._puller = pusher, puller
         self.sent = self.received = 0
         self.over = threading.Event()
+        self._all_sent = threading.Event()
 
     def send(self) -> None:
-        while not self.over.is_set():
-            self._pusher.send(b"%d" % self.sent)
-            self.sent += 1
+        try:
+            while not self.over.is_set():
+                self._pusher.send(b"%d" % self.sent)
+                self.sent += 1
+        finally:
+            self._all_sent.set()
 
     def receive(self) -> None:
-        while not (self.over.is_set() and self.received >= self.sent):
+        while not (self._all_sent.is_set() and self.received >= self.sent):
             if self._puller.poll(50):
                 assert self._puller.recv() == b"%d" % self.received
                 self.received += 1

@@ -5,6 +5,7 @@ import socket as net
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pollbroker import QUEUE, STREAMER, ConfigError, Engine, Event, EventKind, E
 from pollbroker.events import EventSource
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, bind, free_address
+from tests.support.clocks import Passing
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import streamer_with
 from tests.support.types import Connect
@@ -218,6 +220,34 @@ def test_nothing_is_open_while_nobody_listens(plain_engine: Engine, connect: Con
     with plain_engine.events() as again:
         client.close(linger=0)
         assert next_of(again, EventKind.PEER_LEFT).port == "frontend"
+
+
+def test_monitors_of_many_brokers_begin_and_end_in_several_turns() -> None:
+    """Each look at this clock ends a portion, so that there is one broker in a turn."""
+    with closing(Engine(clock=Passing())) as engine:
+        for number in range(4):
+            engine.add(f"{number}", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport="libzmq")
+        before = descriptors()
+        events = engine.events()
+        counts = [descriptors()]
+        for _ in range(4):
+            engine.step()
+            counts.append(descriptors())
+        each = counts[0] - before
+        assert each > 0
+        assert counts == [before + each * number for number in (1, 2, 3, 4, 4)]
+        with raw(engine.brokers["3"].frontend.endpoint):
+            wait_until(lambda: has_connected(events.read(0)), engine=engine)
+        events.close()
+        with engine.events():  # the monitors of three have yet to end, and none begins a second time
+            for _ in range(8):
+                engine.step()
+            wait_until(lambda: descriptors() == counts[-1], engine=engine)
+        wait_until(lambda: descriptors() == before, engine=engine)
+
+
+def has_connected(event: Event | None) -> bool:
+    return event is not None and event.kind is EventKind.PEER_CONNECTED
 
 
 def test_monitor_of_a_registered_socket_is_left_to_the_caller(plain_engine: Engine, connect: Connect) -> None:
