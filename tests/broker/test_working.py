@@ -46,7 +46,13 @@ class Around:
             lambda: self.now_s,
             lambda: pytest.fail("nothing here is the wire's"),
             events,
-            Monitors(Readers(FlatWaiter(zmq.Poller(), 0.0), PYTHON, engine_id=None), events, list),
+            Monitors(
+                Readers(FlatWaiter(zmq.Poller(), 0.0), PYTHON, engine_id=None),
+                events,
+                list,
+                partial(self.later, 0.0),
+                lambda: self.now_s,
+            ),
         )
 
     def watch(self, hub: Hub, place: int, port: WorkingPort) -> None:
