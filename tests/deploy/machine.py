@@ -24,6 +24,8 @@ WRITTEN: Final = ("etc", "opt", "usr/local", "var")
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Root's own: what is in somebody's home is hidden from a service."""
 
+NAMESPACES: Final = ("-m", "-p", "-u", "-i", "-C", "-f", "--mount-proc", "--kill-child")
+
 BOOT: Final = f"""
 set -e
 mount --make-rprivate /
@@ -52,7 +54,9 @@ def why_there_is_none() -> str | None:
     python = shutil.which("python3", path=PATH)
     if python is None or subprocess.run([python, "-c", able], capture_output=True, check=False).returncode:
         return "every user's python3 is too old, or has no ensurepip (Debian's package is python3-venv)"
-    return None
+    trial = "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && mount -t tmpfs tmpfs /run"
+    tried = subprocess.run(["unshare", *NAMESPACES, "sh", "-c", trial], capture_output=True, text=True, check=False)
+    return f"namespaces cannot be made: {tried.stderr.strip()}" if tried.returncode else None
 
 
 class Machine:
@@ -61,7 +65,7 @@ class Machine:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._booting = subprocess.Popen(
-                ["unshare", *["-m", "-p", "-u", "-i", "-C", "-f", "--mount-proc", "--kill-child"], "sh", "-c", BOOT],
+                ["unshare", *NAMESPACES, "sh", "-c", BOOT],
                 stdin=subprocess.DEVNULL,
             )
             stack.callback(self._booting.wait)
