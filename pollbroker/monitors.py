@@ -6,7 +6,7 @@
 - A monitor tells a connection by its descriptor, which another may have a moment later. The address of the other end is
   asked for as soon as the connection is reported, and is left out if the descriptor does not fit any more.
 - libzmq reports that hands were shaken, but not whose. So a peer counts as connected when its connection is made.
-- To begin a monitor takes a tenth of a millisecond. So with many brokers they begin, and end, in several turns.
+- To begin a monitor takes a socket and its connection. So with many brokers they begin, and end, in several turns.
 """
 
 import logging
@@ -86,6 +86,7 @@ class Monitors:
         self._left: deque[Monitored] = deque()
         """The brokers whose monitors have yet to begin, or to end."""
         self._is_scheduled = False
+        """True if `_go_on` is called in the next turn."""
         events.when_wanted(self._set_wanted)
 
     def add(self, broker: Monitored) -> None:

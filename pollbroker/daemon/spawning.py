@@ -17,7 +17,11 @@ from typing import Final
 _BETWEEN: Final = """
 import os, subprocess, sys
 told, descriptor, *command = sys.argv[1:]
-os.write(int(told), b"%d" % subprocess.Popen(command, pass_fds=[int(descriptor)]).pid)
+try:
+    os.write(int(told), b"%d" % subprocess.Popen(command, pass_fds=[int(descriptor)]).pid)
+except OSError as error:
+    os.write(int(told), str(error).encode())
+    sys.exit(1)
 """
 
 
@@ -27,13 +31,14 @@ class Orphan:
     def __init__(self, command: Sequence[str], descriptor: int, environment: Mapping[str, str]) -> None:
         """Start a command, with this descriptor. Raises `OSError` if it cannot be started."""
         told, telling = os.pipe()
-        with os.fdopen(told, "rb") as pid:
-            with os.fdopen(telling, "wb"):
+        with os.fdopen(told) as answer:
+            with os.fdopen(telling, "w"):
                 between = [sys.executable, "-I", "-S", "-c", _BETWEEN, str(telling), str(descriptor), *command]
                 done = subprocess.run(between, pass_fds=(telling, descriptor), env=environment, check=False)
-            if done.returncode:
-                raise ChildProcessError(f"{command[0]}: it cannot be started")
-            self.pid = int(pid.read())
+            said = answer.read()
+        if done.returncode:
+            raise ChildProcessError(said or f"{command[0]}: it cannot be started")
+        self.pid = int(said)
         self._descriptor: int | None = None
         with suppress(OSError):  # it has ended already
             self._descriptor = os.pidfd_open(self.pid)
@@ -46,6 +51,8 @@ class Orphan:
             end = select.poll()
             end.register(self._descriptor, select.POLLIN)
             end.poll(timeout_s * 1000)
+            with suppress(ChildProcessError):  # as a rule it is another process that takes care of orphans
+                os.waitpid(self.pid, os.WNOHANG)
 
     def close(self) -> None:
         """Leave it to itself."""

@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import Final, Protocol
 
@@ -148,10 +148,10 @@ class Succession:
                 here.close()
                 raise HandOverError(f"{error}") from error
         _logger.info("restarting: process %d was started", started.pid)
-        if not self._hand_over(here, START_S):
-            started.kill(ANSWER_S)
-            _logger.error("restarting: process %d has ended", started.pid)
-        started.close()
+        with closing(started):
+            if not self._hand_over(here, START_S):
+                started.kill(ANSWER_S)
+                _logger.error("restarting: process %d has ended", started.pid)
 
     def _hand_over(self, connected: socket.socket, hello_s: float = ANSWER_S) -> bool:
         """Let the daemon at the other end of a socket take the place of this one. Return True if it has.

@@ -16,7 +16,6 @@ from pollbroker.wire.streams import CONNECTED, CONNECTING, OVER, WAITING, Handle
 END_S: Final = 5.0
 """How long the other side may take to end a connection that is to be made again. What it has sent is read meanwhile."""
 
-
 WITHOUT_PAUSE_MS: Final = 10
 """What `reconnect_ivl` is if it is set to 0. Without any pause, an address that refuses would be tried ten thousand
 times a second."""
@@ -55,7 +54,7 @@ class Connection:
         made.address, made.asked_for = moved.address, moved.asked_for
         made._port, made._options, made._timing = port, options, timing
         made._connector = made._timer = made._next_s = made._ending = None
-        made._interval_s = moved.interval_s
+        made._interval_s = max(moved.interval_s, made._shortest_s)
         made._suspended = made._closed = False
         made._over = moved.kind == OVER
         if moved.kind == CONNECTED:

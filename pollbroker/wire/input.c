@@ -11,8 +11,8 @@ enum {
     COMMAND_MAX = 8 << 10,
     REMAINDER_MOVES_BELOW = SLAB_SMALL / 2,
     GROWS_TIMES = 4,
-    RESERVES_TIMES = 16,      /* for a frame whose size is announced, so many times of what has come is reserved, */
-    RESERVES_BYTES = 4 << 20, /* up to so much */
+    RESERVES_TIMES = 16,        /* for a frame whose size is announced, so many times of what has come is reserved, */
+    RESERVES_BYTES = 4 << 20,   /* up to so much */
     LONG_FROM = SLAB_LARGE / 2, /* messages of so many bytes have slabs of their own */
 };
 
@@ -82,7 +82,7 @@ static bool make_room(struct peer *peer, size_t most)
     return move_input(peer, capacity);
 }
 
-/* How much of that to ask the stream for. A read ends where a long message ends, as far as is known, so that the beginning of
+/* How much of that room to ask the stream for. A read ends where a long message ends, as far as is known, so that the beginning of
  * the next one need not be moved to a slab of its own. */
 static size_t ask_for(const struct peer *peer, size_t most)
 {

@@ -61,7 +61,7 @@ struct peer {
     bool discarding;             /* what comes is the rest of a message that has too many frames */
     uint8_t minor;               /* of its ZMTP 3 */
     uint8_t reason;              /* why the connection is over: an enum reason */
-    uint32_t expects;            /* its last message was long, and the next one may have the same size; 0: it was not */
+    uint32_t expects;            /* the size of its last message if that was long, since the next may be as long; else 0 */
 
     /* What came and was not yet passed on: `start` to `end`. From `start` to `ready_end` there are whole messages, and from
      * there to `scanned` the first frames of the next. The frame after these is behind a gap, where commands were. */

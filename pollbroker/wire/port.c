@@ -127,7 +127,6 @@ static void give_orphans(struct port *port, struct peer *peer)
         peer->sharer.outstanding += port->orphans.messages;
         queue_take_over(&peer->out, &port->orphans);
         peer_note_queued(peer);
-        port_note(port, NEWS_ROOM);
         if (link_is_in(&peer->sharer.turn) && !peer_has_room(peer))
             turns_remove(&port->turns, peer);
     }

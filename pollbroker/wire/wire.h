@@ -25,11 +25,11 @@
 #include <sys/types.h>
 
 enum {
-    PEER_QUEUE_BYTES = 256 << 10, /* a peer whose queue has more is full, unless it is a single message, */
-    PEER_LONG_QUEUE_BYTES = 8 << 20, /* of less than this */
-    PEER_DROPS_BYTES = 64 << 20,  /* the same where messages for a full peer are dropped, instead of left at their source */
-    PEER_QUANTUM_BYTES = 16 << 10, /* what a port takes from one peer while others wait for their turn */
-    LOOK_AHEAD_BYTES = SLAB_MIDDLE /* what is read from a peer whose port is not read, to find its PINGs */
+    PEER_QUEUE_BYTES = 256 << 10,    /* a peer is full when its queue has so much in two messages or more, */
+    PEER_LONG_QUEUE_BYTES = 8 << 20, /* or so much in a single one, */
+    PEER_DROPS_BYTES = 64 << 20,     /* or so much where messages for a full peer are dropped, instead of left at their source */
+    PEER_QUANTUM_BYTES = 16 << 10,   /* what a port takes from one peer while others wait for their turn */
+    LOOK_AHEAD_BYTES = SLAB_MIDDLE   /* what is read from a peer whose port is not read, to find its PINGs */
 };
 #define LOOK_AFTER_S 0.05
 
