@@ -25,11 +25,10 @@
 #include <sys/types.h>
 
 enum {
-    PEER_QUEUE_BYTES = 256 << 10,    /* a peer is full when its queue has so much in two messages or more, */
-    PEER_LONG_QUEUE_BYTES = 8 << 20, /* or so much in a single one, */
-    PEER_DROPS_BYTES = 64 << 20,     /* or so much where messages for a full peer are dropped, instead of left at their source */
-    PEER_QUANTUM_BYTES = 16 << 10,   /* what a port takes from one peer while others wait for their turn */
-    LOOK_AHEAD_BYTES = SLAB_MIDDLE   /* what is read from a peer whose port is not read, to find its PINGs */
+    PEER_QUEUE_BYTES = 256 << 10,  /* a peer whose queue has so much is full, whatever its number of messages */
+    PEER_DROPS_BYTES = 64 << 20,   /* the same where messages for a full peer are dropped, instead of left at their source */
+    PEER_QUANTUM_BYTES = 16 << 10, /* what a port takes from one peer while others wait for their turn */
+    LOOK_AHEAD_BYTES = SLAB_MIDDLE /* what is read from a peer whose port is not read, to find its PINGs */
 };
 #define LOOK_AFTER_S 0.05
 
@@ -231,15 +230,10 @@ static inline bool port_drops(const struct port *port)
 
 static inline bool peer_has_room(const struct peer *peer)
 {
-    const struct queue *queue = &peer->out;
     int most = peer->port->options.sndhwm;
+    size_t most_bytes = port_drops(peer->port) ? PEER_DROPS_BYTES : PEER_QUEUE_BYTES;
 
-    if (most && queue->messages >= (uint64_t) most)
-        return false;
-    if (port_drops(peer->port))
-        return queue->bytes < PEER_DROPS_BYTES;
-    /* However long they are, one is read while another one is written. */
-    return queue->bytes < PEER_QUEUE_BYTES || (queue->messages < 2 && queue->bytes < PEER_LONG_QUEUE_BYTES);
+    return peer->out.bytes < most_bytes && (!most || peer->out.messages < (uint64_t) most);
 }
 
 /* Put a message into its queue, whole. The caller has asked before whether it has room. Return false if there is no memory;

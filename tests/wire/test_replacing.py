@@ -108,7 +108,7 @@ def test_old_broker_has_ended_and_nothing_counts_as_lost(
     sender = raw(endpoint(old.frontend)).shake_hands("PUSH")
     reader = raw(endpoint(old.backend)).shake_hands("PULL")
     wait_until(lambda: peer_count(engine, old, "backend") == 1)
-    body = bytes(9 << 20)  # so that the queue is full
+    body = bytes(1 << 22)
     sender.send(message(b"1", body) + message(b"2") + message(b"3")[:2])
     wait_until(lambda: flow_of(engine, "a").received == 1)
     new = adds(STREAMER)(engine, replaces=old)
