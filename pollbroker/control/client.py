@@ -9,13 +9,14 @@ import math
 import socket as net
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 import zmq
 
 from pollbroker.binding import open_port
 from pollbroker.control.default_endpoint import process_listening_at
+from pollbroker.control.deferred_signals import DeferredSignals
 from pollbroker.control.replies import ERROR, EVERYONE, TIMEOUT, Frames, shown
 from pollbroker.endpoint import Endpoint, parse_endpoints
 from pollbroker.errors import (
@@ -56,23 +57,30 @@ def request(
 
     Raises a `ControlError`: `NobodyListensError` (at once), `NoAnswerError` if no reply comes in time,
     `NotInTimeError` with what is left if the command has taken `wait_s`, and `CommandRefusedError` with the reason;
-    `EndpointError`; `EngineError` if no socket can be opened.
+    `EndpointError`; `EngineError` if no socket can be opened. In the main thread, handlers of signals run while it
+    waits or at its end, so that Ctrl-C leaves no socket behind.
     """
-    if context is None:
-        with zmq.Context[Socket]() as own:
-            return request(endpoint, command, broker, wait_s=wait_s, timeout_s=timeout_s, context=own)
     parts = (command, broker) if wait_s is None else (command, EVERYONE if broker is None else broker, f"{wait_s:.9g}")
     message = [part.encode() if isinstance(part, str) else part for part in parts if part is not None]
-    return ask(endpoint, message, timeout_s=timeout_s + (wait_s or 0.0), context=context)
+    with DeferredSignals() as signals, zmq.Context[Socket]() if context is None else nullcontext(context) as used:
+        return _ask(endpoint, message, timeout_s + (wait_s or 0.0), used, signals)
 
 
 def ask(endpoint: str, message: Frames, *, timeout_s: float, context: zmq.Context[Any]) -> Frames:
     """Send the frames of a command, and return those of the reply: what `request` does for commands of any form."""
+    with DeferredSignals() as signals:
+        return _ask(endpoint, message, timeout_s, context, signals)
+
+
+def _ask(
+    endpoint: str, message: Frames, timeout_s: float, context: zmq.Context[Any], signals: DeferredSignals
+) -> Frames:
+    """Send a message and return the reply; raises for one that tells of a failure."""
     endpoint = endpoint.strip()
     parsed = parse_endpoints("control", endpoint if endpoint[:1] in ("@", ">") else f">{endpoint}")
     if len(parsed) > 1:
         raise EndpointError(f"control: {endpoint}: expected one endpoint")
-    reply = _ask(context, parsed[0], endpoint, message, timeout_s)
+    reply = _exchange(context, parsed[0], endpoint, message, timeout_s, signals)
     if reply[0] not in _FAILURES:
         return reply
     lines = [line.decode(errors="backslashreplace") for line in reply[1:]]
@@ -82,7 +90,14 @@ def ask(endpoint: str, message: Frames, *, timeout_s: float, context: zmq.Contex
     raise failure
 
 
-def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Frames, timeout_s: float) -> Frames:
+def _exchange(
+    context: zmq.Context[Any],
+    endpoint: Endpoint,
+    given: str,
+    message: Frames,
+    timeout_s: float,
+    signals: DeferredSignals,
+) -> Frames:
     """Send a message and return the reply. `given` is the endpoint as the caller wrote it, for error messages."""
     end_s = time.monotonic() + timeout_s
     verb = shown(message[0])
@@ -114,9 +129,10 @@ def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Fra
             when_ended=when_ended,
         )
         try:
-            client.sync_socket.poll(_until_ms(end_s), zmq.POLLOUT)
+            with signals.waiting():
+                client.sync_socket.poll(_until_ms(end_s), zmq.POLLOUT)
             client.sync_socket.send_multipart(message, zmq.DONTWAIT)
-            connected = _await_reply(client.sync_socket, attempts.sync_socket, endpoint, given, end_s)
+            connected = _await_reply(client.sync_socket, attempts.sync_socket, endpoint, given, end_s, signals)
             try:
                 return client.sync_socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
@@ -135,7 +151,9 @@ def _ask(context: zmq.Context[Any], endpoint: Endpoint, given: str, message: Fra
         attempts.close()
 
 
-def _await_reply(client: Socket, attempts: Socket, endpoint: Endpoint, given: str, end_s: float) -> bool:
+def _await_reply(
+    client: Socket, attempts: Socket, endpoint: Endpoint, given: str, end_s: float, signals: DeferredSignals
+) -> bool:
     """Wait for the reply until `end_s`. Return True if a connection was made.
 
     Raises `NobodyListensError`.
@@ -147,7 +165,8 @@ def _await_reply(client: Socket, attempts: Socket, endpoint: Endpoint, given: st
     poller.register(attempts, zmq.POLLIN)
     connected = False
     while True:
-        ready = dict(poller.poll(_until_ms(end_s)))
+        with signals.waiting():
+            ready = dict(poller.poll(_until_ms(end_s)))
         if client in ready or not ready:
             return connected
         if recv_monitor_message(attempts)["event"] == zmq.EVENT_CONNECTED:
