@@ -152,6 +152,8 @@ enum reason port_attach(struct port *port, struct peer *peer)
             port_has_room(port, peer);
     } else if (port->type == TYPE_XSUB || port->type == TYPE_SUB) {
         subscribe_attach(port, peer);
+        if (peer->descriptor < 0) /* there was no memory for them, and its connection has ended */
+            return REASON_NO_MEMORY;
         port_note(port, NEWS_ROOM);
     }
     list_include(&port->readable, &peer->readable_link); /* messages may have come with the end of the handshake */

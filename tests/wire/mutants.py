@@ -48,6 +48,12 @@ MUTANTS: Final = (
         "peer->end = count - (count > SLAB_LARGE / 2);\n    return true;",
     ),
     Mutant(
+        "a connection that has ended while it was being accepted is accepted",
+        "port.c",
+        "        if (peer->descriptor < 0) /* there was no memory for them, and its connection has ended */",
+        "        if (peer->descriptor < -1)",
+    ),
+    Mutant(
         "the mark is forgotten that a segment continues a message",
         "queue.c",
         "    segment->continues = queue->open != 0;\n    segment->copied = false;",
