@@ -28,6 +28,8 @@ static struct peer *begin_peer(struct net *net, struct port *port, int descripto
         close(descriptor);
         return NULL;
     }
+    if (peer->descriptor < 0) /* there was no memory for its greeting */
+        return NULL;
     peer->other_end = *other_end;
     if (host && !admission_count(peer, host->bytes, host->size)) {
         peer_end(peer, REASON_NO_MEMORY);
