@@ -144,16 +144,21 @@ class EventReader:
         self._closed = False
         self.cancel: Callable[[], object] = lambda: None
         """What the engine is asked to do when the reader is closed."""
+        self.on_first: Callable[[], object] = lambda: None
+        """Called in the engine's thread when there is something to read, and was nothing before."""
 
     def put(self, event: Event) -> None:
         """Keep an event, in the engine's thread. If there are too many, the oldest is lost."""
         with self._changed:
+            is_first = not self._events
             if len(self._events) == self._most:
                 self._events.popleft()
                 self._untold += 1
                 self.lost += 1
             self._events.append(event)
             self._changed.notify()
+        if is_first:
+            self.on_first()
 
     def read(self, timeout_s: float | None = None) -> Event | None:
         """Return the next event. Wait for it up to `timeout_s` seconds; None is without limit, and 0 does not wait.

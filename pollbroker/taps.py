@@ -72,6 +72,8 @@ class Tap:
         """Why: such as `it was removed`."""
         self.cancel: Callable[[], object] = lambda: None
         """What the engine is asked to do when the tap is closed."""
+        self.on_first: Callable[[], object] = lambda: None
+        """Called in the engine's thread when there is something to take, and was nothing before, and at the end."""
         self._most = most
         self._messages: deque[TappedMessage] = deque()
 
@@ -83,6 +85,13 @@ class Tap:
     def keep(self, message: TappedMessage) -> None:
         """Keep a message until it is taken."""
         self._messages.append(message)
+        if len(self._messages) == 1:
+            self.on_first()
+
+    def end(self, why: str) -> None:
+        """Note that no more messages come, in the engine's thread."""
+        self.ended, self.why_ended = True, why
+        self.on_first()
 
     def take(self) -> list[TappedMessage]:
         """Return the messages that were seen since the last time, in the order in which sinks accepted them."""

@@ -357,7 +357,7 @@ class WorkingBroker:
             self._loop_access.unwatch(port)
         self._loop_access.monitors.remove(self)
         for tap in self.taps:
-            tap.ended, tap.why_ended = True, self._why_ended()
+            tap.end(self._why_ended())
         for port in self.ports:
             port.close()
         final = self.statistics(unread)

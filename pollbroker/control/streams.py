@@ -12,7 +12,8 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 from pollbroker.control.replies import OK, Frames, shown
@@ -33,9 +34,8 @@ _WAIT_S: Final = 1.0
 
 _LONGEST_WAIT_S: Final = 5.0
 
-_LOOK_S: Final = 0.05
-"""How often it is looked whether there is something. A client is answered no more often, so that one that follows busy
-traffic is given much at a time."""
+_ANSWERS_APART_S: Final = 0.05
+"""A client is answered no more often than this, so that one that follows busy traffic is given much at a time."""
 
 _STREAMS_MOST: Final = 100
 
@@ -52,6 +52,9 @@ class Source(Protocol):
     def take(self) -> tuple[list[dict[str, object]], int, str | None]:
         """What has come since the last time, how much was lost besides, and why the stream has ended, if it has."""
 
+    def on_first(self, call: Callable[[], object]) -> None:
+        """Have this called, in the engine's thread, when something has come where nothing was left."""
+
     def close(self) -> None: ...
 
 
@@ -59,9 +62,14 @@ class Source(Protocol):
 class _Stream:
     source: Source
     lease: Handle
-    next_look_s: float = 0.0
+    next_answer_s: float = 0.0
+    """When the client may be answered next."""
     waiting: "Future[Frames] | None" = None
-    look: Handle | None = field(default=None)
+    """The answer that the client waits for."""
+    end_s: float = 0.0
+    """How long it waits, if there is nothing."""
+    look: Handle | None = None
+    """The timer for the next look whether there is something."""
 
 
 class Streams:
@@ -115,7 +123,9 @@ class Streams:
             raise ControlError(f"{_STREAMS_MOST} streams are followed already; expected fewer")
         source = make()
         number = secrets.token_hex(8).encode()
-        self._streams[number] = _Stream(source, self._engine.call_later(LEASE_S, self._drop, number))
+        stream = _Stream(source, self._engine.call_later(LEASE_S, self._drop, number))
+        self._streams[number] = stream
+        source.on_first(partial(self._look_soon, number, stream))
         return [OK, number]
 
     def _next(self, arguments: Frames) -> "Future[Frames]":
@@ -124,9 +134,9 @@ class Streams:
         if stream.waiting is not None:
             self._answer(number, stream, stream.waiting, [], 0, None)  # its client has asked anew
         answer: Future[Frames] = Future()
-        stream.waiting = answer
+        stream.waiting, stream.end_s = answer, time.monotonic() + wait_s
         stream.lease.cancel()
-        self._look(number, stream, answer, time.monotonic() + wait_s)
+        self._look(number, stream)
         return answer
 
     def _end(self, arguments: Frames) -> Frames:
@@ -147,17 +157,31 @@ class Streams:
 
     # -- one stream ---------------------------------------------------------------------------------------------------
 
-    def _look(self, number: bytes, stream: _Stream, answer: "Future[Frames]", end_s: float) -> None:
-        """Answer if there is something, or if the time is over; otherwise look again later."""
+    def _look(self, number: bytes, stream: _Stream) -> None:
+        """Answer if there is something, or if the time is over; otherwise look again when it is."""
         stream.look = None
+        if stream.waiting is None:
+            return
         now_s = time.monotonic()
-        if now_s >= stream.next_look_s:
-            items, lost, ended = stream.source.take()
-            if items or lost or ended or now_s >= end_s:
-                self._answer(number, stream, answer, items, lost, ended)
-                return
-        delay_s = max(min(_LOOK_S, end_s - now_s), stream.next_look_s - now_s)
-        stream.look = self._engine.call_later(delay_s, self._look, number, stream, answer, end_s)
+        if now_s < stream.next_answer_s:
+            self._look_at(stream.next_answer_s, number, stream)
+            return
+        items, lost, ended = stream.source.take()
+        if items or lost or ended or now_s >= stream.end_s:
+            self._answer(number, stream, stream.waiting, items, lost, ended)
+        else:
+            self._look_at(stream.end_s, number, stream)
+
+    def _look_soon(self, number: bytes, stream: _Stream) -> None:
+        """Something has come: look as soon as the client may be answered. It is not looked at once, since what has come
+        is being passed on just now."""
+        if stream.waiting is not None:
+            self._look_at(stream.next_answer_s, number, stream)
+
+    def _look_at(self, time_s: float, number: bytes, stream: _Stream) -> None:
+        if stream.look is not None:
+            stream.look.cancel()
+        stream.look = self._engine.call_later(max(0.0, time_s - time.monotonic()), self._look, number, stream)
 
     def _answer(
         self,
@@ -171,7 +195,7 @@ class Streams:
         if stream.look is not None:
             stream.look.cancel()
         stream.waiting, stream.look = None, None
-        stream.next_look_s = time.monotonic() + _LOOK_S
+        stream.next_answer_s = time.monotonic() + _ANSWERS_APART_S
         if ended is None:
             stream.lease.cancel()
             stream.lease = self._engine.call_later(LEASE_S, self._drop, number)
@@ -196,6 +220,10 @@ class EventsSource:
         self._broker = broker
         self.close = reader.close
 
+    def on_first(self, call: Callable[[], object]) -> None:
+        """See `Source`."""
+        self._reader.on_first = call
+
     def take(self) -> tuple[list[dict[str, object]], int, str | None]:
         """See `Source`. An event says where some are lost, so that nothing is counted here."""
         items: list[dict[str, object]] = []
@@ -213,6 +241,10 @@ class TapSource:
         self._broker = broker
         self._told = 0
         self.close = tap.close
+
+    def on_first(self, call: Callable[[], object]) -> None:
+        """See `Source`."""
+        self._tap.on_first = call
 
     def take(self) -> tuple[list[dict[str, object]], int, str | None]:
         """See `Source`."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -81,6 +82,26 @@ def test_events_of_one_broker(plain_engine: Engine, ask: Ask, connect: Connect) 
 def test_next_is_answered_in_time_if_nothing_happens(ask: Ask) -> None:
     number = begin(ask, b"EVENTS")
     assert portion(ask(b"NEXT", number, b"0.01")) == {"items": [], "lost": 0, "ended": None}
+
+
+@pytest.mark.parametrize("command", [b"EVENTS", b"TAP"])
+def test_stream_in_which_nothing_happens_does_not_wake_the_engine(idle: Engine, command: bytes) -> None:
+    idle.add("jobs", "streamer", frontend=ANY_PORT, backend=ANY_PORT)
+    of_engine = streams.Streams(idle, tap_bodies=False)
+    began = of_engine.commands[command]([b"jobs"])
+    assert isinstance(began, list)
+    told = of_engine.commands[b"NEXT"]([began[1], b"5"])
+    assert isinstance(told, Future)
+    while idle.step(0):  # what the broker has to begin with
+        pass
+    assert (idle.next_timer_s() or 0.0) > 1.0
+    idle.brokers["jobs"].remove()  # an event, and the end of a tap
+    assert (idle.next_timer_s() or 0.0) < 0.1
+    wait_until(told.done, engine=idle)
+    answer = portion(told.result())
+    assert [event["kind"] for event in answer["items"]] == (["broker_removed"] if command == b"EVENTS" else [])
+    assert answer["ended"] == (None if command == b"EVENTS" else "brokers.jobs: it was removed")
+    of_engine.close()
 
 
 def test_commands_are_answered_while_another_client_waits(plain_engine: Engine, connect: Connect) -> None:
