@@ -24,15 +24,31 @@ INPUT_MOST_S = 86_400
     metavar="DIRECTORY",
     help="Let clang's libFuzzer make the inputs, and keep those that reach new code here for the next time.",
 )
+@click.option(
+    "--without-memory",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Replay FILES, by default those of the corpus, so that one allocation fails: the first, the second, up to the "
+    "N-th.",
+)
 @click.option("--checks", is_flag=True, help="Measure the bounds of memory, time and fairness instead.")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, resolve_path=True))
 def main(
-    seconds: float, seed: int | None, save: str, guided: Path | None, checks: bool, files: tuple[str, ...]
+    seconds: float,
+    seed: int | None,
+    save: str,
+    guided: Path | None,
+    without_memory: int | None,
+    checks: bool,
+    files: tuple[str, ...],
 ) -> None:
     """Fuzz, or replay FILES."""
     flags = MEASURED if checks else GUIDED if guided else SANITIZED
     chosen = seed if seed is not None else int(time.time())
-    if files:
+    if without_memory:
+        saved = str(Path(save).resolve())
+        arguments = ["--without-memory", str(without_memory), "--save", saved, *(files or corpus())]
+    elif files:
         arguments = list(files)
     elif checks:
         arguments = ["--checks"]

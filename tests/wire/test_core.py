@@ -37,6 +37,11 @@ def test_what_has_once_been_a_problem_is_none(sanitized: Path) -> None:
 
 
 @pytest.mark.slow
+def test_each_allocation_may_fail(sanitized: Path) -> None:
+    run(sanitized, "--without-memory", "30", *corpus())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["raw", "traffic", "login"])
 def test_no_input_breaks_a_promise(sanitized: Path, target: str) -> None:
     run(sanitized, "--target", target, "--runs", str(RUNS), "--seed", "1")

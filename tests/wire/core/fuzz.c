@@ -2,7 +2,9 @@
  * corpus.
  *
  *     fuzz [--seconds S] [--runs N] [--seed N] [--save FILE] [--checks [NAME]] [--target raw|traffic|login] [FILE...]
+ *     fuzz --without-memory N [--save FILE] FILE...
  *
+ * With --without-memory each file is replayed so that its first allocation fails, then its second, and so on up to the N-th.
  * A run is made from the seed, its number and the files alone. When a promise is broken, the input is saved, and
  * replayed by giving its file. With clang's -fsanitize=fuzzer, LLVMFuzzerTestOneInput takes the place of this. */
 #include "simulation.h"
@@ -134,6 +136,26 @@ static void make_mutation(uint64_t *state)
     }
 }
 
+static void replay(size_t file)
+{
+    current_size = bytes_left(&files[file]) < sizeof current ? bytes_left(&files[file]) : sizeof current;
+    if (current_size)
+        memcpy(current, files[file].all, current_size);
+    LLVMFuzzerTestOneInput(current, current_size);
+}
+
+static void replay_without_memory(uint64_t most)
+{
+    for (size_t i = 0; i < file_count; i++)
+        for (each_fails_in = 1; each_fails_in <= most; each_fails_in++) {
+            replay(i);
+            if (!memory.failed)
+                break; /* it has fewer allocations, or is never without memory */
+            run++;
+        }
+    printf("%zu files, %llu allocations that failed\n", file_count, (unsigned long long) run);
+}
+
 static double now_s(void)
 {
     struct timespec now;
@@ -160,7 +182,7 @@ static void read_file(const char *name)
 int main(int count, char **words)
 {
     double seconds = 0, begin_s = now_s();
-    uint64_t runs = 0;
+    uint64_t runs = 0, most = 0;
     int target = -1;
 
     if (__sanitizer_set_death_callback)
@@ -182,6 +204,8 @@ int main(int count, char **words)
             runs = strtoull(words[++i], NULL, 10);
         else if (!strcmp(words[i], "--seed"))
             seed = strtoull(words[++i], NULL, 10);
+        else if (!strcmp(words[i], "--without-memory"))
+            most = strtoull(words[++i], NULL, 10);
         else if (!strcmp(words[i], "--save"))
             save = words[++i];
         else if (!strcmp(words[i], "--target"))
@@ -189,12 +213,12 @@ int main(int count, char **words)
         else
             FAIL("%s is not known", words[i]);
     }
-    for (size_t i = 0; i < file_count; i++) {
-        current_size = bytes_left(&files[i]) < sizeof current ? bytes_left(&files[i]) : sizeof current;
-        if (current_size)
-            memcpy(current, files[i].all, current_size);
-        LLVMFuzzerTestOneInput(current, current_size);
+    if (most) {
+        replay_without_memory(most);
+        return 0;
     }
+    for (size_t i = 0; i < file_count; i++)
+        replay(i);
     for (run = 0; run < runs || now_s() - begin_s < seconds; run++) {
         uint64_t state = seed * 0x100000001 + run;
         if (file_count && next_random(&state) % 2)

@@ -324,7 +324,7 @@ void run_login(struct input *input)
     static const size_t COUNTS[] = {1, 2, 9, 11, 64, 100, 1000, SIZE_MAX};
 
     model.count = 0;
-    model.memory_fails = !draw(input, 8);
+    model.memory_fails = memory_is_to_fail(input, 8);
     simulation_begin(simulation);
     struct options *options = &simulation_add_port(simulation, draw(input, 2) ? TYPE_PULL : TYPE_PUSH)->options;
     options->mechanism = (enum mechanism) draw(input, 3);
@@ -335,7 +335,7 @@ void run_login(struct input *input)
     memset(options->plain_username.bytes, 'n', options->plain_username.size);
     memset(options->plain_password.bytes, 'p', options->plain_password.size);
     if (model.memory_fails)
-        memory.fail_in = 1 + draw(input, 60);
+        memory_fail(input, 60);
     add_login(input);
     for (int step = 0; step < 200 && !input_is_empty(input) && model.count; step++) {
         struct login *login = &model.logins[draw(input, (unsigned) model.count)];

@@ -261,7 +261,8 @@ void run_raw(struct input *input)
         only->pings = SIZE_MAX;
         remote_send_greeting(only);
     } else {
-        memory.fail_in = draw(input, 4) ? 0 : 1 + draw(input, 200);
+        if (memory_is_to_fail(input, 4))
+            memory_fail(input, 200);
         add_remote(&raw, input, 0, draw(input, 4));
         add_remote(&raw, input, 1, true);
     }

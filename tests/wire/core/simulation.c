@@ -10,6 +10,17 @@
  */
 
 struct memory memory;
+uint64_t each_fails_in;
+
+bool memory_is_to_fail(struct input *input, unsigned one_in)
+{
+    return !draw(input, one_in) || each_fails_in;
+}
+
+void memory_fail(struct input *input, unsigned most)
+{
+    memory.fail_in = each_fails_in ? each_fails_in : 1 + draw(input, most);
+}
 
 static bool fails(void)
 {

@@ -50,6 +50,13 @@ struct memory {
 };
 
 extern struct memory memory;
+extern uint64_t each_fails_in; /* in every input that may be without memory, this is `fail_in`; 0: what the input says */
+
+/* Whether an allocation is to fail: in one of so many inputs. */
+bool memory_is_to_fail(struct input *input, unsigned one_in);
+
+/* Let one of the next allocations fail, of which there are so many to choose from. */
+void memory_fail(struct input *input, unsigned most);
 
 /* -- buffers
  * ----------------------------------------------------------------------------------------------------------- */

@@ -672,10 +672,8 @@ void run_traffic(struct input *input)
     if (model.shape == SUB_PUSH)
         for (unsigned i = draw(input, 4); i; i--)
             port_subscribe(&simulation->ports[0], (const uint8_t *) TOPICS[i], strlen(TOPICS[i]));
-    if (!draw(input, 10)) {
-        model.memory_fails = true;
-        memory.fail_in = 1 + draw(input, 300);
-    }
+    if ((model.memory_fails = memory_is_to_fail(input, 10)))
+        memory_fail(input, 300);
     add_remote(input, 0);
     add_remote(input, 1);
     for (int step = 0; step < 400 && !input_is_empty(input); step++) {
