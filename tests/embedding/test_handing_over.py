@@ -187,22 +187,29 @@ def test_a_block_goes_on_when_it_is_cancelled_at_its_end(
     old, new = programs
     broker = old.do(lambda: add(old, "a"))
     peers = Peers(connect, broker)
-    added, go_on = threading.Event(), threading.Event()
+    added, waits, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def wait() -> None:
+        waits.set()
+        go_on.wait(DEADLINE_S)
 
     async def adopt() -> None:
         async with new.engine.adopt(sockets[1], timeout_s=DEADLINE_S):
             await add(new, "a")
-            old.sync.call_soon_threadsafe(go_on.wait)  # the other program does not hand it over yet
+            old.sync.call_soon_threadsafe(wait)  # the other program does not hand it over yet
+            assert waits.wait(DEADLINE_S)
             added.set()
 
     handing = old.begin(lambda: hand_over(old, sockets[0]))
     taking = new.begin(adopt)
-    assert added.wait(DEADLINE_S)
-    new.do(lambda: None)
-    taking.cancel()
-    new.do(lambda: None)
-    assert broker.state is BrokerState.RUNNING
-    go_on.set()
+    try:
+        assert added.wait(DEADLINE_S)
+        new.do(lambda: None)
+        taking.cancel()
+        new.do(lambda: None)
+        assert broker.state is BrokerState.RUNNING
+    finally:
+        go_on.set()
     assert handing.result(DEADLINE_S).moved == ("a",)
     wait_until(lambda: new.engine.brokers["a"].state is BrokerState.RUNNING)
     peers.check()

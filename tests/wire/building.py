@@ -33,6 +33,8 @@ SANITIZED: Final = (
     *("-DWIRE_POOL_KEEPS=0", "-DWIRE_SLAB_LARGE=16384"),
 )
 GUIDED: Final = (*SANITIZED, "-fsanitize=fuzzer", "-DWITH_LIBFUZZER")
+_OF_GUIDED_HARNESS: Final = ("-fno-sanitize-coverage=trace-cmp",)
+"""Its inputs are not to be found by what the harness compares, such as each byte of a message."""
 MEASURED: Final = ("-O2",)
 
 
@@ -54,12 +56,13 @@ class Build:
     """The objects of one build, and its program."""
 
     def __init__(self, directory: Path, flags: Sequence[str]) -> None:
-        compiler = ["clang"] if flags == GUIDED else _gcc()
+        guided = flags == GUIDED
+        compiler = ["clang"] if guided else _gcc()
         self._command = [*compiler, "-std=gnu11", "-g", "-w", *flags]
         self._directory = directory
         directory.mkdir(parents=True)
-        self._compile(directory, *(WIRE / f"{name}.c" for name in CORE), counted=True)
-        self._compile(directory, *HARNESS.glob("*.c"), counted=False)
+        self._compile(directory, *(WIRE / f"{name}.c" for name in CORE), flags=_COUNTED)
+        self._compile(directory, *HARNESS.glob("*.c"), flags=_OF_GUIDED_HARNESS if guided else ())
         self.program = self._link(directory, sorted(directory.glob("*.o")))
 
     def with_mutant(self, mutant: Mutant, directory: Path) -> Path:
@@ -67,14 +70,13 @@ class Build:
         directory.mkdir(parents=True)
         changed = directory / mutant.file
         changed.write_text(mutant.applied_to((WIRE / mutant.file).read_text()))
-        self._compile(directory, changed, counted=True)
+        self._compile(directory, changed, flags=_COUNTED)
         own = changed.with_suffix(".o")
         others = [path for path in sorted(self._directory.glob("*.o")) if path.name != own.name]
         return self._link(directory, [own, *others])
 
-    def _compile(self, directory: Path, *sources: Path, counted: bool) -> None:
-        include = (f"-I{WIRE}", f"-I{HARNESS}")
-        self._run(directory, *(_COUNTED if counted else ()), *include, "-c", *map(str, sources))
+    def _compile(self, directory: Path, *sources: Path, flags: Sequence[str]) -> None:
+        self._run(directory, *flags, f"-I{WIRE}", f"-I{HARNESS}", "-c", *map(str, sources))
 
     def _link(self, directory: Path, objects: list[Path]) -> Path:
         program = directory / "fuzz"
