@@ -16,6 +16,9 @@ import pollbroker
 from pollbroker import Engine
 from pollbroker.control import attach, read_stream, request
 from pollbroker.control.deferred_signals import DeferredSignals
+from pollbroker.engine import engine_loop
+from pollbroker.events import EventKind
+from tests.support.deadline import DEADLINE_S
 
 INTERRUPTED_CODE = tuple(str(Path(module.__file__ or "").parent) for module in (pollbroker, zmq))
 
@@ -57,7 +60,7 @@ def with_ctrl_c_at_line(number: int, call: Callable[[], object]) -> bool:
 
 
 def read_a_stream(endpoint: str) -> None:
-    with closing(read_stream(endpoint, "EVENTS", timeout_s=0.1)) as stream:  # type: ignore[type-var]
+    with closing(read_stream(endpoint, "EVENTS", timeout_s=DEADLINE_S)) as stream:  # type: ignore[type-var]
         next(stream)
 
 
@@ -68,6 +71,12 @@ def test_ctrl_c_at_any_line_ends_a_request(tmp_path: Path, call: Callable[[str],
     interrupted = 0
     with Engine() as engine:
         (endpoint,) = attach(engine, f"ipc://{tmp_path}/control").endpoints
+
+        def happen() -> None:
+            engine_loop(engine).events.emit(EventKind.BROKER_PAUSED)
+            engine.call_later(0.005, happen)
+
+        engine.call_soon_threadsafe(happen)
         while True:
             try:
                 ended_before = not with_ctrl_c_at_line(1 + interrupted * step, lambda: call(endpoint))
