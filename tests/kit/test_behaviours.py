@@ -22,6 +22,8 @@ from pollbroker.testing import (
     never_raises,
 )
 from pollbroker.testing.behaviours.checking import behaviour_scenario_of_seed, check_behaviour_seed
+from pollbroker.testing.behaviours.recording import BehaviourCall
+from pollbroker.testing.driving import Send
 from pollbroker.testing.fuzzing import failure_of
 from tests.support.balancer import BALANCER
 
@@ -105,6 +107,19 @@ def test_scenario_is_printed_as_the_expression_that_makes_it() -> None:
     exec("from pollbroker.testing import *", names)
     assert eval(str(scenario), names) == scenario
     assert eval(repr(scenario), names) == scenario
+
+
+def test_of_messages_that_are_alike_the_last_was_refused() -> None:
+    one, other = [b"one"], [b"other"]
+
+    def call(method: str, *arguments: Any, sends: Iterable[list[bytes]] = ()) -> BehaviourCall:
+        return BehaviourCall(method, arguments, 0.0, 0, [Send("backend", frames) for frames in sends])
+
+    before = call("on_timer", "key", sends=[one, other, one])
+    assert BehaviourTrace(Postman(), [before, call("on_refused", "backend", one)]).sends_to("backend") == [one, other]
+    given_back = [call("on_refused", "backend", one, sends=[other, one]) for _ in range(2)]
+    both = BehaviourTrace(Postman(), [call("on_timer", "key", sends=[one, one]), *given_back])
+    assert both.sends_to("backend") == [other, one, other, one]
 
 
 # -- faults of the engine ----------------------------------------------------------------------------------------------

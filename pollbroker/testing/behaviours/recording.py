@@ -47,12 +47,20 @@ class BehaviourTrace:
     """Its statistics after it was removed."""
 
     def sends_to(self, port: str) -> list[list[bytes]]:
-        """The messages that the behaviour has sent to a port, without those that were refused and given back."""
-        sends = [send.frames for call in self.calls for send in call.sends if send.port == port]
+        """The messages that the behaviour has sent to a port, without those that were refused and given back.
+
+        Of several that are alike, the one that was refused is the last before it was given back: behind it nothing of
+        the same call was accepted. What is sent when one is given back waits, and is not refused.
+        """
+        sends: list[tuple[list[bytes], bool]] = []
+        """Each with whether it waits in any case."""
         for call in self.calls:
-            if call.method == "on_refused" and call.arguments[0] == port:
-                sends.remove(call.arguments[1])
-        return sends
+            gives_back = call.method == "on_refused" and call.arguments[0] == port
+            if gives_back:
+                at = max(at for at, one in enumerate(sends) if one == (call.arguments[1], False))
+                del sends[at]
+            sends += [(send.frames, gives_back) for send in call.sends if send.port == port]
+        return [frames for frames, _ in sends]
 
     def given_from(self, port: str) -> list[list[bytes]]:
         """The messages that the behaviour was given from a port."""
