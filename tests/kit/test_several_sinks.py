@@ -259,3 +259,14 @@ def test_device_that_cannot_be_judged_is_refused(account: str) -> None:
     for check in (check_device, device_machine, LinePlan, lambda device: check_seed(1, device)):
         with pytest.raises(DeviceError, match=f"^device d: {account}"):
             check(device)
+
+
+def test_subscriber_that_comes_between_two_messages_that_are_alike_is_served() -> None:
+    """The handler sends an empty message to y for each that comes: the first before there is a subscriber."""
+    join = {port: Step(Action.JOIN, side=port) for port in PIECES.ports}
+    kinds = {"source": SocketType.PUSH, "x": SocketType.PULL, "y": SocketType.SUB}
+    topology = Topology((LinePlan(PIECES, peers=kinds),), bodies=((b"",),), processes_in_send=0.0)
+    send = Step(Action.SEND, side="source")
+    steps = (join["source"], join["x"], send, Step(Action.REST), join["y"], Step(Action.REST), send, Step(Action.REST))
+    trace = check_scenario(Scenario(topology, steps))
+    assert next(got.frames for _, got in trace.of(Got) if got.port == "y") == (b"",)

@@ -85,8 +85,10 @@ class Leg:
 
     def take_out(self, output: Output) -> None:
         """Add an output and match it with an input. Of several with the same frames, the first output is matched with
-        the first input, and so on."""
+        the first input, and so on; where each subscriber gets a copy, first with those that this one is to receive."""
         places = self.places_of(output)
+        if self.to_many and len(places) > 1:
+            places = sorted(places, key=lambda place: output.consumer not in self.inputs[place].expected_at)
         key = self._key(output)
         self.outputs.append(output)
         self.matches.append(places[min(self._seen[key], len(places) - 1)] if places else None)
