@@ -149,13 +149,13 @@ def test_requests_are_answered(ends: Ends, running_engine: Engine, kind: Kind) -
     client = kind.client(ends, address(broker, "frontend"))
     workers = [kind.worker(ends, address(broker, kind.worker_port)) for _ in range(2)]
     served = [in_thread(lambda worker=worker: worker.serve(lambda frames: frames)) for worker in workers]  # type: ignore[misc]
+    wait_until(lambda: count(broker, "ready") == 2)
     for number in range(20):
         assert kind.ask(client, b"%d" % number, b"") == [b"%d" % number, b""]
     for worker in workers:
         worker.stop()
     for one in served:
         one.result(DEADLINE_S)
-    assert count(broker, "ready") == 2
     assert count(broker, "given_again") == 0
 
 
