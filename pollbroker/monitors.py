@@ -15,6 +15,7 @@ import socket as net
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import zmq
@@ -163,7 +164,8 @@ class _Monitor:
         self._readers.remove(self._reader.sync_socket)
         if not self._port.socket.closed:
             self._read()
-            self._port.sync_socket.disable_monitor()
+            with suppress(zmq.ContextTerminated):  # the monitor ends when the socket is closed
+                self._port.sync_socket.disable_monitor()
         self._reader.close()
 
     def _read(self) -> None:

@@ -67,7 +67,7 @@ class _Stream:
     waiting: "Future[Frames] | None" = None
     """The answer that the client waits for."""
     end_s: float = 0.0
-    """How long it waits, if there is nothing."""
+    """Until when it waits, if there is nothing."""
     look: Handle | None = None
     """The timer for the next look whether there is something."""
 

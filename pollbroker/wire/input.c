@@ -82,8 +82,8 @@ static bool make_room(struct peer *peer, size_t most)
     return move_input(peer, capacity);
 }
 
-/* How much of that room to ask the stream for. A read ends where a long message ends, as far as is known, so that the beginning of
- * the next one need not be moved to a slab of its own. */
+/* How much of that room to ask the stream for. A read ends where a long message ends, as far as is known, so that the
+ * beginning of the next one need not be moved to a slab of its own. */
 static size_t ask_for(const struct peer *peer, size_t most)
 {
     size_t room = peer->in->capacity - peer->end, asked = room < most ? room : most;

@@ -89,19 +89,23 @@ def test_ctrl_c_at_any_line_ends_a_request(tmp_path: Path, call: Callable[[str],
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_handlers_run_while_it_waits_and_at_the_end() -> None:
+@pytest.mark.parametrize("one", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_handlers_run_while_it_waits_and_at_the_end(one: signal.Signals) -> None:
     ran: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: ran.append(number))
-    with DeferredSignals() as signals:
-        signal.raise_signal(signal.SIGINT)
-        assert ran == []
-        with signals.waiting():
-            assert ran == [signal.SIGINT]
-            signal.raise_signal(signal.SIGINT)
-            assert ran == [signal.SIGINT] * 2
-        signal.raise_signal(signal.SIGINT)
-        assert ran == [signal.SIGINT] * 2
-    assert ran == [signal.SIGINT] * 3
+    before = signal.signal(one, lambda number, _: ran.append(number))
+    try:
+        with DeferredSignals() as signals:
+            signal.raise_signal(one)
+            assert ran == []
+            with signals.waiting():
+                assert ran == [one]
+                signal.raise_signal(one)
+                assert ran == [one] * 2
+            signal.raise_signal(one)
+            assert ran == [one] * 2
+        assert ran == [one] * 3
+    finally:
+        signal.signal(one, before)
 
 
 def test_ignored_signals_stay_ignored() -> None:

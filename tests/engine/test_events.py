@@ -19,6 +19,7 @@ from tests.support.addresses import ANY_PORT, bind, free_address
 from tests.support.clocks import Passing
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import streamer_with
+from tests.support.threads import in_thread
 from tests.support.types import Connect
 
 
@@ -54,6 +55,18 @@ def reset(connection: net.socket) -> None:
     """End a connection so that the other side is told of an error."""
     connection.setsockopt(net.SOL_SOCKET, net.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
+
+
+# -- the end of the context --------------------------------------------------------------------------------------------
+
+
+def test_context_that_is_terminated_while_somebody_listens_ends_the_brokers(transport: str) -> None:
+    engine = Engine()
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+    with engine, engine.events() as events:
+        ended = in_thread(engine.context.term)
+        assert next_of(events, EventKind.BROKER_ENDED).broker == "a"
+        ended.result(DEADLINE_S)
 
 
 # -- brokers -----------------------------------------------------------------------------------------------------------

@@ -120,6 +120,8 @@ def test_of_messages_that_are_alike_the_last_was_refused() -> None:
     given_back = [call("on_refused", "backend", one, sends=[other, one]) for _ in range(2)]
     both = BehaviourTrace(Postman(), [call("on_timer", "key", sends=[one, one]), *given_back])
     assert both.sends_to("backend") == [other, one, other, one]
+    with pytest.raises(InvariantViolation, match=r"\[b'other'\] was given back, and not sent before"):
+        BehaviourTrace(Postman(), [call("on_refused", "backend", other)]).sends_to("backend")
 
 
 # -- faults of the engine ----------------------------------------------------------------------------------------------

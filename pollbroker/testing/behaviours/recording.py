@@ -7,6 +7,7 @@ from typing import Any
 from pollbroker.behaviour import Actions, Behaviour, IfFull
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.testing.driving import Send
+from pollbroker.testing.violation import InvariantViolation
 
 
 @dataclass
@@ -57,7 +58,11 @@ class BehaviourTrace:
         for call in self.calls:
             gives_back = call.method == "on_refused" and call.arguments[0] == port
             if gives_back:
-                at = max(at for at, one in enumerate(sends) if one == (call.arguments[1], False))
+                at = max((at for at, one in enumerate(sends) if one == (call.arguments[1], False)), default=None)
+                if at is None:
+                    raise InvariantViolation(
+                        "whole and unchanged", f"{port}: {call.arguments[1]} was given back, and not sent before"
+                    )
                 del sends[at]
             sends += [(send.frames, gives_back) for send in call.sends if send.port == port]
         return [frames for frames, _ in sends]
