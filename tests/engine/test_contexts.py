@@ -48,7 +48,7 @@ def test_run_goes_on_while_a_broker_is_left(make_engine: MakeEngine, connect: Co
     left = engine.add("left", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
     ran = in_thread(engine.run)
     terminated = in_thread(ending.term)
-    wait_until(lambda: ended.state == "ended")
+    assert ended.removed.result(DEADLINE_S).state == "ended"
     for socket in sockets:
         socket.close()
     terminated.result(DEADLINE_S)
@@ -289,7 +289,7 @@ def test_terminated_context_ends_brokers_on_the_callers_sockets(make_engine: Mak
     broker = engine.register(sockets[0], sockets[1], STREAMER, name="lent", capture=sockets[2])
     terminator = threading.Thread(target=context.term, daemon=True)
     terminator.start()
-    wait_until(lambda: broker.state == "ended")
+    assert broker.removed.result(DEADLINE_S).state == "ended"
     assert broker.error is None
     assert [socket.closed for socket in sockets] == [False] * 3
     bystander.check()

@@ -146,7 +146,7 @@ def test_broker_that_has_ended_is_a_reason_not_to_be_ready(engine: Engine, serve
     broker = engine.register(pair, None, "reflector", name="mirror")
     with Threads() as threads:
         terminated = threads.submit(context.term)
-        wait_until(lambda: broker.state == "ended")
+        assert broker.removed.result(DEADLINE_S).state == "ended"
         assert ask(server, "/readyz")[::2] == (503, "brokers.mirror: ended\n")
         assert ask(server, "/livez")[0] == 200
         pair.close(linger=0)
