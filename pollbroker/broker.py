@@ -97,7 +97,7 @@ class Broker:
     @property
     def state(self) -> BrokerState:
         """What the broker does at this moment; see `BrokerState`."""
-        return self._working.state
+        return self._working.told_state
 
     @property
     def disabled(self) -> bool:

@@ -31,7 +31,6 @@ from pollbroker.closing import TERM_S, warn_of_context
 from pollbroker.loop import Loop
 from pollbroker.opening import make_context
 from pollbroker.pump import Socket
-from pollbroker.statistics import BrokerStatistics
 from pollbroker.thread import EngineThread
 
 __all__ = ["Engine"]
@@ -140,8 +139,9 @@ class Engine(pollbroker.Engine):
     the thread that runs the engine. From other threads only `stop` and `call_soon_threadsafe` may be called.
 
     Use it as `with Engine() as engine:`, which runs it in a greenlet of its own; or call `run()` in this greenlet.
-    `add`, `remove`, `drain` and `close` let other greenlets run while they wait. A greenlet that is killed there, or
-    whose `gevent.Timeout` is over, leaves nothing half done: a removal goes on without it, and `close` closes at once.
+    What waits (`add`, `remove`, `drain`, `pause_and_flush`, `hand_over`, `close`) lets other greenlets run meanwhile. A
+    greenlet that is killed there, or whose `gevent.Timeout` is over, leaves nothing half done: what has begun goes on
+    without it, and `close` closes at once.
 
     A handler should not wait, since every broker waits for it. While one does, what other greenlets call is treated as
     if the handler had called it, unless `threading` is patched: then these calls wait for the end of the turn.
@@ -220,7 +220,8 @@ class Engine(pollbroker.Engine):
         `future.result()` would block every greenlet. Killed: the future is cancelled, if it can be; removals go on.
         """
         done = Event()
-        future.add_done_callback(lambda _: done.set())
+        loop = gevent.get_hub().loop
+        future.add_done_callback(lambda _: loop.run_callback_threadsafe(done.set))  # another thread may resolve it
         try:
             while not future.done():
                 if self.running:
@@ -234,17 +235,7 @@ class Engine(pollbroker.Engine):
             raise
         return future.result()
 
-    def remove(self, broker: str | Broker, *, timeout_s: float = 1.0, drain: bool = False) -> BrokerStatistics:
-        """End a broker, as `pollbroker.Engine.remove`. Killed: the removal goes on, and ends after `timeout_s`."""
-        if self._calls.in_own_turn():
-            return super().remove(broker, timeout_s=timeout_s, drain=drain)
-        return self.wait_for(self.begin_removal(broker, timeout_s=timeout_s, drain=drain))
-
-    def drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> tuple[str, ...]:
-        """Wait until nothing is left, as `pollbroker.Engine.drain`. Killed: nobody waits any more."""
-        if self._calls.in_own_turn():
-            return super().drain(timeout_s, broker=broker)
-        return self.wait_for(self.begin_drain(timeout_s, broker=broker))
+    _wait_for = wait_for
 
     def close(self, *, timeout_s: float = 1.0) -> None:
         """Remove every broker, and give everything back, as `pollbroker.Engine.close`.

@@ -1,66 +1,34 @@
-"""A device at work: its ports, its hub with the flows, and its states from start to end.
+"""A device at work: its ports, its hub with the flows, and its states from start to end. What it tells of itself is in
+`telling.py`.
 
 Everything here happens in the engine's thread. Users are given the handle of `broker.py`.
 """
 
 import logging
-import os
-import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from typing import Final
 
 import zmq
 
-from pollbroker.accounting import account_for
 from pollbroker.connectivity import connecting_ports, listen_again, listening_ports
-from pollbroker.continuing import continue_counters
 from pollbroker.device import CAPTURE, Device
-from pollbroker.errors import DeviceError, describe_error
+from pollbroker.errors import describe_error
 from pollbroker.flows import PumpMaking, make_hub
-from pollbroker.frozen import FrozenDict
 from pollbroker.loop_access import LoopAccess
 from pollbroker.port import WorkingPort
-from pollbroker.pump import FLUSHED, NO_SOURCE, RETRY, FlowState, Implementation, StartTask
+from pollbroker.pump import FLUSHED, RETRY, FlowState, Implementation, StartTask
 from pollbroker.remaining import count_unread, is_done, unanswered
 from pollbroker.retry import Retries
 from pollbroker.states import FINAL_STATES, BrokerState
-from pollbroker.statistics import BrokerStatistics, PeerStatistics
-from pollbroker.taps import Tap, TapPoint
+from pollbroker.statistics import BrokerStatistics
+from pollbroker.telling import TellingBroker
 
 _logger = logging.getLogger("pollbroker")
 
-_FUTURES: Final = threading.Lock()
-"""Guards the making of a broker's future `removed`. To save memory it is made when it is first asked for, and any
-thread may ask."""
-os.register_at_fork(before=_FUTURES.acquire, after_in_parent=_FUTURES.release, after_in_child=_FUTURES.release)
 
-
-class WorkingBroker:
+class WorkingBroker(TellingBroker):
     """A device at work. Any thread may read the attributes; only the engine's thread may call the methods."""
 
-    __slots__ = (
-        "__weakref__",
-        "_lifecycle",
-        "_loop_access",
-        "_on_end",
-        "_removed",
-        "_was",
-        "device",
-        "disabled",
-        "earlier",
-        "error",
-        "final",
-        "handed_over",
-        "hub",
-        "interrupt",
-        "name",
-        "ports",
-        "retries",
-        "state",
-        "taps",
-        "watched_ports",
-    )
+    __slots__ = ("_on_end", "_was", "handed_over", "interrupt", "retries")
 
     def __init__(
         self,
@@ -78,17 +46,13 @@ class WorkingBroker:
         self.name = name
         self.device = device
         self.state = BrokerState.RUNNING
-        self.error: BaseException | None = None
-        """Why the broker failed; None if it has not."""
+        self.error = None
         self.disabled = False
-        """True while the ports that bind do not listen; see `Engine.disable`."""
         self._loop_access = loop_access
         self._on_end = on_end
         self.earlier = earlier
-        """What an earlier broker has counted, whose counters this one goes on with."""
-        self.final: BrokerStatistics | None = None
-        """The final statistics, after the broker was removed, has ended or has failed."""
-        self._removed: Future[BrokerStatistics] | None = None
+        self.final = None
+        self._removed = None
         self.handed_over = False
         """True if another process has its connections now."""
         self._was = self.state
@@ -96,47 +60,13 @@ class WorkingBroker:
         self.interrupt: Callable[[], None] | None = None
         """While the broker is handed over: decides that at once. Afterwards it goes on, or has ended."""
         self.watched_ports = tuple(ports[port] for port in device.ports)
-        """The ports of the device, by their index in the hub. The capture port is not watched, since no flow waits for
-        it."""
         self.ports = (*self.watched_ports, ports[CAPTURE]) if CAPTURE in ports else self.watched_ports
-        """All ports: those of the device in its order, then the capture port if there is one."""
         making = PumpMaking(
             implementation, prefixes, start_task, loop_access.call_soon, loop_access.call_later, loop_access.clock
         )
         self.hub, self._lifecycle = make_hub(self, device, ports, making, loop_access.ready)
         self.retries = Retries(self.hub, loop_access.call_later)
-        self.taps: tuple[Tap, ...] = ()
-        """Who watches the messages that pass."""
-
-    @property
-    def dropped(self) -> int:
-        """Messages dropped so far. Where each message has one sink and no handler, three numbers of the account say it,
-        which cost a hundredth of all counters."""
-        if self.final is not None:
-            return sum(flow.dropped for flow in self.final.flows.values())
-        device = self.device
-        if device.behaviour is not None or any(route.via or len(route.sinks) > 1 for route in device.routes):
-            return sum(flow.pump.counters().dropped for flow in self.hub.flows)
-        return sum(flow.pump.received - flow.pump.sent - flow.pump.held for flow in self.hub.flows)
-
-    def port(self, name: str) -> WorkingPort:
-        """The port of this name. Raises `DeviceError` if there is none."""
-        for port in self.ports:
-            if port.name == name:
-                return port
-        names = ", ".join(port.name for port in self.ports)
-        raise DeviceError(f"brokers.{self.name}: it has no {name}; its ports are: {names}")
-
-    @property
-    def removed(self) -> "Future[BrokerStatistics]":
-        """A future that is resolved, with the final statistics, when the broker is removed, has ended or has failed."""
-        with _FUTURES:
-            if self._removed is None:
-                self._removed = Future()
-                self._removed.set_running_or_notify_cancel()  # several may wait for it, so none of them can cancel it
-                if self.final is not None:
-                    self._removed.set_result(self.final)
-            return self._removed
+        self.taps = ()
 
     # -- what the hub leaves to its owner -----------------------------------------------------------------------------
 
@@ -231,13 +161,6 @@ class WorkingBroker:
             self.hub.flushing = False
             for flow in self.hub.flows:
                 flow.pause(self._loop_access.clock())
-
-    @property
-    def holds_in_pause(self) -> bool:
-        """True if the broker is paused and holds a message, or one is in the queue of a port."""
-        return self.state is BrokerState.PAUSED and (
-            bool(self._lifecycle.kept) or any(flow.pump.held for flow in self.hub.flows)
-        )
 
     def suspend(self) -> None:
         """Move nothing, and let the ports, which are all the wire's, rest until `go_on`. Another process may take them
@@ -361,10 +284,8 @@ class WorkingBroker:
         for port in self.ports:
             port.close()
         final = self.statistics(unread)
+        removed = self._keep_final(final)
         self._on_end(self)
-        with _FUTURES:
-            self.final = final
-            removed = self._removed
         if removed is not None:
             removed.set_result(final)
 
@@ -375,33 +296,6 @@ class WorkingBroker:
             return f"it has failed: {describe_error(self.error)}"
         return "it was removed" if self.state is BrokerState.REMOVED else "its context was terminated"
 
-    # -- who watches what passes ---------------------------------------------------------------------------------------
-
-    def set_taps(self, taps: tuple[Tap, ...]) -> None:
-        """Show these taps, and no others, each message that a sink has accepted."""
-        self.taps = taps
-        for flow in self.hub.flows:
-            flow.pump.set_taps([self._tap_point(flow.source, sink) for sink in flow.sinks])
-
-    def _tap_point(self, source_index: int, sink_index: int) -> TapPoint | None:
-        source = None if source_index == NO_SOURCE else self.watched_ports[source_index]
-        sink = self.watched_ports[sink_index]
-        name = "" if source is None else source.name
-        taps = [tap for tap in self.taps if tap.port in (None, name, sink.name)]
-        return TapPoint(name, None if source is None else source.type, sink.name, sink.type, taps) if taps else None
-
-    # -- what the broker tells of itself ------------------------------------------------------------------------------
-
-    @property
-    def engine_id(self) -> object:
-        """See `pollbroker.claims`."""
-        return self._loop_access.ready
-
-    def describe_use(self, key: int) -> str | None:
-        """See `pollbroker.claims`."""
-        known = next((port for port in self.ports if port.key == key), None)
-        return None if known is None or known.socket.closed else f"brokers.{self.name}.{known.name}"
-
     @property
     def idle(self) -> bool:
         """True if no message is held, and none was left to read when the sockets were last settled. If the broker is
@@ -411,39 +305,9 @@ class WorkingBroker:
             return False
         return not draining or (all(port.is_left for port in self.ports) and not self._awaits_replies())
 
-    @property
-    def outstanding(self) -> int:
-        """How many requests were passed on whose replies have not come."""
-        flows = self.hub.flows
-        return sum(unanswered(flow, flows, self.watched_ports) for flow in flows)
-
     def _awaits_replies(self) -> bool:
         """Return True if replies are outstanding. While they are, no more requests are taken."""
         awaiting = [flow for flow in self.hub.flows if unanswered(flow, self.hub.flows, self.watched_ports)]
         for flow in awaiting:
             flow.pause(self._loop_access.clock())
         return bool(awaiting)
-
-    def statistics(self, unread: Mapping[int, int] = FrozenDict()) -> BrokerStatistics:
-        """A snapshot. `unread` has the number of unread messages by the source of each flow."""
-        statistics = account_for(
-            name=self.name,
-            device=self.device.name,
-            state=self.state,
-            error=self.error,
-            ports=self.ports,
-            flows=self.hub.flows,
-            unread=unread,
-            counters=self._lifecycle.counters,
-            waits=self._lifecycle.waits,
-            disabled=self.disabled,
-            now_s=self._loop_access.clock(),
-        )
-        return statistics if self.earlier is None else continue_counters(statistics, self.earlier)
-
-    def peers(self) -> tuple[PeerStatistics, ...]:
-        """The connections of those ports that are the wire's."""
-        return tuple(peer for port in self.ports for peer in port.peers())
-
-    def __repr__(self) -> str:
-        return f"<Broker {self.name} {self.device.name} {self.state}>"

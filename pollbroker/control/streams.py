@@ -140,7 +140,9 @@ class Streams:
         return answer
 
     def _end(self, arguments: Frames) -> Frames:
-        number, _ = self._find(b"END", arguments)
+        number, stream = self._find(b"END", arguments)
+        if stream.waiting is not None:
+            self._answer(number, stream, stream.waiting, [], 0, "END has ended it")
         self._drop(number)
         return [b""]
 

@@ -20,7 +20,6 @@ from pollbroker.drains import Drains
 from pollbroker.endpoint import Endpoints
 from pollbroker.engine.moving import Moving
 from pollbroker.engine.observing import Observing
-from pollbroker.engine.running import Running
 from pollbroker.errors import ConfigError, EndpointError, EngineError
 from pollbroker.frozen import FrozenDict
 from pollbroker.handing_over import AmidMessageError, Replacing
@@ -36,7 +35,7 @@ from pollbroker.thread import EngineThread
 from pollbroker.waiting import Poller
 
 
-class Engine(Running, Observing, Moving):
+class Engine(Moving, Observing):
     """Runs any number of brokers in one thread.
 
     Arguments:
@@ -247,9 +246,7 @@ class Engine(Running, Observing, Moving):
         """
         if self._calls.in_own_turn():
             return self._calls.call(self._table.remove_at_once, broker).removed.result()
-        removed = self.begin_removal(broker, timeout_s=timeout_s, drain=drain)
-        self._loop.wait_for(removed)
-        return removed.result()
+        return self._wait_for(self.begin_removal(broker, timeout_s=timeout_s, drain=drain))
 
     def begin_removal(
         self, broker: str | Broker, *, timeout_s: float = 1.0, drain: bool = False
@@ -290,9 +287,7 @@ class Engine(Running, Observing, Moving):
         """
         if self._calls.in_own_turn():
             raise EngineError("drain() was called from within a turn of the loop, which it would wait for")
-        drained = self.begin_drain(timeout_s, broker=broker)
-        self._loop.wait_for(drained)
-        return drained.result()
+        return self._wait_for(self.begin_drain(timeout_s, broker=broker))
 
     def begin_drain(self, timeout_s: float = 5.0, *, broker: str | Broker | None = None) -> "Future[tuple[str, ...]]":
         """Begin what `drain` does, and return at once: the future is resolved with the names that `drain` returns.
@@ -317,9 +312,7 @@ class Engine(Running, Observing, Moving):
         """
         if self._calls.in_own_turn():
             raise EngineError("pause_and_flush() was called from within a turn of the loop, which it would wait for")
-        flushed = self.begin_pause_and_flush(timeout_s, broker=broker)
-        self._loop.wait_for(flushed)
-        return flushed.result()
+        return self._wait_for(self.begin_pause_and_flush(timeout_s, broker=broker))
 
     def begin_pause_and_flush(
         self, timeout_s: float = 5.0, *, broker: str | Broker | None = None

@@ -5,19 +5,13 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 
 from pollbroker.broker import Broker
-from pollbroker.calls import Calls
+from pollbroker.engine.running import Running
 from pollbroker.errors import EngineError
 from pollbroker.handing_over import Adoption, Departure, HandedOver
-from pollbroker.loop import Loop
-from pollbroker.table import Table
 
 
-class Moving:
+class Moving(Running):
     """The part of an engine that hands brokers over, and takes them over."""
-
-    _loop: Loop
-    _calls: Calls
-    _table: Table
 
     def hand_over(
         self,
@@ -51,9 +45,7 @@ class Moving:
         """
         if self._calls.in_own_turn():
             raise EngineError("hand_over() was called from within a turn of the loop, which it would wait for")
-        handed_over = self.begin_hand_over(unix_socket, brokers, timeout_s=timeout_s, freeze_s=freeze_s)
-        self._loop.wait_for(handed_over)
-        return handed_over.result()
+        return self._wait_for(self.begin_hand_over(unix_socket, brokers, timeout_s=timeout_s, freeze_s=freeze_s))
 
     def begin_hand_over(
         self,

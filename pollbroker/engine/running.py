@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pollbroker.calls import Calls
 from pollbroker.closing import Closing
@@ -16,6 +16,8 @@ from pollbroker.statistics import BrokerStatistics
 from pollbroker.table import Table
 from pollbroker.thread import EngineThread
 from pollbroker.timers import Handle
+
+_Result = TypeVar("_Result")
 
 
 class Running:
@@ -64,6 +66,11 @@ class Running:
         `stop`. On a closed engine it does nothing.
         """
         self._loop.stop()
+
+    def _wait_for(self, future: "Future[_Result]") -> _Result:
+        """Return the result of a future when a turn has resolved it. `pollbroker.gevent` waits in its own way."""
+        self._loop.wait_for(future)
+        return future.result()
 
     def close(self, *, timeout_s: float = 1.0) -> None:
         """Remove every broker (see `remove` for the time limit), stop the engine, and close all that it has opened.

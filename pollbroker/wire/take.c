@@ -44,8 +44,10 @@ static bool take_envelope(struct port *port, struct message *message)
         size_t size = at - run->start;
         if (!port->envelope || port->envelope->capacity < size) {
             struct slab *slab = slab_new(&port->wire->pool, size);
-            if (!slab)
+            if (!slab) {
+                peer_end(message->from, REASON_NO_MEMORY); /* so that it learns that nobody will answer */
                 return false;
+            }
             if (port->envelope)
                 slab_release(port->envelope);
             port->envelope = slab;

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from pollbroker.cli.log_formats import JsonFormat, LogFormat, TextFormat, is_jou
 from pollbroker.cli.logs import LogHandler
 from pollbroker.seldom import OF_A_MESSAGE, Seldom, SeldomLog
 from tests.support.clocks import Clock
-from tests.support.deadline import wait_until
+from tests.support.deadline import DEADLINE_S, wait_until
 
 BROKERS = {"orders": ("frontend", "backend"), "orders.old": ("intake",), "prices": ("frontend",)}
 SECRET = "a-body-that-must-not-appear"
@@ -43,11 +44,13 @@ class Streams:
     def __init__(self) -> None:
         self.reading: dict[str, int] = {}
         self.streams: dict[str, Any] = {}
+        self._writers: list[threading.Thread] = []
         for name in ("stdout", "stderr"):
             self.reading[name], writing = os.pipe()
             self.streams[name] = os.fdopen(writing, "w")
 
     def written(self, name: str) -> str:
+        self._wait_for_writers()
         self.streams[name].close()
         parts = []
         while part := os.read(self.reading[name], 1 << 16):
@@ -55,14 +58,23 @@ class Streams:
         return b"".join(parts).decode()
 
     def close(self) -> None:
-        for name, stream in self.streams.items():
+        for reading in self.reading.values():
+            os.close(reading)  # who still writes is told that nobody reads
+        self._wait_for_writers()
+        for stream in self.streams.values():
             stream.close()
-            os.close(self.reading[name])
+
+    def _wait_for_writers(self) -> None:
+        """Wait until no handler writes any more, since the numbers of closed descriptors are soon those of others."""
+        for writer in self._writers:
+            writer.join(DEADLINE_S)
+            assert not writer.is_alive(), "the thread of a handler goes on writing"
 
     @contextmanager
     def handler(self, log_format: LogFormat, clock: Clock | None = None) -> Iterator[LogHandler]:
         """A handler that writes to these."""
         made = LogHandler(log_format, self.streams["stdout"], self.streams["stderr"], clock or Clock())
+        self._writers.append(made._thread)
         try:
             yield made
         finally:
@@ -263,7 +275,6 @@ def test_log_that_nobody_reads_holds_nobody_up(streams: Streams, monkeypatch: py
     with streams.handler(TextFormat()) as handler:
         for number in range(100):
             handler.handle(record("%d %s", number, long, level=logging.INFO))
-        streams.streams["stderr"].close()
         lines = b""
         while b"missing" not in lines:
             handler.handle(record("after", level=logging.INFO))

@@ -125,6 +125,16 @@ def test_commands_that_come_while_a_late_reply_is_sent_are_served(plain_engine: 
         assert sorted(len(client.recv_multipart()) for _ in range(2)) == [2, 3]
 
 
+def test_end_answers_the_client_that_waits_for_more(idle: Engine) -> None:
+    of_engine = streams.Streams(idle, tap_bodies=False)
+    began = of_engine.commands[b"EVENTS"]([])
+    assert isinstance(began, list)
+    told = of_engine.commands[b"NEXT"]([began[1], b"5"])
+    assert isinstance(told, Future)
+    assert of_engine.commands[b"END"]([began[1]]) == [b""]
+    assert portion(told.result(0)) == {"items": [], "lost": 0, "ended": "END has ended it"}
+
+
 def test_second_next_takes_the_place_of_the_first(ask: Ask, plain_engine: Engine, connect: Connect) -> None:
     endpoint = attach(plain_engine, ANY_PORT).endpoints[0]
     client = connect(zmq.DEALER, endpoint)

@@ -4,6 +4,7 @@ import textwrap
 
 import pytest
 
+from pollbroker.wire.served import why_not_built
 from tests.support.processes import run_apart
 
 HEAD = """
@@ -82,6 +83,35 @@ def test_whoever_waits_lets_others_run_and_may_be_killed(patch: str) -> None:
             print(engine.closed, broker.state, broker.remove().flows["frontend"].held)
     """
     assert run_greenlets(patch, script) == ["removing", "b'held'", "removed", "True removed 1"]
+
+
+def test_pause_and_flush_lets_others_run(patch: str) -> None:
+    script = """
+        with Engine() as engine:
+            broker = held(engine)
+            flushing = gevent.spawn(engine.pause_and_flush, 3600.0)
+            while broker.state != "paused":
+                gevent.sleep(0.001)
+            print(connected(zmq.PULL, broker.backend.endpoint).recv(), flushing.get())
+    """
+    assert run_greenlets(patch, script) == ["b'held' ()"]
+
+
+@pytest.mark.skipif(why_not_built() is not None, reason="only ports of the wire can move")
+def test_hand_over_lets_others_run(patch: str) -> None:
+    script = """
+        import socket
+        from pollbroker import HandOverError
+        ours, theirs = socket.socketpair()
+        with ours, Engine() as engine:
+            broker = engine.add("a", STREAMER, **PORTS, transport="wire")
+            gevent.spawn_later(0.01, theirs.close)
+            try:
+                engine.hand_over(ours, timeout_s=3600.0)
+            except HandOverError:
+                print(broker.state)
+    """
+    assert run_greenlets(patch, script) == ["running"]
 
 
 def test_run_in_this_greenlet_can_be_killed_and_run_again(patch: str) -> None:

@@ -83,11 +83,11 @@ def test_call_in_a_forked_child_names_the_process_of_the_engine(
 
 
 # Such a child may make an engine of its own, as a device of `pollbroker.devices` in a process does.
-@pytest.mark.parametrize("lock", ["pollbroker.claims.CLAIMS._lock", "pollbroker.working._FUTURES"])
+@pytest.mark.parametrize("lock", ["pollbroker.claims.CLAIMS._lock", "pollbroker.telling._FUTURES"])
 def test_fork_is_not_left_with_a_lock_that_another_thread_held(lock: str) -> None:
     script = """
         import os, threading, warnings
-        import pollbroker.claims, pollbroker.working
+        import pollbroker.claims, pollbroker.telling
         from pollbroker import Engine, STREAMER
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, which is the point here
 

@@ -8,6 +8,7 @@ import zmq
 
 from pollbroker import FORWARDER, QUEUE, STREAMER, Device, Engine, EngineError, Port, Route
 from pollbroker.broker import working_broker
+from pollbroker.port import WorkingPort
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.clocks import Clock
@@ -54,6 +55,20 @@ def test_removed_broker_delivers_what_it_holds_if_somebody_comes_in_time(
     assert (flow.received, flow.sent, flow.held) == (1, 1, 0)
     assert pull.recv_multipart() == [b"0", b"x"]
     assert not pull.poll(20)
+
+
+def test_broker_is_removed_only_when_its_sockets_are_closed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    seen: list[str] = []
+    close = WorkingPort.close
+
+    def close_and_look(port: WorkingPort) -> None:
+        close(port)
+        seen.append(broker.state)
+
+    monkeypatch.setattr(WorkingPort, "close", close_and_look)
+    broker.remove()
+    assert (seen, broker.state) == (["removing"] * 2, "removed")
 
 
 def test_one_broker_removed_by_two_is_removed_once(make_engine: MakeEngine, connect: Connect) -> None:

@@ -260,6 +260,17 @@ def test_waiter_does_not_sleep_when_the_collector_has_done_the_work_itself() -> 
     waiter.close()
 
 
+def test_set_is_seldom_read_before_sleeps_if_nothing_is_ready_again_and_again() -> None:
+    recorder, poller = Recorder(), CountedPoller()
+    waiter = NestedWaiter(poller, replace(cast(Any, PYTHON), make_collector=recorder.make), 0.0)
+    assert [waiter.wait(1) for _ in range(32)] == [[]] * 32
+    assert (len(recorder.spins_s), len(poller.asked)) == (8 + 3, 32)
+    recorder.events = True
+    assert [names_of(waiter.wait(1)) for _ in range(2)] == [["collected"]] * 2
+    assert (len(recorder.spins_s), len(poller.asked)) == (8 + 3 + 2, 32)
+    waiter.close()
+
+
 def test_collector_of_the_pump_is_for_epoll_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(select, "epoll")
     recorder = Recorder()

@@ -198,6 +198,13 @@ MUTANTS: Final = (
         "awaited-peer-leaves",
     ),
     Mutant(
+        "a request is lost without a word when there is no memory for its envelope",
+        "take.c",
+        "peer_end(message->from, REASON_NO_MEMORY);",
+        ";",
+        "request-without-memory",
+    ),
+    Mutant(
         "a segment is lost when there is no memory for its slab",
         "queue.c",
         "            pool->segments_alive--;\n            free(segment);",

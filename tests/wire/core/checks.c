@@ -676,6 +676,37 @@ static void check_no_memory(void)
     puts("no memory, at each place where some is needed: every message that was taken has arrived");
 }
 
+static void count_message(struct remote *remote, const uint8_t *bytes, size_t size)
+{
+    (void) remote, (void) bytes, (void) size;
+    arrived++;
+}
+
+static void check_request_without_memory(void)
+{
+    static uint8_t envelope[5000] = {1};
+
+    for (uint64_t fail_in = 1; fail_in < 40; fail_in++) {
+        begin(TYPE_REP, TYPE_REQ);
+        simulation.on_message = count_message;
+        arrived = 0;
+        struct remote *client = join(0, TYPE_DEALER, "");
+        join(1, TYPE_REP, "");
+        remote_send_frame(client, FRAME_MORE, envelope, sizeof envelope);
+        remote_send_frame(client, FRAME_MORE, "", 0);
+        remote_send_frame(client, 0, "?", 1);
+        remote_deliver(client, SIZE_MAX);
+        memory.fail_in = fail_in;
+        move(0, 10, 100000);
+        memory.fail_in = 0;
+        join(1, TYPE_REP, "");
+        move(0, 10, 100000);
+        CHECK(arrived || !client->peer, "a request is lost, and its client waits for a reply");
+        simulation_end(&simulation);
+    }
+    puts("no memory for a request, at each place where some is needed: it has arrived, or its connection has ended");
+}
+
 static void check_reply_of_another(void)
 {
     begin(TYPE_REP, TYPE_REQ);
@@ -814,6 +845,7 @@ void run_checks(const char *only)
         {"orphans-are-written", check_orphans_are_written},
         {"cut-behind-a-prefix", check_cut_behind_a_prefix},
         {"no-memory", check_no_memory},
+        {"request-without-memory", check_request_without_memory},
         {"reply-of-another", check_reply_of_another},
         {"budget", check_budget},
         {"awaited-peer-leaves", check_awaited_peer_leaves},
