@@ -229,7 +229,8 @@ def test_broker_that_failed_says_why_and_the_others_go_on(environment: Environme
     other = Peers(connect, environment.add("other"))
     socket = connect(zmq.PULL)
     broker = environment.do(lambda: environment.engine.register(socket, connect(zmq.PUSH)))
-    socket.close()
+    environment.sync.call_soon_threadsafe(socket.close)  # in a turn, since a socket must not be used by two at once
+    wait_until(lambda: socket.closed)
     assert environment.do(broker.statistics).state == broker.state == BrokerState.FAILED
     assert isinstance(broker.error, zmq.ZMQError)
     other.check()

@@ -34,7 +34,8 @@ def test_idle_socket_that_is_closed_fails_its_broker_alone(
     sockets = lent_sockets(context)
     broker = engine.register(sockets["frontend"], sockets["backend"], STREAMER, name="a", capture=sockets["capture"])
     wait_until(lambda: flow_of(engine, "a").state == "waiting")
-    sockets[port].close()
+    # In the engine's own thread, since a socket must not be used by two at once: a flat waiter polls it.
+    engine.call_soon_threadsafe(sockets[port].close)
     wait_until(lambda: engine.statistics().brokers["a"].state == "failed")
     assert broker.state == "failed"
     assert broker.error is not None

@@ -261,7 +261,7 @@ def test_terminated_context_is_an_orderly_end(make_engine: MakeEngine, connect: 
             engine.pause(broker.name)
         engine.statistics()
     if situation == "failed":
-        working_broker(brokers[1]).port("frontend").socket.close()
+        engine.call_soon_threadsafe(working_broker(brokers[1]).port("frontend").socket.close)
         push.send(b"x")
         wait_until(lambda: engine.statistics().brokers["streamer"].state == "failed")
         brokers.pop(1)

@@ -95,7 +95,7 @@ def test_broker_that_fails_says_why(plain_engine: Engine, connect: Connect) -> N
     bind(own)
     with plain_engine.events() as events:
         plain_engine.register(own, connect(zmq.PUSH), name="mine")
-        own.close()
+        plain_engine.call_soon_threadsafe(own.close)  # in a turn, since a socket must not be used by two at once
         wait_until(lambda: plain_engine.statistics().brokers["mine"].state == "failed")
         failed = next_of(events, EventKind.BROKER_FAILED)
         assert (failed.broker, failed.port) == ("mine", "")
