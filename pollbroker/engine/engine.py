@@ -262,7 +262,8 @@ class Engine(Moving, Observing):
         return self._calls.call(begin, broker, timeout_s).removed
 
     def pause(self, broker: str | Broker) -> None:
-        """Move no message in this broker until `resume`. A message that is held stays held.
+        """Move no message in this broker until `resume`. A message that is held stays held, unless a port has accepted
+        it: what is in the queues of ports, libzmq's or the wire's, is sent in a pause, too.
 
         Raises `EngineError` if there is no such broker, if it has ended, or if its own handler calls this.
         """

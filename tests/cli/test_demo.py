@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import zmq
 from click.testing import CliRunner
 
 from pollbroker import DEVICES, Device, Engine, Route
@@ -19,8 +20,11 @@ from pollbroker.cli.demo import command, processes, steering, traffic
 from pollbroker.cli.demo.processes import DemoError, PeerProcesses
 from pollbroker.pump import Handler
 from pollbroker.wire.served import why_not_built
+from tests.support.accounts import flow_of
+from tests.support.addresses import ANY_PORT
 from tests.support.commands import dispositions
 from tests.support.deadline import wait_until
+from tests.support.types import Connect
 
 LONGEST_S = 100
 """How long a demo may take on a machine that does much else. Usually it takes a few seconds."""
@@ -50,6 +54,26 @@ def test_the_demo_moves_everything_and_exits_with_0(pump: str, transport: str) -
     rates = [line for line in lines if " msg/s " in line]
     for name in ("queue     to backend", "queue     to frontend", "forwarder to backend", "streamer  to backend"):
         assert any(name in line for line in rates)
+
+
+@WIRE
+def test_messages_that_are_written_in_a_pause_were_taken_before_it(
+    engine: Engine, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steering, "_OTHERS_S", 0)  # there are no others
+    broker = engine.add(steering.PAUSED, "streamer", frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    push, pull = connect(zmq.PUSH, broker.frontend.endpoint), connect(zmq.PULL, broker.backend.endpoint, rcvhwm=1)
+    for _ in range(100):
+        push.send(bytes(500_000))
+    wait_until(lambda: flow_of(engine, steering.PAUSED).held)
+
+    def take_what_is_held() -> None:
+        sent = flow_of(engine, steering.PAUSED).sent
+        while flow_of(engine, steering.PAUSED).held:
+            pull.recv()
+        assert flow_of(engine, steering.PAUSED).sent > sent
+
+    assert not steering.pause_one(engine, take_what_is_held).check(lost=0).wrong
 
 
 @pytest.fixture
@@ -109,8 +133,8 @@ def test_the_demo_exits_with_1_if_a_paused_broker_goes_on(monkeypatch: pytest.Mo
     monkeypatch.setattr(Engine, "pause", lambda engine, broker: None)
     result = CliRunner().invoke(main, ["demo", "--seconds", "1"])
     assert (result.exit_code, result.stderr) == (1, "")
-    assert "FAILED  pause: the paused streamer moved nothing" in result.stdout
-    assert re.search("it moved [1-9][0-9]* messages while it was paused", result.stdout)
+    assert "FAILED  pause: the paused streamer took nothing more" in result.stdout
+    assert re.search("it took [1-9][0-9]* messages while it was paused", result.stdout)
 
 
 def has_ended(group: int) -> bool:

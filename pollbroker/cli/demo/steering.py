@@ -31,7 +31,8 @@ class Paused:
     """What happened while a broker was paused."""
 
     moved: int
-    """Messages that the paused broker moved, after `pause` had returned."""
+    """Messages that the paused broker took, after `pause` had returned. What it had taken before may still be
+    written."""
     others: int
     """Messages that the other brokers moved in this time."""
 
@@ -39,10 +40,10 @@ class Paused:
         """Whether pausing kept its promise. `lost` is how many messages of the paused broker never arrived."""
         wrong = []
         if self.moved:
-            wrong.append(f"it moved {self.moved} messages while it was paused")
+            wrong.append(f"it took {self.moved} messages while it was paused")
         if lost:
             wrong.append(f"{lost} messages of the {PAUSED} were lost")
-        claim = f"pause: the paused {PAUSED} moved nothing and lost nothing, and the other brokers went on"
+        claim = f"pause: the paused {PAUSED} took nothing more and lost nothing, and the other brokers went on"
         return Check(claim, self.others, tuple(wrong))
 
 
@@ -70,10 +71,10 @@ class Added:
 
 
 def _moved(engine: Engine, *, but: str | None = None, only: str | None = None) -> int:
-    """How many messages the brokers have moved: all `but` one, or `only` one."""
+    """How many messages the brokers have taken: all `but` one, or `only` one."""
     brokers = engine.statistics().brokers.items()
     chosen = [one for name, one in brokers if name not in (but, _ADDED) and only in (None, name)]
-    return sum(flow.sent for one in chosen for flow in one.flows.values())
+    return sum(flow.received for one in chosen for flow in one.flows.values())
 
 
 def _wait_for_others(engine: Engine, moved: int, but: str | None = None) -> None:
