@@ -15,8 +15,8 @@ from pollbroker.waiting.contract import Poller, Wake, check_new, spin_until
 _POLLIN: Final = int(zmq.POLLIN)
 
 _LOOK_EVERY: Final = 8
-"""The set is read before a sleep, since that costs less than to poll if something is ready. After eight sleeps in a row
-before which nothing was, it is read before each eighth sleep alone."""
+"""Before a sleep the set is read, since that costs less than to poll if something is ready. If nothing was ready before
+eight sleeps in a row, the set is read only before every eighth sleep, until something is ready again."""
 
 
 def epoll_behind_gevent() -> Callable[[], Any] | None:

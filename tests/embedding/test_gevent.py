@@ -85,16 +85,22 @@ def test_whoever_waits_lets_others_run_and_may_be_killed(patch: str) -> None:
     assert run_greenlets(patch, script) == ["removing", "b'held'", "removed", "True removed 1"]
 
 
-def test_pause_and_flush_lets_others_run(patch: str) -> None:
+def test_greenlet_that_waits_for_a_flush_leaves_the_turns_to_that_of_the_engine(patch: str) -> None:
     script = """
         with Engine() as engine:
             broker = held(engine)
             flushing = gevent.spawn(engine.pause_and_flush, 3600.0)
             while broker.state != "paused":
                 gevent.sleep(0.001)
+            turning = []
+            for number in range(1, 51):
+                engine.call_later(0, lambda: turning.append(gevent.getcurrent()))
+                while len(turning) < number:
+                    gevent.sleep(0)
+            print(flushing in turning, len(set(turning)))
             print(connected(zmq.PULL, broker.backend.endpoint).recv(), flushing.get())
     """
-    assert run_greenlets(patch, script) == ["b'held' ()"]
+    assert run_greenlets(patch, script) == ["False 1", "b'held' ()"]
 
 
 @pytest.mark.skipif(why_not_built() is not None, reason="only ports of the wire can move")

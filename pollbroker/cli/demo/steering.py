@@ -21,7 +21,7 @@ _NUMBER: Final = 1000
 """How many messages pass the broker that is added."""
 _LOOK_S: Final = 0.02
 _OTHERS_S: Final = 30.0
-"""How long the other brokers may take to move a message. On a busy machine that is far more than it should be."""
+"""How long the other brokers may need to take a message. On a busy machine that is far more than it should be."""
 _DEADLINE_MS: Final = 30_000
 """How long a message may take to come through the broker that was added."""
 
@@ -30,17 +30,17 @@ _DEADLINE_MS: Final = 30_000
 class Paused:
     """What happened while a broker was paused."""
 
-    moved: int
+    took: int
     """Messages that the paused broker took, after `pause` had returned. What it had taken before may still be
     written."""
     others: int
-    """Messages that the other brokers moved in this time."""
+    """Messages that the other brokers took in this time."""
 
     def check(self, lost: int) -> Check:
         """Whether pausing kept its promise. `lost` is how many messages of the paused broker never arrived."""
         wrong = []
-        if self.moved:
-            wrong.append(f"it took {self.moved} messages while it was paused")
+        if self.took:
+            wrong.append(f"it took {self.took} messages while it was paused")
         if lost:
             wrong.append(f"{lost} messages of the {PAUSED} were lost")
         claim = f"pause: the paused {PAUSED} took nothing more and lost nothing, and the other brokers went on"
@@ -56,7 +56,7 @@ class Added:
     final: BrokerStatistics
     """The broker's last statistics."""
     others: int
-    """Messages that the other brokers moved in this time."""
+    """Messages that the other brokers took in this time."""
 
     def check(self) -> Check:
         """Whether adding kept its promise."""
@@ -70,17 +70,17 @@ class Added:
         return Check(claim, min(self.arrived, self.others), tuple(wrong))
 
 
-def _moved(engine: Engine, *, but: str | None = None, only: str | None = None) -> int:
+def _taken(engine: Engine, *, but: str | None = None, only: str | None = None) -> int:
     """How many messages the brokers have taken: all `but` one, or `only` one."""
     brokers = engine.statistics().brokers.items()
     chosen = [one for name, one in brokers if name not in (but, _ADDED) and only in (None, name)]
     return sum(flow.received for one in chosen for flow in one.flows.values())
 
 
-def _wait_for_others(engine: Engine, moved: int, but: str | None = None) -> None:
-    """Wait until other brokers have moved more than they had: on a busy machine that can take a while."""
+def _wait_for_others(engine: Engine, taken: int, but: str | None = None) -> None:
+    """Wait until other brokers have taken more than they had: on a busy machine that can take a while."""
     give_up_s = time.monotonic() + _OTHERS_S
-    while _moved(engine, but=but) == moved and time.monotonic() < give_up_s:
+    while _taken(engine, but=but) == taken and time.monotonic() < give_up_s:
         time.sleep(_LOOK_S)
 
 
@@ -88,17 +88,17 @@ def pause_one(engine: Engine, wait: Callable[[], object]) -> Paused:
     """Pause a broker under traffic for as long as `wait` takes, and resume it."""
     engine.pause(PAUSED)
     try:
-        before, others = _moved(engine, only=PAUSED), _moved(engine, but=PAUSED)
+        before, others = _taken(engine, only=PAUSED), _taken(engine, but=PAUSED)
         wait()
         _wait_for_others(engine, others, PAUSED)
-        return Paused(_moved(engine, only=PAUSED) - before, _moved(engine, but=PAUSED) - others)
+        return Paused(_taken(engine, only=PAUSED) - before, _taken(engine, but=PAUSED) - others)
     finally:
         engine.resume(PAUSED)
 
 
 def add_one(engine: Engine) -> Added:
     """Add a broker while the others work, send messages through it, and remove it."""
-    others = _moved(engine)
+    others = _taken(engine)
     any_port = "tcp://127.0.0.1:*"
     broker = engine.add(
         _ADDED,
@@ -112,10 +112,10 @@ def add_one(engine: Engine) -> Added:
         assert broker.backend is not None
         arrived = _pass_through(broker.frontend.endpoints[0], broker.backend.endpoints[0])
         _wait_for_others(engine, others)
-        others_moved = _moved(engine) - others
+        others_took = _taken(engine) - others
     finally:
         final = engine.remove(_ADDED)
-    return Added(arrived, final, others_moved)
+    return Added(arrived, final, others_took)
 
 
 def _pass_through(frontend: str, backend: str) -> int:
