@@ -2,12 +2,12 @@
 
 import resource
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from pollbroker.daemon import addresses, check, read_configuration
 from tests.daemon.conftest import Problems, Write
+from tests.support.descriptors import descriptors, opened_since
 
 
 def streamer(name: str, frontend: str, backend: str, more: str = "") -> str:
@@ -195,6 +195,6 @@ def test_coroutine_handler_is_a_problem(problems: Problems, write: Write) -> Non
 def test_checking_leaves_nothing_open(write: Write) -> None:
     configuration = read_configuration(write(streamer("a", ANY, ANY) + streamer("b", ANY, ANY)))
     assert check(configuration) == []
-    before = sorted(Path("/proc/self/fd").iterdir())
+    before = descriptors()
     assert check(configuration) == []
-    assert sorted(Path("/proc/self/fd").iterdir()) == before
+    assert not opened_since(before)

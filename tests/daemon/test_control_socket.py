@@ -1,6 +1,5 @@
 """The control socket of a daemon: its default endpoint, and DISABLE and ENABLE with the daemon's listeners."""
 
-import os
 import signal
 import socket
 from pathlib import Path
@@ -14,6 +13,7 @@ from tests.daemon.conftest import StartDaemon, Write
 from tests.support.addresses import ANY_PORT, OWN_HOST, free_address
 from tests.support.commands import Run, invoke
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.descriptors import descriptors
 from tests.support.types import Connect
 
 WIRE = "transport = 'wire'"
@@ -192,14 +192,11 @@ def test_command_that_would_wait_for_a_reload_is_refused(write: Write, start_dae
 def test_descriptors_are_given_back(write: Write, start_daemon: StartDaemon, control: str) -> None:
     start_daemon(write(f"[engine]\ncontrol = '{control}'\n" + streamer("a", more=WIRE)))
 
-    def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - as many as there are at this moment
-
     request(control, "DISABLE", "a")
     request(control, "ENABLE", "a")
-    before = descriptors()
+    before = len(descriptors())
     for _ in range(5):
         request(control, "DISABLE", "a")
         request(control, "ENABLE", "a")
         request(control, "ENABLE", "a")
-    wait_until(lambda: descriptors() <= before)
+    wait_until(lambda: len(descriptors()) <= before)

@@ -1,6 +1,5 @@
 """Scenarios: what is drawn, that a run can be repeated, and schedules that are written by hand."""
 
-import pathlib
 from functools import partial
 
 import pytest
@@ -27,6 +26,7 @@ from pollbroker.testing import (
 from pollbroker.testing.drawing import scenario_of_seed
 from pollbroker.testing.environments import ENVIRONMENTS
 from pollbroker.testing.trace import Counted, Got, Sent, Turned
+from tests.support.descriptors import descriptors, opened_since
 from tests.support.kit import few
 
 # -- what is drawn -----------------------------------------------------------------------------------------------------
@@ -74,15 +74,12 @@ def test_a_seed_does_the_same_again(seed: int) -> None:
 
 @pytest.mark.parametrize("column", ENVIRONMENTS)
 def test_everything_is_closed_after_a_run(column: str) -> None:
-    def descriptors() -> set[pathlib.Path]:
-        return set(pathlib.Path("/dev/fd").iterdir())
-
     scenario = scenario_of_seed(7)
     check_scenario(scenario, column)
-    before = len(descriptors())
+    before = descriptors()
     for _ in range(5):
         check_scenario(scenario, column)
-    assert len(descriptors()) == before
+    assert not opened_since(before)
 
 
 # -- the stage ---------------------------------------------------------------------------------------------------------

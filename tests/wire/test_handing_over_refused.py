@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +30,7 @@ from pollbroker.handing_over.channel import (
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.descriptors import descriptors, opened_since
 from tests.support.threads import in_thread
 from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import in_engine, peer_count
@@ -457,7 +457,7 @@ def test_descriptors_are_missing(new: Engine, engine: Engine, leave: Leave) -> N
 
 def test_descriptors_that_belong_to_nothing_are_closed(new: Engine) -> None:
     new.add("first", STREAMER, frontend=ANY_PORT, backend=ANY_PORT).remove()  # it opens what the engine has once
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = descriptors()
 
     def play(side: Side) -> None:
         offer(side)
@@ -468,7 +468,7 @@ def test_descriptors_that_belong_to_nothing_are_closed(new: Engine) -> None:
 
     with pytest.raises(HandOverError, match="not about the brokers"):
         adopt(new, play)
-    wait_until(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before)
+    wait_until(lambda: not opened_since(before))
 
 
 def test_old_process_dies_before_commit(

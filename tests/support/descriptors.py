@@ -1,0 +1,28 @@
+"""The descriptors that this process has open.
+
+A test asks which ones are new, and does not compare how many there are: what earlier tests have left to the garbage
+collector, or to a thread of libzmq's, may be closed at any moment.
+"""
+
+import os
+from typing import TypeAlias
+
+Descriptors: TypeAlias = frozenset[tuple[int, int, int]]
+"""Each with its number, and the device and inode of what it is."""
+
+
+def descriptors() -> Descriptors:
+    """Those that are open now."""
+    found = set()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - as many as there are at this moment
+        try:
+            status = os.fstat(int(name))
+        except OSError:
+            continue  # it is closed by now: that of the directory, at least
+        found.add((int(name), status.st_dev, status.st_ino))
+    return frozenset(found)
+
+
+def opened_since(before: Descriptors) -> Descriptors:
+    """Those that are open now and were not then."""
+    return descriptors() - before
