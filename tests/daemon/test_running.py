@@ -16,6 +16,7 @@ from pollbroker.states import BrokerState
 from tests.daemon.conftest import Problems, StartDaemon, Write
 from tests.support.addresses import ANY_PORT, OWN_HOST, bind, free_address
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.threads import started_since
 from tests.support.transports import holds_without_a_consumer
 from tests.support.types import Connect, Socket
 
@@ -42,7 +43,7 @@ def test_start_that_fails_says_all_that_failed_and_leaves_nothing_open(write: Wr
     taken = [bind(connect(zmq.PULL)) for _ in range(2)]
     free = free_address()
     path = write(streamer("a", taken[0]) + streamer("b", free) + streamer("c", ANY_PORT, taken[1]))
-    before = threading.active_count()
+    before = threading.enumerate()
     daemon = Daemon(path)
     with pytest.raises(ConfigurationError) as caught:
         daemon.start()
@@ -51,7 +52,7 @@ def test_start_that_fails_says_all_that_failed_and_leaves_nothing_open(write: Wr
         f"brokers.toml:14: brokers.c.backend: @{taken[1]}: cannot bind: Address already in use",
     ]
     assert daemon.engine.closed
-    assert threading.active_count() == before
+    assert not started_since(before)
     with socket.create_server((OWN_HOST, int(free.rpartition(":")[2]))):
         pass  # it is free again
 

@@ -2,11 +2,16 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from typing import Any
 
 from tests.support.deadline import DEADLINE_S
+
+
+def started_since(before: Collection[threading.Thread]) -> list[threading.Thread]:
+    """Threads that run now and did not then. Those of earlier tests may end meanwhile."""
+    return [thread for thread in threading.enumerate() if thread not in before]
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, address_of, bind, endpoint
 from tests.support.deadline import wait_until
 from tests.support.descriptors import descriptors, opened_since
+from tests.support.threads import started_since
 from tests.support.turns import makes_no_turns
 from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import ended_by, peer_count, peers_alive
@@ -480,7 +481,7 @@ def test_removed_brokers_leave_no_descriptor_and_no_thread(engine: Engine, conne
     engine.add("first", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)  # what the engine itself needs is open then
     engine.remove("first")
     wait_until(lambda: not lookups())
-    threads = threading.active_count()
+    threads = threading.enumerate()
     before = descriptors()
     with RawListener() as listener:
         for number in range(10):
@@ -497,7 +498,7 @@ def test_removed_brokers_leave_no_descriptor_and_no_thread(engine: Engine, conne
                 peer.read_to_the_end()
     wait_until(lambda: not lookups())
     wait_until(lambda: not opened_since(before))
-    assert threading.active_count() == threads
+    assert not started_since(threads)
 
 
 def test_closed_engine_leaves_no_descriptor(make_engine: MakeEngine, context: Any) -> None:
