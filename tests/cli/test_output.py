@@ -1,5 +1,6 @@
 """Output that nobody reads."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 import zmq
 
+from pollbroker.control import request
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Run
-from tests.support.deadline import DEADLINE_MS, DEADLINE_S
+from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.types import Connect
 
 
@@ -34,12 +36,10 @@ def test_ctl_whose_output_is_cut_off_has_been_carried_out(run: Run) -> None:
 
 
 def test_a_broker_whose_output_is_closed_goes_on_and_ends_in_order(run: Run, connect: Connect) -> None:
-    command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "60")
+    command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "60", "--control", ANY_PORT)
     addresses = command.addresses()
-    pusher = connect(zmq.PUSH, addresses["frontend"], linger=DEADLINE_MS)
-    pusher.send(b"through")
-    pusher.close()
-    pusher.context.term()
+    connect(zmq.PUSH, addresses["frontend"]).send(b"through")
+    wait_until(lambda: received(addresses["control"]) == 1)
     assert command.process.stdout is not None
     command.process.stdout.close()
     command.process.send_signal(signal.SIGHUP)
@@ -49,6 +49,14 @@ def test_a_broker_whose_output_is_closed_goes_on_and_ends_in_order(run: Run, con
         assert puller.recv() == b"through"
     code, _, stderr = command.end()
     assert (code, stderr) == (0, "")
+
+
+def received(control: str) -> int:
+    """How many messages the broker has taken from its frontend."""
+    _, told = request(control, "STATS", "streamer")
+    count = json.loads(told)["flows"]["frontend"]["received"]
+    assert isinstance(count, int)
+    return count
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
