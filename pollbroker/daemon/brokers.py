@@ -21,7 +21,7 @@ from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.resolving import problem_of
 from pollbroker.ending import Ended, end_brokers
 from pollbroker.engine import Engine
-from pollbroker.errors import ConfigError, EngineError, PollbrokerError
+from pollbroker.errors import ConfigError, EngineError, PollbrokerError, describe_error
 from pollbroker.handing_over import Adoption
 from pollbroker.states import FINAL_STATES
 from pollbroker.statistics import BrokerStatistics
@@ -202,8 +202,8 @@ class Brokers:
         old = self.engine.brokers[name]
         try:
             new = self.engine.add(**configuration.arguments(), replaces=old)
-        except PollbrokerError as error:
-            _logger.info("reload: it is closed and opened again: %s", error, extra={"broker": name})
+        except Exception as error:  # noqa: BLE001 - what can be done in the ordinary way is done so
+            _logger.info("reload: it is closed and opened again: %s", _text_of(error), extra={"broker": name})
             return False
         self.drops.go_on_with(new)
         self._note_begun(new)
@@ -229,8 +229,8 @@ class Brokers:
         try:
             self.listeners.open_for(broker, wait=True)
             self._add(broker, earlier)
-        except PollbrokerError as error:
-            _logger.error("reload: brokers.%s: it cannot go on as it was: %s", broker.name, error)
+        except Exception as error:  # noqa: BLE001 - the other brokers are changed all the same
+            _logger.error("reload: brokers.%s: it cannot go on as it was: %s", broker.name, _text_of(error))
             return False
         _logger.error("reload: brokers.%s: it goes on as it was", broker.name)
         return True
@@ -264,11 +264,20 @@ def present(configuration: Configuration, engine: Engine) -> dict[str, BrokerCon
 
 @contextmanager
 def _noting(broker: BrokerConfiguration, problems: list[Problem]) -> Iterator[None]:
-    """As a context: an error of a broker that cannot begin becomes a problem at its place."""
+    """As a context: an error of a broker that cannot begin becomes a problem at its place.
+
+    A behaviour may raise anything when it begins. The traceback of what is no error of pollbroker's is logged.
+    """
     try:
         yield
-    except PollbrokerError as error:
-        problems.append(problem_of(broker, str(error)))
+    except Exception as error:
+        if not isinstance(error, PollbrokerError):
+            _logger.exception("brokers.%s: it cannot begin", broker.name, extra={"broker": broker.name})
+        problems.append(problem_of(broker, _text_of(error)))
+
+
+def _text_of(error: Exception) -> str:
+    return str(error) if isinstance(error, PollbrokerError) else describe_error(error)
 
 
 def _is_in_use(error: PollbrokerError) -> bool:
