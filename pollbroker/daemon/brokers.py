@@ -57,10 +57,21 @@ class Brokers:
         self.drops = DropWatch(engine)
         self.descriptors = DescriptorWatch(engine)
         self._on_end = on_end
-        self._late: list[BrokerConfiguration] = []
+        self._late: dict[str, BrokerConfiguration] = {}
+        """Those that begin when another process has ended."""
         self._begun: dict[str, Broker] = {}
         """Those that were begun here, and not ended here: also those that a command has removed, until the end tells of
         them."""
+
+    @property
+    def names(self) -> set[str]:
+        """The names that brokers have, or will have when they begin late."""
+        return {*self.engine.brokers, *self._late}
+
+    def present(self, configuration: Configuration) -> dict[str, BrokerConfiguration]:
+        """The brokers of a configuration that are there, or begin late."""
+        names = self.names
+        return {name: one for name, one in configuration.brokers.items() if name in names}
 
     # -- beginning ----------------------------------------------------------------------------------------------------
 
@@ -94,7 +105,7 @@ class Brokers:
                 with _noting(broker, problems):
                     late = not self._adopt(broker, adoption)
             if late:
-                self._late.append(broker)
+                self._late[broker.name] = broker
         return problems
 
     def _adopt(self, broker: BrokerConfiguration, adoption: Adoption) -> bool:
@@ -116,7 +127,7 @@ class Brokers:
         """Begin the brokers that another process has kept from beginning. Return what is wrong."""
         problems: list[Problem] = []
         while self._late:
-            broker = self._late.pop(0)
+            broker = self._late.pop(next(iter(self._late)))
             with _noting(broker, problems):
                 self.listeners.open_for(broker, wait=True)
                 self._add(broker)
@@ -153,7 +164,7 @@ class Brokers:
         if broker is None:
             raise EngineError(f"no broker is named {name!r}; it has ended a moment ago")
         ended = self._end([broker], configuration.engine.drain_timeout_s)[name]
-        self.listeners.keep_only(present(configuration, self.engine).values())
+        self.listeners.keep_only(self.present(configuration).values())
         return ended
 
     # -- changing -----------------------------------------------------------------------------------------------------
@@ -162,18 +173,22 @@ class Brokers:
         """Change what differs between two configurations. Return what has become of it, and by which configuration the
         brokers serve now.
 
+        A broker that begins late is left to `begin_late`, as it should be now.
+
         Raises `ConfigurationError`, after which nothing has changed, if an address cannot be bound.
         """
-        alive = {name: one for name, one in self.engine.brokers.items() if one.state not in FINAL_STATES}
-        added = tuple(name for name in new.brokers if name not in self.engine.brokers)
-        unchanged = tuple(n for n in new.brokers if n in alive and old.brokers.get(n) == new.brokers[n])
+        names = self.names
+        well = {*self._late, *(name for name, one in self.engine.brokers.items() if one.state not in FINAL_STATES)}
+        added = tuple(name for name in new.brokers if name not in names)
+        unchanged = tuple(n for n in new.brokers if n in well and old.brokers.get(n) == new.brokers[n])
         changed = tuple(name for name in new.brokers if name not in {*added, *unchanged})
-        removed = tuple(name for name in self.engine.brokers if name not in new.brokers)
-        beginning = [new.brokers[name] for name in (*changed, *added)]
+        removed = tuple(sorted(names - new.brokers.keys()))
+        beginning = [new.brokers[name] for name in (*changed, *added) if name not in self._late]
         ending = [one for name, one in old.brokers.items() if name in {*changed, *removed}]
         self._open_what_is_new(old, beginning, ending)
 
-        replaced = {name for name in changed if self._replace(new.brokers[name])}
+        self._late = {name: new.brokers[name] for name in self._late if name in new.brokers}
+        replaced = {one.name for one in beginning if one.name not in added and self._replace(one)}
         still_there = {name: one for name, one in self.engine.brokers.items() if name not in replaced}
         leaving = [broker for name, broker in still_there.items() if name in {*changed, *removed}]
         ended = self._end(leaving, new.engine.drain_timeout_s)
@@ -254,12 +269,6 @@ class Brokers:
         for name, one in ended.items():
             self.drops.tell_rest(several[name], one.final)
         return ended
-
-
-def present(configuration: Configuration, engine: Engine) -> dict[str, BrokerConfiguration]:
-    """The brokers of a configuration that are there now."""
-    there = engine.brokers
-    return {name: one for name, one in configuration.brokers.items() if name in there}
 
 
 @contextmanager

@@ -62,10 +62,12 @@ class Enabling:
     def _unchanged(self, name: str) -> Iterator[BrokerConfiguration | None]:
         """As a context: the configuration of a broker, which is not changed meanwhile.
 
-        The engine's thread, which carries out commands, must not wait for a reload.
+        The engine's thread, which carries out commands, must not wait for a reload or a takeover.
         """
         if not self._daemon.changing.acquire(blocking=False):
-            raise EngineError(f"brokers.{name}: the daemon reads its file again or ends; try again when that is done")
+            raise EngineError(
+                f"brokers.{name}: the daemon changes its brokers, hands them over or ends; try again when that is done"
+            )
         try:
             yield self._daemon.configuration.brokers.get(name)
         finally:

@@ -15,7 +15,7 @@ from typing import Protocol
 from pollbroker.control.removing import broker_named
 from pollbroker.control.replies import ERROR, OK, Frames
 from pollbroker.control.server import MoreCommands
-from pollbroker.daemon.brokers import Brokers, Reloaded, present
+from pollbroker.daemon.brokers import Brokers, Reloaded
 from pollbroker.daemon.checking import check
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
 from pollbroker.daemon.problems import ConfigurationError, Problem
@@ -99,14 +99,14 @@ class LiveChanges:
         """Read brokers that are to be added, and check them together with those that are there."""
         configuration = self._daemon.configuration
         added = read_added(toml, configuration)
-        taken = self._daemon.engine.brokers
+        brokers = self._daemon.brokers
+        taken = brokers.names
         problems = [
             one.place.problem("a broker of this name is there already; expected another name")
             for name, one in added.items()
             if name in taken
         ]
-        there = present(configuration, self._daemon.engine)
-        problems += check(replace(configuration, brokers={**there, **added}))
+        problems += check(replace(configuration, brokers={**brokers.present(configuration), **added}))
         if problems:
             raise ConfigurationError(problems)
         return added

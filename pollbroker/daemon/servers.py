@@ -51,6 +51,8 @@ class Servers:
         self._on_successor = on_successor
         self._changing = threading.Lock()  # one thread may end the daemon while another one opens
         self._closed = False
+        self._opened: set[Callable[[Engine, Configuration], None]] = set()
+        """The methods that need not be called any more: what they open is open, or the configuration has none."""
         self._control: ControlServer | None = None
         self._metrics: MetricsServer | None = None
         self.successors: SuccessorSocket | None = None
@@ -72,28 +74,36 @@ class Servers:
         return None if self._metrics is None else self._metrics.address
 
     def open(self, engine: Engine, configuration: Configuration) -> list[Problem]:
-        """Open what a configuration asks for, unless all is closed already. Return what is wrong."""
-        with self._changing:
-            return [] if self._closed else self._open(engine, configuration)
-
-    def _open(self, engine: Engine, configuration: Configuration) -> list[Problem]:
+        """Open what a configuration asks for and what is not open yet, unless all is closed already. Return what is
+        wrong."""
         problems: list[Problem] = []
-        try:
-            self._control = open_control(engine, configuration, self._environment, self._commands, self._more_commands)
-        except PollbrokerError as error:
-            problems.append(configuration.control_place.problem(str(error).removeprefix("control: ")))
-        if configuration.http is not None:
-            try:
-                self._metrics = self._serve_metrics(engine, configuration.http, configuration.http_token)
-            except PollbrokerError as error:
-                problems.append(configuration.http_place.problem(str(error).removeprefix("http: ")))
-        if configuration.takeover is not None:
-            try:
-                self.successors = SuccessorSocket(configuration.takeover)
-                engine.add_reader(self.successors.fileno(), self._on_successor)
-            except PollbrokerError as error:
-                problems.append(configuration.takeover_place.problem(str(error)))
+        with self._changing:
+            for open_one, place, prefix in (
+                (self._open_control, configuration.control_place, "control: "),
+                (self._open_metrics, configuration.http_place, "http: "),
+                (self._open_successors, configuration.takeover_place, ""),
+            ):
+                if self._closed or open_one in self._opened:
+                    continue
+                try:
+                    open_one(engine, configuration)
+                except PollbrokerError as error:
+                    problems.append(place.problem(str(error).removeprefix(prefix)))
+                else:
+                    self._opened.add(open_one)
         return problems
+
+    def _open_control(self, engine: Engine, configuration: Configuration) -> None:
+        self._control = open_control(engine, configuration, self._environment, self._commands, self._more_commands)
+
+    def _open_metrics(self, engine: Engine, configuration: Configuration) -> None:
+        if configuration.http is not None:
+            self._metrics = self._serve_metrics(engine, configuration.http, configuration.http_token)
+
+    def _open_successors(self, engine: Engine, configuration: Configuration) -> None:
+        if configuration.takeover is not None:
+            self.successors = SuccessorSocket(configuration.takeover)
+            engine.add_reader(self.successors.fileno(), self._on_successor)
 
     def _serve_metrics(self, engine: Engine, address: str, token: str | None) -> "MetricsServer":
         try:

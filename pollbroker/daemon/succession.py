@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Final, Protocol
 
 from pollbroker.daemon.brokers import Brokers
 from pollbroker.daemon.configuration import Configuration
-from pollbroker.daemon.problems import ConfigurationError
+from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.servers import Servers
 from pollbroker.daemon.spawning import Orphan
 from pollbroker.daemon.systemd import ServiceManager
@@ -26,11 +27,15 @@ from pollbroker.daemon.takeover import (
 )
 from pollbroker.engine import Engine
 from pollbroker.errors import HandOverError
+from pollbroker.opening import ADDRESS_RELEASE_S
 
 _logger = logging.getLogger("pollbroker.daemon")
 
 OF_ONE_PROCESS: Final = frozenset({"WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"})
 """Variables by which a service manager tells one process something; see sd_notify(3) and sd_listen_fds(3)."""
+
+_AGAIN_S: Final = 0.1
+"""How soon it is tried again to open what could not be opened."""
 
 
 class Replaceable(Protocol):
@@ -69,7 +74,8 @@ class Succession:
         self.successor: Successor | None = None
         """The daemon that has taken the place of this one."""
         self._handing_over = threading.Lock()
-        """Held from the first word with a successor until it is certain whether it has taken over."""
+        """Held from the first word with a successor until it is certain whether it has taken over. Whoever needs the
+        daemon's `changing`, too, has taken that first."""
         self._talking = threading.Lock()
         self._talks: tuple[socket.socket, ...] = ()
         """The sockets at which the successor is waited for. `_talking` is held by whoever uses them."""
@@ -108,7 +114,7 @@ class Succession:
             _logger.warning("takeover: %s", error)
         with daemon.changing:
             daemon.brokers.listeners.own()
-            problems = [] if daemon.is_stopped else daemon.servers.open(daemon.engine, daemon.configuration)
+        problems = self._open_servers()
         ended = predecessor.wait_for_end()
         predecessor.close()
         if ended:
@@ -116,9 +122,26 @@ class Succession:
         else:
             _logger.warning("takeover: process %d has not ended yet", predecessor.process)
         with daemon.changing:
-            problems += [] if daemon.is_stopped else daemon.brokers.begin_late()
-        for problem in problems:
+            late_problems = [] if daemon.is_stopped else daemon.brokers.begin_late()
+        if problems:
+            problems = self._open_servers()
+        for problem in (*problems, *late_problems):
             _logger.error("takeover: %s", problem)
+
+    def _open_servers(self) -> list[Problem]:
+        """Open what the old daemon had for operators. Return what is wrong.
+
+        That is tried again while it may help: libzmq may close the old daemon's sockets some time after that has said
+        that they are closed.
+        """
+        daemon = self._daemon
+        give_up_s = time.monotonic() + ADDRESS_RELEASE_S
+        while not daemon.is_stopped:
+            problems = daemon.servers.open(daemon.engine, daemon.configuration)
+            if not problems or time.monotonic() >= give_up_s:
+                return problems
+            time.sleep(_AGAIN_S)
+        return []
 
     # -- letting another daemon take the place of this one ------------------------------------------------------------
 
@@ -156,17 +179,17 @@ class Succession:
     def _hand_over(self, connected: socket.socket, hello_s: float = ANSWER_S) -> bool:
         """Let the daemon at the other end of a socket take the place of this one. Return True if it has.
 
-        `changing` is not held while the other daemon is waited for, so that it cannot put off the end of this one.
-        Nothing else is changed meanwhile, since reloads are made in this thread, too.
+        `changing` is held meanwhile, so that nothing else changes or uses the listeners. The other daemon cannot put
+        off the end of this one all the same: see `give_up`.
         """
         daemon = self._daemon
-        timeout_s = daemon.configuration.engine.drain_timeout_s
         engine_sockets = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with self._handing_over, engine_sockets[0], engine_sockets[1]:
+        with daemon.changing, self._handing_over, engine_sockets[0], engine_sockets[1]:
             try:
                 if not self._begin_talk(connected, engine_sockets[0]):
                     return False
                 engine, listeners = daemon.engine, daemon.brokers.listeners
+                timeout_s = daemon.configuration.engine.drain_timeout_s
                 self.successor = hand_over(connected, engine, listeners, timeout_s, hello_s, engine_sockets)
             except HandOverError as error:
                 _logger.warning("takeover: nothing is handed over, and everything is served here still: %s", error)
@@ -176,16 +199,15 @@ class Succession:
                     self._talks = ()
                 if self.successor is None:
                     connected.close()
-            with daemon.changing:
-                daemon.brokers.listeners.give_away()
-                daemon.servers.close(daemon.engine)
-                daemon.manager.main_pid(self.successor.process)
-                self.successor.release()
-                handed_over = self.successor.handed_over
-                if handed_over.left:
-                    _logger.info("takeover: without its connections: %s", describe_left(handed_over.left))
-                daemon.stop()
-                return True
+            listeners.give_away()
+            daemon.servers.close(engine)
+            daemon.manager.main_pid(self.successor.process)
+            self.successor.release()
+            handed_over = self.successor.handed_over
+            if handed_over.left:
+                _logger.info("takeover: without its connections: %s", describe_left(handed_over.left))
+            daemon.stop()
+            return True
 
     def _begin_talk(self, *talks: socket.socket) -> bool:
         """Have these sockets shut down by `give_up`. Return False if the daemon is about to end."""

@@ -5,6 +5,7 @@ The two talk over a socket of the family AF_UNIX, one JSON object at a time, wit
 | the new daemon | the old one |
 | --- | --- |
 | `take over`: its version and process | |
+| | finishes the change of its brokers that is under way |
 | | `listeners`: their number, and a socket for `Engine.adopt` |
 | | `listener`, for each: what it is, and its descriptor |
 | reads its configuration, opens what it needs, adopts brokers with their live connections, and starts the others | |
@@ -38,7 +39,8 @@ ANSWER_S: Final = 5.0
 """How long a daemon may take for an answer that needs no work."""
 
 START_S: Final = 60.0
-"""How long the new daemon may take to read its configuration and to open everything. The old one serves meanwhile."""
+"""How long the old daemon may take to finish a change of its brokers, and the new one to read its configuration and to
+open everything. The old one serves meanwhile."""
 
 SERVING_S: Final = 10.0
 """How long the new daemon may take then to say that it serves."""
@@ -140,7 +142,7 @@ class Predecessor:
 
     def _introduce(self) -> None:
         self._talk.say("take over", protocol=PROTOCOL, version=__version__, process=os.getpid())
-        told, descriptors = self._talk.hear("listeners")
+        told, descriptors = self._talk.hear("listeners", START_S)
         if len(descriptors) != 1:
             raise HandOverError(f"the other daemon sends {len(descriptors)} descriptors with its listeners; expected 1")
         self.engine_socket = socket.socket(fileno=descriptors[0])

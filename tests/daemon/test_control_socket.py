@@ -184,7 +184,7 @@ def test_command_that_would_wait_for_a_reload_is_refused(write: Write, start_dae
     daemon = start_daemon(write(f"[engine]\ncontrol = '{control}'\n" + streamer("a", more=WIRE)))
     with daemon.changing:
         for command in ("DISABLE", "ENABLE"):
-            with pytest.raises(CommandRefusedError, match=r"^brokers\.a: the daemon reads its file again or ends"):
+            with pytest.raises(CommandRefusedError, match=r"^brokers\.a: the daemon changes its brokers, hands"):
                 request(control, command, "a")
     request(control, "DISABLE", "a")
 

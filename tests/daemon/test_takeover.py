@@ -18,7 +18,7 @@ from pollbroker.daemon.takeover import Predecessor
 from pollbroker.errors import HandOverError
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import StartDaemon, Write
-from tests.support.addresses import ANY_PORT, free_address
+from tests.support.addresses import ANY_PORT
 from tests.support.commands import Run
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import Threads
@@ -147,15 +147,6 @@ def test_what_cannot_begin_beside_the_old_daemon_begins_when_that_has_ended(
     wait_until(lambda: new.engine.brokers.keys() == {"t", "s", "changed"})
     assert all(broker.state is BrokerState.RUNNING for broker in new.engine.brokers.values())
     assert address(new, "changed") == "ipc://d"
-
-
-def test_control_and_metrics_move(write: Write, start_daemon: StartDaemon, take_over: StartDaemon) -> None:
-    http = free_address().removeprefix("tcp://")
-    path = write(f"{ENGINE}control = 'ipc://control'\nhttp = '{http}'\n" + streamer("a"))
-    old = start_daemon(path)
-    new = take_over(path)
-    end(old)
-    wait_until(lambda: bool(new.servers.control_endpoints) and new.servers.http_address == http)
 
 
 def test_daemon_that_cannot_start_leaves_the_old_one_as_it_was(
