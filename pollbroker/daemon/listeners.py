@@ -12,14 +12,15 @@ ends and the next begins.
 - A socket at which the service manager listens (`activation.py`) is used for the port whose address it has. Its file is
   not the daemon's to remove.
 - What libzmq would set on the socket that listens (`sndbuf`, `tos`, ...) is not set on one of the daemon's, so that a
-  port with such an option has none.
+  port with such an option has none. A broker that came from another daemon with its connections may listen where that
+  had a listener all the same; the file is kept for it then.
 """
 
 import errno
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,7 +58,11 @@ class Listeners:
         """Addresses of listeners that were closed, and when. libzmq closes its copy of a listener some time after its
         socket."""
         self._files_left: list[SocketFile] = []
-        """The files of listeners that were closed here while another daemon listened there, too."""
+        """The files of listeners that were closed here while another daemon listened there, too. They are that
+        daemon's."""
+        self._files_kept: list[SocketFile] = []
+        """Those at whose paths brokers listen that have come from another daemon. The listeners are closed here, since
+        the ports are to have none."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -125,7 +130,8 @@ class Listeners:
                 self._close(listener)
 
     def keep_only(self, brokers: Iterable[BrokerConfiguration]) -> None:
-        """Close the listeners that none of these brokers has."""
+        """Close the listeners that none of these brokers has, and remove the files at whose paths none listens."""
+        brokers = tuple(brokers)
         wanted = {one.key for broker in brokers for one in broker.listeners}
         for key in self._open.keys() - wanted:
             listener = self._open.pop(key)
@@ -134,6 +140,15 @@ class Listeners:
                 self._released.append((listener.bound, time.monotonic()))
         for key in self._addresses.keys() - wanted:
             del self._addresses[key]
+        self._remove_files_but_of(brokers)
+
+    def _remove_files_but_of(self, brokers: Iterable[BrokerConfiguration]) -> None:
+        if self._files_kept:
+            paths = {path_of(end.address) for one in brokers for port in one.ports.values() for end in port.endpoints}
+            for file in self._files_kept:
+                if file.path not in paths:
+                    file.remove()
+            self._files_kept = [file for file in self._files_kept if file.path in paths]
 
     def _close(self, listener: _Listener) -> None:
         if listener.file is not None:
@@ -145,14 +160,23 @@ class Listeners:
 
     # -- to another daemon ---------------------------------------------------------------------------------------------
 
-    def describe(self) -> Iterator[tuple[dict[str, object], int]]:
+    def describe(self) -> list[tuple[dict[str, object], int]]:
         """Each listener as another daemon needs it: an object of JSON, and its descriptor, which stays open here."""
-        for key, one in list(self._open.items()):
-            file = None
-            if one.file is not None:
-                file = {"path": os.fspath(one.file.path), "identity": one.file.identity}
-            bound = None if one.bound is None else vars(one.bound)
-            yield {"key": key, "file": file, "bound": bound}, one.socket.fileno()
+        return [
+            (
+                {
+                    "key": key,
+                    "file": None if one.file is None else _describe_file(one.file),
+                    "bound": None if one.bound is None else vars(one.bound),
+                },
+                one.socket.fileno(),
+            )
+            for key, one in self._open.items()
+        ]
+
+    def describe_files(self) -> list[dict[str, object]]:
+        """The files of these listeners at whose paths only brokers listen."""
+        return [_describe_file(file) for file in self._files_kept]
 
     def take(self, described: Mapping[str, Any], descriptors: Sequence[int]) -> None:
         """Take a listener that another daemon has described. Its descriptor belongs to these listeners from now on. Its
@@ -167,27 +191,38 @@ class Listeners:
         taken = socket.socket(fileno=descriptors[0])
         try:
             file, bound = described["file"], described["bound"]
-            if file is not None:
-                file = SocketFile(Path(file["path"]), tuple(file["identity"]))
+            file = None if file is None else _read_file(file)
             listener = _Listener(taken, file, None if bound is None else Bound(**bound), is_shared=True)
             self._open[tuple(described["key"])] = listener
         except (KeyError, TypeError) as error:
             taken.close()
             raise HandOverError(f"a listener is described in another way than expected: {error!r}") from error
 
-    def own(self) -> None:
+    def take_file(self, described: Mapping[str, Any]) -> None:
+        """Take a file that another daemon has described. It is that daemon's until `own`. Raises `HandOverError`."""
+        try:
+            self._files_left.append(_read_file(described))
+        except (KeyError, TypeError) as error:
+            raise HandOverError(f"a file is described in another way than expected: {error!r}") from error
+
+    def own(self, brokers: Iterable[BrokerConfiguration]) -> None:
         """The daemon from which listeners were taken listens at them no more: their files belong to these from now on.
-        Those of listeners that were closed meanwhile are removed."""
+
+        Those of listeners that were closed meanwhile are removed, unless one of these brokers has the path: it may have
+        come with its connections, and listens there still.
+        """
         for one in self._open.values():
             one.is_shared = False
-        while self._files_left:
-            self._files_left.pop().remove()
+        self._files_kept += self._files_left
+        self._files_left.clear()
+        self._remove_files_but_of(brokers)
 
     def give_away(self) -> None:
-        """Close all listeners here, and leave their files where they are: another daemon listens there now."""
+        """Close all listeners here, and leave the files where they are: another daemon listens there now."""
         for one in self._open.values():
             one.socket.close()
         self._open.clear()
+        self._files_kept.clear()
 
     def move_to(self, others: "Listeners") -> None:
         """Give all listeners of these to others."""
@@ -195,6 +230,14 @@ class Listeners:
         others._files_left += self._files_left
         self._open.clear()
         self._files_left.clear()
+
+
+def _describe_file(file: SocketFile) -> dict[str, object]:
+    return {"path": os.fspath(file.path), "identity": file.identity}
+
+
+def _read_file(described: Mapping[str, Any]) -> SocketFile:
+    return SocketFile(Path(described["path"]), tuple(described["identity"]))
 
 
 def _open(wanted: WantedListener, inherited: InheritedSockets) -> _Listener:

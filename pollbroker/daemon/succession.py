@@ -113,7 +113,7 @@ class Succession:
         except HandOverError as error:
             _logger.warning("takeover: %s", error)
         with daemon.changing:
-            daemon.brokers.listeners.own()
+            daemon.brokers.listeners.own(daemon.configuration.brokers.values())
         problems = self._open_servers()
         ended = predecessor.wait_for_end()
         predecessor.close()

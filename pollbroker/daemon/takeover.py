@@ -6,8 +6,9 @@ The two talk over a socket of the family AF_UNIX, one JSON object at a time, wit
 | --- | --- |
 | `take over`: its version and process | |
 | | finishes the change of its brokers that is under way |
-| | `listeners`: their number, and a socket for `Engine.adopt` |
+| | `listeners`: how many there are, and files without, and a socket for `Engine.adopt` |
 | | `listener`, for each: what it is, and its descriptor |
+| | `file`, for each at whose path a broker listens and no listener of the daemon's: what it is |
 | reads its configuration, opens what it needs, adopts brokers with their live connections, and starts the others | |
 | `serving` | |
 | | closes its control socket and its HTTP server; `released` |
@@ -146,12 +147,13 @@ class Predecessor:
         if len(descriptors) != 1:
             raise HandOverError(f"the other daemon sends {len(descriptors)} descriptors with its listeners; expected 1")
         self.engine_socket = socket.socket(fileno=descriptors[0])
-        fields = Fields(told, "listeners")
+        fields = Fields({"files": 0} | told, "listeners")  # what a daemon of an earlier version does not say
         self.process = fields.number("process")
         self.drain_timeout_s = fields.seconds("drain_timeout_s")
         for _ in range(fields.number("number")):
-            told, descriptors = self._talk.hear("listener")
-            self.listeners.take(told, descriptors)
+            self.listeners.take(*self._talk.hear("listener"))
+        for _ in range(fields.number("files")):
+            self.listeners.take_file(self._talk.hear("file")[0])
 
     def announce_serving(self) -> None:
         """Tell the old daemon that this one serves. Return when it has closed its control socket and its HTTP server.
@@ -225,17 +227,21 @@ def hand_over(
     fields = Fields(told, "take over")
     process, version = fields.number("process"), fields.get("version", str)
     here, there = engine_sockets
+    described, files = listeners.describe(), listeners.describe_files()
     with there:
         talk.say(
             "listeners",
             (there.fileno(),),
             version=__version__,
             process=os.getpid(),
-            number=len(listeners),
+            number=len(described),
+            files=len(files),
             drain_timeout_s=drain_timeout_s,
         )
-    for described, descriptor in listeners.describe():
-        talk.say("listener", (descriptor,), **described)
+    for listener, descriptor in described:
+        talk.say("listener", (descriptor,), **listener)
+    for file in files:
+        talk.say("file", (), **file)
     moved = engine.hand_over(here, timeout_s=START_S)
     try:
         talk.hear("serving", SERVING_S)

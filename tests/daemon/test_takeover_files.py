@@ -60,8 +60,9 @@ def late(monkeypatch: pytest.MonkeyPatch) -> Iterator[Late]:
 
 
 def check_served(connect: Connect, frontend: str = "ipc://frontend") -> None:
-    connect(zmq.PUSH, frontend).send(b"through")
-    assert connect(zmq.PULL, "ipc://backend").recv() == b"through"
+    with connect(zmq.PUSH, frontend) as pusher, connect(zmq.PULL, "ipc://backend") as puller:
+        pusher.send(b"through")
+        assert puller.recv() == b"through"
 
 
 @both
@@ -186,3 +187,41 @@ def test_signal_amid_a_takeover_leaves_a_daemon_that_is_reached_or_none(
         assert code == (1 if stderr else 0)
         assert not Path("frontend").exists()
         assert not Path("takeover").exists()
+
+
+def test_file_of_a_broker_that_moves_stays_if_the_daemon_is_to_have_no_listener_for_it(
+    write: Write, start_daemon: StartDaemon, take_over: StartDaemon, connect: Connect
+) -> None:
+    """A port with `sndbuf` binds its address itself. One that has moved listens where the old one did."""
+    path = write(ENGINE + streamer("ipc://frontend", WIRE))
+    daemon = start_daemon(path)
+    write(ENGINE + streamer("ipc://frontend", f"{WIRE}\noptions = {{ sndbuf = 65536 }}"))
+    for _ in range(2):
+        new = take_over(path)
+        wait_until(lambda: not daemon.engine.running)  # noqa: B023 - it is called here
+        daemon.end()
+        daemon.close()
+        wait_until(lambda: Path("takeover").exists())
+        check_served(connect)
+        daemon = new
+    write(ENGINE)
+    assert daemon.reload().removed == ("a",)
+    assert not Path("frontend").exists()
+    assert not Path("backend").exists()
+
+
+def test_file_of_a_broker_that_has_moved_is_removed_at_the_end(
+    write: Write, start_daemon: StartDaemon, take_over: StartDaemon, connect: Connect
+) -> None:
+    path = write(ENGINE + streamer("ipc://frontend", WIRE))
+    old = start_daemon(path)
+    new = take_over(write(ENGINE + streamer("ipc://frontend", f"{WIRE}\noptions = {{ sndbuf = 65536 }}")))
+    wait_until(lambda: not old.engine.running)
+    old.end()
+    old.close()
+    wait_until(lambda: Path("takeover").exists())
+    check_served(connect)
+    new.end()
+    new.close()
+    assert not Path("frontend").exists()
+    assert not Path("backend").exists()
