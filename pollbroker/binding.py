@@ -6,6 +6,7 @@ silence, and adds to each error what the user can do about it.
 
 import errno
 import logging
+import os
 import resource
 import socket as net
 import threading
@@ -157,7 +158,10 @@ def _bound(where: str, socket: Socket, address: str, files: list[SocketFile] | N
         directory = make_directory(where)
         address = f"ipc://{directory}/socket"
     try:
-        socket.bind(address)
+        if files is None:
+            _bind_copy(socket, address)
+        else:
+            socket.bind(address)
     except BaseException:
         if directory is not None:
             directory.rmdir()
@@ -169,6 +173,28 @@ def _bound(where: str, socket: Socket, address: str, files: list[SocketFile] | N
     bound = socket.getsockopt(zmq.LAST_ENDPOINT)
     assert isinstance(bound, bytes)
     return bound.rstrip(b"\0").decode()
+
+
+def _bind_copy(socket: Socket, address: str) -> None:
+    """Bind a socket to which the descriptor of a listener was given, by a copy of it. libzmq closes the one that it is
+    bound by. A port of the wire makes its own copy."""
+    if hasattr(socket, "wire_port"):
+        socket.bind(address)
+        return
+    given = socket.getsockopt(zmq.USE_FD)
+    assert isinstance(given, int)
+    try:
+        copy = os.dup(given)
+    except OSError as error:
+        raise zmq.ZMQError(error.errno) from error
+    socket.setsockopt(zmq.USE_FD, copy)
+    try:
+        socket.bind(address)
+    except BaseException:
+        os.close(copy)  # libzmq fails before it looks at the descriptor
+        raise
+    finally:
+        socket.setsockopt(zmq.USE_FD, given)
 
 
 def _reason(error: zmq.ZMQError) -> str:

@@ -51,11 +51,12 @@ class Enabling:
             if configuration is None or not steered.brokers[name].disabled:
                 steered.enable(name)
                 return
-            self._daemon.brokers.listeners.open_for(configuration)
+            listeners = self._daemon.brokers.listeners
             try:
-                steered.enable(name, descriptors=self._daemon.brokers.listeners.lend(configuration))
+                listeners.open_for(configuration)
+                steered.enable(name, descriptors=listeners.lend(configuration))
             except PollbrokerError:
-                self._daemon.brokers.listeners.close_for(configuration)
+                listeners.close_for(configuration)
                 raise
 
     @contextmanager

@@ -1,14 +1,13 @@
 """The sockets that listen, which outlive the brokers that accept from them.
 
-The daemon opens the listening socket of a port itself, and gives each broker a copy of its descriptor (the socket
-option `use_fd`). As long as the daemon has it, the kernel queues connections, so that none is refused while one broker
-ends and the next begins.
+The daemon opens the listening socket of a port itself, and lends its descriptor to each broker (the socket option
+`use_fd`), which listens by a copy. As long as the daemon has it, the kernel queues connections, so that none is refused
+while one broker ends and the next begins.
 
 - A port has a listener of the daemon's if it binds one address of tcp or ipc. `use_fd` is for the whole socket, so that
   a port that binds several cannot have it.
 - An address of the file is one listener, whichever broker has it. A wildcard (`tcp://127.0.0.1:*`) is one for each
   port of each broker, and keeps the address that it was given.
-- libzmq closes the copy that it was given. A port of the wire makes a copy for itself.
 - A socket at which the service manager listens (`activation.py`) is used for the port whose address it has. Its file is
   not the daemon's to remove.
 - What libzmq would set on the socket that listens (`sndbuf`, `tos`, ...) is not set on one of the daemon's, so that a
@@ -111,13 +110,13 @@ class Listeners:
         return bound is not None and any(bound.takes(released) for released, _ in self._released)
 
     def lend(self, broker: BrokerConfiguration) -> dict[str, int]:
-        """What `use_fd` is to be, for each port of a broker that has a listener here. They are to be used at once."""
-        lent = {}
-        for wanted in broker.listeners:
-            if wanted.key in self._open:
-                descriptor = self._open[wanted.key].socket.fileno()
-                lent[wanted.port] = descriptor if wanted.for_wire else os.dup(descriptor)
-        return lent
+        """What `use_fd` is to be, for each port of a broker that has a listener here. They are to be used at once, and
+        stay the listeners'."""
+        return {
+            wanted.port: self._open[wanted.key].socket.fileno()
+            for wanted in broker.listeners
+            if wanted.key in self._open
+        }
 
     def close_for(self, broker: BrokerConfiguration) -> None:
         """Close the listeners of a broker for now. No other broker has them. They are opened again at their addresses,

@@ -6,7 +6,6 @@ from typing import Final, TypeAlias
 
 from pollbroker.daemon.addresses import Bound, parse
 from pollbroker.opening import Plan
-from pollbroker.transports import WIRE
 
 Key: TypeAlias = tuple[object, ...]
 """What tells a listener from others."""
@@ -33,7 +32,6 @@ class WantedListener:
     address: str
     ipv6: bool
     backlog: int
-    for_wire: bool
 
     @property
     def bound(self) -> Bound | None:
@@ -55,7 +53,7 @@ def listeners_of(broker: str, plan: Plan) -> Iterator[WantedListener]:
             wildcard = (broker, port.name) if address.endswith((":*", ":0")) else ()
             assert isinstance(backlog, int)
             key = (address, ipv6, backlog, *wildcard)
-            yield WantedListener(port.where, port.name, key, address, ipv6, backlog, port.transport == WIRE)
+            yield WantedListener(port.where, port.name, key, address, ipv6, backlog)
 
 
 def _can_be_lent(address: str) -> bool:

@@ -180,6 +180,21 @@ def test_address_that_is_taken_meanwhile_leaves_a_broker_disabled(
     assert not refused(backend)
 
 
+def test_broker_stays_disabled_at_all_addresses_if_one_is_taken_meanwhile(
+    write: Write, start_daemon: StartDaemon, control: str
+) -> None:
+    free = free_address()
+    daemon = start_daemon(write(f"[engine]\ncontrol = '{control}'\n" + streamer("a", backend=free, more=WIRE)))
+    frontend = daemon.engine.brokers["a"].frontend.endpoint
+    request(control, "DISABLE", "a")
+    with socket.create_server((OWN_HOST, int(free.rpartition(":")[2]))):
+        with pytest.raises(CommandRefusedError, match="Address already in use"):
+            request(control, "ENABLE", "a")
+        assert refused(frontend)
+    request(control, "ENABLE", "a")
+    assert not refused(frontend)
+
+
 def test_command_that_would_wait_for_a_reload_is_refused(write: Write, start_daemon: StartDaemon, control: str) -> None:
     daemon = start_daemon(write(f"[engine]\ncontrol = '{control}'\n" + streamer("a", more=WIRE)))
     with daemon.changing:

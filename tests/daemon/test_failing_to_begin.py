@@ -4,13 +4,15 @@ import socket
 from pathlib import Path
 
 import pytest
+import zmq
 
 from pollbroker.daemon import ConfigurationError, Daemon
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import StartDaemon, Write
 from tests.daemon.test_running import address, streamer
-from tests.support.addresses import ANY_PORT, OWN_HOST, free_address
+from tests.support.addresses import ANY_PORT, OWN_HOST, bind, free_address
 from tests.support.deadline import wait_until
+from tests.support.types import Connect
 
 READERS = """
 from pathlib import Path
@@ -109,6 +111,19 @@ def test_adding_is_whole_or_not_at_all(write_readers: Write, start_daemon: Start
         ("brokers.c", what_is_missing("gone"))
     ]
     assert list(daemon.engine.brokers) == ["a"]
+
+
+def test_address_that_its_other_port_was_to_have_is_free(
+    write: Write, start_daemon: StartDaemon, connect: Connect
+) -> None:
+    daemon = start_daemon(write(streamer("a")))
+    taken, free = bind(connect(zmq.PULL)), free_address()
+    several = f"['{free_address()}', '{taken}']"  # a port of several addresses binds them itself
+    text = f"[brokers.b]\ndevice = 'streamer'\nfrontend = {several}\nbackend = '{free}'\ntransport = 'libzmq'\n"
+    with pytest.raises(ConfigurationError, match="Address already in use"):
+        daemon.live.add(text.encode())
+    with socket.create_server((OWN_HOST, int(free.rpartition(":")[2]))):
+        pass
 
 
 def test_broker_that_begins_late_leaves_the_others(

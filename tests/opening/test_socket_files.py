@@ -305,7 +305,7 @@ def test_listener_that_is_handed_in_keeps_its_file(
     with net.socket(net.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "systemd"))
         listener.listen()
-        port = open_pull(context, f"ipc://{tmp_path}/systemd", use_fd=os.dup(listener.fileno()))
+        port = open_pull(context, f"ipc://{tmp_path}/systemd", use_fd=listener.fileno())
         connect(zmq.PUSH, f"ipc://{tmp_path}/systemd").send(b"through")
         assert port.socket.poll(DEADLINE_MS)
         port.close(linger=0)
