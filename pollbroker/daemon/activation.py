@@ -8,7 +8,7 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,6 +59,21 @@ class InheritedSockets:
             if made is not None:
                 found.append((made, name))
         return cls(found)
+
+    def describe(self) -> list[tuple[dict[str, object], int]]:
+        """Each as another daemon needs it: an object of JSON, and its descriptor, which stays open here."""
+        return [({"name": one.name}, one.socket.fileno()) for one in self._sockets]
+
+    def take_described(self, described: Mapping[str, Any], descriptors: Sequence[int]) -> None:
+        """Take a socket that another daemon has described. Its descriptor belongs to these from now on. That daemon had
+        a port for it, so that it stays open until `close`."""
+        taken = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        self._sockets += [_Inherited(one, str(described.get("name")), wanted=True) for one in taken]
+
+    def move_to(self, others: "InheritedSockets") -> None:
+        """Give all of these to others."""
+        others._sockets += self._sockets
+        self._sockets.clear()
 
     def take(self, address: str, *, ipv6: bool) -> socket.socket | None:
         """A copy of the socket that listens at an address, which the caller closes; None if there is none. Raises

@@ -1,8 +1,9 @@
 """DISABLE and ENABLE of a daemon, which has the sockets that listen.
 
 A broker that is disabled stops listening. But the daemon has a copy of its listeners (`listeners.py`), and the kernel
-would go on queueing connections for it. So the daemon closes its own as well, and a health check is refused at once.
-ENABLE opens them again. A reload leaves a disabled broker disabled, unless its configuration has changed.
+would go on queueing connections for it. So the daemon closes its own as well, and a health check is refused at once,
+unless the service manager listens there, too. ENABLE opens them again. A reload leaves a disabled broker disabled,
+unless its configuration has changed.
 """
 
 import threading

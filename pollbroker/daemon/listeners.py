@@ -50,7 +50,7 @@ class Listeners:
 
     def __init__(self, inherited: InheritedSockets | None = None) -> None:
         self._open: dict[Key, _Listener] = {}
-        self._inherited = inherited or InheritedSockets()
+        self.inherited = inherited or InheritedSockets()
         self._addresses: dict[Key, str] = {}
         """What wildcards were bound to whose listeners are closed for now."""
         self._released: list[tuple[Bound, float]] = []
@@ -85,7 +85,7 @@ class Listeners:
                 try:
                     had = self._addresses.get(wanted.key)
                     self._open[wanted.key] = _open(
-                        wanted if had is None else replace(wanted, address=had), self._inherited
+                        wanted if had is None else replace(wanted, address=had), self.inherited
                     )
                 except EndpointError as error:
                     in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
@@ -224,9 +224,10 @@ class Listeners:
         self._files_kept.clear()
 
     def move_to(self, others: "Listeners") -> None:
-        """Give all listeners of these to others."""
+        """Give all listeners of these, and the sockets of the service manager, to others."""
         others._open |= self._open
         others._files_left += self._files_left
+        self.inherited.move_to(others.inherited)
         self._open.clear()
         self._files_left.clear()
 

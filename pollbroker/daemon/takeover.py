@@ -6,9 +6,10 @@ The two talk over a socket of the family AF_UNIX, one JSON object at a time, wit
 | --- | --- |
 | `take over`: its version and process | |
 | | finishes the change of its brokers that is under way |
-| | `listeners`: how many there are, and files without, and a socket for `Engine.adopt` |
+| | `listeners`: how many of the following there are, and a socket for `Engine.adopt` |
 | | `listener`, for each: what it is, and its descriptor |
 | | `file`, for each at whose path a broker listens and no listener of the daemon's: what it is |
+| | `inherited`, for each socket at which the service manager listens: its name, and its descriptor |
 | reads its configuration, opens what it needs, adopts brokers with their live connections, and starts the others | |
 | `serving` | |
 | | closes its control socket and its HTTP server; `released` |
@@ -147,13 +148,16 @@ class Predecessor:
         if len(descriptors) != 1:
             raise HandOverError(f"the other daemon sends {len(descriptors)} descriptors with its listeners; expected 1")
         self.engine_socket = socket.socket(fileno=descriptors[0])
-        fields = Fields({"files": 0} | told, "listeners")  # what a daemon of an earlier version does not say
+        unsaid = {"files": 0, "inherited": 0}  # by a daemon of an earlier version
+        fields = Fields(unsaid | told, "listeners")
         self.process = fields.number("process")
         self.drain_timeout_s = fields.seconds("drain_timeout_s")
         for _ in range(fields.number("number")):
             self.listeners.take(*self._talk.hear("listener"))
         for _ in range(fields.number("files")):
             self.listeners.take_file(self._talk.hear("file")[0])
+        for _ in range(fields.number("inherited")):
+            self.listeners.inherited.take_described(*self._talk.hear("inherited"))
 
     def announce_serving(self) -> None:
         """Tell the old daemon that this one serves. Return when it has closed its control socket and its HTTP server.
@@ -176,6 +180,7 @@ class Predecessor:
     def close(self) -> None:
         """Close the socket to the old daemon, and the listeners that nobody has taken."""
         self.listeners.keep_only(())
+        self.listeners.inherited.close()
         if self.engine_socket is not None:
             self.engine_socket.close()
         self._talk.close()
@@ -227,7 +232,7 @@ def hand_over(
     fields = Fields(told, "take over")
     process, version = fields.number("process"), fields.get("version", str)
     here, there = engine_sockets
-    described, files = listeners.describe(), listeners.describe_files()
+    described, files, inherited = listeners.describe(), listeners.describe_files(), listeners.inherited.describe()
     with there:
         talk.say(
             "listeners",
@@ -236,12 +241,15 @@ def hand_over(
             process=os.getpid(),
             number=len(described),
             files=len(files),
+            inherited=len(inherited),
             drain_timeout_s=drain_timeout_s,
         )
     for listener, descriptor in described:
         talk.say("listener", (descriptor,), **listener)
     for file in files:
         talk.say("file", (), **file)
+    for one, descriptor in inherited:
+        talk.say("inherited", (descriptor,), **one)
     moved = engine.hand_over(here, timeout_s=START_S)
     try:
         talk.hear("serving", SERVING_S)
