@@ -5,14 +5,16 @@ Nothing stays open. Sockets are opened to try their options, and closed again; n
 
 import graphlib
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final, NamedTuple, Self, TypeAlias
 
 import zmq
 
 from pollbroker.daemon.addresses import Bound, parse
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
-from pollbroker.daemon.problems import Place, Problem
+from pollbroker.daemon.problems import ConfigurationError, Place, Problem
+from pollbroker.daemon.resolving import read_configuration
 from pollbroker.descriptors import SPARE_DESCRIPTORS, check_descriptors
 from pollbroker.device import CAPTURE, RECEIVES, SENDS
 from pollbroker.endpoint import is_loopback
@@ -60,6 +62,19 @@ class _Opened(NamedTuple):
     @property
     def node(self) -> str:
         return f"{self.broker.name}.{self.plan.name}"
+
+
+def read_checked(path: Path, environment: Mapping[str, str] | None = None) -> Configuration:
+    """Read a configuration, and check its brokers together. Raises `ConfigurationError`."""
+    return checked(read_configuration(path, environment))
+
+
+def checked(configuration: Configuration) -> Configuration:
+    """The same configuration, whose brokers were checked together. Raises `ConfigurationError`."""
+    problems = check(configuration)
+    if problems:
+        raise ConfigurationError(problems)
+    return configuration
 
 
 def check(configuration: Configuration) -> list[Problem]:

@@ -23,14 +23,13 @@ from msgspec.structs import asdict
 from pollbroker.broker import Broker
 from pollbroker.daemon.activation import InheritedSockets
 from pollbroker.daemon.brokers import Brokers, Reloaded
-from pollbroker.daemon.checking import check
+from pollbroker.daemon.checking import checked, read_checked
 from pollbroker.daemon.configuration import Configuration
 from pollbroker.daemon.enabling import Enabling
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.daemon.live import LiveChanges
 from pollbroker.daemon.problems import ConfigurationError
 from pollbroker.daemon.reload_outcome import ReloadOutcome
-from pollbroker.daemon.resolving import read_configuration
 from pollbroker.daemon.servers import Servers
 from pollbroker.daemon.succession import Succession
 from pollbroker.daemon.successors import connect_to
@@ -48,19 +47,6 @@ _OF_ENGINE: Final = ("burst_messages", "burst_bytes", "spin_s", "pump", "waiter"
 
 _UNTIL_RESTART: Final = (*_OF_ENGINE, "control", "http", "http_token", "takeover", "tap_bodies")
 """The keys of `[engine]` that a reload cannot change."""
-
-
-def read_checked(path: Path, environment: Mapping[str, str] | None = None) -> Configuration:
-    """Read a configuration, and check its brokers together. Raises `ConfigurationError`."""
-    return checked(read_configuration(path, environment))
-
-
-def checked(configuration: Configuration) -> Configuration:
-    """The same configuration, whose brokers were checked together. Raises `ConfigurationError`."""
-    problems = check(configuration)
-    if problems:
-        raise ConfigurationError(problems)
-    return configuration
 
 
 class Daemon:
@@ -94,6 +80,7 @@ class Daemon:
         self._stopped = False
         self.has_no_brokers_left = False
         """True if `run` has returned because every broker has ended, and no other may begin."""
+        self._reloading = False
         self.changing = threading.Lock()
         """Held by whoever starts, changes, hands over or ends brokers."""
         self._reloads = ReloadOutcome()
@@ -220,8 +207,16 @@ class Daemon:
             if isinstance(self._source, Path):  # the engine has said why
                 _logger.info("brokers.%s  a reload starts it again", broker.name)
             self.manager.status(self._status())
+        self._end_if_none_is_left()
+
+    def _end_if_none_is_left(self) -> None:
+        """Let `run` return if every broker has ended, and no other may begin.
+
+        This is asked when a broker has ended, unless a reload is under way, and at the end of each reload. So one of
+        the two finds the last broker ended, whichever thread comes first.
+        """
         fixed = isinstance(self._source, Configuration)
-        if self._stopped or (self.servers.takes_commands and not fixed):
+        if self._stopped or self._reloading or (self.servers.takes_commands and not fixed):
             return  # others may begin yet
         brokers = self.engine.brokers.values()
         if (brokers or fixed) and all(one.state in FINAL_STATES for one in brokers):
@@ -273,10 +268,13 @@ class Daemon:
             if self._stopped:
                 return Reloaded()
             self.manager.reloading()
+            self._reloading = True
             try:
                 done = self._reload()
             finally:
+                self._reloading = False
                 self.manager.ready(self._status())
+                self._end_if_none_is_left()
             self._reloads.note(successful=not done.problems)
             if done.problems:
                 self.manager.status(f"{self._status()}; the last reload: {done.problems[0]}")
