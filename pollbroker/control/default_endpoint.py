@@ -6,7 +6,7 @@ It is the file `control` in a directory for run-time files, which is the first o
 2. `$XDG_RUNTIME_DIR/pollbroker`, which a login session has;
 3. `/run/pollbroker`, for `ctl` alone, since the shell of an administrator knows nothing of a service's directory.
 
-`ctl` takes the first that has such a file. Without the two variables `run` listens nowhere.
+`ctl` takes the first that has such a file, or where it may not look. Without the two variables `run` listens nowhere.
 """
 
 import os
@@ -27,9 +27,20 @@ def path_to_serve(environment: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def path_to_ask(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where a daemon is asked: the first file that is there, or else the first place where one might be."""
+    """Where a daemon is asked: the first file that is there, or else the first place where one might be. A file that
+    cannot be looked at, such as one in a directory that is not for this user, counts as there."""
     paths = (*_paths(environment), _OF_SERVICES / _NAME)
-    return next((path for path in paths if path.exists()), paths[0])
+    return next((path for path in paths if not _is_missing(path)), paths[0])
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _paths(environment: Mapping[str, str]) -> Iterator[Path]:

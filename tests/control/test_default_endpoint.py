@@ -2,12 +2,14 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pollbroker import Engine
-from pollbroker.control import attach, default_endpoint
+from pollbroker.control import attach, default_endpoint, request
 from pollbroker.control.default_endpoint import (
     make_private_directory,
     path_to_ask,
@@ -15,6 +17,7 @@ from pollbroker.control.default_endpoint import (
     private_files,
     process_listening_at,
 )
+from pollbroker.errors import NobodyListensError
 
 
 def test_a_daemon_listens_in_the_first_directory_that_is_known(tmp_path: Path) -> None:
@@ -38,6 +41,37 @@ def test_ctl_asks_at_the_first_file_that_is_there(tmp_path: Path, monkeypatch: p
         place.parent.mkdir(parents=True)
         place.touch()
         assert path_to_ask(environment) == place
+
+
+@contextmanager
+def somebody_without_rights() -> Iterator[None]:
+    """As a context: this process has the rights of nobody, if it has those of root, who may enter every directory."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_ctl_asks_at_a_file_that_it_may_not_look_at_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    path = closed / "control"
+    monkeypatch.setattr(default_endpoint, "_OF_SERVICES", closed)
+    with pytest.raises(NobodyListensError, match="there is no such file"):
+        request(f"ipc://{path}", "LIST")  # what this imports, somebody without rights may not find
+    closed.chmod(0)
+    try:
+        with somebody_without_rights():
+            assert path_to_ask({"XDG_RUNTIME_DIR": "/none"}) == path
+            with pytest.raises(NobodyListensError, match="or not for this process: Permission denied"):
+                request(f"ipc://{path}", "LIST")
+    finally:
+        closed.chmod(0o700)
 
 
 def test_directory_and_file_are_for_one_user(tmp_path: Path) -> None:
