@@ -143,7 +143,8 @@ class Listeners:
 
     def _remove_files_but_of(self, brokers: Iterable[BrokerConfiguration]) -> None:
         if self._files_kept:
-            paths = {path_of(end.address) for one in brokers for port in one.ports.values() for end in port.endpoints}
+            ends = [end for broker in brokers for port in broker.ports.values() for end in port.endpoints]
+            paths = {path_of(end.address) for end in ends if end.bind}
             for file in self._files_kept:
                 if file.path not in paths:
                     file.remove()

@@ -204,7 +204,7 @@ def test_file_of_a_broker_that_moves_stays_if_the_daemon_is_to_have_no_listener_
         wait_until(lambda: Path("takeover").exists())
         check_served(connect)
         daemon = new
-    write(ENGINE)
+    write(ENGINE + streamer(">ipc://frontend", WIRE, "connects").replace("ipc://backend", ANY_PORT))
     assert daemon.reload().removed == ("a",)
     assert not Path("frontend").exists()
     assert not Path("backend").exists()
