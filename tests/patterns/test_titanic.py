@@ -193,6 +193,24 @@ def test_requests_that_are_too_many_for_the_workers_that_remain_go_back_to_the_s
     assert len(done) == len(set(done)) == 100
 
 
+def test_requests_that_went_back_to_the_store_are_given_to_the_workers_that_remain() -> None:
+    peers = start()
+    uuids = [peers.stored(b"c", b"echo") for _ in range(30)]
+    peers.ready(b"w")
+    peers.ready(b"other")
+    done = uuids[1:8]
+    for uuid in done:
+        peers.answer(b"other", uuid)
+    assert in_memory(peers) == 18
+    peers.leave(b"other")
+    assert in_memory(peers) == 16
+    given = [peers.given(b"w", uuids[0])]
+    while given:
+        done.append(given[0].frames[-3])  # the UUID
+        given = peers.answer(b"w", done[-1])
+    assert sorted(done) == uuids
+
+
 def test_stored_request_waits_for_a_worker_for_ever() -> None:
     peers = start(request_expiry_s=1.0)
     uuid = peers.stored(b"c", b"echo")

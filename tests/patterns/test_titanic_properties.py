@@ -15,6 +15,8 @@ from tests.support.accounts import balanced
 from tests.support.titanic import FailingStore, TitanicInMemory, TitanicPeers
 
 MAX_WORKERS = 3
+MANY = 40
+"""More requests than are in memory for a service, however many workers it has."""
 WORKERS = [b"w%d" % number for number in range(4)]
 services = st.sampled_from([b"a", b"b"])
 
@@ -91,6 +93,12 @@ class TitanicMachine(RuleBasedStateMachine):
         self.note(self.peers.store(question, service, question))
 
     @rule(service=services)
+    def client_stores_more_requests_than_memory_has_room_for(self, service: bytes) -> None:
+        for _ in range(MANY):
+            self.client_stores_a_request(service)
+        self.time_passes(0.5)
+
+    @rule(service=services)
     def client_asks_as_usual(self, service: bytes) -> None:
         question = self.question(service)
         self.note(self.peers.ask(question, service, question))
@@ -110,6 +118,11 @@ class TitanicMachine(RuleBasedStateMachine):
         if worker not in self.serves:
             self.serves[worker] = service
             self.note(self.peers.ready(worker, service))
+
+    @rule(workers=st.sets(st.sampled_from(WORKERS), min_size=2), service=services)
+    def several_workers_are_ready(self, workers: set[bytes], service: bytes) -> None:
+        for worker in sorted(workers):
+            self.worker_is_ready(worker, service)
 
     @precondition(lambda self: self.in_hand)
     @rule(data=st.data())
@@ -161,15 +174,14 @@ class TitanicMachine(RuleBasedStateMachine):
         assert self.behaviour._stored == self.store.count()
 
     def teardown(self) -> None:
-        """Once the store works and there are workers, every request that was accepted is answered."""
+        """Once the store works, one worker of each service answers every request that was accepted."""
         self.store.failing.clear()
-        for worker in list(self.serves):
-            self.note(self.peers.leave(worker))
-        self.in_hand.clear()
-        self.serves.clear()
-        for worker, service in ((b"w0", b"a"), (b"w1", b"b")):
-            self.serves[worker] = service
-            self.note(self.peers.ready(worker, service))
+        for service in (b"a", b"b"):
+            workers = [worker for worker, name in self.serves.items() if name == service]
+            for worker in workers[1:]:
+                self.worker_leaves(worker)
+        for service in {b"a", b"b"} - set(self.serves.values()):
+            self.worker_is_ready(next(worker for worker in WORKERS if worker not in self.serves), service)
         waits = 0
         while waits < 3:
             waits = 0 if self.in_hand else waits + 1
@@ -184,4 +196,4 @@ class TitanicMachine(RuleBasedStateMachine):
 
 
 TestTitanicMachine = TitanicMachine.TestCase
-TestTitanicMachine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestTitanicMachine.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)

@@ -26,15 +26,19 @@ Pending: TypeAlias = Callable[[bytes, int, int], Sequence[Stored]]
 class StoredRequest(Request):
     """A request that is stored. Its client is its UUID, at no port."""
 
+    number: int = field(kw_only=True)
+    """See `Stored.number`."""
+
 
 @dataclass(slots=True, eq=False)
 class _Line:
     """The stored requests of one service that has workers."""
 
     after: int = 0
-    """The number of the last request that was read from the store."""
+    """The number of a request. Those with greater ones are still to be read from the store, but for some that are in
+    memory."""
     exhausted: bool = False
-    """True if there was none behind it."""
+    """True if there are none to be read."""
     requests: dict[bytes, StoredRequest] = field(default_factory=dict)
     """Those in memory by their UUIDs, in the order in which they were read. They wait, or are in the hands of
     workers."""
@@ -104,7 +108,7 @@ class Lines:
             for number, uuid, body in read:
                 line.after = number
                 if uuid not in line.requests:
-                    request = StoredRequest("", uuid, 1, service.name, body)
+                    request = StoredRequest("", uuid, 1, service.name, body, number=number)
                     line.requests[uuid] = self._loaded[uuid] = request
                     add(request)
                     room -= 1
@@ -118,7 +122,7 @@ class Lines:
 
     def shrink(self, service: Service) -> list[StoredRequest]:
         """The service has fewer workers. The requests that are too many for them are in memory no more, and returned;
-        they all were waiting. Without workers there is no line."""
+        they all were waiting, and are read again in their turn. Without workers there is no line."""
         line = self._lines[service.name]
         most = _most_for(service)
         surplus = []
@@ -127,6 +131,8 @@ class Lines:
                 break
             self.unload(request)
             surplus.append(request)
+            line.after = min(line.after, request.number - 1)
+            line.exhausted = False
         if not service.workers:
             del self._lines[service.name]
         return surplus
