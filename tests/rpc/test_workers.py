@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,11 @@ from pollbroker.patterns.majordomo import mdp
 from pollbroker.patterns.paranoid_pirate import ppp
 from pollbroker.rpc import RequestTimeout, RpcError
 from tests.rpc.ends import Ends
+from tests.rpc.played_broker import FAST, SLOW, Broker, next_from
 from tests.support.addresses import bind
-from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.deadline import DEADLINE_S
 from tests.support.threads import in_thread
-from tests.support.types import Connect, Socket
-
-Broker = tuple[Socket, str]
-
-FAST: dict[str, Any] = {"heartbeat_s": 0.05, "reconnect_s": 0.05, "reconnect_max_s": 0.1}
-SLOW: dict[str, Any] = {"heartbeat_s": 60.0}
-"""Nothing is said but what the test asks for."""
-
-
-def next_from(router: Socket) -> tuple[bytes, list[bytes]]:
-    """What a worker says next, other than heartbeats."""
-    while True:
-        worker, *frames = router.recv_multipart()
-        if frames not in ([ppp.HEARTBEAT], mdp.worker_heartbeat(1), mdp.worker_heartbeat(2)):
-            return worker, frames
+from tests.support.types import Connect
 
 
 def echo(frames: list[bytes]) -> list[bytes]:
@@ -389,71 +376,3 @@ def test_interrupt_ends_serving_and_the_worker_says_goodbye(broker: Broker) -> N
     with pytest.raises(KeyboardInterrupt), MajordomoWorker(address, "echo", **often) as worker:
         worker.serve(echo)
     assert told.result(DEADLINE_S) == mdp.worker_disconnect()[-1]
-
-
-# -- asyncio alone -----------------------------------------------------------------------------------------------------
-
-
-def test_coroutines_and_asynchronous_generators_are_handlers(broker: Broker) -> None:
-    import asyncio
-
-    from pollbroker.rpc.asyncio import MajordomoWorker
-
-    router, address = broker
-
-    async def reply(frames: list[bytes]) -> bytes:
-        await asyncio.sleep(0)
-        return b"whole"
-
-    async def parts(frames: list[bytes]) -> AsyncIterator[bytes]:
-        for number in (b"1", b"2"):
-            await asyncio.sleep(0)
-            yield number
-
-    async def serve(handler: Any) -> None:
-        async with MajordomoWorker(address, "echo", version=2, heartbeat_s=0.02, liveness=1000) as worker:
-            await worker.serve(handler)
-
-    async def play(handler: Any, *expected: tuple[bytes, mdp.Command]) -> None:
-        serving = asyncio.create_task(serve(handler))
-        identity, _ = await asyncio.to_thread(next_from, router)
-        router.send_multipart([identity, *mdp.worker_request(b"client", [b"1"], 2)])
-        for body, command in expected:
-            _, frames = await asyncio.to_thread(next_from, router)
-            assert frames == mdp.worker_reply(b"client", [body], 2, command)
-        serving.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await serving
-        assert (await asyncio.to_thread(next_from, router))[1] == mdp.worker_disconnect(2)
-
-    asyncio.run(play(reply, (b"whole", mdp.FINAL)))
-    asyncio.run(play(parts, (b"1", mdp.PARTIAL), (b"2", mdp.FINAL)))
-
-
-def test_heartbeats_go_on_while_a_coroutine_works(broker: Broker) -> None:
-    import asyncio
-
-    from pollbroker.rpc.asyncio import PirateWorker
-
-    router, address = broker
-
-    async def play() -> None:
-        may_end = asyncio.Event()
-
-        async def work(frames: list[bytes]) -> bytes:
-            await may_end.wait()
-            return b"done"
-
-        async with PirateWorker(address, heartbeat_s=0.02, liveness=1000) as worker:
-            serving = asyncio.create_task(worker.serve(work))
-            identity, _ = await asyncio.to_thread(next_from, router)
-            router.send_multipart([identity, b"client", b"", b"1"])
-            for _ in range(5):
-                assert await asyncio.to_thread(router.recv_multipart) == [identity, ppp.HEARTBEAT]
-            may_end.set()
-            assert (await asyncio.to_thread(next_from, router))[1] == [b"client", b"", b"done"]
-            worker.stop()
-            await serving
-
-    asyncio.run(play())
-    wait_until(lambda: threading.active_count() < 100)

@@ -123,10 +123,12 @@ class Worker:
             return
         self._is_closed = True
         self._news.set()
+        conversing = self._stop_conversing()
         try:
-            await self._stop_conversing()
             self._serving.dialog.end(time.monotonic())
             await self._carry_out()
+            if conversing is not None:
+                await asyncio.wait([conversing])
         finally:
             if self._socket is not None:
                 self._socket.close(linger=0)
@@ -162,9 +164,10 @@ class Worker:
         return was_sent
 
     async def _give_up(self) -> None:
-        """Leave the broker, which may give the request to another worker, and begin again."""
+        """Leave the broker, which may give the request to another worker, and begin again. Nothing here waits, so that
+        it is done even if the task is cancelled once more."""
         if not self._is_closed:
-            await self._stop_conversing()
+            self._stop_conversing()
             self._serving.give_up()
             await self._carry_out()
             self._start()
@@ -178,11 +181,13 @@ class Worker:
             self._loop = asyncio.get_running_loop()
             self._conversing = self._loop.create_task(self._converse(), name=self._serving.where)
 
-    async def _stop_conversing(self) -> None:
+    def _stop_conversing(self) -> asyncio.Task[None] | None:
+        """Let the conversation rest until it is begun again. Returns the task that keeps it up, which does nothing more
+        and ends when it runs next."""
         conversing, self._conversing = self._conversing, None
         if conversing is not None:
             conversing.cancel()
-            await asyncio.wait([conversing])
+        return conversing
 
     async def _converse(self) -> None:
         """Read what comes, and say what is to be said."""

@@ -1,0 +1,99 @@
+"""What is said of the workers of asyncio alone, against a broker that the test plays by hand."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from pollbroker.patterns.majordomo import mdp
+from pollbroker.patterns.paranoid_pirate import ppp
+from pollbroker.rpc.asyncio import MajordomoWorker, PirateWorker
+from tests.rpc.played_broker import SLOW, Broker, next_from
+from tests.support.deadline import wait_until
+
+
+def test_coroutines_and_asynchronous_generators_are_handlers(broker: Broker) -> None:
+    router, address = broker
+
+    async def reply(frames: list[bytes]) -> bytes:
+        await asyncio.sleep(0)
+        return b"whole"
+
+    async def parts(frames: list[bytes]) -> AsyncIterator[bytes]:
+        for number in (b"1", b"2"):
+            await asyncio.sleep(0)
+            yield number
+
+    async def serve(handler: Any) -> None:
+        async with MajordomoWorker(address, "echo", version=2, heartbeat_s=0.02, liveness=1000) as worker:
+            await worker.serve(handler)
+
+    async def play(handler: Any, *expected: tuple[bytes, mdp.Command]) -> None:
+        serving = asyncio.create_task(serve(handler))
+        identity, _ = await asyncio.to_thread(next_from, router)
+        router.send_multipart([identity, *mdp.worker_request(b"client", [b"1"], 2)])
+        for body, command in expected:
+            _, frames = await asyncio.to_thread(next_from, router)
+            assert frames == mdp.worker_reply(b"client", [body], 2, command)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert (await asyncio.to_thread(next_from, router))[1] == mdp.worker_disconnect(2)
+
+    asyncio.run(play(reply, (b"whole", mdp.FINAL)))
+    asyncio.run(play(parts, (b"1", mdp.PARTIAL), (b"2", mdp.FINAL)))
+
+
+def test_heartbeats_go_on_while_a_coroutine_works(broker: Broker) -> None:
+    router, address = broker
+
+    async def play() -> None:
+        may_end = asyncio.Event()
+
+        async def work(frames: list[bytes]) -> bytes:
+            await may_end.wait()
+            return b"done"
+
+        async with PirateWorker(address, heartbeat_s=0.02, liveness=1000) as worker:
+            serving = asyncio.create_task(worker.serve(work))
+            identity, _ = await asyncio.to_thread(next_from, router)
+            router.send_multipart([identity, b"client", b"", b"1"])
+            for _ in range(5):
+                assert await asyncio.to_thread(router.recv_multipart) == [identity, ppp.HEARTBEAT]
+            may_end.set()
+            assert (await asyncio.to_thread(next_from, router))[1] == [b"client", b"", b"done"]
+            worker.stop()
+            await serving
+
+    asyncio.run(play())
+    wait_until(lambda: threading.active_count() < 100)
+
+
+def test_worker_leaves_the_broker_however_often_its_task_is_cancelled(broker: Broker) -> None:
+    router, address = broker
+
+    async def play() -> None:
+        has_begun = asyncio.Event()
+
+        async def work(frames: list[bytes]) -> bytes:
+            has_begun.set()
+            await asyncio.Event().wait()
+            return b"never"
+
+        async with MajordomoWorker(address, "echo", **SLOW) as worker:
+            serving = asyncio.create_task(worker.serve(work))
+            identity, _ = await asyncio.to_thread(next_from, router)
+            router.send_multipart([identity, *mdp.worker_request(b"client", [b"1"])])
+            await has_begun.wait()
+            while not serving.done():
+                serving.cancel()
+                await asyncio.sleep(0)
+            assert serving.cancelled()
+            assert await asyncio.to_thread(next_from, router) == (identity, mdp.worker_disconnect())
+            another, frames = await asyncio.to_thread(next_from, router)
+            assert frames == mdp.worker_ready(b"echo")
+            assert another != identity
+
+    asyncio.run(play())
