@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -69,6 +70,23 @@ def test_heartbeats_go_on_while_a_coroutine_works(broker: Broker) -> None:
 
     asyncio.run(play())
     wait_until(lambda: threading.active_count() < 100)
+
+
+def test_keep_alive_sends_the_heartbeat_that_is_due_before_it_returns(broker: Broker) -> None:
+    router, address = broker
+    heartbeat_s = 0.02
+
+    async def play() -> None:
+        async with PirateWorker(address, heartbeat_s=heartbeat_s, liveness=1000) as worker:
+            identity, _ = await asyncio.to_thread(next_from, router)
+            for _ in range(3):
+                end_s = time.monotonic() + heartbeat_s
+                while time.monotonic() < end_s:
+                    pass  # as a handler does that computes, and lets nothing else run
+                await worker.keep_alive()
+                assert router.recv_multipart() == [identity, ppp.HEARTBEAT]  # nor does this
+
+    asyncio.run(play())
 
 
 def test_worker_leaves_the_broker_however_often_its_task_is_cancelled(broker: Broker) -> None:

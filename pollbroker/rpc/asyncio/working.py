@@ -83,10 +83,15 @@ class Worker:
         return await self._reply(list(frames), is_last=True)
 
     async def keep_alive(self) -> None:
-        """Let the task that keeps up the conversation run. For a handler that computes for long without awaiting
-        anything: called at least once in `heartbeat_s`, it keeps the broker from taking this worker for dead."""
+        """Send a heartbeat if it is time, and look for signs of life of the broker, without waiting.
+
+        For a handler that computes for long without awaiting anything: called at least once in `heartbeat_s`, it keeps
+        the broker from taking this worker for dead.
+        """
+        self._check_conversing()
+        self._stop_conversing()
         self._start()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the new task begins with what is due
 
     async def serve(self, handler: AsyncHandler, *, in_thread: bool = False) -> None:
         """Give each request to a handler, and send what it returns, until `stop` is called or this task is cancelled.
@@ -190,20 +195,26 @@ class Worker:
         return conversing
 
     async def _converse(self) -> None:
-        """Read what comes, and say what is to be said."""
-        dialog = self._serving.dialog
+        """Keep up the conversation, turn by turn."""
         try:
             while True:
-                await self._carry_out()
-                left_s = max(0.0, min(dialog.next_s - time.monotonic(), _LONGEST_S))
+                await self._turn()
+                left_s = max(0.0, min(self._serving.dialog.next_s - time.monotonic(), _LONGEST_S))
                 if self._socket is None:
                     await asyncio.sleep(left_s)
-                elif await self._socket.poll(math.ceil(left_s * 1000)):
-                    await self._read(self._socket)
-                dialog.tick(time.monotonic())
-                if dialog.requests:
-                    self._news.set()
+                else:
+                    await self._socket.poll(math.ceil(left_s * 1000))
         finally:
+            self._news.set()
+
+    async def _turn(self) -> None:
+        """Read what has come, and say what is to be said. Nothing here waits."""
+        dialog = self._serving.dialog
+        if self._socket is not None:
+            await self._read(self._socket)
+        dialog.tick(time.monotonic())
+        await self._carry_out()
+        if dialog.requests:
             self._news.set()
 
     async def _read(self, socket: Any) -> None:
@@ -238,6 +249,10 @@ class Worker:
         if self._is_stopped:
             self._is_stopped = False
             raise Stopped(f"{self._serving.where}: the worker was stopped")
+        self._check_conversing()
+
+    def _check_conversing(self) -> None:
+        """Raise the error with which the conversation has ended, if it has."""
         if self._conversing is not None and self._conversing.done() and not self._conversing.cancelled():
             error = self._conversing.exception()
             self._conversing = None
