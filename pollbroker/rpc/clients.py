@@ -36,8 +36,8 @@ class Client:
     def _parts(self, exchange: Exchange) -> Iterator[list[bytes]]:
         """The parts of the reply, as they come."""
         sockets = self._asking.sockets
+        socket = sockets.take()
         while True:
-            socket = sockets.take()
             try:
                 with suppress(zmq.Again):  # with the option `immediate`, while nobody is connected
                     socket.send_multipart(exchange.frames, zmq.NOBLOCK)
@@ -53,7 +53,9 @@ class Client:
                 raise RpcError(f"{self._asking.where}: the context was terminated") from error
             finally:
                 sockets.give_back(socket, clean=exchange.is_done)
+            sockets.close_idle()  # they may be connected to the broker that has not answered
             exchange.try_again(time.monotonic())
+            socket = sockets.open()
 
     def _last(self, exchange: Exchange) -> list[bytes]:
         *_, last = self._parts(exchange)

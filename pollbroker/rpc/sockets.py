@@ -78,6 +78,10 @@ class IdleSockets:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
+        return self.open()
+
+    def open(self) -> Any:
+        """A new socket, to be given back like any other."""
         return self._opener.open()
 
     def give_back(self, socket: Socket, *, clean: bool) -> None:
@@ -92,6 +96,11 @@ class IdleSockets:
         """Close those that are not in use now, and the others when they are given back."""
         with self._lock:
             self.is_closed = True
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close those that are not in use now."""
+        with self._lock:
             idle, self._idle = self._idle, []
         for socket in idle:
             socket.close()

@@ -106,6 +106,29 @@ def test_requests_at_the_same_time_have_sockets_of_their_own(ends: Ends, broker:
         assert [reply.result(DEADLINE_S) for reply in replies] == [[b"reply to %d" % number] for number in range(5)]
 
 
+def test_after_a_try_without_a_reply_no_socket_is_used_again(ends: Ends, broker: Broker) -> None:
+    router, address = broker
+    client = ends.PirateClient(address)
+    with Threads() as threads:
+        for number in range(3):
+            threads.submit(client.request, b"%d" % number)
+        asked = [router.recv_multipart() for _ in range(3)]
+        for message in asked:
+            router.send_multipart(message)
+    used = {identity for identity, *_ in asked}
+    reply = in_thread(lambda: client.request(b"question", timeout_s=SHORT_S, retries=1))
+    assert router.recv_multipart()[0] in used
+    second, *_ = router.recv_multipart()
+    assert second not in used
+    with pytest.raises(RequestTimeout):
+        reply.result(DEADLINE_S)
+    reply = in_thread(lambda: client.request(b"another question"))
+    another, *frames = router.recv_multipart()
+    assert another not in {second, *used}
+    router.send_multipart([another, *frames])
+    reply.result(DEADLINE_S)
+
+
 # -- Majordomo ---------------------------------------------------------------------------------------------------------
 
 

@@ -37,8 +37,8 @@ class Client:
     async def _parts(self, exchange: Exchange) -> AsyncGenerator[list[bytes], None]:
         """The parts of the reply, as they come."""
         sockets = self._asking.sockets
+        socket = sockets.take()
         while True:
-            socket = sockets.take()
             try:
                 with suppress(zmq.Again):  # with the option `immediate`, while nobody is connected
                     await socket.send_multipart(exchange.frames, zmq.NOBLOCK)
@@ -54,7 +54,9 @@ class Client:
                 raise RpcError(f"{self._asking.where}: the context was terminated") from error
             finally:
                 sockets.give_back(socket, clean=exchange.is_done)
+            sockets.close_idle()  # they may be connected to the broker that has not answered
             exchange.try_again(time.monotonic())
+            socket = sockets.open()
 
     async def _last(self, exchange: Exchange) -> list[bytes]:
         last: list[bytes] = []
