@@ -44,9 +44,10 @@ class Client:
                 while (left_s := exchange.until_s - time.monotonic()) > 0:
                     if not socket.poll(math.ceil(left_s * 1000)):
                         continue
-                    part = exchange.received(socket.recv_multipart(zmq.NOBLOCK), time.monotonic())
+                    part = exchange.received(socket.recv_multipart(zmq.NOBLOCK))
                     if part is not None:
                         yield part
+                        exchange.wait_on(time.monotonic())
                     if exchange.is_done:
                         return
             except zmq.ContextTerminated as error:
@@ -164,7 +165,8 @@ class MajordomoClient(Client):
         The request is sent when the first part is asked for. It is not sent again once a part has come. If the iterator
         is closed before its end, the parts that are still to come are dropped.
 
-        Raises `RequestTimeout` if no reply came in any try, or if a further part did not come within `timeout_s`.
+        Raises `RequestTimeout` if no reply came in any try, or if a further part did not come within `timeout_s` after
+        it was asked for.
         """
         yield from self._parts(self._asking.exchange(service, frames, timeout_s, retries, time.monotonic()))
 

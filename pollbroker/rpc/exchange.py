@@ -29,7 +29,8 @@ class Exchange:
         where: what an error message begins with.
         frames: what is sent in each try.
         parse: what a message from the broker brings.
-        timeout_s: how long a try waits for a reply, and how long it waits for each further part of it.
+        timeout_s: how long a try waits for a reply, and how long it waits for each further part of it, from the time at
+            which somebody wants it.
         retries: how often the request may be sent again.
         now_s: the time.
     """
@@ -50,15 +51,18 @@ class Exchange:
         self._began_s = now_s
         self._parts = 0
 
-    def received(self, message: list[bytes], now_s: float) -> list[bytes] | None:
+    def received(self, message: list[bytes]) -> list[bytes] | None:
         """What a message brings, or None if it is to be passed over."""
         part = self._parse(message)
         if part is None:
             return None
         self._parts += 1
         self.is_done = part.is_last
-        self.until_s = now_s + self._timeout_s
         return part.frames
+
+    def wait_on(self, now_s: float) -> None:
+        """The part that has come was used, and the next is waited for."""
+        self.until_s = now_s + self._timeout_s
 
     def try_again(self, now_s: float) -> None:
         """Begin another try: its time is over, and nothing has come.

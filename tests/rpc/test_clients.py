@@ -1,6 +1,7 @@
 """Clients of both kinds, against a broker that the test plays by hand."""
 
 import re
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from pollbroker.patterns.majordomo import mdp
 from pollbroker.rpc import RequestTimeout, RpcError
 from tests.rpc.ends import Ends
 from tests.support.addresses import bind
-from tests.support.deadline import DEADLINE_S
+from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import Threads, in_thread
 from tests.support.types import Connect, Socket
 
@@ -187,6 +188,19 @@ def test_request_is_not_sent_again_once_a_part_has_come(ends: Ends, broker: Brok
     with pytest.raises(RequestTimeout, match=r"service count: no further part of the reply within 0.3 s"):
         parts.result(DEADLINE_S)
     assert not router.poll(0)
+
+
+def test_time_that_is_spent_with_one_part_does_not_count_for_the_next(ends: Ends, broker: Broker) -> None:
+    router, address = broker
+    client = ends.MajordomoClient(address, version=2)
+    parts = client.replies("count", b"3", timeout_s=0.5)
+    first = in_thread(lambda: next(parts))
+    answer(router, part(b"1"), final(b"2"))
+    assert first.result(DEADLINE_S) == [b"1"]
+    end_s = time.monotonic() + 0.5
+    wait_until(lambda: time.monotonic() > end_s)
+    assert next(parts) == [b"2"]
+    assert list(parts) == []
 
 
 @pytest.mark.parametrize(("code", "found"), [(b"200", True), (b"404", False)])
