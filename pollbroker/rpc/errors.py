@@ -15,6 +15,10 @@ class TitanicError(RpcError):
     """A Titanic server refused a request, or could not carry it out (RFC 9, "Status Frames")."""
 
 
+class ServerFailed(TitanicError):
+    """A Titanic server could not do it now. Ask again later."""
+
+
 class UnknownRequest(TitanicError):
     """A Titanic server does not know this UUID: the request was closed, or never stored. Do not ask again."""
 

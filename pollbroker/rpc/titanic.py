@@ -8,12 +8,11 @@ import zmq
 
 from pollbroker.checks import SettingChecks
 from pollbroker.endpoint import Endpoints
-from pollbroker.errors import ConfigError
+from pollbroker.errors import ConfigError, PollbrokerError
 from pollbroker.patterns.majordomo.mdp import Version
 from pollbroker.rpc import titanic_calls as calls
 from pollbroker.rpc.asking import RETRIES, TIMEOUT_S, MajordomoAsking
 from pollbroker.rpc.clients import Client
-from pollbroker.rpc.errors import RequestTimeout
 
 T = TypeVar("T")
 
@@ -90,8 +89,9 @@ class TitanicClient(Client):
             timeout_s: how long to wait for the reply.
             every_s: how often to ask for it.
 
-        Raises `RequestTimeout`, which names the UUID, if there is no reply in time: it can still be fetched; also what
-        `submit` and `fetch` raise.
+        While the server does not answer, or cannot look for the reply, it is asked again. Raises what `submit` raises,
+        and `RequestTimeout` if there is no reply in time. Once the request is stored, every error names its UUID, so
+        that the reply can still be fetched.
         """
         SettingChecks(self._asking.where, ConfigError).seconds(timeout_s=timeout_s, every_s=every_s)
         where = self._asking.where
@@ -104,7 +104,7 @@ class TitanicClient(Client):
             while True:
                 try:
                     reply = self._step(do)
-                except RequestTimeout as error:
+                except PollbrokerError as error:
                     do = call.throw(error)
                 else:
                     do = call.send(reply)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import NamedTuple, TypeAlias, TypeVar
 
+from pollbroker.errors import PollbrokerError
 from pollbroker.patterns.titanic import frames as titanic
-from pollbroker.rpc.errors import RequestTimeout, TitanicError, UnknownRequest
+from pollbroker.rpc.errors import RequestTimeout, ServerFailed, TitanicError, UnknownRequest
 from pollbroker.rpc.frames import to_frame, to_frames
 
 T = TypeVar("T")
@@ -56,19 +57,28 @@ def call(
     every_s: float,
     clock: Callable[[], float],
 ) -> Call[list[bytes]]:
-    """Store a request, ask for the reply until there is one, and have both forgotten."""
+    """Store a request, ask for the reply until there is one, and have both forgotten. Once the request is stored, every
+    error names it."""
     uuid = yield from submit(where, service, frames)
     until_s = clock() + timeout_s
     while True:
-        reply = None
-        with suppress(RequestTimeout):  # the server may come back, with all that it has stored
+        reply, why = None, None
+        try:
             reply = yield from fetch(where, uuid)
+        except (RequestTimeout, ServerFailed) as error:
+            why = error  # the server may come back, or work again, with all that it has stored
+        except UnknownRequest:
+            raise
+        except PollbrokerError as error:
+            raise type(error)(f"{error}; the request {uuid} can still be fetched") from error
         if reply is not None:
-            with suppress(RequestTimeout):
+            with suppress(PollbrokerError):  # whatever becomes of the request, the reply is there
                 yield from close(where, uuid)
             return reply
         if clock() >= until_s:
-            raise RequestTimeout(f"{where}: no reply to the request {uuid} in {timeout_s:g} s; it can still be fetched")
+            raise RequestTimeout(
+                f"{where}: no reply to the request {uuid} in {timeout_s:g} s; it can still be fetched"
+            ) from why
         yield Pause(every_s)
 
 
@@ -86,4 +96,5 @@ def _ask(where: str, service: bytes, frames: list[bytes]) -> Call[list[bytes] | 
     status = answer[0].decode(errors="backslashreplace")
     if reply.status == titanic.UNKNOWN and service != titanic.REQUEST:
         raise UnknownRequest(f"{asked}: {frames[0].decode(errors='backslashreplace')}: {status}: expected a known UUID")
-    raise TitanicError(f"{asked}: the server answered {status}")
+    error = ServerFailed if reply.status == titanic.ERROR else TitanicError
+    raise error(f"{asked}: the server answered {status}")

@@ -70,18 +70,65 @@ def test_call_outlives_a_server_that_is_gone_for_a_while(ends: Ends, broker: Bro
         router.recv_multipart()  # nor is it said that it was closed: the reply is there all the same
 
 
-def test_call_gives_up_and_says_how_to_go_on(ends: Ends, broker: Broker) -> None:
+@pytest.mark.parametrize("status", [b"300", b"500"])
+def test_call_gives_up_and_says_how_to_go_on(ends: Ends, broker: Broker, status: bytes) -> None:
     router, address = broker
     client = ends.TitanicClient(address)
     result = in_thread(lambda: client.call("echo", b"1", timeout_s=0.05, every_s=0.01))
     asked(router, b"200", UUID.encode())
     while not result.done():
         if router.poll(1):
-            asked(router, b"300")
+            asked(router, status)
     with pytest.raises(
         RequestTimeout, match=rf"^titanic client: {address}: no reply to the request {UUID} in 0.05 s; it can still be"
     ):
         result.result()
+
+
+def test_call_asks_again_when_the_server_could_not_look_for_the_reply(ends: Ends, broker: Broker) -> None:
+    router, address = broker
+    client = ends.TitanicClient(address)
+    with doing(lambda: client.call("echo", b"1", every_s=0.01), [b"2"]):
+        asked(router, b"200", UUID.encode())
+        for _ in range(2):
+            assert asked(router, b"500")[0] == b"titanic.reply"
+        asked(router, b"200", b"2")
+        asked(router, b"200")
+
+
+@pytest.mark.parametrize("status", [b"500", b"400", b"what"])
+def test_call_returns_the_reply_though_the_server_could_not_forget_it(
+    ends: Ends, broker: Broker, status: bytes
+) -> None:
+    router, address = broker
+    client = ends.TitanicClient(address)
+    with doing(lambda: client.call("echo", b"1", every_s=0.01), [b"2"]):
+        asked(router, b"200", UUID.encode())
+        asked(router, b"200", b"2")
+        assert asked(router, status)[0] == b"titanic.close"
+
+
+def test_error_that_ends_a_call_names_the_request(ends: Ends, broker: Broker) -> None:
+    router, address = broker
+    client = ends.TitanicClient(address)
+    result = in_thread(lambda: client.call("echo", b"1"))
+    asked(router, b"200", UUID.encode())
+    asked(router, b"what")
+    with pytest.raises(TitanicError, match=rf"expected a status of RFC 9; the request {UUID} can still be fetched$"):
+        result.result(DEADLINE_S)
+    result = in_thread(lambda: client.call("echo", b"1", every_s=0.01))
+    asked(router, b"200", UUID.encode())
+    asker, *_ = router.recv_multipart()
+    client.close()
+    router.send_multipart([asker, *mdp.client_reply(b"titanic.reply", [b"300"])])
+    with pytest.raises(RpcError, match=rf"the client was closed; .*; the request {UUID} can still be fetched$"):
+        result.result(DEADLINE_S)
+    client = ends.TitanicClient(address)
+    result = in_thread(lambda: client.call("echo", b"1"))
+    asked(router, b"200", UUID.encode())
+    asked(router, b"400")
+    with pytest.raises(UnknownRequest, match=rf"titanic\.reply: {UUID}: 400: expected a known UUID$"):
+        result.result(DEADLINE_S)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,12 @@ import zmq
 
 from pollbroker.checks import SettingChecks
 from pollbroker.endpoint import Endpoints
-from pollbroker.errors import ConfigError
+from pollbroker.errors import ConfigError, PollbrokerError
 from pollbroker.patterns.majordomo.mdp import Version
 from pollbroker.rpc import titanic_calls as calls
 from pollbroker.rpc.asking import RETRIES, TIMEOUT_S, MajordomoAsking
 from pollbroker.rpc.asyncio.clients import Client
 from pollbroker.rpc.asyncio.contexts import awaited
-from pollbroker.rpc.errors import RequestTimeout
 from pollbroker.rpc.titanic import EVERY_S, WITHIN_S
 
 T = TypeVar("T")
@@ -87,8 +86,9 @@ class TitanicClient(Client):
             timeout_s: how long to wait for the reply.
             every_s: how often to ask for it.
 
-        Raises `RequestTimeout`, which names the UUID, if there is no reply in time: it can still be fetched; also what
-        `submit` and `fetch` raise.
+        While the server does not answer, or cannot look for the reply, it is asked again. Raises what `submit` raises,
+        and `RequestTimeout` if there is no reply in time. Once the request is stored, every error names its UUID, so
+        that the reply can still be fetched.
         """
         SettingChecks(self._asking.where, ConfigError).seconds(timeout_s=timeout_s, every_s=every_s)
         where = self._asking.where
@@ -103,7 +103,7 @@ class TitanicClient(Client):
             while True:
                 try:
                     reply = await self._step(do)
-                except RequestTimeout as error:
+                except PollbrokerError as error:
                     do = call.throw(error)
                 else:
                     do = call.send(reply)
