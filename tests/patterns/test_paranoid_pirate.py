@@ -263,9 +263,10 @@ def test_request_that_was_never_received_goes_before_others_that_wait() -> None:
     assert driver.message("backend", b"w4", READY) == [given(b"w4", question=b"1")]
 
 
-def test_request_that_is_not_to_be_given_again_is_lost_with_its_worker() -> None:
+@pytest.mark.parametrize("client", [b"c", HEARTBEAT])
+def test_request_that_is_not_to_be_given_again_is_lost_with_its_worker(client: bytes) -> None:
     driver = ready(b"w1", b"w2", give_again=False)
-    ask(driver)
+    ask(driver, client)
     driver.leave("backend", b"w1")
     assert driver.advance(1.0) == [Send("backend", [b"w2", HEARTBEAT])]
     assert driver.counters == {"ready": 2, "gone": 1, "lost": 1}

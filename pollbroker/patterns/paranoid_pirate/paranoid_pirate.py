@@ -105,11 +105,11 @@ class ParanoidPirate(Behaviour):
         self.set_timer(_HEARTBEAT, self._heartbeat_s)
 
     def on_dropped(self, port: str, frames: list[bytes]) -> None:
-        """A worker that could not be reached has left. What it was sent is given to another worker in any case, since
-        it was never received."""
+        """A worker that could not be reached has left. A request that it was sent is given to another worker in any
+        case, since it was never received."""
         if port != "backend" or (worker := self._workers.get(frames[0])) is None:
             return
-        request = worker.request
+        request = worker.request if len(frames) > 2 else None  # two frames are a heartbeat
         if request is not None and request.client == frames[1] and request.frames in (None, frames[1:]):
             self._keep(worker, None)
             request.frames = frames[1:]
