@@ -70,8 +70,9 @@ class Exchange:
         Raises `RequestTimeout` if there were enough tries, or if a part of the reply has come: it would come twice.
         """
         if self._parts:
+            parts = "1 part" if self._parts == 1 else f"{self._parts} parts"
             raise RequestTimeout(
-                f"{self._where}: no further part of the reply within {self._timeout_s:g} s, after {self._parts} parts"
+                f"{self._where}: no further part of the reply within {self._timeout_s:g} s, after {parts}"
             )
         if self.tries > self._retries:
             tries = "1 try" if self.tries == 1 else f"{self.tries} tries"
