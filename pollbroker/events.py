@@ -3,6 +3,8 @@
 - While nobody listens, nothing is made, kept or asked of libzmq.
 - An event is a plain record. Those who listen are called in the engine's thread, one after the other, and an exception
   of theirs is logged.
+- Each of them is told of one event after the other, also of what another one brings about while it is told. They may
+  call the engine, so they are told when what has happened is done with.
 - `EventReader` keeps events for a reader in another thread, up to a number. A reader that does not read in time loses
   the oldest, and is told how many.
 """
@@ -12,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -72,6 +75,9 @@ class EventSource:
         self._listeners: tuple[Callable[[Event], object], ...] = ()
         self._at_end: dict[Callable[[Event], object], Callable[[], object]] = {}
         self._when_wanted: list[Callable[[bool], object]] = []
+        self._untold: deque[Event] = deque()
+        self._waits = 0
+        """In how many blocks of `told_afterwards` the engine is."""
 
     @property
     def wanted(self) -> bool:
@@ -114,14 +120,37 @@ class EventSource:
 
     def emit(self, kind: EventKind, broker: str = "", **more: Any) -> None:
         """Tell everybody of an event: the other fields of `Event` are given by their names."""
-        if not self._listeners:
-            return
-        event = Event(time.time(), kind, broker, **more)
-        for listener in self._listeners:
+        if self._listeners:
+            self._untold.append(Event(time.time(), kind, broker, **more))
+            self._tell()
+
+    @contextmanager
+    def told_afterwards(self) -> Iterator[None]:
+        """Tell everybody at the end of the block of what happens in it."""
+        self._waits += 1
+        try:
+            yield
+        finally:
+            self._waits -= 1
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell everybody of what has happened, unless somebody is being told: then that goes on with this."""
+        while self._untold and not self._waits:
+            event = self._untold.popleft()
+            self._waits += 1
             try:
-                listener(event)
-            except Exception:
-                _logger.exception("a listener of events raised at %r", event)
+                for listener in self._listeners:
+                    self._call(listener, event)
+            finally:
+                self._waits -= 1
+
+    @staticmethod
+    def _call(listener: Callable[[Event], object], event: Event) -> None:
+        try:
+            listener(event)
+        except Exception:
+            _logger.exception("a listener of events raised at %r", event)
 
 
 class EventReader:

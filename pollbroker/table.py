@@ -334,7 +334,7 @@ class Table:
     def steerable(self, which: str | Broker) -> WorkingBroker:
         """The broker with this name or handle. Raises `EngineError` as `find`, and for a call of its own handler."""
         broker = self.find(which)
-        if broker.hub.working:
+        if broker.hub.working or broker.is_ending:
             raise EngineError(
                 f"brokers.{broker.name}: its own handler cannot steer it; use engine.call_soon_threadsafe"
             )

@@ -85,6 +85,11 @@ class TellingBroker:
         return BrokerState.REMOVING if state in FINAL_STATES and self.final is None else state
 
     @property
+    def is_ending(self) -> bool:
+        """True if the broker is amid its end: its state is final, and its ports may still be open."""
+        return self.state in FINAL_STATES and self.final is None
+
+    @property
     def removed(self) -> "Future[BrokerStatistics]":
         """A future that is resolved, with the final statistics, when the broker is removed, has ended or has failed."""
         with _FUTURES:

@@ -270,12 +270,21 @@ class WorkingBroker(TellingBroker):
             self._finish(BrokerState.REMOVED)
 
     def _finish(self, state: BrokerState) -> None:
-        unread = {}
+        """End the broker. Whoever listens to events is told of it, and of what happens to its connections, when it has
+        ended whole, and may remove it then."""
+        unread: Mapping[int, int] = {}
         if state is BrokerState.REMOVED:
             unread = count_unread(f"brokers.{self.name}", self.hub.flows, self.watched_ports)
         self.state = state
-        self.hub.end(self._loop_access.clock())
-        self._lifecycle.end()
+        with self._loop_access.events.told_afterwards():
+            self.hub.end(self._loop_access.clock())
+            try:
+                self._lifecycle.end()  # it may call the behaviour, which may raise a SystemExit
+            finally:
+                self._close(unread)
+
+    def _close(self, unread: Mapping[int, int]) -> None:
+        """Close the ports, and then say that the broker has ended."""
         for port in self.watched_ports:
             self._loop_access.unwatch(port)
         self._loop_access.monitors.remove(self)

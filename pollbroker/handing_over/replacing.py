@@ -29,6 +29,7 @@ class Replacing:
     def __init__(self, table: Table, loop_access: LoopAccess) -> None:
         self._table = table
         self._clock = loop_access.clock
+        self._events = loop_access.events
 
     def replace(
         self, which: str | Broker, name: str, device: Device, plan: Plan, prefixes: Mapping[str, bytes]
@@ -49,9 +50,10 @@ class Replacing:
         except BaseException:
             old.go_on()
             raise
-        close_ports(old)
-        self._table.exchange(old, new)
-        go_on(new, paused=was_paused)
+        with self._events.told_afterwards():
+            close_ports(old)
+            self._table.exchange(old, new)
+            go_on(new, paused=was_paused)
         return new
 
     def _make_of(

@@ -428,7 +428,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a removed broker still polled",
-        f"{BROKER}._finish",
+        f"{BROKER}._close",
         (("            self._loop_access.unwatch(port)\n", "            pass\n"),),
         found_by=130,
     ),

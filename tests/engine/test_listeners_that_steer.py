@@ -1,0 +1,178 @@
+"""Listeners of events, and behaviours that are told of their end, which remove brokers or end the run."""
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+
+import pytest
+import zmq
+
+from pollbroker import QUEUE, STREAMER, Behaviour, Broker, BrokerStatistics, Device, Engine, Event, EventKind
+from pollbroker.broker import working_broker
+from tests.support.addresses import ANY_PORT, bind, free_address
+from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.types import Connect
+
+
+@pytest.fixture
+def plain_engine() -> Iterator[Engine]:
+    """An engine in a thread of its own, with any pump."""
+    with Engine() as engine:
+        yield engine
+
+
+def remove_at(engine: Engine, kind: EventKind, broker: Broker) -> "Future[BrokerStatistics]":
+    """Remove a broker in a listener, at the first event of a kind. The future has what that gave."""
+    removed: Future[BrokerStatistics] = Future()
+
+    def listen(event: Event) -> None:
+        if event.kind is kind and not removed.done():
+            removed.set_result(broker.remove())
+
+    engine.on_event(listen)
+    return removed
+
+
+def queue_with_a_peer(engine: Engine, connect: Connect) -> Broker:
+    """A broker at the wire, to which a peer is connected."""
+    broker = engine.add("a", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    connect(zmq.DEALER, broker.frontend.endpoint)
+    wait_until(broker.peers, engine=None if engine.running else engine)
+    return broker
+
+
+@pytest.mark.parametrize("is_waited_for", [False, True])
+def test_broker_that_has_failed_can_be_removed_by_who_is_told(
+    plain_engine: Engine, connect: Connect, is_waited_for: bool
+) -> None:
+    own = connect(zmq.PULL)
+    bind(own)
+    broker = plain_engine.register(own, connect(zmq.PUSH), name="a")
+    waited_for = [broker.removed] if is_waited_for else []
+    removed = remove_at(plain_engine, EventKind.BROKER_FAILED, broker)
+    plain_engine.call_soon_threadsafe(own.close)
+    wait_until(lambda: plain_engine.statistics() and removed.done())  # asking makes the engine look at the socket
+    assert removed.result(DEADLINE_S).state == "failed"
+    for future in waited_for:
+        assert future.result(DEADLINE_S).state == "failed"
+    assert not plain_engine.brokers
+
+
+def test_broker_that_fails_can_be_removed_by_who_is_told_that_its_peer_leaves(
+    plain_engine: Engine, connect: Connect
+) -> None:
+    broker = queue_with_a_peer(plain_engine, connect)
+    removed = remove_at(plain_engine, EventKind.PEER_LEFT, broker)
+    with plain_engine.events() as events:
+        plain_engine.context.term()
+        assert removed.result(DEADLINE_S).state == "ended"
+        assert broker.removed.result(DEADLINE_S).state == "ended"
+        kinds = [event.kind for event in iter(lambda: events.read(0), None) if event is not None]
+    assert kinds == ["peer_left", "broker_ended", "broker_removed"]
+
+
+@pytest.mark.parametrize("is_waited_for", [False, True])
+def test_broker_that_is_being_removed_is_gone_when_somebody_is_told_that_its_peer_leaves(
+    plain_engine: Engine, connect: Connect, is_waited_for: bool
+) -> None:
+    broker = queue_with_a_peer(plain_engine, connect)
+    waited_for = [broker.removed] if is_waited_for else []
+    removed = remove_at(plain_engine, EventKind.PEER_LEFT, broker)
+    plain_engine.begin_removal("a")
+    assert removed.result(DEADLINE_S).state == "removed"
+    for future in waited_for:
+        assert future.result(DEADLINE_S).state == "removed"
+    assert not plain_engine.brokers
+    plain_engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    assert not plain_engine.stopping  # it counts its brokers right
+
+
+def test_broker_ends_whole_though_who_is_told_of_it_ends_the_run(connect: Connect) -> None:
+    with closing(Engine()) as engine:
+        broker = queue_with_a_peer(engine, connect)
+        removed = broker.removed
+        engine.on_event(lambda event: sys.exit())
+        with pytest.raises(SystemExit):
+            engine.remove("a")
+        assert removed.result(DEADLINE_S).state == "removed"
+        assert not engine.brokers
+
+
+def test_each_listener_is_told_of_one_thing_after_the_other(plain_engine: Engine) -> None:
+    """Also of what a listener before it does because of an event."""
+    broker = plain_engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    remove_at(plain_engine, EventKind.BROKER_PAUSED, broker)
+    with plain_engine.events() as events:
+        broker.pause()
+        told = [event.kind for event in iter(lambda: events.read(0), None) if event is not None]
+    assert told == ["broker_paused", "broker_removed"]
+
+
+def test_broker_that_has_taken_the_place_of_another_can_be_removed_by_who_is_told(
+    plain_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = free_address()
+    plain_engine.add("a", STREAMER, frontend=address, backend=ANY_PORT, transport="wire")
+    seen: list[str] = []
+
+    def remove(event: Event) -> None:
+        seen.append(event.kind)
+        if event.kind is EventKind.BROKER_REMOVED and len(seen) == 1:
+            plain_engine.remove("a")
+
+    plain_engine.on_event(remove)
+    broker = plain_engine.add("a", STREAMER, frontend=address, backend=ANY_PORT, transport="wire", replaces="a")
+    assert seen == ["broker_removed", "broker_added", "broker_removed"]
+    assert broker.state == "removed"
+    assert not plain_engine.brokers
+    assert not caplog.records
+
+
+class EndsWith(Behaviour):
+    """A behaviour that makes a call when its broker ends."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+
+    def on_message(self, port: str, frames: list[bytes]) -> None:
+        """Drop it."""
+
+    def on_end(self) -> None:
+        self._call()
+
+
+def test_behaviour_cannot_remove_its_own_broker_when_that_ends(
+    plain_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = Device("own", zmq.PULL, zmq.PUSH, behaviour=lambda: EndsWith(lambda: plain_engine.remove("a")))
+    broker = plain_engine.add("a", device, frontend=ANY_PORT, backend=ANY_PORT)
+    removed = broker.removed
+    plain_engine.begin_removal("a")
+    assert removed.result(DEADLINE_S).state == "removed"
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert "its own handler cannot steer it" in str(record.exc_info[1])
+
+
+def test_broker_ends_whole_though_its_behaviour_ends_the_run() -> None:
+    with closing(Engine()) as engine:
+        device = Device("own", zmq.PULL, zmq.PUSH, behaviour=lambda: EndsWith(sys.exit))
+        broker = engine.add("a", device, frontend=ANY_PORT, backend=ANY_PORT)
+        with pytest.raises(SystemExit):
+            engine.remove("a")
+        assert broker.state == "removed"
+        assert all(port.socket.closed for port in working_broker(broker).ports)
+
+
+@pytest.mark.parametrize("transport", ["libzmq", "wire"])
+def test_broker_can_be_removed_by_who_is_told_that_a_peer_connects(
+    plain_engine: Engine, connect: Connect, transport: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = plain_engine.add("a", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+    removed = remove_at(plain_engine, EventKind.PEER_CONNECTED, broker)
+    connect(zmq.DEALER, broker.frontend.endpoint)
+    assert removed.result(DEADLINE_S).state == "removed"
+    plain_engine.statistics()  # the turn has ended
+    assert not plain_engine.brokers
+    assert not caplog.records
