@@ -118,6 +118,7 @@ class WorkingBroker(TellingBroker):
                 self._loop_access.watch(self.hub, port_index, port)
                 watched.append(port)
         except BaseException:
+            self.hub.end(self._loop_access.clock())  # the behaviour may have given it work
             self._lifecycle.end()
             for port in watched:
                 self._loop_access.unwatch(port)

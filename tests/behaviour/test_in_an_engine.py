@@ -26,7 +26,7 @@ from pollbroker.control import attach, request
 from tests.support.accounts import balanced, flow_of
 from tests.support.addresses import ANY_PORT, bind, endpoint
 from tests.support.balancer import BALANCER, READY
-from tests.support.deadline import wait_until
+from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.threads import in_thread
 from tests.support.turns import turn_until_idle
 from tests.support.types import Connect, MakeEngine, Socket
@@ -358,6 +358,35 @@ def test_error_of_on_start_is_raised_by_add_and_leaves_nothing(engine: Engine) -
         engine.add("a", device, frontend="inproc://a", backend=ANY_PORT)
     assert not engine.brokers
     engine.add("a", pipe(pass_on), frontend="inproc://a", backend=ANY_PORT)
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_behaviour_that_keeps_too_much_at_its_start_leaves_nothing(
+    stepped: Engine, connect: Connect, registered: bool
+) -> None:
+    """What it sends has no peer, and is given back to it. The caller can use its own sockets then."""
+
+    class Keeps(Does):
+        max_held = 0
+
+        def on_start(self) -> None:
+            self.send("backend", [b"hello"], if_full="tell")
+
+    device = replace(pipe(pass_on), behaviour=lambda: Keeps(pass_on))
+    frontend, backend = connect(zmq.PULL), connect(zmq.PUSH)
+    connect(zmq.PUSH, bind(frontend)).send(b"to the caller")
+    assert frontend.poll(DEADLINE_MS)
+    events: list[str] = []
+    stepped.on_event(lambda event: events.append(event.kind))
+    begin = partial(stepped.register, frontend, backend) if registered else partial(add, stepped)
+    with pytest.raises(BehaviourError, match="Keeps keeps 1 messages"):
+        begin(device=device)
+    turn_until_idle(stepped)
+    assert frontend.recv() == b"to the caller"
+    assert events == []
+    broker = stepped.add("b", pipe(pass_on), frontend=ANY_PORT, backend=ANY_PORT)
+    assert not stepped.stopping  # it counts its brokers right
+    broker.remove()
 
 
 @pytest.mark.parametrize("made", [None, "text", Does])
