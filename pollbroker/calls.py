@@ -48,6 +48,8 @@ class Calls:
         self.runs = 0
         """How many times `Loop.run` has begun."""
         self._runner: int | None = None
+        self._closer: int | None = None
+        """The thread that closes the engine. No other one begins a turn, or takes the lock for a call."""
         self._claiming = threading.Lock()
         self._closed = False
         self._pid = os.getpid()
@@ -62,6 +64,12 @@ class Calls:
                 f"this engine belongs to process {self._pid}, and cannot be used in its fork {os.getpid()}"
             )
         if self._closed:
+            raise EngineError("the engine is closed")
+
+    def check_may_turn(self) -> None:
+        """Raise `EngineError` as `check_usable`, and if another thread closes the engine."""
+        self.check_usable()
+        if not _is_nobody_else(self._closer):
             raise EngineError("the engine is closed")
 
     def check_not_running(self) -> None:
@@ -104,14 +112,25 @@ class Calls:
             self.runs += 1
         try:
             with self.lock:
-                self.check_usable()
+                self.check_may_turn()
                 yield
         finally:
             self._runner = None
 
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Let no other thread begin a turn while this one closes the engine. It might have the lock again and again
+        before this thread has it."""
+        self._closer = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._closer = None
+
     def _may_take_lock(self) -> bool:
-        """Return True if no other thread runs the loop, so that the calling thread may take the lock."""
-        return self._runner is None or self._runner == threading.get_ident()
+        """Return True if no other thread runs the loop or closes the engine, so that the calling thread may take the
+        lock."""
+        return _is_nobody_else(self._runner) and _is_nobody_else(self._closer)
 
     # -- from other threads -------------------------------------------------------------------------------------------
 
@@ -181,6 +200,10 @@ class Calls:
         """Refuse every call from now on. A caller whose call is still queued is told that the engine is closed."""
         self._closed = True
         self.run()
+
+
+def _is_nobody_else(thread: int | None) -> bool:
+    return thread is None or thread == threading.get_ident()
 
 
 def _runs_asyncio() -> bool:

@@ -110,21 +110,26 @@ class Closing:
     def _give_back(self) -> None:
         """End the thread, and give back everything but the context."""
         calls = self._loop.calls
-        if calls.running or self._thread.alive:
-            self._loop.stop()
+        self._loop.stop()
         self._thread.join()
-        with calls.lock:
-            for name in self._table.snapshot():  # added meanwhile, or not removed yet
-                self._removals[self._table.remove_at_once(name)] = None
-            self._drains.end_all()
-            self._portions.end_all()
-            for handle in self._callbacks:
-                run_handle(handle)
-            self._loop.close()
+        with calls.closing():
+            self._loop.stop()  # whoever else makes turns
+            with calls.lock:
+                self._close()
         for broker in self._removals:
             lost = sum(flow.held + flow.unread for flow in broker.removed.result().flows.values())
             if lost:
                 _logger.warning("brokers.%s: closed with %d messages undelivered", broker.name, lost)
+
+    def _close(self) -> None:
+        """Close everything but the context, with the lock."""
+        for name in self._table.snapshot():  # added meanwhile, or not removed yet
+            self._removals[self._table.remove_at_once(name)] = None
+        self._drains.end_all()
+        self._portions.end_all()
+        for handle in self._callbacks:
+            run_handle(handle)
+        self._loop.close()
 
     def _terminate(self) -> None:
         """Terminate the context and wait for that, at most `TERM_S`. If it takes longer, a thread goes on with it."""

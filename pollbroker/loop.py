@@ -155,10 +155,10 @@ class Loop:
         """See `Engine.step`. The lock is held for this one turn."""
         if timeout_s is not None:
             check_delay(timeout_s)
-        self.calls.check_usable()
+        self.calls.check_may_turn()
         self.calls.check_not_running()
         with self.calls.lock:
-            self.calls.check_usable()
+            self.calls.check_may_turn()
             if self.calls.in_turn:
                 raise EngineError("step() was called from within a turn of the loop")
             self._turn(None if timeout_s is None else math.ceil(timeout_s * 1000))

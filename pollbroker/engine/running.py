@@ -142,7 +142,8 @@ class Running:
         For programs with a loop of their own: call it when `fileno()` is readable, and after `next_timer_s()` seconds.
         Return True if there is more to do at once; `fileno()` is readable then.
 
-        Raises `EngineError` if the engine is running already, or if it is called from within a turn.
+        Raises `EngineError` if the engine is running already, if another thread is closing it, or if it is called from
+        within a turn.
         """
         return self._loop.step(timeout_s)
 

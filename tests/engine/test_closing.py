@@ -94,6 +94,51 @@ def test_close_from_many_threads_closes_once(make_engine: MakeEngine) -> None:
         assert closed == [1]
 
 
+def step_until_stopping(engine: Engine) -> None:
+    while not engine.stopping:
+        engine.step(None)
+
+
+def until_refused(turn: Callable[[Engine], object], engine: Engine) -> None:
+    def again_and_again() -> None:
+        while True:
+            turn(engine)
+
+    with pytest.raises(EngineError, match=r"^the engine is closed$"):
+        again_and_again()
+
+
+@pytest.mark.parametrize("close", [Engine.close, lambda engine: engine.finish_close().result(DEADLINE_S)])
+@pytest.mark.parametrize(
+    "drive",
+    [
+        step_until_stopping,
+        partial(until_refused, lambda engine: engine.step(None)),
+        partial(until_refused, lambda engine: engine.step(0.01)),
+        partial(until_refused, Engine.run),
+    ],
+    ids=["steps until it stops", "steps without limit", "steps again and again", "runs again and again"],
+)
+def test_engine_can_be_closed_while_threads_drive_it(
+    make_engine: MakeEngine, drive: Callable[[Engine], None], close: Callable[[Engine], None]
+) -> None:
+    engine = make_engine()
+    with Threads() as pool:
+        pool.submit(drive, engine)
+        wait_until(lambda: engine_loop(engine).turns)
+        pool.submit(close, engine).result(DEADLINE_S)
+
+
+def test_engine_can_be_closed_while_two_threads_step_it(make_engine: MakeEngine) -> None:
+    """One of them sleeps in its turn, and the other one waits until that has ended."""
+    engine = make_engine()
+    with Threads() as pool:
+        for _ in range(2):
+            pool.submit(until_refused, lambda engine: engine.step(None), engine)
+        wait_until(lambda: engine_loop(engine).turns)
+        pool.submit(engine.close).result(DEADLINE_S)
+
+
 # A call that comes too late raises EngineError, and none waits for ever.
 @pytest.mark.parametrize("own_context", [True, False])
 def test_engine_may_be_closed_while_others_call_it(make_engine: MakeEngine, own_context: bool) -> None:
