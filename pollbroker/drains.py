@@ -47,6 +47,8 @@ class _Waiting:
     flushes: bool
     had_ended: bool
     """True if the one broker had ended before."""
+    give_up: Handle
+    """The timer that ends the wait."""
     not_done: WorkingBroker | None = None
     """One that had to be waited for at the last look. It is looked at first, so that a look at many brokers costs no
     more than one at a few."""
@@ -159,9 +161,9 @@ class Drains:
     ) -> Drained:
         drained: Drained = Future()
         had_ended = target is not None and target.state in FINAL_STATES
-        self._waiting[drained] = _Waiting(target, is_done, is_left, flushes, had_ended)
+        give_up = self._loop.timers.add(timeout_s, partial(self._end, drained))
+        self._waiting[drained] = _Waiting(target, is_done, is_left, flushes, had_ended, give_up)
         self._look_from_now_on()
-        self._loop.timers.add(timeout_s, partial(self._end, drained))
         return drained
 
     def _go_on_with(self, old: WorkingBroker, new: WorkingBroker) -> None:
@@ -200,6 +202,7 @@ class Drains:
         waiting = self._waiting.pop(drained, None)
         if waiting is None:
             return
+        waiting.give_up.cancel()
         brokers = tuple(self._brokers(waiting.target))
         if waiting.flushes:
             for broker in brokers:
@@ -219,7 +222,8 @@ class Drains:
 
 
 def _is_idle(broker: WorkingBroker) -> bool:
-    return broker.idle
+    """True also for a broker that has ended, since what its behaviour keeps is not delivered any more."""
+    return broker.idle or broker.final is not None
 
 
 def _is_unpaused(broker: WorkingBroker) -> bool:
