@@ -35,11 +35,11 @@ class Calls:
 
     Arguments:
         waker: ends the sleep of the loop.
-        work_marker: returns a value that changes whenever work was added. If it changed during a call, the loop is
-            woken.
+        work_marker: returns a tuple that changes whenever work was added. If it changed during a call, the loop is
+            woken. Something in it is true if there is work, or a timer.
     """
 
-    def __init__(self, waker: Waker, work_marker: Callable[[], object]) -> None:
+    def __init__(self, waker: Waker, work_marker: Callable[[], tuple[object, ...]]) -> None:
         self.lock = threading.RLock()
         self.in_turn = False
         """True while the thread that holds the lock makes a turn of the loop."""
@@ -166,12 +166,15 @@ class Calls:
 
     def wait(self, future: Future[Any], drive: Callable[[], object]) -> None:
         """Wait for a future that a turn of the loop resolves. While no other thread has the lock, `drive` is called
-        here to make the turns."""
+        here to make the turns. A program that drives the loop knows nothing of these turns, so it is woken if they have
+        left something to do."""
         while not future.done():
             if self._may_take_lock() and self.lock.acquire(blocking=False):
                 try:
                     if not future.done():
                         drive()
+                        if future.done() and any(self._work_marker()):
+                            self._waker.wake()
                 finally:
                     self.lock.release()
             else:

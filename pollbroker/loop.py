@@ -281,8 +281,8 @@ class Loop:
         next_ms = math.ceil(min(next_s, _LONGEST_SLEEP_S) * 1000)
         return next_ms if limit_ms is None else min(next_ms, limit_ms)
 
-    def _work_marker(self) -> object:
-        """A value that changes whenever work was added; see `Calls`."""
+    def _work_marker(self) -> tuple[object, ...]:
+        """A tuple that changes whenever work was added; see `Calls`."""
         return bool(self._ready), bool(self.readers.ready), self.timers.first()
 
     # -- brokers in the loop ------------------------------------------------------------------------------------------

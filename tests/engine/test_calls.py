@@ -154,7 +154,7 @@ def test_call_that_a_timer_brings_about_has_its_turn_in_the_next(make_engine: Ma
 # Whether an asyncio loop runs in this thread is found out without importing asyncio.
 def test_thread_may_sleep_in_a_process_that_has_not_imported_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
     waker = Waker()
-    calls = Calls(waker, lambda: None)
+    calls = Calls(waker, tuple)
     monkeypatch.delitem(sys.modules, "asyncio", raising=False)
     assert calls.may_sleep()
     assert "asyncio" not in sys.modules

@@ -13,7 +13,7 @@ from pollbroker import STREAMER, Engine, EngineError
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
-from tests.support.streamers import Peers
+from tests.support.streamers import Peers, streamer_with
 from tests.support.threads import running
 from tests.support.transports import holding
 from tests.support.turns import rest, within_a_turn
@@ -110,26 +110,55 @@ def test_descriptor_is_readable_after_a_call_that_made_work(
     connect(zmq.PUSH, "inproc://source").send(b"x")
     assert pull.poll(DEADLINE_MS)  # settled: its own descriptor is silent from here on
 
-    def quiet() -> bool:
-        rest(engine)
-        return not select.select([engine.fileno()], [], [], 0)[0]
-
-    def told() -> bool:
-        return bool(select.select([engine.fileno()], [], [], 0)[0])
-
-    wait_until(quiet)
+    wait_until(lambda: is_quiet(engine))
     engine.statistics()
-    assert not told()
+    assert not is_told(engine)
     engine.resume("a")
-    assert told()
-    wait_until(quiet)
+    assert is_told(engine)
+    wait_until(lambda: is_quiet(engine))
     engine.call_later(1e6, print)
-    assert told()
-    wait_until(quiet)
+    assert is_told(engine)
+    wait_until(lambda: is_quiet(engine))
     engine.add_reader(pull, pull.recv)
-    assert told()
-    wait_until(quiet)
+    assert is_told(engine)
+    wait_until(lambda: is_quiet(engine))
     engine.remove_reader(pull)
+
+
+def is_told(engine: Engine) -> bool:
+    """True if the descriptor says that there is something to do."""
+    return bool(select.select([engine.fileno()], [], [], 0)[0])
+
+
+def is_quiet(engine: Engine) -> bool:
+    """True if it says nothing when nothing is left to do."""
+    rest(engine)
+    return not is_told(engine)
+
+
+# Whoever waits for the removal makes turns, of which the program that drives the engine does not know.
+@pytest.mark.parametrize("left", ["work", "a timer"])
+def test_descriptor_is_readable_after_a_wait_that_left_something(
+    context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect, left: str
+) -> None:
+    engine = make_engine(context, waiter="nested", burst_messages=1)
+
+    def handle(frames: list[bytes]) -> list[bytes]:
+        if left == "a timer":
+            engine.call_later(1e6, print)
+        return frames
+
+    holding(engine, connect, "b")
+    engine.add("a", streamer_with(handle), frontend="inproc://in", backend="inproc://out")
+    producer, consumer = connect(zmq.PUSH, "inproc://in"), connect(zmq.PULL, "inproc://out")
+    wait_until(lambda: is_quiet(engine))
+    for _ in range(20 if left == "work" else 1):
+        producer.send(b"x")
+    engine.remove("b", timeout_s=0.0)
+    assert consumer.recv() == b"x"
+    assert is_told(engine)
+    wait_until(lambda: is_quiet(engine))
+    assert flow_of(engine, "a").sent == (20 if left == "work" else 1)
 
 
 # Under gevent the poller runs the other greenlets: however busy the brokers are, they have their turn.

@@ -239,7 +239,7 @@ def test_signal_handling_of_others_is_left_alone(make_engine: MakeEngine) -> Non
 
 def test_interrupt_in_a_call_is_the_callers_and_the_loops() -> None:
     waker = Waker()
-    calls = Calls(waker, lambda: None)
+    calls = Calls(waker, tuple)
     caught: list[BaseException] = []
 
     def interrupt() -> None:
