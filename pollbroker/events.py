@@ -107,12 +107,14 @@ class EventSource:
                 self._say_wanted()
 
     def close(self) -> None:
-        """Remove all listeners, since the engine closes."""
-        at_end = list(self._at_end.values())
+        """Remove all listeners, since the engine closes. An exception of an `at_end` is logged; after a `SystemExit`
+        the other listeners are left for the next `close`."""
+        self._tell()  # what was left when a listener raised a SystemExit
         for listener in self._listeners:
+            at_end = self._at_end.get(listener)
             self.remove(listener)
-        for call in at_end:
-            call()
+            if at_end is not None:
+                self._call("the end of the engine", at_end)
 
     def _say_wanted(self) -> None:
         for call in self._when_wanted:
@@ -141,16 +143,16 @@ class EventSource:
             self._waits += 1
             try:
                 for listener in self._listeners:
-                    self._call(listener, event)
+                    self._call(event, listener, event)
             finally:
                 self._waits -= 1
 
     @staticmethod
-    def _call(listener: Callable[[Event], object], event: Event) -> None:
+    def _call(what: object, call: Callable[..., object], *arguments: Event) -> None:
         try:
-            listener(event)
+            call(*arguments)
         except Exception:
-            _logger.exception("a listener of events raised at %r", event)
+            _logger.exception("a listener of events raised at %s", what)
 
 
 class EventReader:

@@ -89,9 +89,10 @@ class Observing:
         """Have `callback(event)` called, in the engine's thread, with each event: a broker was added, paused, resumed
         or removed, or has failed; a peer has connected or left, a handshake has failed, a connection was refused.
 
-        Return a function that ends this. `at_end` is called when the engine closes. An exception of the callback is
-        logged. Of registered sockets there are no events of peers, since a socket has one monitor at most
-        (zmq_socket_monitor(3)), which is the caller's. While nobody listens, events cost nothing.
+        Return a function that ends this. `at_end` is called when the engine closes. An exception of either is logged.
+        The callback may call the engine: it may remove the broker of which it is told, for example. Of registered
+        sockets there are no events of peers, since a socket has one monitor at most (zmq_socket_monitor(3)), which is
+        the caller's. While nobody listens, events cost nothing.
         """
         self._calls.call(self._loop.events.add, callback, at_end)
 

@@ -1,4 +1,5 @@
-"""Listeners of events, and behaviours that are told of their end, which remove brokers or end the run."""
+"""What those may do who are told what happens: listeners of events, and behaviours at their end. They may remove
+brokers, end the run, and raise errors."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pollbroker import QUEUE, STREAMER, Behaviour, Broker, BrokerStatistics, Dev
 from pollbroker.broker import working_broker
 from tests.support.addresses import ANY_PORT, bind, free_address
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.threads import in_thread
 from tests.support.types import Connect
 
 
@@ -92,11 +94,14 @@ def test_broker_ends_whole_though_who_is_told_of_it_ends_the_run(connect: Connec
     with closing(Engine()) as engine:
         broker = queue_with_a_peer(engine, connect)
         removed = broker.removed
-        engine.on_event(lambda event: sys.exit())
+        end = engine.on_event(lambda event: sys.exit())
+        events = engine.events()
         with pytest.raises(SystemExit):
             engine.remove("a")
         assert removed.result(DEADLINE_S).state == "removed"
         assert not engine.brokers
+        end()
+    assert [event.kind for event in events] == ["broker_removed"]  # of that the others are told all the same
 
 
 def test_each_listener_is_told_of_one_thing_after_the_other(plain_engine: Engine) -> None:
@@ -176,3 +181,27 @@ def test_broker_can_be_removed_by_who_is_told_that_a_peer_connects(
     plain_engine.statistics()  # the turn has ended
     assert not plain_engine.brokers
     assert not caplog.records
+
+
+# -- what is called when the engine closes -----------------------------------------------------------------------------
+
+
+def test_error_of_a_call_at_the_end_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    engine = Engine()
+    engine.on_event(print, at_end=lambda: 1 / 0)
+    events = engine.events()
+    engine.close()
+    assert in_thread(events.read).result(DEADLINE_S) is None
+    (record,) = caplog.records
+    assert "a listener of events raised at the end of the engine" in record.getMessage()
+
+
+def test_engine_can_be_closed_again_after_a_call_at_the_end_that_ends_the_program() -> None:
+    engine = Engine()
+    engine.on_event(print, at_end=sys.exit)
+    events = engine.events()
+    with pytest.raises(SystemExit):
+        engine.close()
+    engine.close()
+    assert engine.closed
+    assert in_thread(events.read).result(DEADLINE_S) is None
