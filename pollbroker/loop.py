@@ -43,7 +43,7 @@ _LONGEST_SPIN_S: Final = 0.01
 """Upper bound of `spin_s`. While the loop spins, timers and signal handlers can run this late."""
 
 _LONGEST_SLEEP_S: Final = 86_400.0
-"""Upper bound of one sleep. A timer may be set for so late that poll(2) cannot be given the time."""
+"""Upper bound of one sleep. A timer may be set, or a step last, for so long that poll(2) cannot be given the time."""
 
 _WAITING_TURN_MS: Final = 10
 """A thread that waits for a result makes the turns itself while no thread runs the loop. In each of them it sleeps at
@@ -161,7 +161,7 @@ class Loop:
             self.calls.check_may_turn()
             if self.calls.in_turn:
                 raise EngineError("step() was called from within a turn of the loop")
-            self._turn(None if timeout_s is None else math.ceil(timeout_s * 1000))
+            self._turn(None if timeout_s is None else _sleep_of(timeout_s))
             more = bool(self._ready or self.readers.ready)
             if more:
                 self._waker.wake()
@@ -278,7 +278,7 @@ class Loop:
         next_s = self.timers.next_s()
         if next_s is None:
             return limit_ms
-        next_ms = math.ceil(min(next_s, _LONGEST_SLEEP_S) * 1000)
+        next_ms = _sleep_of(next_s)
         return next_ms if limit_ms is None else min(next_ms, limit_ms)
 
     def _work_marker(self) -> tuple[object, ...]:
@@ -321,3 +321,8 @@ class Loop:
                 hub.owner.carry_out(flags)
         except Exception as error:  # noqa: BLE001 - any error ends this one broker
             hub.owner.fail(error)
+
+
+def _sleep_of(seconds: float) -> int:
+    """The milliseconds of a sleep until a time. If that is over, there is none: poll(2) would take it for no limit."""
+    return math.ceil(min(max(seconds, 0.0), _LONGEST_SLEEP_S) * 1000)

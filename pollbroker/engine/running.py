@@ -137,7 +137,8 @@ class Running:
     # -- in a program with a loop of its own --------------------------------------------------------------------------
 
     def step(self, timeout_s: float | None = 0.0) -> bool:
-        """Make one turn, which sleeps for up to `timeout_s` (None: without limit) until there is something to do.
+        """Make one turn, which sleeps for up to `timeout_s` until there is something to do (None: without limit; a
+        number below 0 is taken for 0, and one beyond a day for a day).
 
         For programs with a loop of their own: call it when `fileno()` is readable, and after `next_timer_s()` seconds.
         Return True if there is more to do at once; `fileno()` is readable then.

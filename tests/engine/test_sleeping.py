@@ -1,5 +1,6 @@
 """When the engine sleeps, for how long, and that an idle one makes no turns."""
 
+import math
 import socket as net
 import threading
 import time
@@ -40,6 +41,20 @@ def test_step_sleeps_for_its_timeout_unless_a_timer_is_due(make_engine: MakeEngi
     assert asked(None) == 3000
     clock.now_s += 4.0
     assert [asked(None), asked(9)] == [0, 9]
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "sleep_ms"), [(-0.001, 0), (-5, 0), (-math.inf, 0), (1e15, 86_400_000), (math.inf, 86_400_000)]
+)
+def test_step_takes_a_negative_time_for_now_and_a_very_long_one_for_a_day(
+    make_engine: MakeEngine, timeout_s: float, sleep_ms: int
+) -> None:
+    poller = SleeplessPoller()
+    engine = make_engine(poller=poller)
+    rest(engine)
+    poller.asked.clear()
+    engine.step(timeout_s)
+    assert poller.asked == [sleep_ms]
 
 
 def test_step_does_not_sleep_with_work_left(make_engine: MakeEngine) -> None:
