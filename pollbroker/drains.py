@@ -139,9 +139,10 @@ class Drains:
         Raises `EngineError` as `Table.pause`, and `ConfigError` if `timeout_s` is not a number.
         """
         check_delay(timeout_s)
-        self._table.begin_flush(broker)
-        target = None if broker is None else self._table.find(broker)
-        return self._wait(target, lambda one: not one.holds_in_pause, _is_unpaused, timeout_s, flushes=True)
+        with self._loop.events.told_afterwards():
+            self._table.begin_flush(broker)
+            target = None if broker is None else self._table.find(broker)
+            return self._wait(target, lambda one: not one.holds_in_pause, _is_unpaused, timeout_s, flushes=True)
 
     def end_all(self) -> None:
         """End every wait now: the engine closes, and no turn follows that could end them."""

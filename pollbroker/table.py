@@ -263,13 +263,16 @@ class Table:
     def begin_flush(self, which: str | Broker | None) -> None:
         """Pause a broker, or every broker that has not ended, but let it go on offering what it holds."""
         if which is not None:
-            self._not_ended(which).begin_flush()
-            return
-        for broker in self._brokers.values():
-            if broker.state in (BrokerState.RUNNING, BrokerState.PAUSED):
+            brokers = [self._not_ended(which)]
+        else:
+            brokers = [one for one in self if one.state in (BrokerState.RUNNING, BrokerState.PAUSED)]
+            for broker in brokers:
                 self._not_ended(broker.name)  # its own handler cannot steer it
-        for broker in self._brokers.values():
+        for broker in brokers:
+            was_running = broker.state is BrokerState.RUNNING
             broker.begin_flush()
+            if was_running:
+                self._events.emit(EventKind.BROKER_PAUSED, broker.name)
 
     def begin_removal(self, which: str | Broker, timeout_s: float) -> WorkingBroker:
         """Begin to remove a broker. It is removed at once if it holds no message, and otherwise when it has sent the

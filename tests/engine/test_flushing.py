@@ -184,3 +184,25 @@ def test_flush_waits_for_coroutine_handlers() -> None:
                 assert broker.state == "paused"
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("broker", ["a", None])
+def test_pause_is_told_once_and_so_is_its_end(engine: Engine, broker: str | None) -> None:
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    engine.add("paused", STREAMER, frontend=ANY_PORT, backend=ANY_PORT).pause()
+    with engine.events() as events:
+        for _ in range(2):
+            assert engine.pause_and_flush(DEADLINE_S, broker=broker) == ()
+        engine.resume("a")
+        told = [(event.kind, event.broker) for event in iter(lambda: events.read(0), None) if event is not None]
+    assert told == [("broker_paused", "a"), ("broker_resumed", "a")]
+
+
+@pytest.mark.parametrize("broker", ["a", None])
+def test_who_is_told_of_the_pause_may_remove_the_broker(engine: Engine, broker: str | None) -> None:
+    for name in ("a", "b"):
+        engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    end = engine.on_event(lambda event: event.kind == "broker_paused" and engine.remove(event.broker))
+    assert engine.pause_and_flush(DEADLINE_S, broker=broker) == ()
+    end()
+    assert set(engine.brokers) == (set() if broker is None else {"b"})
