@@ -41,8 +41,8 @@ class Calls:
 
     def __init__(self, waker: Waker, work_marker: Callable[[], tuple[object, ...]]) -> None:
         self.lock = threading.RLock()
-        self.in_turn = False
-        """True while the thread that holds the lock makes a turn of the loop."""
+        self._turner: int | None = None
+        """The thread that is within a turn of the loop, with the lock; None if none is."""
         self._waker = waker
         self._work_marker = work_marker
         self.runs = 0
@@ -89,12 +89,15 @@ class Calls:
 
     def in_own_turn(self) -> bool:
         """Return True if the calling thread is within a turn: in a handler, a reader, a timer or a queued call."""
-        if not self.lock.acquire(blocking=False):
-            return False
-        try:
-            return self.in_turn
-        finally:
-            self.lock.release()
+        return self._turner == threading.get_ident()
+
+    def begin_turn(self) -> None:
+        """The calling thread, which holds the lock, is within a turn until `end_turn`."""
+        self._turner = threading.get_ident()
+
+    def end_turn(self) -> None:
+        """No thread is within a turn."""
+        self._turner = None
 
     def may_sleep(self) -> bool:
         """Return True if the calling thread may sleep: it is not within a turn, and runs no loop of asyncio or trio."""
@@ -150,7 +153,7 @@ class Calls:
             self.check_usable()
             return fn(*args)
         finally:
-            if not self.in_turn and self._work_marker() != before:
+            if not self.in_own_turn() and self._work_marker() != before:
                 self._waker.wake()  # a program that sleeps on the loop's descriptor has work to do now
             self.lock.release()
 

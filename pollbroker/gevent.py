@@ -260,8 +260,11 @@ class Engine(pollbroker.Engine):
         self._ending = True
         try:
             self.stop()
-            self._over.wait()
-            self.finish_close()
+            try:
+                self._over.wait()
+            finally:
+                self._over.wait()  # killed while it waited: that is put off until the engine is closed
+                self.finish_close()
         finally:
             self._ending = self.closed
         if self._own_context is not None and self._terminated is None:

@@ -159,7 +159,7 @@ class Loop:
         self.calls.check_not_running()
         with self.calls.lock:
             self.calls.check_may_turn()
-            if self.calls.in_turn:
+            if self.calls.in_own_turn():
                 raise EngineError("step() was called from within a turn of the loop")
             self._turn(None if timeout_s is None else _sleep_of(timeout_s))
             more = bool(self._ready or self.readers.ready)
@@ -208,7 +208,7 @@ class Loop:
     def _turn(self, timeout_ms: int | None) -> None:
         self.turns += 1
         wakes = self._waiter.wait(self._sleep_ms(timeout_ms))
-        self.calls.in_turn = True
+        self.calls.begin_turn()
         try:
             for wake in wakes:
                 wake()
@@ -230,7 +230,7 @@ class Loop:
             self._waker.wake()  # such as KeyboardInterrupt: nothing else may bring about the turn for what is left
             raise
         finally:
-            self.calls.in_turn = False
+            self.calls.end_turn()
 
     def _work(self) -> list[Hub]:
         """Let each ready hub move messages, one burst for each direction. Return the hubs.

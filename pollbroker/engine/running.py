@@ -106,7 +106,13 @@ class Running:
         return self._closing.finish()
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except EngineError:
+            raise  # it runs already, for somebody else
+        except BaseException:
+            self.close()  # Ctrl-C, or a greenlet that is killed: no block begins that would close it
+            raise
         return self
 
     def __exit__(

@@ -85,6 +85,48 @@ def test_whoever_waits_lets_others_run_and_may_be_killed(patch: str) -> None:
     assert run_greenlets(patch, script) == ["removing", "b'held'", "removed", "True removed 1"]
 
 
+def test_greenlet_that_ends_at_the_beginning_of_its_block_leaves_no_engine(patch: str) -> None:
+    script = """
+        import sys
+        engine, entered = Engine(), []
+        gevent.spawn(sys.exit)  # which is raised in this greenlet as soon as another one may run
+        try:
+            with engine:
+                entered.append(True)
+        except SystemExit:
+            print(entered, engine.running, engine.closed)
+    """
+    assert run_greenlets(patch, script) == ["[] False True"]
+
+
+def test_greenlet_that_is_killed_while_it_closes_leaves_no_engine(patch: str) -> None:
+    script = """
+        engine, entered = Engine(), []
+
+        def use():
+            with engine:
+                entered.append(True)
+
+        using = gevent.spawn(use)
+        gevent.sleep(0)
+        using.kill()  # it waits until the engine's greenlet has ended
+        print(entered, engine.running, engine.closed)
+    """
+    assert run_greenlets(patch, script) == ["[True] False True"]
+
+
+def test_block_of_an_engine_that_runs_already_leaves_it_running(patch: str) -> None:
+    script = """
+        with Engine() as engine:
+            try:
+                with engine:
+                    print("entered")
+            except EngineError as error:
+                print(error, engine.running, engine.closed)
+    """
+    assert run_greenlets(patch, script) == ["the engine is running already True False"]
+
+
 def test_greenlet_that_waits_for_a_flush_leaves_the_turns_to_that_of_the_engine(patch: str) -> None:
     script = """
         with Engine() as engine:
