@@ -77,7 +77,7 @@ class EventSource:
         self._when_wanted: list[Callable[[bool], object]] = []
         self._untold: deque[Event] = deque()
         self._waits = 0
-        """In how many blocks of `told_afterwards` the engine is."""
+        """In how many blocks of `told_afterwards` the engine is, and 1 more while somebody is told."""
 
     @property
     def wanted(self) -> bool:

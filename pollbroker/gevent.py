@@ -28,6 +28,7 @@ from gevent.lock import RLock
 import pollbroker
 from pollbroker.broker import Broker
 from pollbroker.closing import TERM_S, warn_of_context
+from pollbroker.errors import EngineError
 from pollbroker.loop import Loop
 from pollbroker.opening import make_context
 from pollbroker.pump import Socket
@@ -191,6 +192,8 @@ class Engine(pollbroker.Engine):
 
     def step(self, timeout_s: float | None = 0.0) -> bool:
         """Make one turn, as `pollbroker.Engine.step`. The other greenlets run while it sleeps."""
+        if self._ending:
+            raise EngineError("the engine is closed")  # whoever closes it waits until nobody makes turns
         with self._turning():
             return super().step(timeout_s)
 

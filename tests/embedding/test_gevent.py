@@ -115,6 +115,26 @@ def test_greenlet_that_is_killed_while_it_closes_leaves_no_engine(patch: str) ->
     assert run_greenlets(patch, script) == ["[True] False True"]
 
 
+def test_engine_can_be_closed_while_a_greenlet_steps_it(patch: str) -> None:
+    script = """
+        engine = Engine()
+
+        def use():
+            try:
+                while True:
+                    engine.step(None)
+            except EngineError as error:
+                print(error)
+
+        using = gevent.spawn(use)
+        gevent.sleep(0)
+        engine.close()
+        using.join()
+        print(engine.closed)
+    """
+    assert run_greenlets(patch, script) == ["the engine is closed", "True"]
+
+
 def test_block_of_an_engine_that_runs_already_leaves_it_running(patch: str) -> None:
     script = """
         with Engine() as engine:
