@@ -188,6 +188,7 @@ cdef extern from "net.h" nogil:
         uint64_t lost
 
     c_bool notices_keep(notices *, size_t room)
+    void notices_forget(notices *, const port *)
 
     cdef struct net:
         wire wire

@@ -187,6 +187,7 @@ def end_output(Port port not None):
 
 
 @cython.final
+@cython.no_gc_clear  # it is taken out of the epoll set of the port's net
 cdef class Listener:
     """Accepts connections for a port. The descriptor is closed with it."""
 
@@ -224,6 +225,7 @@ cdef class Listener:
 
 
 @cython.final
+@cython.no_gc_clear  # as a listener
 cdef class Connector:
     """One connection that is being made, and then is used by a port. `on_end` is called when it is over, or when it could
     not be made."""

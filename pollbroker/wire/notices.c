@@ -57,3 +57,13 @@ void notices_add_refused(struct notices *notices, struct port *port, enum reason
     if (from)
         other_end_describe(notice->address, from);
 }
+
+void notices_forget(struct notices *notices, const struct port *port)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < notices->count; i++)
+        if (notices->items[i].port != port)
+            notices->items[kept++] = notices->items[i];
+    notices->count = kept;
+}

@@ -37,4 +37,7 @@ void notices_add(struct notices *notices, enum notice_kind kind, const struct pe
 void notices_add_refused(struct notices *notices, struct port *port, enum reason reason, int error,
                          const struct other_end *from);
 
+/* A port is about to be freed, and nobody is to be told of its connections any more. */
+void notices_forget(struct notices *notices, const struct port *port);
+
 #endif

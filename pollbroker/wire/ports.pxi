@@ -5,6 +5,7 @@ cdef bytes _user_id(const user_id *who):
 
 
 @cython.final
+@cython.no_gc_clear  # the end of the port needs its net, also where an engine is collected that nobody has closed
 cdef class Port:
     """One socket of a broker, with any number of peers."""
 
@@ -34,19 +35,18 @@ cdef class Port:
         net.open_ports += 1
 
     def __dealloc__(self):
-        self._end()
-
-    cdef void _end(self):
         if self.port != NULL:
             port_end(self.port)
-            self.ended_by_at_end = self.ended_by
-            self.net._tell_notices()
-            if self.net.net.fault.port == self.port:
-                self.net.net.fault.count = 0
-            free(self.port)
-            self.port = NULL
-            self._forget_restored()
-            self.net.open_ports -= 1
+            notices_forget(&self.net.net.notices, self.port)
+            self._free()
+
+    cdef void _free(self) noexcept:
+        if self.net.net.fault.port == self.port:
+            self.net.net.fault.count = 0
+        free(self.port)
+        self.port = NULL
+        self._forget_restored()
+        self.net.open_ports -= 1
 
     cdef void _forget_restored(self) noexcept:
         free(self.restored)
@@ -64,7 +64,11 @@ cdef class Port:
     def close(self):
         """End all connections."""
         self.on_ready = None
-        self._end()
+        if self.port != NULL:
+            port_end(self.port)
+            self.ended_by_at_end = self.ended_by
+            self.net._tell_notices()
+            self._free()
 
     @property
     def closed(self):
