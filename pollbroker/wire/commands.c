@@ -71,7 +71,7 @@ static void look_ahead(struct peer *peer)
 {
     while (peer->readable && peer->end - peer->start < LOOK_AHEAD_BYTES)
         peer_read(peer, LOOK_AHEAD_BYTES - (peer->end - peer->start));
-    size_t at = peer->looked > peer->scanned + peer->gap ? peer->looked : peer->scanned + peer->gap;
+    size_t at = peer->looked > peer->scanned + peer->gap ? peer->looked : peer->scanned + peer->gap, kept = at;
     while (peer->descriptor >= 0 && peer->in) {
         uint8_t *bytes = peer->in->bytes + at;
         unsigned flags;
@@ -81,16 +81,19 @@ static void look_ahead(struct peer *peer)
             break; /* if it is malformed, that is found out when the port is read */
         size_t size = (size_t) header + length;
         bool ping = flags & FRAME_COMMAND && is_ping(bytes + header, length);
-        if (!ping && !(flags & FRAME_COMMAND && is_command("\4PONG", bytes + header, length))) {
-            at += size;
-            continue;
-        }
         if (ping)
             on_ping(peer, bytes + header, length);
-        peer->end -= size;
-        memmove(bytes, bytes + size, peer->end - at);
+        if (!ping && !(flags & FRAME_COMMAND && is_command("\4PONG", bytes + header, length))) {
+            memmove(peer->in->bytes + kept, bytes, size);
+            kept += size;
+        }
+        at += size;
     }
-    peer->looked = at;
+    if (kept < at) {
+        memmove(peer->in->bytes + kept, peer->in->bytes + at, peer->end - at);
+        peer->end -= at - kept;
+    }
+    peer->looked = kept;
     peer_shrink_input(peer);
     if (peer->readable && peer->end - peer->start < LOOK_AHEAD_BYTES)
         peer_note_unread(peer); /* there is room for more, which the next look finds */

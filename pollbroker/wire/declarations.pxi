@@ -226,7 +226,7 @@ cdef extern from "net.h" nogil:
     int net_resume(port *)
     int net_resume_watched(watched *)
     void net_connected(watched *, port *, peer *)
-    void map_set_secret(uint64_t secret)
+    void map_set_secret(uint64_t first, uint64_t second)
     port *changed_port(link *)
     watched *ended_connector(link *)
     void link_remove(link *)

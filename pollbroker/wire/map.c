@@ -3,50 +3,81 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const uint64_t PRIME = ((uint64_t) 1 << 61) - 1;
-static uint64_t factor = 0x9e3779b97f4a7c15 & (((uint64_t) 1 << 61) - 1);
+static uint64_t secret[2] = {0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9};
 
-void map_set_secret(uint64_t secret)
+void map_set_secret(uint64_t first, uint64_t second)
 {
-    secret &= PRIME;
-    if (secret > 0xffff && secret != PRIME)
-        factor = secret;
+    secret[0] = first;
+    secret[1] = second;
 }
 
-enum { AT_ONCE = 7 };
-
-static uint64_t hash_next(uint64_t hash, uint64_t number)
+static uint64_t rotate(uint64_t word, int bits)
 {
-    unsigned __int128 product = (unsigned __int128) hash * factor + number;
-    uint64_t sum = (uint64_t) (product & PRIME) + (uint64_t) (product >> 61);
+    return word << bits | word >> (64 - bits);
+}
 
-    return sum >= PRIME ? sum - PRIME : sum;
+/* A round of SipHash. There is one for each eight bytes, and three at the end. */
+static void mix(uint64_t *words)
+{
+    words[0] += words[1];
+    words[2] += words[3];
+    words[1] = rotate(words[1], 13) ^ words[0];
+    words[3] = rotate(words[3], 16) ^ words[2];
+    words[0] = rotate(words[0], 32);
+    words[2] += words[1];
+    words[0] += words[3];
+    words[1] = rotate(words[1], 17) ^ words[2];
+    words[3] = rotate(words[3], 21) ^ words[0];
+    words[2] = rotate(words[2], 32);
+}
+
+static void add(uint64_t *words, uint64_t number)
+{
+    words[3] ^= number;
+    mix(words);
+    words[0] ^= number;
+}
+
+struct hashed map_hash_nothing(void)
+{
+    return (struct hashed){{
+        secret[0] ^ 0x736f6d6570736575,
+        secret[1] ^ 0x646f72616e646f6d,
+        secret[0] ^ 0x6c7967656e657261,
+        secret[1] ^ 0x7465646279746573,
+    }};
 }
 
 uint64_t map_hash_prefix(struct hashed *hashed, const uint8_t *bytes, size_t size)
 {
-    while (size - hashed->size >= AT_ONCE) {
-        uint64_t number = 0;
-        memcpy(&number, bytes + hashed->size, AT_ONCE);
-        hashed->hash = hash_next(hashed->hash, number);
-        hashed->size += AT_ONCE;
+    uint64_t number;
+
+    for (; size - hashed->size >= sizeof number; hashed->size += sizeof number) {
+        memcpy(&number, bytes + hashed->size, sizeof number);
+        add(hashed->words, number);
     }
-    uint64_t number = 1; /* in front of the bytes that are left, so that it tells how many there are */
-    for (size_t i = hashed->size; i < size; i++)
-        number = number << 8 | bytes[i];
-    return hash_next(hashed->hash, number);
+    struct hashed last = *hashed;
+    number = (uint64_t) size << 56;
+    for (size_t i = 0; i < size - hashed->size; i++)
+        number |= (uint64_t) bytes[hashed->size + i] << 8 * i;
+    add(last.words, number);
+    last.words[2] ^= 0xff;
+    for (int i = 0; i < 3; i++)
+        mix(last.words);
+    return last.words[0] ^ last.words[1] ^ last.words[2] ^ last.words[3];
 }
 
 uint64_t map_hash(const uint8_t *bytes, size_t size)
 {
-    return map_hash_prefix(&(struct hashed){0}, bytes, size);
+    struct hashed hashed = map_hash_nothing();
+
+    return map_hash_prefix(&hashed, bytes, size);
 }
 
-/* Where a key of this hash is looked for first. The hash itself is linear in its last bytes, so it is mixed. */
+/* Where a key of this hash is looked for first. */
 static size_t home(const struct map *map, uint64_t hash)
 {
-    hash *= 0x9e3779b97f4a7c15;
-    return (size_t) (hash ^ hash >> 32) & (map->capacity - 1);
+    return (size_t) hash & (map->capacity - 1);
 }
 
 struct key *map_find(const struct map *map, const uint8_t *bytes, size_t size, uint64_t hash)

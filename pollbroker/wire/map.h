@@ -1,7 +1,7 @@
 /* A hash map from strings of bytes to things that have their key in them.
  *
- * The hash is a polynomial with a secret factor, modulo 2^61 - 1, over numbers of seven bytes each. Peers choose the keys,
- * and cannot choose such that collide. All prefixes of a topic can be hashed in one go. */
+ * The hash is SipHash-1-3 with a secret of the process. Peers choose the keys, and cannot choose such that are looked for in
+ * the same place, not even if they see in which order the map has them. All prefixes of a topic can be hashed in one go. */
 #ifndef POLLBROKER_WIRE_MAP_H
 #define POLLBROKER_WIRE_MAP_H
 
@@ -20,16 +20,18 @@ struct map {
     size_t capacity, count;
 };
 
-/* Choose the secret factor, once in a process. */
-void map_set_secret(uint64_t secret);
+/* Choose the secret, once in a process, before anything is hashed. */
+void map_set_secret(uint64_t first, uint64_t second);
 
 uint64_t map_hash(const uint8_t *bytes, size_t size);
 
-/* How far a string was hashed; zeros at its beginning. */
+/* How far a string was hashed: so many bytes at its beginning. */
 struct hashed {
-    uint64_t hash;
+    uint64_t words[4];
     size_t size;
 };
+
+struct hashed map_hash_nothing(void);
 
 /* The hash of the first `size` bytes of a string, which may not be fewer than at the last call. */
 uint64_t map_hash_prefix(struct hashed *hashed, const uint8_t *bytes, size_t size);

@@ -35,7 +35,7 @@ cdef extern from *:
     #define ended_connector(link) LISTED(link, struct watched, ended)
     """
 
-map_set_secret(int.from_bytes(os.urandom(8), "little"))
+map_set_secret(int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.urandom(8), "little"))
 
 cdef enum:
     EMPTY = 0

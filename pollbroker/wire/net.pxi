@@ -24,7 +24,7 @@ cdef class Net:
         self.clock = clock
         self.told = {}
         if clock is not None and not _was_net_made:
-            map_set_secret(0x9E3779B97F4A7C15)  # nothing was hashed yet; so the order in maps is that of any other run
+            map_set_secret(1, 2)  # nothing was hashed yet; so the order in maps is that of any other run
         _was_net_made = True
         code = net_open(&self.net) if clock is None else net_open_simulated(&self.net, &_simulated_calls)
         if code:

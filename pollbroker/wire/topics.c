@@ -92,7 +92,7 @@ void prefixes_free(struct prefixes *prefixes)
 void prefixes_of(const struct prefixes *prefixes, const uint8_t *bytes, size_t size,
                  bool (*found)(struct prefix *prefix, void *data), void *data)
 {
-    struct hashed hashed = {0};
+    struct hashed hashed = map_hash_nothing();
 
     if (!prefixes->map.count)
         return;

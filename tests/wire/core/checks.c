@@ -208,6 +208,28 @@ static void check_look_ahead(void)
     report("a million bytes for a port that was not read", 2 << 20);
 }
 
+static void check_heartbeats_ahead(void)
+{
+    enum { TURNS = 10000, MOST = LOOK_AHEAD_BYTES / 7 - 10 };
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    struct remote *remote = join(0, TYPE_PUSH, "");
+    remote_send_frame(remote, 0, "not taken", 9);
+    measure();
+    for (int turn = 0; turn < TURNS; turn++) {
+        for (int i = 0; i < MOST; i++)
+            bytes_append(&remote->out, "\4\5\4PONG", 7);
+        remote_deliver(remote, SIZE_MAX);
+        simulation_serve(&simulation);
+        simulation.wire.now_s += 2 * LOOK_AFTER_S;
+        simulation_serve(&simulation);
+        forget_sent(remote);
+    }
+    CHECK(used_s() < 1, "it takes too long");
+    CHECK(take_all(&simulation.ports[0]) == 1, "the message is lost");
+    report("millions of heartbeats for a port that is not read", 1 << 20);
+}
+
 /* What a SUB has not subscribed to is left out, also in the middle of a run, and behind a command. */
 static void check_run_with_others(void)
 {
@@ -428,6 +450,51 @@ static void check_many_subscriptions(void)
     CHECK(memory.bytes < memory_before + (1 << 20) + 2 * WIRE_POOL_KEEPS * SLAB_LARGE, "%zu bytes are kept",
           memory.bytes - memory_before);
     report("a million subscriptions of 16 bytes", PEERS * COUNT * (SIZE + 300));
+}
+
+/* Topics of a subscriber that wants all of them to be looked for in the same place of a map, if that place is the low bits of
+ * a sum that anybody can make of a short topic. */
+static void subscribe_to_chosen_topics(struct remote *remote, size_t count)
+{
+    enum { SIZE = 6, SLOTS = 1 << 16, PLACES = 256 };
+    uint8_t topic[SIZE];
+
+    for (uint64_t number = 0; count; number++) {
+        uint64_t sum = (number | (uint64_t) 1 << 8 * SIZE) * 0x9e3779b97f4a7c15;
+        if (((sum ^ sum >> 32) & (SLOTS - 1)) >= PLACES)
+            continue;
+        for (size_t i = 0; i < SIZE; i++)
+            topic[i] = (uint8_t) (number >> 8 * (SIZE - 1 - i));
+        remote_send_command(remote, "SUBSCRIBE", topic, sizeof topic);
+        count--;
+    }
+    remote_deliver(remote, SIZE_MAX);
+}
+
+/* The most slots that follow one another and are all in use: whoever looks for a key may have to look at so many. */
+static size_t longest_row(const struct map *map)
+{
+    size_t longest = 0, row = 0;
+
+    for (size_t i = 0; i < 2 * map->capacity; i++) { /* the first slot follows the last */
+        row = map->slots[i & (map->capacity - 1)] ? row + 1 : 0;
+        longest = row > longest ? row : longest;
+    }
+    return longest;
+}
+
+static void check_chosen_topics(void)
+{
+    enum { COUNT = 20000 };
+
+    begin(TYPE_XPUB, TYPE_XSUB);
+    struct remote *remote = join(0, TYPE_SUB, "");
+    measure();
+    subscribe_to_chosen_topics(remote, COUNT);
+    CHECK(take_all(&simulation.ports[0]) == COUNT, "subscriptions are lost");
+    size_t row = longest_row(&simulation.ports[0].topics.prefixes.map);
+    CHECK(row < 200, "%zu slots have to be looked at for a topic", row);
+    report("20,000 topics that were chosen to be in the same place of a map", COUNT * 300 + 4 * SLAB_LARGE);
 }
 
 static void check_refused_ready(void)
@@ -824,6 +891,7 @@ void run_checks(const char *only)
         {"after-a-long-message", check_after_a_long_message},
         {"unread-long-messages", check_long_messages_for_a_slow_peer},
         {"look-ahead", check_look_ahead},
+        {"heartbeats-ahead", check_heartbeats_ahead},
         {"run-with-others", check_run_with_others},
         {"empty-frames", check_empty_frames},
         {"commands-in-a-message", check_commands_in_a_message},
@@ -835,6 +903,7 @@ void run_checks(const char *only)
         {"lone-messages", check_lone_messages_for_a_slow_peer},
         {"long-subscriptions", check_long_subscriptions},
         {"many-subscriptions", check_many_subscriptions},
+        {"chosen-topics", check_chosen_topics},
         {"refused-ready", check_refused_ready},
         {"endless-commands", check_endless_commands},
         {"fairness", check_fairness},
