@@ -6,7 +6,8 @@
  * in the order of `peers`.
  *
  * What is read but not yet taken is written without the commands in it, which were obeyed already. A queue is written
- * with the beginning of a message that was written in part, and with how far it was written. */
+ * with the beginning of a message that was written in part, and with how far it was written. If the queue has only the rest
+ * of that message, an empty frame is its beginning in the record. */
 #ifndef POLLBROKER_WIRE_RECORD_H
 #define POLLBROKER_WIRE_RECORD_H
 

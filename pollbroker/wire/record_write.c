@@ -90,18 +90,24 @@ static void put_account(struct record *record, const struct account *account, st
 
 static void put_queue(struct record *record, const struct queue *queue, struct account *const *accounts, uint32_t count)
 {
+    /* What has begun the first message may be written, and in the queue no more: an empty frame stands for it. */
+    static const uint8_t beginning[] = {FRAME_MORE, 0};
+    size_t stands_for = queue->first && queue->first->continues && !queue->written ? sizeof beginning : 0;
     uint32_t segments = 0;
 
     for (const struct segment *segment = queue->first; segment; segment = segment->next)
         segments += segment->start < segment->end;
     put_u32(record, segments);
-    put_u64(record, queue->written);
+    put_u64(record, queue->written + stands_for);
     for (const struct segment *segment = queue->first; segment; segment = segment->next) {
         if (segment->start == segment->end)
             continue; /* an empty topic, say */
         put_account(record, segment->account, accounts, count);
         put_amount(record, segment->amount);
-        put_bytes(record, segment->slab->bytes + segment->start, segment->end - segment->start);
+        put_u64(record, stands_for + segment->end - segment->start);
+        put(record, beginning, stands_for);
+        put(record, segment->slab->bytes + segment->start, segment->end - segment->start);
+        stands_for = 0;
     }
 }
 

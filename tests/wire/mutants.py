@@ -350,4 +350,11 @@ MUTANTS: Final = (
         "    return number;",
         "chosen-topics",
     ),
+    Mutant(
+        "a record takes the rest of a message for a whole one",
+        "record_write.c",
+        "queue->first && queue->first->continues && !queue->written ? sizeof",
+        "false ? sizeof",
+        "cut-behind-a-prefix-and-moved",
+    ),
 )

@@ -698,7 +698,8 @@ static enum relayed move(int flow, uint64_t limit_messages, uint64_t limit_bytes
     return outcome;
 }
 
-static void check_cut_behind_a_prefix(void)
+/* The peer that leaves when the routing id was written; whether the port is handed over before that. */
+static void check_cut(const char *name, bool moves)
 {
     static uint8_t body[5000];
 
@@ -711,12 +712,46 @@ static void check_cut_behind_a_prefix(void)
     remote_send_frame(client, 0, body, sizeof body);
     remote_deliver(client, SIZE_MAX);
     move(0, 10, 10000);
+    if (moves)
+        simulation_move(&simulation, NULL);
     remote_leave(leaver, false);
     simulation_serve(&simulation);
     join(1, TYPE_DEALER, "");
     move(0, 10, 10000);
     CHECK(!arrived && simulation.accounts[0]->interrupted == 1, "%u have arrived", arrived);
-    report("a peer that leaves when the routing id was written", 1 << 20);
+    report(name, 1 << 20);
+}
+
+static void check_cut_behind_a_prefix(void)
+{
+    check_cut("a peer that leaves when the routing id was written", false);
+}
+
+static void check_cut_behind_a_prefix_and_moved(void)
+{
+    check_cut("a peer that leaves, after a hand over, when the routing id was written", true);
+}
+
+static void check_rest_behind_a_prefix(void)
+{
+    static uint8_t body[5000];
+
+    begin(TYPE_ROUTER, TYPE_DEALER);
+    simulation.on_message = count_whole;
+    arrived = 0;
+    struct remote *client = join(0, TYPE_DEALER, "A"), *worker = join(1, TYPE_DEALER, "");
+    measure();
+    worker->window = 3;
+    remote_send_frame(client, 0, body, sizeof body);
+    remote_deliver(client, SIZE_MAX);
+    move(0, 10, 10000);
+    for (int i = 0; i < 3; i++)
+        simulation_move(&simulation, NULL);
+    worker->window = SIZE_MAX;
+    worker->events |= STREAM_OUTPUT;
+    move(0, 10, 10000);
+    CHECK(arrived == 1 && simulation.accounts[0]->sent.messages == 1, "%u have arrived", arrived);
+    report("the rest of a message, after hand overs, when the routing id was written", 1 << 20);
 }
 
 static void check_no_memory(void)
@@ -913,6 +948,8 @@ void run_checks(const char *only)
         {"beside-long-messages", check_fairness_beside_long_messages},
         {"orphans-are-written", check_orphans_are_written},
         {"cut-behind-a-prefix", check_cut_behind_a_prefix},
+        {"cut-behind-a-prefix-and-moved", check_cut_behind_a_prefix_and_moved},
+        {"rest-behind-a-prefix", check_rest_behind_a_prefix},
         {"no-memory", check_no_memory},
         {"request-without-memory", check_request_without_memory},
         {"reply-of-another", check_reply_of_another},
