@@ -35,6 +35,11 @@ static bool is_ping(const uint8_t *body, size_t size)
     return is_command("\4PING", body, size) && size >= 7 && size <= 7 + PING_CONTEXT_MAX;
 }
 
+static bool is_pong(const uint8_t *body, size_t size)
+{
+    return is_command("\4PONG", body, size) && size <= 5 + PING_CONTEXT_MAX;
+}
+
 /* Those that are unknown are ignored, as RFC 37 and libzmq do. */
 enum reason peer_obey(struct peer *peer, const uint8_t *body, size_t size)
 {
@@ -83,7 +88,7 @@ static void look_ahead(struct peer *peer)
         bool ping = flags & FRAME_COMMAND && is_ping(bytes + header, length);
         if (ping)
             on_ping(peer, bytes + header, length);
-        if (!ping && !(flags & FRAME_COMMAND && is_command("\4PONG", bytes + header, length))) {
+        if (!ping && !(flags & FRAME_COMMAND && is_pong(bytes + header, length))) {
             memmove(peer->in->bytes + kept, bytes, size);
             kept += size;
         }

@@ -314,8 +314,8 @@ MUTANTS: Final = (
     Mutant(
         "a PING that was answered early is answered again",
         "commands.c",
-        "        if (!ping && !(flags & FRAME_COMMAND && is_command(",
-        "        if (!(flags & FRAME_COMMAND && is_command(",
+        "        if (!ping && !(flags & FRAME_COMMAND && is_pong(",
+        "        if (!(flags & FRAME_COMMAND && is_pong(",
     ),
     Mutant(
         "the stream of a peer that has left is not read to its end",
