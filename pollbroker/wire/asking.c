@@ -6,16 +6,28 @@
 
 bool peer_begin_asking(struct peer *peer)
 {
-    struct wire *wire = peer->port->wire;
     struct question *question = malloc(sizeof *question);
 
     if (!question)
         return false;
-    *question = (struct question){.peer = peer, .number = ++wire->questions};
+    *question = (struct question){.peer = peer};
     link_init(&question->link);
-    list_append(&wire->asking, &question->link);
     peer->handshake->question = question;
+    peer_go_on_asking(peer);
     return true;
+}
+
+void peer_suspend_asking(struct peer *peer)
+{
+    link_remove(&peer->handshake->question->link);
+}
+
+void peer_go_on_asking(struct peer *peer)
+{
+    struct wire *wire = peer->port->wire;
+
+    peer->handshake->question->number = ++wire->questions;
+    list_append(&wire->asking, &peer->handshake->question->link);
 }
 
 void peer_end_asking(struct peer *peer)

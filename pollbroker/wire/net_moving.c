@@ -19,6 +19,8 @@ void net_suspend(struct port *port)
         }
         if (link_is_in(&peer->unread_link))
             link_remove(&peer->unread_link);
+        if (peer_is_asking(peer))
+            peer_suspend_asking(peer);
     }
     if (link_is_in(&port->changed))
         link_remove(&port->changed);
@@ -65,9 +67,13 @@ int net_resume(struct port *port)
         } else if (!peer->handshake) {
             peer_set_heartbeat(peer);
             peer_note_unread(peer);
-        } else if (port->options.handshake_ivl) {
-            peer->deadline_s = peer->since_s + port->options.handshake_ivl / 1000.0;
-            port->calls->set_deadline(peer);
+        } else {
+            if (port->options.handshake_ivl) {
+                peer->deadline_s = peer->since_s + port->options.handshake_ivl / 1000.0;
+                port->calls->set_deadline(peer);
+            }
+            if (peer_is_asking(peer))
+                peer_go_on_asking(peer);
         }
     }
     port_note(port, NEWS_INPUT | NEWS_ROOM);

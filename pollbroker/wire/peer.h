@@ -91,7 +91,7 @@ struct peer {
 
 /* What an authenticator is asked about a peer, until it has answered. Nothing is read from the peer meanwhile. */
 struct question {
-    struct link link; /* in the list of the wire until it is asked, and then in that of the port */
+    struct link link; /* in the list of the wire until it is asked, and then in that of the port; in none while suspended */
     struct peer *peer;
     uint64_t number;
 };

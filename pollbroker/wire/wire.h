@@ -277,6 +277,10 @@ enum { USER_ID_MAX = 4096 };
 /* Return false if there is no memory. */
 bool peer_begin_asking(struct peer *peer);
 
+/* An answer that comes from now on is ignored. The question is asked again, with another number, by `peer_go_on_asking`. */
+void peer_suspend_asking(struct peer *peer);
+void peer_go_on_asking(struct peer *peer);
+
 /* The question was answered, or needs no answer any more. */
 void peer_end_asking(struct peer *peer);
 

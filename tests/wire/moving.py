@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Any, Final, Self
 import zmq
 
 from pollbroker import Broker, BrokerState, Engine, HandedOver
+from pollbroker.handing_over.channel import CLAIM, DESCRIPTORS, HELLO, OFFER, STATE, Channel, Refused
 from tests.support.deadline import DEADLINE_S
 from tests.support.threads import in_thread
 from tests.support.types import MakeEngine, Socket
@@ -39,6 +41,52 @@ def hand_over(old: Engine, new: Engine, *adds: Add, kind: int = socket.SOCK_STRE
         assert isinstance(result, HandedOver)
         assert sorted(result.moved) == sorted(adoption.moved)
         return result
+
+
+class Side:
+    """The side of a hand over that a test plays by itself."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self.socket = ours
+        self._channel = Channel(ours)
+        self._deadline = float("inf")
+
+    def close(self) -> None:
+        self._channel.close()
+        self.socket.close()
+
+    def tell(self, kind: int, **what: Any) -> None:
+        self._channel.tell(kind, what, deadline_s=self._end_s())
+
+    def send(self, kind: int, body: bytes = b"") -> None:
+        self._channel.send(kind, body, deadline_s=self._end_s())
+
+    def receive(self, *kinds: int) -> bytes:
+        return self._channel.receive(*kinds, deadline_s=self._end_s())[1]
+
+    def receive_state(self) -> bytes:
+        while True:
+            kind, body = self._channel.receive(DESCRIPTORS, STATE, deadline_s=self._end_s())
+            if kind == STATE:
+                return body
+
+    def claim(self, *names: str) -> None:
+        """Do what a new process does until the old one is to stop its brokers."""
+        self.tell(HELLO, versions=[1])
+        self.receive(OFFER)
+        self.tell(CLAIM, brokers=names)
+
+    def refusal(self) -> str:
+        """Why the other side refuses."""
+        try:
+            self.receive()
+        except Refused as refused:
+            return str(refused)
+        raise AssertionError
+
+    @staticmethod
+    def _end_s() -> float:
+        return time.monotonic() + DEADLINE_S
 
 
 class Relay:

@@ -2,7 +2,6 @@
 
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
@@ -16,7 +15,6 @@ from pollbroker.handing_over import leaving, moving
 from pollbroker.handing_over.channel import (
     CLAIM,
     COMMIT,
-    DESCRIPTORS,
     HELLO,
     MAGIC,
     OFFER,
@@ -34,54 +32,8 @@ from tests.support.descriptors import descriptors, opened_since
 from tests.support.threads import in_thread
 from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import in_engine, peer_count
-from tests.wire.moving import socket_pair
+from tests.wire.moving import Side, socket_pair
 from tests.wire.zmtp import message
-
-
-class Side:
-    """The side of a hand over that a test plays by itself."""
-
-    def __init__(self, ours: socket.socket) -> None:
-        self.socket = ours
-        self._channel = Channel(ours)
-        self._deadline = float("inf")
-
-    def close(self) -> None:
-        self._channel.close()
-        self.socket.close()
-
-    def tell(self, kind: int, **what: Any) -> None:
-        self._channel.tell(kind, what, deadline_s=self._end_s())
-
-    def send(self, kind: int, body: bytes = b"") -> None:
-        self._channel.send(kind, body, deadline_s=self._end_s())
-
-    def receive(self, *kinds: int) -> bytes:
-        return self._channel.receive(*kinds, deadline_s=self._end_s())[1]
-
-    def receive_state(self) -> bytes:
-        while True:
-            kind, body = self._channel.receive(DESCRIPTORS, STATE, deadline_s=self._end_s())
-            if kind == STATE:
-                return body
-
-    def claim(self, *names: str) -> None:
-        """Do what a new process does until the old one is to stop its brokers."""
-        self.tell(HELLO, versions=[1])
-        self.receive(OFFER)
-        self.tell(CLAIM, brokers=names)
-
-    def refusal(self) -> str:
-        """Why the other side refuses."""
-        try:
-            self.receive()
-        except Refused as refused:
-            return str(refused)
-        raise AssertionError
-
-    @staticmethod
-    def _end_s() -> float:
-        return time.monotonic() + DEADLINE_S
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """PLAIN (RFC 24) and ZAP (RFC 27) at wire ports: who is let in, who is asked, and what becomes of those who are not."""
 
+import select
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,13 +11,15 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils.monitor import recv_monitor_message
 
-from pollbroker import QUEUE, STREAMER, Broker, ConfigError, Engine
+from pollbroker import QUEUE, STREAMER, Broker, ConfigError, Engine, HandOverError
 from pollbroker.engine import engine_loop
 from pollbroker.wire import zap
 from tests.support.addresses import ANY_PORT, bind, endpoint
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
+from tests.support.threads import in_thread
 from tests.support.types import Connect, MakeEngine, Socket
 from tests.support.wire_ports import ended_by, in_engine, peer_count, wire_port
+from tests.wire.moving import Side, socket_pair
 from tests.wire.zmtp import (
     RawListener,
     RawPeer,
@@ -444,6 +447,38 @@ def test_port_that_is_removed_while_it_asks(engine: Engine, raw: Raw, authentica
     door.remove(timeout_s=0)
     assert peer.read_to_the_end() == b""
     authenticator.answer(question, b"200")  # nobody is there to be answered
+
+
+def test_answer_that_comes_while_a_port_is_handed_over_lets_nobody_in(
+    engine: Engine, raw: Raw, connect: Connect, authenticator: Authenticator
+) -> None:
+    """The other process does not know the peer. If it takes the port over, the connection ends. If not, the
+    authenticator is asked again."""
+    door = add_door(engine, **DOMAIN)
+    other = engine.add("other", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, frontend_options=DOMAIN)
+    peer, stranger = raw(endpoint(door.frontend)), raw(endpoint(other.frontend))
+    peer.send(greeting() + ready("PUSH"))
+    question = authenticator.question()
+    peer.read(64)
+    with socket_pair() as (ours, theirs):
+        handed_over = in_thread(lambda: engine.hand_over(ours, freeze_s=DEADLINE_S))
+        side = Side(theirs)
+        side.claim("door")
+        side.receive_state()
+        authenticator.answer(question, b"200")
+        stranger.send(greeting() + ready("PUSH"))
+        authenticator.answer(authenticator.question(), b"200")
+        wait_until(lambda: peer_count(engine, other) == 1)
+        assert not select.select([peer.socket], [], [], 0)[0]
+        side.close()
+        with pytest.raises(HandOverError):
+            handed_over.result(DEADLINE_S)
+    again = authenticator.question()
+    assert again[1] != question[1]
+    assert again[2:] == question[2:]
+    authenticator.answer(again, b"200")
+    assert peer.read_command().startswith(b"\5READY")
+    assert passes(peer, door, connect)
 
 
 def test_time_of_asking_is_not_silence(engine: Engine, raw: Raw, authenticator: Authenticator) -> None:
