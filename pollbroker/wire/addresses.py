@@ -73,16 +73,19 @@ def describe_peer(descriptor: int) -> str:
 
 
 def zap_address(descriptor: int) -> str:
-    """Where the other end of a connection is, as libzmq tells an authenticator; empty if it has gone."""
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
+    """Where the other end of a connection is, as libzmq tells an authenticator; empty if it has gone. No descriptor is
+    needed for that, since there may be none left: nobody else may close this one meanwhile."""
+    connection = socket.socket(fileno=descriptor)
+    try:
         if connection.family == socket.AF_UNIX:
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
             process, user, group = struct.unpack("3i", credentials)
             return f"localhost:{user}:{group}:{process}"
-        try:
-            return str(connection.getpeername()[0])
-        except OSError:
-            return ""
+        return str(connection.getpeername()[0])
+    except OSError:
+        return ""
+    finally:
+        connection.detach()
 
 
 def _parse_ipc(path: str) -> Address:

@@ -5,6 +5,9 @@ collector, or to a thread of libzmq's, may be closed at any moment.
 """
 
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 Descriptors: TypeAlias = frozenset[tuple[int, int, int]]
@@ -26,3 +29,16 @@ def descriptors() -> Descriptors:
 def opened_since(before: Descriptors) -> Descriptors:
     """Those that are open now and were not then."""
     return descriptors() - before
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Whatever opens a descriptor within the block fails (EMFILE)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,30 +1,14 @@
 """What happens at a wire port when the process has no descriptor left for another connection."""
 
-import os
-import resource
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from pollbroker import STREAMER, Engine
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
+from tests.support.descriptors import no_descriptor_left
 from tests.support.wire_ports import peer_count
 from tests.wire.zmtp import RawPeer
-
-
-@contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    """Whatever opens a descriptor within the block fails (EMFILE)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_connection_waits_and_costs_nothing_while_no_descriptor_is_left(engine: Engine) -> None:

@@ -16,6 +16,7 @@ from pollbroker.engine import engine_loop
 from pollbroker.wire import zap
 from tests.support.addresses import ANY_PORT, bind, endpoint
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
+from tests.support.descriptors import no_descriptor_left
 from tests.support.threads import in_thread
 from tests.support.types import Connect, MakeEngine, Socket
 from tests.support.wire_ports import ended_by, in_engine, peer_count, wire_port
@@ -498,6 +499,21 @@ def test_time_of_asking_is_not_silence(engine: Engine, raw: Raw, authenticator: 
         peer.read(64)
         assert peer.read_command().startswith(b"\5READY")
         assert peer.read_command().startswith(b"\4PING")
+
+
+def test_authenticator_is_asked_while_no_descriptor_is_left(
+    engine: Engine, raw: Raw, connect: Connect, authenticator: Authenticator
+) -> None:
+    door = add_door(engine, **SERVER)
+    waiting = raw(endpoint(door.frontend))
+    log_in(raw(endpoint(door.frontend)))  # what the authenticator is asked by is open now
+    authenticator.question()
+    with no_descriptor_left():
+        log_in(waiting)
+        question = authenticator.question()
+    assert question[3] == b"127.0.0.1"
+    authenticator.answer(question, b"200")
+    assert passes(finish(waiting), door, connect)
 
 
 # -- without an authenticator ------------------------------------------------------------------------------------------
