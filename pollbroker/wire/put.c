@@ -142,6 +142,7 @@ static enum put ask(struct port *port, const struct message *message, struct acc
         memcpy(prefix + FRAME_SHORT_HEADER, message->prefix, message->prefix_size);
     request.prefix = prefix;
     request.prefix_size = FRAME_SHORT_HEADER + message->prefix_size;
+    port_forget_unasked(port);
     enum put outcome = give_to_next(port, &request, account, &port->partner);
     if (port->partner && !port->partner->attached)
         port->partner = NULL; /* it has turned out that it has left */

@@ -11,8 +11,6 @@ bool port_has_input(const struct port *port)
 {
     if (port->type == TYPE_REP && port->engaged)
         return false;
-    if (port->type == TYPE_REQ && !port->engaged)
-        return false;
     return port->subscriptions.first || !list_is_empty(&port->readable);
 }
 
@@ -60,7 +58,8 @@ static bool take_envelope(struct port *port, struct message *message)
     return false;
 }
 
-/* A REQ takes the empty frame away, and accepts a reply only from the peer that it has asked. */
+/* A REQ takes the empty frame away, and accepts a reply only from the peer that it has asked. What others send, or somebody
+ * who is not asked now, is forgotten. */
 static bool take_delimiter(const struct port *port, struct message *message)
 {
     struct run *run = &message->run;
@@ -156,7 +155,7 @@ static bool makes_runs(const struct port *port)
 
 enum taken port_take(struct port *port, struct message *message, uint64_t most)
 {
-    if ((port->type == TYPE_REP && port->engaged) || (port->type == TYPE_REQ && !port->engaged))
+    if (port->type == TYPE_REP && port->engaged)
         return TAKEN_NOTHING;
     for (;;) {
         if (port->subscriptions.first) {
@@ -234,6 +233,17 @@ void port_consume(struct port *port, struct message *message)
         port->partner = NULL;
         port_note(port, NEWS_ROOM);
     }
+}
+
+void port_forget_unasked(struct port *port)
+{
+    struct amount discarded = port->discarded;
+    struct message message;
+
+    port->may_read = READ_MAX_BYTES;
+    while (port_take(port, &message, 1) == TAKEN_TOO_LONG)
+        ;
+    port->discarded = discarded; /* no flow has received it */
 }
 
 uint64_t port_count_unread(struct port *port, uint64_t most)

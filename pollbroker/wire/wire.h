@@ -328,6 +328,9 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most);
 
 void port_consume(struct port *port, struct message *message);
 
+/* REQ: forget what has come before a request, since it is no reply to that. No request may be on its way. */
+void port_forget_unasked(struct port *port);
+
 /* True if `port_take` may find something. */
 bool port_has_input(const struct port *port);
 

@@ -357,4 +357,11 @@ MUTANTS: Final = (
         "false ? sizeof",
         "cut-behind-a-prefix-and-moved",
     ),
+    Mutant(
+        "a REQ takes what a server has sent before it was asked for the reply",
+        "put.c",
+        "    port_forget_unasked(port);",
+        "",
+        "reply-before-the-request",
+    ),
 )

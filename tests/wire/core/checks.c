@@ -832,6 +832,58 @@ static void check_reply_of_another(void)
     report("a reply of a peer that was not asked", 1 << 20);
 }
 
+static char replies[8];
+
+static void answer_from(struct remote *server, enum socket_type asker, char with)
+{
+    remote_send_frame(server, FRAME_MORE, "", 0);
+    if (asker == TYPE_ROUTER) { /* the request had the envelope of its client */
+        remote_send_frame(server, FRAME_MORE, "A", 1);
+        remote_send_frame(server, FRAME_MORE, "", 0);
+    }
+    remote_send_frame(server, 0, &with, 1);
+    remote_deliver(server, SIZE_MAX);
+}
+
+static void note_reply(struct remote *remote, const uint8_t *bytes, size_t size)
+{
+    CHECK(remote->number == 0 && arrived < sizeof replies - 1, "%u messages for remote %u", arrived, remote->number);
+    replies[arrived++] = (char) bytes[size - 1];
+}
+
+/* A server that answers a request twice: at once, and when it is about to be asked again. */
+static void check_reply_before_the_request(void)
+{
+    static const struct {
+        bool at_once;
+        enum socket_type source;
+    } CASES[] = {{true, TYPE_ROUTER}, {false, TYPE_ROUTER}, {true, TYPE_REP}, {false, TYPE_REP}};
+
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        begin(CASES[i].source, TYPE_REQ);
+        simulation.on_message = NULL;
+        struct remote *client = join(0, TYPE_REQ, "A"), *server = join(1, TYPE_REP, "");
+        measure();
+        for (const char *reply = "1234"; *reply; reply++) {
+            arrived = 0;
+            simulation.on_message = NULL;
+            if (!CASES[i].at_once && *reply > '1')
+                answer_from(server, CASES[i].source, reply[-1]);
+            remote_send_frame(client, FRAME_MORE, "", 0);
+            remote_send_frame(client, 0, "?", 1);
+            remote_deliver(client, SIZE_MAX);
+            move(0, 10, 1000);
+            simulation.on_message = note_reply;
+            answer_from(server, CASES[i].source, *reply);
+            if (CASES[i].at_once)
+                answer_from(server, CASES[i].source, '!');
+            move(1, 10, 1000);
+            CHECK(arrived == 1 && replies[0] == *reply, "%u replies to request %c: %s", arrived, *reply, replies);
+        }
+        report("a server that answers twice", 1 << 20);
+    }
+}
+
 static void check_budget(void)
 {
     begin(TYPE_PULL, TYPE_PUSH);
@@ -953,6 +1005,7 @@ void run_checks(const char *only)
         {"no-memory", check_no_memory},
         {"request-without-memory", check_request_without_memory},
         {"reply-of-another", check_reply_of_another},
+        {"reply-before-the-request", check_reply_before_the_request},
         {"budget", check_budget},
         {"awaited-peer-leaves", check_awaited_peer_leaves},
         {"changed-records", check_changed_records},
