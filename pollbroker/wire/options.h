@@ -24,7 +24,8 @@ struct options {
     int reconnect_ivl, reconnect_ivl_max;
     int backlog, sndbuf, rcvbuf, tos;
     int tcp_keepalive, tcp_keepalive_idle, tcp_keepalive_cnt, tcp_keepalive_intvl; /* -1: as the system has it */
-    bool ipv6, router_handover, xpub_nodrop, xpub_verbose, xpub_verboser;
+    bool ipv6, router_handover, xpub_nodrop;
+    bool xpub_verbose, xpub_verboser; /* every subscription is told; and every cancellation, too */
     uint8_t routing_id[ROUTING_ID_MAX];
     uint8_t routing_id_size;
     uint64_t connections_max, connections_per_address_max;

@@ -151,9 +151,10 @@ cdef class Port:
         elif name == "xpub_nodrop":
             options.xpub_nodrop = value
         elif name == "xpub_verbose":
-            options.xpub_verbose = value
+            options.xpub_verbose = value  # as with libzmq, the one of both that is set last decides
+            options.xpub_verboser = False
         elif name == "xpub_verboser":
-            options.xpub_verboser = value
+            options.xpub_verbose = options.xpub_verboser = value
         elif name == "routing_id":
             if not 1 <= len(value) <= 255:
                 raise zmq.ZMQError(zmq.EINVAL)

@@ -154,11 +154,6 @@ static bool tell(struct port *port, bool subscribe, const uint8_t *topic, size_t
     return done;
 }
 
-static void tell_that_nobody_is_left(void *port, const uint8_t *topic, size_t size)
-{
-    tell(port, false, topic, size);
-}
-
 enum reason publish_on_subscription(struct port *port, struct peer *peer, bool subscribe, const uint8_t *topic, size_t size)
 {
     const struct options *options = &port->options;
@@ -176,7 +171,7 @@ enum reason publish_on_subscription(struct port *port, struct peer *peer, bool s
             return REASON_NO_MEMORY;
         subscriber->subscription_count += subscribed != SUBSCRIBED_AGAIN;
         if (port->type == TYPE_XPUB &&
-            (subscribed == SUBSCRIBED_FIRST || options->xpub_verbose || options->xpub_verboser))
+            (subscribed == SUBSCRIBED_FIRST || options->xpub_verbose))
             return tell(port, true, topic, size) ? NO_REASON : REASON_NO_MEMORY;
         return NO_REASON;
     }
@@ -191,9 +186,15 @@ void publish_detach(struct port *port, struct peer *peer)
 {
     bool tells = port->type == TYPE_XPUB && !port->ended;
 
-    while (!list_is_empty(&peer->subscriber.subscriptions))
-        topics_remove(&port->topics, LISTED(peer->subscriber.subscriptions.next, struct subscription, of_peer),
-                      tells ? tell_that_nobody_is_left : NULL, port);
+    while (!list_is_empty(&peer->subscriber.subscriptions)) {
+        struct link *first = peer->subscriber.subscriptions.next;
+        struct subscription *subscription = LISTED(first, struct subscription, of_peer);
+        const struct prefix *topic = subscription->pair.topic;
+        bool is_last = topic->subscriptions.next == topic->subscriptions.previous;
+        if (tells && (is_last || port->options.xpub_verboser))
+            tell(port, false, topic->key.bytes, topic->key.size);
+        topics_remove(&port->topics, subscription);
+    }
     peer->subscriber.subscription_count = 0;
     if (port->awaited == peer) {
         port->awaited = NULL;
@@ -251,10 +252,9 @@ bool port_subscribe(struct port *port, const uint8_t *topic, size_t size)
 
     if (!prefix)
         return false;
-    if (!prefix->count++) {
+    if (!prefix->count++)
         port->prefixes_bytes += SUBSCRIPTION_START_MAX + size;
-        send_to_all(port, true, topic, size);
-    }
+    send_to_all(port, true, topic, size); /* each one, since the other side may be told of all that there are */
     return true;
 }
 

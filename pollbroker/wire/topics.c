@@ -141,8 +141,7 @@ no_memory:
     return SUBSCRIBED_NOT;
 }
 
-bool topics_remove(struct topics *topics, struct subscription *subscription,
-                   void (*gone)(void *data, const uint8_t *bytes, size_t size), void *data)
+bool topics_remove(struct topics *topics, struct subscription *subscription)
 {
     struct prefix *topic = subscription->pair.topic;
 
@@ -152,8 +151,6 @@ bool topics_remove(struct topics *topics, struct subscription *subscription,
     free(subscription);
     if (!list_is_empty(&topic->subscriptions))
         return false;
-    if (gone)
-        gone(data, topic->key.bytes, topic->key.size);
     prefixes_remove(&topics->prefixes, topic);
     return true;
 }
@@ -169,5 +166,5 @@ enum cancelled topics_cancel(struct topics *topics, struct peer *peer, const uin
         (struct subscription *) map_find(&topics->subscriptions, (const uint8_t *) &pair, sizeof pair, hash);
     if (!subscription)
         return CANCELLED_NOTHING;
-    return topics_remove(topics, subscription, NULL, NULL) ? CANCELLED_LAST : CANCELLED;
+    return topics_remove(topics, subscription) ? CANCELLED_LAST : CANCELLED;
 }

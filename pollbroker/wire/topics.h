@@ -66,8 +66,7 @@ enum cancelled { CANCELLED_NOTHING, CANCELLED, CANCELLED_LAST };
 /* A peer cancels a subscription: CANCELLED_LAST if nobody is subscribed to this any more. */
 enum cancelled topics_cancel(struct topics *topics, struct peer *peer, const uint8_t *bytes, size_t size);
 
-/* Remove a subscription. Return true if nobody is subscribed to its topic any more; `gone` is called with that first. */
-bool topics_remove(struct topics *topics, struct subscription *subscription,
-                   void (*gone)(void *data, const uint8_t *bytes, size_t size), void *data);
+/* Remove a subscription. Return true if nobody is subscribed to its topic any more. */
+bool topics_remove(struct topics *topics, struct subscription *subscription);
 
 #endif

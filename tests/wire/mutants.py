@@ -98,8 +98,8 @@ MUTANTS: Final = (
     Mutant(
         "a subscription is not passed on to the publishers",
         "publish.c",
-        "if (!prefix->count++) {",
-        "if (prefix->count++) {",
+        "    send_to_all(port, true, topic, size);",
+        "",
     ),
     Mutant(
         "a publisher that comes later is not told of subscriptions",

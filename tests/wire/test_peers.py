@@ -1,9 +1,9 @@
 """Peers of older versions, peers that are slow, mistaken or hostile, and what becomes of their connections."""
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import zmq
@@ -567,6 +567,67 @@ def test_subscriptions_of_a_peer_that_is_gone_are_cancelled(engine: Engine, conn
         assert [publisher.read_command() for _ in topics] == [b"\x09SUBSCRIBE" + topic for topic in topics]
         peer.close() if how == "closed" else peer.reset()
         assert sorted(publisher.read_command() for _ in topics) == [b"\x06CANCEL" + topic for topic in topics]
+
+
+@pytest.mark.parametrize("transport", ["wire", "libzmq"])
+@pytest.mark.parametrize("option", ["xpub_verbose", "xpub_verboser"])
+def test_verbose_forwarder_passes_every_subscription_on(engine: Engine, raw: Raw, option: str, transport: str) -> None:
+    """It is cancelled when all of them are, and of these an XPUB with `xpub_verbose` tells the last one only."""
+    broker = engine.add(
+        "f", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT, backend_options={option: 1}, transport=transport
+    )
+    publisher = raw(endpoint(broker.frontend)).shake_hands("PUB", minor=0)
+    peers = [raw(endpoint(broker.backend)).shake_hands("SUB") for _ in range(3)]
+    for peer in peers:
+        peer.send(command(b"SUBSCRIBE", b"t"))
+        assert publisher.read_message() == [b"\x01t"]
+    for peer in peers:
+        peer.send(command(b"CANCEL", b"t"))
+    if option == "xpub_verboser":
+        assert publisher.read_message() == [b"\x00t"]
+    peers[-1].send(command(b"SUBSCRIBE", b"u"))
+    assert publisher.read_message() == [b"\x01u"]
+
+
+VERBOSITY: Final[Mapping[str, tuple[dict[str, int], int, int]]] = {
+    "neither": ({}, 1, 1),
+    "verbose": ({"xpub_verbose": 1}, 3, 1),
+    "verboser": ({"xpub_verboser": 1}, 3, 3),
+    "verbose after verboser": ({"xpub_verboser": 1, "xpub_verbose": 1}, 3, 1),
+    "verboser after verbose": ({"xpub_verbose": 1, "xpub_verboser": 1}, 3, 3),
+    "not verboser after verbose": ({"xpub_verbose": 1, "xpub_verboser": 0}, 1, 1),
+}
+"""Options of an XPUB, and how many subscriptions and cancellations it tells of three peers with the same topic."""
+
+
+@pytest.mark.parametrize("how", ["leave", "cancel"])
+@pytest.mark.parametrize("transport", ["wire", "libzmq"])
+@pytest.mark.parametrize(("options", "subscriptions", "cancellations"), VERBOSITY.values(), ids=VERBOSITY)
+def test_xpub_tells_as_many_subscriptions_as_its_options_say(
+    engine: Engine,
+    connect: Connect,
+    raw: Raw,
+    options: dict[str, int],
+    subscriptions: int,
+    cancellations: int,
+    transport: str,
+    how: str,
+) -> None:
+    device = Device("told", zmq.XPUB, zmq.PUSH, (Route("frontend", "backend"),))
+    broker = engine.add("a", device, frontend=ANY_PORT, backend=ANY_PORT, frontend_options=options, transport=transport)
+    pull = connect(zmq.PULL, endpoint(broker.backend))
+    peers = [raw(endpoint(broker.frontend)).shake_hands("SUB") for _ in range(3)]
+    last = raw(endpoint(broker.frontend)).shake_hands("SUB")
+    for peer in peers:
+        peer.send(command(b"SUBSCRIBE", b"t"))
+    assert [pull.recv() for _ in range(subscriptions)] == [b"\x01t"] * subscriptions
+    last.send(command(b"SUBSCRIBE", b"between"))
+    assert pull.recv() == b"\x01between"
+    for peer in peers:
+        peer.close() if how == "leave" else peer.send(command(b"CANCEL", b"t"))
+    assert [pull.recv() for _ in range(cancellations)] == [b"\x00t"] * cancellations
+    last.send(command(b"SUBSCRIBE", b"end"))
+    assert pull.recv() == b"\x01end"
 
 
 # -- routing ids -------------------------------------------------------------------------------------------------------

@@ -274,7 +274,8 @@ static void on_subscription(struct notes *notes, bool subscribe, const uint8_t *
 {
     for (unsigned i = 0; i < TOPIC_COUNT; i++)
         if (strlen(TOPICS[i]) == size && !memcmp(TOPICS[i], topic, size)) {
-            CHECK(subscribe ? !notes->upstream[i] : notes->upstream[i], "a subscription is told twice");
+            /* One that others have, too, is told again, and cancelled with the last. */
+            CHECK(subscribe || notes->upstream[i], "a subscription is cancelled that there is not");
             notes->upstream[i] = subscribe;
             return;
         }
