@@ -201,12 +201,12 @@ class _Monitor:
 def _other_end(descriptor: int, endpoint: str) -> str:
     """The other end of a connection that was accepted at an endpoint; empty if the descriptor is another's by now."""
     try:
-        with net.socket(fileno=os.dup(descriptor)) as connection:
+        with net.socket(fileno=os.dup(descriptor)) as connection:  # libzmq may close its own at any moment
             if connection.family == net.AF_UNIX:
                 fits = endpoint.startswith("ipc://")
             else:
                 fits = endpoint.endswith(f":{connection.getsockname()[1]}")
-        return describe_peer(descriptor) if fits else ""
+            return describe_peer(connection.fileno()) if fits else ""
     except OSError:
         return ""
 

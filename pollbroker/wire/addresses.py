@@ -6,12 +6,17 @@ import ipaddress
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
 IPC_PATH_MAX_BYTES: Final = 107
 """unix(7): sun_path has 108, with the zero byte at its end."""
+
+_CREDENTIALS: Final = struct.Struct("3i")
+"""unix(7): struct ucred."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,11 @@ def format_bound(bound: socket.socket) -> str:
 
 
 def describe_peer(descriptor: int) -> str:
-    """The address of a connection's other end; of a local one, the process that it belongs to."""
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
+    """The address of a connection's other end; of a local one, the process that it belongs to. Nobody else may close
+    the descriptor meanwhile."""
+    with _borrowed(descriptor) as connection:
         if connection.family == socket.AF_UNIX:
-            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            return f"ipc, process {struct.unpack('3i', credentials)[0]}"
+            return f"ipc, process {_credentials(connection)[0]}"
         try:
             host, port = connection.getpeername()[:2]
         except OSError:
@@ -73,19 +78,34 @@ def describe_peer(descriptor: int) -> str:
 
 
 def zap_address(descriptor: int) -> str:
-    """Where the other end of a connection is, as libzmq tells an authenticator; empty if it has gone. No descriptor is
-    needed for that, since there may be none left: nobody else may close this one meanwhile."""
+    """Where the other end of a connection is, as libzmq tells an authenticator; empty if it has gone. Nobody else may
+    close the descriptor meanwhile."""
+    with _borrowed(descriptor) as connection:
+        try:
+            if connection.family == socket.AF_UNIX:
+                process, user, group = _credentials(connection)
+                return f"localhost:{user}:{group}:{process}"
+            return str(connection.getpeername()[0])
+        except OSError:
+            return ""
+
+
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """As a context: the socket of a descriptor, which stays open. A copy would need another descriptor, and there may
+    be none left."""
     connection = socket.socket(fileno=descriptor)
     try:
-        if connection.family == socket.AF_UNIX:
-            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            process, user, group = struct.unpack("3i", credentials)
-            return f"localhost:{user}:{group}:{process}"
-        return str(connection.getpeername()[0])
-    except OSError:
-        return ""
+        yield connection
     finally:
         connection.detach()
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int, int]:
+    """The process, the user and the group of the other end of a local connection."""
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    process, user, group = _CREDENTIALS.unpack(told)
+    return process, user, group
 
 
 def _parse_ipc(path: str) -> Address:

@@ -1,5 +1,6 @@
 """What happens at a wire port when the process has no descriptor left for another connection."""
 
+import os
 import socket
 import threading
 
@@ -8,7 +9,7 @@ from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.descriptors import no_descriptor_left
 from tests.support.wire_ports import peer_count
-from tests.wire.zmtp import RawPeer
+from tests.wire.zmtp import RawPeer, connect_raw
 
 
 def test_connection_waits_and_costs_nothing_while_no_descriptor_is_left(engine: Engine) -> None:
@@ -24,3 +25,15 @@ def test_connection_waits_and_costs_nothing_while_no_descriptor_is_left(engine: 
             assert peer_count(engine, broker) == 0
         RawPeer(connecting).shake_hands("PUSH")
         wait_until(lambda: peer_count(engine, broker) == 1)
+
+
+def test_peers_are_told_while_no_descriptor_is_left(engine: Engine) -> None:
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend="ipc://*")
+    with connect_raw(endpoint(broker.frontend)) as tcp, connect_raw(endpoint(broker.backend)) as ipc:
+        tcp.shake_hands("PUSH")
+        ipc.shake_hands("PULL")
+        wait_until(lambda: all(peer_count(engine, broker, name) == 1 for name in broker.ports))
+        with no_descriptor_left():
+            told = sorted(peer.address for peer in broker.peers())
+        assert told[0] == f"ipc, process {os.getpid()}"
+        assert told[1].startswith("tcp://127.0.0.1:")
