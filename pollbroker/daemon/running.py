@@ -207,19 +207,19 @@ class Daemon:
             if isinstance(self._source, Path):  # the engine has said why
                 _logger.info("brokers.%s  a reload starts it again", broker.name)
             self.manager.status(self._status())
-        self._end_if_none_is_left()
+        self.end_if_none_is_left()
 
-    def _end_if_none_is_left(self) -> None:
+    def end_if_none_is_left(self) -> None:
         """Let `run` return if every broker has ended, and no other may begin.
 
-        This is asked when a broker has ended, unless a reload is under way, and at the end of each reload. So one of
-        the two finds the last broker ended, whichever thread comes first.
+        This is asked when a broker has ended, unless a reload is under way, at the end of each reload, and when those
+        have begun that begin late. So one of these finds the last broker ended, whichever thread comes first.
         """
         fixed = isinstance(self._source, Configuration)
         if self._stopped or self._reloading or (self.servers.takes_commands and not fixed):
             return  # others may begin yet
-        brokers = self.engine.brokers.values()
-        if (brokers or fixed) and all(one.state in FINAL_STATES for one in brokers):
+        names, brokers = self.brokers.names, self.engine.brokers
+        if (names or fixed) and all(name in brokers and brokers[name].state in FINAL_STATES for name in names):
             self.has_no_brokers_left = True
             self.engine.stop()  # timers keep it from ending by itself
 
@@ -274,7 +274,7 @@ class Daemon:
             finally:
                 self._reloading = False
                 self.manager.ready(self._status())
-                self._end_if_none_is_left()
+                self.end_if_none_is_left()
             self._reloads.note(successful=not done.problems)
             if done.problems:
                 self.manager.status(f"{self._status()}; the last reload: {done.problems[0]}")

@@ -62,6 +62,8 @@ class Replaceable(Protocol):
 
     def stop(self) -> None: ...
 
+    def end_if_none_is_left(self) -> None: ...
+
 
 class Succession:
     """How one daemon takes the place of another, and lets another take its own. All but `accept`, `take_over` and
@@ -123,6 +125,7 @@ class Succession:
             _logger.warning("takeover: process %d has not ended yet", predecessor.process)
         with daemon.changing:
             late_problems = [] if daemon.is_stopped else daemon.brokers.begin_late()
+        daemon.end_if_none_is_left()
         if problems:
             problems = self._open_servers()
         for problem in (*problems, *late_problems):

@@ -10,6 +10,7 @@ import zmq
 from pollbroker.daemon import ConfigurationError, Daemon
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import StartDaemon, Write
+from tests.daemon.test_ending_by_itself import fail, is_over
 from tests.daemon.test_running import address, streamer
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import Threads
@@ -121,6 +122,24 @@ def test_name_of_one_of_them_cannot_be_added(between: Between) -> None:
         new.live.add(streamer("t").encode())
     with pytest.raises(ConfigurationError, match=r"brokers\.t\.frontend has this address already"):
         new.live.add(streamer("b", "ipc://t").encode())
+
+
+def test_daemon_whose_other_brokers_have_failed_waits_for_them(between: Between) -> None:
+    new, end = between(streamer("a", more=WIRE) + titanic(10))
+    fail(new, "a")
+    assert not new.has_no_brokers_left
+    end()
+    wait_until(lambda: "t" in new.engine.brokers)
+    assert new.engine.running
+
+
+def test_daemon_whose_other_brokers_have_failed_ends_if_they_cannot_begin(between: Between) -> None:
+    new, end = between(streamer("a", more=WIRE) + titanic(10))
+    fail(new, "a")
+    Path("t.db").unlink()
+    Path("t.db").mkdir()
+    end()
+    wait_until(lambda: is_over(new))
 
 
 def test_removal_of_another_leaves_their_listeners(between: Between, connect: Connect) -> None:
