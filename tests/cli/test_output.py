@@ -13,6 +13,7 @@ from pollbroker.control import request
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Run
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
+from tests.support.transports import over_the_wire
 from tests.support.types import Connect
 
 
@@ -38,8 +39,12 @@ def test_ctl_whose_output_is_cut_off_has_been_carried_out(run: Run) -> None:
 def test_a_broker_whose_output_is_closed_goes_on_and_ends_in_order(run: Run, connect: Connect) -> None:
     command = run("streamer", ANY_PORT, ANY_PORT, "--drain", "60", "--control", ANY_PORT)
     addresses = command.addresses()
-    connect(zmq.PUSH, addresses["frontend"]).send(b"through")
-    wait_until(lambda: received(addresses["control"]) == 1)
+    pusher = connect(zmq.PUSH, addresses["frontend"], linger=DEADLINE_MS)
+    pusher.send(b"through")
+    pusher.close()
+    pusher.context.term()  # so that the message has come to the broker's process
+    if not over_the_wire():  # libzmq's own thread may not have read it yet
+        wait_until(lambda: received(addresses["control"]) == 1)
     assert command.process.stdout is not None
     command.process.stdout.close()
     command.process.send_signal(signal.SIGHUP)
