@@ -126,11 +126,11 @@ class Brokers:
     def begin_late(self) -> list[Problem]:
         """Begin the brokers that another process has kept from beginning. Return what is wrong."""
         problems: list[Problem] = []
-        while self._late:
-            broker = self._late.pop(next(iter(self._late)))
+        for name, broker in list(self._late.items()):
             with _noting(broker, problems):
                 self.listeners.open_for(broker, wait=True)
                 self._add(broker)
+            del self._late[name]  # until here it is one that may begin yet
         return problems
 
     def _add(self, configuration: BrokerConfiguration, earlier: BrokerStatistics | None = None) -> Broker:

@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
 
+from pollbroker import Broker
 from pollbroker.daemon import ConfigurationError, Daemon
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import StartDaemon, Write
@@ -128,6 +130,23 @@ def test_daemon_whose_other_brokers_have_failed_waits_for_them(between: Between)
     new, end = between(streamer("a", more=WIRE) + titanic(10))
     fail(new, "a")
     assert not new.has_no_brokers_left
+    end()
+    wait_until(lambda: "t" in new.engine.brokers)
+    assert new.engine.running
+
+
+def test_daemon_whose_other_brokers_fail_while_one_of_them_begins_goes_on(
+    between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, end = between(streamer("a", more=WIRE) + titanic(10))
+    add = new.engine.add
+
+    def fail_meanwhile(**arguments: Any) -> Broker:
+        fail(new, "a")
+        assert not new.has_no_brokers_left
+        return add(**arguments)
+
+    monkeypatch.setattr(new.engine, "add", fail_meanwhile)
     end()
     wait_until(lambda: "t" in new.engine.brokers)
     assert new.engine.running

@@ -484,7 +484,7 @@ def test_answer_that_comes_while_a_port_is_handed_over_lets_nobody_in(
 
 def test_time_of_asking_is_not_silence(engine: Engine, raw: Raw, authenticator: Authenticator) -> None:
     """The peer was not read meanwhile, so that it could not be heard."""
-    door = add_door(engine, heartbeat_ivl=100, heartbeat_timeout=200, **DOMAIN)
+    door = add_door(engine, heartbeat_ivl=100, heartbeat_timeout=900, **DOMAIN)
     silent = raw(endpoint(door.frontend))
     silent.send(greeting() + ready("PUSH"))
     authenticator.answer(authenticator.question(), b"200")
