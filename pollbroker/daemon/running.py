@@ -341,6 +341,8 @@ class Daemon:
             self.servers.close(self._engine)
             if not self._engine.closed:
                 self._engine.close(timeout_s=0)
+        if self._worker is not None:
+            self._succession.wait_until_settled()
         if self._brokers is not None:
             self._brokers.listeners.keep_only(())
         self._inherited.close()

@@ -81,6 +81,9 @@ class Succession:
         self._talking = threading.Lock()
         self._talks: tuple[socket.socket, ...] = ()
         """The sockets at which the successor is waited for. `_talking` is held by whoever uses them."""
+        self._files_are_settled = threading.Event()
+        """Set unless a predecessor may have the files of the listeners still."""
+        self._files_are_settled.set()
 
     # -- taking the place of another daemon ---------------------------------------------------------------------------
 
@@ -99,6 +102,7 @@ class Succession:
         brokers.listeners.keep_only(configuration.brokers.values())
         moved = len(adoption.moved)
         _logger.info("taken over from process %d: %d with their connections", predecessor.process, moved)
+        self._files_are_settled.clear()
         self._daemon.request(partial(self._complete, predecessor))
 
     def _complete(self, predecessor: Predecessor) -> None:
@@ -106,16 +110,12 @@ class Succession:
         begin beside it."""
         daemon = self._daemon
         try:
-            predecessor.announce_serving()
-        except Refused as error:
-            _logger.error("takeover: %s; this process ends", error)
-            predecessor.close()
-            daemon.stop()
-            return
-        except HandOverError as error:
-            _logger.warning("takeover: %s", error)
-        with daemon.changing:
-            daemon.brokers.listeners.own(daemon.configuration.brokers.values())
+            if not self._settle(predecessor):
+                predecessor.close()
+                daemon.stop()
+                return
+        finally:
+            self._files_are_settled.set()
         problems = self._open_servers()
         ended = predecessor.wait_for_end()
         predecessor.close()
@@ -130,6 +130,26 @@ class Succession:
             problems = self._open_servers()
         for problem in (*problems, *late_problems):
             _logger.error("takeover: %s", problem)
+
+    def _settle(self, predecessor: Predecessor) -> bool:
+        """Tell the old daemon that this one serves, and own the files of the listeners from then on. Return False if
+        the old one goes on, so that this one has to end."""
+        daemon = self._daemon
+        try:
+            predecessor.announce_serving()
+        except Refused as error:
+            _logger.error("takeover: %s; this process ends", error)
+            return False
+        except HandOverError as error:
+            _logger.warning("takeover: %s", error)
+        with daemon.changing:
+            daemon.brokers.listeners.own(daemon.configuration.brokers.values())
+        return True
+
+    def wait_until_settled(self) -> None:
+        """Wait until it is certain whether a predecessor goes on, so that the files of the listeners are its own, or
+        are this daemon's to remove."""
+        self._files_are_settled.wait()
 
     def _open_servers(self) -> list[Problem]:
         """Open what the old daemon had for operators. Return what is wrong.

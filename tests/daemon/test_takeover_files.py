@@ -122,7 +122,25 @@ def test_old_daemon_that_ends_amid_a_takeover_leaves_the_files_of_its_successor(
         late.may_announce.set()
     finally:
         new.close()
-    wait_until(lambda: not Path("frontend").exists())
+    assert not Path("frontend").exists()
+
+
+def test_daemon_that_is_closed_before_its_takeover_is_complete_removes_the_files(
+    write: Write, start_daemon: StartDaemon, late: Late
+) -> None:
+    """The old one had not been told yet that the new one serves, so that the files were the old one's until then."""
+    path = write(ENGINE + streamer("ipc://frontend", WIRE))
+    old = start_daemon(path)
+    new = late.start(path)
+    closing = threading.Thread(target=new.close)
+    closing.start()
+    wait_until(lambda: new.engine.closed)
+    late.may_announce.set()
+    closing.join()
+    wait_until(lambda: not old.engine.running)
+    old.end()
+    old.close()
+    assert not Path("frontend").exists()
 
 
 def test_daemon_that_ends_amid_a_takeover_in_which_nothing_has_moved_takes_its_successor_with_it(
