@@ -133,9 +133,10 @@ class Adoption:
 
     def _abandon(self) -> None:
         """Remove the brokers that were added. Duplicates of connections are closed, which ends none of them."""
-        for broker in self._expected.values():
-            if broker.final is None:
-                let_go(broker, self._table)
+        with self._loop.events.told_afterwards():
+            for broker in self._expected.values():
+                if broker.final is None:
+                    let_go(broker, self._table)
 
     def has(self, name: str, /) -> bool:
         """See `pollbroker.table.Arrival`."""
@@ -154,8 +155,22 @@ class Adoption:
         self._offered[broker.name].name_endpoints(broker)
 
     def _take_over(self, moved: Sequence[MovedBroker], descriptors: list[int]) -> None:
-        """Make the connections and the state of the brokers theirs, and agree with the other process on that. Raises
-        `HandOverError`, after which they can only be abandoned."""
+        """Make the connections and the state of the brokers theirs, and agree with the other process on that.
+
+        Raises `HandOverError`. The brokers are abandoned then, before the loop makes another turn: the other process
+        uses the connections.
+        """
+        try:
+            self._restore(moved, descriptors)
+            self._agree()
+        except BaseException:
+            self._abandon()
+            raise
+        self._moved = tuple(self._expected)
+        for broker in moved:
+            go_on(self._expected[broker.name], paused=broker.paused)
+
+    def _restore(self, moved: Sequence[MovedBroker], descriptors: list[int]) -> None:
         for broker in moved:
             here = self._expected[broker.name]
             if here.final is not None:
@@ -166,10 +181,6 @@ class Adoption:
                 raise HandOverError(f"brokers.{broker.name}: {error}") from error
         if descriptors:
             raise HandOverError(f"{len(descriptors)} descriptors belong to nothing")
-        self._agree()
-        self._moved = tuple(self._expected)
-        for broker in moved:
-            go_on(self._expected[broker.name], paused=broker.paused)
 
     def _agree(self) -> None:
         channel, deadline_s = self._channel, time.monotonic() + _COMMIT_S

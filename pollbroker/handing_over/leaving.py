@@ -175,14 +175,15 @@ class Departure:
         """Return True if the other process has taken over. From then on nothing can change that."""
         if self._taken is None:
             self._taken = self._channel.was_taken()
-            for broker in self._suspended:
-                broker.interrupt = None
-                if broker.state is not BrokerState.HANDING_OVER:
-                    continue  # an error has ended it
-                if self._taken:
-                    let_go(broker, self._table)
-                else:
-                    broker.go_on()
+            with self._loop.events.told_afterwards():
+                for broker in self._suspended:
+                    broker.interrupt = None
+                    if broker.state is not BrokerState.HANDING_OVER:
+                        continue  # an error has ended it
+                    if self._taken:
+                        let_go(broker, self._table)
+                    else:
+                        broker.go_on()
         return self._taken
 
 

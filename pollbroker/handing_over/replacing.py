@@ -73,8 +73,9 @@ class Replacing:
             restore(new, moved, duplicates)
         except BaseException as error:
             if new is not None:
-                close_ports(new)
-                self._table.abandon(new)
+                with self._events.told_afterwards():
+                    close_ports(new)
+                    self._table.abandon(new)
             if isinstance(error, (ValueError, OverflowError, OSError, MemoryError)):
                 raise HandOverError(
                     f"brokers.{name}: the connections of {old.name!r} cannot be kept: {error}"

@@ -80,7 +80,7 @@ void port_answer(struct port *port, uint64_t question, enum verdict verdict, con
         peer_end(peer, REASON_NO_MEMORY);
         return;
     }
-    peer->heard_s = peer->port->wire->now_s; /* nothing was read from it meanwhile */
+    peer_note_heard(peer); /* nothing was read from it meanwhile */
     handshake_answered(peer->handshake, verdict);
     enum reason reason = peer->handshake->failed;
     if (reason) {

@@ -39,7 +39,9 @@ class Connection:
         """When the next attempt is due, by `time.monotonic`; None if none is."""
         self._suspended = False
         self._ending: Handle | None = None
-        """The timer of a connection that is about to end and be made again; None if none is."""
+        """The timer of a connection that is about to end and be made again."""
+        self._end_s: float | None = None
+        """When that connection is ended at the latest, by `time.monotonic`; None if none is about to end."""
         self._over = False
         """True if it has ended, and `reconnect_ivl` is -1."""
         self._closed = False
@@ -53,12 +55,14 @@ class Connection:
         made = cls.__new__(cls)
         made.address, made.asked_for = moved.address, moved.asked_for
         made._port, made._options, made._timing = port, options, timing
-        made._connector = made._timer = made._next_s = made._ending = None
+        made._connector = made._timer = made._next_s = made._ending = made._end_s = None
         made._interval_s = max(moved.interval_s, made._shortest_s)
         made._suspended = made._closed = False
         made._over = moved.kind == OVER
         if moved.kind == CONNECTED:
             made._connector = native.Connector(port, -1, made._on_end, recorded=moved.place)
+            if moved.wait_s > 0:
+                made._await_end(moved.wait_s)
         elif moved.kind == CONNECTING:
             made._connector = native.Connector(port, descriptor, made._on_end)
         elif moved.kind == WAITING:
@@ -67,32 +71,36 @@ class Connection:
 
     def suspend(self) -> None:
         """Do nothing until `resume`. What had ended by now is done with first."""
+        self._suspended = True
         if self._connector is not None:
             if self._connector.is_over:
                 self._on_end()
             else:
                 self._connector.suspend()
-        self._suspended = True
-        self._cancel_ending()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._ending, self._timer):
+            if timer is not None:
+                timer.cancel()
+        self._ending = self._timer = None
 
     def resume(self) -> None:
-        """Go on. Raises `OSError`."""
+        """Go on. What cannot be watched any more, for lack of memory, is made again."""
         self._suspended = False
         if self._connector is not None:
-            self._connector.resume()
+            if self._end_s is not None:
+                self._await_end(_left_s(self._end_s))
+            try:
+                self._connector.resume()
+            except OSError:
+                self._connector.close()
+                self._connector = None
+                self._cancel_ending()
+                self._try_later()
         elif self._next_s is not None:
-            self._wait(self._wait_s)
+            self._wait(_left_s(self._next_s))
 
     @property
     def _shortest_s(self) -> float:
         return (self._options["reconnect_ivl"] or WITHOUT_PAUSE_MS) / 1000
-
-    @property
-    def _wait_s(self) -> float:
-        return 0.0 if self._next_s is None else max(0.0, self._next_s - time.monotonic())
 
     @property
     def connector(self) -> native.Connector | None:
@@ -107,16 +115,24 @@ class Connection:
             kind = CONNECTED if place >= 0 else CONNECTING
         descriptor = self._connector.descriptor if self._connector is not None else -1
         interval_s = max(0.0, self._interval_s)  # -1 ms means never
-        return MovedStream(kind, self.address, self.asked_for, place, self._wait_s, interval_s), descriptor
+        due_s = self._end_s if kind == CONNECTED else self._next_s
+        wait_s = 0.0 if due_s is None else _left_s(due_s)
+        return MovedStream(kind, self.address, self.asked_for, place, wait_s, interval_s), descriptor
 
     def _begin(self) -> None:
         self._timer = self._next_s = None
         if self._closed:
             return
-        if is_numeric(self.address):
-            self._connect(parse_connected(self.address, ipv6=bool(self._options["ipv6"])))
-        else:
-            threading.Thread(target=self._look_up, name="pollbroker-resolve", daemon=True).start()
+        if self._suspended:
+            self._next_s = time.monotonic()
+            return
+        try:
+            if is_numeric(self.address):
+                self._connect(parse_connected(self.address, ipv6=bool(self._options["ipv6"])))
+            else:
+                threading.Thread(target=self._look_up, name="pollbroker-resolve", daemon=True).start()
+        except (OSError, RuntimeError):  # its network interface is away, or the process may have no more threads
+            self._try_later()
 
     def _look_up(self) -> None:
         try:
@@ -180,7 +196,7 @@ class Connection:
 
     def reconnect(self) -> None:
         """End the connection, if there is one, and make it again at once: its name is looked up again."""
-        if self._closed or self._ending is not None:
+        if self._closed or self._end_s is not None:
             return
         if self._connector is None:
             if self._timer is not None or self._over:  # otherwise the name is being looked up
@@ -190,8 +206,15 @@ class Connection:
             self._connector = None
             self._begin_anew()
         else:
-            self._ending = self._timing.call_later(END_S, partial(self._connector.end, at_once=True))
+            self._await_end(END_S)
             self._connector.end()
+
+    def _await_end(self, limit_s: float) -> None:
+        """Wait until the connection has ended. It is ended at once when the time is over."""
+        assert self._connector is not None
+        self._end_s = time.monotonic() + limit_s
+        if not self._suspended:
+            self._ending = self._timing.call_later(limit_s, partial(self._connector.end, at_once=True))
 
     def _begin_anew(self) -> None:
         if self._timer is not None:
@@ -202,11 +225,11 @@ class Connection:
 
     def _cancel_ending(self) -> bool:
         """Return True if the connection was about to end."""
-        if self._ending is None:
-            return False
-        self._ending.cancel()
-        self._ending = None
-        return True
+        was_ending, self._end_s = self._end_s is not None, None
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
+        return was_ending
 
     def close(self) -> None:
         """End the attempts. A connection that was made goes on until its port is closed."""
@@ -217,3 +240,8 @@ class Connection:
         if self._connector is not None:
             self._connector.close()
             self._connector = None
+
+
+def _left_s(due_s: float) -> float:
+    """How long it is until a time by `time.monotonic`."""
+    return max(0.0, due_s - time.monotonic())

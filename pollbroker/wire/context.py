@@ -2,6 +2,7 @@
 connections."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -60,6 +61,8 @@ class WireContext:
         self.authentication = authentication
         self._timing = timing
         self._on_sockets = on_sockets
+        self._calls: deque[Callable[[], object]] = deque()
+        """What is to be called since something has happened."""
 
     def socket(self, socket_type: int) -> WireSocket:
         """A new socket. Raises `zmq.ZMQError` (EINVAL) for a type that the wire does not serve."""
@@ -75,19 +78,26 @@ class WireContext:
             self._on_sockets(False)
 
     def serve(self) -> None:
-        """Do what can be done at once, and call whom it concerns."""
-        for call in self.net.serve():
-            call()
+        """Do what can be done at once, and call whom it concerns. If one of the calls raises, such as a SystemExit, the
+        others are made in the next turn."""
+        self._calls += self.net.serve()
+        try:
+            while self._calls:
+                self._calls.popleft()()
+        except BaseException:
+            self._timing.call_soon(self.serve)
+            raise
         while (question := self.net.next_question()) is not None:
             self.authentication.ask(*question)
 
     def _tell(self, notices: list[tuple[str, str | None, str, str]], lost: int) -> None:
-        for kind, where, address, reason in notices:
-            broker, _, port = (where or "").removeprefix("brokers.").rpartition(".")
-            told = "" if kind == "connected" else reason
-            self._events.emit(_KINDS[kind], broker, port=port, address=address, reason=told)
-        if lost:
-            self._events.emit(EventKind.EVENTS_LOST, count=lost)
+        with self._events.told_afterwards():
+            for kind, where, address, reason in notices:
+                broker, _, port = (where or "").removeprefix("brokers.").rpartition(".")
+                told = "" if kind == "connected" else reason
+                self._events.emit(_KINDS[kind], broker, port=port, address=address, reason=told)
+            if lost:
+                self._events.emit(EventKind.EVENTS_LOST, count=lost)
 
     def get(self, option: int) -> int:
         """MAX_SOCKETS: the wire has no limit of its own. It is here for messages about limits."""

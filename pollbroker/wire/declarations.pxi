@@ -94,6 +94,10 @@ cdef extern from "net.h" nogil:
         key **slots
         size_t capacity
 
+    cdef struct prefix:
+        key key
+        uint64_t count
+
     cdef struct prefixes:
         key_map map
 
@@ -129,7 +133,7 @@ cdef extern from "net.h" nogil:
         uint64_t connections
         uint64_t ended_by[19]
         turns turns
-        c_bool takes_copies, tells_when_empty, drops_slow_peer, shared, given_away
+        c_bool ended, takes_copies, tells_when_empty, drops_slow_peer, shared, given_away
         int64_t may_read
         amount discarded
         uint32_t next_id

@@ -156,12 +156,12 @@ def read_record(Port port not None, bytes recorded not None, list parts not None
 
 
 def subscribed(Port port not None):
-    """What a SUB or XSUB has subscribed to."""
-    cdef key *prefix
-    found = []
+    """What a SUB or XSUB has subscribed to, and how often."""
+    cdef prefix *topic
+    cdef dict found = {}
     port._check()
     for i in range(port.port.prefixes.map.capacity):
-        prefix = port.port.prefixes.map.slots[i]
-        if prefix != NULL:
-            found.append(PyBytes_FromStringAndSize(<const char *> prefix.bytes, prefix.size))
+        topic = <prefix *> port.port.prefixes.map.slots[i]
+        if topic != NULL:
+            found[PyBytes_FromStringAndSize(<const char *> topic.key.bytes, topic.key.size)] = topic.count
     return found

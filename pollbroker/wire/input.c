@@ -126,7 +126,7 @@ static enum reason begin_asking(struct peer *peer)
 
     if (peer->leaves)
         return REASON_LEFT;
-    if (peer->port->options.mechanism ? count : count >= REMAINDER_MOVES_BELOW)
+    if (count > (peer->port->options.mechanism ? 0 : FRAME_LONG_HEADER + READY_MAX_BYTES))
         return REASON_BAD_COMMAND;
     if (!peer_begin_asking(peer))
         return REASON_NO_MEMORY;
@@ -186,7 +186,7 @@ bool peer_read(struct peer *peer, size_t most)
         peer->readable = (size_t) count == asked || peer->leaves;
         peer->end += (size_t) count;
         peer->port->may_read -= count;
-        peer->heard_s = peer->port->wire->now_s;
+        peer_note_heard(peer);
         if (peer->handshake)
             return peer_shake_hands(peer);
         peer_note_unread(peer);

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_EVENTS = 256 };
+enum { MOST_EVENTS = 256, MOST_WAITS = 256 };
 
 struct net *net_of(const struct port *port)
 {
@@ -34,9 +34,15 @@ int net_watch(struct net *net, int descriptor, uint32_t events, void *about, uns
     return epoll_ctl(net->epoll, EPOLL_CTL_ADD, descriptor, &event) < 0 ? errno : 0;
 }
 
+void net_forget(const struct net *net, int descriptor)
+{
+    if (net->process == getpid())
+        epoll_ctl(net->epoll, EPOLL_CTL_DEL, descriptor, NULL);
+}
+
 static int begin(struct net *net, const struct stream_calls *calls, bool simulated)
 {
-    *net = (struct net){.epoll = -1, .timer = -1, .calls = *calls, .simulated = simulated};
+    *net = (struct net){.epoll = -1, .timer = -1, .process = getpid(), .calls = *calls, .simulated = simulated};
     wire_init(&net->wire);
     link_init(&net->ended);
     link_init(&net->resting);
@@ -94,21 +100,25 @@ static void on_peer_event(struct peer *peer, uint32_t events)
     peer_on_stream(peer, told);
 }
 
-static void call_deadlines(struct net *net)
+static bool is_deadline_due(const struct net *net)
 {
-    struct peer *peer;
+    const struct peer *first = deadlines_first(&net->deadlines);
 
-    while ((peer = deadlines_first(&net->deadlines)) && peer->deadline_s <= net->wire.now_s)
-        peer_on_deadline(peer);
+    return first && first->deadline_s <= net->wire.now_s;
 }
 
-void net_serve(struct net *net)
+static void call_deadlines(struct net *net)
+{
+    while (is_deadline_due(net))
+        peer_on_deadline(deadlines_first(&net->deadlines));
+}
+
+/* Return true if more may have happened. */
+static bool serve_events(struct net *net)
 {
     struct epoll_event events[MOST_EVENTS];
-
-    wire_forget_dead(&net->wire);
-    net->wire.now_s = net_now_s(net);
     int count = epoll_wait(net->epoll, events, MOST_EVENTS, 0);
+
     for (int i = 0; i < count; i++) {
         void *about = (void *) (uintptr_t) (events[i].data.u64 & ~(uint64_t) ABOUT_MASK);
         unsigned kind = events[i].data.u64 & ABOUT_MASK;
@@ -122,6 +132,16 @@ void net_serve(struct net *net)
                 net->armed_s = 0;
         }
     }
+    return count == MOST_EVENTS;
+}
+
+void net_serve(struct net *net)
+{
+    wire_forget_dead(&net->wire);
+    net->wire.now_s = net_now_s(net);
+    /* Nobody is taken for silent whose bytes are here, in however many events. */
+    for (int i = 0; serve_events(net) && is_deadline_due(net) && i < MOST_WAITS; i++)
+        ;
     call_deadlines(net);
     wire_look_ahead(&net->wire);
     net_go_on_accepting(net);

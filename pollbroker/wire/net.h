@@ -10,6 +10,8 @@
 #include "notices.h"
 #include "wire.h"
 
+#include <sys/types.h>
+
 /* Something in the epoll set that is no peer. */
 struct watched {
     enum { WATCHED_LISTENER, WATCHED_CONNECTING } kind;
@@ -36,6 +38,7 @@ struct net {
     struct notices notices;
     struct wire wire;
     int epoll, timer;
+    pid_t process; /* that has made it: one that was forked from that has the same epoll set, and must not change it */
     double armed_s; /* when the timer will wake the engine; 0: never */
     struct deadlines deadlines;
     struct link ended; /* connectors whose connection is over, or was not made */

@@ -43,14 +43,14 @@ cdef class Net:
             raise MemoryError()
         self.on_notices = on_notices
 
-    cdef int _tell_notices(self) except -1:
-        """Tell what was noted, unless that is nothing. The ports must be alive."""
+    cpdef tell_notices(self):
+        """Tell whoever listens what was noted, unless that is nothing."""
         cdef notices *notices = &self.net.notices
         cdef notice *noted
         cdef Port owner
         cdef list told = []
         if not notices.count and not notices.lost:
-            return 0
+            return
         for i in range(notices.count):
             noted = &notices.items[i]
             owner = <Port> noted.port.owner
@@ -60,7 +60,6 @@ cdef class Net:
         lost = notices.lost
         notices.count = notices.lost = 0
         self.on_notices(told, lost)
-        return 0
 
     def close(self):
         """Close the set. All ports must have been closed."""
@@ -115,7 +114,6 @@ cdef class Net:
             elif owner.on_ready is not None:
                 calls.append(owner.on_ready)
         net_arm(&self.net)
-        self._tell_notices()
         return calls
 
     def flush(self):
@@ -127,7 +125,6 @@ cdef class Net:
             with nogil:
                 wire_flush(&self.net.wire)
         net_arm(&self.net)
-        self._tell_notices()
 
     cdef int _tell_streams(self) except -1:
         """Tell the ports what has happened at simulated streams."""

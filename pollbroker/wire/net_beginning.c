@@ -126,7 +126,7 @@ static void finish_connecting(struct net *net, struct watched *connector)
 
     if (getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
         error = errno;
-    epoll_ctl(net->epoll, EPOLL_CTL_DEL, descriptor, NULL);
+    net_forget(net, descriptor);
     connector->descriptor = -1;
     if (error) {
         close(descriptor);
@@ -179,7 +179,7 @@ int net_connect(struct net *net, struct watched *connector, struct port *port, i
 void net_unwatch(struct watched *watched)
 {
     if (watched->descriptor >= 0) {
-        epoll_ctl(watched->net->epoll, EPOLL_CTL_DEL, watched->descriptor, NULL);
+        net_forget(watched->net, watched->descriptor);
         close(watched->descriptor);
     }
     watched->descriptor = -1;

@@ -12,11 +12,12 @@ void net_suspend(struct port *port)
     for (struct link *link = port->peers.next; link != &port->peers; link = link->next) {
         struct peer *peer = LISTED(link, struct peer, all);
         if (peer->descriptor >= 0)
-            epoll_ctl(net->epoll, EPOLL_CTL_DEL, peer->descriptor, NULL);
+            net_forget(net, peer->descriptor);
         if (peer->deadline_s) {
             peer->deadline_s = 0;
             port->calls->set_deadline(peer);
         }
+        peer->asked_after_s = 0; /* nothing is read for a while, and so it is asked anew then */
         if (link_is_in(&peer->unread_link))
             link_remove(&peer->unread_link);
         if (peer_is_asking(peer))
@@ -29,7 +30,7 @@ void net_suspend(struct port *port)
 void net_suspend_watched(struct watched *watched)
 {
     if (watched->descriptor >= 0)
-        epoll_ctl(watched->net->epoll, EPOLL_CTL_DEL, watched->descriptor, NULL);
+        net_forget(watched->net, watched->descriptor);
     if (link_is_in(&watched->resting))
         link_remove(&watched->resting);
 }

@@ -3,7 +3,6 @@
 #include "net_watching.h"
 
 #include <errno.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -66,9 +65,9 @@ static void stream_close(struct peer *peer)
     net_note_end(peer);
     /* While another process has a duplicate, closing a descriptor neither takes it out of the epoll set nor ends the
      * connection. */
-    if (peer->port->shared)
+    if (peer->port->shared && net_of(peer->port)->process == getpid())
         shutdown(peer->descriptor, SHUT_RDWR);
-    epoll_ctl(net_of(peer->port)->epoll, EPOLL_CTL_DEL, peer->descriptor, NULL);
+    net_forget(net_of(peer->port), peer->descriptor);
     close(peer->descriptor);
     if (peer->owner)
         net_end_connector(net_of(peer->port), peer->owner, peer->handshake ? EPROTO : 0);

@@ -19,6 +19,9 @@ struct net *net_of(const struct port *port);
 /* Watch a descriptor. Return 0, or an errno. */
 int net_watch(struct net *net, int descriptor, uint32_t events, void *about, unsigned kind);
 
+/* Watch it no more. */
+void net_forget(const struct net *net, int descriptor);
+
 /* Set what a listener or a connector begins with. */
 void net_begin_watched(struct net *net, struct watched *watched, struct port *port, int descriptor);
 

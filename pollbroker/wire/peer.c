@@ -210,24 +210,30 @@ static double earliest(double a, double b)
     return !a || (b && b < a) ? b : a;
 }
 
+/* From when on a peer is taken for dead if it is not heard: so long after it was asked, or after the time of its own; 0:
+ * never. That it has been silent is not enough, since the engine may have stood still. */
+static double silent_from_s(const struct peer *peer)
+{
+    const struct options *options = &peer->port->options;
+    int timeout = options->heartbeat_timeout < 0 ? options->heartbeat_ivl : options->heartbeat_timeout;
+    double asked_s = peer->heard_s + peer->asked_after_s;
+    double answer_s = timeout && peer->asked_after_s ? asked_s + timeout / 1000.0 : 0;
+
+    return earliest(answer_s, peer->ttl_s ? peer->heard_s + peer->ttl_s : 0);
+}
+
 /* When the peer has to be heard next, or is to be sent a PING. */
 void peer_set_heartbeat(struct peer *peer)
 {
-    const struct options *options = &peer->port->options;
-    double deadline_s = 0;
+    double interval_s = peer->minor ? peer->port->options.heartbeat_ivl / 1000.0 : 0, now_s = peer->port->wire->now_s;
 
     if (peer->descriptor < 0)
         return; /* a PING was read before the connection ended, and is parsed now */
-    if (options->heartbeat_ivl && peer->minor) {
-        int timeout = options->heartbeat_timeout < 0 ? options->heartbeat_ivl : options->heartbeat_timeout;
-        if (!peer->ping_s)
-            peer->ping_s = peer->port->wire->now_s + options->heartbeat_ivl / 1000.0;
-        deadline_s = peer->ping_s;
-        if (timeout)
-            deadline_s = earliest(deadline_s, peer->heard_s + (options->heartbeat_ivl + timeout) / 1000.0);
-    }
-    if (peer->ttl_s)
-        deadline_s = earliest(deadline_s, peer->heard_s + peer->ttl_s);
+    if (!interval_s)
+        peer->ping_s = 0;
+    else if (!peer->ping_s || peer->ping_s > now_s + interval_s) /* it may be of a broker with another interval */
+        peer->ping_s = now_s + interval_s;
+    double deadline_s = earliest(peer->ping_s, silent_from_s(peer));
     if (deadline_s != peer->deadline_s) {
         peer->deadline_s = deadline_s;
         peer->port->calls->set_deadline(peer);
@@ -248,8 +254,7 @@ static void send_ping(struct peer *peer)
 
 void peer_on_deadline(struct peer *peer)
 {
-    const struct options *options = &peer->port->options;
-    double now_s = peer->port->wire->now_s;
+    double now_s = peer->port->wire->now_s, silent_s;
 
     peer->deadline_s = 0;
     peer->port->calls->set_deadline(peer);
@@ -258,17 +263,17 @@ void peer_on_deadline(struct peer *peer)
         return;
     }
     if (peer->readable) /* it may have been heard, and nobody has read that, since its port is not read now */
-        peer->heard_s = now_s;
-    int timeout = options->heartbeat_timeout < 0 ? options->heartbeat_ivl : options->heartbeat_timeout;
-    bool silent = options->heartbeat_ivl && peer->minor && timeout &&
-                  now_s >= peer->heard_s + (options->heartbeat_ivl + timeout) / 1000.0;
-    if (silent || (peer->ttl_s && now_s >= peer->heard_s + peer->ttl_s)) {
+        peer_note_heard(peer);
+    silent_s = silent_from_s(peer);
+    if (silent_s && now_s >= silent_s) {
         peer_end(peer, REASON_SILENT);
         return;
     }
     if (peer->ping_s && now_s >= peer->ping_s) {
         send_ping(peer);
-        peer->ping_s = now_s + options->heartbeat_ivl / 1000.0;
+        peer->ping_s = 0; /* the next one is due after the interval */
+        if (!peer->asked_after_s)
+            peer->asked_after_s = (float) (now_s - peer->heard_s);
     }
     if (peer->descriptor >= 0) {
         peer_set_heartbeat(peer);

@@ -62,6 +62,7 @@ struct peer {
     uint8_t minor;               /* of its ZMTP 3 */
     uint8_t reason;              /* why the connection is over: an enum reason */
     uint32_t expects;            /* the size of its last message if that was long, since the next may be as long; else 0 */
+    float asked_after_s;         /* so long after it was heard it was sent a PING; 0: it was not sent one since */
 
     /* What came and was not yet passed on: `start` to `end`. From `start` to `ready_end` there are whole messages, and from
      * there to `scanned` the first frames of the next. The frame after these is behind a gap, where commands were. */

@@ -62,13 +62,17 @@ cdef class Port:
         return self.restored[place]
 
     def close(self):
-        """End all connections."""
+        """End all connections. Whoever listens is told of their end; an exception of his is raised, and the port is closed
+        all the same."""
         self.on_ready = None
-        if self.port != NULL:
+        if self.port != NULL and not self.port.ended:  # it is, while somebody is told
             port_end(self.port)
-            self.ended_by_at_end = self.ended_by
-            self.net._tell_notices()
-            self._free()
+            try:
+                self.ended_by_at_end = self.ended_by
+                self.net.tell_notices()
+            finally:
+                notices_forget(&self.net.net.notices, self.port)
+                self._free()
 
     @property
     def closed(self):

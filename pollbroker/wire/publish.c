@@ -154,6 +154,14 @@ static bool tell(struct port *port, bool subscribe, const uint8_t *topic, size_t
     return done;
 }
 
+static void wait_no_more(struct port *port, const struct peer *peer)
+{
+    if (port->awaited == peer) {
+        port->awaited = NULL;
+        port_note(port, NEWS_ROOM);
+    }
+}
+
 enum reason publish_on_subscription(struct port *port, struct peer *peer, bool subscribe, const uint8_t *topic, size_t size)
 {
     const struct options *options = &port->options;
@@ -177,6 +185,8 @@ enum reason publish_on_subscription(struct port *port, struct peer *peer, bool s
     }
     enum cancelled cancelled = topics_cancel(&port->topics, peer, topic, size);
     subscriber->subscription_count -= cancelled != CANCELLED_NOTHING;
+    if (cancelled)
+        wait_no_more(port, peer); /* the message that waits may not be for it any more */
     if (port->type == TYPE_XPUB && (cancelled == CANCELLED_LAST || (cancelled && options->xpub_verboser)))
         return tell(port, false, topic, size) ? NO_REASON : REASON_NO_MEMORY;
     return NO_REASON;
@@ -196,10 +206,7 @@ void publish_detach(struct port *port, struct peer *peer)
         topics_remove(&port->topics, subscription);
     }
     peer->subscriber.subscription_count = 0;
-    if (port->awaited == peer) {
-        port->awaited = NULL;
-        port_note(port, NEWS_ROOM);
-    }
+    wait_no_more(port, peer);
     queue_forget(&peer->out);
 }
 

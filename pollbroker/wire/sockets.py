@@ -82,7 +82,7 @@ class WireSocket:
         self._domain = Domain()
         self._streams: list[Listening | Connection] = []
         self._last_endpoint = ""
-        self._wanted: list[bytes] | None = None
+        self._wanted: set[bytes] | None = None
         """What the options of a SUB say that was restored."""
 
     # -- options ------------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ class WireSocket:
         if len(descriptors) < sum(own):
             raise ValueError("there are more streams than descriptors")
         of_streams = [descriptors.pop(0) for _ in range(sum(own))]
-        wanted = native.subscribed(self.wire_port)
+        wanted = set(native.subscribed(self.wire_port))
         try:
             native.read_record(self.wire_port, moved.record, parts, descriptors)
             for stream in moved.streams:
@@ -266,9 +266,12 @@ class WireSocket:
     def subscribe_anew(self) -> None:
         """Tell the peers of a SUB that was restored what its options say, if it had subscribed to something else."""
         if self._wanted is not None:
-            known = set(native.subscribed(self.wire_port))
-            for topic in known.symmetric_difference(self._wanted):
-                self.wire_port.set("unsubscribe" if topic in known else "subscribe", topic)
+            known = native.subscribed(self.wire_port)
+            for topic in self._wanted - known.keys():
+                self.wire_port.set("subscribe", topic)
+            for topic in known.keys() - self._wanted:
+                for _ in range(known[topic]):
+                    self.wire_port.set("unsubscribe", topic)
 
     def watch(self, on_ready: Callable[[], None] | None) -> None:
         """Call this when something has happened."""

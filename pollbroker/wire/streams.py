@@ -56,7 +56,8 @@ class MovedStream:
     place: int = -1
     """Of the peer among those of the port, if it is connected."""
     wait_s: float = 0.0
-    """How long it still waits."""
+    """How long it still waits. If it is CONNECTED: until it is ended at once, since it is about to end and be made
+    again; 0 if it is not."""
     interval_s: float = 0.0
     """How long it will wait after that, if the next attempt fails."""
 
@@ -66,7 +67,7 @@ class Listening:
 
     def __init__(self, port: native.Port, address: str, options: dict[str, int], asked_for: str | None = None) -> None:
         inherited = options.get("use_fd", -1)
-        listener = socket.socket(fileno=os.dup(inherited)) if inherited >= 0 else _bound(address, options)
+        listener = _copied(inherited) if inherited >= 0 else _bound(address, options)
         try:
             listener.listen(options["backlog"])
             listener.setblocking(False)
@@ -90,8 +91,12 @@ class Listening:
         self._listener.suspend()
 
     def resume(self) -> None:
-        """Accept again. Raises `OSError`."""
-        self._listener.resume()
+        """Accept again. Raises `OSError`; it is closed then."""
+        try:
+            self._listener.resume()
+        except OSError:
+            self.close()
+            raise
 
     def moved(self, place: int) -> "tuple[MovedStream, int]":  # noqa: ARG002 - it has no peer of its own
         """What another process needs to go on, and the descriptor."""
@@ -105,6 +110,15 @@ class Listening:
     def close(self) -> None:
         """Accept no more connections. Those that were accepted go on."""
         self._listener.close()
+
+
+def _copied(descriptor: int) -> socket.socket:
+    copy = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except BaseException:
+        os.close(copy)
+        raise
 
 
 def _bound(address: str, options: dict[str, int]) -> socket.socket:

@@ -171,6 +171,13 @@ void peer_send_greeting(struct peer *peer);
 /* When the peer has to be heard next, or is to be sent a PING. */
 void peer_set_heartbeat(struct peer *peer);
 
+/* Something has come from the peer, or may have come. */
+static inline void peer_note_heard(struct peer *peer)
+{
+    peer->heard_s = peer->port->wire->now_s;
+    peer->asked_after_s = 0;
+}
+
 /* -- commands.c -- */
 
 /* Do what a command says. Return the reason to end the connection, or NO_REASON. */

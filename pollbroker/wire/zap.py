@@ -249,5 +249,5 @@ class Authentication:
         name, _, question = answer.request_id.partition(b"-")
         port, _ = self._ports.get(name, (None, None))
         if port is not None and question.isdigit():
-            with suppress(OverflowError):  # a number that no question has
+            with suppress(OverflowError, ValueError):  # a number that no question has
                 port.answer(int(question), answer.verdict, answer.user_id)

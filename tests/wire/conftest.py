@@ -5,9 +5,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import zmq
 
 from pollbroker import Engine, transports
 from pollbroker.pump import Implementation, choose_implementation
+from pollbroker.wire import native
 from pollbroker.wire.served import why_not_built
 from tests.support.types import MakeEngine
 from tests.support.wire_ports import alive
@@ -60,3 +62,14 @@ def raw(make_engine: MakeEngine) -> Iterator[Callable[[str], RawPeer]]:
     """Connects raw peers: `raw(address)`. They are closed at the end of the test, before the engine."""
     with ExitStack() as stack:
         yield lambda address: stack.enter_context(connect_raw(address))
+
+
+@pytest.fixture
+def port() -> Iterator[tuple[native.Net, native.Port]]:
+    """A PULL of the wire that no engine runs."""
+    net = native.Net()
+    port = native.Port(net, zmq.PULL)
+    yield net, port
+    port.close()
+    assert net.alive == (0, 0, 0, 0)
+    net.close()

@@ -351,6 +351,21 @@ def test_subscriber_that_is_waited_for_and_leaves_is_waited_for_no_more(engine: 
         assert news.quick.read_message() == [b"q"]
 
 
+def test_subscriber_that_is_waited_for_and_cancels_is_waited_for_no_more(engine: Engine, raw: Raw) -> None:
+    news = News(engine, raw, xpub_nodrop=1)
+
+    def publish() -> None:
+        for number in range(1000):
+            news.publisher.send_message(b"s%d" % number, bytes(10_000))
+        news.publisher.send_message(b"q")
+
+    with Threads() as threads:
+        threads.submit(publish)
+        stands_still(engine, "f")
+        news.slow.send(command(b"CANCEL", b"s"))
+        assert news.quick.read_message() == [b"q"]
+
+
 # -- consumers that are killed -----------------------------------------------------------------------------------------
 
 

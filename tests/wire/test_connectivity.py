@@ -3,6 +3,7 @@
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -10,13 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pollbroker import QUEUE, STREAMER, Broker, ConfigError, EndpointError, Engine, EngineError
+from pollbroker.broker import working_broker
 from pollbroker.control import Control
-from pollbroker.wire import connecting
+from pollbroker.wire import connecting, native
 from pollbroker.wire.addresses import parse_connected
+from pollbroker.wire.connecting import Connection
+from pollbroker.wire.streams import WAITING
 from tests.support.addresses import ANY_PORT, bind
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect, Socket
 from tests.support.wire_ports import ended_by, in_engine, peer_count, wire_port
+from tests.wire.test_reconnecting import Waits, options_with, serve
+from tests.wire.zmtp import RawListener, greeting, ready
 
 
 def refused(endpoint: str) -> bool:
@@ -235,6 +241,54 @@ def test_peer_that_does_not_end_its_side_is_left_after_a_time(
                 shake_hands(second)
                 wait_until(lambda: connected(engine, broker, "frontend", 1))
     assert set(ended_by(engine, broker)) >= {"closed"}
+
+
+@pytest.mark.parametrize("how", ["replaced", "suspended"])
+def test_time_of_a_peer_that_does_not_end_its_side_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The broker is replaced, or a hand over of it comes to nothing, in the meantime."""
+    monkeypatch.setattr(connecting, "END_S", 0.5)
+    with RawListener() as listener:
+        more: Any = {"frontend": f">{listener.address}", "backend": ANY_PORT, "transport": "wire"}
+        broker = engine.add("a", STREAMER, **more)
+        with listener.accept() as first:
+            first.shake_hands("PUSH")
+            wait_until(lambda: peer_count(engine, broker) == 1)
+            broker.reconnect()
+            if how == "replaced":
+                broker = engine.add("a", STREAMER, **more, replaces=broker)
+            else:
+                in_engine(engine, working_broker(broker).suspend)
+                in_engine(engine, working_broker(broker).go_on)
+            with listener.accept() as second:
+                second.shake_hands("PUSH")
+                wait_until(lambda: peer_count(engine, broker) == 1)
+                assert set(ended_by(engine, broker)) == {"closed"}
+
+
+def test_connection_that_is_over_when_its_port_is_suspended_waits(port: tuple[native.Net, native.Port]) -> None:
+    """It was to be made again, and is not made before it is known where: here, or in another process."""
+    net, pull = port
+    waits = Waits()
+    with RawListener() as listener:
+        connection = Connection(pull, listener.address, options_with(), waits)
+        with listener.accept() as first:
+            first.send(greeting() + ready("PUSH"))
+            wait_until(lambda: serve(net) or pull.peer_count == 1)  # type: ignore[func-returns-value]
+            connection.reconnect()
+        connector = connection.connector
+        assert connector is not None
+        wait_until(lambda: net.serve() is not None and connector.is_over)  # nobody has been told
+        connection.suspend()
+        assert connection.connector is None
+        moved, descriptor = connection.moved(-1)
+        assert (moved.kind, moved.wait_s, descriptor) == (WAITING, 0.0, -1)
+        connection.resume()
+        waits.come()
+        with listener.accept():
+            connection.close()
+    serve(net)
 
 
 def shake_hands(stream: socket.socket) -> None:

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from pollbroker import STREAMER, Broker, BrokerState, Engine, EngineError, HandOverError
-from pollbroker.handing_over import leaving, moving
+from pollbroker.handing_over import arriving, leaving, moving
 from pollbroker.handing_over.channel import (
     CLAIM,
     COMMIT,
@@ -33,7 +33,7 @@ from tests.support.threads import in_thread
 from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import in_engine, peer_count
 from tests.wire.moving import Side, socket_pair
-from tests.wire.zmtp import message
+from tests.wire.zmtp import command, message
 
 
 @pytest.fixture
@@ -257,6 +257,25 @@ def test_heartbeats_rest_with_the_connections(leave: Leave, engine: Engine, raw:
     half.read_to_the_end()  # its deadline has passed meanwhile
     peer.read_to_the_end()
     wait_until(lambda: peer_count(engine, broker) == 0)
+
+
+def test_peer_is_not_taken_for_silent_while_the_connections_rest(leave: Leave, engine: Engine, raw: Any) -> None:
+    broker = engine.add(
+        "h", STREAMER, frontend=ANY_PORT, backend=ANY_PORT,
+        frontend_options={"heartbeat_ivl": 100, "heartbeat_timeout": 1000},
+    )  # fmt: skip
+    peer = raw(endpoint(broker.frontend)).shake_hands("PUSH")
+    assert peer.read_command().startswith(b"\x04PING")
+    peer.send(command(b"PONG"))
+    wait_until(lambda: broker.peers()[0].silent_s < 0.05)
+    side, future = leave(brokers=["h"], freeze_s=1.2)
+    side.claim("h")
+    side.receive_state()
+    check_refused(future, "in time")
+    for _ in range(2):
+        assert peer.read_command().startswith(b"\x04PING")
+        peer.send(command(b"PONG"))
+    assert peer_count(engine, broker) == 1
 
 
 # -- it is interrupted -------------------------------------------------------------------------------------------------
@@ -487,6 +506,38 @@ def test_old_side_is_gone_when_the_new_one_says_taken(
     if not says_so:
         monkeypatch.undo()
         in_engine(engine, lambda: moving.let_go(_working(broker), engine._table))
+
+
+def test_new_side_touches_no_connection_after_it_was_refused(
+    engine: Engine, new: Engine, connect: Connect, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had made the connections its own by then, and its loop makes turns. The old one serves."""
+    broker = engine.add("b", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    producer = raw(endpoint(broker.frontend)).shake_hands("PUSH")
+    pull = connect(zmq.PULL, endpoint(broker.backend))
+    producer.send_message(b"1")
+    assert pull.recv() == b"1"
+
+    def disagree(self: arriving.Adoption) -> None:
+        producer.send_message(b"2")
+        raise HandOverError("it took too long")
+
+    refuse = Channel.refuse
+
+    def refuse_later(self: Channel, reason: str) -> None:
+        for _ in range(3):
+            in_engine(new, lambda: None)
+        refuse(self, reason)
+
+    monkeypatch.setattr(arriving.Adoption, "_agree", disagree)
+    monkeypatch.setattr(Channel, "refuse", refuse_later)
+    with socket_pair() as (ours, theirs):
+        gone = in_thread(lambda: _hand_over_and_close(engine, ours, {"brokers": ["b"]}))
+        with pytest.raises(HandOverError, match="it took too long"):
+            _adopt_b(new, theirs)
+        check_refused(gone, "it took too long")
+    assert pull.recv() == b"2"
+    assert flow_of(engine, "b").sent == 2
 
 
 def _adopt_b(new: Engine, theirs: socket.socket) -> None:

@@ -1,6 +1,8 @@
 """Ports that connect: again when the other side comes back, at its present address, and never after they are closed."""
 
+import errno
 import logging
+import os
 import select
 import socket
 import threading
@@ -13,9 +15,10 @@ import pytest
 import zmq
 
 from pollbroker import QUEUE, STREAMER, Engine
-from pollbroker.wire import native
+from pollbroker.wire import connecting, native
 from pollbroker.wire.connecting import Connection
 from pollbroker.wire.served import STREAM_OPTIONS
+from pollbroker.wire.streams import Listening
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, address_of, bind, endpoint
 from tests.support.deadline import wait_until
@@ -198,17 +201,6 @@ class Waits:
             call()
 
 
-@pytest.fixture
-def port() -> Iterator[tuple[native.Net, native.Port]]:
-    """A PULL of the wire that no engine runs."""
-    net = native.Net()
-    port = native.Port(net, zmq.PULL)
-    yield net, port
-    port.close()
-    assert net.alive == (0, 0, 0, 0)
-    net.close()
-
-
 def options_with(**options: int) -> dict[str, int]:
     return dict(STREAM_OPTIONS) | options
 
@@ -323,6 +315,62 @@ def test_no_try_follows_the_close(port: tuple[native.Net, native.Port]) -> None:
     call()  # as if the timer had been due already
     serve(net)
     assert not waits.calls
+    assert not opened_since(before)
+
+
+def test_connection_that_cannot_be_watched_any_more_is_made_again(port: tuple[native.Net, native.Port]) -> None:
+    _, pull = port
+    waits = Waits()
+    connection = Connection(pull, NOWHERE, options_with(), waits)
+    connection.suspend()
+    assert connection.connector is not None
+    connection.connector.close()
+    closed: list[bool] = []
+
+    class Lost:
+        def resume(self) -> None:
+            raise OSError(errno.ENOMEM, "no memory")
+
+        def close(self) -> None:
+            closed.append(True)
+
+    connection._connector = Lost()  # type: ignore[assignment]
+    connection.resume()
+    assert closed
+    assert len(waits.delays_s) == 1
+    waits.come()  # which makes another
+    connection.close()
+
+
+@pytest.mark.parametrize("address", ["tcp://localhost:1", NOWHERE], ids=["no more threads", "no such interface"])
+def test_attempt_that_cannot_be_made_is_followed_by_another(
+    port: tuple[native.Net, native.Port], monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "away") if address == NOWHERE else RuntimeError("no more threads")
+
+    _, pull = port
+    waits = Waits()
+    with monkeypatch.context() as failing:
+        failing.setattr(threading.Thread, "start", fail)
+        failing.setattr(connecting, "parse_connected", fail)
+        connection = Connection(pull, address, options_with(reconnect_ivl=100), waits)
+    (delay_s,) = waits.delays_s
+    assert 0.1 <= delay_s <= 0.125
+    waits.come()
+    wait_until(lambda: connection.connector or waits.calls)
+    connection.close()
+    wait_until(lambda: not lookups())
+
+
+def test_listener_that_cannot_be_copied_leaves_no_descriptor(port: tuple[native.Net, native.Port]) -> None:
+    _, pull = port
+    before = descriptors()
+    reader, writer = os.pipe()
+    with pytest.raises(OSError, match=r"not a socket|non-socket"):
+        Listening(pull, "tcp://127.0.0.1:1", options_with(use_fd=reader, backlog=1))
+    for one in (reader, writer):
+        os.close(one)
     assert not opened_since(before)
 
 

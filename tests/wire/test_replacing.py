@@ -74,6 +74,15 @@ def test_limits_and_options_are_those_of_the_new_broker(engine: Engine, raw: Cal
     sender.read_to_the_end()
 
 
+def test_topic_that_was_subscribed_to_twice_is_cancelled_whole(engine: Engine, raw: Callable[[str], RawPeer]) -> None:
+    news = Device("news", zmq.SUB, zmq.PUB, [Route("frontend", "backend")])
+    broker = adds(news, frontend_options={"subscribe": ["a", "a", "b"]})(engine)
+    publisher = raw(endpoint(broker.frontend)).shake_hands("PUB")
+    assert {publisher.read_command() for _ in range(2)} == {b"\x09SUBSCRIBEa", b"\x09SUBSCRIBEb"}
+    adds(news, frontend_options={"subscribe": ["b", "c"]})(engine, replaces=broker)
+    assert {publisher.read_command() for _ in range(2)} == {b"\x06CANCELa", b"\x09SUBSCRIBEc"}
+
+
 def test_handler_is_that_of_the_new_broker(engine: Engine, connect: Connect) -> None:
     def tagged(tag: bytes) -> Device:
         return replace(STREAMER, name="tagged", routes=(Route("frontend", "backend", via=lambda m: [tag, *m]),))

@@ -92,12 +92,14 @@ def test_seeds_cut_delay_refuse_and_break(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Channel, "deliver", seen_deliver)
     monkeypatch.setattr(PortStream, "read", seen_read)
     monkeypatch.setattr(PortStream, "write", seen_write)
-    lost = False
-    for seed in range(12):
+    wanted = {"cut", "partial write", "write -11", "read -104", "write -32", "lost"}  # EAGAIN, ECONNRESET, EPIPE
+    for seed in range(40):
         trace = check_seed(seed, DEVICES["streamer"], column="streams")
-        lost = lost or any(event.lost for _, event in trace.of(Left))
-    assert lost
-    assert seen >= {"cut", "partial write", "write -11", "read -104", "write -32"}  # EAGAIN, ECONNRESET, EPIPE
+        if any(event.lost for _, event in trace.of(Left)):
+            seen.add("lost")
+        if seen >= wanted:
+            break
+    assert seen >= wanted
 
 
 # Faults are found. These are planted between a port and its streams, and `test_stream_mutants.py` has some of the core.
@@ -148,8 +150,13 @@ def test_message_that_comes_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Channel, "read", doubled)
     line = LinePlan(STREAMER, client=zmq.SocketType.PUSH, worker=zmq.SocketType.PULL)
     scenario = Scenario(Topology((line,)), (Step(Action.SEND), Step(Action.REST), Step(Action.TAKE, side="backend")))
+
+    def check_some_seeds() -> None:
+        for seed in range(10):  # in some of them it is read in two parts
+            check_scenario(scenario, partial(StreamsEnvironment, seed=seed))
+
     with pytest.raises(InvariantViolation):
-        check_scenario(scenario, partial(StreamsEnvironment, seed=1))
+        check_some_seeds()
 
 
 def test_error_of_a_peer_reaches_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
