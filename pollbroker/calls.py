@@ -35,8 +35,8 @@ class Calls:
 
     Arguments:
         waker: ends the sleep of the loop.
-        work_marker: returns a tuple that changes whenever work was added. If it changed during a call, the loop is
-            woken. Something in it is true if there is work, or a timer.
+        work_marker: returns a tuple that changes whenever work was added, or the last of it is gone. If it changed
+            during a call, the loop is woken. Something in it is true if there is work, a timer, or nothing left to do.
     """
 
     def __init__(self, waker: Waker, work_marker: Callable[[], tuple[object, ...]]) -> None:
@@ -143,8 +143,8 @@ class Calls:
         if self._may_take_lock() and self.lock.acquire(blocking=False):
             return self._call_here(fn, *args)
         result: Future[_Result] = Future()
-        self.put(partial(self._resolve, result, fn, *args))
-        self.wait(result, self.run)
+        handle = self.put(partial(self._resolve, result, fn, *args))
+        self.wait(result, partial(run_handle, handle))  # the calls of others are made in a turn
         return result.result()
 
     def _call_here(self, fn: Callable[..., _Result], *args: Any) -> _Result:

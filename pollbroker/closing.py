@@ -57,6 +57,7 @@ class Closing:
         self._terminated: Future[None] = Future()
         self._terminated.set_running_or_notify_cancel()  # several may wait for it, so none of them can cancel it
         self._terminating: threading.Thread | None = None
+        self._begins_terminating = threading.Lock()
 
     def add(self, callback: Callable[[], Any]) -> Handle:
         """Have `callback` called when the engine closes. Only the engine's thread may call this."""
@@ -66,18 +67,17 @@ class Closing:
 
     def close(self, timeout_s: float) -> None:
         """See `Engine.close`. Any thread may call this."""
-        if self._loop.calls.closed:
-            if self._terminating is not None:
-                self._terminating.join()
-            return
-        self._check_outside_turn()
-        with self._thread.ending() as is_first:
-            if is_first:
-                for removed in self.begin(timeout_s):
-                    self._loop.wait_for(removed)
-                self._give_back()
-                self._terminate()
-            self._raise_what_ended_the_thread()
+        if not self._loop.calls.closed:
+            self._check_outside_turn()
+            with self._thread.ending() as is_first:
+                if is_first:
+                    for removed in self.begin(timeout_s):
+                        self._loop.wait_for(removed)
+                    self._give_back()
+                    self._begin_terminating().join()
+                self._raise_what_ended_the_thread()
+        else:
+            self._begin_terminating().join()
 
     def begin(self, timeout_s: float) -> "tuple[Future[BrokerStatistics], ...]":
         """See `Engine.begin_close`. Any thread may call this."""
@@ -92,10 +92,20 @@ class Closing:
             with self._thread.ending() as is_first:
                 if is_first:
                     self._give_back()
-                    self._terminating = threading.Thread(target=self._terminate, name="pollbroker-close", daemon=True)
-                    self._terminating.start()
+                    self._begin_terminating()
                 self._raise_what_ended_the_thread()
+        else:
+            self._begin_terminating()
         return self._terminated
+
+    def _begin_terminating(self) -> threading.Thread:
+        """Have the context terminated in a thread, unless that was begun before. It goes on if whoever waits for it is
+        interrupted."""
+        with self._begins_terminating:
+            if self._terminating is None:
+                self._terminating = threading.Thread(target=self._terminate, name="pollbroker-close", daemon=True)
+                self._terminating.start()
+            return self._terminating
 
     def _check_outside_turn(self) -> None:
         self._loop.calls.check_usable()
@@ -123,8 +133,10 @@ class Closing:
 
     def _close(self) -> None:
         """Close everything but the context, with the lock."""
-        for name in self._table.snapshot():  # added meanwhile, or not removed yet
-            self._removals[self._table.remove_at_once(name)] = None
+        self._table.refuses_others = True  # a listener of events might add one for each that ends
+        for name, broker in self._table.snapshot().items():  # added meanwhile, or not removed yet
+            if self._table.get(name) is broker:  # the end of another one may have removed it
+                self._removals[self._table.remove_at_once(name)] = None
         self._drains.end_all()
         self._portions.end_all()
         for handle in self._callbacks:

@@ -88,6 +88,8 @@ class Drains:
         `timeout_s`. Brokers that are drained at the same time are removed together, since one may feed another."""
         check_delay(timeout_s)
         broker = self._table.begin_draining(which)
+        if self._table.get(broker.name) is not broker:
+            return broker  # it was handed over
         if broker.state is not BrokerState.DRAINING:
             return self._table.begin_removal(broker.name, timeout_s)
         now_s = self._loop.access.clock()

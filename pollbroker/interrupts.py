@@ -9,6 +9,7 @@ it. So, as in `asyncio.Runner`, the first Ctrl-C only stops the loop, and Keyboa
 turn. A second Ctrl-C raises KeyboardInterrupt at once. A handler of SIGINT that the program has set stays in place.
 """
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,12 +30,12 @@ def signal_handling(waker: Waker, stop: Callable[[], None]) -> Iterator[None]:
     if previous_fd is None:
         yield
         return
-    interrupts = 0
+    interrupts, process = 0, os.getpid()
 
     def interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the signal module calls it so
         nonlocal interrupts
         interrupts += 1
-        if interrupts > 1:
+        if interrupts > 1 or os.getpid() != process:  # in one that was forked meanwhile, it is Python's own handler
             raise KeyboardInterrupt
         stop()
 

@@ -223,6 +223,8 @@ class Loop:
                 self._wire.net.flush()
             if self._waiter.needs_interest:
                 self._waiter.update((*worked, *self._ready))
+            if self._wire is not None:
+                self._wire.net.tell_notices()
             if self.on_idle and not self._ready:
                 for call in self.on_idle.copy():
                     call()
@@ -242,7 +244,6 @@ class Loop:
         now_s = self._clock()
         end_s = now_s + _LONGEST_WORK_S
         ready = self._ready.copy()
-        self._ready.clear()
         worked = 0
         try:
             for hub in ready:
@@ -257,11 +258,11 @@ class Loop:
                 if now_s >= end_s:
                     break
         except BaseException:
-            worked -= 1  # after a KeyboardInterrupt, say, another `run` begins with the hub that was interrupted
+            # After a KeyboardInterrupt, say, another `run` begins with the hub that was interrupted.
+            worked = max(0, worked - 1)
             raise
         finally:
-            if worked < len(ready):
-                self._ready[:0] = ready[worked:]
+            del self._ready[:worked]  # those that have work again are behind the others
         return ready
 
     def _is_out_of_work(self) -> bool:
@@ -269,7 +270,7 @@ class Loop:
         return (
             not self._ready
             and self._all_brokers_ended()
-            and not (self.readers or self.calls.pending() or self.timers.first())
+            and not (self.readers or self.calls.pending() or self.timers.has_any())
         )
 
     def _sleep_ms(self, limit_ms: int | None) -> int | None:
@@ -282,8 +283,8 @@ class Loop:
         return next_ms if limit_ms is None else min(next_ms, limit_ms)
 
     def _work_marker(self) -> tuple[object, ...]:
-        """A tuple that changes whenever work was added; see `Calls`."""
-        return bool(self._ready), bool(self.readers.ready), self.timers.first()
+        """A tuple that changes whenever work was added, or the last of it is gone; see `Calls`."""
+        return bool(self._ready), bool(self.readers.ready), self._is_out_of_work(), self.timers.first()
 
     # -- brokers in the loop ------------------------------------------------------------------------------------------
 

@@ -262,8 +262,9 @@ class ReleasedAddresses:
     def note(self, addresses: Iterable[str]) -> None:
         """Note that the sockets at these addresses are being closed."""
         now_s = time.monotonic()
-        self._released_s = {a: s for a, s in self._released_s.items() if now_s - s < ADDRESS_RELEASE_S}
-        self._released_s |= dict.fromkeys(map(_exclusive_part, addresses), now_s)
+        # A dict is never changed, since engines in other threads may look at it.
+        there = {a: s for a, s in self._released_s.items() if now_s - s < ADDRESS_RELEASE_S}
+        self._released_s = there | dict.fromkeys(map(_exclusive_part, addresses), now_s)
 
     def forget(self, addresses: Iterable[str]) -> None:
         """Forget addresses that a broker has bound again: they are in use, and will not soon be free."""

@@ -61,6 +61,8 @@ class Table:
         """The brokers that another process hands over, while they are added here."""
         self.on_exchange: Callable[[WorkingBroker, WorkingBroker], object] = lambda _old, _new: None
         """Called with a broker and the one that has taken its place."""
+        self.refuses_others = False
+        """True when the engine is closing, and no other broker may begin."""
         self._loop_access = loop_access
         self._events = loop_access.events
         self._brokers: dict[str, WorkingBroker] = {}
@@ -296,8 +298,10 @@ class Table:
         return broker
 
     def begin_removing_all(self, timeout_s: float) -> list[WorkingBroker]:
-        """Begin to remove every broker; see `begin_removal`."""
-        return [self.begin_removal(name, timeout_s) for name in self.snapshot()]
+        """Begin to remove every broker; see `begin_removal`. The end of one may have removed another, as a listener of
+        events may."""
+        there = self.snapshot().items()
+        return [self.begin_removal(name, timeout_s) for name, broker in there if self.get(name) is broker]
 
     def remove_at_once(self, which: str | Broker) -> WorkingBroker:
         """Remove a broker without waiting: the messages that it holds are offered once."""
@@ -314,7 +318,9 @@ class Table:
         self.starting.forget_released(broker)
 
     def check_free(self, name: str) -> None:
-        """Raise `EngineError` if a broker cannot have this name, or another one has it."""
+        """Raise `EngineError` if a broker cannot have this name, or another one has it, or none may begin."""
+        if self.refuses_others:
+            raise EngineError("the engine is closed")
         if not isinstance(name, str) or not name or not name.isprintable():
             raise EngineError(f"{name!r} cannot name a broker; expected a non-empty, printable string")
         if name in self._brokers:

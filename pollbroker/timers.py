@@ -22,7 +22,8 @@ class Handle:
         self._call: Callable[[], Any] | None = call
 
     def cancel(self) -> None:
-        """Cancel the call. Does nothing if it was made already."""
+        """Cancel the call. Does nothing if it was made already. The loop is not woken: if this was the last that is
+        left to do, it finds that out at the time of the call."""
         self._call = None
 
     def cancelled(self) -> bool:
@@ -76,6 +77,10 @@ class Timers:
         while self._heap and self._heap[0][2].cancelled():
             heapq.heappop(self._heap)
         return self._heap[0][2] if self._heap else None
+
+    def has_any(self) -> bool:
+        """Return True if a handle is due some time. Any thread may ask."""
+        return any(not handle.cancelled() for _, _, handle in self._heap.copy())
 
     def next_s(self) -> float | None:
         """Seconds until the next handle is due (0 if it is overdue), or None."""

@@ -6,6 +6,7 @@ Everything here happens in the engine's thread. Users are given the handle of `b
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import zmq
 
@@ -272,32 +273,36 @@ class WorkingBroker(TellingBroker):
 
     def _finish(self, state: BrokerState) -> None:
         """End the broker. Whoever listens to events is told of it, and of what happens to its connections, when it has
-        ended whole, and may remove it then."""
+        ended whole, and may remove it then.
+
+        All of this is done whatever a part of it raises, such as a KeyboardInterrupt or a behaviour's SystemExit: an
+        engine could never be closed that has a broker whose end was cut off. What is entered last is done first.
+        """
         unread: Mapping[int, int] = {}
         if state is BrokerState.REMOVED:
             unread = count_unread(f"brokers.{self.name}", self.hub.flows, self.watched_ports)
         self.state = state
-        with self._loop_access.events.told_afterwards():
-            self.hub.end(self._loop_access.clock())
-            try:
-                self._lifecycle.end()  # it may call the behaviour, which may raise a SystemExit
-            finally:
-                self._close(unread)
+        with self._loop_access.events.told_afterwards(), ExitStack() as end:
+            end.callback(self._tell_end, unread)
+            for port in reversed(self.ports):
+                end.callback(port.close)
+            for tap in reversed(self.taps):
+                end.callback(tap.end, self._why_ended())
+            end.callback(self._loop_access.monitors.remove, self)
+            for port in reversed(self.watched_ports):
+                end.callback(self._loop_access.unwatch, port)
+            end.callback(self._lifecycle.end)
+            end.callback(self.hub.end, self._loop_access.clock())
 
-    def _close(self, unread: Mapping[int, int]) -> None:
-        """Close the ports, and then say that the broker has ended."""
-        for port in self.watched_ports:
-            self._loop_access.unwatch(port)
-        self._loop_access.monitors.remove(self)
-        for tap in self.taps:
-            tap.end(self._why_ended())
-        for port in self.ports:
-            port.close()
+    def _tell_end(self, unread: Mapping[int, int]) -> None:
+        """Say that the broker has ended, and what it has counted."""
         final = self.statistics(unread)
         removed = self._keep_final(final)
-        self._on_end(self)
-        if removed is not None:
-            removed.set_result(final)
+        try:
+            self._on_end(self)
+        finally:
+            if removed is not None:
+                removed.set_result(final)
 
     def _why_ended(self) -> str:
         if self.handed_over:

@@ -259,6 +259,29 @@ def test_engine_whose_context_ended_stops_by_itself(kind: type[Environment], con
         assert broker.state == BrokerState.ENDED
 
 
+@pytest.mark.parametrize("last", ["broker", "reader"])
+def test_engine_that_a_call_leaves_with_nothing_to_do_stops_by_itself(
+    cancellable: Environment, connect: Connect, last: str
+) -> None:
+    ended, socket = connect(zmq.PULL), connect(zmq.PULL)
+    broker = cancellable.do(lambda: cancellable.engine.register(ended, connect(zmq.PUSH)))
+    if last == "broker":
+        cancellable.add("last")
+    else:
+        cancellable.sync.add_reader(socket, lambda: None)
+    cancellable.sync.call_soon_threadsafe(ended.close)
+    wait_until(lambda: ended.closed)
+    assert cancellable.do(broker.statistics).state == BrokerState.FAILED
+    waiting = cancellable.begin(lambda: cancellable.engine.wait_stopped())
+    cancellable.do(lambda: None)
+    assert not waiting.done()
+    if last == "broker":
+        cancellable.do(lambda: cancellable.engine.remove("last"))
+    else:
+        cancellable.do(lambda: cancellable.sync.remove_reader(socket))
+    waiting.result(DEADLINE_S)
+
+
 def test_closed_engine_gives_everything_back(environment: Environment, connect: Connect) -> None:
     broker = environment.add("a")
     Peers(connect, broker).check()

@@ -10,6 +10,7 @@ import pytest
 
 from pollbroker import QUEUE, STREAMER, DeviceError, EndpointError, Engine, EngineError
 from pollbroker.calls import Calls
+from pollbroker.engine import engine_loop
 from pollbroker.waker import Waker
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT
@@ -122,6 +123,33 @@ def test_call_from_within_waits_for_the_next_turn(make_engine: MakeEngine) -> No
     engine.call_later(0, again)
     wait_until(lambda: len(turns) == 4, engine=engine)
     assert turns == sorted(set(turns)), "each had a turn of its own"
+
+
+def test_thread_that_waits_for_its_own_call_makes_no_call_of_others(make_engine: MakeEngine) -> None:
+    """Nobody runs the engine when the thread can have its lock. The other call is made in a turn."""
+    engine = make_engine()
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    callers: list[int] = []
+    inside, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        inside.set()
+        assert go_on.wait(DEADLINE_S)
+
+    engine.call_later(0, wait)
+    with Threads() as threads:
+        stepping = threads.submit(lambda: engine.step(0))
+        assert inside.wait(DEADLINE_S)
+        engine.call_soon_threadsafe(lambda: callers.append(threading.get_ident()))
+        pausing = threads.submit(lambda: engine.pause("a"))
+        wait_until(lambda: engine_loop(engine).calls.pending() == 2)
+        go_on.set()
+        stepping.result(DEADLINE_S)
+        pausing.result(DEADLINE_S)
+    assert not callers
+    engine.step(0)
+    assert callers == [threading.get_ident()]
+    assert engine.brokers["a"].state == "paused"
 
 
 def test_call_that_raises_is_logged_and_the_next_comes(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker import STREAMER, Engine, EngineError
+from pollbroker import STREAMER, Broker, Engine, EngineError, Event, EventKind
 from pollbroker.broker import working_broker
 from pollbroker.engine import engine_loop
+from pollbroker.port import WorkingPort
 from pollbroker.states import BrokerState
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S, wait_until
@@ -318,6 +319,81 @@ def test_a_close_that_was_interrupted_can_be_made_again(make_engine: MakeEngine,
     assert not engine.closed
     engine.close(timeout_s=0.01)
     assert engine.closed
+
+
+def test_a_close_that_was_interrupted_amid_the_end_of_a_broker_can_be_made_again(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    brokers = [engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT) for name in "ab"]
+    close = WorkingPort.close
+
+    def interrupted(self: WorkingPort) -> None:
+        close(self)
+        undo.undo()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as undo:
+        undo.setattr(WorkingPort, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.close()
+    engine.close()
+    assert engine.closed
+    assert [broker.removed.result(0).state for broker in brokers] == ["removed"] * 2
+
+
+def test_listener_may_remove_another_broker_while_all_are_removed(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    brokers = [engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT) for name in "abc"]
+
+    def remove_all(event: Event) -> None:
+        if event.kind is EventKind.BROKER_REMOVED:
+            for name in engine.brokers:
+                engine.remove(name)
+
+    engine.on_event(remove_all)
+    engine.close()
+    assert engine.closed
+    assert [broker.state for broker in brokers] == ["removed"] * 3
+
+
+def test_listener_that_adds_a_broker_for_each_that_is_removed_is_refused(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_engine()
+    engine.add("0", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    added: list[Broker] = []
+
+    def add_another(event: Event) -> None:
+        if event.kind is EventKind.BROKER_REMOVED:
+            added.append(engine.add(f"{len(added) + 1}", STREAMER, frontend=ANY_PORT, backend=ANY_PORT))
+
+    engine.on_event(add_another)
+    engine.close()
+    assert all(broker.state == "removed" for broker in added)
+    assert "the engine is closed" in caplog.text
+
+
+def test_context_is_terminated_though_the_wait_for_it_was_interrupted(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    join = threading.Thread.join
+
+    def interrupted(self: threading.Thread, timeout: float | None = None) -> None:
+        if self.name in ("pollbroker-close", "pollbroker-term") and threading.current_thread() is this:
+            undo.undo()
+            raise KeyboardInterrupt
+        join(self, timeout)
+
+    this = threading.current_thread()
+    with monkeypatch.context() as undo:
+        undo.setattr(threading.Thread, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.close()
+    engine.finish_close().result(DEADLINE_S)
+    engine.close()
+    assert engine.context.closed
 
 
 def test_callback_for_the_close_can_be_cancelled(make_engine: MakeEngine) -> None:

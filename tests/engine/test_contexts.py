@@ -73,7 +73,7 @@ def test_run_goes_on_while_something_else_was_asked_of_it(
     broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
     ran = in_thread(engine.run)
     in_thread(context.term).result(DEADLINE_S)
-    assert broker.state == "ended"
+    assert broker.removed.result(DEADLINE_S).state == "ended"
     turned: Future[bool] = Future()
     engine.call_soon_threadsafe(turned.set_result, True)
     assert turned.result(DEADLINE_S)
@@ -231,7 +231,7 @@ def test_terminated_context_ends_a_paused_broker_at_which_a_message_waits(
         frontend = working_broker(broker).port("frontend").socket
         wait_until(lambda: dict(poller.sockets).get(frontend) == zmq.POLLERR)
     assert ended_in_time(context.term)
-    assert broker.state == "ended"
+    assert broker.removed.result(DEADLINE_S).state == "ended"  # the last socket is closed a moment before
 
 
 @needs_a_context
@@ -266,7 +266,8 @@ def test_terminated_context_is_an_orderly_end(make_engine: MakeEngine, connect: 
         wait_until(lambda: engine.statistics().brokers["streamer"].state == "failed")
         brokers.pop(1)
     assert ended_in_time(context.term)
-    assert [broker.state for broker in brokers] == ["ended"] * len(brokers)
+    ends = [broker.removed.result(DEADLINE_S) for broker in brokers]  # the last socket is closed a moment before
+    assert [end.state for end in ends] == ["ended"] * len(brokers)
     assert [broker.error for broker in brokers] == [None] * len(brokers)
     runner.join(DEADLINE_S)
     assert not runner.is_alive(), "run() returns when the engine's context is terminated"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pollbroker import EngineError
+from pollbroker.wire.served import why_not_built
 from tests.support.processes import run_apart
 from tests.support.types import MakeEngine
 
@@ -65,6 +66,46 @@ def test_fork_cannot_use_the_engine_and_the_parent_goes_on(implementation: Any, 
         print("parent went on")
     """
     assert run_apart(script, implementation.name, waiter) == "parent went on\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(why_not_built() is not None, reason="needs the wire")
+def test_child_that_drops_an_engine_leaves_the_connections_of_the_parent() -> None:
+    """No thread runs the engine, so that nothing else in the child refers to it. Both have the same epoll set."""
+    script = """
+        import gc, os
+        from pollbroker import STREAMER, Engine
+        from tests.support.addresses import endpoint
+        from tests.support.deadline import wait_until
+        from tests.support.wire_ports import peer_count
+        from tests.wire.zmtp import connect_raw, greeting, ready
+
+        engine = Engine()
+        broker = engine.add("a", STREAMER, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*", transport="wire")
+        here = connect_raw(endpoint(broker.frontend))
+        here.send(greeting() + ready("PUSH"))
+        consumer = connect_raw(endpoint(broker.backend))
+        consumer.send(greeting() + ready("PULL"))
+        for name in ("frontend", "backend"):
+            wait_until(lambda: peer_count(engine, broker, name) == 1)
+        child = os.fork()
+        if child == 0:
+            del engine, broker
+            gc.collect()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        late = connect_raw(endpoint(broker.frontend))
+        late.send(greeting() + ready("PUSH"))
+        wait_until(lambda: peer_count(engine, broker) == 2)
+        for producer in (here, late):
+            producer.send_message(b"passes")
+        wait_until(lambda: engine.statistics().brokers["a"].flows["frontend"].sent == 2, engine=engine)
+        for peer in (here, late, consumer):
+            peer.close()
+        engine.close()
+        print("parent went on")
+    """
+    assert run_apart(script) == "parent went on\n"
 
 
 def test_call_in_a_forked_child_names_the_process_of_the_engine(

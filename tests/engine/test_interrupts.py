@@ -1,5 +1,6 @@
 """Ctrl-C and other exceptions that come from outside: the engine stays usable, and no account is spoilt."""
 
+import os
 import signal
 import socket as net
 import threading
@@ -333,3 +334,29 @@ def test_an_interrupted_turn_loses_no_reader_and_no_broker(make_engine: MakeEngi
     turn_until_idle(engine)
     assert sorted(heard) == ["a", "a", "b", "b"]
     assert consumer.recv(zmq.DONTWAIT) == b"message"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_ctrl_c_in_a_process_that_is_forked_meanwhile_is_pythons_own() -> None:
+    script = """
+        import os, signal
+        from pollbroker import Engine
+
+        engine = Engine()
+
+        def fork():
+            child = os.fork()
+            if child == 0:
+                try:
+                    os.kill(os.getpid(), signal.SIGINT)
+                except KeyboardInterrupt:
+                    os._exit(0)
+                os._exit(1)
+            print(os.waitpid(child, 0)[1])
+            engine.stop()
+
+        engine.call_later(0, fork)
+        engine.run()
+        engine.close()
+    """
+    assert run_apart(script) == "0\n"

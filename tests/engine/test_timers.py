@@ -7,6 +7,7 @@ import pytest
 
 from pollbroker import Engine
 from pollbroker.engine import engine_loop
+from pollbroker.timers import Timers
 from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import MakeEngine
@@ -103,3 +104,14 @@ def test_cancelled_timers_are_not_kept_until_their_time(make_engine: MakeEngine)
     assert len(engine_loop(engine).timers) <= 200
     assert not any(handle.cancelled() for handle in kept)
     assert engine.next_timer_s() == pytest.approx(3600.0, abs=DEADLINE_S)
+
+
+def test_another_thread_may_ask_whether_a_timer_is_due() -> None:
+    """It takes none out of those that the engine's thread looks at."""
+    timers = Timers(lambda: 0.0)
+    cancelled = timers.add(1, print)
+    cancelled.cancel()
+    assert not timers.has_any()
+    timers.add(2, print)
+    assert timers.has_any()
+    assert len(timers) == 2
