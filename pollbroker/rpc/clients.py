@@ -44,7 +44,11 @@ class Client:
                 while (left_s := exchange.until_s - time.monotonic()) > 0:
                     if not socket.poll(math.ceil(left_s * 1000)):
                         continue
-                    part = exchange.received(socket.recv_multipart(zmq.NOBLOCK))
+                    try:
+                        came = socket.recv_multipart(zmq.NOBLOCK)
+                    except zmq.Again:  # a REQ socket has passed over what is no reply to it
+                        continue
+                    part = exchange.received(came)
                     if part is not None:
                         yield part
                         exchange.wait_on(time.monotonic())

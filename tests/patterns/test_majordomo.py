@@ -219,6 +219,29 @@ def test_worker_that_is_not_heard_of_is_no_longer_known() -> None:
     assert peers.driver.counters["late"] == 1
 
 
+def test_request_of_a_silent_worker_is_not_given_to_another_that_is_silent_too() -> None:
+    peers = start(heartbeat_s=1.25, liveness=3)
+    for worker in (b"w1", b"w2", b"w3"):
+        peers.ready(worker)
+    peers.ask(b"c", b"echo")
+    for _ in range(3):
+        peers.driver.advance(1.25)
+        peers.beat(b"w3")
+    assert peers.driver.advance(0.125) == [peers.given(b"w3", b"c")]
+    assert peers.driver.counters == {"ready": 3, "silent": 2, "given_again": 1}
+
+
+def test_request_waits_for_the_next_worker_if_all_are_silent_at_once() -> None:
+    peers = start(heartbeat_s=1.25, liveness=3)
+    for worker in (b"w1", b"w2", b"w3"):
+        peers.ready(worker)
+    peers.ask(b"a", b"echo")
+    peers.driver.advance(4.0)
+    assert peers.driver.counters == {"ready": 3, "silent": 3, "given_again": 1}
+    assert peers.driver.account.held == 1
+    assert peers.ready(b"w4") == [peers.given(b"w4", b"a")]
+
+
 def test_any_message_of_a_worker_is_a_sign_of_life() -> None:
     peers = start(heartbeat_s=1.0, liveness=2)
     peers.ready(b"w", version=2)

@@ -210,9 +210,10 @@ class MajordomoMachine(RuleBasedStateMachine):
                 break
             self.tick += 1
             expected = []
-            for worker in sorted(self.known.values(), key=lambda worker: worker.heard):
-                if self.tick - worker.heard > SILENT:
-                    expected += self.lose(worker)
+            silent = [worker for worker in self.known.values() if self.tick - worker.heard > SILENT]
+            self.free = [worker for worker in self.free if worker not in silent]
+            for worker in sorted(silent, key=lambda worker: worker.heard):
+                expected += self.lose(worker)
             for request in [one for one in self.waiting if self.tick - one.since > EXPIRY]:
                 self.waiting.remove(request)
                 self.expired += 1

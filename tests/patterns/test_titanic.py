@@ -1,6 +1,7 @@
 """Titanic, driven by hand, with a store in memory: what RFC 9 says, and what becomes of it when the store fails."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from pollbroker import BehaviourError
 from pollbroker.patterns.majordomo.mdp import PARTIAL
 from pollbroker.patterns.titanic import frames as titanic_frames
 from pollbroker.patterns.titanic.frames import CLOSE, REPLY, REQUEST
+from pollbroker.patterns.titanic.sqlite import SqliteStore
 from pollbroker.patterns.titanic.titanic import Titanic
 from pollbroker.testing import drive
 from tests.support.accounts import balanced
@@ -218,6 +220,17 @@ def test_stored_request_waits_for_a_worker_for_ever() -> None:
     assert peers.ready(b"w") == [peers.given(b"w", uuid)]
 
 
+def test_stored_requests_wait_for_a_busy_worker_for_ever_and_in_order() -> None:
+    peers = start(request_expiry_s=1.0)
+    uuids = [peers.stored(b"c", b"echo") for _ in range(3)]
+    assert peers.ready(b"w") == [peers.given(b"w", uuids[0])]
+    assert peers.ask(b"a", b"echo") == []
+    assert peers.driver.advance(5.0) == []
+    assert peers.driver.counters == {"stored": 3, "ready": 1, "expired": 1}
+    assert peers.answer(b"w", uuids[0]) == [peers.given(b"w", uuids[1])]
+    assert peers.answer(b"w", uuids[1]) == [peers.given(b"w", uuids[2])]
+
+
 def test_request_whose_workers_were_lost_is_given_again_later() -> None:
     peers = start()
     first = peers.stored(b"c", b"echo")
@@ -266,6 +279,36 @@ def test_request_that_is_closed_before_its_turn_is_not_given_to_a_worker() -> No
     peers.commit()
     assert in_memory(peers) == 0
     assert peers.answer(b"w", b"a") == [peers.answered(b"a")]
+
+
+def test_request_that_is_closed_is_not_given_to_another_worker_when_the_first_is_lost() -> None:
+    for workers in (1, 2):
+        peers = start()
+        uuid = peers.stored(b"c", b"echo")
+        for number in range(workers):
+            peers.ready(b"%d" % number)
+        peers.close(b"c", uuid)
+        assert peers.commit() == [peers.told(b"c", CLOSE, b"200")]
+        assert peers.leave(b"0") == []
+        assert in_memory(peers) == 0
+        assert peers.ready(b"2") == []
+        assert peers.driver.advance(1.0) == []
+        assert peers.driver.counters == {"stored": 1, "ready": workers + 1, "disconnected": 1}
+        assert balanced(peers.driver.account)
+
+
+def test_request_of_which_the_close_fails_is_given_to_another_worker_when_the_first_is_lost() -> None:
+    store = FailingStore()
+    peers = start(store)
+    uuid = peers.stored(b"c", b"echo")
+    peers.ready(b"w1")
+    peers.close(b"c", uuid)
+    store.failing.add("commit")
+    assert peers.commit() == [peers.told(b"c", CLOSE, b"500")]
+    store.failing.clear()
+    peers.leave(b"w1")
+    given = peers.ready(b"w2") + peers.driver.advance(1.0)
+    assert given == [peers.given(b"w2", uuid)]
 
 
 def test_answer_to_a_request_that_was_closed_is_late() -> None:
@@ -414,6 +457,50 @@ def test_close_that_fails_leaves_the_request() -> None:
         assert peers.close(b"c", uuid) + peers.commit() == [peers.told(b"c", CLOSE, b"500")]
         store.failing.clear()
         assert peers.fetch(b"c", uuid) == [peers.told(b"c", REPLY, b"300")]
+
+
+def test_client_is_not_told_of_changes_that_were_lost_when_another_was_looked_up() -> None:
+    store = FailingStore()
+    peers = start(store, max_stored=2)
+    known = peers.stored(b"c", b"echo")
+    store.loses_changes = True
+    peers.store(b"a", b"echo")
+    store.failing.add("find")
+    assert peers.fetch(b"b", known) == []
+    store.failing.clear()
+    assert peers.commit() == [peers.told(b"a", REQUEST, b"500"), peers.told(b"b", REPLY, b"500")]
+    peers.stored(b"a", b"echo")  # there is room for it
+    assert balanced(peers.driver.account)
+
+
+def test_client_whose_request_the_database_itself_has_taken_back_is_told_so(tmp_path: Path) -> None:
+    store = SqliteStore(str(tmp_path / "titanic.db"))
+    peers = TitanicPeers(drive(TitanicInMemory(store, heartbeat_s=1000.0), ["frontend"]))
+    peers.store(b"a", b"echo")
+    assert store._connection is not None
+    store._connection.execute("ROLLBACK")  # stands for what SQLite does when a statement finds the disk full or broken
+    assert peers.commit() == [peers.told(b"a", REQUEST, b"500")]
+    peers.stored(b"a", b"echo")
+    peers.driver.stop()
+    store.close()
+
+
+def test_reply_that_was_lost_when_the_store_was_read_is_asked_for_again() -> None:
+    store = FailingStore()
+    peers = start(store)
+    uuid = peers.stored(b"c", b"echo")
+    peers.ready(b"w")
+    store.loses_changes = True
+    peers.answer(b"w", uuid)
+    store.failing.add("pending")
+    peers.ready(b"v", b"other")
+    store.failing.clear()
+    assert peers.commit() == []
+    assert peers.fetch(b"c", uuid) == [peers.told(b"c", REPLY, b"300")]
+    assert peers.driver.advance(1.0) == [peers.given(b"w", uuid)]
+    peers.answer(b"w", uuid)
+    peers.commit()
+    assert peers.fetch(b"c", uuid) == [peers.told(b"c", REPLY, b"200", b"answer")]
 
 
 def test_store_that_cannot_be_read_is_read_again_later() -> None:

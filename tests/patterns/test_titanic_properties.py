@@ -34,6 +34,8 @@ class TitanicMachine(RuleBasedStateMachine):
         """What a client was told to be the reply."""
         self.closed: set[bytes] = set()
         """What a client has asked to be closed, whether or not it was told that it is."""
+        self.gone: set[bytes] = set()
+        """What a client was told is closed."""
         self.services: dict[bytes, bytes] = {}
         """The service of each question."""
         self.start()
@@ -60,6 +62,7 @@ class TitanicMachine(RuleBasedStateMachine):
                 elif message.command is mdp.REQUEST:
                     (question,) = message.body
                     assert peer not in self.in_hand
+                    assert message.client not in self.gone
                     assert self.services[question] == self.serves[peer]
                     self.in_hand[peer] = message.client, question
                 continue
@@ -76,6 +79,7 @@ class TitanicMachine(RuleBasedStateMachine):
                 assert peer not in self.replies
             elif (reply.service, status) in ((REPLY, b"400"), (CLOSE, b"200")):
                 assert peer in self.closed
+                self.gone.add(peer)
             else:
                 assert status == b"500" or reply.service in (b"a", b"b")
 
@@ -143,9 +147,13 @@ class TitanicMachine(RuleBasedStateMachine):
         for worker in list(self.serves):
             self.note(self.peers.beat(worker))
 
-    @rule(failing=st.sets(st.sampled_from(["add", "commit", "put_reply", "remove", "pending", "find"]), max_size=2))
-    def store_fails(self, failing: set[str]) -> None:
+    @rule(
+        failing=st.sets(st.sampled_from(["add", "commit", "put_reply", "remove", "pending", "find"]), max_size=2),
+        loses_changes=st.booleans(),
+    )
+    def store_fails(self, failing: set[str], loses_changes: bool) -> None:
         self.store.failing = failing
+        self.store.loses_changes = loses_changes
 
     @rule()
     def process_is_killed(self) -> None:
@@ -171,7 +179,7 @@ class TitanicMachine(RuleBasedStateMachine):
 
     @invariant()
     def number_of_stored_requests_is_exact(self) -> None:
-        assert self.behaviour._stored == self.store.count()
+        assert self.store.lost or self.behaviour._stored == self.store.count()
 
     def teardown(self) -> None:
         """Once the store works, one worker of each service answers every request that was accepted."""

@@ -225,6 +225,63 @@ def test_full_database_fails_and_goes_on_when_there_is_room(path: str) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("change", ["add", "put_reply", "remove", "remove_old", "commit"])
+def test_changes_that_the_database_itself_has_taken_back_are_not_committed(path: str, change: str) -> None:
+    store = SqliteStore(path)
+    store.open()
+    assert store._connection is not None
+    kept = store.add(b"echo", [b"x"])
+    store.commit()
+    lost = store.add(b"echo", [b"y"])
+    store._connection.execute("ROLLBACK")  # stands for what SQLite does when a statement finds the disk full or broken
+    changes = {
+        "add": lambda: store.add(b"echo", [b"z"]),
+        "put_reply": lambda: store.put_reply(kept, [b"reply"]),
+        "remove": lambda: store.remove(kept),
+        "remove_old": lambda: store.remove_old(3600.0, 10),
+        "commit": store.commit,
+    }
+    for _ in range(2):
+        with pytest.raises(StoreError, match="the changes were taken back after an error"):
+            changes[change]()
+    assert (store.find(kept), store.find(lost)) == (Found(None), None)
+    store.rollback()
+    added = store.add(b"echo", [b"z"])
+    store.commit()
+    assert [one.uuid for one in store.pending(b"echo", 0, 10)] == [kept, added]
+    store.close()
+
+
+def test_database_without_changes_commits_nothing_and_does_not_fail(path: str) -> None:
+    store = SqliteStore(path)
+    store.open()
+    store.add(b"echo", [b"x"])
+    store.close()
+    store.open()
+    store.commit()
+    assert store.count() == 0
+    store.close()
+
+
+def test_database_that_has_no_memory_is_an_error_of_the_store(path: str) -> None:
+    class Forgetful:
+        in_transaction = False
+
+        def execute(self, *_: object) -> None:
+            raise MemoryError
+
+        def close(self) -> None:
+            pass
+
+    store = SqliteStore(path)
+    store._connection = Forgetful()  # type: ignore[assignment]
+    with pytest.raises(StoreError, match="out of memory"):
+        store.add(b"echo", [b"x"])
+    with pytest.raises(StoreError, match="out of memory"):
+        store.count()
+    store.close()
+
+
 @pytest.mark.parametrize(("page", "expected"), [(1, BehaviourError), (2, StoreError)])
 def test_damaged_file_is_an_error(path: str, page: int, expected: type[Exception]) -> None:
     store = SqliteStore(path)

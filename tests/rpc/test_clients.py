@@ -70,6 +70,20 @@ def test_pirate_asks_again_on_a_new_socket_and_never_takes_a_late_reply(ends: En
     assert reply.result() == [b"in time"]
 
 
+def test_pirate_passes_over_what_is_no_reply_to_a_req_socket(ends: Ends, broker: Broker) -> None:
+    router, address = broker
+    client = ends.PirateClient(address, timeout_s=SHORT_S, retries=100)
+    reply = in_thread(lambda: client.request(b"1"))
+    identity, *_ = router.recv_multipart()
+    router.send_multipart([identity, b"four", b"", b"with an id that was not asked for"])
+    while not reply.done():
+        if router.poll(10):
+            identity, *frames = router.recv_multipart()
+            assert frames == [b"", b"1"]
+            router.send_multipart([identity, b"", b"reply"])
+    assert reply.result() == [b"reply"]
+
+
 def test_pirate_gives_up(ends: Ends, broker: Broker) -> None:
     router, address = broker
     client = ends.PirateClient(address, timeout_s=0.02, retries=2)

@@ -12,19 +12,31 @@ from tests.support.mdp_peers import Peers
 
 
 class FailingStore(MemoryStore):
-    """A store in memory of which the methods named in `failing` fail."""
+    """A store in memory of which the methods named in `failing` fail. If `loses_changes` is set, a failure takes back
+    what was not committed, as SQLite does by itself if the disk fails."""
 
     def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
         super().__init__(clock)
         self.failing: set[str] = set()
+        self.loses_changes = False
         self.reads = 0
+        self.lost = False
+        """True from the time at which a failure has taken changes back until `rollback`."""
 
     def _fail(self, method: str) -> None:
         if method in self.failing:
+            if self.loses_changes and self._undo:
+                super().rollback()
+                self.lost = True
             raise StoreError(f"{method} fails")
 
+    def _fail_change(self, method: str) -> None:
+        self._fail(method)
+        if self.lost:
+            raise StoreError("the changes were lost")
+
     def add(self, service: bytes, body: Sequence[bytes]) -> bytes:
-        self._fail("add")
+        self._fail_change("add")
         return super().add(service, body)
 
     def pending(self, service: bytes, after: int, limit: int) -> Sequence[Stored]:
@@ -37,20 +49,24 @@ class FailingStore(MemoryStore):
         return super().find(uuid)
 
     def put_reply(self, uuid: bytes, body: Sequence[bytes]) -> bool:
-        self._fail("put_reply")
+        self._fail_change("put_reply")
         return super().put_reply(uuid, body)
 
     def remove(self, uuid: bytes) -> bool:
-        self._fail("remove")
+        self._fail_change("remove")
         return super().remove(uuid)
 
     def remove_old(self, keep_s: float, limit: int) -> int:
-        self._fail("remove_old")
+        self._fail_change("remove_old")
         return super().remove_old(keep_s, limit)
 
     def commit(self) -> None:
-        self._fail("commit")
+        self._fail_change("commit")
         super().commit()
+
+    def rollback(self) -> None:
+        self.lost = False
+        super().rollback()
 
 
 class TitanicInMemory(Titanic):

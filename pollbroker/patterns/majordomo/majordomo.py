@@ -144,7 +144,10 @@ class Majordomo(Behaviour):
 
     def on_timer(self, key: Hashable) -> None:  # noqa: ARG002 - there is one timer
         tick = self._tick = self._tick + 1
-        for worker in self._heard.take_until(tick - self._silent_ticks - 1):
+        silent = list(self._heard.take_until(tick - self._silent_ticks - 1))
+        for worker in silent:
+            self._services.pass_over(worker)  # none of them is given the request of another
+        for worker in silent:
             self.count("silent")
             self._forget(worker)
         if self._request_ticks is not None:
@@ -157,7 +160,7 @@ class Majordomo(Behaviour):
             self._tell(worker, worker_heartbeat(worker.version))
         self._open_if_room()
         self._ticking = False
-        if self._workers or self._services.waiting:
+        if self._workers or self._services.expiring:
             self._keep_ticking()
 
     def on_dropped(self, port: str, frames: list[bytes]) -> None:

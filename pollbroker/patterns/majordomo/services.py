@@ -11,6 +11,7 @@ Rules:
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from pollbroker.patterns.ages import Ages
 from pollbroker.patterns.majordomo.mdp import Version
@@ -19,6 +20,9 @@ from pollbroker.patterns.majordomo.mdp import Version
 @dataclass(slots=True, eq=False)
 class Request:
     """A client's request, until it is answered or dropped."""
+
+    expires: ClassVar[bool] = True
+    """False if it may wait for a worker for ever."""
 
     port: str
     """Where the client is."""
@@ -73,7 +77,8 @@ class Services:
         self._max_unserved = max_unserved
         self._give = give
         self._services: dict[bytes, Service] = {}
-        self._waiting: Ages[Request] = Ages()
+        self._expiring: Ages[Request] = Ages()
+        """The requests that wait and may expire."""
         self.unserved = 0
         """How many of the names have no worker."""
 
@@ -81,9 +86,9 @@ class Services:
         return len(self._services)
 
     @property
-    def waiting(self) -> int:
-        """How many requests wait, of all services."""
-        return len(self._waiting)
+    def expiring(self) -> int:
+        """How many requests wait that may expire, of all services."""
+        return len(self._expiring)
 
     def get(self, name: bytes) -> Service | None:
         """The service of this name, if it has a worker or a request that waits."""
@@ -95,7 +100,8 @@ class Services:
 
     def is_waiting(self, request: Request) -> bool:
         """Return True if this request waits for a worker."""
-        return self._waiting.last(request) is not None
+        service = self._services.get(request.service)
+        return service is not None and request in service.waiting
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -119,17 +125,19 @@ class Services:
         service.waiting[request] = None
         if first:
             service.waiting.move_to_end(request, last=False)
-        self._waiting.touch(request, tick)
+        if request.expires:
+            self._expiring.touch(request, tick)
 
     def take_until(self, tick: int) -> Iterator[Request]:
-        """Take out, one after the other, the requests that have waited since this tick, or for longer."""
-        for request in self._waiting.take_until(tick):
+        """Take out, one after the other, the requests that may expire and have waited since this tick, or for
+        longer."""
+        for request in self._expiring.take_until(tick):
             self._take_out(request)
             yield request
 
     def take_out(self, request: Request) -> None:
         """Take out a request that waits."""
-        self._waiting.forget(request)
+        self._expiring.forget(request)
         self._take_out(request)
 
     def _take_out(self, request: Request) -> None:
@@ -154,15 +162,19 @@ class Services:
         service = worker.service
         if service.waiting:
             request = service.waiting.popitem(last=False)[0]
-            self._waiting.forget(request)
+            self._expiring.forget(request)
             self._give(worker, request)
         else:
             service.free[worker] = None
 
+    def pass_over(self, worker: Worker) -> None:
+        """Give a worker nothing any more: it is about to be removed."""
+        worker.service.free.pop(worker, None)
+
     def remove_worker(self, worker: Worker) -> None:
         """The service of a worker has one worker less."""
+        self.pass_over(worker)
         service = worker.service
-        service.free.pop(worker, None)
         service.workers -= 1
         if not service.workers:
             self.unserved += 1

@@ -6,7 +6,7 @@ stored, and a worker that has answered need not wait for the store.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from pollbroker.patterns.majordomo.services import Request, Service
 from pollbroker.patterns.titanic.store import Stored
@@ -26,8 +26,12 @@ Pending: TypeAlias = Callable[[bytes, int, int], Sequence[Stored]]
 class StoredRequest(Request):
     """A request that is stored. Its client is its UUID, at no port."""
 
+    expires: ClassVar[bool] = False
+
     number: int = field(kw_only=True)
     """See `Stored.number`."""
+    closed: bool = False
+    """True if its client has closed it while a worker had it."""
 
 
 @dataclass(slots=True, eq=False)

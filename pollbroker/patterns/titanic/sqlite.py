@@ -73,6 +73,8 @@ class SqliteStore(Store):
         self._next = 1
         self._committed = 0
         """The greatest number of a request that was committed."""
+        self._changing = False
+        """True while changes are neither committed nor taken back."""
 
     def open(self) -> None:
         """See `Store`. Raises `BehaviourError` if the file cannot be used, is another kind of file, or is used by a
@@ -118,6 +120,7 @@ class SqliteStore(Store):
     def close(self) -> None:
         """See `Store`."""
         connection, self._connection = self._connection, None
+        self._changing = False
         if connection is not None:
             connection.close()
 
@@ -185,14 +188,17 @@ class SqliteStore(Store):
     def commit(self) -> None:
         """See `Store`."""
         with self._errors() as connection:
+            self._check_changes(connection)
             if connection.in_transaction:
                 connection.execute("COMMIT")
+        self._changing = False
         self._committed = self._next - 1
 
     def rollback(self) -> None:
         """See `Store`."""
         import sqlite3
 
+        self._changing = False
         if self._connection is not None and self._connection.in_transaction:
             try:
                 self._connection.execute("ROLLBACK")
@@ -205,9 +211,17 @@ class SqliteStore(Store):
 
     def _change(self, statement: str, *values: Any) -> int:
         with self._errors() as connection:
+            self._check_changes(connection)
             if not connection.in_transaction:
                 connection.execute("BEGIN IMMEDIATE")
+                self._changing = True
             return connection.execute(statement, values).rowcount
+
+    def _check_changes(self, connection: "sqlite3.Connection") -> None:
+        """SQLite takes the whole transaction back by itself if a statement, even one that only reads, finds the disk
+        full or broken or has no memory. Raises `StoreError` if it has."""
+        if self._changing and not connection.in_transaction:
+            raise StoreError(f"{self._path}: the changes were taken back after an error")
 
     @contextmanager
     def _errors(self) -> "Iterator[sqlite3.Connection]":
@@ -219,3 +233,5 @@ class SqliteStore(Store):
             yield self._connection
         except (sqlite3.Error, OverflowError) as error:
             raise StoreError(f"{self._path}: {error}") from error
+        except MemoryError as error:
+            raise StoreError(f"{self._path}: out of memory") from error

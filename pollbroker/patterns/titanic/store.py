@@ -3,7 +3,8 @@
 Changes belong to a transaction, which begins with the first of them. `commit` makes them last; until then they may be
 taken back, all together. A request is only found by `pending` once it was committed.
 
-Every method may raise `StoreError`. Whatever was not committed is then taken back by `rollback`.
+Every method may raise `StoreError`. Whatever was not committed is then taken back by `rollback`. If a failure has lost
+the changes already, every further change and `commit` raise `StoreError` until `rollback`.
 """
 
 import itertools

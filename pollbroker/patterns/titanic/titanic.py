@@ -254,6 +254,8 @@ class Titanic(Majordomo):
             if request is not None and self._services.is_waiting(request):
                 self._lines.unload(request)
                 self._services.take_out(request)
+            elif request is not None:
+                request.closed = True
         return [OK]
 
     # -- changes of the store -----------------------------------------------------------------------------------------
@@ -337,6 +339,8 @@ class Titanic(Majordomo):
         super()._be_free(worker)
 
     def _forget(self, worker: Worker) -> None:
+        if isinstance(worker.request, StoredRequest) and worker.request.closed:
+            self._drop(self._take_back(worker), "closed")
         super()._forget(worker)
         for request in self._lines.shrink(worker.service):
             self._services.take_out(request)
@@ -388,9 +392,10 @@ class Titanic(Majordomo):
         if not isinstance(request, StoredRequest):
             super()._drop(request, why)
             return
-        self.count("put_back")
+        if not request.closed:
+            self.count("put_back")
         self._lines.unload(request)
-        self._retry_later(request.service)
+        self._retry_later(request.service)  # a close may be taken back
 
 
 TITANIC: Final = Device(

@@ -45,7 +45,11 @@ class Client:
                 while (left_s := exchange.until_s - time.monotonic()) > 0:
                     if not await socket.poll(math.ceil(left_s * 1000)):
                         continue
-                    part = exchange.received(await socket.recv_multipart(zmq.NOBLOCK))
+                    try:
+                        came = await socket.recv_multipart(zmq.NOBLOCK)
+                    except zmq.Again:  # a REQ socket has passed over what is no reply to it
+                        continue
+                    part = exchange.received(came)
                     if part is not None:
                         yield part
                         exchange.wait_on(time.monotonic())
