@@ -1,11 +1,12 @@
 """The files of `ipc://` sockets that the engine binds.
 
-libzmq 4.3.5 takes a path away from a socket that listens at it, and leaves the file behind when its own socket is
-closed. So the engine looks before it binds, and removes the file when it closes the socket. Two processes that begin at
-once would both find that nobody listens, so that the second would take the path away from the first: each has a lock of
-the directory from its look until it listens.
+libzmq 4.3.5 takes a path away from a socket that listens at it, or from any other file, and leaves the file behind when
+its own socket is closed. So the engine looks before it binds, and removes the file when it closes the socket. Two
+processes that begin at once would both find that nobody listens, so that the second would take the path away from the
+first: each has a lock of the directory from its look until it listens.
 """
 
+import errno
 import fcntl
 import os
 import socket as net
@@ -22,6 +23,9 @@ from pollbroker.errors import EndpointError
 _LOCK_S: Final = 0.2
 """How long the lock of a directory is waited for. Whoever binds has it for less than a millisecond. Another program
 that has it for longer must not keep a broker from beginning."""
+
+_IN_USE: Final = (errno.EAGAIN, errno.EPROTOTYPE)
+"""Errors of connecting to a socket that is in use: it has no room for more connections, or is of another type."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,8 @@ def _lock(descriptor: int) -> None:
 
 
 def is_taken_path(address: str) -> bool:
-    """Return True if a socket listens at an `ipc://` path. libzmq would take the path away from it and say nothing."""
+    """Return True if somebody has an `ipc://` path: a socket that is in use, or may be and cannot be asked, or a file
+    that is no socket. libzmq would take the path away from it and say nothing."""
     path = address.removeprefix("ipc://")
     if path in (address, "*"):
         return False
@@ -113,8 +118,13 @@ def is_taken_path(address: str) -> bool:
         probe.setblocking(False)
         try:
             probe.connect("\0" + path[1:] if path.startswith("@") else path)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno in _IN_USE or _is_somebody_elses(path_of(address), error)
     return True
+
+
+def _is_somebody_elses(path: Path | None, refusal: OSError) -> bool:
+    """Return True if there is something at a path that is not a socket which its process has left behind."""
+    if path is None or not os.path.exists(path):  # noqa: PTH110 - that of Path raises if a directory is closed
+        return False
+    return refusal.errno == errno.EACCES or not path.is_socket()

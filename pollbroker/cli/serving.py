@@ -76,7 +76,8 @@ def serve(
                     _logger.info("%s", line)
             daemon.run()
             _logger.info("ending  %s", _reason(daemon, signals.first))
-            return _report_end(daemon.end())
+            code = _report_end(daemon.end())
+            return exit_refused if daemon.was_refused else code
         except ConfigurationError as error:
             for problem in error.problems:
                 _logger.error("%s", problem, extra={"plain": bool(problem.file), **vars(problem)})
@@ -105,6 +106,8 @@ def _reason(daemon: Daemon, signal: Signals | None) -> str:
         return f"process {daemon.successor.process} has taken over"
     if signal is not None:
         return signal.name
+    if daemon.was_refused:
+        return "the takeover was refused"
     if not daemon.has_no_brokers_left:
         return "TERMINATE"
     return "every broker has ended"

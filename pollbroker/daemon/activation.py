@@ -4,6 +4,7 @@ Since the service manager keeps them, the kernel queues connections while the da
 it is back. A port whose address equals that of such a socket accepts from it, instead of binding the address itself.
 """
 
+import errno
 import ipaddress
 import logging
 import os
@@ -106,6 +107,8 @@ def _listening(descriptor: int, name: str) -> socket.socket | None:
         os.set_inheritable(descriptor, False)
         made = socket.socket(fileno=descriptor)
     except OSError as error:
+        if error.errno == errno.ENOTSOCK:
+            os.close(descriptor)
         _logger.warning("the inherited descriptor %d (%r) is not a socket: %s", descriptor, name, error.strerror)
         return None
     families = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)

@@ -59,6 +59,8 @@ class Brokers:
         self._on_end = on_end
         self._late: dict[str, BrokerConfiguration] = {}
         """Those that begin when another process has ended."""
+        self._too_late: frozenset[str] = frozenset()
+        """The names of those that could not begin then, and have not begun since."""
         self._begun: dict[str, Broker] = {}
         """Those that were begun here, and not ended here: also those that a command has removed, until the end tells of
         them."""
@@ -72,6 +74,14 @@ class Brokers:
         """The brokers of a configuration that are there, or begin late."""
         names = self.names
         return {name: one for name, one in configuration.brokers.items() if name in names}
+
+    def why_not_ready(self) -> Iterator[str]:
+        """Each reason why the daemon is not ready, but for the states of brokers. Any thread may call this."""
+        yield from self.descriptors.why_not_ready()
+        for name in list(self._late):
+            yield f"brokers.{name}: it begins when the daemon whose place was taken has ended"
+        for name in sorted(self._too_late):
+            yield f"brokers.{name}: it could not begin when the daemon whose place was taken had ended"
 
     # -- beginning ----------------------------------------------------------------------------------------------------
 
@@ -123,14 +133,18 @@ class Brokers:
             raise
         return True
 
-    def begin_late(self) -> list[Problem]:
-        """Begin the brokers that another process has kept from beginning. Return what is wrong."""
+    def begin_late(self, configuration: Configuration) -> list[Problem]:
+        """Begin the brokers of a configuration that another process has kept from beginning. Return what is wrong."""
         problems: list[Problem] = []
         for name, broker in list(self._late.items()):
+            before = len(problems)
             with _noting(broker, problems):
                 self.listeners.open_for(broker, wait=True)
                 self._add(broker)
+            if len(problems) > before:
+                self._too_late |= {name}
             del self._late[name]  # until here it is one that may begin yet
+        self.keep_listeners_of_present(configuration)
         return problems
 
     def _add(self, configuration: BrokerConfiguration, earlier: BrokerStatistics | None = None) -> Broker:
@@ -141,22 +155,24 @@ class Brokers:
 
     def _note_begun(self, broker: Broker) -> Broker:
         self._begun[broker.name] = broker
+        self._too_late -= {broker.name}
         broker.removed.add_done_callback(lambda _: self._on_end(broker))
         return broker
 
-    def add(self, added: Collection[BrokerConfiguration], configuration: Configuration) -> None:
-        """Begin brokers beside those of a configuration. Raises `ConfigurationError`, after which none has begun."""
-        self._open_what_is_new(configuration, added, ())
+    def add(self, added: Collection[BrokerConfiguration]) -> None:
+        """Begin brokers beside those that are there. Raises `ConfigurationError`, after which none has begun."""
         problems: list[Problem] = []
         begun: list[Broker] = []
-        for broker in added:
-            with _noting(broker, problems):
-                begun.append(self._add(broker))
-        if problems:
-            for one in begun:
-                one.remove(timeout_s=0)
-            self.listeners.keep_only(configuration.brokers.values())
-            raise ConfigurationError(problems)
+        with self.listeners.closed_again_on_error():
+            self._open_what_is_new(added, ())
+            for broker in added:
+                with _noting(broker, problems):
+                    begun.append(self._add(broker))
+            if problems:
+                for one in begun:
+                    one.remove(timeout_s=0)
+                self.forget(one.name for one in begun)
+                raise ConfigurationError(problems)
 
     def remove(self, name: str, configuration: Configuration) -> Ended:
         """End a broker in order. Raises `EngineError` if there is none of this name."""
@@ -164,8 +180,12 @@ class Brokers:
         if broker is None:
             raise EngineError(f"no broker is named {name!r}; it has ended a moment ago")
         ended = self._end([broker], configuration.engine.drain_timeout_s)[name]
-        self.listeners.keep_only(self.present(configuration).values())
+        self.keep_listeners_of_present(configuration)
         return ended
+
+    def keep_listeners_of_present(self, configuration: Configuration) -> None:
+        """Close the listeners of all brokers but those of a configuration that are there, or begin late."""
+        self.listeners.keep_only(self.present(configuration).values())
 
     # -- changing -----------------------------------------------------------------------------------------------------
 
@@ -185,9 +205,11 @@ class Brokers:
         removed = tuple(sorted(names - new.brokers.keys()))
         beginning = [new.brokers[name] for name in (*changed, *added) if name not in self._late]
         ending = [one for name, one in old.brokers.items() if name in {*changed, *removed}]
-        self._open_what_is_new(old, beginning, ending)
+        with self.listeners.closed_again_on_error():
+            self._open_what_is_new(beginning, ending)
 
         self._late = {name: new.brokers[name] for name in self._late if name in new.brokers}
+        self._too_late &= new.brokers.keys()
         replaced = {one.name for one in beginning if one.name not in added and self._replace(one)}
         still_there = {name: one for name, one in self.engine.brokers.items() if name not in replaced}
         leaving = [broker for name, broker in still_there.items() if name in {*changed, *removed}]
@@ -207,14 +229,17 @@ class Brokers:
                 continue
             if self._put_back(old.brokers[broker.name], earlier):
                 serving[broker.name] = old.brokers[broker.name]  # so that the next reload tries again
-        reloaded = Reloaded(added, changed, removed, unchanged, ended, tuple(problems))
-        return reloaded, replace(new, brokers=serving)
+        served = replace(new, brokers=serving)
+        self.keep_listeners_of_present(served)
+        return Reloaded(added, changed, removed, unchanged, ended, tuple(problems)), served
 
     def _replace(self, configuration: BrokerConfiguration) -> bool:
         """Put a broker in the place of the one of its name, with its connections. Return False if that is not possible;
         the old one goes on then."""
         name = configuration.name
-        old = self.engine.brokers[name]
+        old = self.engine.brokers.get(name)
+        if old is None:  # a command has ended it meanwhile
+            return False
         try:
             new = self.engine.add(**configuration.arguments(), replaces=old)
         except Exception as error:  # noqa: BLE001 - what can be done in the ordinary way is done so
@@ -225,7 +250,7 @@ class Brokers:
         return True
 
     def _open_what_is_new(
-        self, old: Configuration, beginning: Iterable[BrokerConfiguration], ending: Iterable[BrokerConfiguration]
+        self, beginning: Iterable[BrokerConfiguration], ending: Iterable[BrokerConfiguration]
     ) -> None:
         """Bind what the new brokers need, before anything is changed. Raises `ConfigurationError` if that fails.
 
@@ -236,7 +261,6 @@ class Brokers:
             with _noting(broker, problems):
                 self.listeners.open_for(broker, leaving=ending)
         if problems:
-            self.listeners.keep_only(old.brokers.values())
             raise ConfigurationError(problems)
 
     def _put_back(self, broker: BrokerConfiguration, earlier: BrokerStatistics | None) -> bool:

@@ -5,7 +5,8 @@ So a message that is dropped costs nothing more. What costs is the look: the num
 is all that is read of it, and only a few brokers are looked at in each turn of the loop (`Engine.begin_for_each`).
 
 The first drops by a rule, in one direction of a broker, are told at the next look; those that follow at most once in
-`AGAIN_S`, all in one warning. Messages that a handler has filtered out are not warned of: that is what it is for.
+`AGAIN_S`, all in one warning. What an earlier broker has dropped, whose counters this one goes on with, was told of
+that one. Messages that a handler has filtered out are not warned of: that is what it is for.
 """
 
 import logging
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from pollbroker.broker import Broker
+from pollbroker.broker import Broker, working_broker
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
 from pollbroker.statistics import DROPS, BrokerStatistics
@@ -49,7 +50,7 @@ class _Known:
     broker: Broker
     dropped: int = 0
     told: dict[tuple[str, str], int] = field(default_factory=dict)
-    """By the source of the flow and the rule: the number that was told last."""
+    """By the source of the flow and the rule: the number that was told last, be it of an earlier broker."""
     again_s: dict[tuple[str, str], float] = field(default_factory=dict)
     """When the next number may be told."""
     untold: bool = False
@@ -106,6 +107,11 @@ class DropWatch:
             if known is not None:
                 known.broker = broker
 
+    def take_as_told(self, broker: Broker) -> None:
+        """A broker has come from another process, which has told what it had dropped by then."""
+        with self._lock:
+            self._known[broker.name] = _Known(broker, told=_numbers_of(broker.statistics()))
+
     def tell_rest(self, broker: Broker, final: BrokerStatistics) -> None:
         """Tell what a broker has dropped that has ended, by its final statistics, and forget it."""
         with self._lock:
@@ -115,7 +121,8 @@ class DropWatch:
     def _known_of(self, broker: Broker) -> _Known:
         known = self._known.get(broker.name)
         if known is None or known.broker != broker:
-            known = self._known[broker.name] = _Known(broker)
+            earlier = working_broker(broker).earlier
+            known = self._known[broker.name] = _Known(broker, told={} if earlier is None else _numbers_of(earlier))
         return known
 
     def _tell(self, known: _Known, statistics: BrokerStatistics, *, at_last: bool = False) -> None:
@@ -133,6 +140,11 @@ class DropWatch:
                 known.told[source, rule] = number
                 known.again_s[source, rule] = now_s + AGAIN_S
                 _warn(statistics, source, rule, new, number)
+
+
+def _numbers_of(statistics: BrokerStatistics) -> dict[tuple[str, str], int]:
+    """How many messages were dropped, by the source of the flow and the rule."""
+    return {(source, rule): getattr(flow, rule) for source, flow in statistics.flows.items() for rule in DROPS}
 
 
 def _warn(statistics: BrokerStatistics, source: str, rule: str, new: int, number: int) -> None:

@@ -19,8 +19,8 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,16 @@ class Listeners:
             if wanted.key in self._open
         }
 
+    @contextmanager
+    def closed_again_on_error(self) -> Iterator[None]:
+        """As a context: if it raises, the listeners that were opened in it are closed."""
+        before = set(self._open)
+        try:
+            yield
+        except BaseException:
+            self._release(self._open.keys() - before)
+            raise
+
     def close_for(self, broker: BrokerConfiguration) -> None:
         """Close the listeners of a broker for now. No other broker has them. They are opened again at their addresses,
         also those of wildcards."""
@@ -132,14 +142,17 @@ class Listeners:
         """Close the listeners that none of these brokers has, and remove the files at whose paths none listens."""
         brokers = tuple(brokers)
         wanted = {one.key for broker in brokers for one in broker.listeners}
-        for key in self._open.keys() - wanted:
+        self._release(self._open.keys() - wanted)
+        for key in self._addresses.keys() - wanted:
+            del self._addresses[key]
+        self._remove_files_but_of(brokers)
+
+    def _release(self, keys: Iterable[Key]) -> None:
+        for key in keys:
             listener = self._open.pop(key)
             self._close(listener)
             if listener.bound is not None:
                 self._released.append((listener.bound, time.monotonic()))
-        for key in self._addresses.keys() - wanted:
-            del self._addresses[key]
-        self._remove_files_but_of(brokers)
 
     def _remove_files_but_of(self, brokers: Iterable[BrokerConfiguration]) -> None:
         if self._files_kept:

@@ -71,7 +71,7 @@ class LiveChanges:
         with daemon.changing:
             self._check_not_ending()
             added = self._read(toml)
-            daemon.brokers.add(added.values(), daemon.configuration)
+            daemon.brokers.add(added.values())
             self._added |= added
             daemon.configuration = replace(daemon.configuration, brokers={**daemon.configuration.brokers, **added})
             _logger.info("added  %s", ", ".join(added))
@@ -165,6 +165,8 @@ class LiveChanges:
     def _reply_to_reload(self) -> Frames:
         self._check_not_ending()
         done = self._daemon.reload()
+        if done == Reloaded():  # nothing was read, since the end has come while another change was waited for
+            self._check_not_ending()
         return _refusal_of(done.problems) if done.problems else [OK, str(done).encode()]
 
     def _later(self, make_reply: Callable[[], Frames]) -> "Future[Frames]":

@@ -22,6 +22,7 @@ from pollbroker.daemon.converting import convert_alone, convert_table, given
 from pollbroker.daemon.positions import KeyPath
 from pollbroker.daemon.problems import ConfigurationError, Place, Problem
 from pollbroker.daemon.sources import Source, read_sources, read_text
+from pollbroker.daemon.successors import check_path
 from pollbroker.daemon.tables import (
     BrokerTable,
     DefaultsTable,
@@ -109,6 +110,7 @@ class _Resolving:
                 token = given(found.http_token, None)
                 self._check(check_token, token, source.place(("engine", "http_token")))
                 takeover, takeover_place = given(found.takeover, None), source.place(("engine", "takeover"))
+                self._check(check_path, takeover, takeover_place)
         for source, table in self._only_one("defaults"):
             defaults = convert_table(source, ("defaults",), table, DefaultsTable, self._problems)
             self._defaults = defaults or self._defaults
@@ -312,6 +314,8 @@ class _Resolving:
                 text = str(error).removeprefix(f"{_WHERE}: ").removeprefix(f"option {name}: ")
                 if not text.startswith("expected a zap_domain"):  # which may stand elsewhere
                     self._problems.append(source.place(at).problem(text))
+            if name.lower() in found:
+                self._problems.append(source.place(at).problem("this option is there already; expected it once"))
             found[name.lower()] = value
         return found
 

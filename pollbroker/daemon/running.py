@@ -28,7 +28,7 @@ from pollbroker.daemon.configuration import Configuration
 from pollbroker.daemon.enabling import Enabling
 from pollbroker.daemon.listeners import Listeners
 from pollbroker.daemon.live import LiveChanges
-from pollbroker.daemon.problems import ConfigurationError
+from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.reload_outcome import ReloadOutcome
 from pollbroker.daemon.servers import Servers
 from pollbroker.daemon.succession import Succession
@@ -97,7 +97,7 @@ class Daemon:
             self.live.commands,
             self._reloads,
             lambda: self._stopped,
-            lambda: self.brokers.descriptors.why_not_ready(),
+            lambda: self.brokers.why_not_ready(),
             self._succession.accept,
         )
 
@@ -105,6 +105,11 @@ class Daemon:
     def successor(self) -> Successor | None:
         """The daemon that has taken the place of this one."""
         return self._succession.successor
+
+    @property
+    def was_refused(self) -> bool:
+        """True if this daemon ends, because the one whose place it was to take goes on."""
+        return self._succession.refused
 
     @property
     def is_stopped(self) -> bool:
@@ -223,6 +228,12 @@ class Daemon:
             self.has_no_brokers_left = True
             self.engine.stop()  # timers keep it from ending by itself
 
+    def note_begun_late(self, problems: Sequence[Problem]) -> None:
+        """Tell operators that the brokers have begun that begin late, or why some could not. `changing` is held."""
+        if problems:
+            self._reloads.note(successful=False)
+        self.manager.status(f"{self._status()}{f'; the takeover: {problems[0]}' if problems else ''}")
+
     # -- run ----------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -323,6 +334,8 @@ class Daemon:
         self._stopped = True
         self._requests.put(None)
         self._succession.give_up()
+        if self.successor is None and self.changing.locked():  # what is under way may take as long as the end itself
+            self.manager.stopping(2 * self.configuration.engine.drain_timeout_s)
         with self.changing:
             drain_timeout_s = self.configuration.engine.drain_timeout_s
             if self.successor is None:

@@ -13,7 +13,7 @@ from pollbroker.daemon.problems import Problem
 from pollbroker.daemon.reload_outcome import ReloadOutcome
 from pollbroker.daemon.successors import SuccessorSocket
 from pollbroker.engine import Engine
-from pollbroker.errors import ConfigError, PollbrokerError
+from pollbroker.errors import ConfigError, PollbrokerError, describe_error
 
 if TYPE_CHECKING:
     from pollbroker.metrics import MetricsServer
@@ -89,6 +89,8 @@ class Servers:
                     open_one(engine, configuration)
                 except PollbrokerError as error:
                     problems.append(place.problem(str(error).removeprefix(prefix)))
+                except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep brokers from beginning
+                    problems.append(place.problem(describe_error(error)))
                 else:
                     self._opened.add(open_one)
         return problems

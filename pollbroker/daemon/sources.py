@@ -67,7 +67,7 @@ class _Reading:
         self._read: set[Path] = set()
 
     def read(self, path: Path, including: tuple[Path, ...]) -> Iterator[Source]:
-        resolved = path.resolve()
+        resolved = _resolved(path)
         self._read.add(resolved)
         source = self._load(path)
         if source is None:
@@ -79,13 +79,13 @@ class _Reading:
             if isinstance(pattern, str):
                 place = source.place(("include", number))
                 for included in self._matching(path, pattern, place):
-                    if included.resolve() in (*including, resolved):
+                    if _resolved(included) in (*including, resolved):
                         self._problems.append(
                             place.problem(
                                 f"{pattern!r} includes {included}, which includes this file; expected no circle"
                             )
                         )
-                    elif included.resolve() not in self._read:
+                    elif _resolved(included) not in self._read:
                         yield from self.read(included, (*including, resolved))
 
     def _matching(self, path: Path, pattern: str, place: Place) -> list[Path]:
@@ -165,6 +165,12 @@ class _Reading:
             return ""
 
         return _REFERENCE.sub(replaced, value)
+
+
+def _resolved(path: Path) -> Path:
+    """A path without links. Of a link that leads to itself `Path.resolve` makes an error in Python 3.11 and 3.12; it
+    cannot be read, which is told then."""
+    return Path(os.path.realpath(path))
 
 
 def _glob(directory: Path, pattern: str) -> Iterator[Path]:

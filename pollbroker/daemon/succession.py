@@ -64,6 +64,9 @@ class Replaceable(Protocol):
 
     def end_if_none_is_left(self) -> None: ...
 
+    def note_begun_late(self, problems: Sequence[Problem], /) -> None:
+        """Tell operators what has become of the brokers that begin late."""
+
 
 class Succession:
     """How one daemon takes the place of another, and lets another take its own. All but `accept`, `take_over` and
@@ -75,6 +78,8 @@ class Succession:
         self._restart_command = tuple(restart_command)
         self.successor: Successor | None = None
         """The daemon that has taken the place of this one."""
+        self.refused = False
+        """True if the daemon whose place was to be taken goes on, so that this one ends."""
         self._handing_over = threading.Lock()
         """Held from the first word with a successor until it is certain whether it has taken over. Whoever needs the
         daemon's `changing`, too, has taken that first."""
@@ -100,6 +105,9 @@ class Succession:
             if problems:
                 raise ConfigurationError(problems)
         brokers.listeners.keep_only(configuration.brokers.values())
+        for broker in self._daemon.engine.brokers.values():
+            if broker.name in adoption.moved:
+                brokers.drops.take_as_told(broker)
         moved = len(adoption.moved)
         _logger.info("taken over from process %d: %d with their connections", predecessor.process, moved)
         self._files_are_settled.clear()
@@ -112,6 +120,7 @@ class Succession:
         try:
             if not self._settle(predecessor):
                 predecessor.close()
+                self.refused = True
                 daemon.stop()
                 return
         finally:
@@ -124,7 +133,10 @@ class Succession:
         else:
             _logger.warning("takeover: process %d has not ended yet", predecessor.process)
         with daemon.changing:
-            late_problems = [] if daemon.is_stopped else daemon.brokers.begin_late()
+            late_problems: list[Problem] = []
+            if not daemon.is_stopped:
+                late_problems = daemon.brokers.begin_late(daemon.configuration)
+                daemon.note_begun_late(late_problems)
         daemon.end_if_none_is_left()
         if problems:
             problems = self._open_servers()
@@ -184,6 +196,9 @@ class Succession:
         """Start the program anew, and let it take the place of this process."""
         if not self._restart_command:
             raise HandOverError("this daemon was given no command that starts it anew")
+        if self._daemon.is_stopped:
+            _logger.warning("restarting: given up, since the daemon ends")
+            return
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with there:
             command = [*self._restart_command, str(there.fileno())]

@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import Self
 
 from pollbroker.daemon.takeover import ANSWER_S
-from pollbroker.errors import EndpointError, HandOverError
+from pollbroker.errors import ConfigError, EndpointError, HandOverError
 from pollbroker.socket_files import SocketFile, binding_alone, is_taken_path
+from pollbroker.wire.addresses import IPC_PATH_MAX_BYTES
+
+
+def check_path(path: str) -> None:
+    """Raise `ConfigError` for what can be no path of a socket file."""
+    if not Path(path).name or "\0" in path or len(path.encode()) > IPC_PATH_MAX_BYTES:
+        raise ConfigError(f"{path!a}: expected the path of a socket file, of at most {IPC_PATH_MAX_BYTES} bytes")
 
 
 def connect_to(path: str) -> socket.socket | None:
@@ -48,10 +55,10 @@ class SuccessorSocket:
 
     def _listen(self, beginning: Path) -> None:
         with binding_alone(f"ipc://{self.path}"):
-            if is_taken_path(f"ipc://{self.path}") or _listens_at(os.fspath(self.path)):
-                raise OSError("another process listens there")
             if self.path.exists() and not self.path.is_socket():  # it is not ours to replace
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            if is_taken_path(f"ipc://{self.path}"):
+                raise OSError("another process listens there")
             before = os.umask(0o177)
             try:
                 self._socket.bind(os.fspath(beginning))
@@ -94,11 +101,3 @@ class SuccessorSocket:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _listens_at(path: str) -> bool:
-    connected = connect_to(path)
-    if connected is None:
-        return False
-    connected.close()
-    return True

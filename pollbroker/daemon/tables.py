@@ -15,7 +15,7 @@ Options: TypeAlias = dict[str, OptionValue]
 
 Addresses: TypeAlias = str | list[str]
 
-Positive: TypeAlias = Annotated[int, Meta(ge=1)]
+Positive: TypeAlias = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1_000_000)]
 
 

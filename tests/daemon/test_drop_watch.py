@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import zmq
@@ -91,6 +92,47 @@ def test_broker_of_the_same_name_begins_anew(
     watched.drop(1)
     watched.look()
     assert messages(caplog) == [f"brokers.orders.backend: 1 message dropped (1 so far): {UNROUTABLE}"] * 2
+
+
+def test_what_was_told_of_an_earlier_broker_is_not_told_again(
+    watched: Watched, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.drop(2)
+    for count in (1, 0, 0):
+        final = watched.broker.remove(timeout_s=0)
+        watched.watch.tell_rest(watched.broker, final)
+        messages(caplog)
+        watched.broker = watched.engine.add("orders", QUEUE, frontend="inproc://f", backend="inproc://b", earlier=final)
+        watched.worker = connect(zmq.DEALER, "inproc://b")
+        watched.look()
+        watched.drop(count)
+        watched.look()
+        assert messages(caplog) == [f"brokers.orders.backend: 1 message dropped (3 so far): {UNROUTABLE}"] * count
+    watched.watch.tell_rest(watched.broker, watched.broker.remove(timeout_s=0))
+    assert messages(caplog) == []
+
+
+def test_what_a_broker_of_another_process_had_dropped_is_not_told_again(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.drop(2)
+    watched.watch.take_as_told(watched.broker)
+    watched.look()
+    assert messages(caplog) == []
+    watched.drop(1)
+    watched.look()
+    assert messages(caplog) == [f"brokers.orders.backend: 1 message dropped (3 so far): {UNROUTABLE}"]
+
+
+def test_what_an_earlier_broker_held_is_told(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    final = watched.broker.remove(timeout_s=0)
+    flows = {**final.flows, "backend": replace(final.flows["backend"], received=1, held=1)}
+    watched.broker = watched.engine.add(
+        "orders", QUEUE, frontend="inproc://f", backend="inproc://b", earlier=replace(final, flows=flows)
+    )
+    watched.look()
+    reason = REASONS["removed"]
+    assert messages(caplog) == [f"brokers.orders.backend: 1 message dropped (1 so far): removed: {reason}"]
 
 
 def test_what_a_handler_filters_out_is_not_warned_of(

@@ -12,6 +12,7 @@ from tests.daemon.conftest import StartDaemon, Write
 from tests.daemon.test_running import address, streamer
 from tests.support.addresses import ANY_PORT, OWN_HOST, bind, free_address
 from tests.support.deadline import wait_until
+from tests.support.http import ask, get
 from tests.support.types import Connect
 
 READERS = """
@@ -130,12 +131,42 @@ def test_broker_that_begins_late_leaves_the_others(
     write_readers: Write, start_daemon: StartDaemon, take_over: StartDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Behaviours begin when the daemon whose place was taken has ended."""
-    engine = "[engine]\ntakeover = 'takeover'\n"
+    engine = "[engine]\ntakeover = 'takeover'\nhttp = '127.0.0.1:0'\n"
     old = start_daemon(write_readers(engine + streamer("a")))
     new = take_over(write_readers(engine + reader("b", "gone") + reader("c", "there") + streamer("a")))
     wait_until(lambda: not old.engine.running)
     old.end()
     old.close()
-    told = f"takeover: brokers.toml:3: brokers.b: {what_is_missing('gone')}"
+    told = f"takeover: brokers.toml:4: brokers.b: {what_is_missing('gone')}"
     wait_until(lambda: told in caplog.messages)
     assert new.engine.brokers.keys() == {"a", "c"}
+    http = new.servers.http_address
+    assert http is not None
+    assert "\npollbroker_config_last_reload_successful 0.0\n" in get(http, "/metrics")
+    why = "brokers.b: it could not begin when the daemon whose place was taken had ended\n"
+    assert ask(http, "/readyz") == (503, why)
+    write_readers(engine + reader("b", "still gone") + reader("c", "there") + streamer("a"))
+    assert new.reload().problems
+    assert ask(http, "/readyz") == (503, why)
+    write_readers("", "gone")
+    write_readers(engine + reader("b", "gone") + reader("c", "there") + streamer("a"))
+    assert new.reload().problems == ()
+    assert "\npollbroker_config_last_reload_successful 1.0\n" in get(http, "/metrics")
+    assert ask(http, "/readyz") == (200, "ok\n")
+
+
+def test_broker_that_begins_late_is_not_missed_once_the_file_has_it_no_more(
+    write_readers: Write, start_daemon: StartDaemon, take_over: StartDaemon
+) -> None:
+    engine = "[engine]\ntakeover = 'takeover'\n"
+    old = start_daemon(write_readers(engine + streamer("a")))
+    new = take_over(write_readers(engine + reader("b", "gone") + streamer("a")))
+    assert list(new.brokers.why_not_ready()) == ["brokers.b: it begins when the daemon whose place was taken has ended"]
+    wait_until(lambda: not old.engine.running)
+    old.end()
+    old.close()
+    why = ["brokers.b: it could not begin when the daemon whose place was taken had ended"]
+    wait_until(lambda: list(new.brokers.why_not_ready()) == why)
+    write_readers(engine + streamer("a"))
+    new.reload()
+    assert list(new.brokers.why_not_ready()) == []

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import zmq
 
 from pollbroker.control import CommandRefusedError, ask, attach, request
 from pollbroker.daemon import ConfigurationError, Daemon
+from pollbroker.errors import EngineError
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import StartDaemon, Write
 from tests.daemon.test_running import address, streamer
@@ -102,6 +104,15 @@ def test_adding_is_whole_or_not_at_all(write: Write, start_daemon: StartDaemon, 
     assert list(daemon.engine.brokers) == ["a"]
     wait_until(lambda: can_be_bound(free))  # libzmq closes its copy in its own thread
     assert added(daemon, streamer("b", free)) == ("b",)
+
+
+def test_broker_that_began_with_one_that_was_refused_is_not_told_of_at_the_end(
+    write: Write, start_daemon: StartDaemon
+) -> None:
+    daemon = start_daemon(write(streamer("a")))
+    titanic = "[brokers.c]\ndevice = 'titanic'\nfrontend = 'ipc://c'\nsettings = { path = 'none/c.db' }\n"
+    assert "brokers.c" in problems_of(daemon, streamer("b") + titanic)[0]
+    assert set(daemon.end()) == {"a"}
 
 
 def can_be_bound(free: str) -> bool:
@@ -234,6 +245,34 @@ def test_traffic_goes_on_while_brokers_are_added(write: Write, start_daemon: Sta
         assert pull.recv() == b"%d" % i
     adding.join(DEADLINE_S)
     assert len(daemon.engine.brokers) == 6
+
+
+class EndsMeanwhile:
+    """A lock: while a thread waits for it, the daemon is told to end."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def __enter__(self) -> None:
+        self._daemon.stop()
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def locked(self) -> bool:
+        return False
+
+
+def test_reload_by_control_that_comes_too_late_is_refused(
+    write: Write, start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = start_daemon(write(streamer("a")))
+    monkeypatch.setattr(daemon, "changing", EndsMeanwhile(daemon))
+    answer = daemon.live.commands[b"RELOAD"]([])
+    assert isinstance(answer, Future)
+    wait_until(lambda: not daemon.engine.running)
+    wait_until(answer.done, engine=daemon.engine)  # the end makes turns
+    with pytest.raises(EngineError, match="the daemon is ending"):
+        answer.result()
 
 
 def test_daemon_that_has_ended_adds_nothing(write: Write, start_daemon: StartDaemon, tmp_path: Path) -> None:

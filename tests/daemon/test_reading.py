@@ -20,6 +20,10 @@ STREAMER = 'device = "streamer"\nfrontend = "tcp://127.0.0.1:*"\nbackend = "tcp:
         ("x = 1", "1: x: unknown key; expected one of include, engine, defaults, brokers"),
         ("[engines]", "1: engines: unknown key; did you mean 'engine'?"),
         ("[engine]\nburst_messages = 0", "2: engine.burst_messages: 0: expected an integer >= 1"),
+        (
+            "[engine]\nburst_messages = 9223372036854775808",
+            "2: engine.burst_messages: 9223372036854775808: expected an integer <= 9223372036854775807",
+        ),
         ("[engine]\nburst_messages = '1'", "2: engine.burst_messages: '1': expected an integer"),
         ("[engine]\nspin_s = nan", "2: engine.spin_s: nan: expected a number"),
         ("[engine]\nwaiter = 'flt'", "2: engine.waiter: 'flt': expected 'nested' or 'flat'; did you mean 'flat'?"),
@@ -31,6 +35,19 @@ STREAMER = 'device = "streamer"\nfrontend = "tcp://127.0.0.1:*"\nbackend = "tcp:
         ),
         ("[engine]\nhttp_token = 1234567890123456", "2: engine.http_token: expected a text"),
         ("[engine]\nhttp = '9464'", "2: engine.http: '9464': expected a host and a port, such as '127.0.0.1:9464'"),
+        ("[engine]\ntakeover = ''", "2: engine.takeover: '': expected the path of a socket file, of at most 107 bytes"),
+        (
+            "[engine]\ntakeover = '.'",
+            "2: engine.takeover: '.': expected the path of a socket file, of at most 107 bytes",
+        ),
+        (
+            '[engine]\ntakeover = "a\\u0000b"',
+            "2: engine.takeover: 'a\\x00b': expected the path of a socket file, of at most 107 bytes",
+        ),
+        (
+            f"[engine]\ntakeover = '/{107 * 'x'}'",
+            f"2: engine.takeover: '/{107 * 'x'}': expected the path of a socket file, of at most 107 bytes",
+        ),
         ("brokers = 1", "1: brokers: expected a table of brokers by name"),
         ("[brokers]\na = 1", "2: brokers.a: 1: expected a table"),
         ("[brokers.a]\n", "1: brokers.a: the key 'device' is missing"),
@@ -70,6 +87,18 @@ STREAMER = 'device = "streamer"\nfrontend = "tcp://127.0.0.1:*"\nbackend = "tcp:
         (
             f"[brokers.a]\n{STREAMER}options = {{ sndhwm = 1.5 }}",
             "5: brokers.a.options.sndhwm: 1.5: expected true or false or an integer or a text or a list",
+        ),
+        (
+            f"[brokers.a]\n{STREAMER}options = {{ sndhwm = 1, SNDHWM = 2 }}",
+            "5: brokers.a.options.SNDHWM: this option is there already; expected it once",
+        ),
+        (
+            f"[brokers.a]\n{STREAMER}limits = {{ connections = 9223372036854775808 }}",
+            "5: brokers.a.limits.connections: 9223372036854775808: expected an integer <= 9223372036854775807",
+        ),
+        (
+            "[defaults]\nlimits = { connections = 9223372036854775808 }",
+            "2: defaults.limits.connections: 9223372036854775808: expected an integer <= 9223372036854775807",
         ),
         ("[defaults.options]\nlinger = 'x'", "2: defaults.options.linger: 'x': expected an integer"),
         (
@@ -227,6 +256,25 @@ def test_engine_in_two_files_is_a_problem_that_names_both_places(problems: Probl
 def test_file_that_is_not_there_is_a_problem_and_a_pattern_without_files_is_none(problems: Problems) -> None:
     assert problems("include = ['none.toml']") == ["brokers.toml:1: include[0]: 'none.toml': there is no such file"]
     assert problems("include = ['none-*.toml']") == []
+
+
+@pytest.mark.parametrize("pattern", ["conf.d/*.toml", "conf.d/a.toml"])
+def test_link_that_leads_to_itself_is_a_problem(problems: Problems, tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "a.toml").symlink_to("a.toml")
+    (found,) = problems(f"include = ['{pattern}']")
+    assert found in (
+        "conf.d/a.toml: cannot be read: Too many levels of symbolic links",
+        "brokers.toml:1: include[0]: 'conf.d/a.toml': there is no such file",
+    )
+
+
+def test_file_that_is_a_link_to_itself_is_a_problem(write: Write) -> None:
+    path = write("")
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(ConfigurationError, match=r"brokers\.toml: cannot be read: Too many levels of symbolic links"):
+        read_configuration(path)
 
 
 @pytest.mark.parametrize("pattern", ["", "\\u0000", "**a", "[", "/", "."])

@@ -8,19 +8,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import zmq
 
 from pollbroker.broker import working_broker
-from pollbroker.daemon import Daemon
+from pollbroker.daemon import Daemon, activation
 from pollbroker.daemon.activation import InheritedSockets
 from pollbroker.daemon.systemd import ServiceManager
+from pollbroker.states import BrokerState
 from tests.daemon.conftest import Write
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Run, dispositions, invoke
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.threads import Threads
 from tests.support.types import Connect
 
 
@@ -78,6 +81,8 @@ def test_service_manager_is_told_of_start_reload_and_end(
     command.process.terminate()
     told = manager.next("STOPPING")
     assert told["STOPPING"] == "1"
+    if told["EXTEND_TIMEOUT_USEC"] == "15000000":  # the reload was not quite over
+        told = manager.next("STOPPING")
     assert told["EXTEND_TIMEOUT_USEC"] == "10000000"  # 5 s by default, and as much again
     assert told["STATUS"] == "ending: messages are delivered for up to 5 s"
     assert command.end()[0] == 0
@@ -147,6 +152,32 @@ def test_broker_that_fails_is_part_of_the_status(manager: Manager, write: Write,
     assert next_in_turns(manager, daemon, "READY")["STATUS"] == "2 brokers"
     working_broker(daemon.engine.brokers["b"]).fail(OSError("disk on fire"))
     assert manager.next("STATUS")["STATUS"] == "2 brokers, 1 failed: b"
+
+
+def test_end_is_told_while_a_reload_is_under_way(
+    manager: Manager, write: Write, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.name)
+    slow = streamer("slow", more="transport = 'wire'")
+    daemon = Daemon(write(f"[engine]\ndrain_timeout_s = {DEADLINE_S}\n" + streamer("a") + slow))
+    with closing(daemon), Threads() as threads:
+        daemon.start()
+        daemon.engine.start()
+        frontend, backend = (port.endpoint for port in daemon.engine.brokers["slow"].ports.values())
+        connect(zmq.PUSH, frontend).send(b"held")
+        wait_until(lambda: daemon.engine.broker_statistics("slow").ports["frontend"].peers)
+        write(f"[engine]\ndrain_timeout_s = {DEADLINE_S}\n" + streamer("a"))
+        reload = threads.submit(daemon.reload)
+        wait_until(lambda: daemon.engine.brokers["slow"].state is BrokerState.DRAINING)
+        daemon.stop()
+        end = threads.submit(daemon.end)
+        told = manager.next("STOPPING")
+        assert daemon.changing.locked()
+        assert told["EXTEND_TIMEOUT_USEC"] == f"{2 * DEADLINE_S + 5:.0f}000000"  # the reload, the end, and 5 s more
+        assert connect(zmq.PULL, backend).recv() == b"held"
+        reload.result(DEADLINE_S)
+        assert manager.next("STOPPING")["EXTEND_TIMEOUT_USEC"] == f"{DEADLINE_S + 5:.0f}000000"
+        end.result(DEADLINE_S)
 
 
 def test_main_process_may_become_another(manager: Manager) -> None:
@@ -320,6 +351,20 @@ def test_environment_of_another_process_is_left_alone(
     assert [one.message for one in caplog.records] == ([warning] if warning else [])
     inherited.close_unwanted()
     assert inherited.take("tcp://127.0.0.1:1", ipv6=False) is None
+
+
+def test_descriptor_that_is_no_socket_is_closed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(activation, "_FIRST", reading)
+    InheritedSockets.of_environment({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "pipe"})
+    assert caplog.messages == [
+        f"the inherited descriptor {reading} ('pipe') is not a socket: Socket operation on non-socket"
+    ]
+    with pytest.raises(OSError, match="Broken pipe"):
+        os.write(writing, b"x")
+    os.close(writing)
 
 
 @pytest.mark.parametrize("serves", ["libzmq", "wire"])

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from pollbroker.errors import HandOverError
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import StartDaemon, Write
 from tests.support.addresses import ANY_PORT
-from tests.support.commands import Run
+from tests.support.commands import Run, invoke
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import Threads
 from tests.support.types import Connect
@@ -267,6 +267,37 @@ def test_daemon_that_serves_too_late_ends(
     assert old.successor is None
     connect(zmq.PUSH, address(old, "a")).send(b"still here")
     assert connect(zmq.PULL, address(old, "a", "backend")).recv() == b"still here"
+
+
+def test_command_that_serves_too_late_has_failed(
+    write: Write, start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(ENGINE + streamer("a", more=LIBZMQ))
+    old = start_daemon(path)
+    monkeypatch.setattr(takeover, "SERVING_S", 0.1)
+    announce = Predecessor.announce_serving
+
+    def announce_late(predecessor: Predecessor) -> None:
+        wait_until(lambda: not old.changing.locked())  # it has given up
+        announce(predecessor)
+
+    monkeypatch.setattr(Predecessor, "announce_serving", announce_late)
+    result = invoke("run", "--takeover", str(path))
+    assert result.exit_code == 1
+    assert "ending  the takeover was refused\n" in result.stdout
+    assert old.successor is None
+
+
+def test_second_request_for_a_restart_starts_no_process(
+    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    daemon = Daemon(write(streamer("a")), restart_command=["touch", str(tmp_path / "started")])
+    with closing(daemon):
+        daemon.start()
+        daemon.stop()
+        daemon.request_restart()
+        wait_until(lambda: "restarting: given up, since the daemon ends" in caplog.messages)
+    assert not (tmp_path / "started").exists()
 
 
 def test_successor_that_says_nothing_does_not_put_off_the_end(write: Write, start_daemon: StartDaemon) -> None:

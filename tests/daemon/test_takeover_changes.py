@@ -15,6 +15,7 @@ from tests.daemon.conftest import StartDaemon, Write
 from tests.daemon.test_ending_by_itself import fail, is_over
 from tests.daemon.test_running import address, streamer
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.http import ask
 from tests.support.threads import Threads
 from tests.support.types import Connect
 
@@ -27,6 +28,7 @@ class WatchedLock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.locked = self._lock.locked
         self.is_waited_for = threading.Event()
 
     def __enter__(self) -> None:
@@ -116,6 +118,17 @@ def test_reload_leaves_them_until_then_and_has_them_begin_as_the_file_has_them(w
     wait_until(lambda: new.engine.brokers.keys() == {"a", "b", "t", "u"})
     assert new.engine.brokers["u"].device.maxframes == 20
     assert str(new.reload()) == "0 added, 0 changed, 0 removed, 4 unchanged"
+
+
+def test_daemon_is_ready_when_they_have_begun(between: Between) -> None:
+    new, end = between("http = '127.0.0.1:0'\n" + streamer("a", more=WIRE) + titanic(10))
+    http = new.servers.http_address
+    assert http is not None
+    why = "brokers.t: it begins when the daemon whose place was taken has ended\n"
+    assert ask(http, "/readyz") == (503, why)
+    end()
+    wait_until(lambda: ask(http, "/readyz") == (200, "ok\n"))
+    assert "t" in new.engine.brokers
 
 
 def test_name_of_one_of_them_cannot_be_added(between: Between) -> None:

@@ -115,3 +115,25 @@ def test_address_that_stays_in_use_is_said_once(
         wait_until(lambda: told in caplog.messages)
     assert caplog.messages.count(told) == 1
     assert new.servers.control_endpoints == ("ipc://control",)
+
+
+def test_whatever_cannot_be_opened_the_brokers_begin_that_begin_late(
+    write: Write,
+    start_daemon: StartDaemon,
+    take_over: StartDaemon,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(succession, "ADDRESS_RELEASE_S", 0.0)
+    titanic = "[brokers.t]\ndevice = 'titanic'\nfrontend = 'ipc://t'\nsettings = { path = 't.db' }\n"
+    old = start_daemon(write(CONTROL_AND_TAKEOVER + titanic))
+
+    def fail(*_: object) -> None:
+        raise ValueError("nobody has thought of this")
+
+    monkeypatch.setattr("pollbroker.daemon.servers.SuccessorSocket", fail)
+    new = take_over(Path("brokers.toml"))
+    end(old)
+    wait_until(lambda: "t" in new.engine.brokers)
+    told = "takeover: brokers.toml:2: engine.takeover: ValueError: nobody has thought of this"
+    wait_until(lambda: told in caplog.messages)

@@ -1,5 +1,6 @@
 """Files of `ipc://` sockets: they have absolute paths, and are removed with their sockets; other files are not."""
 
+import errno
 import fcntl
 import os
 import socket as net
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import zmq
@@ -102,6 +104,61 @@ def test_wildcard_that_cannot_be_bound_leaves_no_directory(
     with pytest.raises(EndpointError, match=r"^brokers\.a\.frontend: @ipc://\*: cannot bind: .*longer than 107"):
         engine.add("a", "streamer", frontend="ipc://*", backend="inproc://b")
     assert list(deep.iterdir()) == []
+
+
+def bind_a_broker(engine: Engine, address: str, by: str) -> None:
+    """Bind an address: a port of libzmq's or of the wire, or a listener of a daemon's, which is closed at once."""
+    if by != "daemon":
+        engine.add("a", "streamer", frontend=address, backend="tcp://127.0.0.1:*", transport=by)
+        return
+    text = f"[brokers.a]\ndevice = 'streamer'\nfrontend = '{address}'\nbackend = 'tcp://127.0.0.1:*'\n"
+    file = Path(f"{address.removeprefix('ipc://')}.toml")
+    file.write_text(text)
+    listeners = Listeners()
+    try:
+        listeners.open_for(read_checked(file).brokers["a"])
+    finally:
+        listeners.keep_only(())
+
+
+@pytest.mark.parametrize("by", ["libzmq", "wire", "daemon"])
+@pytest.mark.parametrize("there", ["file", "link", "directory", "seqpacket", "datagrams"])
+def test_path_that_somebody_has_is_left_alone(engine: Engine, tmp_path: Path, by: str, there: str) -> None:
+    path = tmp_path / "frontend"
+    with net.socket(net.AF_UNIX, net.SOCK_DGRAM if there == "datagrams" else net.SOCK_SEQPACKET) as other:
+        if there == "file":
+            path.write_text("precious")
+        elif there == "link":
+            (tmp_path / "target").write_text("precious")
+            path.symlink_to("target")
+        elif there == "directory":
+            path.mkdir()
+        else:
+            other.bind(os.fspath(path))
+        before = path.lstat()
+        in_use = rf"^brokers\.a\.frontend: @ipc://{path}: cannot bind: Address already in use"
+        with pytest.raises(EndpointError, match=in_use):
+            bind_a_broker(engine, f"ipc://{path}", by)
+        after = path.lstat()
+        assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+        assert there not in ("file", "link") or path.read_text() == "precious"
+
+
+def test_path_of_a_socket_that_may_not_be_asked_counts_as_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's, in a directory in which both may write. Root may ask every socket."""
+
+    class Refused(net.socket):
+        def connect(self, address: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), address)
+
+    monkeypatch.setattr(socket_files, "net", SimpleNamespace(AF_UNIX=net.AF_UNIX, socket=Refused))
+    address = f"ipc://{tmp_path}/frontend"
+    assert not is_taken_path(address)  # there is nothing
+    with net.socket(net.AF_UNIX) as other:
+        other.bind(os.fspath(tmp_path / "frontend"))
+    assert is_taken_path(address)
 
 
 class BothLook:
