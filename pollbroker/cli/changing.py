@@ -16,9 +16,11 @@ _MOST_BYTES: Final = 1 << 20
 """What a control socket takes."""
 
 
-def add_brokers(endpoint: str, *, timeout_s: float) -> int:
+def add_brokers(endpoint: str, broker: str | None, *, timeout_s: float) -> int:
     """Send the brokers on standard input to a daemon, and print the names of those that were added, or everything that
     is wrong with them."""
+    if broker is not None:
+        raise click.UsageError(f"ADD: {broker!r}: brokers are named on standard input; expected no name of a broker")
     toml = sys.stdin.buffer.read(_MOST_BYTES + 1)
     if len(toml) > _MOST_BYTES:
         raise click.UsageError(f"standard input: expected at most {_MOST_BYTES >> 20} MiB")

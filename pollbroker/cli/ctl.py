@@ -83,7 +83,7 @@ class _Call:
 
     def add(self) -> int | None:
         """Add the brokers on standard input."""
-        return add_brokers(self.endpoint, timeout_s=self.timeout_s)
+        return add_brokers(self.endpoint, self.broker, timeout_s=self.timeout_s)
 
     def reload(self) -> int | None:
         """Let a daemon read its file again."""

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Final, TextIO
 
@@ -112,16 +112,16 @@ class LogHandler(logging.Handler):
             self.release()
 
     def _write_all(self) -> None:
+        looked_s = time.monotonic()
         while True:
-            try:
+            with suppress(Empty):
                 taken = self._queue.get(timeout=_LOOK_S if self._recent else None)
-            except Empty:
+                if taken is None:
+                    return
+                self._write(*taken)
+            if time.monotonic() - looked_s >= _LOOK_S:  # whether or not other lines keep coming
                 self._tell_left_out()
-                continue
-            if taken is None:
-                return
-            output, line = taken
-            self._write(output, line)
+                looked_s = time.monotonic()
 
     def _write(self, output: "_Output", line: str) -> None:
         if output.unread:

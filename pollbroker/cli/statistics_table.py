@@ -9,16 +9,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pollbroker.statistics import DROPS
+
 _COLUMNS: Final = ("broker", "state", "direction", "flow", "received", "sent", "held", "dropped", "stalled")
 _NUMBERS: Final = frozenset({"received", "sent", "held", "dropped", "stalled"})
 
 _FILE_COLUMNS: Final = 200
 """The width of a table that goes to a file or another program."""
-
-_DROPS: Final = (
-    "unroutable", "slow_peer", "interrupted", "too_many_frames", "long_subscription", "filtered", "failed",
-)  # fmt: skip
-"""As docs/control.md names them. The engine at the other end may be of another version, and not know each."""
 
 
 def print_table(ask: Callable[[], Mapping[str, Any]], watch_s: float | None) -> None:
@@ -64,7 +61,7 @@ def _rows(name: str, broker: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             str(flow["received"]),
             str(flow["sent"]),
             str(flow["held"]),
-            str(sum(flow.get(drop, 0) for drop in _DROPS)),
+            str(sum(flow.get(rule, 0) for rule in DROPS)),  # an engine of another version may not know each
             f"{flow['stalled_s']:.1f} s",
         )
         name = state = ""

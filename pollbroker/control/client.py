@@ -1,8 +1,9 @@
 """One command to a running engine, and its reply: what `pollbroker ctl` sends.
 
 libzmq goes on trying to connect for ever and reports nothing. Its socket monitor (zmq_socket_monitor(3)) reports each
-attempt that failed. So the error "nobody listens there" comes at once, and is not the same as "somebody listens there,
-but does not answer".
+attempt that failed, and the end of a connection. So the error "nobody listens there" comes at once, and is not the same
+as "somebody listens there, but does not answer". A REQ does not send its request again on another connection: if the
+engine ends before it has answered, no answer comes.
 """
 
 import math
@@ -34,6 +35,10 @@ _FAILURES: Final[Mapping[bytes, type[ControlError]]] = {ERROR: CommandRefusedErr
 
 _MONITOR: Final = "inproc://pollbroker.control.client.{}"
 
+_EVENTS: Final = (
+    zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+)
+
 
 def request(
     endpoint: str,
@@ -57,8 +62,10 @@ def request(
 
     Raises a `ControlError`: `NobodyListensError` (at once), `NoAnswerError` if no reply comes in time,
     `NotInTimeError` with what is left if the command has taken `wait_s`, and `CommandRefusedError` with the reason;
-    `EndpointError`; `EngineError` if no socket can be opened. In the main thread, handlers of signals run while it
-    waits or at its end, so that Ctrl-C leaves no socket behind.
+    `EndpointError`; `EngineError` if no socket can be opened. If the engine ends before it has answered, whether the
+    command was carried out is not known: that is `NobodyListensError` too, or `NoAnswerError` if another one listens
+    there then. In the main thread, handlers of signals run while it waits or at its end, so that Ctrl-C leaves no
+    socket behind.
     """
     parts = (command, broker) if wait_s is None else (command, EVERYONE if broker is None else broker, f"{wait_s:.9g}")
     message = [part.encode() if isinstance(part, str) else part for part in parts if part is not None]
@@ -72,15 +79,20 @@ def ask(endpoint: str, message: Frames, *, timeout_s: float, context: zmq.Contex
         return _ask(endpoint, message, timeout_s, context, signals)
 
 
-def _ask(
-    endpoint: str, message: Frames, timeout_s: float, context: zmq.Context[Any], signals: DeferredSignals
-) -> Frames:
-    """Send a message and return the reply; raises for one that tells of a failure."""
+def parse_endpoint(endpoint: str) -> Endpoint:
+    """The endpoint of a control socket, as `request` takes it. Raises `EndpointError`."""
     endpoint = endpoint.strip()
     parsed = parse_endpoints("control", endpoint if endpoint[:1] in ("@", ">") else f">{endpoint}")
     if len(parsed) > 1:
         raise EndpointError(f"control: {endpoint}: expected one endpoint")
-    reply = _exchange(context, parsed[0], endpoint, message, timeout_s, signals)
+    return parsed[0]
+
+
+def _ask(
+    endpoint: str, message: Frames, timeout_s: float, context: zmq.Context[Any], signals: DeferredSignals
+) -> Frames:
+    """Send a message and return the reply; raises for one that tells of a failure."""
+    reply = _exchange(context, parse_endpoint(endpoint), endpoint.strip(), message, timeout_s, signals)
     if reply[0] not in _FAILURES:
         return reply
     lines = [line.decode(errors="backslashreplace") for line in reply[1:]]
@@ -114,7 +126,7 @@ def _exchange(
 
     def watch_attempts(socket: Socket) -> None:
         address = _MONITOR.format(attempts.key)
-        socket.monitor(address, zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED)
+        socket.monitor(address, _EVENTS)
         attempts.sync_socket.connect(address)
 
     try:
@@ -132,11 +144,12 @@ def _exchange(
             with signals.waiting():
                 client.sync_socket.poll(_until_ms(end_s), zmq.POLLOUT)
             client.sync_socket.send_multipart(message, zmq.DONTWAIT)
-            connected = _await_reply(client.sync_socket, attempts.sync_socket, endpoint, given, end_s, signals)
+            connection = _Connection(endpoint, given, verb)
+            _await_reply(client.sync_socket, attempts.sync_socket, connection, end_s, signals)
             try:
                 return client.sync_socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
-                but = f"; {_who_listens(endpoint)} listens there, but does not answer" if connected else ""
+                but = connection.describe()
                 raise NoAnswerError(f"{given}: no answer to {verb} within {timeout_s:g} s{but}") from None
         except zmq.Again:
             raise NoAnswerError(f"{given}: nobody connected within {timeout_s:g} s to be sent {verb}") from None
@@ -151,32 +164,71 @@ def _exchange(
         attempts.close()
 
 
-def _await_reply(
-    client: Socket, attempts: Socket, endpoint: Endpoint, given: str, end_s: float, signals: DeferredSignals
-) -> bool:
-    """Wait for the reply until `end_s`. Return True if a connection was made.
+class _Connection:
+    """What is known of the connection to the engine.
 
-    Raises `NobodyListensError`.
+    Arguments:
+        given: the endpoint as the caller wrote it.
+        verb: the command.
     """
+
+    def __init__(self, endpoint: Endpoint, given: str, verb: str) -> None:
+        self._endpoint = endpoint
+        self._given = given
+        self._verb = verb
+        self._connected = False
+        self._has_request = False
+        """True once the engine was sent the request, which is when both sides have shaken hands."""
+        self._lost = False
+        """True once the connection with the request has ended."""
+        self._will_retry = False
+        """True from the end of a connection until libzmq tells that it is about to try again."""
+
+    def hear(self, event: int) -> None:
+        """Take note of what the monitor tells. Raises `NobodyListensError`, or `NoAnswerError` if somebody listens, but
+        has not got the request."""
+        if event == zmq.EVENT_CONNECTED:
+            if self._lost:
+                raise NoAnswerError(f"{self._given}: {self._how_lost}; somebody listens there again")
+            self._connected = True
+        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._has_request = self._connected
+        elif event == zmq.EVENT_DISCONNECTED:
+            self._will_retry = self._connected
+            self._lost = self._lost or self._has_request
+            self._connected = self._has_request = False
+        elif self._will_retry:
+            self._will_retry = False
+        elif not self._connected and (why := _why_nobody(self._endpoint)) is not None:
+            then = self._how_lost if self._lost else "expected the control socket of an engine"
+            raise NobodyListensError(f"{self._given}: nobody listens there{why}; {then}")
+
+    def describe(self) -> str:
+        """Why there may be no answer in time, as the end of an error message."""
+        if self._lost:
+            return "; the connection has ended"
+        return f"; {_who_listens(self._endpoint)} listens there, but does not answer" if self._connected else ""
+
+    @property
+    def _how_lost(self) -> str:
+        return f"the connection ended before {self._verb} was answered"
+
+
+def _await_reply(
+    client: Socket, attempts: Socket, connection: _Connection, end_s: float, signals: DeferredSignals
+) -> None:
+    """Wait for the reply until `end_s`. Raises what `_Connection.hear` raises."""
     from zmq.utils.monitor import recv_monitor_message  # it imports asyncio, which an engine with a server need not do
 
     poller = zmq.Poller()
     poller.register(client, zmq.POLLIN)
     poller.register(attempts, zmq.POLLIN)
-    connected = False
     while True:
         with signals.waiting():
             ready = dict(poller.poll(_until_ms(end_s)))
         if client in ready or not ready:
-            return connected
-        if recv_monitor_message(attempts)["event"] == zmq.EVENT_CONNECTED:
-            connected = True
-        elif not connected:
-            why = _why_nobody(endpoint)
-            if why is not None:
-                raise NobodyListensError(
-                    f"{given}: nobody listens there{why}; expected the control socket of an engine"
-                )
+            return
+        connection.hear(recv_monitor_message(attempts)["event"])
 
 
 def _who_listens(endpoint: Endpoint) -> str:

@@ -67,7 +67,8 @@ class Control:
         self.awaited = 0
         """How many commands wait for their reply."""
         self._awaited_in_order = 0
-        self._engine = engine
+        self.engine: Final = engine
+        """What the commands are carried out on."""
         self._type = socket_type
         further = {
             verb: call if isinstance(call, Command) else further_command(call) for verb, call in commands.items()
@@ -148,18 +149,16 @@ class Control:
             number = f"{len(message)} {'frame' if len(message) == 1 else 'frames'}"
             raise ControlError(f"{verb.decode()}: {number}; expected {command.expected}")
         wait_s = _seconds(verb, arguments[1]) if len(arguments) > 1 else command.wait_s
-        everyone = not arguments or (
-            arguments[0] == EVERYONE and len(arguments) > 1 and "*" not in self._engine.brokers
-        )
-        name = None if everyone else _find(self._engine, verb, arguments[0])
+        everyone = not arguments or (arguments[0] == EVERYONE and len(arguments) > 1 and "*" not in self.engine.brokers)
+        name = None if everyone else _find(self.engine, verb, arguments[0])
         if wait_s is not None and command.wait is not None:
             self._check_waiting(verb)
-            return command.wait(self._engine, name, wait_s)
+            return command.wait(self.engine, name, wait_s)
         if name is None and command.in_portions is not None and self.answer_later is not None:
             self._check_waiting(verb)
-            return command.in_portions(self._engine, self.make_document)
+            return command.in_portions(self.engine, self.make_document)
         assert command.call is not None
-        return command.call(self._engine, name)
+        return command.call(self.engine, name)
 
     def _begin(self, verb: bytes, arguments: Frames) -> Frames | Later:
         """Carry out one of `more_commands`."""

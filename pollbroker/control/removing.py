@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from pollbroker.control.replies import OK, Frames, shown
-from pollbroker.engine import Engine
+from pollbroker.control.steered import Steered
 from pollbroker.errors import ControlError, PollbrokerError, did_you_mean
 from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics
@@ -17,7 +17,7 @@ _TIMEOUT_S: Final = 5.0
 """How long a broker may take to deliver what it has."""
 
 
-def remove_in_order(engine: Engine, arguments: Frames) -> "Future[Frames]":
+def remove_in_order(engine: Steered, arguments: Frames) -> "Future[Frames]":
     """Begin to remove the broker that is named. The reply comes when it is removed: `OK`, and a line that says what was
     lost, which is empty as a rule."""
     name = broker_named(engine, "REMOVE", arguments)
@@ -39,7 +39,7 @@ def remove_in_order(engine: Engine, arguments: Frames) -> "Future[Frames]":
     return answer
 
 
-def broker_named(engine: Engine, verb: str, arguments: Frames) -> str:
+def broker_named(engine: Steered, verb: str, arguments: Frames) -> str:
     """The name of a broker that the frame behind a command names. Raises `ControlError`."""
     if len(arguments) != 1:
         raise ControlError(f"{verb}: {len(arguments) + 1} frames; expected the command and a broker's name")

@@ -76,12 +76,12 @@ class ControlServer:
         self._warn = SeldomLog(_logger.warning)
         self._resting = False
         """True while a REP or PAIR socket owes a reply, and takes no other command before; see `Control.must_rest`."""
-        self._streams = Streams(engine, tap_bodies=tap_bodies)
+        self._streams = Streams(control.engine, tap_bodies=tap_bodies)
         control.answer_later = self._answer_later
         if can_send_as_it_is(port.sync_socket):
             control.make_document = GrowingFrame
         control.more_commands = FrozenDict(
-            {b"REMOVE": partial(remove_in_order, engine), **self._streams.commands, **more_commands}
+            {b"REMOVE": partial(remove_in_order, control.engine), **self._streams.commands, **more_commands}
         )
         engine.add_reader(port.sync_socket, self._serve)
         self._at_close = engine.on_close(self.close)

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pollbroker.broker import Broker
+from pollbroker.events import EventReader
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
+from pollbroker.taps import Tap
+from pollbroker.timers import Handle
 
 T = TypeVar("T")
 
@@ -34,8 +37,16 @@ class Steered(Protocol):
 
     def remove(self, broker: str, /, *, timeout_s: float) -> BrokerStatistics: ...
 
+    def begin_removal(self, broker: str, /, *, timeout_s: float) -> "Future[BrokerStatistics]": ...
+
     def statistics(self, brokers: Iterable[str] | None = None, /) -> EngineStatistics: ...
 
     def begin_for_each(self, ask: Callable[[Broker], T], /) -> "Future[Mapping[str, T]]": ...
 
     def broker_statistics(self, broker: str, /) -> BrokerStatistics: ...
+
+    def events(self, most: int, /) -> EventReader: ...
+
+    def tap(self, broker: str, /, *, port: str | None, bodies: bool, most: int) -> Tap: ...
+
+    def call_later(self, delay_s: float, fn: Callable[..., Any], /, *args: Any) -> Handle: ...

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 from pollbroker.control.replies import OK, Frames, shown
-from pollbroker.engine import Engine
+from pollbroker.control.steered import Steered
 from pollbroker.errors import ControlError, did_you_mean
 from pollbroker.events import Event, EventReader
 from pollbroker.taps import Tap, TappedMessage
@@ -75,7 +75,7 @@ class _Stream:
 class Streams:
     """The streams of one control socket. With `tap_bodies`, clients may be shown the bodies of messages."""
 
-    def __init__(self, engine: Engine, *, tap_bodies: bool) -> None:
+    def __init__(self, engine: Steered, *, tap_bodies: bool) -> None:
         self._engine = engine
         self._tap_bodies = tap_bodies
         self._streams: dict[bytes, _Stream] = {}

@@ -98,7 +98,8 @@ class ProxySteerable(ProxySteerableBase, Proxy):
             says (its code raises `TypeError`).
 
     PAUSE stops the traffic until RESUME; TERMINATE ends the device. These, STATISTICS, and the commands beyond libzmq's
-    that docs/control.md describes, are about this device alone. The methods that end in `_ctrl` are about the control
+    that docs/control.md describes, are about this device alone. What ends the device, TERMINATE and REMOVE, is answered
+    just before its end, since the control socket ends with it. The methods that end in `_ctrl` are about the control
     socket; a SUB needs `setsockopt_ctrl(zmq.SUBSCRIBE, b"")`.
 
     Source: pyzmq's documentation of `zmq.devices.ProxySteerable`.

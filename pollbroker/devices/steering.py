@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import zmq
 
@@ -16,10 +16,13 @@ from pollbroker.broker import Broker
 from pollbroker.control import Control, ControlServer
 from pollbroker.device import CAPTURE
 from pollbroker.engine import Engine
+from pollbroker.events import Event, EventReader
 from pollbroker.frozen import FrozenDict
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
+from pollbroker.taps import Tap
+from pollbroker.timers import Handle
 
 T = TypeVar("T")
 
@@ -80,6 +83,12 @@ class SingleBroker:
         self.stop()
         return self.broker_statistics(broker)
 
+    def begin_removal(self, broker: str, /, *, timeout_s: float) -> "Future[BrokerStatistics]":
+        """As `remove`, and resolved at once: the reply could not be sent when the broker has ended."""
+        begun: Future[BrokerStatistics] = Future()
+        begun.set_result(self.remove(broker, timeout_s=timeout_s))
+        return begun
+
     def statistics(self, brokers: Iterable[str] | None = None, /) -> EngineStatistics:
         """The engine's, with the one broker, or with none if none is asked for."""
         names = self.brokers if brokers is None else brokers
@@ -101,6 +110,25 @@ class SingleBroker:
         own = self._broker.statistics()
         ports = {CAPTURE if name == MONITOR else name: port for name, port in own.ports.items()}
         return replace(own, ports=FrozenDict(ports))
+
+    def events(self, most: int, /) -> EventReader:
+        """As `Engine.events`, for the one broker."""
+        reader = EventReader(most)
+
+        def put(event: Event) -> None:
+            if event.broker in ("", self._broker.name):  # without a name: that some events are missing
+                reader.put(event)
+
+        reader.cancel = self._engine.on_event(put, at_end=reader.end)
+        return reader
+
+    def tap(self, broker: str, /, *, port: str | None, bodies: bool, most: int) -> Tap:  # noqa: ARG002 - as above
+        """As `Engine.tap`, for the one broker."""
+        return self._engine.tap(self._broker, port=port, bodies=bodies, most=most)
+
+    def call_later(self, delay_s: float, fn: Callable[..., Any], /, *args: Any) -> Handle:
+        """As `Engine.call_later`."""
+        return self._engine.call_later(delay_s, fn, *args)
 
 
 def steer(engine: Engine, broker: Broker, socket: Socket) -> ControlServer:

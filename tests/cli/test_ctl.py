@@ -14,6 +14,7 @@ from pollbroker.cli.ctl import describe_statistics
 from pollbroker.cli.describing import warn_of_other_machines
 from pollbroker.cli.statistics_table import make_table
 from pollbroker.errors import ControlError
+from pollbroker.statistics import DROPS
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Run, invoke
 from tests.support.deadline import DEADLINE_S, wait_until
@@ -177,6 +178,16 @@ def test_disabled_broker_and_its_error_are_in_the_table() -> None:
     lines = [line.split() for line in console.export_text().splitlines()]
     assert lines[1] == ["x", "running,", "disabled", "f", "to", "b", "ended", "3", "1", "0", "2", "1.2", "s"]
     assert lines[2] == ["error:", "no", "luck"]
+
+
+@pytest.mark.parametrize("rule", DROPS)
+def test_table_counts_what_was_dropped_by_each_rule(rule: str) -> None:
+    """The engine at the other end may be older, and not know each rule."""
+    flow = {"source": "f", "sinks": ["b"], "state": "ready", "received": 3, "sent": 1, "held": 0, "stalled_s": 0.0}
+    broker = {"name": "x", "state": "running", "error": None, "flows": {"f": flow | {rule: 2}}}
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(make_table(broker))
+    assert console.export_text().splitlines()[1].split()[-3:] == ["2", "0.0", "s"]
 
 
 # -- a control socket that strangers reach -----------------------------------------------------------------------------

@@ -60,6 +60,25 @@ def test_events_are_printed_until_ctrl_c(daemon: tuple[Command, str], run: Run) 
     assert json.loads(as_json.lines[0])["broker"] == "work"
 
 
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [(signal.SIGTERM, "there is no such file"), (signal.SIGKILL, "the process that made the file has")],
+)
+def test_events_end_with_the_daemon_and_say_so(
+    daemon: tuple[Command, str], run: Run, number: signal.Signals, why: str
+) -> None:
+    command, control = daemon
+    events = run("ctl", control, "events")
+    while not events.lines:  # it may begin to listen after this
+        request(control, "PAUSE", "work", timeout_s=DEADLINE_S)
+        request(control, "RESUME", "work", timeout_s=DEADLINE_S)
+        if has_output(events):
+            events.read_until("")
+    command.process.send_signal(number)
+    code, _, stderr = events.end()
+    assert (code, f"{control}: nobody listens there" in stderr, why in stderr) == (4, True, True)
+
+
 def test_tap_prints_messages_and_ends_after_a_count(daemon: tuple[Command, str], run: Run, connect: Connect) -> None:
     command, control = daemon
     addresses = ports(command)

@@ -147,6 +147,21 @@ def test_warning_that_does_not_come_again_is_counted_all_the_same(streams: Strea
     assert streams.written("stderr") == "pollbroker: again\npollbroker: again (2 times more)\n"
 
 
+def test_warning_that_does_not_come_again_is_counted_while_other_lines_keep_coming(streams: Streams) -> None:
+    clock = Clock()
+    with streams.handler(TextFormat(), clock) as handler:
+        for _ in range(3):
+            handler.handle(record("again"))
+
+        def is_forgotten() -> bool:
+            clock.now_s += 1
+            handler.handle(record("a fact", level=logging.INFO))
+            return not handler.recent_texts
+
+        wait_until(is_forgotten)
+    assert streams.written("stderr") == "pollbroker: again\npollbroker: again (2 times more)\n"
+
+
 def test_end_of_the_log_tells_what_was_left_out(streams: Streams) -> None:
     with streams.handler(TextFormat()) as handler:
         handler.handle(record("again"))

@@ -59,6 +59,8 @@ from tests.support.types import Connect
             "'FROBNICATE' is not a command; expected PAUSE, RESUME, TERMINATE, STATISTICS, ",
         ),
         ("ctl tcp://127.0.0.1:9 statistic", "'statistic' is not a command; did you mean 'STATISTICS'?"),
+        ("ctl tcp://127.0.0.1:9 ADD more", "ADD: 'more': brokers are named on standard input; expected no name of a"),
+        ("ctl tcp://127.0.0.1:9 RELOAD more", "RELOAD: 'more': a file is read whole; expected no name of a broker"),
         ("fuzz --device queu", "'queu' is not a device; did you mean 'queue'?"),
         ("ctl tcp://127.0.0.1:9 LIST --timeout -1", "'-1': expected seconds"),
         ("demo --seconds 0", "'--seconds': '0': expected more than 0 seconds"),

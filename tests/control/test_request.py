@@ -5,8 +5,8 @@ import select
 import socket as net
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import zmq
 from pollbroker import ControlError, EndpointError, Engine
 from pollbroker.control import attach, request
 from pollbroker.engine import engine_loop
-from pollbroker.errors import NobodyListensError
+from pollbroker.errors import NoAnswerError, NobodyListensError
 from pollbroker.port import WorkingPort
-from tests.support.addresses import ANY_PORT
+from tests.support.addresses import ANY_PORT, OWN_HOST, address_of
 from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.types import Connect, MakeEngine, Socket
 
@@ -186,6 +186,91 @@ def test_refusal_of_any_shape_is_raised_as_one_line(connect: Connect) -> None:
     with pytest.raises(ControlError, match=r"^no \\xff luck$"):
         request(endpoint.decode(), "LIST")
     answering.join(DEADLINE_MS / 1000)
+
+
+def listen(server: Socket, path: Path) -> str:
+    """Let a server listen at a path, at which another one may listen so far."""
+    new = path.with_suffix(".new")
+    server.bind(f"ipc://{new}")
+    new.rename(path)
+    return f"ipc://{path}"
+
+
+@contextmanager
+def asking(endpoint: str, command: str, *arguments: str, **options: Any) -> Iterator[list[Any]]:
+    """While something happens, a request waits for its reply. Yields a list in which the reply is in the end, or the
+    error."""
+    came: list[Any] = []
+
+    def ask() -> None:
+        try:
+            came.append(request(endpoint, command, *arguments, **options))
+        except ControlError as error:
+            came.append((type(error), str(error)))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    yield came
+    thread.join(DEADLINE_MS / 1000)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+def test_request_to_an_engine_that_ends_before_it_has_answered_raises_at_once(
+    connect: Connect, tmp_path: Path, transport: str
+) -> None:
+    server = connect(zmq.ROUTER)
+    if transport == "tcp":
+        server.bind(f"tcp://{OWN_HOST}:*")
+        endpoint = address_of(server)
+    else:
+        endpoint = listen(server, tmp_path / "control")
+    with asking(endpoint, "DRAIN", "a", wait_s=1000) as came:
+        assert server.recv_multipart()[2:] == [b"DRAIN", b"a", b"1000"]
+        server.close()
+    why = "" if transport == "tcp" else " any more: the process that made the file has ended"
+    expected = f"{endpoint}: nobody listens there{why}; the connection ended before 'DRAIN' was answered"
+    assert came == [(NobodyListensError, expected)]
+
+
+def test_request_to_an_engine_whose_place_another_takes_is_not_answered(connect: Connect, tmp_path: Path) -> None:
+    server, successor = connect(zmq.ROUTER), connect(zmq.ROUTER)
+    endpoint = listen(server, tmp_path / "control")
+    with asking(endpoint, "DRAIN", "a", wait_s=1000) as came:
+        assert server.recv_multipart()[2:] == [b"DRAIN", b"a", b"1000"]
+        listen(successor, tmp_path / "control")
+        server.close()
+    expected = f"{endpoint}: the connection ended before 'DRAIN' was answered; somebody listens there again"
+    assert came == [(NoAnswerError, expected)]
+
+
+def test_reply_of_an_engine_that_ends_with_it_is_returned(connect: Connect, tmp_path: Path) -> None:
+    server = connect(zmq.ROUTER, linger=DEADLINE_MS)
+    endpoint = listen(server, tmp_path / "control")
+    with asking(endpoint, "TERMINATE", timeout_s=1000) as came:
+        server.send_multipart([*server.recv_multipart()[:2], b"OK"])
+        server.close()
+    assert came == [[b"OK"]]
+
+
+def test_request_that_was_not_sent_when_its_connection_ended_goes_to_who_listens_next(
+    connect: Connect, tmp_path: Path
+) -> None:
+    path = tmp_path / "control"
+    server = connect(zmq.REP)
+    with net.socket(net.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(DEADLINE_MS / 1000)
+        with asking(f"ipc://{path}", "LIST", timeout_s=1000) as came:
+            for _ in range(2):
+                listener.accept()[0].close()
+            connection = listener.accept()[0]
+            listen(server, path)
+            connection.close()
+            assert server.recv_multipart() == [b"LIST"]
+            server.send(b"OK")
+    assert came == [[b"OK"]]
 
 
 def raised_by(call: Callable[[], Any]) -> list[BaseException]:

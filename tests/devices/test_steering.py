@@ -14,9 +14,10 @@ from tests.support.types import Connect, Socket
 Ask = Callable[..., list[bytes]]
 
 
-def start_proxy(make_ours: MakeDevice, connect: Connect) -> tuple[Ask, Socket, Socket]:
+def start_proxy(make_ours: MakeDevice, connect: Connect, ctrl_type: int = zmq.REP) -> tuple[Ask, Socket, Socket]:
     """Start a steerable proxy; what gives it a command, and a pusher and a puller."""
-    proxy = make_ours("ThreadProxySteerable", zmq.PULL, zmq.PUSH, zmq.PUB, zmq.REP)
+    proxy = make_ours("ThreadProxySteerable", zmq.PULL, zmq.PUSH, zmq.PUB, ctrl_type)
+    proxy.setsockopt_ctrl(zmq.LINGER, -1)  # a reply to the command that ends the device
     source, sink, control = (getattr(proxy, f"bind_{name}_to_random_port")(LOCAL) for name in ("in", "out", "ctrl"))
     proxy.start()
     client = connect(zmq.REQ, f"{LOCAL}:{control}")
@@ -60,6 +61,42 @@ def test_terminated_device_ends_and_another_goes_on(make_ours: MakeDevice, conne
     assert ask(b"TERMINATE", *names) == [b""]
     other_pusher.send(b"passes")
     assert other_puller.recv() == b"passes"
+
+
+def test_device_removes_itself_alone(make_ours: MakeDevice, connect: Connect) -> None:
+    (ask, *_), (other_ask, other_pusher, other_puller) = (start_proxy(make_ours, connect, zmq.ROUTER) for _ in range(2))
+    status, why = ask(b"REMOVE", other_ask(b"LIST")[1])
+    assert status == b"ERROR"
+    assert why.startswith(b"REMOVE: no broker is named")
+    other_pusher.send(b"passes")
+    assert other_puller.recv() == b"passes"
+    assert ask(b"REMOVE", ask(b"LIST")[1]) == [b"OK", b""]
+    other_pusher.send(b"passes")
+    assert other_puller.recv() == b"passes"
+
+
+def test_messages_of_the_device_alone_are_watched(make_ours: MakeDevice, connect: Connect) -> None:
+    (ask, pusher, puller), (other_ask, other_pusher, other_puller) = (
+        start_proxy(make_ours, connect, zmq.ROUTER) for _ in range(2)
+    )
+    assert ask(b"TAP", other_ask(b"LIST")[1])[0] == b"ERROR"
+    status, stream = ask(b"TAP", ask(b"LIST")[1])
+    assert status == b"OK"
+    for one, other in ((other_pusher, other_puller), (pusher, puller)):
+        one.send(b"passes")
+        assert other.recv() == b"passes"
+    assert len(json.loads(ask(b"NEXT", stream)[1])["items"]) == 1
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_events_of_the_device_alone_are_told(make_ours: MakeDevice, connect: Connect, by_name: bool) -> None:
+    (ask, *_), (other_ask, *_) = (start_proxy(make_ours, connect, zmq.ROUTER) for _ in range(2))
+    own, other = ask(b"LIST")[1], other_ask(b"LIST")[1]
+    streams = [ask(b"EVENTS", *name)[1] for name in ([[own], [other]] if by_name else [[]])]
+    assert (other_ask(b"PAUSE"), ask(b"PAUSE")) == ([b""], [b""])
+    told = [json.loads(ask(b"NEXT", stream, b"0")[1])["items"] for stream in streams]
+    assert [(event["kind"], event["broker"]) for event in told[0]] == [("broker_paused", own.decode())]
+    assert not any(told[1:])
 
 
 def test_terminated_device_sends_what_it_holds(make_ours: MakeDevice, connect: Connect) -> None:

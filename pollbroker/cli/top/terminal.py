@@ -1,6 +1,7 @@
 """Keys of a terminal, one by one, and what else wakes `top`: a new size, and news from a thread."""
 
 import os
+import re
 import selectors
 import signal
 import socket
@@ -33,23 +34,22 @@ _NAMES: Final = {
 }
 """What terminals send for keys that have a name here. A key that is not known is ignored."""
 
-_LONGEST: Final = max(map(len, _NAMES))
+_SEQUENCE: Final = re.compile(r"\x1b(?:\[\[?[0-?]*[ -/]*[@-~]|O[0-?]*.|[^\x1b])")
+"""What begins with the character of Escape and is another key: the control sequence of a key without a character, or a
+key that was pressed with Alt."""
 
 
 def keys_of(text: str) -> Iterator[str]:
     """The keys that were pressed, by what the terminal has sent. A sequence comes whole in one read."""
     at = 0
     while at < len(text):
-        for length in range(min(_LONGEST, len(text) - at), 0, -1):
-            name = _NAMES.get(text[at : at + length])
-            if name is not None:
-                yield name
-                break
-        else:
-            length = 1
-            if text[at].isprintable():
-                yield text[at]
-        at += length
+        sequence = _SEQUENCE.match(text, at)
+        key = text[at] if sequence is None else sequence[0]
+        if key in _NAMES:
+            yield _NAMES[key]
+        elif key.isprintable():
+            yield key
+        at += len(key)
 
 
 class Terminal:

@@ -12,6 +12,7 @@ from pollbroker.cli.top.drawing import Picture, table_of
 from pollbroker.cli.top.figures import Recent
 from pollbroker.cli.top.terminal import open_terminal
 from pollbroker.cli.top.view import Ask, Quit, View
+from pollbroker.control.client import parse_endpoint
 
 _PLAIN_WIDTH: Final = 120
 """How wide the table of `--once` is where there is no terminal."""
@@ -32,7 +33,8 @@ def print_once(endpoint: str, view: View, interval_s: float, timeout_s: float) -
 
 
 def watch(endpoint: str, view: View, interval_s: float, timeout_s: float) -> None:
-    """Show the brokers until the user ends it."""
+    """Show the brokers until the user ends it. Raises `EndpointError`, since no engine will ever answer there."""
+    parse_endpoint(endpoint)
     recent, picture = Recent(), Picture(view, endpoint)
     picture.trouble = "asked, and not answered yet"
     with (

@@ -204,6 +204,13 @@ def test_engine_that_ends_is_told_and_its_return_is_seen(
         assert shown.end() == 0
 
 
+def test_address_at_which_no_engine_can_be_is_an_error(show: Callable[..., Shown]) -> None:
+    shown = show("tcp://127.0.0.1:70000")
+    assert shown.end() == 2
+    assert "control: >tcp://127.0.0.1:70000: port must be" in shown.lines[0]
+    assert termios.tcgetattr(shown._inner) == shown.modes
+
+
 def test_sigterm_leaves_the_terminal_as_it_was(control: str, show: Callable[..., Shown]) -> None:
     shown = show(control)
     shown.wait_for(lambda lines: line_of(lines, "orders"))

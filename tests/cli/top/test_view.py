@@ -119,3 +119,14 @@ def test_selected_broker_is_always_visible() -> None:
 def test_keys_are_told_from_what_a_terminal_sends() -> None:
     assert list(keys_of("q\x1b[A\x1b[6~\x7f\rä\x00")) == ["q", "up", "pagedown", "backspace", "enter", "ä"]
     assert list(keys_of("\x1b")) == ["escape"]
+    assert list(keys_of("\x1b\x1b[A")) == ["escape", "up"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["\x1b[D", "\x1b[3~", "\x1bOP", "\x1b[15~", "\x1b[1;5D", "\x1b[[A", "\x1bO5P", "\x1bp", "\x1bq", "\x1bä"],
+    ids=["left", "delete", "F1", "F5", "ctrl-left", "F1-linux", "ctrl-F1", "alt-p", "alt-q", "alt-ä"],
+)
+def test_key_that_has_no_name_is_ignored_and_none_of_its_characters_is_another(sent: str) -> None:
+    assert list(keys_of(sent)) == []
+    assert list(keys_of(f"p{sent}q\x1b[B{sent}")) == ["p", "q", "down"]
