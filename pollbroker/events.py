@@ -68,12 +68,20 @@ class Event:
     """How many events this stands for."""
 
 
+@dataclass(frozen=True, eq=False)
+class Listener:
+    """Somebody who listens. One callback may listen several times, and each time is ended by itself."""
+
+    call: Callable[[Event], object]
+    at_end: Callable[[], object] | None
+    """Called when the engine closes."""
+
+
 class EventSource:
     """Tells those who listen what happens. Only the engine's thread may use it, but for `wanted`."""
 
     def __init__(self) -> None:
-        self._listeners: tuple[Callable[[Event], object], ...] = ()
-        self._at_end: dict[Callable[[Event], object], Callable[[], object]] = {}
+        self._listeners: tuple[Listener, ...] = ()
         self._when_wanted: list[Callable[[bool], object]] = []
         self._untold: deque[Event] = deque()
         self._waits = 0
@@ -90,19 +98,18 @@ class EventSource:
         if self._listeners:
             call(True)
 
-    def add(self, listener: Callable[[Event], object], at_end: Callable[[], object] | None = None) -> None:
-        """Have `listener` called with each event, and `at_end` when the engine closes."""
+    def add(self, call: Callable[[Event], object], at_end: Callable[[], object] | None = None) -> Listener:
+        """Have `call(event)` called with each event, and `at_end` when the engine closes. Return what `remove` ends."""
+        listener = Listener(call, at_end)
         self._listeners = (*self._listeners, listener)
-        if at_end is not None:
-            self._at_end[listener] = at_end
         if len(self._listeners) == 1:
             self._say_wanted()
+        return listener
 
-    def remove(self, listener: Callable[[Event], object]) -> None:
+    def remove(self, listener: Listener) -> None:
         """Do not call a listener any more. Nothing happens if it was removed before."""
-        self._at_end.pop(listener, None)
         if listener in self._listeners:
-            self._listeners = tuple(one for one in self._listeners if one != listener)
+            self._listeners = tuple(one for one in self._listeners if one is not listener)
             if not self._listeners:
                 self._say_wanted()
 
@@ -111,10 +118,11 @@ class EventSource:
         the other listeners are left for the next `close`."""
         self._tell()  # what was left when a listener raised a SystemExit
         for listener in self._listeners:
-            at_end = self._at_end.get(listener)
+            if listener not in self._listeners:
+                continue  # the `at_end` of another one has removed it
             self.remove(listener)
-            if at_end is not None:
-                self._call("the end of the engine", at_end)
+            if listener.at_end is not None:
+                self._call("the end of the engine", listener.at_end)
 
     def _say_wanted(self) -> None:
         for call in self._when_wanted:
@@ -143,7 +151,7 @@ class EventSource:
             self._waits += 1
             try:
                 for listener in self._listeners:
-                    self._call(event, listener, event)
+                    self._call(event, listener.call, event)
             finally:
                 self._waits -= 1
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Final
 
-from pollbroker.accounting import account_for
+from pollbroker.accounting import BEHAVIOUR, account_for
 from pollbroker.continuing import continue_counters
 from pollbroker.device import Device
 from pollbroker.errors import DeviceError
@@ -159,8 +159,16 @@ class TellingBroker:
             return sum(flow.dropped for flow in self.final.flows.values())
         device = self.device
         if device.behaviour is not None or any(route.via or len(route.sinks) > 1 for route in device.routes):
-            return sum(flow.pump.counters().dropped for flow in self.hub.flows)
-        return sum(flow.pump.received - flow.pump.sent - flow.pump.held for flow in self.hub.flows)
+            own = sum(flow.pump.counters().dropped for flow in self.hub.flows)
+        else:
+            own = sum(flow.pump.received - flow.pump.sent - flow.pump.held for flow in self.hub.flows)
+        return own if self.earlier is None else own + self._dropped_before(self.earlier)
+
+    def _dropped_before(self, earlier: BrokerStatistics) -> int:
+        """What an earlier broker has dropped in the flows that this one has, too; see `continue_counters`."""
+        behaves = self.device.behaviour is not None
+        sources = {BEHAVIOUR} if behaves else {self.watched_ports[flow.source].name for flow in self.hub.flows}
+        return sum(flow.dropped + flow.held for source, flow in earlier.flows.items() if source in sources)
 
     # -- what is left for it to do ------------------------------------------------------------------------------------
 

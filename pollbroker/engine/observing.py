@@ -94,11 +94,11 @@ class Observing:
         sockets there are no events of peers, since a socket has one monitor at most (zmq_socket_monitor(3)), which is
         the caller's. While nobody listens, events cost nothing.
         """
-        self._calls.call(self._loop.events.add, callback, at_end)
+        listener = self._calls.call(self._loop.events.add, callback, at_end)
 
         def end() -> None:
             with suppress(EngineError):  # it was closed meanwhile
-                self._calls.call(self._loop.events.remove, callback)
+                self._calls.call(self._loop.events.remove, listener)
 
         return end
 

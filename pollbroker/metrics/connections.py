@@ -60,6 +60,13 @@ class BoundedServer(ThreadingHTTPServer):
         super().__init__(address, handler)
         self._keep_descriptors()
 
+    def server_bind(self) -> None:
+        """Bind the socket that listens. Raises `OSError`, also for a name that no host can have."""
+        try:
+            super().server_bind()
+        except (TypeError, UnicodeError) as error:  # it cannot be encoded
+            raise OSError(str(error)) from error
+
     def server_close(self) -> None:
         """Close the socket that listens, and the descriptors that are kept."""
         super().server_close()
@@ -88,10 +95,14 @@ class BoundedServer(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Have a thread answer, unless there are too many."""
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # there is no thread that could give the place back, and the connection is closed
+            self._free.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer, in a thread."""

@@ -22,9 +22,9 @@ def why_not_alive(engine: Engine, within_s: float = LIVES_WITHIN_S) -> str | Non
         engine.call_soon_threadsafe(made.set)
     except PollbrokerError as error:
         return str(error)
-    if not engine.running:
-        return "the engine does not run"
-    return None if made.wait(within_s) else f"the loop has not made a call within {within_s:g} s"
+    if made.wait(within_s):  # also where a loop of the program's own makes the turns, so that nobody is in `run`
+        return None
+    return f"the loop has not made a call within {within_s:g} s" if engine.running else "the engine does not run"
 
 
 def why_not_ready(engine: Engine, is_ending: Callable[[], bool]) -> Iterator[str]:

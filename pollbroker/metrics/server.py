@@ -184,6 +184,8 @@ class _Request(BoundedRequest):
             "/statz": self._statz,
             "/eventz": self._eventz,
         }
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # a body is not read, and must not be taken for the next request
         path = self.path.partition("?")[0]
         if path == "/steer":
             self._send(_refusal(HTTPStatus.METHOD_NOT_ALLOWED, "expected POST", {"Allow": "POST"}))
@@ -269,8 +271,13 @@ class _Request(BoundedRequest):
 def _verdict(why_not: list[str]) -> _Answer:
     if not why_not:
         return _Answer(HTTPStatus.OK, _TEXT, [b"ok\n"])
-    return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, [f"{reason}\n".encode() for reason in why_not])
+    return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, list(map(_line, why_not)))
 
 
 def _refusal(status: HTTPStatus, text: str, headers: Mapping[str, str] = FrozenDict()) -> _Answer:
-    return _Answer(status, _TEXT, [f"{text}\n".encode(errors="backslashreplace")], headers)
+    return _Answer(status, _TEXT, [_line(text)], headers)
+
+
+def _line(text: str) -> bytes:
+    """A text, such as that of an error, as one line."""
+    return f"{' '.join(text.split())}\n".encode(errors="backslashreplace")

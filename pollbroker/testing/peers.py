@@ -12,9 +12,9 @@ import zmq
 from pollbroker.pump import Socket
 from pollbroker.testing.trace import Frames
 
-MARK: Final = re.compile(rb"#[^/]+/\d+\Z")
+MARK: Final = re.compile(rb"#[^/]+/\d+#\Z")
 """The mark, a frame that is in no other message: the name of the sender, and the number of the message among the
-sender's messages."""
+sender's messages. It can be read among other bytes, and so its number has an end: digits may come behind it."""
 
 _DONTWAIT: Final = int(zmq.DONTWAIT)
 
@@ -73,7 +73,11 @@ class Peer:
     def next_mark(self) -> bytes:
         """The mark of its next message."""
         self.numbers += 1
-        return b"#%s/%d" % (self.name.encode(), self.numbers)
+        return self.mark(self.numbers)
+
+    def mark(self, number: int) -> bytes:
+        """The mark of its message of this number."""
+        return b"#%s/%d#" % (self.name.encode(), number)
 
     def canonical(self, frames: Frames) -> Frames:
         """Return the frames that a broker sees of a message that this peer sends or receives."""

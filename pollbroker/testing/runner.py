@@ -55,7 +55,8 @@ class ScenarioRunner:
             raise
 
     def _add(self, number: int) -> Line:
-        name = f"{number}{'abcdefghijklmnopqrstuvwxyz'[self._lives[number] % 26]}"
+        again, letter = divmod(self._lives[number], 26)
+        name = f"{number}{'abcdefghijklmnopqrstuvwxyz'[letter]}{again or ''}"
         self._lives[number] += 1
         line = Line(name, self._topology.lines[number], self._topology, self.environment, self.trace)
         for broker in line.brokers:

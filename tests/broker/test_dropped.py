@@ -1,18 +1,26 @@
 """`Broker.dropped` is the sum of what the statistics say, whichever pump moves the messages."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import zmq
 
-from pollbroker import STREAMER, Device, Engine, Route
+from pollbroker import STREAMER, Behaviour, Device, Engine, Route
+from pollbroker.statistics import FlowStatistics
 from tests.support.deadline import wait_until
 from tests.support.types import Connect
 
 
 def to_both(message: list[bytes]) -> list[bytes]:
     return message
+
+
+class Idle(Behaviour):
+    """Sends nothing."""
+
+    def on_message(self, port: str, frames: list[bytes]) -> None: ...
 
 
 @pytest.mark.parametrize("transport", ["libzmq", "wire"])
@@ -50,6 +58,26 @@ def test_dropped_is_the_sum_of_all_drops(
     wait_until(lambda: broker.dropped == broker.statistics().flows["intake"].dropped)
     final = broker.remove(timeout_s=0)
     assert broker.dropped == sum(flow.dropped for flow in final.flows.values()) >= 4
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        STREAMER,
+        replace(STREAMER, routes=(Route("frontend", "backend", to_both),)),
+        Device("behaving", zmq.PULL, zmq.PUSH, behaviour=Idle),
+    ],
+    ids=["plain", "handled", "behaving"],
+)
+def test_what_an_earlier_broker_has_dropped_is_counted(engine: Engine, device: Device) -> None:
+    begun = engine.add("s", device, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*").remove()
+    (source,) = begun.flows
+    flow = FlowStatistics(source=source, received=107, unroutable=40, removed=60, held=7)
+    earlier = replace(begun, flows={source: flow, "gone": FlowStatistics(source="gone", received=5, filtered=5)})
+    broker = engine.add("s", device, frontend="tcp://127.0.0.1:*", backend="tcp://127.0.0.1:*", earlier=earlier)
+    assert broker.dropped == broker.statistics().flows[source].dropped == 107
+    broker.remove(timeout_s=0)
+    assert broker.dropped == 107
 
 
 def test_message_that_is_held_is_not_dropped(engine: Engine, connect: Connect) -> None:

@@ -320,12 +320,46 @@ def test_listener_may_leave_amid_an_event() -> None:
 
     def once(event: Event) -> None:
         told.append(event.broker)
-        source.remove(once)
+        source.remove(listener)
 
-    source.add(once)
+    listener = source.add(once)
     source.emit(EventKind.BROKER_ADDED, "a")
     source.emit(EventKind.BROKER_ADDED, "b")
     assert told == ["a"]
+    assert not source.wanted
+
+
+def test_callback_that_listens_twice_is_ended_once_at_a_time() -> None:
+    told, ended = list[str](), list[str]()
+
+    def listen(event: Event) -> None:
+        told.append(event.broker)
+
+    with closing(Engine()) as engine:
+        first = engine.on_event(listen, at_end=lambda: ended.append("first"))
+        engine.on_event(listen, at_end=lambda: ended.append("second"))
+        engine.on_event(listen, at_end=lambda: ended.append("third"))
+        engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+        assert told == ["a"] * 3
+        told.clear()
+        first()
+        first()
+        engine.pause("a")
+        assert told == ["a"] * 2
+    assert ended == ["second", "third"]
+
+
+def test_listener_that_another_one_ends_at_the_close_is_not_told_of_it() -> None:
+    source, ended = EventSource(), list[str]()
+
+    def end_others() -> None:
+        ended.append("first")
+        source.remove(other)
+
+    source.add(print, end_others)
+    other = source.add(print, lambda: ended.append("other"))
+    source.close()
+    assert ended == ["first"]
     assert not source.wanted
 
 

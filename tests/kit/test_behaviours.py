@@ -210,6 +210,24 @@ def test_own_invariant_is_given_the_calls(column: str) -> None:
         check_device(POSTMAN, examples=1, columns=[column], invariants=[never_begins])
 
 
+def test_failure_amid_the_end_is_counted() -> None:
+    class Parting(Behaviour):
+        """Says more when it is stopped than its port takes, and fails when it is told so."""
+
+        def on_message(self, port: str, frames: list[bytes]) -> None: ...
+
+        def on_stop(self) -> None:
+            for _ in range(10):
+                self.send("backend", [b"goodbye"], if_full="tell")
+
+        def on_refused(self, port: str, frames: list[bytes]) -> None:
+            raise ValueError(port)
+
+    parting = Device("parting", zmq.PULL, zmq.PUSH, behaviour=Parting)
+    trace = check_behaviour(BehaviourScenario(parting, (), high_water_mark=1))
+    assert any(call.failed for call in trace.calls)
+
+
 def test_promises_of_handlers_are_refused() -> None:
     with pytest.raises(DeviceError, match="device postman: promises are of handlers; expected `invariants`"):
         check_device(POSTMAN, promises=[lambda trace: None])

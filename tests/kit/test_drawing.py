@@ -25,7 +25,7 @@ from pollbroker.testing import (
 )
 from pollbroker.testing.drawing import scenario_of_seed
 from pollbroker.testing.environments import ENVIRONMENTS
-from pollbroker.testing.trace import Counted, Got, Sent, Turned
+from pollbroker.testing.trace import Counted, Got, Sent, Steered, Turned
 from tests.support.descriptors import descriptors, opened_since
 from tests.support.kit import few
 
@@ -90,7 +90,15 @@ def test_a_schedule_written_by_hand_runs(column: str) -> None:
     topology = Topology(lines=(LinePlan(STREAMER, client=zmq.SocketType.PUSH, worker=zmq.SocketType.PULL),))
     steps = (Step(Action.SEND, count=3), Step(Action.REST), Step(Action.TAKE, side="backend", count=3))
     trace = check_scenario(Scenario(topology, (Step(Action.JOIN, side="backend"), *steps)), column)
-    assert [event.frames[0] for _, event in trace.of(Got)] == [b"#0af0.1/1", b"#0af0.1/2", b"#0af0.1/3"]
+    assert [event.frames[0] for _, event in trace.of(Got)] == [b"#0af0.1/1#", b"#0af0.1/2#", b"#0af0.1/3#"]
+
+
+def test_brokers_that_are_replaced_often_are_told_apart() -> None:
+    plan = LinePlan(STREAMER, client=zmq.SocketType.PUSH, worker=zmq.SocketType.PULL)
+    send = Step(Action.JOIN, side="backend"), Step(Action.SEND), Step(Action.REST)
+    trace = check_scenario(Scenario(Topology((plan,)), (*send, *[Step(Action.REPLACE)] * 60, Step(Action.REST))))
+    added = [event.broker for _, event in trace.of(Steered) if event.how == "added"]
+    assert len(set(added)) == len(added) == 61
 
 
 def test_a_meddler_acts_in_the_middle_of_a_turn() -> None:

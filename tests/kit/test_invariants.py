@@ -37,11 +37,11 @@ PATH = Path("p", "line", (Sink("backend"),), (FLOW,))
 
 ADDRESSED = replace(PATH, sinks=(Sink("backend", is_addressed=True),))
 
-ONE = (b"#a/1", b"x", b"y")
+ONE = (b"#a/1#", b"x", b"y")
 
-TWO = (b"#a/2", b"z")
+TWO = (b"#a/2#", b"z")
 
-OF_ANOTHER = (b"#w/1", b"z")
+OF_ANOTHER = (b"#w/1#", b"z")
 
 
 def sent(frames: tuple[bytes, ...], path: str = "p", peer: str = "a", **more: Any) -> Sent:
@@ -112,7 +112,7 @@ BROKEN: dict[str, tuple[str, Trace]] = {
     "a frame is missing": ("whole and unchanged", trace_of(sent(ONE), got(ONE[:2]))),
     "frames that nobody sent": ("whole and unchanged", trace_of(sent(ONE), got((b"x", b"y")))),
     "frames of two messages": ("whole and unchanged", trace_of(sent(ONE), sent(TWO), got(ONE + TWO))),
-    "frames swapped": ("whole and unchanged", trace_of(sent(ONE), got((b"#a/1", b"y", b"x")))),
+    "frames swapped": ("whole and unchanged", trace_of(sent(ONE), got((b"#a/1#", b"y", b"x")))),
     "a handler was shown half": (
         "whole and unchanged",
         trace_of(sent(ONE), Handled("p", FLOW, ONE[:2]), paths=(HANDLED,)),
@@ -120,15 +120,15 @@ BROKEN: dict[str, tuple[str, Trace]] = {
     "another line's message": ("nothing crosses", trace_of(sent(ONE), got(ONE, path="q"), paths=(PATH, OTHER))),
     "to the wrong peer": (
         "reply to its requester",
-        trace_of(sent((b"A", b"#w/1")), got((b"B", b"#w/1")), paths=(ROUTED,)),
+        trace_of(sent((b"A", b"#w/1#")), got((b"B", b"#w/1#")), paths=(ROUTED,)),
     ),
     "an answer to who did not ask": (
         "reply to its requester",
         trace_of(
             Joined("a", "line", "frontend", zmq.SocketType.DEALER, b"A"),
-            sent((b"A", b"#a/1"), path="q"),
-            sent((b"B", b"#w/1"), answers=b"#a/1"),
-            got((b"B", b"#w/1")),
+            sent((b"A", b"#a/1#"), path="q"),
+            sent((b"B", b"#w/1#"), answers=b"#a/1#"),
+            got((b"B", b"#w/1#")),
             paths=(ROUTED, OTHER),
         ),
     ),

@@ -87,6 +87,33 @@ def test_what_a_relay_counts_as_dropped_is_not_lost_in_silence() -> None:
     assert broken(silent, "queue", "slow client") == "no loss in silence"
 
 
+class HalfHonest:
+    """Drops the third message of each direction, and counts it in one of them."""
+
+    def __init__(self) -> None:
+        self.counted = 0
+
+    def dropped(self) -> int:
+        return self.counted
+
+    def __call__(self, frontend: Socket, backend: Socket) -> None:
+        numbers = {frontend: count(1), backend: count(1)}
+        poller = zmq.Poller()
+        for source in numbers:
+            poller.register(source, zmq.POLLIN)
+        while True:
+            for source, _ in poller.poll():
+                message = source.recv_multipart()
+                if next(numbers[source]) != 3:
+                    (backend if source is frontend else frontend).send_multipart(message)
+                elif source is frontend:
+                    self.counted += 1
+
+
+def test_what_a_relay_counts_is_counted_once_for_all_directions() -> None:
+    assert broken(HalfHonest(), "queue", "plain traffic") == "no loss in silence"
+
+
 # Relays that are bad on purpose
 
 

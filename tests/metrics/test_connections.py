@@ -160,6 +160,33 @@ def test_slow_peers_have_no_place_for_ever(server: MetricsServer) -> None:
             thread.join()
 
 
+def test_connections_for_which_no_thread_can_be_started_take_no_place(
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(CONNECTIONS_MOST + 1):
+            with connect(server) as refused:
+                assert refused.recv(1) == b""
+    assert is_answered(server)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("header", [b"Content-Length: 31", b"Transfer-Encoding: chunked"])
+def test_body_of_a_request_is_not_taken_for_another_request(
+    server: MetricsServer, method: bytes, header: bytes
+) -> None:
+    with connect(server) as peer, peer.makefile("rb") as answers:
+        peer.sendall(method + b" /livez HTTP/1.1\r\n" + header + b"\r\n\r\n")
+        status, *headers = iter(answers.readline, b"\r\n")
+        assert status == b"HTTP/1.1 200 OK\r\n"
+        assert b"Connection: close\r\n" in headers
+        assert answers.read() == (b"ok\n" if method == b"GET" else b"")
+
+
 def lines(*parts: str) -> st.SearchStrategy[bytes]:
     return st.lists(st.sampled_from(parts), max_size=12).map(lambda some: "".join(some).encode())
 

@@ -209,6 +209,12 @@ def test_address_in_use_is_refused(engine: Engine, server: MetricsServer) -> Non
         serve_metrics(engine, server.address)
 
 
+@pytest.mark.parametrize("host", ["a..b", "ä..b", "a\0b", "\udce9"])
+def test_name_that_no_host_can_have_is_refused(engine: Engine, host: str) -> None:
+    with pytest.raises(EndpointError, match="cannot listen: "):
+        serve_metrics(engine, f"{host}:0")
+
+
 def test_connection_that_is_kept_ends_with_the_server(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pollbroker.metrics.server._Request.timeout", 2 * DEADLINE_S)  # silence must not end it before
     with serve_metrics(engine, "127.0.0.1:0") as server:

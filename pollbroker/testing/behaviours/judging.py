@@ -99,9 +99,9 @@ def is_told_of_room(trace: BehaviourTrace) -> None:
 
 def failures_are_counted(trace: BehaviourTrace) -> None:
     """Each message in whose call the behaviour raised is counted as failed."""
-    assert trace.statistics is not None
+    assert trace.last_statistics is not None
     failed = sum(bool(call.failed) for call in trace.calls if call.method in ("on_message", "on_refused"))
-    counted = trace.statistics.flows["behaviour"].failed
+    counted = trace.last_statistics.flows["behaviour"].failed
     if failed != counted:
         raise InvariantViolation("counters are true", f"{failed} messages failed, {counted} were counted")
 

@@ -14,7 +14,7 @@ from pollbroker.testing.invariants.legs import shown
 from pollbroker.testing.peers import mark_of
 from pollbroker.testing.trace import Failed, FlowKey, Frames, Handled, Iterated, Path, Returned, Trace
 
-_MARK: Final = re.compile(rb"#[^/#]+/\d+")
+_MARK: Final = re.compile(rb"#[^/#]+/\d+#")
 """A mark among other bytes, as it is in a frame of JSON."""
 
 _MOST_SHOWN: Final = 3

@@ -166,7 +166,7 @@ class RelayPeers:
 
     def _send_new(self, peer: Peer, to: bytes | None, bare: bool) -> bool:
         path = self.paths[self._side(peer)]
-        mark = _BARE if bare else b"#%s/%d" % (peer.name.encode(), peer.numbers + 1)
+        mark = _BARE if bare else peer.mark(peer.numbers + 1)
         frames: list[bytes] = [] if bare else [mark, *self._bodies[next(self._numbers) % len(self._bodies)]]
         if not bare and peer.kind is zmq.SocketType.DEALER and path.name == "requests" and not self.swaps:
             frames.insert(0, b"")  # a REP needs this delimiter; any other worker sends it back
@@ -285,7 +285,7 @@ class RelayPeers:
                 receivers = [one.routing_id for one in dealers if one.routing_id is not None]
             for receiver in receivers:
                 if self._send_new(peer, receiver, False):
-                    self.outstanding.add_probe(b"#%s/%d" % (peer.name.encode(), peer.numbers))
+                    self.outstanding.add_probe(peer.mark(peer.numbers))
 
 
 def _usual_peer(port_type: zmq.SocketType) -> zmq.SocketType:
