@@ -45,7 +45,8 @@ class Counters:
     sent_bytes: int = 0
     held: int = 0
     """Messages (at most one for each sink) that a sink has yet to accept, those that a coroutine handler has, and those
-    in the queues of a port of the wire. What is in the queues of a socket of libzmq counts as sent."""
+    in the queues of a port of the wire. With a behaviour also those that it keeps, and all that wait for room. What is
+    in the queues of a socket of libzmq counts as sent."""
     added: int = 0
     """Messages beyond the first that were made of one message, by a handler or because the route has several sinks."""
     unroutable: int = 0
@@ -98,7 +99,7 @@ class FlowStatistics(Counters):
     sinks: tuple[str, ...] = ()
     state: str = ""
     """`ready`, `waiting` (for the source), `stalled` (on the sink), `retrying` (stalled on a sink that gives no
-    wake-up), `paused` or `ended`."""
+    wake-up), `busy` (its coroutine handler has as many messages as it may have), `paused` or `ended`."""
     stalls: int = 0
     """How often a sink refused a message, so that the flow had to wait for it."""
     stalled_s: float = 0.0
@@ -213,7 +214,8 @@ class BrokerStatistics:
     name: str
     device: str
     state: str
-    """`running`, `paused`, `removing`, `removed`, `ended` (the context of its sockets was terminated) or `failed`."""
+    """`running`, `paused`, `handing_over`, `draining`, `removing`, `removed`, `ended` (the context of its sockets was
+    terminated) or `failed`; see `BrokerState`."""
     error: str | None
     """Why the broker failed; None if it has not."""
     flows: Mapping[str, FlowStatistics]

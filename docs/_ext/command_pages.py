@@ -194,12 +194,17 @@ def _man_entry(term: str, text: str) -> Iterator[str]:
 
 def _roff_lines(text: str) -> str:
     """A paragraph in lines for roff."""
-    return "\n".join(_roff(line) for line in _wrapped(text, 78).splitlines())
+    return "\n".join(_roff(line) for line in _wrapped(_without_links(text), 78).splitlines())
+
+
+def _without_links(text: str) -> str:
+    """Text with what a link in Markdown says, and not where it leads."""
+    return re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text)
 
 
 def _roff(text: str) -> str:
     """Text as roff wants it: no backslash, hyphen, or dot at the beginning means anything to it."""
-    text = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text).replace("`", "").replace("\\|", "|")
+    text = text.replace("`", "").replace("\\|", "|")
     text = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return f"\\&{text}" if text.startswith((".", "'")) else text
 

@@ -63,6 +63,10 @@ def test_man_page_has_every_exit_code_and_variable() -> None:
         assert f"\\fB{variable}\\fR" in man_page[man_page.index(".SH ENVIRONMENT") :]
 
 
+def test_man_page_has_no_link_of_markdown() -> None:
+    assert [line for line in MAN_PAGE.read_text().splitlines() if "](" in line] == []
+
+
 def test_what_means_something_to_roff_is_escaped(maker: Any) -> None:
     assert maker._roff(".so /etc/passwd") == "\\&.so /etc/passwd"
     assert maker._roff("'br") == "\\&'br"

@@ -1,7 +1,5 @@
 """The code on the pages of docs/ runs, with real sockets, and leaves none open; the reference has every public name.
 
-from tests.support.tree import TREE
-
 `.ci/run` builds the site, in which warnings are errors: a link between pages that leads nowhere, a docstring that
 Sphinx cannot read. Here is what that build does not see.
 """
@@ -26,7 +24,8 @@ import zmq
 from sybil import Document
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
-from pollbroker import Engine, FlowStatistics
+from pollbroker import BrokerState, Engine, FlowStatistics
+from pollbroker.pump import FlowState
 from tests.support.deadline import DEADLINE_MS, wait_until
 from tests.support.processes import run_apart
 from tests.support.tree import TREE
@@ -201,6 +200,12 @@ def test_statistics_page_has_every_counter() -> None:
     flow = page[page.index("FlowStatistics()") : page.index("BrokerStatistics()")]
     described = re.findall(r"^ +\.\. auto(?:attribute|property):: (\w+)$", flow, re.MULTILINE)
     assert sorted(described) == sorted([*(field.name for field in fields(FlowStatistics)), "dropped"])
+
+
+def test_page_of_control_has_every_state() -> None:
+    page = (DOCS / "control.md").read_text()
+    told = [set(re.findall(r"`(\w+)`", row)) for row in re.findall(r"^\| `state` \| (.+) \|$", page, re.MULTILINE)]
+    assert told == [set(map(str, BrokerState)), {state.name.lower() for state in FlowState}]
 
 
 def test_command_on_the_page_is_the_one_that_is_checked() -> None:

@@ -3,6 +3,9 @@
 All mutants are looked for by `python -m tests.mutants --native`, a step of CI (docs/mutation.md).
 """
 
+import re
+from pathlib import PurePath
+
 import pytest
 
 from tests.mutants import native
@@ -34,6 +37,13 @@ def test_a_mutant_that_applies_no_longer_says_so() -> None:
 
 def test_claims_of_mutants_are_unique() -> None:
     assert len(set(IDS)) == len(IDS)
+
+
+def test_page_has_each_mutant_and_its_file() -> None:
+    _, _, section = (TREE / "docs/mutation.md").read_text().partition("\n## Mutants of the native code\n")
+    rows = re.findall(r"^\| (.+?) \| `(.+?)` \| .+ \|$", section, re.MULTILINE)
+    assert sorted(rows) == sorted((mutant.claim, PurePath(mutant.path).name) for mutant in native.MUTANTS)
+    assert f"All {len(rows)} are found" in section
 
 
 @pytest.mark.slow
