@@ -198,6 +198,27 @@ MUTANTS: Final = (
         "awaited-peer-leaves",
     ),
     Mutant(
+        "a subscriber that has cancelled is still awaited",
+        "publish.c",
+        "    if (cancelled)\n        wait_no_more(port, peer);",
+        "    if (false)\n        wait_no_more(port, peer);",
+        "awaited-subscriber-cancels",
+    ),
+    Mutant(
+        "a peer is taken for silent that was not asked",
+        "peer.c",
+        "double answer_s = timeout && peer->asked_after_s ?",
+        "double answer_s = timeout && options->heartbeat_ivl ?",
+        "heartbeats-after-a-pause",
+    ),
+    Mutant(
+        "a peer that has answered is taken for silent",
+        "input.c",
+        "        peer_note_heard(peer);",
+        "        peer->heard_s = peer->port->wire->now_s;",
+        "heartbeats-after-a-pause",
+    ),
+    Mutant(
         "a request is lost without a word when there is no memory for its envelope",
         "take.c",
         "peer_end(message->from, REASON_NO_MEMORY);",

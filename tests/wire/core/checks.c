@@ -922,6 +922,64 @@ static void check_awaited_peer_leaves(void)
     report("a slow peer of a ROUTER that leaves", 1 << 20);
 }
 
+static void check_awaited_subscriber_cancels(void)
+{
+    begin(TYPE_XSUB, TYPE_XPUB);
+    simulation.ports[1].options.sndhwm = 1;
+    simulation.ports[1].options.xpub_nodrop = true;
+    struct remote *source = join(0, TYPE_PUB, ""), *slow = join(1, TYPE_SUB, "");
+    measure();
+    remote_send_command(slow, "SUBSCRIBE", "a", 1);
+    remote_deliver(slow, SIZE_MAX);
+    simulation_serve(&simulation);
+    CHECK(move(1, 100, 1000) == RELAYED_ALL, "the subscription is not passed on");
+    slow->window = 0;
+    for (int i = 0; i < 4; i++)
+        remote_send_frame(source, 0, "a", 1);
+    remote_deliver(source, SIZE_MAX);
+    CHECK(move(0, 100, 1000) == RELAYED_UNTIL_FULL, "the subscriber is slow");
+    CHECK(simulation.ports[1].awaited == slow->peer, "nobody is awaited");
+    remote_send_command(slow, "CANCEL", "a", 1);
+    remote_deliver(slow, SIZE_MAX);
+    simulation_serve(&simulation);
+    CHECK(move(1, 100, 1000) == RELAYED_ALL, "the cancellation is not passed on");
+    CHECK(move(0, 100, 1000) == RELAYED_ALL, "somebody is awaited who has cancelled");
+    report("a slow peer of an XPUB that cancels", 1 << 20);
+}
+
+/* Of two peers that have answered the last PING nobody is taken for silent, however long the engine stands still. Then one of
+ * them answers again. */
+static void check_heartbeats_after_a_pause(void)
+{
+    begin(TYPE_PULL, TYPE_PUSH);
+    simulation.ports[0].options.heartbeat_ivl = 100;
+    simulation.ports[0].options.heartbeat_timeout = 200;
+    struct remote *lively = join(0, TYPE_PUSH, ""), *dead = join(0, TYPE_PUSH, "");
+    measure();
+    simulation.wire.now_s += 0.15;
+    simulation_serve(&simulation);
+    for (int i = 0; i < 2; i++) {
+        remote_send_command(i ? dead : lively, "PONG", "", 0);
+        remote_deliver(i ? dead : lively, SIZE_MAX);
+    }
+    simulation_serve(&simulation);
+    CHECK(take_all(&simulation.ports[0]) == 0, "they have sent heartbeats alone");
+    simulation.wire.now_s += 1000;
+    simulation_serve(&simulation);
+    CHECK(lively->peer && dead->peer, "a peer is taken for silent that nobody has asked");
+    simulation.wire.now_s += 0.15;
+    remote_send_command(lively, "PONG", "", 0);
+    remote_deliver(lively, SIZE_MAX);
+    simulation_serve(&simulation);
+    CHECK(lively->peer && dead->peer, "a peer is given no time to answer");
+    simulation.wire.now_s += 0.1;
+    simulation_serve(&simulation);
+    CHECK(lively->peer, "a peer that has answered is taken for silent");
+    CHECK(!dead->peer, "a peer that does not answer is kept");
+    CHECK(simulation.ports[0].ended_by[REASON_SILENT] == 1, "the reason");
+    report("peers that are asked after a pause", 1 << 20);
+}
+
 /* A record of which a byte is changed is refused, or its queues are sound. */
 static void check_changed_records(void)
 {
@@ -1008,6 +1066,8 @@ void run_checks(const char *only)
         {"reply-before-the-request", check_reply_before_the_request},
         {"budget", check_budget},
         {"awaited-peer-leaves", check_awaited_peer_leaves},
+        {"awaited-subscriber-cancels", check_awaited_subscriber_cancels},
+        {"heartbeats-after-a-pause", check_heartbeats_after_a_pause},
         {"changed-records", check_changed_records},
         {"idle-connections", check_idle_connections},
     };
