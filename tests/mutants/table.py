@@ -428,8 +428,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a removed broker still polled",
-        f"{BROKER}._close",
-        (("            self._loop_access.unwatch(port)\n", "            pass\n"),),
+        f"{BROKER}._finish",
+        (("                end.callback(self._loop_access.unwatch, port)\n", "                pass\n"),),
         found_by=130,
     ),
     Mutant(
@@ -437,16 +437,15 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "pollbroker.loop:Loop._work",
         (
             (
-                "        ready = self._ready.copy()\n        self._ready.clear()\n",
-                "        ready = sorted(self._ready, key=lambda hub: hub.owner.name)[:1]\n"
-                "        self._ready.remove(ready[0])\n",
+                "        ready = self._ready.copy()\n",
+                "        self._ready.sort(key=lambda hub: hub.owner.name)\n        ready = self._ready[:1]\n",
             ),
         ),
     ),
     Mutant(
         "what a turn had no time for is forgotten",
         "pollbroker.loop:Loop._work",
-        (("            self._ready[:0] = ready[worked:]\n", "            pass\n"),),
+        (("            del self._ready[:worked]", "            del self._ready[: len(ready)]"),),
     ),
     Mutant(
         "a timer that is due is not run",
