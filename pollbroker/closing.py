@@ -74,10 +74,10 @@ class Closing:
                     for removed in self.begin(timeout_s):
                         self._loop.wait_for(removed)
                     self._give_back()
-                    self._begin_terminating().join()
+                    self._terminate_and_wait()
                 self._raise_what_ended_the_thread()
         else:
-            self._begin_terminating().join()
+            self._terminate_and_wait()
 
     def begin(self, timeout_s: float) -> "tuple[Future[BrokerStatistics], ...]":
         """See `Engine.begin_close`. Any thread may call this."""
@@ -98,14 +98,24 @@ class Closing:
             self._begin_terminating()
         return self._terminated
 
-    def _begin_terminating(self) -> threading.Thread:
-        """Have the context terminated in a thread, unless that was begun before. It goes on if whoever waits for it is
-        interrupted."""
+    def _terminate_and_wait(self) -> None:
+        self._begin_terminating()
+        if self._terminating is not None:
+            self._terminating.join()
+
+    def _begin_terminating(self) -> None:
+        """Have the engine's context terminated in a thread, unless that was begun before. It goes on if whoever waits
+        for it is interrupted."""
         with self._begins_terminating:
-            if self._terminating is None:
-                self._terminating = threading.Thread(target=self._terminate, name="pollbroker-close", daemon=True)
-                self._terminating.start()
-            return self._terminating
+            if self._context is None and not self._terminated.done():
+                self._terminated.set_result(None)
+            if self._terminated.done() or self._terminating is not None:
+                return
+            thread = threading.Thread(
+                target=self._terminate, args=(self._context,), name="pollbroker-close", daemon=True
+            )
+            thread.start()
+            self._terminating = thread
 
     def _check_outside_turn(self) -> None:
         self._loop.calls.check_usable()
@@ -133,25 +143,26 @@ class Closing:
 
     def _close(self) -> None:
         """Close everything but the context, with the lock."""
-        self._table.refuses_others = True  # a listener of events might add one for each that ends
-        for name, broker in self._table.snapshot().items():  # added meanwhile, or not removed yet
-            if self._table.get(name) is broker:  # the end of another one may have removed it
-                self._removals[self._table.remove_at_once(name)] = None
+        with self._table.refusing_others():  # a listener of events might add one for each that ends
+            for name, broker in self._table.snapshot().items():  # added meanwhile, or not removed yet
+                if self._table.get(name) is broker:  # the end of another one may have removed it
+                    self._removals[self._table.remove_at_once(name)] = None
         self._drains.end_all()
         self._portions.end_all()
         for handle in self._callbacks:
             run_handle(handle)
         self._loop.close()
 
-    def _terminate(self) -> None:
+    def _terminate(self, context: "zmq.Context[Any]") -> None:
         """Terminate the context and wait for that, at most `TERM_S`. If it takes longer, a thread goes on with it."""
-        if self._context is not None:
-            term = threading.Thread(target=self._context.term, name="pollbroker-term", daemon=True)
+        try:
+            term = threading.Thread(target=context.term, name="pollbroker-term", daemon=True)
             term.start()
             term.join(TERM_S)
             if term.is_alive():
                 warn_of_context()
-        self._terminated.set_result(None)
+        finally:
+            self._terminated.set_result(None)
 
 
 def warn_of_context() -> None:

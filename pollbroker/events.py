@@ -83,6 +83,8 @@ class EventSource:
     def __init__(self) -> None:
         self._listeners: tuple[Listener, ...] = ()
         self._when_wanted: list[Callable[[bool], object]] = []
+        self._collect: list[Callable[[], object]] = []
+        """Functions that `note` what has happened by now."""
         self._untold: deque[Event] = deque()
         self._waits = 0
         """In how many blocks of `told_afterwards` the engine is, and 1 more while somebody is told."""
@@ -128,10 +130,28 @@ class EventSource:
         for call in self._when_wanted:
             call(self.wanted)
 
-    def emit(self, kind: EventKind, broker: str = "", **more: Any) -> None:
-        """Tell everybody of an event: the other fields of `Event` are given by their names."""
+    def collect_from(self, call: Callable[[], object]) -> None:
+        """Have `call()` called before an event is told, so that it may `note` what has happened before."""
+        self._collect.append(call)
+
+    def note(self, kind: EventKind, broker: str = "", **more: Any) -> None:
+        """An event is to be told by the next `tell` or `emit`: the other fields of `Event` are given by their names."""
         if self._listeners:
             self._untold.append(Event(time.time(), kind, broker, **more))
+
+    def emit(self, kind: EventKind, broker: str = "", **more: Any) -> None:
+        """Tell everybody of an event, after those that were noted before."""
+        if self._listeners:
+            for collect in self._collect:
+                collect()
+            self.note(kind, broker, **more)
+            self._tell()
+
+    def tell(self) -> None:
+        """Tell everybody of what was noted."""
+        if self._listeners:
+            for collect in self._collect:
+                collect()
             self._tell()
 
     @contextmanager

@@ -224,7 +224,7 @@ class Loop:
             if self._waiter.needs_interest:
                 self._waiter.update((*worked, *self._ready))
             if self._wire is not None:
-                self._wire.net.tell_notices()
+                self.events.tell()
             if self.on_idle and not self._ready:
                 for call in self.on_idle.copy():
                     call()

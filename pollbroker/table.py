@@ -5,6 +5,7 @@ Everything here happens in the engine's thread, to which `Engine` passes its cal
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import zmq
@@ -61,8 +62,7 @@ class Table:
         """The brokers that another process hands over, while they are added here."""
         self.on_exchange: Callable[[WorkingBroker, WorkingBroker], object] = lambda _old, _new: None
         """Called with a broker and the one that has taken its place."""
-        self.refuses_others = False
-        """True when the engine is closing, and no other broker may begin."""
+        self._refuses_others = False
         self._loop_access = loop_access
         self._events = loop_access.events
         self._brokers: dict[str, WorkingBroker] = {}
@@ -283,7 +283,7 @@ class Table:
         broker = self.steerable(which)
         if broker.interrupt is not None:
             broker.interrupt()
-            if broker.name not in self._brokers:
+            if self.get(broker.name) is not broker:
                 return broker  # it was handed over
         if broker.state in FINAL_STATES:
             del self._brokers[broker.name]
@@ -317,10 +317,23 @@ class Table:
         broker.end_removal()
         self.starting.forget_released(broker)
 
+    @contextmanager
+    def refusing_others(self) -> Iterator[None]:
+        """As a context: no other broker may begin, since the engine is closing."""
+        self._refuses_others = True
+        try:
+            yield
+        finally:
+            self._refuses_others = False
+
+    def check_takes_others(self) -> None:
+        """Raise `EngineError` if no other broker may begin."""
+        if self._refuses_others:
+            raise EngineError("the engine is closed")
+
     def check_free(self, name: str) -> None:
         """Raise `EngineError` if a broker cannot have this name, or another one has it, or none may begin."""
-        if self.refuses_others:
-            raise EngineError("the engine is closed")
+        self.check_takes_others()
         if not isinstance(name, str) or not name or not name.isprintable():
             raise EngineError(f"{name!r} cannot name a broker; expected a non-empty, printable string")
         if name in self._brokers:

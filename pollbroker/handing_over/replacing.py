@@ -39,6 +39,7 @@ class Replacing:
         Raises `EngineError` (there is no such broker, or the name is taken), `ConfigError` if the connections cannot be
         kept, `AmidMessageError` if they cannot be for now, or `HandOverError` if that fails.
         """
+        self._table.check_takes_others()
         old = self._table.steerable(which)
         if name != old.name:
             self._table.check_free(name)

@@ -16,6 +16,9 @@ from pollbroker.wire.streams import CONNECTED, CONNECTING, OVER, WAITING, Handle
 END_S: Final = 5.0
 """How long the other side may take to end a connection that is to be made again. What it has sent is read meanwhile."""
 
+_SOON_S: Final = 0.001
+"""How long a connection that should have ended by now may still take, if its port has moved meanwhile."""
+
 WITHOUT_PAUSE_MS: Final = 10
 """What `reconnect_ivl` is if it is set to 0. Without any pause, an address that refuses would be tried ten thousand
 times a second."""
@@ -28,6 +31,7 @@ class Connection:
     thread."""
 
     def __init__(self, port: native.Port, address: str, options: dict[str, int], timing: Timing) -> None:
+        """Begin. Raises `OSError` for an address of a network interface that there is not now."""
         self.address = self.asked_for = address
         self._port = port
         self._options = options
@@ -45,6 +49,8 @@ class Connection:
         self._over = False
         """True if it has ended, and `reconnect_ivl` is -1."""
         self._closed = False
+        if is_numeric(address):
+            parse_connected(address, ipv6=bool(options["ipv6"]))
         self._begin()
 
     @classmethod
@@ -117,6 +123,8 @@ class Connection:
         interval_s = max(0.0, self._interval_s)  # -1 ms means never
         due_s = self._end_s if kind == CONNECTED else self._next_s
         wait_s = 0.0 if due_s is None else _left_s(due_s)
+        if kind == CONNECTED and due_s is not None:
+            wait_s = max(wait_s, _SOON_S)
         return MovedStream(kind, self.address, self.asked_for, place, wait_s, interval_s), descriptor
 
     def _begin(self) -> None:

@@ -57,7 +57,8 @@ class WireContext:
         self.net = native.Net(self.streams.clock)
         self.net.on_fault = _log_fault
         self._events = events
-        events.when_wanted(lambda wanted: self.net.listen(self._tell if wanted else None))
+        events.when_wanted(lambda wanted: self.net.listen(self._note if wanted else None))
+        events.collect_from(self.net.tell_notices)
         self.authentication = authentication
         self._timing = timing
         self._on_sockets = on_sockets
@@ -81,6 +82,7 @@ class WireContext:
         """Do what can be done at once, and call whom it concerns. If one of the calls raises, such as a SystemExit, the
         others are made in the next turn."""
         self._calls += self.net.serve()
+        self.net.tell_notices()
         try:
             while self._calls:
                 self._calls.popleft()()
@@ -90,14 +92,13 @@ class WireContext:
         while (question := self.net.next_question()) is not None:
             self.authentication.ask(*question)
 
-    def _tell(self, notices: list[tuple[str, str | None, str, str]], lost: int) -> None:
-        with self._events.told_afterwards():
-            for kind, where, address, reason in notices:
-                broker, _, port = (where or "").removeprefix("brokers.").rpartition(".")
-                told = "" if kind == "connected" else reason
-                self._events.emit(_KINDS[kind], broker, port=port, address=address, reason=told)
-            if lost:
-                self._events.emit(EventKind.EVENTS_LOST, count=lost)
+    def _note(self, notices: list[tuple[str, str | None, str, str]], lost: int) -> None:
+        for kind, where, address, reason in notices:
+            broker, _, port = (where or "").removeprefix("brokers.").rpartition(".")
+            told = "" if kind == "connected" else reason
+            self._events.note(_KINDS[kind], broker, port=port, address=address, reason=told)
+        if lost:
+            self._events.note(EventKind.EVENTS_LOST, count=lost)
 
     def get(self, option: int) -> int:
         """MAX_SOCKETS: the wire has no limit of its own. It is here for messages about limits."""

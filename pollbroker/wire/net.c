@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_EVENTS = 256, MOST_WAITS = 256 };
+enum { MOST_EVENTS = 256 };
 
 struct net *net_of(const struct port *port)
 {
@@ -140,7 +140,7 @@ void net_serve(struct net *net)
     wire_forget_dead(&net->wire);
     net->wire.now_s = net_now_s(net);
     /* Nobody is taken for silent whose bytes are here, in however many events. */
-    for (int i = 0; serve_events(net) && is_deadline_due(net) && i < MOST_WAITS; i++)
+    for (size_t most = net->wire.peers_alive / MOST_EVENTS; serve_events(net) && is_deadline_due(net) && most; most--)
         ;
     call_deadlines(net);
     wire_look_ahead(&net->wire);

@@ -3,6 +3,7 @@
 
 #include "frame.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -217,7 +218,8 @@ static double silent_from_s(const struct peer *peer)
     const struct options *options = &peer->port->options;
     int timeout = options->heartbeat_timeout < 0 ? options->heartbeat_ivl : options->heartbeat_timeout;
     double asked_s = peer->heard_s + peer->asked_after_s;
-    double answer_s = timeout && peer->asked_after_s ? asked_s + timeout / 1000.0 : 0;
+    /* A peer that leaves is sent nothing any more. */
+    double answer_s = timeout && peer->asked_after_s && !peer->leaves ? asked_s + timeout / 1000.0 : 0;
 
     return earliest(answer_s, peer->ttl_s ? peer->heard_s + peer->ttl_s : 0);
 }
@@ -273,7 +275,7 @@ void peer_on_deadline(struct peer *peer)
         send_ping(peer);
         peer->ping_s = 0; /* the next one is due after the interval */
         if (!peer->asked_after_s)
-            peer->asked_after_s = (float) (now_s - peer->heard_s);
+            peer->asked_after_s = nextafterf((float) (now_s - peer->heard_s), INFINITY); /* not before now */
     }
     if (peer->descriptor >= 0) {
         peer_set_heartbeat(peer);

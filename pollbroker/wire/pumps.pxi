@@ -172,6 +172,8 @@ cdef class Receiver:
         source.may_read = 1 << 20
         taken = port_take(source, &message, 1)
         self.burst_frames += source.discarded.frames
+        if source.may_read < 1 << 20:  # it may all have been commands, or what the port has dealt with itself
+            self.burst_frames += ((1 << 20) - source.may_read) * BURST_FRAMES >> 20
         if taken == TAKEN_TOO_LONG:
             self.source.too_long += 1
         self.source._count_dropped(self.account)

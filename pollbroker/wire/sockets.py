@@ -7,7 +7,6 @@ What moves many at a time uses the port beneath (`native.Port`).
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -214,13 +213,16 @@ class WireSocket:
     def resume(self) -> None:
         """Go on, since the other process has not taken over. What cannot be watched any more, for lack of memory,
         ends."""
-        calls: list[Callable[[], None]] = [stream.resume for stream in self._streams]
-        calls.append(partial(native.resume, self.wire_port, shared=True))
-        for call in calls:
+        for stream in tuple(self._streams):
             try:
-                call()
-            except OSError as error:
-                _logger.error("%r: a stream has ended when it was to go on: %s", self, error)
+                stream.resume()
+            except OSError as error:  # it was closed, and there is nothing to move of it any more
+                self._streams.remove(stream)
+                _logger.error("%r: it listens no more at %s: %s", self, stream.address, error)
+        try:
+            native.resume(self.wire_port, shared=True)
+        except OSError as error:
+            _logger.error("%r: a connection has ended when it was to go on: %s", self, error)
 
     def moved(self, parts: list[Any]) -> "tuple[MovedSocket, list[int]]":
         """What another process needs to go on with this socket, which is suspended, and the descriptors. `parts` are

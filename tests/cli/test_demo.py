@@ -20,7 +20,7 @@ from pollbroker.cli.demo import command, processes, steering, traffic
 from pollbroker.cli.demo.processes import DemoError, PeerProcesses
 from pollbroker.pump import Handler
 from pollbroker.wire.served import why_not_built
-from tests.support.accounts import flow_of
+from tests.support.accounts import flow_of, stands_still
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import dispositions
 from tests.support.deadline import wait_until
@@ -65,7 +65,7 @@ def test_messages_that_are_written_in_a_pause_were_taken_before_it(
     push, pull = connect(zmq.PUSH, broker.frontend.endpoint), connect(zmq.PULL, broker.backend.endpoint, rcvhwm=1)
     for _ in range(100):
         push.send(bytes(500_000))
-    wait_until(lambda: flow_of(engine, steering.PAUSED).held)
+    assert stands_still(engine, steering.PAUSED).held
 
     def take_what_is_held() -> None:
         sent = flow_of(engine, steering.PAUSED).sent

@@ -4,6 +4,7 @@ import logging
 import socket as net
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -394,6 +395,46 @@ def test_context_is_terminated_though_the_wait_for_it_was_interrupted(
     engine.finish_close().result(DEADLINE_S)
     engine.close()
     assert engine.context.closed
+
+
+@pytest.mark.parametrize("name", ["pollbroker-close", "pollbroker-term"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_close_can_be_made_again_where_no_thread_could_be_started(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    engine = make_engine()
+    start = threading.Thread.start
+
+    def fail(self: threading.Thread) -> None:
+        if self.name == name:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    with monkeypatch.context() as failing, suppress(RuntimeError):
+        failing.setattr(threading.Thread, "start", fail)
+        engine.close()
+    assert engine.closed
+    engine.close()
+    engine.finish_close().result(DEADLINE_S)
+    if name == "pollbroker-term":  # it was tried once, and the program may do it
+        engine.context.term()
+    assert engine.context.closed
+
+
+def test_engine_on_the_callers_context_is_closed_without_another_thread(
+    make_engine: MakeEngine, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(context)
+    engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+
+    def fail(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(threading.Thread, "start", fail)
+        engine.close()
+        engine.finish_close().result(0)
+    assert not context.closed
 
 
 def test_callback_for_the_close_can_be_cancelled(make_engine: MakeEngine) -> None:

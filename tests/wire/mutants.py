@@ -207,7 +207,7 @@ MUTANTS: Final = (
     Mutant(
         "a peer is taken for silent that was not asked",
         "peer.c",
-        "double answer_s = timeout && peer->asked_after_s ?",
+        "double answer_s = timeout && peer->asked_after_s && !peer->leaves ?",
         "double answer_s = timeout && options->heartbeat_ivl ?",
         "heartbeats-after-a-pause",
     ),

@@ -19,7 +19,7 @@ import zmq
 from pollbroker import FORWARDER, QUEUE, STREAMER, Device, Engine, Route
 from pollbroker.statistics import FlowStatistics
 from pollbroker.wire.streams import NOT_SENT_MAX_BYTES
-from tests.support.accounts import balanced, flow_of
+from tests.support.accounts import balanced, flow_of, stands_still
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.threads import Threads
@@ -32,21 +32,6 @@ Raw = Callable[[str], RawPeer]
 
 _SIOCOUTQNSD = 0x894B
 """How many bytes of a stream wait to be sent (linux/sockios.h)."""
-
-
-def stands_still(engine: Engine, name: str = "a", source: str = "frontend") -> FlowStatistics:
-    """Wait until a flow moves nothing any more."""
-    seen: list[tuple[int, int]] = []
-    pause = threading.Event()
-
-    def same_for_long() -> bool:
-        pause.wait(0.005)
-        flow = flow_of(engine, name, source)
-        seen.append((flow.received, flow.sent))
-        return len(seen) >= 20 and len(set(seen[-20:])) == 1
-
-    wait_until(same_for_long)
-    return flow_of(engine, name, source)
 
 
 def read_all(peer: RawPeer) -> list[list[bytes]]:

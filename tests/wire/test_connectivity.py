@@ -16,7 +16,7 @@ from pollbroker.control import Control
 from pollbroker.wire import connecting, native
 from pollbroker.wire.addresses import parse_connected
 from pollbroker.wire.connecting import Connection
-from pollbroker.wire.streams import WAITING
+from pollbroker.wire.streams import CONNECTED, WAITING
 from tests.support.addresses import ANY_PORT, bind
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect, Socket
@@ -289,6 +289,24 @@ def test_connection_that_is_over_when_its_port_is_suspended_waits(port: tuple[na
         with listener.accept():
             connection.close()
     serve(net)
+
+
+def test_connection_that_should_have_ended_by_now_is_ended_where_it_moves_to(
+    port: tuple[native.Net, native.Port], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, pull = port
+    monkeypatch.setattr(connecting, "END_S", 0.0)
+    with RawListener() as listener:
+        connection = Connection(pull, listener.address, options_with(), Waits())
+        with listener.accept() as peer:
+            peer.send(greeting() + ready("PUSH"))
+            wait_until(lambda: serve(net) or pull.peer_count == 1)  # type: ignore[func-returns-value]
+            connection.reconnect()
+            connection.suspend()
+            moved, _ = connection.moved(0)
+            assert moved.kind == CONNECTED
+            assert moved.wait_s > 0
+            connection.close()
 
 
 def shake_hands(stream: socket.socket) -> None:

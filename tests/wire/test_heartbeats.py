@@ -12,7 +12,7 @@ import zmq
 from pollbroker import STREAMER, Broker, Engine
 from pollbroker.wire import native
 from tests.support.addresses import ANY_PORT, endpoint
-from tests.support.deadline import wait_until
+from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect
 from tests.support.wire_ports import ended_by, in_engine, peer_count
 from tests.wire.test_handing_over import adds
@@ -71,6 +71,25 @@ def test_quiet_peer_is_asked_by_a_broker_whose_interval_is_shorter(
     assert peer.read_command() == PING
     peer.read_to_the_end()  # it answers no more
     wait_until(lambda: ended_by(engine, broker) == {"silent": 1})
+
+
+def test_peer_that_is_sent_nothing_any_more_need_not_answer(engine: Engine, connect: Connect, raw: Raw) -> None:
+    """The broker is drained: what the peer has still to send is waited for."""
+    broker = add(engine, heartbeat_ivl=50, heartbeat_timeout=100)
+    peer = raw(endpoint(broker.frontend)).shake_hands("PUSH")
+    consumer = connect(zmq.PULL, endpoint(broker.backend))
+    consumer_2 = raw(endpoint(broker.backend)).shake_hands("PULL")
+    wait_until(lambda: peer_count(engine, broker) == 1)
+    removed = engine.begin_removal("a", drain=True, timeout_s=DEADLINE_S)
+    threading.Event().wait(0.5)
+    peer.send_message(b"1")
+    peer.send_message(b"2")
+    peer.close()
+    final = removed.result(DEADLINE_S)
+    assert (final.flows["frontend"].sent, final.flows["frontend"].dropped) == (2, 0)
+    assert "silent" not in final.ports["frontend"].connections_ended
+    consumer_2.close()
+    assert consumer.poll(0) in (0, zmq.POLLIN)
 
 
 PEERS = 300

@@ -8,7 +8,7 @@ import zmq
 from pollbroker import STREAMER, Event, EventKind
 from pollbroker.engine import engine_loop
 from pollbroker.wire import native
-from tests.support.addresses import ANY_PORT
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import MakeEngine
 from tests.support.wire_ports import peer_count
@@ -87,6 +87,22 @@ def test_port_that_its_listener_closes_is_closed_once() -> None:
     assert [kind for kind, *_ in told] == ["left"]
     assert net.alive == (0, 0, 0, 0)
     net.close()
+
+
+def test_events_of_connections_come_before_what_happens_later_in_the_turn(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    with engine.events() as events:
+        with connect_raw(endpoint(broker.frontend)) as peer:
+            peer.send(greeting() + ready("PUSH"))
+            wait_until(lambda: peer_count(engine, broker) == 1, engine=engine)
+        engine.call_soon_threadsafe(engine.pause, "a")
+        wait_until(lambda: broker.state == "paused", engine=engine)
+        engine.step(0)
+        told = []
+        while (event := events.read(0)) is not None:
+            told.append(event.kind)
+    assert told[-2:] == [EventKind.PEER_LEFT, EventKind.BROKER_PAUSED]
 
 
 def test_other_calls_of_a_turn_are_made_after_one_that_has_raised(make_engine: MakeEngine) -> None:

@@ -10,11 +10,13 @@ import pytest
 import zmq
 
 from pollbroker import FORWARDER, QUEUE, ConfigError, Engine, Limits
+from pollbroker.pump.limits import BURST_FRAMES
+from pollbroker.wire import native
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import Connect
 from tests.support.wire_ports import peer_count
-from tests.wire.zmtp import RawPeer, command
+from tests.wire.zmtp import RawPeer, command, greeting, ready
 
 Raw = Callable[[str], RawPeer]
 
@@ -145,3 +147,42 @@ def test_limits_make_auto_the_wire_and_are_refused_for_libzmq(
     expected = r"brokers.b.frontend: transport 'libzmq': it has no limits; expected 'auto' or 'wire'"
     with pytest.raises(ConfigError, match=expected):
         engine.add("b", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, limits=Limits(), transport="libzmq")
+
+
+class _Flood(native.Stream):
+    """A peer that sends commands, without end and without a message among them."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self._begin = greeting() + ready("PUSH")
+
+    def read(self, count: int) -> bytes:
+        first, self._begin = self._begin[:count], self._begin[count:]
+        self.given += count
+        return first if first else (command(b"x") * (count // 4 + 1))[:count]
+
+    def write(self, given: bytes) -> int:
+        return len(given)
+
+    def close(self) -> None:
+        pass
+
+
+def test_commands_without_end_are_no_burst_without_end() -> None:
+    """A flow that is moved in Python takes one message after the other, and none of them comes."""
+    net = native.Net(lambda: 1.0)
+    port = native.Port(net, zmq.PULL)
+    stream = _Flood()
+    stream.begin(port, 1)
+    receiver = native.Receiver(port)
+    for _ in range(2):  # the handshake, and what follows it
+        stream.tell(native.Event.INPUT)
+        net.serve()
+    assert port.peer_count == 1
+    receiver.burst_frames = stream.given = 0
+    while receiver.burst_frames < BURST_FRAMES:
+        assert receiver() == []
+    assert stream.given <= 2 << 20
+    port.close()
+    assert net.alive == (0, 0, 0, 0)
+    net.close()

@@ -349,13 +349,16 @@ def test_attempt_that_cannot_be_made_is_followed_by_another(
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "away") if address == NOWHERE else RuntimeError("no more threads")
 
-    _, pull = port
+    net, pull = port
     waits = Waits()
+    connection = Connection(pull, NOWHERE, options_with(reconnect_ivl=100), waits)
+    connection.address = address
+    wait_until(lambda: serve(net) or waits.calls)  # type: ignore[func-returns-value]
     with monkeypatch.context() as failing:
         failing.setattr(threading.Thread, "start", fail)
         failing.setattr(connecting, "parse_connected", fail)
-        connection = Connection(pull, address, options_with(reconnect_ivl=100), waits)
-    (delay_s,) = waits.delays_s
+        waits.come()
+    _, delay_s = waits.delays_s
     assert 0.1 <= delay_s <= 0.125
     waits.come()
     wait_until(lambda: connection.connector or waits.calls)
