@@ -177,6 +177,8 @@ class _Connection:
         self._given = given
         self._verb = verb
         self._connected = False
+        self._somebody_listens = False
+        """True once a connection was made."""
         self._has_request = False
         """True once the engine was sent the request, which is when both sides have shaken hands."""
         self._lost = False
@@ -190,7 +192,7 @@ class _Connection:
         if event == zmq.EVENT_CONNECTED:
             if self._lost:
                 raise NoAnswerError(f"{self._given}: {self._how_lost}; somebody listens there again")
-            self._connected = True
+            self._connected = self._somebody_listens = True
         elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._has_request = self._connected
         elif event == zmq.EVENT_DISCONNECTED:
@@ -207,7 +209,7 @@ class _Connection:
         """Why there may be no answer in time, as the end of an error message."""
         if self._lost:
             return "; the connection has ended"
-        return f"; {_who_listens(self._endpoint)} listens there, but does not answer" if self._connected else ""
+        return f"; {_who_listens(self._endpoint)} listens there, but does not answer" if self._somebody_listens else ""
 
     @property
     def _how_lost(self) -> str:

@@ -115,17 +115,13 @@ class ControlServer:
             self._give_up(error)
 
     def _answer_later(self, reply: Frames | None) -> None:
-        """Send the reply to a command that took time. Called in the engine's thread, outside of the socket's reader:
-        what the send has found out, namely that more commands have come, is not told again, so that it is asked for."""
+        """Send the reply to a command that took time. Called in the engine's thread, outside of the socket's reader."""
         if self.closed:
             return
         try:
             self._port.check_open()
             self._send(reply)
-            events = self._port.sync_socket.getsockopt(zmq.EVENTS)
-            assert isinstance(events, int)
-            if events & zmq.POLLIN:
-                self._engine.call_soon_threadsafe(self._serve_if_possible)
+            self._serve_what_is_left()
         except zmq.ZMQError as error:
             self._give_up(error)
             return
@@ -133,9 +129,22 @@ class ControlServer:
             self._resting = False
             self._engine.add_reader(self._port.sync_socket, self._serve)
 
+    def _serve_what_is_left(self) -> None:
+        """Serve in the next turn what has come by now. After a use of the socket outside of its reader, libzmq tells of
+        that no more, and of what comes later only once it was asked whether there is anything."""
+        events = self._port.sync_socket.getsockopt(zmq.EVENTS)
+        assert isinstance(events, int)
+        if events & zmq.POLLIN:
+            self._engine.call_soon_threadsafe(self._serve_if_possible)
+
     def _serve_if_possible(self) -> None:
         if not (self.closed or self._resting):
             self._serve()
+        try:
+            if not (self.closed or self._resting):
+                self._serve_what_is_left()
+        except zmq.ZMQError as error:
+            self._give_up(error)
 
     def _give_up(self, error: zmq.ZMQError) -> None:
         if error.errno != zmq.ETERM:  # the end of the context is an orderly end

@@ -35,6 +35,26 @@ def test_command_is_answered_within_one_burst_of_a_flooded_broker(
     assert engine.statistics().brokers["jobs"].flows["frontend"].sent_frames == before + 10  # which had its burst
 
 
+def test_commands_that_come_with_a_late_reply_are_all_served(
+    context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are found when the reply is sent, and the time of a turn is over after each of them."""
+    monkeypatch.setattr("pollbroker.control.server._BURST_S", -1.0)
+    engine = make_engine(context)
+    server = attach(engine, "inproc://control")
+    control = connect(zmq.DEALER, "inproc://control")
+    for count in (1, 5):
+        for _ in range(count):
+            control.send_multipart([b"", b"LIST"])
+        if count > 1:
+            server._answer_later(None)
+        for _ in range(count):
+            wait_until(lambda: control.poll(0), engine=engine)
+            assert control.recv_multipart() == [b"", b"OK"]
+        while engine.step(0):
+            pass
+
+
 def test_flood_of_commands_leaves_the_traffic_its_turn(
     context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
