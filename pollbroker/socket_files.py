@@ -125,6 +125,6 @@ def is_taken_path(address: str) -> bool:
 
 def _is_somebody_elses(path: Path | None, refusal: OSError) -> bool:
     """Return True if there is something at a path that is not a socket which its process has left behind."""
-    if path is None or not os.path.exists(path):  # noqa: PTH110 - that of Path raises if a directory is closed
+    if path is None or not os.path.lexists(path):
         return False
     return refusal.errno == errno.EACCES or not path.is_socket()

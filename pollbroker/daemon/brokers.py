@@ -282,9 +282,16 @@ class Brokers:
         return self._end({**self._begun, **self.engine.brokers}.values(), drain_timeout_s)
 
     def forget(self, names: Iterable[str]) -> None:
-        """These brokers are another process's now, so that the end tells nothing of them."""
+        """The end is to tell nothing of these brokers."""
         for name in names:
             self._begun.pop(name, None)
+
+    def forget_moved(self, names: Iterable[str]) -> None:
+        """These brokers are another process's now, which tells what they drop from now on."""
+        for name in names:
+            broker = self._begun.pop(name, None)
+            if broker is not None and broker.removed.done():
+                self.drops.tell_rest(broker, broker.removed.result())
 
     def _end(self, brokers: Iterable[Broker], drain_timeout_s: float) -> dict[str, Ended]:
         several = {broker.name: broker for broker in brokers}

@@ -44,8 +44,8 @@ class DescriptorWatch:
             yield reason
 
     def _look_and_go_on(self) -> None:
+        self.start()  # first, so that it goes on whatever the look raises
         self.look()
-        self.start()
 
     def look(self) -> None:
         """Find out whether descriptors are few."""

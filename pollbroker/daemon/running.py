@@ -87,7 +87,9 @@ class Daemon:
         self._requests: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         """What is to be done in the thread of requests. None ends it. A signal handler may put something here at any
         time."""
-        self._worker: threading.Thread | None = None
+        self._has_started = False
+        self._may_serve = threading.Event()
+        """Set when it is certain whether the daemon has started, so that its thread of requests may begin."""
         self.live = LiveChanges(self)
         """Carries out the commands that change which brokers there are."""
         self._succession = Succession(self, restart_command)
@@ -164,6 +166,8 @@ class Daemon:
         with self.changing:
             predecessor = None if takeover is None else Predecessor(takeover)
             try:
+                # If there can be no other thread, nothing has been taken over yet.
+                threading.Thread(target=self._serve_requests, name="pollbroker-requests", daemon=True).start()
                 configuration = self._read()
                 asked = asdict(configuration.engine)
                 arguments = {name: asked[name] for name in _OF_ENGINE if not isinstance(asked[name], UnsetType)}
@@ -188,8 +192,8 @@ class Daemon:
             self.brokers.drops.start()
             self.brokers.descriptors.start()
             self.manager.attach(self._engine, self._status())
-        self._worker = threading.Thread(target=self._serve_requests, name="pollbroker-requests", daemon=True)
-        self._worker.start()
+            self._has_started = True
+            self._may_serve.set()
         if self._stopped:
             self.engine.stop()
 
@@ -260,7 +264,8 @@ class Daemon:
         self._requests.put(call)
 
     def _serve_requests(self) -> None:
-        while (request := self._requests.get()) is not None:
+        self._may_serve.wait()
+        while self._has_started and (request := self._requests.get()) is not None:
             try:
                 request()
             except EngineError as error:  # the daemon ends
@@ -341,7 +346,7 @@ class Daemon:
             if self.successor is None:
                 self.manager.stopping(drain_timeout_s)
             else:
-                self.brokers.forget(self.successor.handed_over.moved)
+                self.brokers.forget_moved(self.successor.handed_over.moved)
             return self.brokers.end(drain_timeout_s)
 
     def close(self) -> None:
@@ -354,7 +359,8 @@ class Daemon:
             self.servers.close(self._engine)
             if not self._engine.closed:
                 self._engine.close(timeout_s=0)
-        if self._worker is not None:
+        self._may_serve.set()
+        if self._has_started:
             self._succession.wait_until_settled()
         if self._brokers is not None:
             self._brokers.listeners.keep_only(())

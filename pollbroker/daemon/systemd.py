@@ -3,6 +3,7 @@
 - READY=1 is sent by the loop in its first turn, so that it means that brokers are served.
 - WATCHDOG=1 is sent by a timer of the loop, twice in the time that the service manager allows (WATCHDOG_USEC). If the
   loop hangs, in a handler for example, nothing is sent, and the service manager acts.
+- The socket by which it is told stays open, so that it is told of a loop that lives when no descriptor is left, too.
 - Without a service manager nothing is sent. A message that cannot be sent is logged; the daemon goes on.
 """
 
@@ -10,6 +11,7 @@ import logging
 import os
 import socket
 import time
+import weakref
 from collections.abc import Mapping
 from typing import Final
 
@@ -36,6 +38,8 @@ class ServiceManager:
             self._address = ""
         self.watchdog_s = _watchdog_s(environment) if self._address else None
         """Within how many seconds the next WATCHDOG=1 is expected; None if none is."""
+        self._sockets: dict[float, socket.socket] = {}
+        """Those by which messages are sent that may wait so long."""
         self._warn = SeldomLog(_logger.warning)
         self._engine: Engine | None = None
 
@@ -80,11 +84,17 @@ class ServiceManager:
         if not self._address:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
-                sending.settimeout(wait_s)
-                sending.sendto(text.encode(errors="backslashreplace"), self._address)
+            self._socket(wait_s).sendto(text.encode(errors="backslashreplace"), self._address)
         except OSError as error:
             self._warn("the service manager cannot be told %r: %s", text.partition("\n")[0], error.strerror or error)
+
+    def _socket(self, wait_s: float) -> socket.socket:
+        kept = self._sockets.get(wait_s)
+        if kept is None:
+            kept = self._sockets[wait_s] = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            kept.settimeout(wait_s)
+            weakref.finalize(self, kept.close)
+        return kept
 
 
 def _status(text: str) -> str:

@@ -84,9 +84,12 @@ class SingleBroker:
         return self.broker_statistics(broker)
 
     def begin_removal(self, broker: str, /, *, timeout_s: float) -> "Future[BrokerStatistics]":
-        """As `remove`, and resolved at once: the reply could not be sent when the broker has ended."""
+        """As `remove`, and resolved at once: the reply could not be sent when the broker has ended. What is lost is not
+        known by then, so that nothing counts as lost."""
+        last = self.remove(broker, timeout_s=timeout_s)
+        flows = {source: replace(flow, held=0, unread=0) for source, flow in last.flows.items()}
         begun: Future[BrokerStatistics] = Future()
-        begun.set_result(self.remove(broker, timeout_s=timeout_s))
+        begun.set_result(replace(last, flows=FrozenDict(flows)))
         return begun
 
     def statistics(self, brokers: Iterable[str] | None = None, /) -> EngineStatistics:

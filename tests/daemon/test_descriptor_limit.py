@@ -1,5 +1,6 @@
 """Connections use up the descriptors of a daemon: it says so, is not ready, serves those that it has, and recovers."""
 
+import errno
 import logging
 import os
 import resource
@@ -185,3 +186,19 @@ def test_shortage_is_told_once_and_is_over_when_there_are_enough(
     watch.look()
     assert list(watch.why_not_ready()) == []
     assert len(caplog.messages) == 2
+
+
+def test_watch_goes_on_after_a_look_that_has_failed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    def fail_once() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return False
+
+    monkeypatch.setattr("pollbroker.daemon.descriptor_watch.EVERY_S", 0.001)
+    monkeypatch.setattr("pollbroker.daemon.descriptor_watch.are_descriptors_few", fail_once)
+    engine.call_soon_threadsafe(DescriptorWatch(engine).start)
+    wait_until(lambda: looks > 1)

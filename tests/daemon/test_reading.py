@@ -37,6 +37,18 @@ STREAMER = 'device = "streamer"\nfrontend = "tcp://127.0.0.1:*"\nbackend = "tcp:
         ("[engine]\nhttp = '9464'", "2: engine.http: '9464': expected a host and a port, such as '127.0.0.1:9464'"),
         ("[engine]\ntakeover = ''", "2: engine.takeover: '': expected the path of a socket file, of at most 107 bytes"),
         (
+            "[engine]\ntakeover = '@name'",
+            "2: engine.takeover: '@name': expected the path of a socket file, of at most 107 bytes",
+        ),
+        (
+            "[engine]\ntakeover = '*'",
+            "2: engine.takeover: '*': expected the path of a socket file, of at most 107 bytes",
+        ),
+        (
+            f"[engine]\ntakeover = '/{100 * 'x'}/y'",
+            f"2: engine.takeover: '/{100 * 'x'}/y': expected the path of a socket file, of at most 107 bytes",
+        ),
+        (
             "[engine]\ntakeover = '.'",
             "2: engine.takeover: '.': expected the path of a socket file, of at most 107 bytes",
         ),

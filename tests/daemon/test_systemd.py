@@ -23,6 +23,7 @@ from tests.daemon.conftest import Write
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Run, dispositions, invoke
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.descriptors import no_descriptor_left
 from tests.support.threads import Threads
 from tests.support.types import Connect
 
@@ -135,6 +136,15 @@ def test_ready_and_watchdog_come_from_the_loop(manager: Manager, write: Write, s
         manager.socket.recv(1 << 16)
     # While the loop makes no turn, no thread says that it does.
     assert not select.select([manager.socket], [], [], 0.1)[0]
+
+
+def test_watchdog_is_fed_while_no_descriptor_is_left(manager: Manager, write: Write, started: Started) -> None:
+    daemon = started(write(streamer("a")), environment_of(manager, WATCHDOG_USEC="20000"))
+    next_in_turns(manager, daemon, "WATCHDOG")
+    with no_descriptor_left():
+        while has_told(manager):
+            manager.socket.recv(1 << 16)
+        assert next_in_turns(manager, daemon, "WATCHDOG") == {"WATCHDOG": "1"}
 
 
 @pytest.mark.parametrize("more", [{}, {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}])

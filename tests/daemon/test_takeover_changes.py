@@ -183,3 +183,28 @@ def test_removal_of_another_leaves_their_listeners(between: Between, connect: Co
     client = connect(zmq.REQ, "ipc://t")
     client.send_multipart([b"MDPC01", b"mmi.service", b"titanic.request"])
     assert client.recv_multipart()
+
+
+# -- what is told of the brokers ---------------------------------------------------------------------------------------
+
+
+def test_drops_are_told_by_one_of_the_two_daemons(
+    write: Write, start_daemon: StartDaemon, take_over: StartDaemon, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = "[brokers.a]\ndevice = 'queue'\nfrontend = 'ipc://f'\nbackend = 'ipc://b'\ntransport = 'wire'\n"
+    path = write(ENGINE + broker)
+    old = start_daemon(path)
+    worker = connect(zmq.DEALER, "ipc://b")
+    for number in range(5):  # some of them just before the takeover
+        worker.send_multipart([b"nobody", b"", b"%d" % number])
+        wait_until(lambda: old.engine.brokers["a"].dropped == number + 1)  # noqa: B023 - it is called here
+        if number == 1:
+            old.brokers.drops.look_at(old.engine.brokers["a"])
+    new = take_over(path)
+    wait_until(lambda: not old.engine.running)
+    old.end()
+    old.close()
+    new.end()
+    new.close()
+    told = [record.message for record in caplog.records if "dropped" in record.message]
+    assert sum(int(message.split(": ")[1].split()[0]) for message in told) == 5, told

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket as net
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -243,3 +244,24 @@ def test_file_of_a_broker_that_has_moved_is_removed_at_the_end(
     new.close()
     assert not Path("frontend").exists()
     assert not Path("backend").exists()
+
+
+def test_daemon_for_whose_requests_no_thread_can_be_started_takes_nothing_over(
+    write: Write, start_daemon: StartDaemon, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(ENGINE + streamer("ipc://frontend", WIRE))
+    start_daemon(path)
+    start = threading.Thread.start
+
+    def fail(self: threading.Thread) -> None:
+        if self.name == "pollbroker-requests":
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    new = Daemon(path)
+    with new.connect_to_predecessor() or net.socket() as connected, monkeypatch.context() as failing:
+        failing.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            new.start(connected)
+    new.close()
+    check_served(connect)

@@ -122,7 +122,7 @@ def bind_a_broker(engine: Engine, address: str, by: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["libzmq", "wire", "daemon"])
-@pytest.mark.parametrize("there", ["file", "link", "directory", "seqpacket", "datagrams"])
+@pytest.mark.parametrize("there", ["file", "link", "dangling", "loop", "directory", "seqpacket", "datagrams"])
 def test_path_that_somebody_has_is_left_alone(engine: Engine, tmp_path: Path, by: str, there: str) -> None:
     path = tmp_path / "frontend"
     with net.socket(net.AF_UNIX, net.SOCK_DGRAM if there == "datagrams" else net.SOCK_SEQPACKET) as other:
@@ -131,6 +131,8 @@ def test_path_that_somebody_has_is_left_alone(engine: Engine, tmp_path: Path, by
         elif there == "link":
             (tmp_path / "target").write_text("precious")
             path.symlink_to("target")
+        elif there in ("dangling", "loop"):
+            path.symlink_to("frontend" if there == "loop" else "missing")
         elif there == "directory":
             path.mkdir()
         else:
