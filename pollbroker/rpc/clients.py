@@ -63,7 +63,9 @@ class Client:
             socket = sockets.open()
 
     def _last(self, exchange: Exchange) -> list[bytes]:
-        *_, last = self._parts(exchange)
+        last: list[bytes] = []
+        for part in self._parts(exchange):
+            last = part  # the others are not kept
         return last
 
 

@@ -132,9 +132,13 @@ class Dialog:
         elif now_s >= self._heartbeat_at_s:
             self._send(self.dialect.heartbeat(), now_s, is_heartbeat=True)
 
+    def expects(self, request: Request) -> bool:
+        """True if the broker expects a reply to a request: its conversation is not over."""
+        return self.is_open and request.conversation == self.conversation
+
     def reply(self, request: Request, body: Sequence[bytes], *, is_last: bool, now_s: float) -> bool:
         """Answer a request. Returns False, and sends nothing, if its conversation is over."""
-        if not self.is_open or request.conversation != self.conversation:
+        if not self.expects(request):
             return False
         self._send(self.dialect.reply(request.envelope, body, is_last), now_s)
         return True

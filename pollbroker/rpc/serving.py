@@ -79,6 +79,11 @@ class Serving:
         self.request: Request | None = None
         """The request that is to be answered."""
 
+    @property
+    def is_awaited(self) -> bool:
+        """True if there is a request, and the broker still expects the reply to it."""
+        return self.request is not None and self.dialog.expects(self.request)
+
     def next_request(self) -> Request | None:
         """The next request, which is then to be answered."""
         if self.dialog.requests:

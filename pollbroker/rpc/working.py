@@ -72,7 +72,8 @@ class Worker:
             self._wait(end_s)
 
     def reply(self, *frames: bytes) -> bool:
-        """Answer the request that `receive` has returned, with one or more frames.
+        """Answer the request that `receive` has returned, with one or more frames. If the broker has not read what it
+        was sent before, this waits, and keeps up the conversation meanwhile.
 
         Returns False if the reply was not sent, because the broker was lost meanwhile; it gives the request to another
         worker, or the client asks again.
@@ -177,9 +178,20 @@ class Worker:
 
     def _reply(self, frames: list[bytes], *, is_last: bool) -> bool:
         self._check_open()
+        self._wait_for_room()
         was_sent = self._serving.reply(frames, is_last=is_last)
         self._carry_out()
         return was_sent
+
+    def _wait_for_room(self) -> None:
+        """Keep up the conversation until there is room for a message to the broker, or no reply is expected."""
+        while self._serving.is_awaited and not self._socket.poll(0, zmq.POLLOUT):
+            self._poller.modify(self._socket, zmq.POLLIN | zmq.POLLOUT)
+            try:
+                self._wait(math.inf)
+            finally:
+                self._poller.modify(self._socket, zmq.POLLIN)
+            self._turn()
 
     def _give_up(self) -> None:
         """Leave the broker, which may give the request to another worker. With the next turn, begin again."""
@@ -228,7 +240,8 @@ class Worker:
                 self._socket.close(linger=self._serving.linger_ms if do is Step.LEAVE else 0)
                 self._socket = None
             else:
-                with suppress(zmq.Again):  # a broker that has not read for so long is dead, which will be noticed
+                # A reply has room. A broker that has not read heartbeats for so long is dead, which will be noticed.
+                with suppress(zmq.Again):
                     self._socket.send_multipart(do, zmq.NOBLOCK)
 
     def _wake(self) -> None:

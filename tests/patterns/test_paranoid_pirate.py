@@ -13,6 +13,7 @@ from pollbroker.patterns.paranoid_pirate.paranoid_pirate import ParanoidPirate
 from pollbroker.patterns.paranoid_pirate.ppp import HEARTBEAT, READY, split_envelope
 from pollbroker.testing import Send, drive
 from pollbroker.testing.driving import Driver
+from tests.patterns.turns import stand_still
 from tests.support.accounts import balanced
 
 
@@ -140,6 +141,25 @@ def test_request_that_finds_all_workers_expired_waits_for_another() -> None:
     assert driver.message("backend", b"new", READY) == [given(b"new")]
     assert not driver.is_open("frontend")
     assert balanced(driver.account)
+
+
+def test_worker_does_not_expire_while_the_engine_stands_still_and_its_heartbeats_wait() -> None:
+    driver = ready(b"w")
+    stand_still(driver, 100.0)
+    assert ask(driver) == [given(b"w")]  # which is read before the workers' heartbeats
+    driver.message("backend", b"w", HEARTBEAT)
+    driver.advance(0.0)
+    assert driver.counters == {"ready": 1}
+
+
+def test_stand_still_counts_as_one_heartbeat() -> None:
+    driver = ready(b"w")
+    driver.advance(1.0)
+    stand_still(driver, 100.0)
+    driver.advance(0.9)
+    assert driver.counters == {"ready": 1}
+    driver.advance(0.1)
+    assert driver.counters == {"ready": 1, "expired": 1}
 
 
 def test_settings_say_how_often_and_how_long() -> None:

@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -260,6 +261,37 @@ def test_database_without_changes_commits_nothing_and_does_not_fail(path: str) -
     store.open()
     store.commit()
     assert store.count() == 0
+    store.close()
+
+
+class _Connection:
+    """A connection at which the first times nothing can be taken back."""
+
+    def __init__(self, connection: Any, times: int) -> None:
+        self._connection = connection
+        self._times = times
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        if statement == "ROLLBACK" and self._times:
+            self._times -= 1
+            raise MemoryError if self._times else sqlite3.OperationalError("no")
+        return self._connection.execute(statement, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def test_changes_that_cannot_be_taken_back_are_not_committed_later(path: str) -> None:
+    store = SqliteStore(path)
+    store.open()
+    lost = store.add(b"echo", [b"x"])
+    store._connection = _Connection(store._connection, 2)  # type: ignore[assignment]
+    store.rollback()
+    with pytest.raises(StoreError, match="cannot be taken back"):
+        store.commit()
+    kept = store.add(b"echo", [b"y"])
+    store.commit()
+    assert (store.find(lost), store.find(kept)) == (None, Found(None))
     store.close()
 
 

@@ -9,3 +9,8 @@ def turn(driver: Driver) -> list[Send]:
     driver._timers.run_due(Handle.run)
     driver._run.run_due_timers()
     return driver._take()
+
+
+def stand_still(driver: Driver, seconds: float) -> None:
+    """Let time pass in which the engine makes no turn. Timers that have become due come with the next `advance`."""
+    driver._now_s += seconds

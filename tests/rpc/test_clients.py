@@ -2,6 +2,7 @@
 
 import re
 import time
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -179,6 +180,20 @@ def test_reply_in_parts_is_an_iterator(ends: Ends, broker: Broker) -> None:
     last = in_thread(lambda: client.request("count", b"3"))
     answer(router, part(b"1"), final(b"2"))
     assert last.result(DEADLINE_S) == [b"2"]
+
+
+def test_of_a_reply_in_parts_no_more_than_the_last_is_kept(ends: Ends, broker: Broker) -> None:
+    router, address = broker
+    client = ends.MajordomoClient(address, version=2)
+    tracemalloc.start()
+    try:
+        reply = in_thread(partial(client.request, "count", b"20"))
+        answer(router, *[part(bytes(1 << 20))] * 20, final(b"last"))
+        assert reply.result(DEADLINE_S) == [b"last"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 << 20
 
 
 def test_parts_that_nobody_waits_for_are_not_taken_for_another_reply(ends: Ends, broker: Broker) -> None:

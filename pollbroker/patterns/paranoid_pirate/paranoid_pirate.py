@@ -6,6 +6,8 @@ It follows RFC 6/PPP, in which this broker is what the RFC calls the client, and
   that is not known is no part of a conversation, and gets no answer. That worker gets no heartbeats, and begins again.
 - A worker has at most one request. Its reply is the message whose envelope begins with that request's client.
 - While no worker is free, no request is read: requests wait at the clients' sockets.
+- While the engine stands still, nobody is heard. That counts as one heartbeat at most, so that what has come meanwhile
+  is read before the time of its sender is over.
 - Workers are kept in the order in which they were last heard of, so that those whose time is over come first.
 """
 
@@ -81,12 +83,16 @@ class ParanoidPirate(Behaviour):
         """Requests that are to be given to another worker, while none is free."""
         self._kept = 0
         """How many of the workers have a request whose frames are kept."""
+        self._seen_s = 0.0
+        self._lost_s = 0.0
+        """When `_time_s` was read last, and for how long the engine has stood still, as far as that does not count."""
 
     @property
     def held(self) -> int:
         return self._kept + len(self._waiting)
 
     def on_start(self) -> None:
+        self._seen_s = self.now_s
         self.close("frontend")  # until a worker is free
         self.set_timer(_HEARTBEAT, self._heartbeat_s)
 
@@ -175,7 +181,7 @@ class ParanoidPirate(Behaviour):
             self.count("ready" if worker is None else "ready_again")
             if worker is not None:
                 self._forget(address)
-            self._workers[address] = _Worker(self.now_s)
+            self._workers[address] = _Worker(self._time_s())
             self._free[address] = None
             self._give_waiting()
 
@@ -194,12 +200,20 @@ class ParanoidPirate(Behaviour):
             self._give_waiting()
 
     def _hear(self, address: bytes, worker: _Worker) -> None:
-        worker.heard_s = self.now_s
+        worker.heard_s = self._time_s()
         self._workers.move_to_end(address)
+
+    def _time_s(self) -> float:
+        """The time by which workers are heard of and expire. It is read once a heartbeat at least, unless the engine
+        stands still."""
+        now_s = self.now_s
+        self._lost_s += max(0.0, now_s - self._seen_s - self._heartbeat_s)
+        self._seen_s = now_s
+        return now_s - self._lost_s
 
     def _expire(self) -> None:
         """Forget the workers of which nothing was heard for too long."""
-        latest_s = self.now_s - self._lifetime_s
+        latest_s = self._time_s() - self._lifetime_s
         expired = False
         while self._workers:
             address = next(iter(self._workers))

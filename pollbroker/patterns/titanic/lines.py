@@ -129,12 +129,13 @@ class Lines:
         they all were waiting, and are read again in their turn. Without workers there is no line."""
         line = self._lines[service.name]
         most = _most_for(service)
-        surplus = []
-        for request in reversed(list(line.requests.values())):
-            if len(line.requests) <= most or request not in service.waiting:
+        surplus: list[StoredRequest] = []
+        for request in reversed(line.requests.values()):
+            if len(line.requests) - len(surplus) <= most or request not in service.waiting:
                 break
-            self.unload(request)
             surplus.append(request)
+        for request in surplus:
+            self.unload(request)
             line.after = min(line.after, request.number - 1)
             line.exhausted = False
         if not service.workers:

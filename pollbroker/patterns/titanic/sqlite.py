@@ -75,6 +75,8 @@ class SqliteStore(Store):
         """The greatest number of a request that was committed."""
         self._changing = False
         """True while changes are neither committed nor taken back."""
+        self._is_to_roll_back = False
+        """True if changes could not be taken back yet."""
 
     def open(self) -> None:
         """See `Store`. Raises `BehaviourError` if the file cannot be used, is another kind of file, or is used by a
@@ -120,7 +122,7 @@ class SqliteStore(Store):
     def close(self) -> None:
         """See `Store`."""
         connection, self._connection = self._connection, None
-        self._changing = False
+        self._changing = self._is_to_roll_back = False
         if connection is not None:
             connection.close()
 
@@ -196,14 +198,19 @@ class SqliteStore(Store):
 
     def rollback(self) -> None:
         """See `Store`."""
+        self._changing = False
+        self._is_to_roll_back = not self._take_back()
+
+    def _take_back(self) -> bool:
+        """Take back what is not committed. Return False if that fails; it is tried again before the next change."""
         import sqlite3
 
-        self._changing = False
         if self._connection is not None and self._connection.in_transaction:
             try:
                 self._connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                return  # the error that led here was told; the next change fails, too, if this lasts
+            except (sqlite3.Error, MemoryError):
+                return False
+        return True
 
     def _fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._errors() as connection:
@@ -219,7 +226,11 @@ class SqliteStore(Store):
 
     def _check_changes(self, connection: "sqlite3.Connection") -> None:
         """SQLite takes the whole transaction back by itself if a statement, even one that only reads, finds the disk
-        full or broken or has no memory. Raises `StoreError` if it has."""
+        full or broken or has no memory. Raises `StoreError` if it has, or if what is to be taken back cannot be."""
+        if self._is_to_roll_back:
+            self._is_to_roll_back = not self._take_back()
+            if self._is_to_roll_back:
+                raise StoreError(f"{self._path}: changes that have failed cannot be taken back")
         if self._changing and not connection.in_transaction:
             raise StoreError(f"{self._path}: the changes were taken back after an error")
 

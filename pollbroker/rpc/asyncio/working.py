@@ -42,6 +42,8 @@ class Worker:
                 self._own_context.term()
             raise
         self._socket: Any = None
+        self._sending: Any = None
+        """The same socket, to send at once: at that of asyncio a message waits behind whoever waits for room."""
         self._conversing: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         """Set when a request has come, when `stop` was called, and when the task has ended."""
@@ -73,7 +75,8 @@ class Worker:
             raise RequestTimeout(f"{self._serving.where}: no request within {timeout_s:g} s") from None
 
     async def reply(self, *frames: bytes) -> bool:
-        """Answer the request that `receive` has returned, with one or more frames.
+        """Answer the request that `receive` has returned, with one or more frames. If the broker has not read what it
+        was sent before, this waits, while the conversation is kept up.
 
         Returns False if the reply was not sent, because the broker was lost meanwhile; it gives the request to another
         worker, or the client asks again.
@@ -110,7 +113,7 @@ class Worker:
                 try:
                     await self._answer(handler, request, in_thread=in_thread)
                 except BaseException:
-                    await self._give_up()
+                    self._give_up()
                     raise
 
     def stop(self) -> None:
@@ -131,7 +134,7 @@ class Worker:
         conversing = self._stop_conversing()
         try:
             self._serving.dialog.end(time.monotonic())
-            await self._carry_out()
+            self._carry_out()
             if conversing is not None:
                 await asyncio.wait([conversing])
         finally:
@@ -164,17 +167,29 @@ class Worker:
 
     async def _reply(self, frames: list[bytes], *, is_last: bool) -> bool:
         self._check_open()
+        await self._wait_for_room()
         was_sent = self._serving.reply(frames, is_last=is_last)
-        await self._carry_out()
+        self._carry_out()
         return was_sent
 
-    async def _give_up(self) -> None:
-        """Leave the broker, which may give the request to another worker, and begin again. Nothing here waits, so that
-        it is done even if the task is cancelled once more."""
+    async def _wait_for_room(self) -> None:
+        """Wait until there is room for a message to the broker, or no reply is expected."""
+        while self._serving.is_awaited and not self._socket.get(zmq.EVENTS) & zmq.POLLOUT:
+            self._start()
+            assert self._conversing is not None
+            room = self._socket.poll(flags=zmq.POLLOUT)  # cancelled if the socket is closed
+            try:
+                await asyncio.wait([room, self._conversing], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                room.cancel()
+            self._check_conversing()
+
+    def _give_up(self) -> None:
+        """Leave the broker, which may give the request to another worker, and begin again."""
         if not self._is_closed:
             self._stop_conversing()
             self._serving.give_up()
-            await self._carry_out()
+            self._carry_out()
             self._start()
 
     # -- the conversation ---------------------------------------------------------------------------------------------
@@ -213,7 +228,7 @@ class Worker:
         if self._socket is not None:
             await self._read(self._socket)
         dialog.tick(time.monotonic())
-        await self._carry_out()
+        self._carry_out()
         if dialog.requests:
             self._news.set()
 
@@ -221,23 +236,26 @@ class Worker:
         with suppress(zmq.Again):
             for _ in range(_MOST_AT_ONCE):
                 self._serving.dialog.received(await socket.recv_multipart(zmq.NOBLOCK), time.monotonic())
-                await self._carry_out()
+                self._carry_out()
                 if socket.closed:
                     return
 
-    async def _carry_out(self) -> None:
-        """Do what the conversation wants to be done. Nothing here waits, so that tasks do it one after the other."""
+    def _carry_out(self) -> None:
+        """Do what the conversation wants to be done."""
         while (do := self._serving.dialog.take()) is not None:
             if do is Step.OPEN:
                 self._socket = self._serving.opener.open()
+                self._sending = zmq.Socket.shadow(self._socket)
             elif self._socket is None:
                 continue
             elif isinstance(do, Step):
                 self._socket.close(linger=self._serving.linger_ms if do is Step.LEAVE else 0)
-                self._socket = None
+                self._socket = self._sending = None
             else:
-                with suppress(zmq.Again):  # a broker that has not read for so long is dead, which will be noticed
-                    await self._socket.send_multipart(do, zmq.NOBLOCK)
+                # A reply has room. A broker that has not read heartbeats for so long is dead, which will be noticed.
+                with suppress(zmq.Again):
+                    self._sending.send_multipart(do, zmq.NOBLOCK)
+                self._socket.get(zmq.EVENTS)  # by which whoever waits for the socket learns what sending has changed
 
     def _check_open(self) -> None:
         if self._is_closed:
