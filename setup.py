@@ -93,11 +93,22 @@ class HonestWheel(bdist_wheel):
     def run(self) -> None:
         # The extension is optional: only after the build is it known whether there is one.
         if self.distribution.has_ext_modules() and not self.skip_build:
+            self.remove_outdated()
             self.run_command("build")
             if not any(Path(path).exists() for path in self.get_finalized_command("build_ext").get_outputs()):
                 self.distribution.ext_modules = []
                 self.root_is_pure, self.py_limited_api = True, False
         super().run()
+
+    def remove_outdated(self) -> None:
+        """Remove the modules of an earlier build whose sources have changed since: if the compiler fails now, the wheel
+        would have them beside the new Python code."""
+        build_ext = self.get_finalized_command("build_ext")
+        for extension in self.distribution.ext_modules:
+            built = Path(build_ext.get_ext_fullpath(extension.name))
+            sources = (Path(source) for source in (*extension.sources, *extension.depends))
+            if built.exists() and any(source.stat().st_mtime > built.stat().st_mtime for source in sources):
+                built.unlink()
 
 
 setup(ext_modules=[] if FREE_THREADED else [NATIVE_PUMP, WIRE], cmdclass={"bdist_wheel": HonestWheel})

@@ -159,3 +159,5 @@ def _take(question: Question, plan: Plan, case: Case, result: CaseResult) -> Non
         result.samples.append(question.measure(case, plan))
     except ChildError as error:
         result.error = str(error)
+    except Exception as error:  # noqa: BLE001 - whatever happens to one case, the others go on
+        result.error = f"{type(error).__name__}: {error}"

@@ -104,14 +104,12 @@ def fuzz(
 
 def _replay(seed: int, device: str | None, column: str) -> int:
     from pollbroker.testing import fuzzing
-    from pollbroker.testing.checking import check_seed
 
-    found = None if device is None else DEVICES[device]
-    account = fuzzing.failure_of(lambda: check_seed(seed, found, column=column))
-    if account is None:
+    findings = fuzzing.check_seeds(seed, 1, device, column)
+    if not findings:
         click.echo(f"seed {seed}: every promise was kept")
         return 0
-    click.echo(f"seed {seed}: {account}")
+    click.echo(f"seed {seed}: {findings[0].account}")
     scenario = fuzzing.shortest_failing(seed, device, column)
     click.echo(f"the shortest schedule that fails:\n{scenario}")
     return 1

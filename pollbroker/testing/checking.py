@@ -26,6 +26,12 @@ from pollbroker.testing.trace import Trace
 from pollbroker.testing.traffic import draw_traffic
 from pollbroker.testing.violation import InvariantViolation
 
+_SECURITY: Final = ("plain_server", "plain_username")
+"""The options of ports of the wire that have them speak another mechanism than NULL."""
+
+_SHORTEST_HEARTBEAT_MS: Final = 5000
+"""More time than passes in a scenario."""
+
 
 def check_scenario(
     scenario: Scenario,
@@ -82,11 +88,28 @@ def check_seed(
 
 
 def check_streams_can_be_simulated(device: Device, columns: Iterable[str]) -> None:
-    """Raise `DeviceError` if the device has a behaviour and "streams" is among the environments."""
-    if device.behaviour is not None and "streams" in columns:
+    """Raise `DeviceError` if "streams" is among the environments and the device has a behaviour, or a port with options
+    that peers there cannot do justice to."""
+    if "streams" not in columns:
+        return
+    if device.behaviour is not None:
         raise DeviceError(
             f"device {device.name}: it has a behaviour; with simulated streams expected one that has none"
         )
+    for port in device.ports:
+        options = {name.lower(): value for name, value in device.options_of(port).items()}
+        for name in _SECURITY:
+            if options.get(name):
+                raise DeviceError(
+                    f"device {device.name}: {port}: peers on simulated streams have no credentials; expected a port "
+                    f"without {name}"
+                )
+        interval_ms = options.get("heartbeat_ivl", 0)
+        if isinstance(interval_ms, int) and 0 < interval_ms < _SHORTEST_HEARTBEAT_MS:
+            raise DeviceError(
+                f"device {device.name}: {port}: heartbeat_ivl is {interval_ms}: a peer that is full reads nothing, and "
+                f"so answers no heartbeat; with simulated streams expected 0, or {_SHORTEST_HEARTBEAT_MS} or more"
+            )
 
 
 def seeded_scenario(seed: int, device: Device | None, column: str) -> Scenario:
@@ -141,10 +164,12 @@ def check_device(
     - A route leads from an XPUB to something else than an XSUB, or the other way round: then subscriptions become
       messages, or messages become subscriptions.
     - A handler is a coroutine function. It runs on an event loop, which the simulation does not have.
+    - With "streams": a port has PLAIN, or a `heartbeat_ivl` of less than 5 seconds. The peers there have no
+      credentials, and one that is full answers no heartbeat.
     """
     names = default_columns() if columns is None else tuple(columns)
+    check_streams_can_be_simulated(device, names)
     if device.behaviour is not None:
-        check_streams_can_be_simulated(device, names)
         if promises:
             raise DeviceError(f"device {device.name}: promises are of handlers; expected `invariants` for a behaviour")
         judges = cast("tuple[BehaviourInvariant, ...]", tuple(invariants))

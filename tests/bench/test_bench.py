@@ -45,6 +45,7 @@ from bench.results import (
 from bench.run import PlannedQuestion, ask, judge, judge_overall, plan_run
 from bench.ticks import TICK_S, Ticks
 from bench.work import Assignment, Work
+from pollbroker.errors import NoAnswerError
 from tests.support.bench import PLAN
 
 ORIGIN = Origin("2030-01-01T00:00:00+00:00", {"processor": "A processor", "cores": 2}, {"libzmq": "4"})
@@ -129,6 +130,13 @@ def test_case_that_failed_is_recorded_and_left_out_of_the_remaining_rounds() -> 
     assert [len(case.samples) for case in result.cases] == [2, 0]
     assert not result.goals[0].reached
     assert run_of(answer("fake", result)).failures() == [f"fake: cell: {PROXY.name}: lost: its head"]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("lost"), NoAnswerError("nothing")])
+def test_case_that_raises_something_unforeseen_is_recorded_too_and_the_others_go_on(error: Exception) -> None:
+    result, taken = ask_fake([{"rate_per_s": 1.0}, error, {"rate_per_s": 2.0}])
+    assert taken == [NATIVE.name, PROXY.name, NATIVE.name]
+    assert [case.error for case in result.cases] == [None, f"{type(error).__name__}: {error}"]
 
 
 def test_goal_without_another_case_is_a_bound_for_the_figure_itself() -> None:

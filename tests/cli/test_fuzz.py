@@ -10,8 +10,9 @@ from click.testing import CliRunner
 
 import pollbroker.testing
 import pollbroker.testing.fuzzing as fuzzing
-from pollbroker import STREAMER
+from pollbroker import DEVICES, STREAMER
 from pollbroker.cli import main
+from pollbroker.pump.behaviours import BehaviourRun
 from pollbroker.testing.drawing import scenario_of_seed
 from tests.mutants.breaking import in_place
 from tests.support.kit import FORGETFUL
@@ -67,6 +68,24 @@ def test_replay_shows_the_shortest_schedule_that_fails() -> None:
         eval(expression, {name: getattr(pollbroker.testing, name) for name in pollbroker.testing.__all__}) == scenario
     )
     assert 1 <= len(scenario.steps) < len(scenario_of_seed(seed, STREAMER).steps)
+
+
+@pytest.mark.parametrize("device", [name for name, one in DEVICES.items() if one.behaviour is not None])
+def test_replay_of_a_device_with_a_behaviour_tells_when_every_promise_was_kept(device: str) -> None:
+    result = CliRunner().invoke(main, ["fuzz", "--replay", "0", "--device", device])
+    assert (result.exit_code, result.output) == (0, "seed 0: every promise was kept\n")
+
+
+def test_replay_runs_what_failed_with_the_behaviour_that_the_seed_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def given_twice(run: BehaviourRun, port: str, frames: list[bytes]) -> None:
+        for _ in range(2):
+            run._call(run.behaviour.on_message, port, list(frames), given=1)
+
+    monkeypatch.setattr(BehaviourRun, "message", given_twice)
+    finding = next(one for one in fuzzing.check_seeds(0, 40) if one.seed % 4 == 3)
+    result = CliRunner().invoke(main, ["fuzz", "--replay", str(finding.seed)])
+    assert result.exit_code == 1
+    assert result.output.startswith(f"seed {finding.seed}: {finding.account}\n")
 
 
 def test_seeds_that_fail_are_found() -> None:

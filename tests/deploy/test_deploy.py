@@ -138,3 +138,14 @@ def test_container_is_built_with_what_the_package_needs() -> None:
     assert "daemon" in extras
     assert "[daemon]" in text
     assert re.search(r"^USER \d+:\d+$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [".containerignore", "deploy/Containerfile.dockerignore"])
+def test_container_is_not_built_of_what_was_made_in_the_tree(name: str) -> None:
+    """A native module that was compiled for this machine would be taken for that of the container. Docker reads one of
+    these files, podman and buildah read the other one."""
+    lines = (TREE / name).read_text().splitlines()
+    assert {".git", ".venv", "build", "dist", "**/*.so", "**/*.egg-info", ".hypothesis", ".*_cache"} <= set(lines)
+    other = {".containerignore", "deploy/Containerfile.dockerignore"} - {name}
+    told = (TREE / other.pop()).read_text().splitlines()
+    assert [line for line in lines if line[0] != "#"] == [line for line in told if line[0] != "#"]

@@ -1,13 +1,16 @@
 """The kit's scenarios for behaviours: a sound one passes, and each kind of fault is found."""
 
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import zmq
 
-from pollbroker import Behaviour, Device, DeviceError
+from pollbroker import TITANIC, Behaviour, Device, DeviceError
+from pollbroker.patterns import Titanic
 from pollbroker.pump.behaviours import BehaviourRun
 from pollbroker.pump.keyed_timers import KeyedTimers
 from pollbroker.testing import (
@@ -22,6 +25,7 @@ from pollbroker.testing import (
     never_raises,
 )
 from pollbroker.testing.behaviours.checking import behaviour_scenario_of_seed, check_behaviour_seed
+from pollbroker.testing.behaviours.in_memory import TitanicInMemory
 from pollbroker.testing.behaviours.recording import BehaviourCall
 from pollbroker.testing.driving import Send
 from pollbroker.testing.fuzzing import failure_of
@@ -122,6 +126,66 @@ def test_of_messages_that_are_alike_the_last_was_refused() -> None:
     assert both.sends_to("backend") == [other, one, other, one]
     with pytest.raises(InvariantViolation, match=r"\[b'other'\] was given back, and not sent before"):
         BehaviourTrace(Postman(), [call("on_refused", "backend", other)]).sends_to("backend")
+
+
+class Raises(Titanic):
+    """A Titanic of one's own, which does not begin."""
+
+    def on_start(self) -> None:
+        raise ValueError("on purpose")
+
+
+@pytest.mark.parametrize(
+    "device",
+    [replace(TITANIC, behaviour=Raises), Device("titanic", zmq.ROUTER, behaviour=Raises)],
+    ids=["in the place of its behaviour", "of the same name"],
+)
+def test_device_of_ones_own_is_tested_and_not_the_one_that_ships(device: Device) -> None:
+    assert "on purpose" in (first_failure(device, [0]) or "")
+
+
+def test_settings_of_a_device_that_stores_something_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, bool]] = []
+    on_start = Titanic.on_start
+
+    def noted(titanic: Titanic) -> None:
+        made.append((titanic._max_stored, isinstance(titanic, TitanicInMemory)))
+        on_start(titanic)
+
+    monkeypatch.setattr(Titanic, "on_start", noted)
+    check_behaviour_seed(0, TITANIC.with_settings(max_stored=7))
+    assert made == [(7, True)]
+
+
+def test_kit_opens_no_database_of_a_device_that_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_device(TITANIC, examples=2)
+    check_device(TITANIC.with_settings(path=str(tmp_path / "of-its-own.db")), examples=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sound_behaviour_that_sends_on_a_long_backlog_passes() -> None:
+    class Repeating(Postman):
+        max_held = 10_000
+
+        def on_message(self, port: str, frames: list[bytes]) -> None:
+            if port == "frontend":
+                self.kept += [frames] * 20
+                self.count("taken")
+                self.set_timer("deliver", 0.5)
+
+        def deliver(self) -> None:
+            while self.kept:
+                self.send("backend", self.kept.pop(0), if_full="tell")
+
+    repeating = Device("repeating", zmq.DEALER, zmq.DEALER, behaviour=Repeating)
+    question = BehaviourStep(BehaviourAction.SEND, port="frontend", frames=(b"question",))
+    steps = (
+        BehaviourStep(BehaviourAction.JOIN, port="backend"),
+        *(step for _ in range(10) for step in (question, BehaviourStep(BehaviourAction.REST))),
+        BehaviourStep(BehaviourAction.WAIT, seconds=1.0),
+    )
+    check_behaviour(BehaviourScenario(repeating, steps, high_water_mark=1))
 
 
 # -- faults of the engine ----------------------------------------------------------------------------------------------

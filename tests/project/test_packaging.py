@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import zipfile
@@ -137,6 +138,19 @@ def test_wheel_of_a_free_threaded_python_is_pure(tree: Path) -> None:
 
 @pytest.mark.slow
 def test_wheel_without_a_compiler_is_pure(tree: Path) -> None:
+    wheel = build(tree, "build_wheel", environment={"CC": "false"})
+    assert tags_of(wheel) == ["py3-none-any"]
+    assert files_of(wheel) == python_files()
+
+
+@pytest.mark.slow
+def test_wheel_has_no_module_that_an_earlier_build_made_of_other_sources(tree: Path) -> None:
+    directory = tree / f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}/pollbroker"
+    for part in ("pump", "wire"):
+        module = directory / part / "native.abi3.so"
+        module.parent.mkdir(parents=True)
+        module.touch()
+        os.utime(module, (0, 0))
     wheel = build(tree, "build_wheel", environment={"CC": "false"})
     assert tags_of(wheel) == ["py3-none-any"]
     assert files_of(wheel) == python_files()

@@ -50,12 +50,12 @@ def can_step(engine: Engine) -> bool:
 
 
 def makes_no_turns(engine: Engine) -> bool:
-    """True if nothing but two questions brings about a turn of a running engine within 50 ms. It is tried three times,
-    since turns may be left that belong to what has just happened."""
+    """True if nothing but two questions brings about a turn of a running engine within 0.3 s, but for one turn. Up to
+    three times 50 ms go before, since turns may be left that belong to what has just happened."""
 
-    def rests() -> bool:
+    def rests(seconds: float) -> bool:
         before = engine.statistics().turns
-        threading.Event().wait(0.05)
+        threading.Event().wait(seconds)
         return engine.statistics().turns - before <= 2
 
-    return any(rests() for _ in range(3))
+    return any(rests(0.05) for _ in range(3)) and rests(0.3)

@@ -1,4 +1,4 @@
-"""Devices that store something, with a store in memory: the kit's simulations write no file."""
+"""Devices that store something, with a store in memory: the kit writes no file for them."""
 
 from dataclasses import replace
 from typing import Final
@@ -6,6 +6,7 @@ from typing import Final
 from pollbroker.device import Device
 from pollbroker.patterns import TITANIC, Titanic
 from pollbroker.patterns.titanic.store import MemoryStore, Store
+from pollbroker.settings import MadeWithSettings
 
 
 class TitanicInMemory(Titanic):
@@ -17,9 +18,13 @@ class TitanicInMemory(Titanic):
 
 TITANIC_IN_MEMORY: Final = replace(TITANIC, behaviour=TitanicInMemory)
 
-_IN_MEMORY: Final = {TITANIC.name: TITANIC_IN_MEMORY}
-
 
 def in_memory(device: Device) -> Device:
-    """The device that stands for this one in simulations: itself, if it stores nothing."""
-    return _IN_MEMORY.get(device.name, device)
+    """The same device, with the same settings, with a store in memory if its behaviour is `Titanic`. Any other device
+    is returned as it is: what a behaviour of one's own stores, and where, belongs to what is tested."""
+    made = device.behaviour
+    if made is Titanic:
+        return replace(device, behaviour=TitanicInMemory)
+    if isinstance(made, MadeWithSettings) and made.make is Titanic:
+        return replace(device, behaviour=replace(made, make=TitanicInMemory))
+    return device

@@ -11,6 +11,7 @@ from pollbroker.testing.streams.zmtp import (
     Command,
     Message,
     Reader,
+    answer_to,
     encode_message,
     encode_ready,
     encode_subscription,
@@ -62,6 +63,8 @@ class PeerConnection:
         self._input: Channel | None = None
         self._output: Channel | None = None
         self._pending = bytearray()
+        self._answers = bytearray()
+        """Commands that are written behind what is pending, between two messages."""
         self._sent: deque[tuple[int, Message]] = deque()
         """The messages that were written, at least their first bytes, and where each ends in the stream."""
         self._said_ready = False
@@ -83,7 +86,7 @@ class PeerConnection:
         if self._input is None or self._output is None:
             return False
         reads = bool(self._input.arrived) and self._reads()
-        writes = self._output.room > 0 and not self._output.ending and bool(self._pending or self._can_send())
+        writes = self._output.room > 0 and not self._output.ending and self._writes()
         return reads or writes or self._must_end()
 
     def work(self) -> None:
@@ -126,13 +129,16 @@ class PeerConnection:
     def _reads(self) -> bool:
         return self.left or not self.is_ready or self._wants_more()
 
+    def _writes(self) -> bool:
+        return bool(self._pending or self._answers or self._can_send())
+
     def _can_send(self) -> bool:
         return self.is_ready and bool(self.unsent)
 
     def _must_end(self) -> bool:
         """Return True if the peer has left in order, and everything was written."""
         assert self._output is not None
-        return self.left and not self._pending and not self.unsent and not self._output.ending
+        return self.left and not (self._pending or self._answers or self.unsent or self._output.ending)
 
     def _take(self, found: Message | Command) -> None:
         if isinstance(found, list):
@@ -142,6 +148,8 @@ class PeerConnection:
             self.is_ready = True
             if not self.left:
                 self._on_ready()
+        elif answer := answer_to(found):
+            self._answers += answer
         elif not self.left:
             self._on_command(found)
 
@@ -149,9 +157,12 @@ class PeerConnection:
         assert self._output is not None
         while not self._output.ending:
             if not self._pending:
-                if not self._can_send():
+                if self._answers:
+                    self._pending, self._answers = self._answers, bytearray()
+                elif self._can_send():
+                    self._encode(self.unsent.popleft())
+                else:
                     return
-                self._encode(self.unsent.popleft())
             count = self._output.room
             if not count:
                 return

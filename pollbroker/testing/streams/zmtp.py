@@ -62,6 +62,12 @@ def subscription_in(command: Command) -> tuple[bytes, bool] | None:
     return None
 
 
+def answer_to(command: Command) -> bytes | None:
+    """The bytes of the command that answers this one: PONG, with the context of a PING; None for another command."""
+    name, size_of_ttl = b"\x04PING", 2
+    return encode_command(b"PONG", command[len(name) + size_of_ttl :]) if command.startswith(name) else None
+
+
 class Reader:
     """Finds the messages and commands in the bytes of a stream, which come in pieces.
 
