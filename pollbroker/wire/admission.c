@@ -14,7 +14,7 @@ enum reason admission_refuse(const struct port *port, const uint8_t *address, si
 {
     const struct options *options = &port->options;
 
-    if (port->connections >= options->connections_max || port->handshakes >= options->handshakes_max)
+    if (port->connections + port->unread_ends >= options->connections_max || port->handshakes >= options->handshakes_max)
         return REASON_CONNECTIONS;
     const struct address *known = size ? find(port, address, size) : NULL;
     return known && known->connections >= options->connections_per_address_max ? REASON_CONNECTIONS : NO_REASON;

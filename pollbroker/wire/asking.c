@@ -46,13 +46,13 @@ struct peer *wire_next_question(struct wire *wire)
     return question->peer;
 }
 
-/* Authenticators answer in the order in which they are asked, as a rule, and so it is one of the first. */
+/* The numbers ascend. Authenticators answer in the order in which they are asked, as a rule, and so it is one of the first. */
 static struct peer *find_asked(const struct port *port, uint64_t number)
 {
     for (struct link *link = port->asked.next; link != &port->asked; link = link->next) {
         struct question *question = LISTED(link, struct question, link);
-        if (question->number == number)
-            return question->peer;
+        if (question->number >= number)
+            return question->number == number ? question->peer : NULL;
     }
     return NULL;
 }

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { PING_CONTEXT_MAX = 16 };
+enum { PING_CONTEXT_MAX = 16, LOOKS_MAX = 64 };
 
 static void on_ping(struct peer *peer, const uint8_t *body, size_t size)
 {
@@ -113,11 +113,12 @@ void wire_look_ahead(struct wire *wire)
         return;
     link_init(&unread);
     list_append(&wire->unread, &unread); /* those that come behind it meanwhile have their turn the next time */
-    while (wire->unread.next != &unread) {
+    for (int most = LOOKS_MAX; most && wire->unread.next != &unread; most--) {
         struct peer *peer = LISTED(wire->unread.next, struct peer, unread_link);
         link_remove(&peer->unread_link);
         look_ahead(peer);
     }
+    if (wire->unread.next == &unread) /* else the others have their turn at once */
+        wire->look_s = wire->now_s + LOOK_AFTER_S;
     link_remove(&unread);
-    wire->look_s = wire->now_s + LOOK_AFTER_S;
 }

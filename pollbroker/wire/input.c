@@ -252,6 +252,7 @@ enum parsed peer_parse(struct peer *peer)
         }
         if (flags & FRAME_COMMAND) {
             reason = peer_obey(peer, at + header, length);
+            peer->port->may_read -= PASSED_OVER_BYTES;
             peer->deficit -= (int64_t) size;
             peer->gap += size; /* it may stand between two frames of a message, and the next one is moved then */
             close_gap(peer);

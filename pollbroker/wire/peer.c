@@ -138,7 +138,6 @@ void peer_end(struct peer *peer, enum reason reason)
     peer_leave(peer);
     port->connections--;
     port->handshakes -= peer->handshake != NULL;
-    admission_discount(peer);
     if (link_is_in(&peer->unread_link))
         link_remove(&peer->unread_link);
     if (peer->handshake) /* nothing is taken from a peer that was not accepted */
@@ -148,17 +147,28 @@ void peer_end(struct peer *peer, enum reason reason)
     if (link_is_in(&peer->readable_link))
         link_remove(&peer->readable_link);
     if (peer->start == peer->end) {
+        admission_discount(peer);
         list_append(&port->wire->dead, &peer->readable_link);
         port_finish(port, peer);
     } else { /* it is forgotten when its port finds nothing more to take from it */
+        peer_note_unread_end(peer);
         list_append(&port->readable, &peer->readable_link);
         port_note(port, NEWS_INPUT);
     }
 }
 
+/* What it has left takes memory, and so it counts among the connections that there may be. */
+void peer_note_unread_end(struct peer *peer)
+{
+    peer->unread_end = true;
+    peer->port->unread_ends++;
+}
+
 void peer_forget(struct peer *peer)
 {
     port_finish(peer->port, peer);
+    admission_discount(peer);
+    peer->port->unread_ends -= peer->unread_end;
     peer_drop_input(peer);
     link_remove(&peer->all);
     if (link_is_in(&peer->readable_link))

@@ -58,7 +58,8 @@ struct peer {
     bool blocked;                /* the stream has not taken all that was to be written */
     bool attached;               /* hands were shaken, and the connection is not over */
     bool leaves;                 /* the other side has closed the connection: nothing is sent any more */
-    bool discarding;             /* what comes is the rest of a message that has too many frames */
+    bool discarding : 1;         /* what comes is the rest of a message that has too many frames */
+    bool unread_end : 1;         /* the connection is over, and something is left to be taken */
     uint8_t minor;               /* of its ZMTP 3 */
     uint8_t reason;              /* why the connection is over: an enum reason */
     uint32_t expects;            /* the size of its last message if that was long, since the next may be as long; else 0 */

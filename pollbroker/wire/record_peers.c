@@ -149,6 +149,8 @@ void reading_peer(struct reading *reading, struct port *port, struct account *co
         peer_set_stream(peer, reading->descriptors[reading->descriptors_taken++]);
     /* From here on the port ends this peer, whatever is wrong with the rest of its record. */
     list_append(&port->readable, &peer->readable_link);
+    if (peer->descriptor < 0)
+        peer_note_unread_end(peer);
     peer->leaves = flags & FLAG_LEAVES || peer->descriptor < 0;
     peer->discarding = flags & FLAG_DISCARDING;
     peer->readable = flags & FLAG_READABLE && peer->descriptor >= 0;

@@ -191,6 +191,9 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
             if (admitted)
                 return TAKEN_MESSAGE;
             peer_consume(peer);
+            port->may_read -= PASSED_OVER_BYTES;
+            if (port->may_read <= 0)
+                return TAKEN_LATER;
         } else if (peer->descriptor < 0) {
             peer_forget(peer);
         } else if (!peer->readable) {

@@ -28,6 +28,7 @@ enum {
     PEER_QUEUE_BYTES = 256 << 10,  /* a peer whose queue has so much is full, whatever its number of messages */
     PEER_DROPS_BYTES = 64 << 20,   /* the same where messages for a full peer are dropped, instead of left at their source */
     PEER_QUANTUM_BYTES = 16 << 10, /* what a port takes from one peer while others wait for their turn */
+    PASSED_OVER_BYTES = 128, /* what a command costs, or a message that the port takes itself, in bytes that may be read */
     LOOK_AHEAD_BYTES = SLAB_MIDDLE /* what is read from a peer whose port is not read, to find its PINGs */
 };
 #define LOOK_AFTER_S 0.05
@@ -82,10 +83,11 @@ struct port {
     struct link asked;    /* questions about them that an authenticator was asked, and has not answered */
     uint64_t peer_count;  /* that have shaken hands */
     uint64_t connections; /* all of them */
+    uint64_t unread_ends; /* peers whose connections are over, and from whom something is left to be taken */
     uint64_t handshakes;  /* those that have yet to shake hands */
     struct map addresses; /* of those that were accepted: struct address */
     bool tells_when_empty; /* there is news when a peer has been written all of its messages */
-    int64_t may_read;      /* bytes that may still be read in this turn */
+    int64_t may_read;      /* bytes that may still be read in this turn; what is not passed on costs more: PASSED_OVER_BYTES */
     struct amount discarded; /* frames of messages that have too many, since somebody looked last */
     uint64_t ended_by[REASON_COUNT];
 
@@ -160,6 +162,9 @@ bool peer_add_handshake(struct peer *peer);
 
 /* A new connection of a port, whose streams are `owner`'s. It begins with the greeting. NULL if there is no memory. */
 struct peer *peer_new(struct port *port, int descriptor, void *owner);
+
+/* The connection of a peer is over, and something is left to be taken. */
+void peer_note_unread_end(struct peer *peer);
 
 /* Something has happened at its stream. The stream is to be read until nothing more comes before the same is told again. */
 enum { STREAM_INPUT = 1, STREAM_OUTPUT = 2, STREAM_END = 4 };

@@ -198,6 +198,12 @@ MUTANTS: Final = (
         "awaited-peer-leaves",
     ),
     Mutant(
+        "a peer that has left counts for ever",
+        "peer.c",
+        "    peer->port->unread_ends -= peer->unread_end;\n",
+        "",
+    ),
+    Mutant(
         "a subscriber that has cancelled is still awaited",
         "publish.c",
         "    if (cancelled)\n        wait_no_more(port, peer);",
@@ -286,8 +292,8 @@ MUTANTS: Final = (
     Mutant(
         "an answer is given to the peer that asked first",
         "asking.c",
-        "if (question->number == number)",
-        "if (true)",
+        "if (question->number >= number)\n            return question->number == number ? question->peer : NULL;",
+        "if (true)\n            return question->peer;",
     ),
     Mutant(
         "a message that was written in part is written from its start again by another process",

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker import FORWARDER, QUEUE, ConfigError, Engine, Limits
+from pollbroker import FORWARDER, QUEUE, STREAMER, ConfigError, Engine, Limits
 from pollbroker.pump.limits import BURST_FRAMES
 from pollbroker.wire import native
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import Connect
 from tests.support.wire_ports import peer_count
-from tests.wire.zmtp import RawPeer, command, greeting, ready
+from tests.wire.zmtp import RawPeer, command, greeting, message, ready
 
 Raw = Callable[[str], RawPeer]
 
@@ -149,17 +149,48 @@ def test_limits_make_auto_the_wire_and_are_refused_for_libzmq(
         engine.add("b", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, limits=Limits(), transport="libzmq")
 
 
-class _Flood(native.Stream):
-    """A peer that sends commands, without end and without a message among them."""
+def test_peers_that_have_left_count_until_what_they_have_sent_is_taken(
+    engine: Engine, connect: Connect, raw: Raw
+) -> None:
+    """It takes memory, and there is no consumer."""
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, limits=Limits(connections=3))
+    for number in range(3):
+        with raw(endpoint(broker.frontend)).shake_hands("PUSH") as producer:
+            producer.send_message(b"%d" % number)
+        wait_until(lambda: ended(engine) == {"left": number + 1})  # noqa: B023 - it is called here
+    raw(endpoint(broker.frontend)).read_to_the_end()
+    wait_until(lambda: counts(engine, {"left": 3, "connections": 1}))
+    pull = connect(zmq.PULL, endpoint(broker.backend))
+    assert {pull.recv() for _ in range(3)} == {b"0", b"1", b"2"}
+    raw(endpoint(broker.frontend)).shake_hands("PUSH").send_message(b"3")
+    assert pull.recv() == b"3"
 
-    def __init__(self) -> None:
+
+@pytest.mark.parametrize("by", ["connections", "connections_per_address"])
+def test_peer_that_has_left_nothing_does_not_count(engine: Engine, connect: Connect, raw: Raw, by: str) -> None:
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, limits=Limits(**{by: 1}))
+    for number in range(5):
+        with raw(endpoint(broker.frontend)).shake_hands("PUSH"):
+            pass
+        wait_until(lambda: counts(engine, {"left": number + 1}))  # noqa: B023 - it is called here
+
+
+class _Flood(native.Stream):
+    """A peer that sends the same again and again, without end."""
+
+    def __init__(self, first: bytes, again: bytes) -> None:
         self.given = 0
-        self._begin = greeting() + ready("PUSH")
+        self._begin = greeting() + first
+        self._again = again * ((1 << 20) // len(again))
+        self._at = 0
 
     def read(self, count: int) -> bytes:
         first, self._begin = self._begin[:count], self._begin[count:]
         self.given += count
-        return first if first else (command(b"x") * (count // 4 + 1))[:count]
+        if first:
+            return first
+        at, self._at = self._at, (self._at + count) % (len(self._again) // 2)
+        return self._again[at : at + count]
 
     def write(self, given: bytes) -> int:
         return len(given)
@@ -172,7 +203,7 @@ def test_commands_without_end_are_no_burst_without_end() -> None:
     """A flow that is moved in Python takes one message after the other, and none of them comes."""
     net = native.Net(lambda: 1.0)
     port = native.Port(net, zmq.PULL)
-    stream = _Flood()
+    stream = _Flood(ready("PUSH"), command(b"x"))
     stream.begin(port, 1)
     receiver = native.Receiver(port)
     for _ in range(2):  # the handshake, and what follows it
@@ -183,6 +214,22 @@ def test_commands_without_end_are_no_burst_without_end() -> None:
     while receiver.burst_frames < BURST_FRAMES:
         assert receiver() == []
     assert stream.given <= 2 << 20
+    port.close()
+    assert net.alive == (0, 0, 0, 0)
+    net.close()
+
+
+def test_what_is_not_passed_on_costs_more_than_its_bytes() -> None:
+    """A port that nobody reads obeys a part of a flood of subscriptions in each turn."""
+    net = native.Net(lambda: 1.0)
+    port = native.Port(net, zmq.PUB)
+    stream = _Flood(ready("SUB"), message(b"\1x") + message(b"\0x"))
+    stream.begin(port, 1)
+    for _ in range(2):  # the handshake, and what follows it
+        stream.tell(native.Event.INPUT)
+        stream.given = 0
+        net.serve()
+    assert 0 < stream.given <= 256 << 10
     port.close()
     assert net.alive == (0, 0, 0, 0)
     net.close()

@@ -515,6 +515,8 @@ static void check_peer(const struct simulation *simulation, struct port *port, s
     CHECK(!peer->attached || !peer->handshake, "attached before the handshake");
     CHECK(peer_is_asking(peer) == (peer->handshake && peer->handshake->stage == STAGE_ASKING), "who asks");
     CHECK(peer->descriptor >= 0 || !peer->attached, "attached after the end");
+    CHECK(peer->descriptor >= 0 || peer->unread_end || peer->start == peer->end, "what a peer has left counts nowhere");
+    CHECK(peer->descriptor < 0 || !peer->unread_end, "an end that was none");
     CHECK(peer->descriptor >= 0 || (!peer->deadline_s && !peer->timer), "a deadline after the end");
     CHECK(peer->attached || peer->handshake || !peer->out.first, "something waits for a peer that has left");
     CHECK(!peer->out.first || peer->blocked || link_is_in(&peer->dirty_link), "nobody will write what waits");
@@ -534,7 +536,7 @@ static void check_peer(const struct simulation *simulation, struct port *port, s
 
 static void check_port(const struct simulation *simulation, struct port *port, struct amount *held)
 {
-    uint64_t attached = 0, subscriptions = 0;
+    uint64_t attached = 0, subscriptions = 0, connections = 0, unread_ends = 0;
 
     for (struct link *link = port->peers.next; link != &port->peers; link = link->next) {
         struct peer *peer = LISTED(link, struct peer, all);
@@ -542,7 +544,10 @@ static void check_port(const struct simulation *simulation, struct port *port, s
         check_peer(simulation, port, peer, held);
         attached += peer->attached;
         subscriptions += peer_subscription_count(peer);
+        connections += peer->descriptor >= 0;
+        unread_ends += peer->unread_end;
     }
+    CHECK(connections == port->connections && unread_ends == port->unread_ends, "connections are counted wrongly");
     CHECK(attached == port->peer_count, "peers are counted wrongly");
     CHECK(port->type != TYPE_ROUTER || port->ids.count == attached, "a routing id without a peer");
     CHECK(port->topics.subscriptions.count == subscriptions, "subscriptions are counted wrongly");
