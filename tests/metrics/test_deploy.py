@@ -146,7 +146,7 @@ def test_prometheus_scrapes_a_daemon(tmp_path: Path, connect: Connect) -> None:
                 found[:] = re.findall(r'msg="Listening on" address=(\S+)', log.read_text())
                 return bool(found) or prometheus.poll() is not None
 
-            wait_until(listens)
+            wait_until(listens, deadline_s=60)  # another program, which waits for its disk
             assert prometheus.poll() is None, log.read_text()
             wait_until(lambda: ask(found[0], "/-/ready")[0] == 200)
 

@@ -12,10 +12,12 @@ DEADLINE_MS = 10_000
 DEADLINE_S = DEADLINE_MS / 1000
 
 
-def wait_until(condition: Callable[[], object], *, engine: Engine | None = None) -> None:
+def wait_until(
+    condition: Callable[[], object], *, engine: Engine | None = None, deadline_s: float = DEADLINE_S
+) -> None:
     """Wait for a condition, up to the deadline; with an `engine` that nobody runs, by making turns of it."""
     pause = threading.Event()
-    end_s = time.monotonic() + DEADLINE_S
+    end_s = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end_s, "the condition did not come true before the deadline"
         if engine is not None:
