@@ -102,6 +102,8 @@ void net_end_output(struct port *port)
         struct peer *peer = LISTED(link, struct peer, all);
         next = link->next;
         if (peer->descriptor >= 0 && peer->handshake)
+            peer_on_stream(peer, STREAM_INPUT); /* the peer may have shaken hands already, and sent messages */
+        if (peer->descriptor >= 0 && peer->handshake)
             peer_end(peer, REASON_CLOSED);
         else if (peer->descriptor >= 0)
             shutdown(peer->descriptor, SHUT_WR);
