@@ -321,7 +321,8 @@ def test_publications_wait_for_a_full_subscriber_with_nodrop(engine: Engine, raw
     assert not any(peer.dropped for peer in news.broker.peers())
 
 
-def test_subscriber_that_is_waited_for_and_leaves_is_waited_for_no_more(engine: Engine, raw: Raw) -> None:
+@pytest.mark.parametrize("how", ["leaves", "cancels"])
+def test_subscriber_that_is_waited_for_and_goes_is_waited_for_no_more(engine: Engine, raw: Raw, how: str) -> None:
     news = News(engine, raw, xpub_nodrop=1)
 
     def publish() -> None:
@@ -332,22 +333,10 @@ def test_subscriber_that_is_waited_for_and_leaves_is_waited_for_no_more(engine: 
     with Threads() as threads:
         threads.submit(publish)
         stands_still(engine, "f")
-        news.slow.close()
-        assert news.quick.read_message() == [b"q"]
-
-
-def test_subscriber_that_is_waited_for_and_cancels_is_waited_for_no_more(engine: Engine, raw: Raw) -> None:
-    news = News(engine, raw, xpub_nodrop=1)
-
-    def publish() -> None:
-        for number in range(1000):
-            news.publisher.send_message(b"s%d" % number, bytes(10_000))
-        news.publisher.send_message(b"q")
-
-    with Threads() as threads:
-        threads.submit(publish)
-        stands_still(engine, "f")
-        news.slow.send(command(b"CANCEL", b"s"))
+        if how == "leaves":
+            news.slow.close()
+        else:
+            news.slow.send(command(b"CANCEL", b"s"))
         assert news.quick.read_message() == [b"q"]
 
 
