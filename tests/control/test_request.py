@@ -6,7 +6,7 @@ import socket as net
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +309,24 @@ def test_request_at_an_address_that_is_taken_says_where(connect: Connect) -> Non
     assert isinstance(address, bytes)
     with pytest.raises(EndpointError, match=rf"^control: @{address.decode()}: cannot bind: Address already in use"):
         request(f"@{address.decode()}", "LIST")
+
+
+def test_listener_that_ends_each_connection_is_said_to_listen() -> None:
+    """As a forwarded port does behind which nobody is."""
+    with net.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.05)
+        ended = threading.Event()
+
+        def accept() -> None:
+            while not ended.is_set():
+                with suppress(TimeoutError):
+                    listener.accept()[0].close()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            with pytest.raises(NoAnswerError, match="somebody listens there, but does not answer"):
+                request(f"tcp://127.0.0.1:{listener.getsockname()[1]}", "LIST", timeout_s=0.5)
+        finally:
+            ended.set()
+            accepting.join()

@@ -8,6 +8,7 @@ import zmq
 
 from pollbroker import ConfigError
 from tests.devices.conftest import LOCAL, MakeDevice
+from tests.support.control import make_ask
 from tests.support.deadline import DEADLINE_S
 from tests.support.types import Connect, Socket
 
@@ -73,6 +74,19 @@ def test_device_removes_itself_alone(make_ours: MakeDevice, connect: Connect) ->
     assert ask(b"REMOVE", ask(b"LIST")[1]) == [b"OK", b""]
     other_pusher.send(b"passes")
     assert other_puller.recv() == b"passes"
+
+
+def test_device_that_is_removed_does_not_say_that_what_it_still_sends_is_lost(
+    make_ours: MakeDevice, connect: Connect
+) -> None:
+    proxy = make_ours("ThreadProxySteerable", zmq.PULL, zmq.PUSH, ctrl_type=zmq.ROUTER)
+    source, _, control = (getattr(proxy, f"bind_{name}_to_random_port")(LOCAL) for name in ("in", "out", "ctrl"))
+    proxy.start()
+    connect(zmq.PUSH, f"{LOCAL}:{source}").send(b"held")
+    while not proxy.statistics().flows["frontend"].held:
+        proxy.join(0.001)
+    ask = make_ask(connect(zmq.DEALER, f"{LOCAL}:{control}"), b"")
+    assert ask(b"REMOVE", ask(b"LIST")[1]) == [b"OK", b""]
 
 
 def test_messages_of_the_device_alone_are_watched(make_ours: MakeDevice, connect: Connect) -> None:

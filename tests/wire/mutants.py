@@ -198,6 +198,20 @@ MUTANTS: Final = (
         "awaited-peer-leaves",
     ),
     Mutant(
+        "the time at which a peer was asked is before that",
+        "peer.c",
+        "(float) ((now_s - peer->heard_s) * (1 + 2e-7));",
+        "(float) (now_s - peer->heard_s);",
+        "heartbeats-after-months",
+    ),
+    Mutant(
+        "all peers of a port that is not read are looked at in one turn",
+        "commands.c",
+        "for (int most = LOOKS_MAX; most && wire->unread.next != &unread; most--) {",
+        "while (wire->unread.next != &unread) {",
+        "looks-have-a-limit",
+    ),
+    Mutant(
         "a peer that has left counts for ever",
         "peer.c",
         "    peer->port->unread_ends -= peer->unread_end;\n",

@@ -22,17 +22,20 @@ from pollbroker import (
     Device,
     Engine,
     EngineError,
+    Event,
     EventKind,
     HandOverError,
     Limits,
     Route,
 )
 from pollbroker.asyncio import Engine as AsyncioEngine
+from pollbroker.broker import working_broker
 from pollbroker.handing_over import replacing
+from pollbroker.wire.streams import Listening
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import DEADLINE_S, wait_until
-from tests.support.types import Connect
+from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import alive, in_engine, peer_count
 from tests.wire.moving import Add
 from tests.wire.test_handing_over import OTHERS, adds
@@ -383,3 +386,44 @@ def test_handler_that_is_amid_a_message_is_waited_for(engine: Engine, connect: C
     push.send(b"2")
     assert pull.recv_multipart() == [b"2", b"0"]
     assert new.state is BrokerState.RUNNING
+
+
+def test_listener_cannot_put_a_broker_in_the_place_of_one_that_is_about_to_be_closed(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_engine()
+    for name in ("a", "b"):
+        adds(STREAMER, name)(engine)
+
+    def replace_the_other(event: Event) -> None:
+        if event.kind is EventKind.BROKER_REMOVED and event.broker == "a":
+            adds(STREAMER, "b")(engine, replaces="b")
+
+    engine.on_event(replace_the_other)
+    engine.finish_close().result(DEADLINE_S)
+    assert "the engine is closed" in caplog.text
+
+
+class _Lost:
+    """A listener that cannot be watched again."""
+
+    def __init__(self, listener: Any) -> None:
+        self.suspend, self.close, self.descriptor = listener.suspend, listener.close, listener.descriptor
+
+    def resume(self) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+
+def test_listener_that_cannot_be_watched_any_more_is_closed_and_the_broker_can_be_moved(
+    engine: Engine, relayed: Relayed
+) -> None:
+    at_work = working_broker(engine.brokers["a"])
+    (listening,) = at_work.port("frontend").wire_socket._streams
+    assert isinstance(listening, Listening)
+    listener, listening._listener = listening._listener, _Lost(listening._listener)  # type: ignore[assignment]
+    in_engine(engine, at_work.suspend)
+    in_engine(engine, at_work.go_on)
+    assert listener.descriptor == -1
+    relayed()
+    adds(STREAMER)(engine, replaces="a")
+    relayed()

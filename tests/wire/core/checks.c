@@ -980,6 +980,51 @@ static void check_heartbeats_after_a_pause(void)
     report("peers that are asked after a pause", 1 << 20);
 }
 
+/* When a peer was asked is told from when it was heard, which may be months ago. */
+static void check_heartbeats_after_months(void)
+{
+    for (int i = 0; i < 100; i++) {
+        begin(TYPE_PULL, TYPE_PUSH);
+        simulation.ports[0].options.heartbeat_ivl = 100;
+        simulation.ports[0].options.heartbeat_timeout = 100;
+        struct remote *quiet = join(0, TYPE_PUSH, "");
+        measure();
+        simulation.wire.now_s += 40e6 + i * 0.37;
+        simulation_serve(&simulation);
+        CHECK(quiet->peer, "a peer is taken for silent in the moment in which it is asked");
+    }
+    report("peers that were quiet for a year", 1 << 20);
+}
+
+static void check_looks_have_a_limit(void)
+{
+    enum { PEERS = 300, MOST = 64 };
+    struct remote *remotes[PEERS];
+    int looked;
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    for (int i = 0; i < PEERS; i++)
+        remotes[i] = join(0, TYPE_PUSH, "");
+    measure();
+    for (int i = 0; i < PEERS; i++) {
+        remote_send_command(remotes[i], "PING", "\0\0", 2);
+        remotes[i]->pings = 1;
+        remote_deliver(remotes[i], SIZE_MAX);
+    }
+    simulation_serve(&simulation);
+    simulation.wire.now_s += 2 * LOOK_AFTER_S;
+    for (int before = 0; before < PEERS; before = looked) {
+        simulation_serve(&simulation);
+        looked = 0;
+        for (int i = 0; i < PEERS; i++) {
+            remote_parse(remotes[i]);
+            looked += remotes[i]->pongs != 0;
+        }
+        CHECK(looked > before && looked <= before + MOST, "%d of them are looked at in a turn", looked - before);
+    }
+    report("many peers at a port that is not read", 8 << 20);
+}
+
 /* A record of which a byte is changed is refused, or its queues are sound. */
 static void check_changed_records(void)
 {
@@ -1068,6 +1113,8 @@ void run_checks(const char *only)
         {"awaited-peer-leaves", check_awaited_peer_leaves},
         {"awaited-subscriber-cancels", check_awaited_subscriber_cancels},
         {"heartbeats-after-a-pause", check_heartbeats_after_a_pause},
+        {"heartbeats-after-months", check_heartbeats_after_months},
+        {"looks-have-a-limit", check_looks_have_a_limit},
         {"changed-records", check_changed_records},
         {"idle-connections", check_idle_connections},
     };
