@@ -29,7 +29,7 @@ def check_path(path: str) -> None:
     """Raise `ConfigError` for what can be no path of a socket file. In an address of ipc, `@` and `*` at its beginning
     are no path."""
     given = Path(path)
-    longest = max(map(len, (os.fsencode(given), os.fsencode(given.with_name(_LONGEST_NAME) if given.name else given))))
+    longest = max(len(os.fsencode(given)), len(os.fsencode(given.parent / _LONGEST_NAME)))
     if not given.name or str(given)[0] in "@*" or "\0" in path or longest > IPC_PATH_MAX_BYTES:
         raise ConfigError(f"{path!a}: expected the path of a socket file, of at most {IPC_PATH_MAX_BYTES} bytes")
 

@@ -5,7 +5,10 @@
 
 #include <string.h>
 
-enum { PING_CONTEXT_MAX = 16, LOOKS_MAX = 64 };
+enum {
+    PING_CONTEXT_MAX = 16,
+    LOOKS_MAX = 64 /* peers that are looked at in a turn, so that it does not take long however many there are */
+};
 
 static void on_ping(struct peer *peer, const uint8_t *body, size_t size)
 {
