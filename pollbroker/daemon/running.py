@@ -87,6 +87,7 @@ class Daemon:
         self._requests: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         """What is to be done in the thread of requests. None ends it. A signal handler may put something here at any
         time."""
+        self._requests_thread = threading.Thread(target=self._serve_requests, name="pollbroker-requests", daemon=True)
         self._has_started = False
         self._may_serve = threading.Event()
         """Set when it is certain whether the daemon has started, so that its thread of requests may begin."""
@@ -167,7 +168,7 @@ class Daemon:
             predecessor = None if takeover is None else Predecessor(takeover)
             try:
                 # If there can be no other thread, nothing has been taken over yet.
-                threading.Thread(target=self._serve_requests, name="pollbroker-requests", daemon=True).start()
+                self._requests_thread.start()
                 configuration = self._read()
                 asked = asdict(configuration.engine)
                 arguments = {name: asked[name] for name in _OF_ENGINE if not isinstance(asked[name], UnsetType)}
@@ -362,6 +363,8 @@ class Daemon:
         self._may_serve.set()
         if self._has_started:
             self._succession.wait_until_settled()
+        elif self._requests_thread.is_alive():  # it has only waited for the start
+            self._requests_thread.join()
         if self._brokers is not None:
             self._brokers.listeners.keep_only(())
         self._inherited.close()

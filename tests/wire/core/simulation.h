@@ -77,7 +77,7 @@ static inline size_t bytes_left(const struct bytes *bytes)
 /* -- remote peers
  * ------------------------------------------------------------------------------------------------------ */
 
-enum { REMOTES_MAX = 48 };
+enum { REMOTES_MAX = 200 };
 enum version { ZMTP_2, ZMTP_30, ZMTP_31 };
 
 struct simulation;
