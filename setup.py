@@ -43,6 +43,8 @@ WIRE_ROOMS = (
     "take",
     "put",
     "publish",
+    "subscribers",
+    "subscribe",
     "relay",
     "record_write",
     "record_values",

@@ -1,5 +1,5 @@
 /* Commands of a peer that has shaken hands: what each does, and finding heartbeats behind messages that nobody takes. */
-#include "wire.h"
+#include "publish.h"
 
 #include "frame.h"
 

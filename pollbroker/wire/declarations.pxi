@@ -115,7 +115,6 @@ cdef extern from "net.h" nogil:
 
     peer *listed_peer(link *)
     key peer_routing_id(const peer *)
-    uint64_t peer_subscription_count(const peer *)
 
     cdef struct turns:
         pass
@@ -166,8 +165,6 @@ cdef extern from "net.h" nogil:
     void peer_flush(peer *)
     uint64_t port_held(const port *)
     uint64_t port_count_unread(port *, uint64_t most)
-    c_bool port_subscribe(port *, const uint8_t *topic, size_t size)
-    c_bool port_unsubscribe(port *, const uint8_t *topic, size_t size)
 
     cdef struct watched:
         int descriptor, error
@@ -234,6 +231,11 @@ cdef extern from "net.h" nogil:
     port *changed_port(link *)
     watched *ended_connector(link *)
     void link_remove(link *)
+
+cdef extern from "publish.h" nogil:
+    uint64_t peer_subscription_count(const peer *)
+    c_bool port_subscribe(port *, const uint8_t *topic, size_t size)
+    c_bool port_unsubscribe(port *, const uint8_t *topic, size_t size)
 
 cdef extern from "frame.h" nogil:
     size_t frame_write_header(uint8_t *, unsigned flags, uint64_t length)

@@ -1,6 +1,7 @@
 #include "net.h"
 
 #include "net_watching.h"
+#include "publish.h"
 
 #include <errno.h>
 #include <math.h>
@@ -138,6 +139,7 @@ static bool serve_events(struct net *net)
 void net_serve(struct net *net)
 {
     wire_forget_dead(&net->wire);
+    wire_remove_subscriptions(&net->wire);
     net->wire.now_s = net_now_s(net);
     /* Nobody is taken for silent whose bytes are here, in however many events. */
     for (size_t most = net->wire.peers_alive / MOST_EVENTS; serve_events(net) && is_deadline_due(net) && most; most--)
@@ -174,7 +176,7 @@ void net_arm(struct net *net)
     if (!list_is_empty(&net->resting) && (!wanted_s || net->rested_s < wanted_s))
         wanted_s = net->rested_s;
     /* While messages are moved, a port may have news, and a connection may end. */
-    if (!list_is_empty(&net->wire.changed) || !list_is_empty(&net->ended))
+    if (!list_is_empty(&net->wire.changed) || !list_is_empty(&net->ended) || !list_is_empty(&net->wire.left))
         wanted_s = net->wire.now_s;
     /* An earlier wake-up than is needed does no harm. */
     if (!wanted_s || (net->armed_s && net->armed_s <= wanted_s))

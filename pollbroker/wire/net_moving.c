@@ -1,6 +1,7 @@
 /* Suspending the streams of ports while they are handed over to another process, and going on with them. */
 #include "hosts.h"
 #include "net_watching.h"
+#include "publish.h"
 
 #include <unistd.h>
 
@@ -9,6 +10,7 @@ void net_suspend(struct port *port)
     struct net *net = net_of(port);
 
     port_flush(port); /* so that nothing is written later, when somebody flushes all ports */
+    publish_remove_all(port); /* a record has the subscriptions of the peers that are there */
     for (struct link *link = port->peers.next; link != &port->peers; link = link->next) {
         struct peer *peer = LISTED(link, struct peer, all);
         if (peer->descriptor >= 0)

@@ -65,7 +65,7 @@ void peer_enqueue_bytes(struct peer *peer, const uint8_t *bytes, size_t count)
 void peer_flush(struct peer *peer)
 {
     struct iovec pieces[PIECES];
-    bool had_room = peer_has_room(peer);
+    bool had_room = peer_has_room(peer), was_blocked = peer->blocked;
 
     if (link_is_in(&peer->dirty_link))
         link_remove(&peer->dirty_link);
@@ -87,13 +87,18 @@ void peer_flush(struct peer *peer)
             port_note(peer->port, NEWS_INPUT);
             return;
         }
-        if (written > 0)
+        if (written > 0) {
             peer->sent += queue_note_written(&peer->out, (size_t) written);
+            if (was_blocked && peer->asked_after_s)
+                peer_note_asked(peer); /* it reads */
+        }
         if (written < 0 || (size_t) written < offered) {
             peer->blocked = true;
             break;
         }
     }
+    if (!peer->out.first)
+        peer->ping_waits = false;
     if (peer->attached && !had_room && peer_has_room(peer))
         port_has_room(peer->port, peer);
     if (port_shares(peer->port))

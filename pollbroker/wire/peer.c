@@ -29,8 +29,6 @@ struct peer *peer_without_stream(struct port *port)
     link_init(&peer->unread_link);
     if (port_shares(port))
         link_init(&peer->sharer.turn);
-    else if (port_publishes(port))
-        link_init(&peer->subscriber.subscriptions);
     list_append(&port->peers, &peer->all);
     port->wire->peers_alive++;
     return peer;
@@ -198,11 +196,6 @@ bool peer_set_routing_id(struct peer *peer, const uint8_t *id, size_t size)
     return true;
 }
 
-uint64_t peer_subscription_count(const struct peer *peer)
-{
-    return port_publishes(peer->port) ? peer->subscriber.subscription_count : 0;
-}
-
 bool peer_set_user_id(struct peer *peer, const uint8_t *user_id, size_t size)
 {
     if (!size)
@@ -221,7 +214,8 @@ static double earliest(double a, double b)
 }
 
 /* From when on a peer is taken for dead if it is not heard: so long after it was asked, or after the time of its own; 0:
- * never. That it has been silent is not enough, since the engine may have stood still. */
+ * never. That it has been silent is not enough, since the engine may have stood still. Whenever it has read of what it had no
+ * room for it is taken for asked anew, since the PING may be behind that. */
 static double silent_from_s(const struct peer *peer)
 {
     const struct options *options = &peer->port->options;
@@ -251,6 +245,13 @@ void peer_set_heartbeat(struct peer *peer)
     }
 }
 
+void peer_note_asked(struct peer *peer)
+{
+    double after_s = peer->port->wire->now_s - peer->heard_s;
+
+    peer->asked_after_s = (float) (after_s * (1 + 2e-7)); /* as a float it is not before now */
+}
+
 static void send_ping(struct peer *peer)
 {
     uint8_t ping[FRAME_SHORT_HEADER + 7];
@@ -261,6 +262,7 @@ static void send_ping(struct peer *peer)
     ping[FRAME_SHORT_HEADER + 5] = (uint8_t) (ttl >> 8);
     ping[FRAME_SHORT_HEADER + 6] = (uint8_t) ttl;
     peer_enqueue_bytes(peer, ping, sizeof ping);
+    peer->ping_waits = true;
 }
 
 void peer_on_deadline(struct peer *peer)
@@ -281,10 +283,11 @@ void peer_on_deadline(struct peer *peer)
         return;
     }
     if (peer->ping_s && now_s >= peer->ping_s) {
-        send_ping(peer);
+        if (!peer->ping_waits)
+            send_ping(peer);
         peer->ping_s = 0; /* the next one is due after the interval */
         if (!peer->asked_after_s)
-            peer->asked_after_s = (float) ((now_s - peer->heard_s) * (1 + 2e-7)); /* as a float it is not before now */
+            peer_note_asked(peer);
     }
     if (peer->descriptor >= 0) {
         peer_set_heartbeat(peer);

@@ -2,7 +2,7 @@
  *
  * There may be tens of thousands of connections that say nothing for hours, so a peer is small. What only the handshake
  * needs is in `handshake`, which is freed when that is over. What only the peers of some types of ports need is in a union:
- * a peer is a `struct routed`, a `struct sharer` or a `struct subscriber`, or none of them, by the type of its port. The
+ * a peer is a `struct routed`, a `struct sharer`, has a `struct subscriber`, or is none of them, by the type of its port. The
  * check `idle-connections` of the tests has a bound for all of it. */
 #ifndef POLLBROKER_WIRE_PEER_H
 #define POLLBROKER_WIRE_PEER_H
@@ -37,13 +37,6 @@ struct sharer {
     uint8_t load_level;   /* see turns.h */
 };
 
-/* A peer of a PUB or XPUB. */
-struct subscriber {
-    struct link subscriptions;
-    uint64_t epoch; /* see topics.h */
-    uint32_t subscription_count;
-};
-
 struct peer {
     struct port *port;
     struct link all, readable_link, dirty_link, unread_link;
@@ -60,6 +53,7 @@ struct peer {
     bool leaves;                 /* the other side has closed the connection: nothing is sent any more */
     bool discarding : 1;         /* what comes is the rest of a message that has too many frames */
     bool unread_end : 1;         /* the connection is over, and something is left to be taken */
+    bool ping_waits : 1;         /* a PING is in its queue, and was not written yet */
     uint8_t minor;               /* of its ZMTP 3 */
     uint8_t reason;              /* why the connection is over: an enum reason */
     uint32_t expects;            /* the size of its last message if that was long, since the next may be as long; else 0 */
@@ -78,7 +72,7 @@ struct peer {
     union {
         struct routed routed;
         struct sharer sharer;
-        struct subscriber subscriber;
+        struct subscriber *subscriber; /* PUB, XPUB: NULL if it has never subscribed */
     };
 
     double deadline_s; /* when `peer_on_deadline` is to be called; 0: never */

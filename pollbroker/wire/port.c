@@ -1,5 +1,5 @@
 /* A port from its beginning to its end, and its peers, which come and go. */
-#include "wire.h"
+#include "publish.h"
 
 #include "frame.h"
 
@@ -39,6 +39,7 @@ void wire_init(struct wire *wire)
     link_init(&wire->unwritten);
     link_init(&wire->unread);
     link_init(&wire->dead);
+    link_init(&wire->left);
     link_init(&wire->asking);
 }
 
@@ -75,10 +76,8 @@ void port_end(struct port *port)
     queue_forget(&port->orphans);
     queue_forget(&port->subscriptions);
     map_free(&port->ids);
-    prefixes_free(&port->topics.prefixes);
-    map_free(&port->topics.subscriptions);
+    publish_end(port);
     prefixes_free(&port->prefixes);
-    free(port->matched);
     turns_free(&port->turns);
     if (port->envelope)
         slab_release(port->envelope);

@@ -1,5 +1,5 @@
 /* What the types of sockets do with messages that are to be sent. */
-#include "wire.h"
+#include "publish.h"
 
 #include "frame.h"
 

@@ -2,6 +2,7 @@
 #include "record.h"
 
 #include "frame.h"
+#include "publish.h"
 #include "record_format.h"
 
 #include <stdlib.h>
@@ -76,13 +77,11 @@ static void get_topics(struct reading *reading, struct peer *peer)
         const uint8_t *topic = reading_bytes(reading, &size);
         if (reading->wrong)
             return;
-        enum subscribed subscribed = topics_subscribe(&port->topics, peer, &peer->subscriber.subscriptions, topic, size);
+        enum subscribed subscribed = peer_subscribe(peer, topic, size);
         if (subscribed == SUBSCRIBED_NOT)
             reading_refuse(reading, "there is no memory for it");
         else if (subscribed == SUBSCRIBED_AGAIN)
             reading_refuse(reading, "a peer subscribes to a topic twice");
-        else
-            peer->subscriber.subscription_count++;
     }
 }
 

@@ -2,6 +2,7 @@
 #include "record.h"
 
 #include "frame.h"
+#include "publish.h"
 #include "record_format.h"
 
 #include <stdlib.h>

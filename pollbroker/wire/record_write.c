@@ -2,6 +2,7 @@
 #include "record.h"
 
 #include "frame.h"
+#include "publish.h"
 #include "record_format.h"
 
 #include <stdlib.h>
@@ -148,13 +149,12 @@ static bool is_moved(const struct peer *peer)
 
 static void put_topics(struct record *record, const struct peer *peer)
 {
-    const struct link *topics = &peer->subscriber.subscriptions;
-
     put_u64(record, peer_subscription_count(peer));
-    if (!port_publishes(peer->port))
+    if (!peer_subscription_count(peer))
         return;
+    const struct link *topics = &peer->subscriber->subscriptions;
     for (const struct link *link = topics->next; link != topics; link = link->next) {
-        const struct key *topic = &LISTED(link, struct subscription, of_peer)->pair.topic->key;
+        const struct key *topic = &LISTED(link, struct subscription, of_subscriber)->pair.topic->key;
         put_bytes(record, topic->bytes, topic->size);
     }
 }

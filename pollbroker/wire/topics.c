@@ -108,8 +108,7 @@ void prefixes_of(const struct prefixes *prefixes, const uint8_t *bytes, size_t s
         }
 }
 
-enum subscribed topics_subscribe(struct topics *topics, struct peer *peer, struct link *of_peer, const uint8_t *bytes,
-                                 size_t size)
+enum subscribed topics_subscribe(struct topics *topics, struct subscriber *subscriber, const uint8_t *bytes, size_t size)
 {
     struct prefix *topic = prefixes_get(&topics->prefixes, bytes, size);
     struct subscription *subscription;
@@ -117,7 +116,7 @@ enum subscribed topics_subscribe(struct topics *topics, struct peer *peer, struc
     if (!topic)
         return SUBSCRIBED_NOT;
     bool first = list_is_empty(&topic->subscriptions);
-    struct topic_and_peer pair = {topic, peer};
+    struct topic_and_subscriber pair = {topic, subscriber};
     uint64_t hash = map_hash((const uint8_t *) &pair, sizeof pair);
     if (map_find(&topics->subscriptions, (const uint8_t *) &pair, sizeof pair, hash))
         return SUBSCRIBED_AGAIN;
@@ -130,9 +129,10 @@ enum subscribed topics_subscribe(struct topics *topics, struct peer *peer, struc
         goto no_memory;
     }
     link_init(&subscription->of_topic);
-    link_init(&subscription->of_peer);
+    link_init(&subscription->of_subscriber);
     list_append(&topic->subscriptions, &subscription->of_topic);
-    list_append(of_peer, &subscription->of_peer);
+    list_append(&subscriber->subscriptions, &subscription->of_subscriber);
+    subscriber->count++;
     return first ? SUBSCRIBED_FIRST : SUBSCRIBED;
 
 no_memory:
@@ -147,7 +147,8 @@ bool topics_remove(struct topics *topics, struct subscription *subscription)
 
     map_remove(&topics->subscriptions, &subscription->key);
     link_remove(&subscription->of_topic);
-    link_remove(&subscription->of_peer);
+    link_remove(&subscription->of_subscriber);
+    subscription->pair.subscriber->count--;
     free(subscription);
     if (!list_is_empty(&topic->subscriptions))
         return false;
@@ -155,9 +156,9 @@ bool topics_remove(struct topics *topics, struct subscription *subscription)
     return true;
 }
 
-enum cancelled topics_cancel(struct topics *topics, struct peer *peer, const uint8_t *bytes, size_t size)
+enum cancelled topics_cancel(struct topics *topics, struct subscriber *subscriber, const uint8_t *bytes, size_t size)
 {
-    struct topic_and_peer pair = {prefixes_find(&topics->prefixes, bytes, size), peer};
+    struct topic_and_subscriber pair = {prefixes_find(&topics->prefixes, bytes, size), subscriber};
 
     if (!pair.topic)
         return CANCELLED_NOTHING;
@@ -167,4 +168,20 @@ enum cancelled topics_cancel(struct topics *topics, struct peer *peer, const uin
     if (!subscription)
         return CANCELLED_NOTHING;
     return topics_remove(topics, subscription) ? CANCELLED_LAST : CANCELLED;
+}
+
+void topics_forget(struct subscriber *subscriber)
+{
+    while (!list_is_empty(&subscriber->subscriptions)) {
+        struct subscription *first = LISTED(subscriber->subscriptions.next, struct subscription, of_subscriber);
+        link_remove(&first->of_subscriber);
+        free(first);
+    }
+    subscriber->count = 0;
+}
+
+void topics_free(struct topics *topics)
+{
+    prefixes_free(&topics->prefixes);
+    map_free(&topics->subscriptions);
 }

@@ -38,15 +38,26 @@ void prefixes_of(const struct prefixes *prefixes, const uint8_t *bytes, size_t s
                  bool (*found)(struct prefix *prefix, void *data), void *data);
 
 struct peer;
+struct port;
 
-/* That one peer has subscribed to one topic. It is in the list of the topic, and in that of the peer. */
+/* A peer that has subscribed to something, and what. */
+struct subscriber {
+    struct port *port;
+    struct peer *peer; /* NULL if it has left */
+    struct link left;  /* in the list of the wire, of those that have left */
+    struct link subscriptions;
+    uint32_t count; /* of these */
+    uint64_t epoch; /* of the last message that was for it: see struct topics */
+};
+
+/* That one peer has subscribed to one topic. It is in the list of the topic, and in that of the subscriber. */
 struct subscription {
     struct key key; /* the bytes of `pair` */
-    struct topic_and_peer {
+    struct topic_and_subscriber {
         struct prefix *topic;
-        struct peer *peer;
+        struct subscriber *subscriber;
     } pair;
-    struct link of_topic, of_peer;
+    struct link of_topic, of_subscriber;
 };
 
 struct topics {
@@ -58,15 +69,18 @@ struct topics {
 enum subscribed { SUBSCRIBED_AGAIN, SUBSCRIBED, SUBSCRIBED_FIRST, SUBSCRIBED_NOT };
 
 /* A peer subscribes: SUBSCRIBED_FIRST if it is the first to subscribe to this, SUBSCRIBED_NOT if there is no memory. */
-enum subscribed topics_subscribe(struct topics *topics, struct peer *peer, struct link *of_peer, const uint8_t *bytes,
-                                 size_t size);
+enum subscribed topics_subscribe(struct topics *topics, struct subscriber *subscriber, const uint8_t *bytes, size_t size);
 
 enum cancelled { CANCELLED_NOTHING, CANCELLED, CANCELLED_LAST };
 
 /* A peer cancels a subscription: CANCELLED_LAST if nobody is subscribed to this any more. */
-enum cancelled topics_cancel(struct topics *topics, struct peer *peer, const uint8_t *bytes, size_t size);
+enum cancelled topics_cancel(struct topics *topics, struct subscriber *subscriber, const uint8_t *bytes, size_t size);
 
 /* Remove a subscription. Return true if nobody is subscribed to its topic any more. */
 bool topics_remove(struct topics *topics, struct subscription *subscription);
+
+/* Free the subscriptions of a subscriber. Nothing but `topics_free` can be done with the topics then. */
+void topics_forget(struct subscriber *subscriber);
+void topics_free(struct topics *topics);
 
 #endif

@@ -59,6 +59,8 @@ struct wire {
     struct link unread;    /* peers of which something has come, and was not looked through to its end */
     double look_s;         /* when these are looked at */
     struct link dead;      /* peers whose connections are over, and of which nothing is left to be read */
+    struct link left;      /* subscribers whose peers have left, and that have subscriptions yet */
+    unsigned removals;     /* so many of their subscriptions may still be removed in this turn */
     struct link asking;    /* questions that an authenticator is to be asked: see `wire_next_question` */
     uint64_t questions;    /* that there were so far */
     double now_s;          /* when the present turn began */
@@ -183,6 +185,9 @@ static inline void peer_note_heard(struct peer *peer)
     peer->asked_after_s = 0;
 }
 
+/* It is asked now whether it is there, and has not been heard since `heard_s`. */
+void peer_note_asked(struct peer *peer);
+
 /* -- commands.c -- */
 
 /* Do what a command says. Return the reason to end the connection, or NO_REASON. */
@@ -265,7 +270,6 @@ struct key peer_routing_id(const struct peer *peer);
 bool peer_set_routing_id(struct peer *peer, const uint8_t *id, size_t size);
 
 /* How many topics it has subscribed to. */
-uint64_t peer_subscription_count(const struct peer *peer);
 
 /* Keep who it is. Return false if there is no memory. */
 bool peer_set_user_id(struct peer *peer, const uint8_t *user_id, size_t size);
@@ -370,21 +374,6 @@ uint64_t port_held(const struct port *port);
 
 /* Count the messages that have come and were not taken, up to a limit, and forget them. */
 uint64_t port_count_unread(struct port *port, uint64_t most);
-
-/* Subscribe, or cancel: XSUB and SUB. Return false if there is no memory. */
-bool port_subscribe(struct port *port, const uint8_t *topic, size_t size);
-bool port_unsubscribe(struct port *port, const uint8_t *topic, size_t size);
-
-/* -- publish.c: PUB and XPUB, SUB and XSUB -- */
-
-enum put publish_put(struct port *port, const struct message *message, struct account *account);
-enum put subscribe_put(struct port *port, const struct message *message, struct account *account);
-/* A peer subscribes or cancels. Return the reason to end its connection, or NO_REASON. */
-enum reason publish_on_subscription(struct port *port, struct peer *peer, bool subscribe, const uint8_t *topic, size_t size);
-/* A peer has shaken hands. Return false if there is no memory. */
-bool publish_attach(struct port *port);
-void publish_detach(struct port *port, struct peer *peer);
-void subscribe_attach(struct port *port, struct peer *peer);
 
 /* The body of the first frame of a message, and how many bytes of the run are in front of what follows it. */
 void message_first(const struct message *message, const uint8_t **body, size_t *size, size_t *rest);

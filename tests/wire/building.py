@@ -1,9 +1,9 @@
 """The harness of `core/`, built with the C files of the wire, and the files of the corpus.
 
-There are three builds. One has AddressSanitizer and UndefinedBehaviorSanitizer. It keeps no free slabs, so that the use
-of a slab that was freed is found, and it has smaller ones, so that they end more often: it fuzzes. Another is the same
-with libFuzzer, which clang has: it is guided by the lines that an input reaches. The third has the code as it is
-installed: it measures.
+There are three builds. One has AddressSanitizer and UndefinedBehaviorSanitizer. It keeps no free slabs, so that the
+use of a slab that was freed is found. Its slabs are smaller, so that they end more often, and it removes fewer of the
+subscriptions in a turn, so that others come in between. It fuzzes. Another is the same with libFuzzer, which clang
+has: it is guided by the lines that an input reaches. The third has the code as it is installed: it measures.
 """
 
 import os
@@ -30,7 +30,7 @@ _COUNTED: Final = tuple(f"-D{name}=core_{name}" for name in ("malloc", "calloc",
 
 SANITIZED: Final = (
     *("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
-    *("-DWIRE_POOL_KEEPS=0", "-DWIRE_SLAB_LARGE=16384"),
+    *("-DWIRE_POOL_KEEPS=0", "-DWIRE_SLAB_LARGE=16384", "-DWIRE_REMOVALS_PER_TURN=2"),
 )
 GUIDED: Final = (*SANITIZED, "-fsanitize=fuzzer", "-DWITH_LIBFUZZER")
 _OF_GUIDED_HARNESS: Final = ("-fno-sanitize-coverage=trace-cmp",)

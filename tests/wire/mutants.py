@@ -97,7 +97,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a subscription is not passed on to the publishers",
-        "publish.c",
+        "subscribe.c",
         "    send_to_all(port, true, topic, size);",
         "",
     ),
@@ -110,8 +110,27 @@ MUTANTS: Final = (
     Mutant(
         "a subscriber of two prefixes of a topic is given a message twice",
         "publish.c",
-        "if (peer->subscriber.epoch == port->topics.epoch)",
+        "if (!subscriber->peer || subscriber->epoch == port->topics.epoch)",
+        "if (!subscriber->peer)",
+    ),
+    Mutant(
+        "a message is given to a subscriber that has left",
+        "publish.c",
+        "if (!subscriber->peer || subscriber->epoch == port->topics.epoch)",
+        "if (subscriber->epoch == port->topics.epoch)",
+    ),
+    Mutant(
+        "all subscriptions of a peer that leaves are removed in one turn",
+        "subscribers.c",
+        "if (!wire->removals)",
         "if (false)",
+        "many-subscriptions",
+    ),
+    Mutant(
+        "the subscriptions of a peer that has left are forgotten in a hand over",
+        "subscribers.c",
+        "        while (subscriber->count)\n            remove_first(port, subscriber);",
+        "        while (subscriber->count)\n            topics_forget(subscriber);",
     ),
     Mutant(
         "a reply goes to the first peer and not to the one that asked",
@@ -200,9 +219,30 @@ MUTANTS: Final = (
     Mutant(
         "the time at which a peer was asked is before that",
         "peer.c",
-        "(float) ((now_s - peer->heard_s) * (1 + 2e-7));",
-        "(float) (now_s - peer->heard_s);",
+        "(float) (after_s * (1 + 2e-7));",
+        "(float) after_s;",
         "heartbeats-after-months",
+    ),
+    Mutant(
+        "a peer that reads slowly is taken for silent",
+        "output.c",
+        "if (was_blocked && peer->asked_after_s)",
+        "if (false)",
+        "heartbeats-to-slow-readers",
+    ),
+    Mutant(
+        "a peer that is sent PING again is given the time to answer again",
+        "output.c",
+        "if (was_blocked && peer->asked_after_s)",
+        "if (peer->asked_after_s)",
+        "heartbeats-to-slow-readers",
+    ),
+    Mutant(
+        "a PING is queued behind another that waits",
+        "peer.c",
+        "if (!peer->ping_waits)",
+        "if (true)",
+        "heartbeats-that-wait",
     ),
     Mutant(
         "all peers of a port that is not read are looked at in one turn",
@@ -219,7 +259,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a subscriber that has cancelled is still awaited",
-        "publish.c",
+        "subscribers.c",
         "    if (cancelled)\n        wait_no_more(port, peer);",
         "    if (false)\n        wait_no_more(port, peer);",
         "awaited-subscriber-cancels",
@@ -330,8 +370,8 @@ MUTANTS: Final = (
     Mutant(
         "a subscription is lost in a hand over",
         "record_peers.c",
-        "= topics_subscribe(&port->topics, peer,",
-        "= size == 2 ? SUBSCRIBED : topics_subscribe(&port->topics, peer,",
+        "= peer_subscribe(peer, topic, size);",
+        "= size == 2 ? SUBSCRIBED : peer_subscribe(peer, topic, size);",
     ),
     Mutant(
         "the rest of a message of too many frames is taken for a message after a hand over",

@@ -430,6 +430,25 @@ static void check_long_subscriptions(void)
     report("20,000 subscriptions of 4,000 bytes", COUNT * (SIZE + 300) + 4 * SLAB_LARGE);
 }
 
+/* No turn removes more subscriptions than some, and each that is removed is told of. */
+static void check_removal_in_turns(size_t count)
+{
+    enum { MOST = 2000 };
+    struct port *port = &simulation.ports[0];
+    double longest_s = 0;
+
+    for (size_t left = port->topics.subscriptions.count; left;) {
+        double before_s = used_s();
+        CHECK(simulation_serve(&simulation), "nobody goes on removing them");
+        longest_s = used_s() - before_s > longest_s ? used_s() - before_s : longest_s;
+        CHECK(left - port->topics.subscriptions.count <= MOST, "%zu are removed in a turn",
+              left - port->topics.subscriptions.count);
+        left = port->topics.subscriptions.count;
+    }
+    CHECK(take_all(port) == count, "the owner of the port is not told of each");
+    printf("  the longest turn that removes some of them takes %.2f ms\n", longest_s * 1000);
+}
+
 static void check_many_subscriptions(void)
 {
     enum { PEERS = 10, COUNT = 100000, SIZE = 16 };
@@ -447,7 +466,7 @@ static void check_many_subscriptions(void)
     CHECK(used_s() < 10, "it takes too long");
     for (int i = 0; i < PEERS; i++)
         remote_leave(remotes[i], false);
-    take_all(&simulation.ports[0]);
+    check_removal_in_turns(PEERS * COUNT);
     CHECK(memory.bytes < memory_before + (1 << 20) + 2 * WIRE_POOL_KEEPS * SLAB_LARGE, "%zu bytes are kept",
           memory.bytes - memory_before);
     report("a million subscriptions of 16 bytes", PEERS * COUNT * (SIZE + 300));
@@ -997,6 +1016,60 @@ static void check_heartbeats_after_months(void)
     report("peers that were quiet for a year", 1 << 20);
 }
 
+/* A peer that reads slowly is not taken for silent, although it answers only what it has read. One that reads nothing is. */
+static void check_heartbeats_to_slow_readers(void)
+{
+    enum { BYTES = 20000, READ_AT_ONCE = 100 };
+    static const uint8_t body[BYTES];
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    simulation.ports[1].options.heartbeat_ivl = 100;
+    simulation.ports[1].options.heartbeat_timeout = 150;
+    struct remote *source = join(0, TYPE_PUSH, ""), *slow = join(1, TYPE_PULL, ""), *stuck = join(1, TYPE_PULL, "");
+    measure();
+    slow->window = stuck->window = 0;
+    for (int i = 0; i < 2; i++)
+        remote_send_frame(source, 0, body, BYTES);
+    remote_deliver(source, SIZE_MAX);
+    move(0, 100, 100000);
+    CHECK(slow->peer->out.messages == 1 && stuck->peer->out.messages == 1, "each has one of the messages");
+    for (size_t read = 0; read < BYTES; read += READ_AT_ONCE) {
+        simulation.wire.now_s += 0.1;
+        remote_accept(slow, READ_AT_ONCE);
+        simulation_serve(&simulation);
+        remote_parse(slow);
+        CHECK(slow->peer, "a peer that reads is taken for silent");
+    }
+    CHECK(!stuck->peer, "a peer that reads nothing is kept");
+    remote_accept(slow, 10 * BYTES);
+    simulation_serve(&simulation);
+    remote_parse(slow);
+    size_t answers = bytes_left(&slow->out) / (FRAME_SHORT_HEADER + 5);
+    CHECK(answers == 1, "%zu PINGs have waited for it", answers);
+    for (int i = 0; i < 3; i++) {
+        simulation.wire.now_s += 0.1;
+        simulation_serve(&simulation);
+    }
+    CHECK(!slow->peer, "a peer that has read a PING and does not answer is kept");
+    report("peers that read slowly", 1 << 20);
+}
+
+static void check_heartbeats_that_wait(void)
+{
+    begin(TYPE_PULL, TYPE_PUSH);
+    simulation.ports[1].options.heartbeat_ivl = 100;
+    simulation.ports[1].options.heartbeat_timeout = 0;
+    struct remote *slow = join(1, TYPE_PULL, "");
+    measure();
+    slow->window = 0;
+    for (int i = 0; i < 100000; i++) {
+        simulation.wire.now_s += 0.1;
+        simulation_serve(&simulation);
+    }
+    CHECK(slow->peer, "nobody is to be taken for silent");
+    report("a peer that does not read its heartbeats", 1 << 10);
+}
+
 static void check_looks_have_a_limit(void)
 {
     enum { PEERS = 150, MOST = 64 };
@@ -1115,6 +1188,8 @@ void run_checks(const char *only)
         {"awaited-subscriber-cancels", check_awaited_subscriber_cancels},
         {"heartbeats-after-a-pause", check_heartbeats_after_a_pause},
         {"heartbeats-after-months", check_heartbeats_after_months},
+        {"heartbeats-to-slow-readers", check_heartbeats_to_slow_readers},
+        {"heartbeats-that-wait", check_heartbeats_that_wait},
         {"looks-have-a-limit", check_looks_have_a_limit},
         {"changed-records", check_changed_records},
         {"idle-connections", check_idle_connections},

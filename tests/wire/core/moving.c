@@ -57,6 +57,7 @@ static void write_port(struct simulation *simulation, int place, struct bytes *b
 {
     struct record record = {0};
 
+    publish_remove_all(&simulation->ports[place]);
     CHECK(record_write(&record, &simulation->ports[place], simulation->accounts, 2), "a port cannot be written");
     bytes_append(bytes, record.bytes, record.size);
     *count = 0;

@@ -229,6 +229,7 @@ void simulation_end(struct simulation *simulation)
     CHECK(!wire->ports_alive && !wire->peers_alive, "%zu peers are left", wire->peers_alive);
     CHECK(list_is_empty(&wire->changed) && list_is_empty(&wire->dead), "a list is not empty");
     CHECK(list_is_empty(&wire->asking), "somebody asks who is gone");
+    CHECK(list_is_empty(&wire->left), "a subscriber is left");
     for (int i = 0; i < 2; i++) {
         CHECK(simulation->accounts[i]->references == 1, "somebody has kept an account");
         core_free(simulation->accounts[i]);
@@ -438,9 +439,10 @@ bool simulation_serve(struct simulation *simulation)
 {
     struct wire *wire = &simulation->wire;
     struct peer *first;
-    bool any = false;
+    bool any = !list_is_empty(&wire->left);
 
     wire_forget_dead(wire);
+    wire_remove_subscriptions(wire);
     for (unsigned i = 0; i < simulation->remote_count; i++) {
         struct remote *remote = simulation->remotes[i];
         unsigned events = remote->events;
@@ -456,7 +458,7 @@ bool simulation_serve(struct simulation *simulation)
         peer_on_deadline(first);
     }
     wire_look_ahead(wire);
-    return any;
+    return any || !list_is_empty(&wire->left);
 }
 
 /* -- what must be true
@@ -546,6 +548,11 @@ static void check_port(const struct simulation *simulation, struct port *port, s
         subscriptions += peer_subscription_count(peer);
         connections += peer->descriptor >= 0;
         unread_ends += peer->unread_end;
+    }
+    for (struct link *link = port->wire->left.next; link != &port->wire->left; link = link->next) {
+        const struct subscriber *subscriber = LISTED(link, struct subscriber, left);
+        CHECK(!subscriber->peer, "somebody who is there is taken for one who has left");
+        subscriptions += subscriber->port == port ? subscriber->count : 0;
     }
     CHECK(connections == port->connections && unread_ends == port->unread_ends, "connections are counted wrongly");
     CHECK(attached == port->peer_count, "peers are counted wrongly");

@@ -4,8 +4,8 @@
 #define POLLBROKER_TESTS_SIMULATION_H
 
 #include "deadlines.h"
+#include "publish.h"
 #include "relay.h"
-#include "wire.h"
 
 #include <stdbool.h>
 #include <stddef.h>

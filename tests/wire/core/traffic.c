@@ -544,6 +544,20 @@ static bool port_kills(void)
     return false;
 }
 
+/* A publisher is asked for nothing that nobody wants any more. */
+static void check_cancellations(const struct remote *publisher)
+{
+    for (unsigned topic = 0; topic < TOPIC_COUNT && !model.memory_fails; topic++) {
+        bool wanted = false;
+        for (unsigned i = 0; i < model.simulation.remote_count; i++) {
+            const struct remote *remote = model.simulation.remotes[i];
+            wanted |= remote->place == 1 && remote->peer && notes_of(remote)->now[topic];
+        }
+        CHECK(wanted || !notes_of(publisher)->upstream[topic], "the end of a subscription to %s was not passed on",
+              TOPICS[topic]);
+    }
+}
+
 /* Publish one message for each topic, and see that it comes to those who have subscribed to that, and to nobody else.
  */
 static void check_subscriptions(struct input *input)
@@ -557,6 +571,8 @@ static void check_subscriptions(struct input *input)
             !notes_of(remote)->killed)
             publisher = remote;
     }
+    if (publisher)
+        check_cancellations(publisher);
     if (!publisher || simulation->ports[0].options.maxframes < 2 || simulation->ports[0].options.maxmsgsize >= 0)
         return;
     for (unsigned topic = 0; topic < TOPIC_COUNT && model.record_count < RECORDS_MAX; topic++) {
