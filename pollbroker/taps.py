@@ -8,6 +8,7 @@ Bodies are kept only if they were asked for. Otherwise no byte of a message is k
 the topic at a PUB or XPUB, if it is a frame of its own.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -24,6 +25,9 @@ ADDRESS_MAX_BYTES: Final = 255
 
 BODY_MAX_BYTES: Final = 1024
 """How much of each frame is kept if bodies were asked for. It is to be looked at, and not to be stored."""
+
+BODIES_MAX_BYTES: Final = 64 << 10
+"""A tap that has kept so much of bodies is full, however few the messages are, so that they are told quickly."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +80,22 @@ class Tap:
         """Called in the engine's thread when there is something to take, and was nothing before, and at the end."""
         self._most = most
         self._messages: deque[TappedMessage] = deque()
+        self._bytes = 0
+        """How much of bodies is kept."""
+        self._lock = threading.Lock()
 
     @property
     def full(self) -> bool:
         """True if no message can be kept until some are taken."""
-        return len(self._messages) >= self._most
+        return len(self._messages) >= self._most or self._bytes >= BODIES_MAX_BYTES
 
     def keep(self, message: TappedMessage) -> None:
         """Keep a message until it is taken."""
-        self._messages.append(message)
-        if len(self._messages) == 1:
+        with self._lock:
+            self._messages.append(message)
+            self._bytes += sum(map(len, message.bodies))
+            is_first = len(self._messages) == 1
+        if is_first:
             self.on_first()
 
     def end(self, why: str) -> None:
@@ -95,8 +105,11 @@ class Tap:
 
     def take(self) -> list[TappedMessage]:
         """Return the messages that were seen since the last time, in the order in which sinks accepted them."""
-        messages = self._messages
-        return [messages.popleft() for _ in range(len(messages))]
+        with self._lock:
+            messages = list(self._messages)
+            self._messages.clear()
+            self._bytes = 0
+        return messages
 
     def close(self) -> None:
         """Watch no more. Closing again does nothing."""

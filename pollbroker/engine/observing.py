@@ -119,8 +119,8 @@ class Observing:
         Arguments:
             port: only those that come from this port, or go to it. By default all.
             bodies: whether the beginning of each frame is kept, too.
-            most: how many messages are kept until they are taken. More are counted (`Tap.lost`), and not looked at, so
-                that a tap never holds up the traffic.
+            most: how many messages are kept until they are taken, or fewer with 64 KiB of bodies. More are counted
+                (`Tap.lost`), and not looked at, so that a tap never holds up the traffic.
 
         If another broker takes the place of this one (`add`, `replaces`), the tap goes on there. Use it as `with
         engine.tap("orders") as tap:`, or call its `close` in the end. A broker that nobody taps moves

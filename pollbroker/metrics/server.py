@@ -81,6 +81,9 @@ class MetricsServer:
         self.events = RecentEvents(engine)
         self.steering = Steering(engine, token, at_loopback=_is_loopback(address[0]))
         self.collector = EngineCollector(engine)
+        self.making = threading.Lock()
+        """Held while all statistics are made into text. Whoever does that rests again and again, so that the engine's
+        thread goes on. It would have to wait for all who did that at a time."""
         self.registry = CollectorRegistry(auto_describe=False)
         """Whose metrics follow those of the engine."""
         ProcessCollector(registry=self.registry)
@@ -234,7 +237,8 @@ class _Request(BoundedRequest):
     def _metrics(self) -> _Answer:
         encoder, content_type = choose_encoder(self.headers.get("Accept", ""))
         owner = self.server.owner
-        parts = list(encode(owner.collector.collect_in_batches(), owner.registry.collect(), encoder))
+        with owner.making:
+            parts = list(encode(owner.collector.collect_in_batches(), owner.registry.collect(), encoder))
         return _Answer(HTTPStatus.OK, content_type, parts)
 
     def _livez(self) -> _Answer:
@@ -247,7 +251,9 @@ class _Request(BoundedRequest):
 
     def _statz(self) -> _Answer:
         owner = self.server.owner
-        return _Answer(HTTPStatus.OK, _JSON, list(encode_json(statistics_of(owner.engine), owner.about())))
+        with owner.making:
+            parts = list(encode_json(statistics_of(owner.engine), owner.about()))
+        return _Answer(HTTPStatus.OK, _JSON, parts)
 
     def _eventz(self) -> _Answer:
         after = parse_qs(self.path.partition("?")[2]).get("after", ["0"])[0]

@@ -13,7 +13,7 @@ from pollbroker.patterns.majordomo import mdp
 from pollbroker.patterns.majordomo.mdp import Version
 from pollbroker.rpc.errors import RpcError
 from pollbroker.rpc.exchange import Exchange, Part
-from pollbroker.rpc.frames import to_frame, to_frames
+from pollbroker.rpc.frames import shown_text, to_frame, to_frames
 from pollbroker.rpc.sockets import IdleSockets, Opener
 
 TIMEOUT_S: Final = 2.5
@@ -107,8 +107,9 @@ class MajordomoAsking(Asking):
         """What a broker says to `mmi.service`. Raises `RpcError` if it does not know that (RFC 8: 501)."""
         found = _FOUND.get(reply[0])
         if found is None:
-            code = reply[0].decode(errors="backslashreplace")
-            raise RpcError(f"{self.where}: mmi.service: the broker answered {code}; expected 200 or 404")
+            raise RpcError(
+                f"{self.where}: mmi.service: the broker answered {shown_text(reply[0])}; expected 200 or 404"
+            )
         return found
 
 

@@ -4,7 +4,8 @@ It says what is to be done (`take`), and when it wants to be asked again (`next_
 
 - Whatever valid message comes from the broker is a sign of life. When none has come for `liveness` heartbeats, or when
   the broker says DISCONNECT, the conversation is over, and so is the socket: what was sent on it and has not left is
-  dropped with it. After a while, which grows from time to time, another begins on a new socket.
+  dropped with it. After a while, which grows from time to time, another begins on a new socket. It begins at once if
+  the broker has said DISCONNECT in a conversation that has lasted for a heartbeat.
 - A reply belongs to the conversation in which its request came. In another the broker would not expect it.
 - What has come is read before it is judged that nothing has come: `tick` is called when the socket is empty.
 """
@@ -91,8 +92,7 @@ class Dialog:
         self._chance = chance
         self._do: deque[Do] = deque()
         self._wait_s = reconnect_s
-        self._was_heard = False
-        self._expires_s = self._heartbeat_at_s = self._begin_at_s = now_s
+        self._lasts_from_s = self._expires_s = self._heartbeat_at_s = self._begin_at_s = now_s
         self.tick(now_s)
 
     @property
@@ -111,9 +111,8 @@ class Dialog:
             self.malformed += 1
             return
         if told.command is mdp.DISCONNECT:
-            self._end(now_s, 0.0 if self._was_heard else self._next_wait_s())
+            self._end(now_s, 0.0 if now_s >= self._lasts_from_s else self._next_wait_s())
             return
-        self._was_heard = True
         self._wait_s = self._reconnect_s
         self._expires_s = now_s + self._lifetime_s
         if told.command is mdp.REQUEST:
@@ -157,7 +156,7 @@ class Dialog:
     def _begin(self, now_s: float) -> None:
         self.is_open = True
         self.conversation += 1
-        self._was_heard = False
+        self._lasts_from_s = now_s + self._heartbeat_s
         self._expires_s = now_s + self._lifetime_s
         self._heartbeat_at_s = now_s + self._heartbeat_s
         self._do.append(Step.OPEN)

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from pollbroker.errors import PollbrokerError
 from pollbroker.patterns.titanic import frames as titanic
 from pollbroker.rpc.errors import RequestTimeout, ServerFailed, TitanicError, UnknownRequest
-from pollbroker.rpc.frames import to_frame, to_frames
+from pollbroker.rpc.frames import shown, shown_text, to_frame, to_frames
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def submit(where: str, service: str | bytes, frames: tuple[bytes, ...]) -> Call[
     body = yield from _ask(where, titanic.REQUEST, titanic.request_body(name, to_frames(where, frames)))
     assert body is not None
     if not body or not titanic.is_uuid(body[0]):
-        raise TitanicError(f"{where}: titanic.request: the server sent {body!r}; expected a UUID")
+        raise TitanicError(f"{where}: titanic.request: the server sent {shown(body)}; expected a UUID")
     return body[0].decode()
 
 
@@ -88,12 +88,12 @@ def _ask(where: str, service: bytes, frames: list[bytes]) -> Call[list[bytes] | 
     reply = titanic.parse_titanic_reply(answer)
     asked = f"{where}: {service.decode()}"
     if reply is None:
-        raise TitanicError(f"{asked}: the server sent {answer!r}; expected a status of RFC 9")
+        raise TitanicError(f"{asked}: the server sent {shown(answer)}; expected a status of RFC 9")
     if reply.status == titanic.OK:
         return reply.body
     if reply.status == titanic.PENDING and service == titanic.REPLY:
         return None
-    status = answer[0].decode(errors="backslashreplace")
+    status = shown_text(answer[0])
     if reply.status == titanic.UNKNOWN and service != titanic.REQUEST:
         raise UnknownRequest(f"{asked}: {frames[0].decode(errors='backslashreplace')}: {status}: expected a known UUID")
     error = ServerFailed if reply.status == titanic.ERROR else TitanicError

@@ -139,13 +139,14 @@ class Connection:
                 self._connect(parse_connected(self.address, ipv6=bool(self._options["ipv6"])))
             else:
                 threading.Thread(target=self._look_up, name="pollbroker-resolve", daemon=True).start()
-        except (OSError, RuntimeError):  # its network interface is away, or the process may have no more threads
+        except (OSError, RuntimeError, MemoryError):
+            # its network interface is away, or the process may have no more threads
             self._try_later()
 
     def _look_up(self) -> None:
         try:
             found: Address | None = parse_connected(self.address, ipv6=bool(self._options["ipv6"]))
-        except (OSError, UnicodeError):
+        except (OSError, UnicodeError, MemoryError):
             found = None  # the engine has logged a warning when the port was opened
         self._timing.call_soon(lambda: self._connect(found) if found else self._try_later())
 
@@ -157,7 +158,7 @@ class Connection:
             return
         try:
             made = new_socket(address, self._options)
-        except OSError:
+        except (OSError, MemoryError):
             self._try_later()
             return
         try:
@@ -169,7 +170,7 @@ class Connection:
                 raise OSError(code, os.strerror(code))
             self._connector = native.Connector(self._port, made.fileno(), self._on_end)
             made.detach()
-        except OSError:
+        except (OSError, MemoryError):
             self._try_later()
         finally:
             made.close()

@@ -79,13 +79,17 @@ class WireContext:
             self._on_sockets(False)
 
     def serve(self) -> None:
-        """Do what can be done at once, and call whom it concerns. If one of the calls raises, such as a SystemExit, the
-        others are made in the next turn."""
+        """Do what can be done at once, and call whom it concerns. An exception of one of the calls is logged. If one
+        raises something else, such as a SystemExit, the others are made in the next turn."""
         self._calls += self.net.serve()
         self.net.tell_notices()
         try:
             while self._calls:
-                self._calls.popleft()()
+                call = self._calls.popleft()
+                try:
+                    call()
+                except Exception:  # such as a MemoryError: no broker ends by it
+                    _logger.exception("what is to follow the end of a connection failed")
         except BaseException:
             self._timing.call_soon(self.serve)
             raise

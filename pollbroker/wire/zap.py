@@ -160,7 +160,7 @@ class Authentication:
                 self._receive()  # sending has taken the sign that there is something to read
             else:
                 port.answer(question, NOT_NOW, b"")
-        except (zmq.ZMQError, OSError):  # the context has ended, or no socket can be opened
+        except (zmq.ZMQError, OSError, MemoryError):  # the context has ended, or no socket can be opened
             self.close()
             port.answer(question, NO_VERDICT, b"")
 

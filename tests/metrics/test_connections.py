@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from http.client import HTTPException
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from pollbroker.metrics import MetricsServer, connections, serve_metrics
 from pollbroker.metrics.connections import CONNECTIONS_MOST, REQUEST_S, BoundedRequest, BoundedServer
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.http import ask
+from tests.support.threads import Threads
 
 SHORT_S = 0.3
 
@@ -89,6 +91,28 @@ def test_peer_that_takes_nothing_is_cut_off(server: MetricsServer) -> None:
 
         wait_until(is_cut_off)
     assert is_answered(server)
+
+
+def test_all_statistics_are_made_into_text_by_one_request_at_a_time(
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's thread would have to wait for all that do it at a time."""
+    collect = server.collector.collect_in_batches
+    inside = most = 0
+
+    def collect_slowly() -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        threading.Event().wait(0.02)
+        inside -= 1
+        return collect()
+
+    monkeypatch.setattr(server.collector, "collect_in_batches", collect_slowly)
+    with Threads() as threads:
+        answers = [threads.submit(ask, server.address, "/metrics") for _ in range(8)]
+    assert [answer.result()[0] for answer in answers] == [200] * 8
+    assert most == 1
 
 
 class Answering(BoundedRequest):

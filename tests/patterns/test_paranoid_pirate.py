@@ -1,6 +1,7 @@
 """ParanoidPirate without an engine: who gets a request, when a worker has expired, and what becomes of its request."""
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from pollbroker.patterns.paranoid_pirate.paranoid_pirate import ParanoidPirate
 from pollbroker.patterns.paranoid_pirate.ppp import HEARTBEAT, READY, split_envelope
 from pollbroker.testing import Send, drive
 from pollbroker.testing.driving import Driver
-from tests.patterns.turns import stand_still
+from tests.patterns.turns import stand_still, turn
 from tests.support.accounts import balanced
 
 
@@ -97,6 +98,26 @@ def test_worker_lives_as_long_as_something_is_heard_of_it(sign: list[bytes]) -> 
     driver.advance(3.9)
     assert driver.counters["expired"] == 1
     assert not driver.is_open("frontend")
+
+
+def test_many_workers_are_sent_their_heartbeats_in_several_turns() -> None:
+    workers = [b"%03d" % number for number in range(250)]
+    driver = ready(*workers)
+    stand_still(driver, 1.0)
+    turns = [[send.frames for send in turn(driver)] for _ in range(4)]
+    assert [len(sends) for sends in turns] == [100, 100, 50, 0]
+    assert list(chain(*turns)) == [[worker, HEARTBEAT] for worker in workers]
+
+
+def test_worker_that_is_lost_amid_the_heartbeats_is_sent_none() -> None:
+    driver = ready(*(b"%03d" % number for number in range(150)))
+    driver.message("backend", b"000", HEARTBEAT)  # it was heard last, and comes last
+    stand_still(driver, 1.0)
+    turn(driver)
+    driver.leave("backend", b"000")
+    assert ask(driver) == [given(b"001")]
+    driver.come_back("backend", b"000")
+    assert [send.frames for send in turn(driver)] == [[b"%03d" % number, HEARTBEAT] for number in range(101, 150)]
 
 
 def test_worker_expires_also_if_one_that_came_before_it_lives() -> None:

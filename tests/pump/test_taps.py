@@ -230,6 +230,20 @@ def test_tap_that_is_full_loses_sight_and_no_message(engine: Engine, transport: 
     assert balanced(flow_of(engine, "a"))
 
 
+def test_tap_of_bodies_is_full_when_it_has_many_bytes_of_them(engine: Engine, transport: str, connect: Connect) -> None:
+    broker = add(engine, STREAMER, transport)
+    push, pull = connect(zmq.PUSH, broker.frontend.endpoint), connect(zmq.PULL, broker.backend.endpoint)
+    long = [b"x" * 1024] * 16  # the tap has room for four
+    with engine.tap("a", bodies=True) as tap:
+        for again in range(2):
+            for _ in range(10):
+                push.send_multipart(long)
+                pull.recv_multipart()
+            wait_until(lambda lost=6 * (again + 1): tap.lost == lost)  # type: ignore[misc]
+            assert [one.bodies for one in tap.take()] == [tuple(long)] * 4
+    assert flow_of(engine, "a").sent == 20
+
+
 def test_each_of_several_taps_keeps_what_it_has_room_for(engine: Engine, transport: str, connect: Connect) -> None:
     broker = add(engine, STREAMER, transport)
     push, pull = connect(zmq.PUSH, broker.frontend.endpoint), connect(zmq.PULL, broker.backend.endpoint)

@@ -191,9 +191,20 @@ def test_requests_that_wait_are_bounded() -> None:
 def test_disconnect_begins_another_conversation_at_once(dialect: MajordomoDialect) -> None:
     one = opened(dialect)
     one.received(dialect.heartbeat(), 0.5)
-    one.received(dialect.disconnect(), 0.5)
-    one.tick(0.5)
+    one.received(dialect.disconnect(), 1.0)
+    one.tick(1.0)
     assert all_of(one) == [Step.CLOSE, Step.OPEN, dialect.ready()]
+
+
+def test_broker_that_says_disconnect_after_every_heartbeat_is_not_asked_without_a_pause() -> None:
+    one = opened(MDP_1)
+    now_s = 0.0
+    for _ in range(3):
+        one.received(MDP_1.heartbeat(), now_s)
+        one.received(MDP_1.disconnect(), now_s)
+        assert one.next_s == now_s + 1.0
+        now_s = one.next_s
+        one.tick(now_s)
 
 
 def test_broker_that_says_nothing_but_disconnect_is_asked_more_and_more_rarely() -> None:

@@ -142,6 +142,13 @@ def test_error_that_ends_a_call_names_the_request(ends: Ends, broker: Broker) ->
         ("submit", [b"400"], TitanicError, r"titanic\.request: the server answered 400"),
         ("submit", [b"200"], TitanicError, r"the server sent \[\]; expected a UUID"),
         ("submit", [b"200", b"short"], TitanicError, r"the server sent \[b'short'\]; expected a UUID"),
+        (
+            "submit",
+            [b"200", b"x" * 10**6],
+            TitanicError,
+            r"sent \[b'x{60}'\]\.\.\. \(1 in all, with 1000000 bytes\); expected",
+        ),
+        ("fetch", [b"x" * 10**6], TitanicError, r"sent \[b'x{60}'\]\.\.\. \(1 in all, with 1000000 bytes\); expected"),
         ("fetch", [b"ok"], TitanicError, r"the server sent \[b'ok'\]; expected a status of RFC 9"),
     ],
 )

@@ -249,7 +249,7 @@ def test_reply_that_comes_after_the_broker_was_lost_is_not_sent(ends: Ends, brok
     assert worker.reply(b"late") is False
 
 
-def test_disconnect_is_heeded_at_once(ends: Ends, broker: Broker) -> None:
+def test_worker_whose_broker_disconnects_begins_again(ends: Ends, broker: Broker) -> None:
     router, address = broker
     worker = ends.MajordomoWorker(address, "echo", **SLOW)
     served = in_thread(lambda: worker.serve(echo))

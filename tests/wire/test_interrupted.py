@@ -121,3 +121,19 @@ def test_other_calls_of_a_turn_are_made_after_one_that_has_raised(make_engine: M
     assert called == ["first"]
     engine.step(0)
     assert called == ["first", "second"]
+
+
+def test_exception_amid_the_end_of_a_connection_is_logged_and_ends_no_run(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_engine()
+    context = engine_loop(engine).access.wire_context()
+    called: list[str] = []
+
+    def fail() -> None:
+        raise MemoryError
+
+    context._calls += [fail, lambda: called.append("second")]
+    context.serve()
+    assert called == ["second"]
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [MemoryError]

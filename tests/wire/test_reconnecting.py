@@ -16,6 +16,7 @@ import zmq
 
 from pollbroker import QUEUE, STREAMER, Engine
 from pollbroker.wire import connecting, native
+from pollbroker.wire.addresses import parse_connected
 from pollbroker.wire.connecting import Connection
 from pollbroker.wire.served import STREAM_OPTIONS
 from pollbroker.wire.streams import Listening
@@ -430,6 +431,27 @@ def test_name_is_looked_up_again_at_each_try(
                 assert pull.recv() == b"%d" % number
     asked = names.asked
     wait_until(lambda: names.asked > asked)
+
+
+def test_name_that_there_was_no_memory_to_look_up_is_looked_up_again(
+    engine: Engine, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = parse_connected
+    fails = [MemoryError, MemoryError]
+
+    def fail_first(*arguments: Any, **more: Any) -> Any:
+        if fails:
+            raise fails.pop()
+        return look_up(*arguments, **more)
+
+    with RawListener() as listener:
+        names.port = listener.port
+        monkeypatch.setattr(connecting, "parse_connected", fail_first)
+        engine.add(
+            "a", STREAMER, frontend=">tcp://broker.test:5555", backend=ANY_PORT, frontend_options={"reconnect_ivl": 5}
+        )
+        listener.accept().shake_hands("PUSH").close()
+    assert not fails
 
 
 @pytest.mark.parametrize("resolves", [True, False])

@@ -532,6 +532,23 @@ def test_authenticator_is_asked_while_no_descriptor_is_left(
     assert passes(finish(waiting), door, connect)
 
 
+def test_question_that_there_is_no_memory_for_ends_that_connection_alone(
+    engine: Engine, raw: Raw, connect: Connect, authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = add_door(engine, **SERVER)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as failing:
+        failing.setattr(authentication_of(engine), "_send", fail)
+        assert log_in(raw(endpoint(door.frontend))).read_to_the_end() == b""
+        expect(engine, door, {"no_verdict": 1})
+    client = log_in(raw(endpoint(door.frontend)))
+    authenticator.answer(authenticator.question(), b"200")
+    assert passes(finish(client), door, connect)
+
+
 # -- without an authenticator ------------------------------------------------------------------------------------------
 
 

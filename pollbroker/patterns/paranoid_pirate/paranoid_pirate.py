@@ -26,7 +26,13 @@ from pollbroker.patterns.ages import LEAST_S
 from pollbroker.patterns.paranoid_pirate.ppp import HEARTBEAT, READY, split_envelope
 
 _HEARTBEAT: Final = "heartbeat"
-"""The key of the one timer."""
+"""The key of the timer for the next heartbeat."""
+
+_OTHERS: Final = "others"
+"""The key of the timer for the workers that are yet to be sent the heartbeat that is due."""
+
+_HEARTBEATS_AT_ONCE: Final = 100
+"""To how many workers it is sent before other brokers have their turn."""
 
 
 @dataclass(slots=True)
@@ -79,6 +85,8 @@ class ParanoidPirate(Behaviour):
         """All that are known, those first that were not heard of for longest."""
         self._free: OrderedDict[bytes, None] = OrderedDict()
         """Those that have no request, those first that have been free for longest."""
+        self._untold: deque[bytes] = deque()
+        """Those that are yet to be sent the heartbeat that is due."""
         self._waiting: deque[_Request] = deque()
         """Requests that are to be given to another worker, while none is free."""
         self._kept = 0
@@ -104,11 +112,17 @@ class ParanoidPirate(Behaviour):
         else:
             self._take_command(frames[0], frames[1] if len(frames) == 2 else None)
 
-    def on_timer(self, key: Hashable) -> None:  # noqa: ARG002 - there is one timer
-        self._expire()
-        for worker in self._workers:
-            self.send("backend", [worker, HEARTBEAT])
-        self.set_timer(_HEARTBEAT, self._heartbeat_s)
+    def on_timer(self, key: Hashable) -> None:
+        if key == _HEARTBEAT:
+            self._expire()
+            self._untold = self._untold or deque(self._workers)
+            self.set_timer(_HEARTBEAT, self._heartbeat_s)
+        for _ in range(min(len(self._untold), _HEARTBEATS_AT_ONCE)):
+            worker = self._untold.popleft()
+            if worker in self._workers:
+                self.send("backend", [worker, HEARTBEAT])
+        if self._untold:
+            self.set_timer(_OTHERS, 0)
 
     def on_dropped(self, port: str, frames: list[bytes]) -> None:
         """A worker that could not be reached has left. A request that it was sent is given to another worker in any
