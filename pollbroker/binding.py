@@ -23,7 +23,14 @@ from pollbroker.errors import EndpointError, EngineError
 from pollbroker.options import Value, set_options
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Socket
-from pollbroker.socket_files import SocketFile, binding_alone, is_taken_path, make_directory, path_of
+from pollbroker.socket_files import (
+    SocketFile,
+    binding_alone,
+    is_taken_path,
+    make_directory,
+    path_of,
+    what_is_in_the_way,
+)
 
 _logger = logging.getLogger("pollbroker")
 
@@ -131,6 +138,8 @@ def _bind_or_connect(where: str, socket: Socket, endpoint: Endpoint, files: list
     except zmq.ZMQError as error:
         verb = "bind" if endpoint.bind else "connect"
         hint = _HINTS.get(error.errno or 0, "")
+        if error.errno == errno.EADDRINUSE:
+            hint = what_is_in_the_way(endpoint.address)
         limits = _describe_limits(socket.context, error)
         failure = EndpointError(f"{where}: {endpoint}: cannot {verb}: {_reason(error)}{hint}{limits}")
         failure.address = endpoint.address

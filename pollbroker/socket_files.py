@@ -123,6 +123,14 @@ def is_taken_path(address: str) -> bool:
     return True
 
 
+def what_is_in_the_way(address: str) -> str:
+    """What an error of an address that is in use adds, if it is not a socket that has it."""
+    path = path_of(address)
+    if path is None or not os.path.lexists(path) or path.is_socket():
+        return ""
+    return " (there is a file, which is no socket)" if path.exists() else " (there is a link that leads nowhere)"
+
+
 def _is_somebody_elses(path: Path | None, refusal: OSError) -> bool:
     """Return True if there is something at a path that is not a socket which its process has left behind."""
     if path is None or not os.path.lexists(path):

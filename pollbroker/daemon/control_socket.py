@@ -64,10 +64,11 @@ def open_control(
         if getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
             raise
         process = process_listening_at(path)
-        owner = "another daemon" if process is None else f"another daemon (process {process})"
+        if process is None:
+            raise EndpointError(f"{error}; another endpoint can be set: control = 'ipc://...' in [engine]") from error
         raise EndpointError(
-            f"ipc://{path}: {owner} has the default endpoint; expected none, or control = 'ipc://...' or control = [] "
-            "in [engine]"
+            f"ipc://{path}: another daemon (process {process}) has the default endpoint; expected none, or "
+            "control = 'ipc://...' or control = [] in [engine]"
         ) from error
 
 

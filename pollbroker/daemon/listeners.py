@@ -31,7 +31,7 @@ from pollbroker.daemon.configuration import BrokerConfiguration
 from pollbroker.daemon.wanted import Key, WantedListener
 from pollbroker.errors import EndpointError, HandOverError
 from pollbroker.opening import ADDRESS_RELEASE_S
-from pollbroker.socket_files import SocketFile, binding_alone, is_taken_path, path_of
+from pollbroker.socket_files import SocketFile, binding_alone, is_taken_path, path_of, what_is_in_the_way
 from pollbroker.wire.addresses import format_bound, parse_bound
 
 
@@ -287,6 +287,7 @@ def _open_alone(wanted: WantedListener, inherited: InheritedSockets) -> _Listene
     except OSError as error:
         if made is not None:
             made.close()
-        failure = EndpointError(f"{wanted.where}: @{wanted.address}: cannot bind: {error.strerror or error}")
+        why = f"{error.strerror or error}{what_is_in_the_way(wanted.address)}"
+        failure = EndpointError(f"{wanted.where}: @{wanted.address}: cannot bind: {why}")
         failure.address = wanted.address
         raise failure from error

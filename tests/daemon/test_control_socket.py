@@ -53,6 +53,16 @@ def test_daemon_whose_file_says_nothing_listens_at_the_default_endpoint(run: Run
     assert not path.exists()
 
 
+def test_file_at_the_default_endpoint_is_told_of_and_stays(write: Write, session: Path) -> None:
+    path = session / "pollbroker" / "control"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("precious")
+    refused = invoke("run", str(write(streamer("a"))))
+    assert refused.exit_code == 1
+    assert f"ipc://{path}: cannot bind: Address already in use (there is a file, which is no socket)" in refused.stderr
+    assert path.read_text() == "precious"
+
+
 def test_dead_hung_and_missing_daemons_are_told_apart(run: Run, write: Write, session: Path) -> None:
     path = session / "pollbroker" / "control"
     missing = invoke("ctl", "list")

@@ -122,8 +122,15 @@ def bind_a_broker(engine: Engine, address: str, by: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["libzmq", "wire", "daemon"])
-@pytest.mark.parametrize("there", ["file", "link", "dangling", "loop", "directory", "seqpacket", "datagrams"])
-def test_path_that_somebody_has_is_left_alone(engine: Engine, tmp_path: Path, by: str, there: str) -> None:
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        *((there, " (there is a file, which is no socket)") for there in ("file", "link", "directory")),
+        *((there, " (there is a link that leads nowhere)") for there in ("dangling", "loop")),
+        *((there, "") for there in ("seqpacket", "datagrams")),
+    ],
+)
+def test_path_that_somebody_has_is_left_alone(engine: Engine, tmp_path: Path, by: str, there: str, told: str) -> None:
     path = tmp_path / "frontend"
     with net.socket(net.AF_UNIX, net.SOCK_DGRAM if there == "datagrams" else net.SOCK_SEQPACKET) as other:
         if there == "file":
@@ -138,9 +145,10 @@ def test_path_that_somebody_has_is_left_alone(engine: Engine, tmp_path: Path, by
         else:
             other.bind(os.fspath(path))
         before = path.lstat()
-        in_use = rf"^brokers\.a\.frontend: @ipc://{path}: cannot bind: Address already in use"
-        with pytest.raises(EndpointError, match=in_use):
+        in_use = f"brokers.a.frontend: @ipc://{path}: cannot bind: Address already in use"
+        with pytest.raises(EndpointError) as refused:
             bind_a_broker(engine, f"ipc://{path}", by)
+        assert str(refused.value) == in_use + told
         after = path.lstat()
         assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
         assert there not in ("file", "link") or path.read_text() == "precious"
