@@ -50,6 +50,7 @@ class Rig:
         self._broker: Child | None = None
         self._control = ""
         self._loads: dict[str, tuple[Child, int]] = {}  # by side: the process, and which of its loads
+        self._beside: list[tuple[Child, bool]] = []  # the load of other traffic: a process, and whether it counts
         self._endpoints: dict[str, tuple[str, ...]] = {}
         self._idle: dict[str, tuple[str, ...]] = {}
 
@@ -102,8 +103,8 @@ class Rig:
             self._endpoints["frontend"] = started.loads[0]
 
     def start_beside(self, other: Work) -> None:
-        """Start the load of other traffic, which nobody measures: at the first pair that this work leaves idle, or, if
-        it leaves none, that of the clients at its own first pair, whose worker answers them, too."""
+        """Start the load of other traffic: at the first pair that this work leaves idle, or, if it leaves none, that of
+        the clients at its own first pair, whose worker answers them, too. It is not measured, but has to flow."""
         if self._idle["frontend"]:
             self._start_other(other, "backend", self._idle["backend"][:1])
             self._start_other(other, "frontend", self._idle["frontend"][:1])
@@ -112,7 +113,9 @@ class Rig:
 
     def _start_other(self, other: Work, side: str, endpoints: tuple[str, ...]) -> None:
         load = replace(other.load(side, endpoints, self._directory), module=self._peer.load_module)
-        self._child(f"{self._peer.name}: another {load.role}", Assignment(None, (load,))).started()
+        child = self._child(f"{self._peer.name}: another {load.role}", Assignment(None, (load,)))
+        child.started()
+        self._beside.append((child, side == TRAFFIC[other.traffic].counter))
 
     def start_commander(self) -> None:
         """Start the load that sends STATISTICS to the control socket of the broker, which must have one."""
@@ -136,11 +139,14 @@ class Rig:
 
     def window(self, warm_up_s: float, window_s: float) -> Window:
         """Wait for `warm_up_s`, then measure for `window_s`. Messages are counted at the traffic's counter, if it
-        runs."""
+        runs. Raises `ChildError` if a load fails, or if other traffic beside it stands still."""
         time.sleep(warm_up_s)
         before = self._sample()
         time.sleep(window_s)
         after = self._sample()
+        for child, counts in self._beside:
+            if counts and after[child].loads[0].messages == before[child].loads[0].messages:
+                raise ChildError(f"{self._peer.name}: the traffic beside the one that is measured stands still")
         rate_per_s, missed_per_s, counted = 0.0, 0.0, LoadSample(0, 0, 0)
         if (place := self._loads.get(TRAFFIC[self._work.traffic].counter)) is not None:
             child, index = place
@@ -203,7 +209,8 @@ class Rig:
 
     def _sample(self) -> dict[Child, ProcessSample]:
         """Take samples of all processes at one moment: all are asked before the first answer is read."""
-        children = {child for child, _ in self._loads.values()} | ({self._broker} if self._broker else set())
+        children = {child for child, _ in self._loads.values()} | {child for child, _ in self._beside}
+        children |= {self._broker} if self._broker else set()
         for child in children:
             child.ask()
         return {child: child.sample() for child in children}

@@ -105,9 +105,12 @@ def ask(
 
 
 def judge(goal: Goal, cell: CellResult) -> Verdict:
-    """Return whether a goal of one cell was reached, with the values that were measured."""
+    """Return whether a goal of one cell was reached, with the values that were measured. If a round has no value, the
+    goal has none: otherwise a round without an answer would be as good as a quick one."""
     if goal.to is None:
-        values = next((case.values(goal.figure) for case in cell.cases if case.label == goal.of), [])
+        case = next((case for case in cell.cases if case.label == goal.of), None)
+        answered = case is not None and case.error is None and all(goal.figure in sample for sample in case.samples)
+        values = case.values(goal.figure) if case is not None and answered else []
     else:
         values = cell.ratios(goal.figure, goal.of, goal.to)
     return Verdict(str(goal), goal.bound, goal.at_least, values)

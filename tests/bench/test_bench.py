@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,10 @@ from bench.results import (
     read_results,
     write_results,
 )
+from bench.rig import Rig
 from bench.run import PlannedQuestion, ask, judge, judge_overall, plan_run
 from bench.ticks import TICK_S, Ticks
-from bench.work import Assignment, Work
+from bench.work import Assignment, LoadSample, ProcessSample, Work
 from pollbroker.errors import NoAnswerError
 from tests.support.bench import PLAN
 
@@ -143,6 +145,32 @@ def test_goal_without_another_case_is_a_bound_for_the_figure_itself() -> None:
     cell = CellResult("cell", {}, [rates(NATIVE, 4.0, 5.0, 6.0)])
     assert judge(Goal("rate_per_s", NATIVE.name, None, 5.0, at_least=False), cell).reached
     assert not judge(Goal("rate_per_s", NATIVE.name, None, 4.9, at_least=False), cell).reached
+
+
+def test_goal_for_a_figure_is_not_reached_if_a_round_has_no_answer() -> None:
+    goal = Goal("rate_per_s", NATIVE.name, None, 5.0, at_least=False)
+    case = CaseResult(NATIVE.name, NATIVE.name, {}, samples=[{"rate_per_s": 1.0}, {}])
+    cell = CellResult("a cell", {}, [case])
+    assert judge(goal, replace(cell, cases=[replace(case, samples=case.samples[:1])])).reached
+    assert not judge(goal, cell).reached
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_traffic_beside_the_one_that_is_measured_has_to_flow(counts: bool) -> None:
+    class Standing:
+        def ask(self) -> None:
+            pass
+
+        def sample(self) -> ProcessSample:
+            return ProcessSample(0.0, 0.0, 0, 0, loads=(LoadSample(5, 0, 0),))
+
+    rig = Rig(NATIVE, Work("queue"))
+    rig._beside = [(Standing(), counts)]  # type: ignore[list-item]
+    if counts:
+        with pytest.raises(ChildError, match="the traffic beside the one that is measured stands still"):
+            rig.window(0, 0)
+    else:
+        rig.window(0, 0)
 
 
 @pytest.mark.parametrize(("bound", "sometimes"), [(2.5, True), (3.5, False)])
