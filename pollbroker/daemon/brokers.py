@@ -163,6 +163,7 @@ class Brokers:
         """Begin brokers beside those that are there. Raises `ConfigurationError`, after which none has begun."""
         problems: list[Problem] = []
         begun: list[Broker] = []
+        too_late = self._too_late
         with self.listeners.closed_again_on_error():
             self._open_what_is_new(added, ())
             for broker in added:
@@ -172,6 +173,7 @@ class Brokers:
                 for one in begun:
                     one.remove(timeout_s=0)
                 self.forget(one.name for one in begun)
+                self._too_late = too_late
                 raise ConfigurationError(problems)
 
     def remove(self, name: str, configuration: Configuration) -> Ended:
@@ -209,7 +211,7 @@ class Brokers:
             self._open_what_is_new(beginning, ending)
 
         self._late = {name: new.brokers[name] for name in self._late if name in new.brokers}
-        self._too_late &= new.brokers.keys()
+        self._too_late = self._too_late.intersection(new.brokers)
         replaced = {one.name for one in beginning if one.name not in added and self._replace(one)}
         still_there = {name: one for name, one in self.engine.brokers.items() if name not in replaced}
         leaving = [broker for name, broker in still_there.items() if name in {*changed, *removed}]

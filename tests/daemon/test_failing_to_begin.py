@@ -148,6 +148,9 @@ def test_broker_that_begins_late_leaves_the_others(
     write_readers(engine + reader("b", "still gone") + reader("c", "there") + streamer("a"))
     assert new.reload().problems
     assert ask(http, "/readyz") == (503, why)
+    with pytest.raises(ConfigurationError, match=r"brokers\.d: .*'missing'"):  # what b needs is there
+        new.live.add((reader("b", "there") + reader("d", "missing")).encode())
+    assert ask(http, "/readyz") == (503, why)
     write_readers("", "gone")
     write_readers(engine + reader("b", "gone") + reader("c", "there") + streamer("a"))
     assert new.reload().problems == ()
