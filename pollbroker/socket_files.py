@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import socket as net
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -126,9 +127,13 @@ def is_taken_path(address: str) -> bool:
 def what_is_in_the_way(address: str) -> str:
     """What an error of an address that is in use adds, if it is not a socket that has it."""
     path = path_of(address)
-    if path is None or not os.path.lexists(path) or path.is_socket():
+    if path is None or not os.path.lexists(path):
         return ""
-    return " (there is a file, which is no socket)" if path.exists() else " (there is a link that leads nowhere)"
+    try:
+        there = path.stat()
+    except OSError as error:
+        return " (there is a link that leads nowhere)" if error.errno in (errno.ENOENT, errno.ELOOP) else ""
+    return "" if stat.S_ISSOCK(there.st_mode) else " (there is a file, which is no socket)"
 
 
 def _is_somebody_elses(path: Path | None, refusal: OSError) -> bool:

@@ -83,7 +83,7 @@ class MetricsServer:
         self.collector = EngineCollector(engine)
         self.making = threading.Lock()
         """Held while all statistics are made into text. Whoever does that rests again and again, so that the engine's
-        thread goes on. It would have to wait for all who did that at a time."""
+        thread goes on. Without the lock that thread would have to wait for all who do so at a time."""
         self.registry = CollectorRegistry(auto_describe=False)
         """Whose metrics follow those of the engine."""
         ProcessCollector(registry=self.registry)

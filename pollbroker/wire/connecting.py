@@ -176,17 +176,19 @@ class Connection:
             made.close()
 
     def _on_end(self) -> None:
-        connector, self._connector = self._connector, None
+        connector = self._connector
         if connector is None:
             return
         if self._cancel_ending():
+            self._connector = None
             connector.close()
             self._begin_anew()
             return
         if connector.was_connected:
             self._interval_s = self._shortest_s
+        self._try_later()  # first, so that this can be done again if there is no memory for it
+        self._connector = None
         connector.close()
-        self._try_later()
 
     def _try_later(self) -> None:
         if self._closed or self._options["reconnect_ivl"] < 0:

@@ -4,6 +4,7 @@ connections."""
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import zmq
@@ -17,6 +18,9 @@ from pollbroker.wire.streams import Timing
 from pollbroker.wire.zap import Authentication
 
 _logger = logging.getLogger("pollbroker")
+
+_AGAIN_S: Final = 0.1
+"""After how long a call is made again for which there was no memory."""
 
 FAULTS: Final[Mapping[str, str]] = {
     "not_zmtp": "its greeting is not that of ZMTP 2 or 3",
@@ -79,8 +83,9 @@ class WireContext:
             self._on_sockets(False)
 
     def serve(self) -> None:
-        """Do what can be done at once, and call whom it concerns. An exception of one of the calls is logged. If one
-        raises something else, such as a SystemExit, the others are made in the next turn."""
+        """Do what can be done at once, and call whom it concerns. If there is no memory for one of the calls, it is
+        made again a little later. If one raises something else, such as a SystemExit, the others are made in the next
+        turn."""
         self._calls += self.net.serve()
         self.net.tell_notices()
         try:
@@ -88,13 +93,18 @@ class WireContext:
                 call = self._calls.popleft()
                 try:
                     call()
-                except Exception:  # such as a MemoryError: no broker ends by it
-                    _logger.exception("what is to follow the end of a connection failed")
+                except MemoryError:
+                    _logger.exception("there was no memory for what follows from a change of a connection")
+                    self._timing.call_later(_AGAIN_S, partial(self._call_again, call))
         except BaseException:
             self._timing.call_soon(self.serve)
             raise
         while (question := self.net.next_question()) is not None:
             self.authentication.ask(*question)
+
+    def _call_again(self, call: Callable[[], object]) -> None:
+        self._calls.append(call)
+        self.serve()
 
     def _note(self, notices: list[tuple[str, str | None, str, str]], lost: int) -> None:
         for kind, where, address, reason in notices:

@@ -89,6 +89,7 @@ void peer_flush(struct peer *peer)
         }
         if (written > 0) {
             peer->sent += queue_note_written(&peer->out, (size_t) written);
+            peer->ping_left -= (size_t) written < peer->ping_left ? (uint32_t) written : peer->ping_left;
             if (was_blocked && peer->asked_after_s)
                 peer_note_asked(peer); /* it reads */
         }
@@ -97,8 +98,6 @@ void peer_flush(struct peer *peer)
             break;
         }
     }
-    if (!peer->out.first)
-        peer->ping_waits = false;
     if (peer->attached && !had_room && peer_has_room(peer))
         port_has_room(peer->port, peer);
     if (port_shares(peer->port))

@@ -262,7 +262,7 @@ static void send_ping(struct peer *peer)
     ping[FRAME_SHORT_HEADER + 5] = (uint8_t) (ttl >> 8);
     ping[FRAME_SHORT_HEADER + 6] = (uint8_t) ttl;
     peer_enqueue_bytes(peer, ping, sizeof ping);
-    peer->ping_waits = true;
+    peer->ping_left = peer->out.bytes < UINT32_MAX ? (uint32_t) peer->out.bytes : UINT32_MAX;
 }
 
 void peer_on_deadline(struct peer *peer)
@@ -283,7 +283,7 @@ void peer_on_deadline(struct peer *peer)
         return;
     }
     if (peer->ping_s && now_s >= peer->ping_s) {
-        if (!peer->ping_waits)
+        if (!peer->ping_left)
             send_ping(peer);
         peer->ping_s = 0; /* the next one is due after the interval */
         if (!peer->asked_after_s)

@@ -47,17 +47,17 @@ struct peer {
     struct other_end other_end;  /* where it is */
     int descriptor;              /* of the stream: -1 when the connection is over */
     bool readable;               /* the stream may have bytes */
-    bool read_in_vain;           /* it was read in its turn, and no message was complete then */
-    bool blocked;                /* the stream has not taken all that was to be written */
-    bool attached;               /* hands were shaken, and the connection is not over */
-    bool leaves;                 /* the other side has closed the connection: nothing is sent any more */
+    bool read_in_vain : 1;       /* it was read in its turn, and no message was complete then */
+    bool blocked : 1;            /* the stream has not taken all that was to be written */
+    bool attached : 1;           /* hands were shaken, and the connection is not over */
+    bool leaves : 1;             /* the other side has closed the connection: nothing is sent any more */
     bool discarding : 1;         /* what comes is the rest of a message that has too many frames */
     bool unread_end : 1;         /* the connection is over, and something is left to be taken */
-    bool ping_waits : 1;         /* a PING is in its queue, and was not written yet */
     uint8_t minor;               /* of its ZMTP 3 */
     uint8_t reason;              /* why the connection is over: an enum reason */
     uint32_t expects;            /* the size of its last message if that was long, since the next may be as long; else 0 */
-    float asked_after_s;         /* so long after it was heard it was sent a PING; 0: it was not sent one since */
+    uint32_t ping_left;          /* bytes that are to be written until a PING that is in its queue is; 0: none is there */
+    float asked_after_s;         /* so long after it was heard it was asked if it is there; 0: it was not since */
 
     /* What came and was not yet passed on: `start` to `end`. From `start` to `ready_end` there are whole messages, and from
      * there to `scanned` the first frames of the next. The frame after these is behind a gap, where commands were. */

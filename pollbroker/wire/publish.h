@@ -12,6 +12,7 @@ enum put publish_put(struct port *port, const struct message *message, struct ac
 
 /* -- subscribers.c: PUB and XPUB, what their peers have subscribed to -- */
 
+/* How many topics it has subscribed to. */
 uint64_t peer_subscription_count(const struct peer *peer);
 
 /* A peer that is attached subscribes. An XPUB tells nobody of it. */

@@ -8,7 +8,7 @@
 enum {
     SUBSCRIPTION_START_MAX = FRAME_LONG_HEADER + sizeof "\11SUBSCRIBE",
     /* A publisher that has more to read than that, beside the subscriptions that there are, is taken for one that does not read.
-     * It is enough for the end of a hundred thousand of them at a time. */
+     * It is enough for the end of a hundred thousand short ones at a time. */
     UNREAD_SUBSCRIPTIONS_BYTES = 16 << 20
 };
 

@@ -1,7 +1,8 @@
 /* PUB and XPUB: the subscriptions of their peers.
  *
  * A peer may leave with a hundred thousand subscriptions. They are removed little by little, so many in each turn. Until then
- * they are those of a subscriber whose peer is gone. */
+ * they are those of a subscriber whose peer is gone. Each subscription that comes meanwhile removes two of these, so that they
+ * do not become more and more. */
 #include "publish.h"
 
 #include "frame.h"
@@ -57,35 +58,6 @@ enum subscribed peer_subscribe(struct peer *peer, const uint8_t *topic, size_t s
     return topics_subscribe(&peer->port->topics, peer->subscriber, topic, size);
 }
 
-enum reason publish_on_subscription(struct port *port, struct peer *peer, bool subscribe, const uint8_t *topic, size_t size)
-{
-    const struct options *options = &port->options;
-
-    if (!port_publishes(port))
-        return REASON_BAD_COMMAND;
-    if (!peer->attached)
-        return NO_REASON; /* it has left meanwhile */
-    if (subscribe) {
-        if (size > options->subscription_max_bytes || peer_subscription_count(peer) >= options->subscriptions_max)
-            return REASON_SUBSCRIPTIONS;
-        enum subscribed subscribed = peer_subscribe(peer, topic, size);
-        if (subscribed == SUBSCRIBED_NOT)
-            return REASON_NO_MEMORY;
-        if (port->type == TYPE_XPUB &&
-            (subscribed == SUBSCRIBED_FIRST || options->xpub_verbose))
-            return tell(port, true, topic, size) ? NO_REASON : REASON_NO_MEMORY;
-        return NO_REASON;
-    }
-    if (!peer->subscriber)
-        return NO_REASON;
-    enum cancelled cancelled = topics_cancel(&port->topics, peer->subscriber, topic, size);
-    if (cancelled)
-        wait_no_more(port, peer); /* the message that waits may not be for it any more */
-    if (port->type == TYPE_XPUB && (cancelled == CANCELLED_LAST || (cancelled && options->xpub_verboser)))
-        return tell(port, false, topic, size) ? NO_REASON : REASON_NO_MEMORY;
-    return NO_REASON;
-}
-
 /* Remove the first subscription of a subscriber, of whose peer nothing is left. */
 static void remove_first(struct port *port, const struct subscriber *subscriber)
 {
@@ -117,6 +89,39 @@ static void remove_as_many_as_may_be(struct wire *wire)
         }
         free_subscriber(subscriber);
     }
+}
+
+enum reason publish_on_subscription(struct port *port, struct peer *peer, bool subscribe, const uint8_t *topic, size_t size)
+{
+    const struct options *options = &port->options;
+
+    if (!port_publishes(port))
+        return REASON_BAD_COMMAND;
+    if (!peer->attached)
+        return NO_REASON; /* it has left meanwhile */
+    if (subscribe) {
+        if (size > options->subscription_max_bytes || peer_subscription_count(peer) >= options->subscriptions_max)
+            return REASON_SUBSCRIPTIONS;
+        if (!list_is_empty(&port->wire->left)) {
+            port->wire->removals += 2;
+            remove_as_many_as_may_be(port->wire);
+        }
+        enum subscribed subscribed = peer_subscribe(peer, topic, size);
+        if (subscribed == SUBSCRIBED_NOT)
+            return REASON_NO_MEMORY;
+        if (port->type == TYPE_XPUB &&
+            (subscribed == SUBSCRIBED_FIRST || options->xpub_verbose))
+            return tell(port, true, topic, size) ? NO_REASON : REASON_NO_MEMORY;
+        return NO_REASON;
+    }
+    if (!peer->subscriber)
+        return NO_REASON;
+    enum cancelled cancelled = topics_cancel(&port->topics, peer->subscriber, topic, size);
+    if (cancelled)
+        wait_no_more(port, peer); /* the message that waits may not be for it any more */
+    if (port->type == TYPE_XPUB && (cancelled == CANCELLED_LAST || (cancelled && options->xpub_verboser)))
+        return tell(port, false, topic, size) ? NO_REASON : REASON_NO_MEMORY;
+    return NO_REASON;
 }
 
 void wire_remove_subscriptions(struct wire *wire)

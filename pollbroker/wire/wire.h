@@ -120,7 +120,7 @@ struct port {
     size_t prefixes_bytes;
 };
 
-/* What the peers of a port are: `struct sharer`, `struct subscriber`, `struct routed`; see peer.h. */
+/* What the peers of a port are: see the union in peer.h. */
 static inline bool port_shares(const struct port *port)
 {
     return port->type == TYPE_PUSH || port->type == TYPE_DEALER || port->type == TYPE_REQ;
@@ -268,8 +268,6 @@ struct key peer_routing_id(const struct peer *peer);
 
 /* What precedes each message of a ROUTER's peer, which has this routing id. Return false if there is no memory. */
 bool peer_set_routing_id(struct peer *peer, const uint8_t *id, size_t size);
-
-/* How many topics it has subscribed to. */
 
 /* Keep who it is. Return false if there is no memory. */
 bool peer_set_user_id(struct peer *peer, const uint8_t *user_id, size_t size);

@@ -147,22 +147,29 @@ class Authentication:
         self, port: native.Port, question: int, descriptor: int, mechanism: bytes, credentials: tuple[bytes, ...]
     ) -> None:
         """Ask about a peer of a port, or answer at once if that is not possible."""
+        try:
+            self._ask(port, question, descriptor, mechanism, credentials)
+        except MemoryError:
+            port.answer(question, NO_VERDICT, b"")
+        except (zmq.ZMQError, OSError):  # the context has ended, or no socket can be opened
+            self.close()
+            port.answer(question, NO_VERDICT, b"")
+
+    def _ask(
+        self, port: native.Port, question: int, descriptor: int, mechanism: bytes, credentials: tuple[bytes, ...]
+    ) -> None:
         name = self._names[port]
         domain = self._ports[name][1]
         request_id = b"%s-%d" % (name, question)
         address = zap_address(descriptor).encode()
         about = Question(request_id, domain.name, address, domain.routing_id, mechanism, credentials)
-        try:
-            if not self._is_there():
-                lets_in = mechanism == b"NULL" and not domain.enforced
-                port.answer(question, ACCEPTED if lets_in else NO_VERDICT, b"")
-            elif self._send(about.frames()):
-                self._receive()  # sending has taken the sign that there is something to read
-            else:
-                port.answer(question, NOT_NOW, b"")
-        except (zmq.ZMQError, OSError, MemoryError):  # the context has ended, or no socket can be opened
-            self.close()
-            port.answer(question, NO_VERDICT, b"")
+        if not self._is_there():
+            lets_in = mechanism == b"NULL" and not domain.enforced
+            port.answer(question, ACCEPTED if lets_in else NO_VERDICT, b"")
+        elif self._send(about.frames()):
+            self._receive()  # sending has taken the sign that there is something to read
+        else:
+            port.answer(question, NOT_NOW, b"")
 
     # -- sockets ------------------------------------------------------------------------------------------------------
 

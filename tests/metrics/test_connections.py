@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from http.client import HTTPException
 from typing import Any
@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from pollbroker import Engine
 from pollbroker.http_settings import parse_address
 from pollbroker.metrics import MetricsServer, connections, serve_metrics
+from pollbroker.metrics import server as metrics_server
 from pollbroker.metrics.connections import CONNECTIONS_MOST, REQUEST_S, BoundedRequest, BoundedServer
+from pollbroker.metrics.snapshot import statistics_of
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.http import ask
 from tests.support.threads import Threads
@@ -93,24 +95,28 @@ def test_peer_that_takes_nothing_is_cut_off(server: MetricsServer) -> None:
     assert is_answered(server)
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/statz"])
 def test_all_statistics_are_made_into_text_by_one_request_at_a_time(
-    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """The engine's thread would have to wait for all that do it at a time."""
-    collect = server.collector.collect_in_batches
     inside = most = 0
 
-    def collect_slowly() -> Any:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        threading.Event().wait(0.02)
-        inside -= 1
-        return collect()
+    def slowly(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made_slowly(*arguments: Any) -> Any:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            threading.Event().wait(0.02)
+            inside -= 1
+            return make(*arguments)
 
-    monkeypatch.setattr(server.collector, "collect_in_batches", collect_slowly)
+        return made_slowly
+
+    monkeypatch.setattr(server.collector, "collect_in_batches", slowly(server.collector.collect_in_batches))
+    monkeypatch.setattr(metrics_server, "statistics_of", slowly(statistics_of))
     with Threads() as threads:
-        answers = [threads.submit(ask, server.address, "/metrics") for _ in range(8)]
+        answers = [threads.submit(ask, server.address, path) for _ in range(8)]
     assert [answer.result()[0] for answer in answers] == [200] * 8
     assert most == 1
 

@@ -23,7 +23,7 @@ from pollbroker.daemon.listeners import Listeners
 from pollbroker.endpoint import parse_endpoints
 from pollbroker.options import parse_options
 from pollbroker.port import WorkingPort
-from pollbroker.socket_files import is_taken_path
+from pollbroker.socket_files import is_taken_path, what_is_in_the_way
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.threads import in_thread
 from tests.support.types import Connect, Socket
@@ -152,6 +152,19 @@ def test_path_that_somebody_has_is_left_alone(engine: Engine, tmp_path: Path, by
         after = path.lstat()
         assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
         assert there not in ("file", "link") or path.read_text() == "precious"
+
+
+def test_link_that_may_not_be_followed_is_not_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into a directory of another user. Root may follow every link."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "frontend").symlink_to("elsewhere/socket")
+    address = f"ipc://{tmp_path}/frontend"
+    assert what_is_in_the_way(address) == " (there is a link that leads nowhere)"
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert what_is_in_the_way(address) == ""
 
 
 def test_path_of_a_socket_that_may_not_be_asked_counts_as_taken(

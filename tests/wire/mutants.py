@@ -240,9 +240,23 @@ MUTANTS: Final = (
     Mutant(
         "a PING is queued behind another that waits",
         "peer.c",
-        "if (!peer->ping_waits)",
+        "if (!peer->ping_left)",
         "if (true)",
         "heartbeats-that-wait",
+    ),
+    Mutant(
+        "no PING is queued behind messages while another that was written is in front of them",
+        "output.c",
+        "peer->ping_left -= (size_t) written < peer->ping_left ? (uint32_t) written : peer->ping_left;",
+        "peer->ping_left = peer->ping_left && peer->out.bytes;",
+        "heartbeats-amid-a-backlog",
+    ),
+    Mutant(
+        "subscriptions are removed more slowly than others come",
+        "subscribers.c",
+        "port->wire->removals += 2;",
+        "port->wire->removals += 0;",
+        "subscriptions-come-and-go",
     ),
     Mutant(
         "all peers of a port that is not read are looked at in one turn",

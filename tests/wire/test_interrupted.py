@@ -8,6 +8,7 @@ import zmq
 from pollbroker import STREAMER, Event, EventKind
 from pollbroker.engine import engine_loop
 from pollbroker.wire import native
+from pollbroker.wire.connecting import Connection
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import MakeEngine
@@ -123,17 +124,44 @@ def test_other_calls_of_a_turn_are_made_after_one_that_has_raised(make_engine: M
     assert called == ["first", "second"]
 
 
-def test_exception_amid_the_end_of_a_connection_is_logged_and_ends_no_run(
+def test_call_that_there_is_no_memory_for_is_made_again_and_the_others_at_once(
     make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = make_engine()
     context = engine_loop(engine).access.wire_context()
     called: list[str] = []
+    fails = [MemoryError, MemoryError]
 
-    def fail() -> None:
-        raise MemoryError
+    def fail_twice() -> None:
+        if fails:
+            raise fails.pop()
+        called.append("first")
 
-    context._calls += [fail, lambda: called.append("second")]
+    context._calls += [fail_twice, lambda: called.append("second")]
     context.serve()
     assert called == ["second"]
-    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [MemoryError]
+    wait_until(lambda: called == ["second", "first"], engine=engine)
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [MemoryError, MemoryError]
+
+
+def test_connection_whose_end_there_is_no_memory_for_is_made_again(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    fails = [MemoryError]
+    wait = Connection._wait
+
+    def fail_first(connection: Connection, delay_s: float) -> None:
+        if fails:
+            raise fails.pop()
+        wait(connection, delay_s)
+
+    with RawListener() as listener:
+        engine.add(
+            "a", STREAMER, frontend=ANY_PORT, backend=f">{listener.address}", backend_options={"reconnect_ivl": 5}
+        )
+        engine.start()
+        monkeypatch.setattr(Connection, "_wait", fail_first)
+        listener.accept().shake_hands("PULL").close()
+        listener.accept().shake_hands("PULL").close()
+    assert not fails

@@ -540,12 +540,14 @@ def test_question_that_there_is_no_memory_for_ends_that_connection_alone(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    with monkeypatch.context() as failing:
-        failing.setattr(authentication_of(engine), "_send", fail)
-        assert log_in(raw(endpoint(door.frontend))).read_to_the_end() == b""
-        expect(engine, door, {"no_verdict": 1})
     client = log_in(raw(endpoint(door.frontend)))
-    authenticator.answer(authenticator.question(), b"200")
+    question = authenticator.question()
+    for number, name in enumerate(("_send", "_is_there"), 1):
+        with monkeypatch.context() as failing:
+            failing.setattr(authentication_of(engine), name, fail)
+            assert log_in(raw(endpoint(door.frontend))).read_to_the_end() == b""
+            expect(engine, door, {"no_verdict": number})
+    authenticator.answer(question, b"200")
     assert passes(finish(client), door, connect)
 
 

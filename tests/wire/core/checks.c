@@ -472,6 +472,32 @@ static void check_many_subscriptions(void)
     report("a million subscriptions of 16 bytes", PEERS * COUNT * (SIZE + 300));
 }
 
+/* Subscribers that leave as soon as they have subscribed: what they leave is removed as quickly as more comes. */
+static void check_subscriptions_come_and_go(void)
+{
+    enum { PEERS = 10, COUNT = 100000, SIZE = 16 };
+
+    begin(TYPE_PUB, TYPE_XSUB);
+    struct port *port = &simulation.ports[0];
+    measure();
+    for (int i = 0; i < PEERS; i++) {
+        struct remote *remote = join(0, TYPE_SUB, "");
+        subscribe_to(remote, (size_t) i * COUNT, COUNT, SIZE);
+        while (bytes_left(&remote->out) || peer_subscription_count(remote->peer) < COUNT) {
+            struct message message;
+            simulation_serve(&simulation);
+            port->may_read = 1 << 20;
+            CHECK(port_take(port, &message, 1000) != TAKEN_MESSAGE, "a PUB has something to tell");
+        }
+        remote_leave(remote, false);
+        simulation_serve(&simulation);
+        CHECK(port->topics.subscriptions.count <= COUNT, "%zu are left", port->topics.subscriptions.count);
+    }
+    take_all(port);
+    CHECK(!port->topics.subscriptions.count, "%zu are left in the end", port->topics.subscriptions.count);
+    report("a million subscriptions, of which a hundred thousand are there at a time", 2 * COUNT * (SIZE + 300));
+}
+
 /* Topics of a subscriber that wants all of them to be looked for in the same place of a map, if that place is the low bits of
  * a sum that anybody can make of a short topic. */
 static void subscribe_to_chosen_topics(struct remote *remote, size_t count)
@@ -1054,6 +1080,46 @@ static void check_heartbeats_to_slow_readers(void)
     report("peers that read slowly", 1 << 20);
 }
 
+/* A peer that has answered a PING, while there is more to read for it, is asked anew before it is taken for silent. */
+static void check_heartbeats_amid_a_backlog(void)
+{
+    enum { BYTES = 20000 };
+    static const uint8_t body[BYTES];
+
+    begin(TYPE_PULL, TYPE_PUSH);
+    simulation.ports[1].options.heartbeat_ivl = 1000;
+    simulation.ports[1].options.heartbeat_timeout = 300;
+    struct remote *source = join(0, TYPE_PUSH, ""), *slow = join(1, TYPE_PULL, "");
+    measure();
+    slow->window = 0;
+    for (int i = 0; i < 2; i++) {
+        simulation.wire.now_s += i; /* a PING comes between the two messages */
+        simulation_serve(&simulation);
+        remote_send_frame(source, 0, body, BYTES);
+        remote_deliver(source, SIZE_MAX);
+        move(0, 100, 100000);
+    }
+    remote_accept(slow, BYTES + 1000);
+    simulation_serve(&simulation);
+    remote_parse(slow);
+    remote_deliver(slow, SIZE_MAX); /* the answer */
+    take_all(&simulation.ports[1]);
+    CHECK(slow->peer && !slow->peer->asked_after_s, "the answer is not heard");
+    CHECK(slow->peer->out.first, "there is nothing more to read");
+    simulation.wire.now_s += 1;
+    simulation_serve(&simulation);
+    remote_accept(slow, 10 * BYTES);
+    simulation_serve(&simulation);
+    remote_parse(slow);
+    CHECK(bytes_left(&slow->out), "it is not asked again");
+    remote_deliver(slow, SIZE_MAX);
+    take_all(&simulation.ports[1]);
+    simulation.wire.now_s += 0.4;
+    simulation_serve(&simulation);
+    CHECK(slow->peer, "a peer that has answered each PING is taken for silent");
+    report("a peer that answers amid a backlog", 1 << 20);
+}
+
 static void check_heartbeats_that_wait(void)
 {
     begin(TYPE_PULL, TYPE_PUSH);
@@ -1167,6 +1233,7 @@ void run_checks(const char *only)
         {"lone-messages", check_lone_messages_for_a_slow_peer},
         {"long-subscriptions", check_long_subscriptions},
         {"many-subscriptions", check_many_subscriptions},
+        {"subscriptions-come-and-go", check_subscriptions_come_and_go},
         {"chosen-topics", check_chosen_topics},
         {"refused-ready", check_refused_ready},
         {"endless-commands", check_endless_commands},
@@ -1189,6 +1256,7 @@ void run_checks(const char *only)
         {"heartbeats-after-a-pause", check_heartbeats_after_a_pause},
         {"heartbeats-after-months", check_heartbeats_after_months},
         {"heartbeats-to-slow-readers", check_heartbeats_to_slow_readers},
+        {"heartbeats-amid-a-backlog", check_heartbeats_amid_a_backlog},
         {"heartbeats-that-wait", check_heartbeats_that_wait},
         {"looks-have-a-limit", check_looks_have_a_limit},
         {"changed-records", check_changed_records},
