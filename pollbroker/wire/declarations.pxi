@@ -132,7 +132,7 @@ cdef extern from "net.h" nogil:
         uint64_t connections
         uint64_t ended_by[19]
         turns turns
-        c_bool ended, takes_copies, tells_when_empty, drops_slow_peer, shared, given_away
+        c_bool ended, takes_copies, tells_when_empty, drops_slow_peer, shared, given_away, nobody_takes
         int64_t may_read
         amount discarded
         uint32_t next_id

@@ -297,6 +297,7 @@ enum parsed peer_parse(struct peer *peer)
 void peer_unready(struct peer *peer, size_t end, struct amount before)
 {
     peer->received++;
+    peer->port->may_read -= PASSED_OVER_BYTES;
     peer->deficit -= (int64_t) (peer->ready_end - end);
     peer->gap += peer->ready_end - end;
     peer->ready_end = peer->scanned = end;

@@ -23,13 +23,13 @@ bool peer_enqueue(struct peer *peer, const struct message *message, struct accou
     struct queue *queue = &peer->out;
     struct pool *pool = &peer->port->wire->pool;
     struct run run = message->run;
-    size_t count = run.end - run.start;
+    size_t count = run.end - run.start, shares_from = port_drops(peer->port) ? LONG_QUEUE_SHARES_FROM : QUEUE_SHARES_FROM;
     bool done;
 
     run.amount.frames += message->prefix_amount.frames;
     run.amount.bytes += message->prefix_amount.bytes;
     if (!message->prefix_size) {
-        done = queue_run(queue, &run, account, port_drops(peer->port) ? LONG_QUEUE_SHARES_FROM : QUEUE_SHARES_FROM);
+        done = queue_run(queue, &run, account, shares_from);
     } else if (count < QUEUE_SHARES_FROM) {
         uint8_t whole[QUEUE_SHARES_FROM + FRAME_SHORT_HEADER + ROUTING_ID_MAX];
         if (message->prefix_size <= sizeof whole - QUEUE_SHARES_FROM) {
@@ -38,11 +38,11 @@ bool peer_enqueue(struct peer *peer, const struct message *message, struct accou
             done = queue_copy(queue, pool, whole, message->prefix_size + count, run.amount, account);
         } else {
             done = queue_copy(queue, pool, message->prefix, message->prefix_size, (struct amount){0}, account) &&
-                   queue_run(queue, &run, account, QUEUE_SHARES_FROM);
+                   queue_run(queue, &run, account, shares_from);
         }
     } else {
         done = queue_copy(queue, pool, message->prefix, message->prefix_size, (struct amount){0}, account) &&
-               queue_share(queue, &run, account);
+               queue_run(queue, &run, account, shares_from);
     }
     if (!done) {
         peer_end(peer, REASON_NO_MEMORY);
@@ -50,6 +50,13 @@ bool peer_enqueue(struct peer *peer, const struct message *message, struct accou
     }
     peer_note_queued(peer);
     return true;
+}
+
+bool peer_makes_room(struct peer *peer)
+{
+    if (!peer_has_room(peer) && !peer->blocked)
+        peer_flush(peer);
+    return peer_has_room(peer);
 }
 
 void peer_enqueue_bytes(struct peer *peer, const uint8_t *bytes, size_t count)

@@ -76,6 +76,11 @@ void peer_on_stream(struct peer *peer, unsigned events)
         return; /* its connection has ended since */
     if (events & STREAM_END)
         peer_leave(peer);
+    if (events & STREAM_END && peer->port->nobody_takes && !peer->handshake) {
+        peer_end(peer, REASON_LEFT); /* what it has sent is of no use */
+        port_note(peer->port, NEWS_INPUT);
+        return;
+    }
     if (events & STREAM_OUTPUT && peer->blocked)
         peer_flush(peer);
     if (peer->descriptor < 0 || !(events & (STREAM_INPUT | STREAM_END)))
@@ -144,7 +149,7 @@ void peer_end(struct peer *peer, enum reason reason)
     peer->handshake = NULL;
     if (link_is_in(&peer->readable_link))
         link_remove(&peer->readable_link);
-    if (peer->start == peer->end) {
+    if (peer->start == peer->end || port->nobody_takes) {
         admission_discount(peer);
         list_append(&port->wire->dead, &peer->readable_link);
         port_finish(port, peer);

@@ -128,6 +128,7 @@ static void give_orphans(struct port *port, struct peer *peer)
         peer_note_queued(peer);
         if (link_is_in(&peer->sharer.turn) && !peer_has_room(peer))
             turns_remove(&port->turns, peer);
+        turns_weigh(&port->turns, peer);
     }
 }
 

@@ -78,6 +78,15 @@ cdef class Port:
     def closed(self):
         return self.port == NULL
 
+    cdef void _is_source(self) noexcept:
+        """A flow takes what comes."""
+        self.is_read = True
+        self.port.nobody_takes = False
+
+    cdef void _is_sink(self) noexcept:
+        """A flow sends to it. If none takes what comes, that is of no use."""
+        self.port.nobody_takes = not self.is_read
+
     cdef int _check(self) except -1:
         if self.port == NULL:
             raise zmq.ZMQError(zmq.ENOTSOCK)
@@ -198,6 +207,7 @@ cdef class Port:
             self.port.drops_slow_peer = value
         elif name == "takes_copies":
             self.port.takes_copies = value
+            self._is_sink()
         elif name == "tells_when_empty":
             self.port.tells_when_empty = value
         else:

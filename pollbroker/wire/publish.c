@@ -51,19 +51,12 @@ static void find_subscribers(struct matching *matching, const struct message *me
     prefixes_of(&topics->prefixes, topic, size, match, matching);
 }
 
-static bool has_room_after_flush(struct peer *peer)
-{
-    if (!peer_has_room(peer) && !peer->blocked)
-        peer_flush(peer);
-    return peer_has_room(peer);
-}
-
 /* Give a peer as many of the messages as it has room for. The others are dropped. */
 static void give(struct peer *peer, const struct message *message)
 {
     uint64_t most = (uint64_t) peer->port->options.sndhwm, count = message->run.amount.messages;
 
-    if (!has_room_after_flush(peer)) {
+    if (!peer_makes_room(peer)) {
         peer->dropped += peer->attached ? count : 0;
     } else if (count > 1 && most && peer->out.messages + count > most) {
         struct message one = *message;
@@ -120,7 +113,7 @@ enum put publish_put(struct port *port, const struct message *message, struct ac
         find_subscribers(&matching, message);
         if (port->options.xpub_nodrop)
             for (size_t i = 0; i < matching.count; i++)
-                if (!has_room_after_flush(port->matched[i]) && port->matched[i]->attached) {
+                if (!peer_makes_room(port->matched[i]) && port->matched[i]->attached) {
                     port->awaited = port->matched[i];
                     return PUT_FULL;
                 }

@@ -45,8 +45,9 @@ cdef class Pump:
         sink._check()
         self.account = _new_account()
         self.source, self.sink = source, sink
-        source.is_read = True
+        source._is_source()
         source.port.options.maxframes = maxframes
+        sink._is_sink()
         sink.port.drops_slow_peer = drop_slow_peer
 
     def __dealloc__(self):
@@ -134,7 +135,7 @@ cdef class Receiver:
         source._check()
         self.account = _new_account()
         self.source = source
-        source.is_read = True
+        source._is_source()
         source.port.options.maxframes = maxframes
 
     def __dealloc__(self):
@@ -225,6 +226,7 @@ cdef class Sender:
         self.sink = sink
         self.capture = capture
         self.prefix = [] if prefix is None else [prefix]
+        sink._is_sink()
         sink.port.drops_slow_peer = drop_slow_peer
 
     def __dealloc__(self):

@@ -36,8 +36,7 @@ struct run run_first(const struct run *run)
 /* A peer was given a message: it may be full now, and the next one is another's. */
 static void after_giving(struct port *port, struct peer *peer)
 {
-    if (!peer_has_room(peer) && !peer->blocked)
-        peer_flush(peer);
+    peer_makes_room(peer);
     if (!link_is_in(&peer->sharer.turn))
         return; /* its connection is over */
     if (!peer_has_room(peer))
@@ -83,11 +82,10 @@ static enum put route(struct port *port, const struct message *message, struct a
     if (!known || routed.run.start == routed.run.end)
         return PUT_UNROUTABLE;
     struct peer *peer = LISTED(known, struct peer, routed.id);
-    if (!peer_has_room(peer) && !peer->blocked)
-        peer_flush(peer);
+    bool has_room = peer_makes_room(peer);
     if (!peer->attached)
         return PUT_UNROUTABLE;
-    if (!peer_has_room(peer)) {
+    if (!has_room) {
         if (port->drops_slow_peer)
             return PUT_SLOW_PEER;
         port->awaited = peer;
@@ -121,13 +119,17 @@ static enum put answer(struct port *port, const struct message *message, struct 
     if (!list_is_empty(&port->readable))
         port_note(port, NEWS_INPUT);
     enum put outcome = PUT_UNROUTABLE;
-    if (peer && !peer_has_room(peer) && !peer->blocked)
-        peer_flush(peer);
-    if (peer && peer->attached && !peer_has_room(peer))
+    bool has_room = peer && peer_makes_room(peer);
+    if (peer && peer->attached && !has_room)
         outcome = PUT_SLOW_PEER; /* it asks without reading the replies, and may not fill the memory with them */
     else if (peer && peer->attached && peer_enqueue(peer, &reply, account))
         outcome = PUT_ACCEPTED;
     slab_release(start);
+    if (port->envelope->capacity > SLAB_LARGE) { /* it is not likely that another is as long */
+        slab_release(port->envelope);
+        port->envelope = NULL;
+        port->envelope_size = 0;
+    }
     return outcome;
 }
 

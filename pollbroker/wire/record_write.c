@@ -143,7 +143,7 @@ static void put_prefixes(struct record *record, const struct prefixes *prefixes)
 static bool is_moved(const struct peer *peer)
 {
     if (peer->descriptor < 0)
-        return peer->start < peer->end;
+        return peer->start < peer->end && !peer->port->nobody_takes;
     return !peer->handshake || handshake_number(peer->handshake) >= 0;
 }
 

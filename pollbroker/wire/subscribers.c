@@ -1,8 +1,8 @@
 /* PUB and XPUB: the subscriptions of their peers.
  *
  * A peer may leave with a hundred thousand subscriptions. They are removed little by little, so many in each turn. Until then
- * they are those of a subscriber whose peer is gone. Each subscription that comes meanwhile removes two of these, so that they
- * do not become more and more. */
+ * they are those of a subscriber whose peer is gone. For each subscription that comes meanwhile one of these is removed, so that
+ * they do not become more and more. */
 #include "publish.h"
 
 #include "frame.h"
@@ -103,7 +103,7 @@ enum reason publish_on_subscription(struct port *port, struct peer *peer, bool s
         if (size > options->subscription_max_bytes || peer_subscription_count(peer) >= options->subscriptions_max)
             return REASON_SUBSCRIPTIONS;
         if (!list_is_empty(&port->wire->left)) {
-            port->wire->removals += 2;
+            port->wire->removals++;
             remove_as_many_as_may_be(port->wire);
         }
         enum subscribed subscribed = peer_subscribe(peer, topic, size);

@@ -63,11 +63,13 @@ static bool take_envelope(struct port *port, struct message *message)
 static bool take_delimiter(const struct port *port, struct message *message)
 {
     struct run *run = &message->run;
-    const uint8_t *at = run->slab->bytes + run->start;
+    unsigned flags = 0;
+    uint64_t length = 0;
+    int header = frame_header(run->slab->bytes + run->start, run->end - run->start, &flags, &length);
 
-    if (message->from != port->partner || at[0] != FRAME_MORE || at[1] != 0)
+    if (message->from != port->partner || length || !(flags & FRAME_MORE))
         return false;
-    run->start += FRAME_SHORT_HEADER;
+    run->start += (size_t) header;
     run->amount.frames--;
     return true;
 }
@@ -116,7 +118,7 @@ static bool admit(struct port *port, struct peer *peer, struct message *message)
         size_t size, rest;
         message_first(message, &body, &size, &rest);
         if (!size || body[0] > 1)
-            return port->type == TYPE_XPUB;
+            return port->type == TYPE_XPUB && !port->nobody_takes;
         enum reason reason = publish_on_subscription(port, peer, body[0] == 1, body + 1, size - 1);
         if (reason)
             peer_end(peer, reason);
@@ -144,6 +146,8 @@ static void lengthen(struct peer *peer, uint64_t most, bool alone)
             break;
         if (chooses && !is_subscribed(port, peer->in->bytes + peer->start + taken, peer->ready_end - peer->start - taken))
             peer_unready(peer, peer->start + taken, before);
+        if (chooses && port->may_read <= 0)
+            break; /* it has passed over many */
     }
 }
 
@@ -151,6 +155,21 @@ static void lengthen(struct peer *peer, uint64_t most, bool alone)
 static bool makes_runs(const struct port *port)
 {
     return port->type == TYPE_PULL || port->type == TYPE_DEALER || port->type == TYPE_SUB || port->type == TYPE_XSUB;
+}
+
+/* A peer has answered what it was sent, or as much of it. */
+static void note_answers(struct port *port, struct peer *peer, uint64_t answers)
+{
+    if (port_shares(port)) {
+        struct sharer *sharer = &peer->sharer;
+        sharer->outstanding -= answers < sharer->outstanding ? answers : sharer->outstanding;
+        turns_weigh(&port->turns, peer);
+    }
+    if (port->type == TYPE_REQ && port->partner == peer) {
+        port->engaged = false;
+        port->partner = NULL;
+        port_note(port, NEWS_ROOM);
+    }
 }
 
 enum taken port_take(struct port *port, struct message *message, uint64_t most)
@@ -179,8 +198,10 @@ enum taken port_take(struct port *port, struct message *message, uint64_t most)
             }
         }
         enum parsed parsed = peer->ready.messages ? PARSED_MESSAGE : peer_parse(peer);
-        if (parsed == PARSED_TOO_LONG)
+        if (parsed == PARSED_TOO_LONG) {
+            note_answers(port, peer, 1);
             return TAKEN_TOO_LONG;
+        }
         if (parsed == PARSED_MESSAGE) {
             peer->read_in_vain = false;
             bool admitted = admit(port, peer, message);
@@ -222,19 +243,11 @@ void port_consume(struct port *port, struct message *message)
     struct peer *peer = message->from;
     uint64_t answers = message->run.amount.messages;
     peer_consume(peer);
-    if (port_shares(port)) {
-        struct sharer *sharer = &peer->sharer;
-        sharer->outstanding -= answers < sharer->outstanding ? answers : sharer->outstanding;
-        turns_weigh(&port->turns, peer);
-    }
+    note_answers(port, peer, answers);
     if (port->type == TYPE_REP) {
         port->engaged = !port->answered;
         port->partner = port->engaged && peer->attached ? peer : NULL;
         port->answered = false;
-    } else if (port->type == TYPE_REQ) {
-        port->engaged = false;
-        port->partner = NULL;
-        port_note(port, NEWS_ROOM);
     }
 }
 

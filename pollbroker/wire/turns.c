@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { EXACT_BELOW = 32, STEPS = 4 };
+enum { EXACT_BELOW = 16, STEPS = 2 };
 
 void turns_init(struct turns *turns)
 {
@@ -36,7 +36,7 @@ static unsigned level_of(const struct peer *peer)
     if (load < EXACT_BELOW)
         return (unsigned) load;
     unsigned magnitude = 63 - (unsigned) __builtin_clzll(load), first = (unsigned) __builtin_ctz(EXACT_BELOW);
-    unsigned level = EXACT_BELOW + STEPS * (magnitude - first) + (unsigned) (load >> (magnitude - 2) & (STEPS - 1));
+    unsigned level = EXACT_BELOW + STEPS * (magnitude - first) + (unsigned) (load >> (magnitude - 1) & (STEPS - 1));
     return level < LOAD_LEVELS ? level : LOAD_LEVELS - 1;
 }
 

@@ -12,7 +12,7 @@
 struct peer;
 struct port;
 
-/* Loads up to 31 are told apart, and of greater ones eighths of their magnitude. */
+/* Loads up to 15 are told apart, and of greater ones, up to a hundred million, those of which one is half as much again. */
 enum { LOAD_LEVELS = 64 };
 
 struct turns {

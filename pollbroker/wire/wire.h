@@ -77,6 +77,7 @@ struct port {
     unsigned news;
     bool ended; /* no peer may be added any more */
     bool shared; /* another process may have duplicates of its streams, and no right to them */
+    bool nobody_takes; /* what comes: no flow has this port as its source, and messages that come are of no use */
     bool given_away; /* its connections go on at another port, so that their end here is none */
 
     struct link peers;    /* all of them */
@@ -252,6 +253,9 @@ static inline bool peer_has_room(const struct peer *peer)
 
     return peer->out.bytes < most_bytes && (!most || peer->out.messages < (uint64_t) most);
 }
+
+/* Write to a peer that has no room, in the hope that it has some then. Return true if it has. Its connection may be over then. */
+bool peer_makes_room(struct peer *peer);
 
 /* Put a message into its queue, whole. The caller has asked before whether it has room. Return false if there is no memory;
  * the connection is over then, and the message is not counted. */

@@ -517,7 +517,8 @@ static void check_peer(const struct simulation *simulation, struct port *port, s
     CHECK(!peer->attached || !peer->handshake, "attached before the handshake");
     CHECK(peer_is_asking(peer) == (peer->handshake && peer->handshake->stage == STAGE_ASKING), "who asks");
     CHECK(peer->descriptor >= 0 || !peer->attached, "attached after the end");
-    CHECK(peer->descriptor >= 0 || peer->unread_end || peer->start == peer->end, "what a peer has left counts nowhere");
+    CHECK(peer->descriptor >= 0 || peer->unread_end || peer->start == peer->end || port->nobody_takes,
+          "what a peer has left counts nowhere");
     CHECK(peer->descriptor < 0 || !peer->unread_end, "an end that was none");
     CHECK(peer->descriptor >= 0 || (!peer->deadline_s && !peer->timer), "a deadline after the end");
     CHECK(peer->attached || peer->handshake || !peer->out.first, "something waits for a peer that has left");
