@@ -141,8 +141,8 @@ MUTANTS: Final = (
     Mutant(
         "a reply is taken from any peer",
         "take.c",
-        "if (message->from != port->partner || at[0]",
-        "if (at[0]",
+        "if (message->from != port->partner || length",
+        "if (length",
         "reply-of-another",
     ),
     Mutant(
