@@ -100,7 +100,8 @@ enum reason publish_on_subscription(struct port *port, struct peer *peer, bool s
     if (!peer->attached)
         return NO_REASON; /* it has left meanwhile */
     if (subscribe) {
-        if (size > options->subscription_max_bytes || peer_subscription_count(peer) >= options->subscriptions_max)
+        bool has_all = peer_subscription_count(peer) >= options->subscriptions_max;
+        if (size > options->subscription_max_bytes || (has_all && !topics_have(&port->topics, peer->subscriber, topic, size)))
             return REASON_SUBSCRIPTIONS;
         if (!list_is_empty(&port->wire->left)) {
             port->wire->removals++;

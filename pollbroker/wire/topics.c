@@ -156,15 +156,25 @@ bool topics_remove(struct topics *topics, struct subscription *subscription)
     return true;
 }
 
-enum cancelled topics_cancel(struct topics *topics, struct subscriber *subscriber, const uint8_t *bytes, size_t size)
+static struct subscription *find(const struct topics *topics, struct subscriber *subscriber, const uint8_t *bytes, size_t size)
 {
     struct topic_and_subscriber pair = {prefixes_find(&topics->prefixes, bytes, size), subscriber};
 
     if (!pair.topic)
-        return CANCELLED_NOTHING;
+        return NULL;
     uint64_t hash = map_hash((const uint8_t *) &pair, sizeof pair);
-    struct subscription *subscription =
-        (struct subscription *) map_find(&topics->subscriptions, (const uint8_t *) &pair, sizeof pair, hash);
+    return (struct subscription *) map_find(&topics->subscriptions, (const uint8_t *) &pair, sizeof pair, hash);
+}
+
+bool topics_have(const struct topics *topics, struct subscriber *subscriber, const uint8_t *bytes, size_t size)
+{
+    return find(topics, subscriber, bytes, size);
+}
+
+enum cancelled topics_cancel(struct topics *topics, struct subscriber *subscriber, const uint8_t *bytes, size_t size)
+{
+    struct subscription *subscription = find(topics, subscriber, bytes, size);
+
     if (!subscription)
         return CANCELLED_NOTHING;
     return topics_remove(topics, subscription) ? CANCELLED_LAST : CANCELLED;

@@ -71,6 +71,9 @@ enum subscribed { SUBSCRIBED_AGAIN, SUBSCRIBED, SUBSCRIBED_FIRST, SUBSCRIBED_NOT
 /* A peer subscribes: SUBSCRIBED_FIRST if it is the first to subscribe to this, SUBSCRIBED_NOT if there is no memory. */
 enum subscribed topics_subscribe(struct topics *topics, struct subscriber *subscriber, const uint8_t *bytes, size_t size);
 
+/* True if a peer has subscribed to this. */
+bool topics_have(const struct topics *topics, struct subscriber *subscriber, const uint8_t *bytes, size_t size);
+
 enum cancelled { CANCELLED_NOTHING, CANCELLED, CANCELLED_LAST };
 
 /* A peer cancels a subscription: CANCELLED_LAST if nobody is subscribed to this any more. */

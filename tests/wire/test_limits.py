@@ -16,7 +16,7 @@ from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import Connect
 from tests.support.wire_ports import peer_count
-from tests.wire.zmtp import RawPeer, command, greeting, message, ready
+from tests.wire.zmtp import RawPeer, command, greeting, message, ping, ready
 
 Raw = Callable[[str], RawPeer]
 
@@ -100,6 +100,16 @@ def test_subscriptions_have_the_limits_that_are_given(engine: Engine, raw: Raw) 
     long.send(command(b"SUBSCRIBE", b"0123456789") + command(b"SUBSCRIBE", b"0123456789-"))
     long.read_to_the_end()
     wait_until(lambda: ended(engine, "backend") == {"subscriptions": 2})
+
+
+def test_topic_that_is_subscribed_to_again_is_none_too_many(engine: Engine, raw: Raw) -> None:
+    broker = engine.add("a", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT, limits=Limits(subscriptions=2))
+    subscriber = raw(endpoint(broker.backend)).shake_hands("SUB")
+    subscriber.send(b"".join(command(b"SUBSCRIBE", topic) for topic in (b"1", b"2", b"1")) + ping())
+    assert subscriber.read_command().startswith(b"\x04PONG")
+    subscriber.send(command(b"SUBSCRIBE", b"3"))
+    subscriber.read_to_the_end()
+    wait_until(lambda: ended(engine, "backend") == {"subscriptions": 1})
 
 
 def test_what_a_peer_did_wrong_is_logged_with_its_address(
