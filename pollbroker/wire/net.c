@@ -176,7 +176,8 @@ void net_arm(struct net *net)
     if (!list_is_empty(&net->resting) && (!wanted_s || net->rested_s < wanted_s))
         wanted_s = net->rested_s;
     /* While messages are moved, a port may have news, and a connection may end. */
-    if (!list_is_empty(&net->wire.changed) || !list_is_empty(&net->ended) || !list_is_empty(&net->wire.left))
+    if (!list_is_empty(&net->wire.changed) || !list_is_empty(&net->ended) || !list_is_empty(&net->wire.left) ||
+        !list_is_empty(&net->wire.dead))
         wanted_s = net->wire.now_s;
     /* An earlier wake-up than is needed does no harm. */
     if (!wanted_s || (net->armed_s && net->armed_s <= wanted_s))

@@ -24,24 +24,20 @@ bool peer_enqueue(struct peer *peer, const struct message *message, struct accou
     struct pool *pool = &peer->port->wire->pool;
     struct run run = message->run;
     size_t count = run.end - run.start, shares_from = port_drops(peer->port) ? LONG_QUEUE_SHARES_FROM : QUEUE_SHARES_FROM;
+    uint8_t whole[QUEUE_SHARES_FROM + FRAME_SHORT_HEADER + ROUTING_ID_MAX];
     bool done;
 
     run.amount.frames += message->prefix_amount.frames;
     run.amount.bytes += message->prefix_amount.bytes;
     if (!message->prefix_size) {
         done = queue_run(queue, &run, account, shares_from);
-    } else if (count < QUEUE_SHARES_FROM) {
-        uint8_t whole[QUEUE_SHARES_FROM + FRAME_SHORT_HEADER + ROUTING_ID_MAX];
-        if (message->prefix_size <= sizeof whole - QUEUE_SHARES_FROM) {
-            memcpy(whole, message->prefix, message->prefix_size);
-            memcpy(whole + message->prefix_size, run.slab->bytes + run.start, count);
-            done = queue_copy(queue, pool, whole, message->prefix_size + count, run.amount, account);
-        } else {
-            done = queue_copy(queue, pool, message->prefix, message->prefix_size, (struct amount){0}, account) &&
-                   queue_run(queue, &run, account, shares_from);
-        }
+    } else if (count < QUEUE_SHARES_FROM && message->prefix_size <= sizeof whole - QUEUE_SHARES_FROM) {
+        memcpy(whole, message->prefix, message->prefix_size);
+        memcpy(whole + message->prefix_size, run.slab->bytes + run.start, count);
+        done = queue_copy(queue, pool, whole, message->prefix_size + count, run.amount, account);
     } else {
-        done = queue_copy(queue, pool, message->prefix, message->prefix_size, (struct amount){0}, account) &&
+        size_t reserve = count < shares_from ? count : 0;
+        done = queue_copy_begin(queue, pool, message->prefix, message->prefix_size, reserve, (struct amount){0}, account) &&
                queue_run(queue, &run, account, shares_from);
     }
     if (!done) {

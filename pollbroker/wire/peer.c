@@ -76,11 +76,6 @@ void peer_on_stream(struct peer *peer, unsigned events)
         return; /* its connection has ended since */
     if (events & STREAM_END)
         peer_leave(peer);
-    if (events & STREAM_END && peer->port->nobody_takes && !peer->handshake) {
-        peer_end(peer, REASON_LEFT); /* what it has sent is of no use */
-        port_note(peer->port, NEWS_INPUT);
-        return;
-    }
     if (events & STREAM_OUTPUT && peer->blocked)
         peer_flush(peer);
     if (peer->descriptor < 0 || !(events & (STREAM_INPUT | STREAM_END)))
@@ -88,11 +83,14 @@ void peer_on_stream(struct peer *peer, unsigned events)
     peer_is_readable(peer);
     while (peer->handshake && peer->readable)
         peer_read(peer, SIZE_MAX);
-    /* What a peer has sent before it left is read now, as far as it is little, whether or not somebody takes it. So the
-     * descriptor can be closed and the connection made again, although the port is not read for a long time. */
-    if (events & STREAM_END)
+    /* What a peer has sent before it left is read now, as far as it is little. So the descriptor can be closed and the
+     * connection made again, although the port is not read for a long time. If nobody ever takes it, it is of no use. */
+    if (events & STREAM_END) {
         while (peer->readable && peer->end - peer->start < SLAB_LARGE)
             peer_read(peer, SIZE_MAX);
+        if (peer->port->nobody_takes && !peer->handshake)
+            peer_end(peer, REASON_LEFT);
+    }
     if (link_is_in(&peer->dirty_link))
         peer_flush(peer); /* the answer of a handshake */
     peer_shrink_input(peer); /* its port may not be read for a long time */
@@ -150,14 +148,19 @@ void peer_end(struct peer *peer, enum reason reason)
     if (link_is_in(&peer->readable_link))
         link_remove(&peer->readable_link);
     if (peer->start == peer->end || port->nobody_takes) {
-        admission_discount(peer);
-        list_append(&port->wire->dead, &peer->readable_link);
+        peer_bury(peer);
         port_finish(port, peer);
     } else { /* it is forgotten when its port finds nothing more to take from it */
         peer_note_unread_end(peer);
         list_append(&port->readable, &peer->readable_link);
         port_note(port, NEWS_INPUT);
     }
+}
+
+void peer_bury(struct peer *peer)
+{
+    admission_discount(peer);
+    list_append(&peer->port->wire->dead, &peer->readable_link);
 }
 
 /* What it has left takes memory, and so it counts among the connections that there may be. */

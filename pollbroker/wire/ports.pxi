@@ -84,7 +84,7 @@ cdef class Port:
         self.port.nobody_takes = False
 
     cdef void _is_sink(self) noexcept:
-        """A flow sends to it. If none takes what comes, that is of no use."""
+        """A flow sends to it. Unless another one takes messages from it, what peers send is of no use."""
         self.port.nobody_takes = not self.is_read
 
     cdef int _check(self) except -1:

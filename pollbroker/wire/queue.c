@@ -61,12 +61,13 @@ static void count_held(struct account *account, struct amount amount)
         amount_add(&account->held, amount);
 }
 
-bool queue_copy(struct queue *queue, struct pool *pool, const uint8_t *bytes, size_t count, struct amount amount,
-                struct account *account)
+bool queue_copy_begin(struct queue *queue, struct pool *pool, const uint8_t *bytes, size_t count, size_t reserve,
+                      struct amount amount, struct account *account)
 {
     struct segment *last = queue->last;
+    size_t needed = count + reserve;
 
-    if (last && last->copied && last->account == account && last->slab->capacity - last->end >= count) {
+    if (last && last->copied && last->account == account && last->slab->capacity - last->end >= needed) {
         memcpy(last->slab->bytes + last->end, bytes, count);
         last->end += count;
         amount_add(&last->amount, amount);
@@ -75,7 +76,7 @@ bool queue_copy(struct queue *queue, struct pool *pool, const uint8_t *bytes, si
     } else {
         /* Behind another's bytes in their slab, if they fit. Else a slab that is small, unless the last one was filled,
          * since most queues never hold more. */
-        bool filled = last && last->copied && last->slab->capacity - last->end < count;
+        bool filled = last && last->copied && last->slab->capacity - last->end < needed;
         struct segment *segment = segment_new(pool);
         if (!segment)
             return false;
@@ -83,7 +84,7 @@ bool queue_copy(struct queue *queue, struct pool *pool, const uint8_t *bytes, si
         if (last && last->copied && !filled) {
             segment->slab = slab_hold(last->slab);
             segment->start = last->end;
-        } else if (!(segment->slab = slab_new(pool, filled && count < SLAB_LARGE ? SLAB_LARGE : count))) {
+        } else if (!(segment->slab = slab_new(pool, filled && needed < SLAB_LARGE ? SLAB_LARGE : needed))) {
             pool->segments_alive--;
             free(segment);
             return false;

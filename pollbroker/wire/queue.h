@@ -40,9 +40,16 @@ struct run {
     struct amount amount;
 };
 
-/* Append bytes by copying them. Return false, and append nothing, if there is no memory. */
-bool queue_copy(struct queue *queue, struct pool *pool, const uint8_t *bytes, size_t count, struct amount amount,
-                struct account *account);
+/* Append bytes by copying them. Return false, and append nothing, if there is no memory. `reserve` more bytes will follow that
+ * are to be copied behind them. */
+bool queue_copy_begin(struct queue *queue, struct pool *pool, const uint8_t *bytes, size_t count, size_t reserve,
+                      struct amount amount, struct account *account);
+
+static inline bool queue_copy(struct queue *queue, struct pool *pool, const uint8_t *bytes, size_t count,
+                              struct amount amount, struct account *account)
+{
+    return queue_copy_begin(queue, pool, bytes, count, 0, amount, account);
+}
 
 /* Append a run by sharing its slab. Return false, and append nothing, if there is no memory. */
 bool queue_share(struct queue *queue, const struct run *run, struct account *account);

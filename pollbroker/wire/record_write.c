@@ -138,7 +138,7 @@ static void put_prefixes(struct record *record, const struct prefixes *prefixes)
         }
 }
 
-/* A connection that is over is of no use any more when nothing is left to be taken from it. One whose handshake cannot be
+/* A connection that is over is of no use any more when nothing is left to be taken from it, or nobody takes it. One whose handshake cannot be
  * moved is left out, so that it ends with the process, and its peer connects again. */
 static bool is_moved(const struct peer *peer)
 {

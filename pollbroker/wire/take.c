@@ -144,10 +144,11 @@ static void lengthen(struct peer *peer, uint64_t most, bool alone)
             break;
         if (peer_parse(peer) != PARSED_MESSAGE)
             break;
-        if (chooses && !is_subscribed(port, peer->in->bytes + peer->start + taken, peer->ready_end - peer->start - taken))
+        if (chooses && !is_subscribed(port, peer->in->bytes + peer->start + taken, peer->ready_end - peer->start - taken)) {
             peer_unready(peer, peer->start + taken, before);
-        if (chooses && port->may_read <= 0)
-            break; /* it has passed over many */
+            if (port->may_read <= 0)
+                break; /* it has passed over many */
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { EXACT_BELOW = 16, STEPS = 2 };
+enum { EXACT_BELOW = 32, STEPS = 2 };
 
 void turns_init(struct turns *turns)
 {
@@ -31,7 +31,8 @@ void turns_free(struct turns *turns)
 
 static unsigned level_of(const struct peer *peer)
 {
-    uint64_t load = peer->port->type == TYPE_DEALER ? peer->sharer.outstanding : peer->out.messages;
+    bool answers = peer->port->type == TYPE_DEALER && !peer->port->nobody_takes;
+    uint64_t load = answers ? peer->sharer.outstanding : peer->out.messages;
 
     if (load < EXACT_BELOW)
         return (unsigned) load;

@@ -1,6 +1,6 @@
 /* Which peer of a PUSH, DEALER or REQ port is given the next message: of those that have room, the next in turn, or one of
- * those with the least load. The load of a DEALER's peer is what it was sent and has not answered; that of a PUSH's is what
- * is in its queue. */
+ * those with the least load. The load of a DEALER's peer is what it was sent and has not answered; that of a PUSH's, or if
+ * nobody takes answers, is what is in its queue. */
 #ifndef POLLBROKER_WIRE_TURNS_H
 #define POLLBROKER_WIRE_TURNS_H
 
@@ -12,7 +12,7 @@
 struct peer;
 struct port;
 
-/* Loads up to 15 are told apart, and of greater ones, up to a hundred million, those of which one is half as much again. */
+/* Loads up to 31 are told apart, and greater ones, up to a million, if one is about half as much again as the other. */
 enum { LOAD_LEVELS = 64 };
 
 struct turns {

@@ -77,7 +77,7 @@ struct port {
     unsigned news;
     bool ended; /* no peer may be added any more */
     bool shared; /* another process may have duplicates of its streams, and no right to them */
-    bool nobody_takes; /* what comes: no flow has this port as its source, and messages that come are of no use */
+    bool nobody_takes; /* no flow takes messages from this port, and those that come are of no use */
     bool given_away; /* its connections go on at another port, so that their end here is none */
 
     struct link peers;    /* all of them */
@@ -165,6 +165,9 @@ bool peer_add_handshake(struct peer *peer);
 
 /* A new connection of a port, whose streams are `owner`'s. It begins with the greeting. NULL if there is no memory. */
 struct peer *peer_new(struct port *port, int descriptor, void *owner);
+
+/* The connection of a peer is over, and nobody takes what is left of it. It is in no list of those that are read. */
+void peer_bury(struct peer *peer);
 
 /* The connection of a peer is over, and something is left to be taken. */
 void peer_note_unread_end(struct peer *peer);

@@ -240,8 +240,8 @@ MUTANTS: Final = (
     Mutant(
         "a peer that leaves much to a port that only sends stays",
         "peer.c",
-        "if (events & STREAM_END && peer->port->nobody_takes && !peer->handshake) {",
-        "if (false) {",
+        "if (peer->port->nobody_takes && !peer->handshake)",
+        "if (false)",
         "port-that-nobody-takes-from",
     ),
     Mutant(
@@ -254,7 +254,7 @@ MUTANTS: Final = (
     Mutant(
         "great loads are all alike",
         "turns.c",
-        "enum { EXACT_BELOW = 16, STEPS = 2 };",
+        "enum { EXACT_BELOW = 32, STEPS = 2 };",
         "enum { EXACT_BELOW = 32, STEPS = 4 };",
         "great-loads",
     ),
@@ -268,9 +268,16 @@ MUTANTS: Final = (
     Mutant(
         "a reply that waits keeps the whole slab that it was read into",
         "output.c",
-        "account) &&\n               queue_run(queue, &run, account, shares_from);\n    }\n    if",
-        "account) &&\n               queue_share(queue, &run, account);\n    }\n    if",
+        "account) &&\n               queue_run(queue, &run, account, shares_from);",
+        "account) &&\n               queue_share(queue, &run, account);",
         "replies-that-wait",
+    ),
+    Mutant(
+        "a message behind a prefix is given a large slab",
+        "output.c",
+        "size_t reserve = count < shares_from ? count : 0;",
+        "size_t reserve = 0;",
+        "copies-behind-a-prefix",
     ),
     Mutant(
         "what is passed over within a run costs nothing",

@@ -9,7 +9,7 @@ from pollbroker import Device, Engine, Limits, Route
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import Connect
-from tests.support.wire_ports import in_engine, peer_count, wire_port
+from tests.support.wire_ports import ended_by, in_engine, peer_count, wire_port
 from tests.wire.zmtp import RawPeer, command, message, ping
 
 Raw = Callable[[str], RawPeer]
@@ -50,3 +50,9 @@ def test_peers_that_leave_unread_messages_do_not_use_up_the_connections(
     push = connect(zmq.PUSH, endpoint(broker.frontend))
     push.send(b"work")
     assert raw(endpoint(broker.backend)).shake_hands("DEALER").read_message() == [b"work"]
+
+
+def test_connection_that_is_reset_is_counted_as_broken(engine: Engine, raw: Raw) -> None:
+    broker = engine.add("a", TO_SUBSCRIBERS, frontend=ANY_PORT, backend=ANY_PORT)
+    raw(endpoint(broker.backend)).shake_hands("SUB").reset()
+    wait_until(lambda: ended_by(engine, broker, "backend") == {"broken": 1})

@@ -42,6 +42,18 @@ static void check_port_that_nobody_takes_from(void)
         CHECK(!remote->peer && !port->connections && !port->unread_ends, "a peer that has left counts");
     }
     report("peers that leave something to a DEALER that only sends", 1 << 20);
+
+    begin(TYPE_PULL, TYPE_DEALER);
+    port = &simulation.ports[1];
+    port->nobody_takes = true;
+    measure();
+    struct remote *brief = remote_new(&simulation, 1, TYPE_DEALER, ZMTP_31);
+    remote_send_greeting(brief);
+    remote_send_frame(brief, 0, much, sizeof much);
+    remote_leave(brief, false); /* it is heard of once, with all that it has sent, and its end */
+    simulation_serve(&simulation);
+    CHECK(!brief->peer && !port->connections, "a peer that has left with its handshake stays");
+    report("a peer whose end comes with its handshake", 1 << 20);
 }
 
 /* A reply that has too many frames is dropped. It is an answer all the same. */
@@ -147,6 +159,31 @@ static void check_replies_that_wait(void)
     report("500 replies of 5,000 bytes to a peer that reads nothing", COUNT * SIZE + (2 << 20));
 }
 
+/* A message behind a prefix, of which each of many subscribers that do not read has a copy. */
+static void check_copies_behind_a_prefix(void)
+{
+    enum { SUBSCRIBERS = 100, SIZE = 5000 };
+    static const uint8_t body[SIZE];
+    struct remote *subscribers[SUBSCRIBERS];
+
+    begin(TYPE_ROUTER, TYPE_PUB);
+    struct remote *source = join(0, TYPE_DEALER, "A");
+    for (int i = 0; i < SUBSCRIBERS; i++) {
+        subscribers[i] = join(1, TYPE_SUB, "");
+        remote_send_command(subscribers[i], "SUBSCRIBE", "", 0);
+        remote_deliver(subscribers[i], SIZE_MAX);
+        subscribers[i]->window = 0;
+    }
+    take_all(&simulation.ports[1]);
+    measure();
+    remote_send_frame(source, 0, body, SIZE);
+    remote_deliver(source, SIZE_MAX);
+    move(0, 1, 1 << 20);
+    for (int i = 0; i < SUBSCRIBERS; i++)
+        CHECK(subscribers[i]->peer->out.messages == 1, "it is not queued");
+    report("a message of 5,000 bytes for 100 subscribers", SUBSCRIBERS * SLAB_MIDDLE * 5 / 4 + (1 << 20));
+}
+
 /* What a SUB passes over within a run counts for its turn. */
 static void check_passing_over(void)
 {
@@ -221,6 +258,7 @@ const struct check TYPE_CHECKS[] = {
     {"great-loads", check_great_loads},
     {"messages-to-publishers", check_messages_to_publishers},
     {"replies-that-wait", check_replies_that_wait},
+    {"copies-behind-a-prefix", check_copies_behind_a_prefix},
     {"passing-over", check_passing_over},
     {"long-delimiter", check_long_delimiter},
     {"long-envelope", check_long_envelope},

@@ -79,6 +79,7 @@ static void leave_port(struct simulation *simulation, struct port *port)
     memset(port, 0xa5, sizeof *port);
     port_init(port, &simulation->wire, old.type, old.calls);
     port->options = old.options;
+    port->nobody_takes = old.nobody_takes;
     port->owner = old.owner;
     port->drops_slow_peer = old.drops_slow_peer;
     port->takes_copies = old.takes_copies;

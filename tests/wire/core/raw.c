@@ -254,6 +254,9 @@ void run_raw(struct input *input)
     port->options.subscription_max_bytes = draw(input, 2) ? 4096 : 10;
     raw.compares =
         draw(input, 2) && (port->type == TYPE_PULL || port->type == TYPE_DEALER || port->type == TYPE_ROUTER);
+    /* Without a draw of its own, so that inputs that were found earlier mean what they meant. */
+    port->nobody_takes = !raw.compares && port->options.subscriptions_max == 7;
+    sink->nobody_takes = port->options.subscriptions_max % 4 == 1;
     if (port->type == TYPE_SUB || port->type == TYPE_XSUB)
         port_subscribe(port, (const uint8_t *) "", draw(input, 2));
     if (raw.compares) {
