@@ -16,6 +16,7 @@ double used_s(void)
 void begin(enum socket_type source, enum socket_type sink)
 {
     simulation_begin(&simulation);
+    simulation.remotes_most = REMOTES_MAX;
     simulation_add_port(&simulation, source);
     simulation_add_port(&simulation, sink);
 }
@@ -24,7 +25,7 @@ struct remote *join(int place, enum socket_type type, const char *identity)
 {
     struct remote *remote = remote_new(&simulation, place, type, ZMTP_31);
 
-    CHECK(remote, "a simulation has no more than %d remotes", REMOTES_MAX);
+    CHECK(remote, "a simulation has no more than %u remotes", simulation.remotes_most);
     remote->identity_size = strlen(identity);
     memcpy(remote->identity, identity, remote->identity_size);
     remote_send_greeting(remote);

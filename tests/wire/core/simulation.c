@@ -193,7 +193,7 @@ static const struct stream_calls CALLS = {stream_read, stream_write, stream_clos
 
 void simulation_begin(struct simulation *simulation)
 {
-    *simulation = (struct simulation){0};
+    *simulation = (struct simulation){.remotes_most = REMOTES_MOST};
     wire_init(&simulation->wire);
     simulation->wire.now_s = 1000;
     simulation->accounts[0] = account_new();
@@ -253,7 +253,7 @@ struct remote *remote_new(struct simulation *simulation, int place, enum socket_
 {
     struct remote *remote;
 
-    if (simulation->remote_count == REMOTES_MAX)
+    if (simulation->remote_count == simulation->remotes_most)
         return NULL;
     remote = calloc(1, sizeof *remote);
     remote->simulation = simulation;

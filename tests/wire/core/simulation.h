@@ -77,7 +77,7 @@ static inline size_t bytes_left(const struct bytes *bytes)
 /* -- remote peers
  * ------------------------------------------------------------------------------------------------------ */
 
-enum { REMOTES_MAX = 200 };
+enum { REMOTES_MAX = 200, REMOTES_MOST = 48 };
 enum version { ZMTP_2, ZMTP_30, ZMTP_31 };
 
 struct simulation;
@@ -121,7 +121,7 @@ struct simulation {
     int port_count;
     struct account *accounts[2];
     struct remote *remotes[REMOTES_MAX];
-    unsigned remote_count;
+    unsigned remote_count, remotes_most; /* how many there are, and may be: REMOTES_MOST unless it is said otherwise */
     /* A whole message has come to a remote: its encoded frames. */
     void (*on_message)(struct remote *remote, const uint8_t *bytes, size_t size);
     void (*on_command)(struct remote *remote, const uint8_t *body, size_t size);
