@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import zmq
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from zmq import SocketType
 
@@ -305,10 +305,20 @@ def test_router_and_dealer_agree(options: list[Operation], drawn: tuple[list[Ope
     compare(ROUTING, [*drawn[0], *options], drawn[1])
 
 
+# The peer that it has goes, after another has come and before a third one does: only the third is its peer then.
+PEERS_OF_A_PAIR: list[Operation] = [
+    *(("set", number, option, 1) for number in range(3) for option in (zmq.SNDHWM, zmq.RCVHWM)),
+    *(("connect", 0, 1), ("connect", 1, 2), ("connect", 2, 1), ("bind", 1, 1)),
+]
+
+
 # PAIRs agree with libzmq, also when there is a third one.
 @pytest.mark.slow
 @check
 @given(scenario([None] * 3, bodies))
+@example(
+    (PEERS_OF_A_PAIR, [("bind", 2, 2), ("send", 1, b"a", False, True), ("connect", 2, 1), ("events", 1), ("recv", 0)])
+)
 def test_pairs_agree(drawn: tuple[list[Operation], list[Operation]]) -> None:
     compare([SocketType.PAIR] * 3, *drawn)
 

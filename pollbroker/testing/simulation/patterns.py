@@ -11,7 +11,7 @@ from pollbroker.testing.simulation.frame import Item
 from pollbroker.testing.simulation.pipe import Pipe
 from pollbroker.testing.simulation.routing import NO_ROOM, TAKEN, Balancer, FairQueue
 from pollbroker.testing.simulation.socket import SimSocket
-from pollbroker.testing.simulation.truth import Outlook
+from pollbroker.testing.simulation.truth import Outlook, on_bind
 
 
 class PushSocket(SimSocket):
@@ -156,6 +156,11 @@ class PairSocket(SimSocket):
         return any(outlook.takes for outlook in self._own(outlooks))
 
     def _own(self, outlooks: list[Outlook]) -> list[Outlook]:
-        """The outlook of its one peer: the present peer if it stays, or else the first that comes after it."""
-        own = [outlook for outlook in outlooks if outlook.pipe is self._pipe]
-        return own or outlooks[:1]
+        """The outlook of its one peer: the present peer if it stays, or else the first that comes after it has gone."""
+        own = self._pipe
+        for function, target, _ in self.mailbox.commands:
+            if function is Pipe.on_acknowledged and target is own:
+                own = None
+            elif function is on_bind and own is None:
+                own = target
+        return [outlook for outlook in outlooks if outlook.pipe is own]
