@@ -1,4 +1,4 @@
-"""The bench without its speed: the statistics, the goals, the files, the plots, and the table of questions."""
+"""The bench without its speed: the statistics, the goals, the runs, and the table of questions."""
 
 import asyncio
 import dataclasses
@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,66 +23,17 @@ from bench.goals import OVERALL_GOALS
 from bench.machine import describe_versions
 from bench.peers.poller_loop import BURST_MESSAGES, drain
 from bench.peers.poller_loop_single import move_one
-from bench.peers.table import NATIVE, NONE, POLLER, PROXY, Peer
-from bench.plots.panels import bar_panels, line_panels
-from bench.plots.table import IDLE, MARK, PAIRS, SIZE, SPIN
-from bench.plots.write import MatplotlibMissingError, write_plots
+from bench.peers.table import NATIVE, POLLER, PROXY
 from bench.question import FIGURES, Case, Cell, Goal, OverallGoal, Plan, Question, Sample
 from bench.questions.table import QUESTIONS
-from bench.report import summary_markdown, with_spread
-from bench.results import (
-    LOAD,
-    CaseResult,
-    CellResult,
-    Origin,
-    QuestionResult,
-    Results,
-    Spread,
-    Verdict,
-    read_results,
-    write_results,
-)
+from bench.results import CaseResult, CellResult, Spread, Verdict, read_results
 from bench.rig import Rig
 from bench.run import PlannedQuestion, ask, judge, judge_overall, plan_run
 from bench.ticks import TICK_S, Ticks
 from bench.work import Assignment, LoadSample, ProcessSample, Work
 from pollbroker.errors import NoAnswerError
+from tests.bench.answers import FASTER, answer, rates, run_of
 from tests.support.bench import PLAN
-
-ORIGIN = Origin("2030-01-01T00:00:00+00:00", {"processor": "A processor", "cores": 2}, {"libzmq": "4"})
-FASTER = Goal("rate_per_s", NATIVE.name, PROXY.name, 1.5, at_least=True)
-
-
-def rates(peer: Peer, *per_s: float, work: Work | None = None) -> CaseResult:
-    """A case with so many messages/s, one figure a round."""
-    samples: list[Sample] = [{"rate_per_s": rate} for rate in per_s]
-    return CaseResult(peer.name, peer.name, (work or Work("streamer")).described(), samples)
-
-
-def answer(name: str, *cells: CellResult) -> QuestionResult:
-    return QuestionResult(name, f"About {name}", "A note.", ["rate_per_s", "p50_us"], ORIGIN, 10.0, 11.0, list(cells))
-
-
-def grid_answer() -> QuestionResult:
-    """Three sizes of two transports, three peers."""
-    cells = []
-    for transport in ("tcp", "ipc"):
-        for size in (16, 1024, 1 << 20):
-            work = Work("streamer", transport=transport, size=size)
-            cases = [rates(peer, 1e6, 2e6, 3e6, work=work) for peer in (NATIVE, PROXY, NONE)]
-            cells.append(CellResult(f"{transport} {size}", {"rounds": 3}, cases))
-    cells[0].goals.append(judge(FASTER, cells[0]))
-    return answer("grid", *cells)
-
-
-def peers_answer() -> QuestionResult:
-    cases = [rates(peer, rate) for peer, rate in ((NATIVE, 1e6), (PROXY, 7e5), (POLLER, 1e5), (NONE, 2e6))]
-    return answer("peers", CellResult("tcp 64 B", {"rounds": 1}, cases))
-
-
-def run_of(*questions: QuestionResult) -> Results:
-    goals = [Verdict("over all | of it", 1.4, True, [1.3, 1.5, 1.6])]
-    return Results("latest", 9.0, 9.5, True, [*questions], goals)
 
 
 def fake_question(measure: Iterator[Sample | BaseException], taken: list[str]) -> Question:
@@ -211,88 +161,6 @@ def test_cell_that_stood_still_makes_the_mean_zero() -> None:
     assert verdict.values == [0.0]
 
 
-def test_results_survive_their_file(tmp_path: Path) -> None:
-    results = run_of(grid_answer(), peers_answer())
-    results.questions[0].cells[0].cases[0].error = "lost"
-    write_results(results, tmp_path / "r.json")
-    assert read_results(tmp_path / "r.json") == results
-    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
-
-
-def test_file_has_one_line_for_each_case_and_each_goal(tmp_path: Path) -> None:
-    results = run_of(grid_answer(), peers_answer())
-    write_results(results, tmp_path / "r.json")
-    lines = (tmp_path / "r.json").read_text().splitlines()
-    cells = [cell for question in results.questions for cell in question.cells]
-    for name, parts in (("peer", [case for cell in cells for case in cell.cases]), ("bound", [*results.verdicts()])):
-        told = [json.loads(line.rstrip(",")) for line in lines if f'"{name}"' in line]
-        assert len(told) == len(parts) > 1
-
-
-def test_summary_names_machine_versions_and_every_goal() -> None:
-    results = run_of(grid_answer())
-    summary = summary_markdown(results)
-    assert "A processor" in summary
-    assert "| libzmq | 4 |" in summary
-    assert "| overall |  | over all \\| of it | >= 1.4 | 1.50 (1.30 to 1.60) | yes |" in summary
-    assert f"| grid | tcp 16 | {FASTER} | >= 1.5 | 1.00 | no |" in summary
-    assert "1 of 2 goals reached" in summary
-
-
-def test_summary_names_every_machine_and_commit_with_the_questions_that_are_its_own() -> None:
-    results = run_of(answer("a"), answer("b"), answer("c"))
-    later = Origin("2030-02-02T02:02:02+00:00", {"processor": "Another", "cores": 8}, {"libzmq": "4"})
-    results.questions[1].origin = later
-    # The load of the machine is another with each question of one run.
-    results.questions[2].origin = dataclasses.replace(ORIGIN, machine={**ORIGIN.machine, LOAD: 3.5})
-    assert results.origins() == [(ORIGIN, ["a", "c"]), (later, ["b"])]
-    summary = summary_markdown(results)
-    assert "| questions | a, c |\n| began | 2030-01-01T00:00:00+00:00 |\n| processor | A processor |" in summary
-    assert "| questions | b |\n| began | 2030-02-02T02:02:02+00:00 |\n| processor | Another |" in summary
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"), [(0, "0"), (0.0123, "0.012"), (0.98, "0.98"), (12.34, "12.3"), (1234.5, "1,234")]
-)
-def test_figures_are_shown_to_about_three_digits(value: float, shown: str) -> None:
-    assert with_spread(Spread(value, value, value)) == (shown, "")
-
-
-def test_lines_are_drawn_along_the_axis_that_the_work_varies_along() -> None:
-    grid = grid_answer()
-    panels = line_panels(grid, SIZE, "rate_per_s")
-    assert [panel.title for panel in panels] == ["tcp", "ipc"]
-    assert [line.label for line in panels[0].lines] == [NATIVE.name, PROXY.name, NONE.name]
-    assert [point.x for point in panels[0].lines[0].points] == [16, 1024, 1 << 20]
-    assert panels[0].lines[0].points[0].spread == Spread(2e6, 1e6, 3e6)
-    assert line_panels(grid, PAIRS, "rate_per_s") == []
-    assert line_panels(peers_answer(), SIZE, "rate_per_s") == []
-
-
-def test_case_that_several_cells_have_in_common_is_no_line() -> None:
-    cells = [CellResult(label, {}, [rates(NONE, 1e6)]) for label in ("few workers", "many workers")]
-    assert line_panels(answer("brokers", *cells), SIZE, "rate_per_s") == []
-
-
-def test_idle_pairs_are_counted_with_the_busy_ones() -> None:
-    cases = []
-    for idle in (0, 999):
-        sample: Sample = {"p50_us": 100.0 + idle}
-        cases.append(CaseResult(f"p, {idle}", "p", {"size": 64, "pairs": 1, "idle_pairs": idle}, [sample]))
-    (panel,) = line_panels(answer("round-trip", CellResult("", {}, cases)), IDLE, "p50_us")
-    assert [(line.label, [point.x for point in line.points]) for line in panel.lines] == [("p", [1, 1000])]
-
-
-def test_knob_that_was_left_alone_has_no_place_on_its_axis() -> None:
-    works = [Work("streamer", mark=mark) for mark in (10, 1000)]
-    works += [Work("streamer", engine={"spin_s": spin_s}) for spin_s in (0.0, 0.0001)]
-    cells = [CellResult(f"{work}", {}, [rates(NATIVE, 1e6, work=work)]) for work in (Work("streamer"), *works)]
-    question = answer("knobs", *cells)
-    for axis, places in ((MARK, [10, 1000]), (SPIN, [0, pytest.approx(100)])):
-        (panel,) = line_panels(question, axis, "rate_per_s")
-        assert (panel.title, [[point.x for point in line.points] for line in panel.lines]) == ("", [places])
-
-
 def test_knobs_are_the_brokers_alone(tmp_path: Path) -> None:
     work = Work("streamer", mark=10, io_threads=2, engine={"burst_messages": 5})
     brokers = work.deployment("a.module", tmp_path)
@@ -301,27 +169,6 @@ def test_knobs_are_the_brokers_alone(tmp_path: Path) -> None:
     told = Assignment.from_json(json.loads(json.dumps(dataclasses.asdict(Assignment(brokers))))).brokers
     assert told is not None
     assert (told.io_threads, told.engine) == (brokers.io_threads, brokers.engine)
-
-
-def test_bars_are_drawn_where_enough_brokers_are_compared() -> None:
-    assert [len(panel.lines) for panel in bar_panels(peers_answer(), "rate_per_s", 3)] == [4]
-    assert bar_panels(grid_answer(), "rate_per_s", 3) == []
-
-
-def test_plots_are_written_for_the_data_that_is_there_and_no_other(tmp_path: Path) -> None:
-    stale = tmp_path / "latest-grid-cpu-by-size.png"
-    stale.touch()
-    written = write_plots(run_of(grid_answer(), peers_answer()), tmp_path)
-    assert {path.name for path in written} == {"latest-grid-rate-by-size.png", "latest-peers-peers.png"}
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
-    assert not stale.exists()
-
-
-def test_run_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
-    monkeypatch.delitem(sys.modules, "bench.plots.draw", raising=False)
-    with pytest.raises(MatplotlibMissingError, match=r"pip install 'pollbroker\[bench\]'"):
-        write_plots(run_of(grid_answer()), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,27 @@
 """Engines whose ports are the wire's, and which must have left nothing of it behind at the end of each test."""
 
+import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
 import zmq
 
-from pollbroker import Engine, transports
+from pollbroker import STREAMER, BrokerState, Engine, transports
 from pollbroker.pump import Implementation, choose_implementation
 from pollbroker.wire import native
 from pollbroker.wire.served import why_not_built
-from tests.support.types import MakeEngine
+from tests.support.accounts import flow_of
+from tests.support.addresses import ANY_PORT, endpoint
+from tests.support.threads import in_thread
+from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import alive
+from tests.wire.desk import Desk
+from tests.wire.logging_in import Authenticator
+from tests.wire.moving import Leave, MakeRelay, Relay, ReplacedRelay, Side, hand_over_and_close
 from tests.wire.zmtp import RawPeer, connect_raw
 
 
@@ -65,6 +74,11 @@ def raw(make_engine: MakeEngine) -> Iterator[Callable[[str], RawPeer]]:
 
 
 @pytest.fixture
+def desk(engine: Engine, connect: Connect) -> Desk:
+    return Desk(engine, connect)
+
+
+@pytest.fixture
 def port() -> Iterator[tuple[native.Net, native.Port]]:
     """A PULL of the wire that no engine runs."""
     net = native.Net()
@@ -73,3 +87,66 @@ def port() -> Iterator[tuple[native.Net, native.Port]]:
     port.close()
     assert net.alive == (0, 0, 0, 0)
     net.close()
+
+
+@pytest.fixture
+def authenticator(engine: Engine) -> Iterator[Authenticator]:
+    """The one that the ports of the engine ask."""
+    made = Authenticator(engine.context)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=[Relay, ReplacedRelay], ids=["to_another_engine", "in_one_engine"])
+def make_relay(request: pytest.FixtureRequest, make_engine: MakeEngine) -> MakeRelay:
+    """Makes a broker that moves, in each of the two ways."""
+    return partial(request.param, make_engine)
+
+
+@pytest.fixture
+def new(make_engine: MakeEngine) -> Engine:
+    """Another engine, which takes brokers over."""
+    engine = make_engine()
+    engine.start()
+    return engine
+
+
+@pytest.fixture
+def relayed(engine: Engine, connect: Connect) -> Iterator[Callable[[], None]]:
+    """A streamer `a` in the engine, and a function that checks that it does what it should, and has lost nothing. That
+    is checked at the end of each test, too."""
+    broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    push, pull = connect(zmq.PUSH, endpoint(broker.frontend)), connect(zmq.PULL, endpoint(broker.backend))
+    count = 0
+
+    def check() -> None:
+        nonlocal count
+        for _ in range(3):
+            push.send(b"%d" % count)
+            assert pull.recv() == b"%d" % count
+            count += 1
+        assert flow_of(engine, "a").sent == count
+
+    check()
+    yield check
+    check()
+    assert engine.brokers["a"].state is BrokerState.RUNNING
+
+
+@pytest.fixture
+def leave(engine: Engine, relayed: object) -> Iterator[Leave]:
+    """Begins to hand `a` over to a side that the test plays."""
+    sides: list[Side] = []
+
+    def begin(**options: Any) -> tuple[Side, "Future[Any]"]:
+        ours, theirs = socket.socketpair()
+        with ours:
+            kept = ours.dup()
+        side = Side(theirs)
+        sides.append(side)
+        future = in_thread(lambda: hand_over_and_close(engine, kept, options))
+        return side, future
+
+    yield begin
+    for side in sides:
+        side.close()

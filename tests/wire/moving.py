@@ -4,14 +4,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
+import pytest
 import zmq
 
-from pollbroker import Broker, BrokerState, Engine, HandedOver
+from pollbroker import QUEUE, STREAMER, Broker, BrokerState, Device, Engine, HandedOver, HandOverError, Route
 from pollbroker.handing_over.channel import CLAIM, DESCRIPTORS, HELLO, OFFER, STATE, Channel, Refused
+from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S
 from tests.support.threads import in_thread
 from tests.support.types import MakeEngine, Socket
@@ -19,6 +23,31 @@ from tests.support.wire_ports import alive
 
 Add = Callable[..., Broker]
 """Adds a broker to an engine. Further arguments are those of `Engine.add`."""
+
+MOVES = 8
+"""How often a broker moves in the tests that are not marked as slow."""
+
+
+def adds(device: Device | str, name: str = "a", **more: Any) -> Add:
+    """A function that adds a broker to an engine, always the same one."""
+    endpoints = {"frontend": ANY_PORT, "backend": ANY_PORT} | more
+    return lambda engine, **replacing: engine.add(name, device, **endpoints, **replacing)
+
+
+OTHERS = {
+    "types": (adds(QUEUE), r"brokers\.a\.frontend: a PULL is handed over; expected that in the place of ROUTER"),
+    "endpoints": (
+        adds(STREAMER, backend="tcp://127.0.0.1:1"),
+        r"brokers\.a\.backend: @tcp://127.0.0.1:\* is handed over",
+    ),
+    "transport": (adds(STREAMER, transport="libzmq"), r"here libzmq serves it; expected transport='wire'"),
+    "ports": (adds(STREAMER, capture=ANY_PORT), r"brokers\.a\.capture: it is not handed over with the others"),
+    "routes": (
+        adds(replace(STREAMER, routes=(Route("frontend", "backend", via=lambda m: m),))),
+        r"brokers\.a: its routes are handed over as frontend -> backend; expected these in the place of",
+    ),
+}
+"""Brokers that cannot have the connections of a STREAMER, and what the error says."""
 
 
 @contextmanager
@@ -89,6 +118,20 @@ class Side:
         return time.monotonic() + DEADLINE_S
 
 
+Leave = Callable[..., tuple[Side, "Future[Any]"]]
+"""Begins to hand a broker over to a side that the test plays."""
+
+
+def hand_over_and_close(engine: Engine, ours: socket.socket, options: dict[str, Any]) -> object:
+    with ours:
+        return engine.hand_over(ours, **({"freeze_s": DEADLINE_S} | options))
+
+
+def check_refused(future: "Future[Any]", match: str) -> None:
+    with pytest.raises(HandOverError, match=match):
+        future.result(DEADLINE_S)
+
+
 class Relay:
     """A broker that moves from engine to engine. Nothing of the wire may be left in an engine that it has left."""
 
@@ -125,6 +168,8 @@ class ReplacedRelay(Relay):
         assert self.engine.brokers[left.name] == self.broker != left
         assert alive(self.engine)[2] == ports_before
 
+
+MakeRelay = Callable[[Add], Relay]
 
 AHEAD: Final = 2000
 """How many messages a sender may be ahead of what has come. What the kernel keeps would take seconds to be received."""

@@ -1,7 +1,5 @@
 """Peers of a broker that is drained are asked to leave, and what they have sent is read to the end."""
 
-from collections.abc import Callable
-
 import zmq
 
 from pollbroker import STREAMER, Engine
@@ -9,9 +7,7 @@ from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import peer_count, peers_alive
-from tests.wire.zmtp import RawPeer, greeting, message, ping, ready
-
-Raw = Callable[[str], RawPeer]
+from tests.wire.zmtp import Raw, greeting, message, ping, ready
 
 
 def test_peer_that_has_yet_to_shake_hands_is_sent_away(engine: Engine, raw: Raw) -> None:

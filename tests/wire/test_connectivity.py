@@ -21,7 +21,7 @@ from tests.support.addresses import ANY_PORT, bind
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect, Socket
 from tests.support.wire_ports import ended_by, in_engine, peer_count, wire_port
-from tests.wire.test_reconnecting import Waits, options_with, serve
+from tests.wire.tries import Waits, options_with, serve
 from tests.wire.zmtp import RawListener, greeting, ready
 
 

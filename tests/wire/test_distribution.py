@@ -1,7 +1,6 @@
 """Which peer of a port is given the next message: each in turn, or the one with the fewest that are outstanding."""
 
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -17,9 +16,7 @@ from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import peer_count
-from tests.wire.zmtp import RawPeer, connect_raw, message
-
-Raw = Callable[[str], RawPeer]
+from tests.wire.zmtp import Raw, connect_raw, message
 
 FAIR_QUEUE = replace(QUEUE, name="fair-queue", distribution="least_outstanding")
 

@@ -3,7 +3,6 @@
 import os
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -15,11 +14,9 @@ from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect
 from tests.support.wire_ports import ended_by, in_engine, peer_count
-from tests.wire.test_handing_over import adds
-from tests.wire.test_reconnecting import serve
-from tests.wire.zmtp import RawPeer, command, connect_raw, greeting, ping, ready
-
-Raw = Callable[[str], RawPeer]
+from tests.wire.moving import adds
+from tests.wire.tries import serve
+from tests.wire.zmtp import Raw, command, connect_raw, greeting, ping, ready
 
 PING = b"\x04PING\x00\x00"
 

@@ -13,7 +13,7 @@ from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import MakeEngine
 from tests.support.wire_ports import peer_count
-from tests.wire.test_reconnecting import serve
+from tests.wire.tries import serve
 from tests.wire.zmtp import RawListener, command, connect_raw, greeting, ready
 
 

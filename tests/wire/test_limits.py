@@ -1,7 +1,6 @@
 """Limits for peers: what exceeds one is refused, counted and logged, and nothing happens to the others."""
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,7 @@ from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import Connect
 from tests.support.wire_ports import peer_count
-from tests.wire.zmtp import RawPeer, command, greeting, message, ping, ready
-
-Raw = Callable[[str], RawPeer]
+from tests.wire.zmtp import Raw, command, greeting, message, ping, ready
 
 
 def ended(engine: Engine, port: str = "frontend") -> dict[str, int]:

@@ -1,7 +1,5 @@
 """Ports from which no flow takes anything: what peers send there is of no use, and stops nobody."""
 
-from collections.abc import Callable
-
 import pytest
 import zmq
 
@@ -10,9 +8,7 @@ from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import Connect
 from tests.support.wire_ports import ended_by, in_engine, peer_count, wire_port
-from tests.wire.zmtp import RawPeer, command, message, ping
-
-Raw = Callable[[str], RawPeer]
+from tests.wire.zmtp import Raw, command, message, ping
 
 TO_SUBSCRIBERS = Device("to_subscribers", zmq.PULL, zmq.XPUB, (Route("frontend", "backend"),))
 TO_DEALERS = Device("to_dealers", zmq.PULL, zmq.DEALER, (Route("frontend", "backend"),))

@@ -37,8 +37,7 @@ from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect, MakeEngine
 from tests.support.wire_ports import alive, in_engine, peer_count
-from tests.wire.moving import Add
-from tests.wire.test_handing_over import OTHERS, adds
+from tests.wire.moving import OTHERS, Add, adds
 from tests.wire.zmtp import RawPeer, message
 
 Relayed = Callable[[], None]

@@ -1,6 +1,5 @@
 """Subscribers that leave with many subscriptions, which are removed little by little. Publishers are told of each."""
 
-from collections.abc import Callable
 from itertools import islice
 
 import pytest
@@ -11,9 +10,7 @@ from tests.support.deadline import wait_until
 from tests.support.types import MakeEngine
 from tests.support.wire_ports import peer_count
 from tests.wire.moving import Add, Relay, ReplacedRelay
-from tests.wire.zmtp import RawPeer, command
-
-Raw = Callable[[str], RawPeer]
+from tests.wire.zmtp import Raw, RawPeer, command
 
 COUNT = 100_000
 """Many more than are removed in one turn."""

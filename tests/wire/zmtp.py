@@ -5,7 +5,7 @@ It is for tests only. It can send any bytes, and stop anywhere: nothing is sent 
 
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -198,6 +198,10 @@ class RawPeer:
                 self._read_more()
         except Ended:
             return self._unread
+
+
+Raw = Callable[[str], RawPeer]
+"""Connects a peer to an address: the fixture `raw`."""
 
 
 def connect_raw(address: str) -> RawPeer:
