@@ -125,6 +125,8 @@ def refused(endpoint: str) -> bool:
             probe.connect(endpoint.removeprefix("ipc://") if endpoint.startswith("ipc") else (host, int(port)))
         except (ConnectionRefusedError, FileNotFoundError):
             return True
+        except ConnectionResetError:
+            return False  # the listener was closed while the connection waited to be accepted
     return False
 
 
