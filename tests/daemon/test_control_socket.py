@@ -10,9 +10,9 @@ import zmq
 from pollbroker.control import CommandRefusedError, request
 from pollbroker.daemon import ConfigurationError, Daemon
 from tests.daemon.conftest import StartDaemon, Write
-from tests.support.addresses import ANY_PORT, OWN_HOST, free_address
+from tests.support.addresses import ANY_PORT, OWN_HOST, free_address, refused
 from tests.support.commands import Run, invoke
-from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.deadline import wait_until
 from tests.support.descriptors import descriptors
 from tests.support.types import Connect
 
@@ -115,19 +115,6 @@ def test_network_is_refused_and_said_to_be_allowed(write: Write, start_daemon: S
 
 
 # -- DISABLE and ENABLE ------------------------------------------------------------------------------------------------
-
-
-def refused(endpoint: str) -> bool:
-    with socket.socket(socket.AF_UNIX if endpoint.startswith("ipc") else socket.AF_INET) as probe:
-        probe.settimeout(DEADLINE_S)
-        host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-        try:
-            probe.connect(endpoint.removeprefix("ipc://") if endpoint.startswith("ipc") else (host, int(port)))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return True
-        except ConnectionResetError:
-            return False  # the listener was closed while the connection waited to be accepted
-    return False
 
 
 @pytest.fixture

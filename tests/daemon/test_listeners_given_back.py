@@ -9,10 +9,9 @@ from pollbroker.control import request
 from pollbroker.daemon import ConfigurationError
 from pollbroker.daemon.listeners import Listeners
 from tests.daemon.conftest import StartDaemon, Write
-from tests.daemon.test_control_socket import refused
 from tests.daemon.test_failing_to_begin import READERS, reader
 from tests.daemon.test_running import streamer
-from tests.support.addresses import bind, free_address
+from tests.support.addresses import bind, free_address, refused
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect
 

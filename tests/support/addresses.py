@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import zmq
 
+from tests.support.deadline import DEADLINE_S
 from tests.support.types import Socket
 
 ANY_PORT = "tcp://127.0.0.1:*"
@@ -41,3 +42,20 @@ def bind(socket: Socket) -> str:
     """Bind a socket, and return its address."""
     socket.bind(ANY_PORT)
     return address_of(socket)
+
+
+def refused(endpoint: str) -> bool:
+    """Return True if nobody listens at an address."""
+    path = endpoint.removeprefix("ipc://")
+    family = socket.AF_INET if path == endpoint else socket.AF_UNIX
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    address: str | tuple[str, int] = (host, int(port)) if family == socket.AF_INET else path.replace("@", "\0", 1)
+    with socket.socket(family) as probe:
+        probe.settimeout(DEADLINE_S)
+        try:
+            probe.connect(address)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except ConnectionResetError:
+            return False  # the listener was closed while the connection waited to be accepted
+    return False

@@ -17,27 +17,12 @@ from pollbroker.wire import connecting, native
 from pollbroker.wire.addresses import parse_connected
 from pollbroker.wire.connecting import Connection
 from pollbroker.wire.streams import CONNECTED, WAITING
-from tests.support.addresses import ANY_PORT, bind
+from tests.support.addresses import ANY_PORT, bind, refused
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.types import Connect, Socket
 from tests.support.wire_ports import ended_by, in_engine, peer_count, wire_port
 from tests.wire.tries import Waits, options_with, serve
 from tests.wire.zmtp import RawListener, greeting, ready
-
-
-def refused(endpoint: str) -> bool:
-    """Return True if nobody listens at an address."""
-    path = endpoint.removeprefix("ipc://")
-    family = socket.AF_INET if path == endpoint else socket.AF_UNIX
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    address: str | tuple[str, int] = (host, int(port)) if family == socket.AF_INET else path.replace("@", "\0", 1)
-    with socket.socket(family) as probe:
-        probe.settimeout(DEADLINE_S)
-        try:
-            probe.connect(address)
-        except (ConnectionRefusedError, FileNotFoundError):
-            return True
-    return False
 
 
 def add(engine: Engine, frontend: str = ANY_PORT, **options: object) -> Broker:
