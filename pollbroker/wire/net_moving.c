@@ -59,13 +59,8 @@ int net_resume(struct port *port)
     for (struct link *link = port->peers.next, *next; link != &port->peers; link = next) {
         struct peer *peer = LISTED(link, struct peer, all);
         next = link->next;
-        if (peer->descriptor < 0) {
-            if (port->nobody_takes) {
-                link_remove(&peer->readable_link);
-                peer_bury(peer);
-            }
+        if (peer->descriptor < 0)
             continue;
-        }
         find_address(peer);
         /* What is ready now is reported at once, as for any descriptor that is added. */
         int error = net_watch(net, peer->descriptor, PEER_EVENTS, peer, ABOUT_PEER);

@@ -148,19 +148,14 @@ void peer_end(struct peer *peer, enum reason reason)
     if (link_is_in(&peer->readable_link))
         link_remove(&peer->readable_link);
     if (peer->start == peer->end || port->nobody_takes) {
-        peer_bury(peer);
+        admission_discount(peer);
+        list_append(&port->wire->dead, &peer->readable_link);
         port_finish(port, peer);
     } else { /* it is forgotten when its port finds nothing more to take from it */
         peer_note_unread_end(peer);
         list_append(&port->readable, &peer->readable_link);
         port_note(port, NEWS_INPUT);
     }
-}
-
-void peer_bury(struct peer *peer)
-{
-    admission_discount(peer);
-    list_append(&peer->port->wire->dead, &peer->readable_link);
 }
 
 /* What it has left takes memory, and so it counts among the connections that there may be. */

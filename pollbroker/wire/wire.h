@@ -166,9 +166,6 @@ bool peer_add_handshake(struct peer *peer);
 /* A new connection of a port, whose streams are `owner`'s. It begins with the greeting. NULL if there is no memory. */
 struct peer *peer_new(struct port *port, int descriptor, void *owner);
 
-/* The connection of a peer is over, and nobody takes what is left of it. It is in no list of those that are read. */
-void peer_bury(struct peer *peer);
-
 /* The connection of a peer is over, and something is left to be taken. */
 void peer_note_unread_end(struct peer *peer);
 

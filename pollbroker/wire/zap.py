@@ -218,16 +218,20 @@ class Authentication:
     def _open(self) -> None:
         check_descriptors()
         context = self._context()
-        self._socket = context.socket(zmq.DEALER, socket_class=zmq.Socket)
-        self._socket.linger = 0
-        self._socket.sndhwm = UNANSWERED_MAX
-        self._probe = context.socket(zmq.ROUTER, socket_class=zmq.Socket)
-        self._probe.linger = 0
-        self._probe.router_mandatory = 1
-        self._socket.connect(ADDRESS)
-        self._probe.connect(ADDRESS)
-        self._watch(self._socket, self._receive)
-        self._watch(self._probe, self._look)
+        try:
+            self._socket = context.socket(zmq.DEALER, socket_class=zmq.Socket)
+            self._socket.linger = 0
+            self._socket.sndhwm = UNANSWERED_MAX
+            self._probe = context.socket(zmq.ROUTER, socket_class=zmq.Socket)
+            self._probe.linger = 0
+            self._probe.router_mandatory = 1
+            self._socket.connect(ADDRESS)
+            self._probe.connect(ADDRESS)
+            self._watch(self._socket, self._receive)
+            self._watch(self._probe, self._look)
+        except BaseException:
+            self.close()  # both are opened anew for the next question
+            raise
 
     def _send(self, frames: list[bytes]) -> bool:
         """Return False if too many questions have not been answered."""

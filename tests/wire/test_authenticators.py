@@ -2,7 +2,7 @@
 
 import select
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import zmq
@@ -341,6 +341,27 @@ def test_authenticator_is_asked_while_no_descriptor_is_left(
     assert question[3] == b"127.0.0.1"
     authenticator.answer(question, b"200")
     assert passes(finish(waiting), door, connect)
+
+
+def test_sockets_that_could_not_be_opened_whole_are_closed_and_opened_anew(
+    engine: Engine, raw: Raw, connect: Connect, authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = add_door(engine, **SERVER)
+    authentication = authentication_of(engine)
+    opened: list[Any] = []
+
+    def fail(one: Any, _: object) -> None:
+        opened.append(one)
+        raise MemoryError
+
+    with monkeypatch.context() as failing:
+        failing.setattr(authentication, "_watch", fail)
+        assert log_in(raw(endpoint(door.frontend))).read_to_the_end() == b""
+        expect(engine, door, {"no_verdict": 1})
+    assert [one.closed for one in opened] == [True]
+    client = log_in(raw(endpoint(door.frontend)))
+    authenticator.answer(authenticator.question(), b"200")
+    assert passes(finish(client), door, connect)
 
 
 def test_question_that_there_is_no_memory_for_ends_that_connection_alone(
