@@ -42,7 +42,7 @@ class Calls:
     def __init__(self, waker: Waker, work_marker: Callable[[], tuple[object, ...]]) -> None:
         self.lock = threading.RLock()
         self._turner: int | None = None
-        """The thread that is within a turn of the loop, with the lock; None if none is."""
+        """The thread that is within a turn of the loop or within a call, with the lock; None if none is."""
         self._waker = waker
         self._work_marker = work_marker
         self.runs = 0
@@ -88,7 +88,9 @@ class Calls:
         return self._closed
 
     def in_own_turn(self) -> bool:
-        """Return True if the calling thread is within a turn: in a handler, a reader, a timer or a queued call."""
+        """Return True if the calling thread is within a turn (in a handler, a reader, a timer or a queued call), or in
+        what `call` calls without one, such as a listener of events. No other thread can make a turn until it returns.
+        """
         return self._turner == threading.get_ident()
 
     def begin_turn(self) -> None:
@@ -107,10 +109,12 @@ class Calls:
     def running_loop(self) -> Iterator[None]:
         """Hold the lock for as long as this thread runs the loop. Other threads queue their calls meanwhile.
 
-        Raises `EngineError` if a thread runs the loop already.
+        Raises `EngineError` if a thread runs the loop already, or if this one is within a turn.
         """
         with self._claiming:
             self.check_not_running()
+            if self.in_own_turn():
+                raise EngineError("run() was called from within a turn of the loop")
             self._runner = threading.get_ident()
             self.runs += 1
         try:
@@ -149,10 +153,12 @@ class Calls:
 
     def _call_here(self, fn: Callable[..., _Result], *args: Any) -> _Result:
         before = self._work_marker()
+        turner, self._turner = self._turner, threading.get_ident()
         try:
             self.check_usable()
             return fn(*args)
         finally:
+            self._turner = turner
             if not self.in_own_turn() and self._work_marker() != before:
                 self._waker.wake()  # a program that sleeps on the loop's descriptor has work to do now
             self.lock.release()

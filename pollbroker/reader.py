@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final, Protocol, cast
 
 import zmq
 
@@ -13,6 +13,15 @@ from pollbroker.pump import Implementation, Socket
 from pollbroker.waiting import Waiter
 
 _logger = logging.getLogger("pollbroker")
+
+_NO_DESCRIPTOR: Final = -1
+"""What `fileno` of a closed socket or file returns."""
+
+
+class HasFileno(Protocol):
+    """Such as a socket of the standard library, or a pipe."""
+
+    def fileno(self) -> int: ...
 
 
 class Reader:
@@ -26,8 +35,6 @@ class Reader:
         *,
         engine_id: object = None,
     ) -> None:
-        if not isinstance(target, int) and not hasattr(target, "getsockopt"):
-            raise EngineError(f"{target!r} cannot be read; expected a ZeroMQ socket or a descriptor")
         if not isinstance(target, int) and target.closed:
             raise EngineError(f"{target!r} cannot be read; expected an open socket")
         self.target = target
@@ -69,8 +76,15 @@ class Readers:
         self._engine_id = engine_id
         self._readers: dict[Socket | int, Reader] = {}
 
-    def add(self, target: Socket | int, callback: Callable[[], Any]) -> None:
+    def add(self, watched: Socket | HasFileno | int, callback: Callable[[], Any]) -> None:
         """Watch a target. A second callback for one target takes the place of the first."""
+        target = _target_of(watched)
+        if not (isinstance(target, int) or hasattr(target, "underlying")):
+            raise EngineError(
+                f"{target!r} cannot be read; expected a ZeroMQ socket, a descriptor, or an object with one"
+            )
+        if target == _NO_DESCRIPTOR:
+            raise EngineError(f"{watched!r} cannot be read; expected one that is open")
         self.remove(target)
         reader = Reader(target, callback, self._implementation, engine_id=self._engine_id)
         if reader.key is not None:
@@ -83,8 +97,9 @@ class Readers:
         self._readers[target] = reader
         self._check_input(reader)
 
-    def remove(self, target: Socket | int) -> bool:
-        """Stop watching `target`. Return True if it was being watched."""
+    def remove(self, watched: Socket | HasFileno | int) -> bool:
+        """Stop watching a target. Return True if it was being watched."""
+        target = _target_of(watched)
         reader = self._readers.pop(target, None)
         if reader is None:
             return False
@@ -147,3 +162,11 @@ class Readers:
                 reader.run()  # its callback finds this out and can close the socket, for which the context waits
             else:
                 _logger.warning("the reader of %r was removed, since its socket is unusable: %s", reader.target, error)
+
+
+def _target_of(watched: Socket | HasFileno | int) -> Socket | int:
+    """What the waiter is to watch: a descriptor, or a socket of libzmq itself, since its descriptor tells only that
+    its events may have changed."""
+    if hasattr(watched, "fileno") and not hasattr(watched, "underlying"):
+        return watched.fileno()
+    return cast(Socket | int, watched)

@@ -8,8 +8,8 @@ while the engine closes.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from contextlib import contextmanager
+from typing import Protocol
 
 from pollbroker.errors import EngineError, describe_error
 from pollbroker.loop import Loop
@@ -25,6 +25,14 @@ class Thread(Protocol):
     def is_alive(self) -> bool: ...
 
     def join(self) -> object: ...
+
+
+class Lock(Protocol):
+    """As much of `threading.RLock` as is used here."""
+
+    def acquire(self, blocking: bool = True) -> bool: ...
+
+    def release(self) -> None: ...
 
 
 class EngineThread:
@@ -45,7 +53,7 @@ class EngineThread:
         run."""
         self._ended_by: BaseException | None = None
         """The exception that ended the thread, if there was one."""
-        self._start_and_end_lock: AbstractContextManager[Any] = threading.RLock()
+        self._start_and_end_lock: Lock = threading.RLock()
         self._ending = False
 
     @property
@@ -54,10 +62,12 @@ class EngineThread:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Start the thread. Raises `EngineError` if a thread runs the loop, or if this one was started and is about
-        to."""
+        """Start the thread. Raises `EngineError` if a thread runs the loop, if this one was started and is about to, or
+        if the engine is being closed."""
         self._loop.calls.check_usable()
-        with self._start_and_end_lock:
+        with self._starting_or_ending() as may:
+            if not may or self._ending:
+                raise EngineError("the engine is being started or closed already")
             self._loop.calls.check_not_running()
             if self.alive and self._loop.calls.runs == self._runs_at_start and not self._loop.stop_called:
                 raise EngineError("the engine is running already")
@@ -66,12 +76,22 @@ class EngineThread:
     def restart_if_out_of_work(self) -> None:
         """Start the thread again if it has ended because nothing was left to do. To be called when a broker was
         added."""
-        if self._loop.ran_out_of_work and self._thread is not None and not self._loop.calls.in_own_turn():
-            with self._start_and_end_lock:
-                if self._loop.ran_out_of_work and not (
-                    self._loop.calls.running or self._loop.calls.closed or self._ending
-                ):
+        if self._loop.ran_out_of_work and self._thread is not None:
+            with self._starting_or_ending() as may:
+                calls = self._loop.calls
+                if may and self._loop.ran_out_of_work and not (calls.running or calls.closed or self._ending):
                     self._begin()
+
+    @contextmanager
+    def _starting_or_ending(self) -> Iterator[bool]:
+        """Let no other thread start or end this one. Yields False within a turn of the loop, if another thread does so
+        now: it may be waiting for the end of that turn."""
+        has_lock = self._start_and_end_lock.acquire(blocking=not self._loop.calls.in_own_turn())
+        try:
+            yield has_lock
+        finally:
+            if has_lock:
+                self._start_and_end_lock.release()
 
     def _begin(self) -> None:
         self.join()
@@ -102,8 +122,8 @@ class EngineThread:
 
         If closing was interrupted, such as by Ctrl-C, the engine is not closed, and can be closed again.
         """
-        with self._start_and_end_lock:
-            if self._ending:
+        with self._starting_or_ending() as may:
+            if not may or self._ending:
                 yield False
                 return
             self._ending = True

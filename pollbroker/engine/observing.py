@@ -90,9 +90,10 @@ class Observing:
         or removed, or has failed; a peer has connected or left, a handshake has failed, a connection was refused.
 
         Return a function that ends this. `at_end` is called when the engine closes. An exception of either is logged.
-        The callback may call the engine: it may remove the broker of which it is told, for example. Of registered
-        sockets there are no events of peers, since a socket has one monitor at most (zmq_socket_monitor(3)), which is
-        the caller's. While nobody listens, events cost nothing.
+        The callback may call the engine: it may remove the broker of which it is told, for example. What waits for
+        turns of the loop raises `EngineError` there, as it does within a turn. Of registered sockets there are no
+        events of peers, since a socket has one monitor at most (zmq_socket_monitor(3)), which is the caller's. While
+        nobody listens, events cost nothing.
         """
         listener = self._calls.call(self._loop.events.add, callback, at_end)
 

@@ -12,6 +12,7 @@ from pollbroker.closing import Closing
 from pollbroker.errors import EngineError
 from pollbroker.loop import Loop
 from pollbroker.pump import Socket, StartTask
+from pollbroker.reader import HasFileno
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.table import Table
 from pollbroker.thread import EngineThread
@@ -38,7 +39,7 @@ class Running:
         or `KeyboardInterrupt` that a handler, a timer, a reader or a call raises ends the thread: it is logged, and
         `close` raises `EngineError` from it.
 
-        Raises `EngineError` if the engine is running already.
+        Raises `EngineError` if the engine is running already, or is being closed.
         """
         self._thread.start()
 
@@ -55,7 +56,7 @@ class Running:
         ends the run, too, and is raised here; any other exception of these is logged, and the engine goes on. Any other
         exception in a broker (such as a `MemoryError` while a message is received) ends that broker alone.
 
-        Raises `EngineError` if the engine is running already.
+        Raises `EngineError` if the engine is running already, or if it is called from within a turn of the loop.
         """
         self._loop.run()
 
@@ -189,17 +190,18 @@ class Running:
         self._calls.check_usable()
         return self._calls.put(partial(fn, *args))
 
-    def add_reader(self, target: Socket | int, callback: Callable[..., Any], *args: Any) -> None:
+    def add_reader(self, target: Socket | HasFileno | int, callback: Callable[..., Any], *args: Any) -> None:
         """Have `callback(*args)` called, once a turn, as long as a socket or a descriptor has something to read.
+        `target` is a ZeroMQ socket, a descriptor, or an object with a `fileno` method.
 
         As with `asyncio.loop.add_reader`, a second callback for one target takes the place of the first. An exception
         of the callback is logged. The caller closes the socket, but only after `remove_reader`.
 
-        Raises `EngineError` for a socket that a broker uses.
+        Raises `EngineError` for a socket that a broker uses, and for a target that is closed or has no descriptor.
         """
         self._calls.call(self._loop.readers.add, target, partial(callback, *args))
 
-    def remove_reader(self, target: Socket | int) -> bool:
+    def remove_reader(self, target: Socket | HasFileno | int) -> bool:
         """Stop watching `target`. Return True if it was being watched."""
         return self._calls.call(self._loop.readers.remove, target)
 

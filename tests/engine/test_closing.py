@@ -213,6 +213,21 @@ def test_callbacks_at_close_may_use_the_engine(make_engine: MakeEngine, caplog: 
     writer.close()
 
 
+def test_engine_cannot_be_started_by_what_it_calls_at_its_close(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    told: list[str] = []
+
+    def start() -> None:
+        try:
+            engine.start()
+        except EngineError as error:
+            told.append(str(error))
+
+    engine.on_close(start)
+    engine.close()
+    assert told == ["the engine is being started or closed already"]
+
+
 def test_own_context_is_terminated_and_anothers_is_not(make_engine: MakeEngine) -> None:
     with zmq.Context() as context:
         engine = make_engine(context)

@@ -9,12 +9,24 @@ from contextlib import closing
 import pytest
 import zmq
 
-from pollbroker import QUEUE, STREAMER, Behaviour, Broker, BrokerStatistics, Device, Engine, Event, EventKind
+from pollbroker import (
+    QUEUE,
+    STREAMER,
+    Behaviour,
+    Broker,
+    BrokerStatistics,
+    Device,
+    Engine,
+    EngineError,
+    Event,
+    EventKind,
+)
 from pollbroker.broker import working_broker
+from pollbroker.engine import engine_loop
 from tests.support.addresses import ANY_PORT, bind, free_address
 from tests.support.deadline import DEADLINE_S, wait_until
-from tests.support.threads import in_thread
-from tests.support.types import Connect
+from tests.support.threads import Threads, in_thread
+from tests.support.types import Connect, MakeEngine
 
 
 @pytest.fixture
@@ -181,6 +193,79 @@ def test_broker_can_be_removed_by_who_is_told_that_a_peer_connects(
     plain_engine.statistics()  # the turn has ended
     assert not plain_engine.brokers
     assert not caplog.records
+
+
+# -- where nobody makes turns ------------------------------------------------------------------------------------------
+#
+# The thread that adds or removes a broker calls the listeners itself then, amid what it does.
+
+
+def in_a_listener(engine: Engine, call: Callable[[], object]) -> object:
+    """What a call gives, or the `EngineError` that it raises, in a listener that the calling thread calls."""
+    told: list[object] = []
+
+    def listen(_: Event) -> None:
+        try:
+            told.append(call())
+        except EngineError as error:
+            told.append(error)
+
+    end = engine.on_event(listen)
+    engine.add("told", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    end()
+    return told[0]
+
+
+@pytest.mark.parametrize("call", [Engine.run, Engine.step, Engine.drain, Engine.pause_and_flush, Engine.close])
+def test_listener_cannot_make_turns_amid_a_call(make_engine: MakeEngine, call: Callable[[Engine], object]) -> None:
+    engine = make_engine()
+    error = in_a_listener(engine, lambda: call(engine))
+    assert isinstance(error, EngineError)
+    assert "from within a turn of the loop" in str(error)
+    assert engine.statistics().turns == 0
+    assert list(engine.brokers) == ["told"]
+
+
+def test_listener_can_remove_a_broker_at_once(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.add("other", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+    removed = in_a_listener(engine, lambda: engine.remove("other"))
+    assert isinstance(removed, BrokerStatistics)
+    assert removed.state == "removed"
+    assert engine.statistics().turns == 0
+
+
+def test_listener_is_refused_a_start_that_would_wait_for_a_close(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    with Threads() as threads:
+
+        def start_while_it_closes() -> None:
+            threads.submit(engine.close)
+            wait_until(engine_loop(engine).calls.pending)  # it waits for the thread that calls this
+            engine.start()
+
+        error = in_a_listener(engine, start_while_it_closes)
+    assert isinstance(error, EngineError)
+    assert str(error) == "the engine is being started or closed already"
+    assert engine.closed
+
+
+def test_broker_that_a_listener_adds_makes_an_engine_run_again_that_had_nothing_to_do(
+    plain_engine: Engine, connect: Connect
+) -> None:
+    own = connect(zmq.PULL)
+    bind(own)
+    broker = plain_engine.register(own, connect(zmq.PUSH), name="a")
+    plain_engine.call_soon_threadsafe(own.close)
+    wait_until(lambda: plain_engine.statistics() and not plain_engine.running)  # asking makes it look at the socket
+    plain_engine.on_event(
+        lambda event: (
+            event.kind is EventKind.BROKER_REMOVED
+            and plain_engine.add("b", STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+        )
+    )
+    broker.remove()
+    wait_until(lambda: plain_engine.running)
 
 
 # -- what is called when the engine closes -----------------------------------------------------------------------------

@@ -49,6 +49,35 @@ def test_reader_is_called_as_long_as_there_is_input(
     assert len(taken) == 3
 
 
+# As asyncio's `add_reader` and `zmq.Poller` do.
+def test_reader_may_be_of_an_object_with_a_descriptor(
+    make_engine: MakeEngine, pipes: list[tuple[net.socket, net.socket]]
+) -> None:
+    engine = make_engine()
+    reader, writer = pipes[0]
+    taken: list[bytes] = []
+    engine.add_reader(reader, print)
+    engine.add_reader(reader.fileno(), lambda: taken.append(reader.recv(1)))  # in place of the one before
+    writer.send(b"a")
+    wait_until(lambda: taken, engine=engine)
+    assert taken == [b"a"]
+    assert engine.remove_reader(reader)
+    assert not engine.remove_reader(reader.fileno())
+
+
+def test_reader_of_what_has_no_descriptor_or_is_closed_is_refused(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    with pytest.raises(EngineError, match=r"^'text' cannot be read; expected a ZeroMQ socket, a descriptor, or an obj"):
+        engine.add_reader("text", print)  # type: ignore[arg-type] # as a program that is not checked
+    plain, own = net.socket(), connect(zmq.PULL)
+    plain.close()
+    own.close()
+    with pytest.raises(EngineError, match=r"^<socket\.socket \[closed\].* cannot be read; expected one that is open$"):
+        engine.add_reader(plain, print)
+    with pytest.raises(EngineError, match=r"cannot be read; expected an open socket$"):
+        engine.add_reader(own, print)
+
+
 def test_socket_reader_takes_one_message_a_turn_and_misses_none(engine: Engine, connect: Connect) -> None:
     pull = connect(zmq.PULL)
     push = connect(zmq.PUSH, f"tcp://127.0.0.1:{pull.bind_to_random_port('tcp://127.0.0.1')}")

@@ -223,6 +223,7 @@ def test_blocking_call_cannot_be_made_within_the_loop(engine: Engine, call: Call
         (Engine.drain, r"^drain\(\) was called from within a turn of the loop, which it would wait for$"),
         (Engine.close, r"^close\(\) was called from within a turn of the loop; call stop\(\) there$"),
         (Engine.step, r"^step\(\) was called from within a turn of the loop$"),
+        (Engine.run, r"^run\(\) was called from within a turn of the loop$"),
     ],
 )
 def test_error_of_a_blocking_call_within_the_loop_says_why(

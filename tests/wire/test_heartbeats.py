@@ -60,8 +60,8 @@ def test_quiet_peer_is_asked_by_a_broker_whose_interval_is_shorter(
     """It has been silent for longer than it may be from now on, and nobody has asked it anything."""
     broker = adds(STREAMER, frontend_options=before)(engine)
     peer = raw(endpoint(broker.frontend)).shake_hands("PUSH")
-    wait_until(lambda: peer_count(engine, broker) == 1 and broker.peers()[0].silent_s > 0.2)
-    options = {"heartbeat_ivl": 50, "heartbeat_timeout": 100}
+    wait_until(lambda: peer_count(engine, broker) == 1 and broker.peers()[0].silent_s > 1.1)
+    options = {"heartbeat_ivl": 50, "heartbeat_timeout": 1000}
     broker = adds(STREAMER, frontend_options=options)(engine, replaces=broker)
     assert peer.read_command() == PING
     peer.send(command(b"PONG"))
@@ -72,12 +72,12 @@ def test_quiet_peer_is_asked_by_a_broker_whose_interval_is_shorter(
 
 def test_peer_that_is_sent_nothing_any_more_need_not_answer(engine: Engine, raw: Raw) -> None:
     """The broker is drained: what the peer has still to send is waited for."""
-    broker = add(engine, heartbeat_ivl=50, heartbeat_timeout=100)
+    broker = add(engine, heartbeat_ivl=200, heartbeat_timeout=200)
     peer = raw(endpoint(broker.frontend)).shake_hands("PUSH")
     consumer = raw(endpoint(broker.backend)).shake_hands("PULL")
     wait_until(lambda: peer_count(engine, broker) == 1)
     removed = engine.begin_removal("a", drain=True, timeout_s=DEADLINE_S)
-    threading.Event().wait(0.5)
+    threading.Event().wait(0.8)
     for number in range(2):
         peer.send_message(b"%d" % number)
     peer.close()
