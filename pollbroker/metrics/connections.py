@@ -12,6 +12,7 @@ connection for which the process has no descriptor left.
 
 import errno
 import os
+import selectors
 import socket
 import threading
 import time
@@ -19,6 +20,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
+
+from pollbroker.waker import Waker
 
 CONNECTIONS_MOST: Final = 50
 
@@ -29,6 +32,9 @@ _KEPT: Final = 4
 """Descriptors that are kept."""
 
 _REST_S: Final = 0.1
+
+LOOKS_EVERY_S: Final = 0.5
+"""How often it is looked at what is late, if nobody asks for anything."""
 
 _NONE_LEFT: Final = (errno.EMFILE, errno.ENFILE)
 
@@ -41,6 +47,9 @@ class BoundedServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128
+    """How many may wait to be accepted. One that is one too many would be told nothing, and try again after a second
+    (listen(2))."""
 
     def __init__(
         self,
@@ -57,6 +66,7 @@ class BoundedServer(ThreadingHTTPServer):
         """When the request of each connection has to be done."""
         self._kept: list[int] = []
         self._resting = threading.Event()
+        self._end = Waker()
         super().__init__(address, handler)
         self._keep_descriptors()
 
@@ -68,10 +78,28 @@ class BoundedServer(ThreadingHTTPServer):
             raise OSError(str(error)) from error
 
     def server_close(self) -> None:
-        """Close the socket that listens, and the descriptors that are kept."""
+        """Close the socket that listens, and all other descriptors."""
         super().server_close()
+        self._end.close()
         while self._kept:
             os.close(self._kept.pop())
+
+    # -- serving ------------------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Answer requests until `end` is called. `serve_forever` would see that it is to end only when it next looks
+        for late requests."""
+        self.timeout = 0.0  # `handle_request` does not wait
+        with selectors.PollSelector() as selector:  # which needs no descriptor
+            for one in (self, self._end):
+                selector.register(one, selectors.EVENT_READ)
+            while self._end not in (key.fileobj for key, _ in selector.select(LOOKS_EVERY_S)):
+                self.handle_request()
+                self.service_actions()
+
+    def end(self) -> None:
+        """Have `serve` return."""
+        self._end.wake()
 
     # -- accepting ----------------------------------------------------------------------------------------------------
 

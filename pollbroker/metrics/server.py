@@ -49,9 +49,6 @@ _logger = logging.getLogger("pollbroker")
 _SILENCE_S: Final = 5.0
 """How long a connection may say nothing, or take nothing."""
 
-_LOOKS_EVERY_S: Final = 0.5
-"""How long `close` may have to wait until the server sees that it is to end."""
-
 _TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
 
@@ -91,16 +88,14 @@ class MetricsServer:
         host, port = self._http.socket.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         """Where it listens: the host and the port."""
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, args=(_LOOKS_EVERY_S,), name="pollbroker-metrics", daemon=True
-        )
+        self._thread = threading.Thread(target=self._http.serve, name="pollbroker-metrics", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Answer no more requests. Closing again does nothing."""
-        self._http.shutdown()
-        self._http.server_close()
+        self._http.end()
         self._thread.join()
+        self._http.server_close()
         self._http.end_connections()
         self.events.close()
 
@@ -162,7 +157,7 @@ class _Http(BoundedServer):
         super().__init__(address, _Request)
 
     def service_actions(self) -> None:
-        """What is done between requests, every `_LOOKS_EVERY_S`."""
+        """What is done between requests, and again and again while there are none."""
         super().service_actions()
         self.owner.events.end_if_unwanted()
 

@@ -143,10 +143,11 @@ class Looking(BoundedServer):
         self.looks += 1
 
 
-def test_each_request_of_a_connection_has_a_deadline_of_its_own() -> None:
+def test_each_request_of_a_connection_has_a_deadline_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LOOKS_EVERY_S", 0.01)
     now_s = 0.0
     with Looking(("127.0.0.1", 0), Answering, clock=lambda: now_s) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=server.serve)
         thread.start()
         try:
             address = server.socket.getsockname()
@@ -162,8 +163,23 @@ def test_each_request_of_a_connection_has_a_deadline_of_its_own() -> None:
                 now_s += REQUEST_S
                 assert answers.read() == b""
         finally:
-            server.shutdown()
+            server.end()
             thread.join()
+
+
+def test_server_need_not_look_for_late_requests_to_see_that_it_is_to_end(
+    running_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LOOKS_EVERY_S", 1000.0)
+    with serve_metrics(running_engine, "127.0.0.1:0") as server:
+        assert is_answered(server)
+
+
+def test_many_can_wait_to_be_accepted() -> None:
+    """The kernel answers none that is one too many, which tries again after a second."""
+    with BoundedServer(("127.0.0.1", 0), Answering) as server, ExitStack() as opened:
+        for _ in range(100):
+            opened.enter_context(socket.create_connection(server.socket.getsockname(), DEADLINE_S))
 
 
 @pytest.mark.usefixtures("short_deadline")
