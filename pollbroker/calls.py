@@ -135,9 +135,9 @@ class Calls:
             self._closer = None
 
     def _may_take_lock(self) -> bool:
-        """Return True if no other thread runs the loop or closes the engine, so that the calling thread may take the
-        lock."""
-        return _is_nobody_else(self._runner) and _is_nobody_else(self._closer)
+        """Return True if the calling thread may take the lock: it has it, or no other one runs the loop or closes the
+        engine, or waits for the lock to do so."""
+        return self.in_own_turn() or (_is_nobody_else(self._runner) and _is_nobody_else(self._closer))
 
     # -- from other threads -------------------------------------------------------------------------------------------
 

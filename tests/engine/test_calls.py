@@ -17,9 +17,9 @@ from tests.support.addresses import ANY_PORT
 from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import Peers
-from tests.support.threads import Threads, running
+from tests.support.threads import Threads, in_thread, running
 from tests.support.transports import holding
-from tests.support.turns import can_step
+from tests.support.turns import can_step, within_a_turn
 from tests.support.types import Connect, MakeEngine
 
 
@@ -72,6 +72,18 @@ def test_results_and_exceptions_come_back_to_the_caller(engine: Engine, connect:
     assert list(engine.brokers) == ["busy"]
     flow = flow_of(engine, "busy")
     assert (flow.received, flow.sent, flow.dropped) == (count, count, 0)
+
+
+def test_call_within_a_turn_is_made_though_another_thread_is_about_to_run_the_engine(make_engine: MakeEngine) -> None:
+    """The other thread waits until the turn has ended."""
+    engine = make_engine()
+
+    def start_and_call() -> int:
+        in_thread(engine.start).result(DEADLINE_S)
+        wait_until(lambda: engine.running)
+        return len(engine.statistics().brokers)
+
+    assert in_thread(lambda: within_a_turn(engine, start_and_call)).result(DEADLINE_S) == 0
 
 
 def test_calls_work_while_nobody_runs_the_engine(make_engine: MakeEngine, connect: Connect) -> None:

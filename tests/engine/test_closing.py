@@ -19,7 +19,7 @@ from pollbroker.states import BrokerState
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.processes import run_apart
-from tests.support.threads import Threads, running
+from tests.support.threads import Threads, in_thread, running
 from tests.support.transports import holding
 from tests.support.types import Connect, MakeEngine
 
@@ -139,6 +139,24 @@ def test_engine_can_be_closed_while_two_threads_step_it(make_engine: MakeEngine)
             pool.submit(until_refused, lambda engine: engine.step(None), engine)
         wait_until(lambda: engine_loop(engine).turns)
         pool.submit(engine.close).result(DEADLINE_S)
+
+
+# The thread that is within a turn has the lock, which the one that closes waits for.
+@pytest.mark.parametrize("drive", [Engine.run, Engine.start])
+def test_engine_can_be_closed_while_each_turn_calls_it(
+    make_engine: MakeEngine, drive: Callable[[Engine], None]
+) -> None:
+    for _ in range(20):
+        engine = make_engine()
+
+        def call_again(engine: Engine = engine) -> None:
+            engine.statistics()
+            engine.call_later(0, call_again)
+
+        call_again()
+        with running(partial(drive, engine)):
+            wait_until(lambda: engine_loop(engine).turns > 10)  # noqa: B023 - it is called here
+            in_thread(engine.close).result(DEADLINE_S)
 
 
 # A call that comes too late raises EngineError, and none waits for ever.
