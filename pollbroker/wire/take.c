@@ -95,6 +95,26 @@ static bool is_subscribed(const struct port *port, const uint8_t *bytes, size_t 
     return found;
 }
 
+/* Each frame of a subscriber's message may be a subscription or the end of one. What else such a message has is dropped. */
+static void obey_subscriptions(struct port *port, struct peer *peer, const struct run *run)
+{
+    enum reason reason = NO_REASON;
+
+    for (size_t at = run->start; at < run->end && !reason;) {
+        const uint8_t *bytes = run->slab->bytes + at;
+        unsigned flags;
+        uint64_t size = 0;
+        int header = frame_header(bytes, run->end - at, &flags, &size);
+        const uint8_t *body = bytes + header;
+        if (size && body[0] <= 1)
+            reason = publish_on_subscription(port, peer, body[0] == 1, body + 1, size - 1);
+        port->may_read -= PASSED_OVER_BYTES;
+        at += (size_t) header + size;
+    }
+    if (reason)
+        peer_end(peer, reason);
+}
+
 /* What the type of the port makes of a message that has come. Return false if it is not for the port's owner. */
 static bool admit(struct port *port, struct peer *peer, struct message *message)
 {
@@ -119,9 +139,7 @@ static bool admit(struct port *port, struct peer *peer, struct message *message)
         message_first(message, &body, &size, &rest);
         if (!size || body[0] > 1)
             return port->type == TYPE_XPUB && !port->nobody_takes;
-        enum reason reason = publish_on_subscription(port, peer, body[0] == 1, body + 1, size - 1);
-        if (reason)
-            peer_end(peer, reason);
+        obey_subscriptions(port, peer, &message->run);
         return false;
     }
     case TYPE_PUSH:

@@ -75,6 +75,12 @@ MUTANTS: Final = (
         "",
     ),
     Mutant(
+        "of the subscriptions in one message only the first counts",
+        "take.c",
+        "at < run->end && !reason;",
+        "at == run->start;",
+    ),
+    Mutant(
         "a publisher that comes later is not told of subscriptions",
         "port.c",
         "        subscribe_attach(port, peer);\n",

@@ -199,3 +199,14 @@ def test_xpub_tells_the_first_and_the_last_of_each_subscription(engine: Engine, 
         assert not (subscriber is subscribers[0] and publisher.poll(0))
     assert publisher.recv() == b"\x00t"
     assert not publisher.poll(0)
+
+
+def test_each_frame_of_a_message_may_be_a_subscription(engine: Engine, connect: Connect) -> None:
+    broker = engine.add("f", FORWARDER, frontend=ANY_PORT, backend=ANY_PORT)
+    publisher = connect(zmq.XPUB, endpoint(broker.frontend))
+    subscriber = connect(zmq.XSUB, endpoint(broker.backend))
+    subscriber.send_multipart([b"\1EUR", b"note", b"\1USD", b"", b"\1GBP", b"\0EUR"])
+    assert [publisher.recv() for _ in range(4)] == [b"\1EUR", b"\1USD", b"\1GBP", b"\0EUR"]
+    publisher.send_multipart([b"EUR", b"1"])
+    publisher.send_multipart([b"USD", b"2"])
+    assert subscriber.recv_multipart() == [b"USD", b"2"]

@@ -416,24 +416,28 @@ static bool is_subscriber(const struct remote *remote)
     return remote->type == TYPE_SUB || remote->type == TYPE_XSUB;
 }
 
+/* Subscribe to a topic, or cancel that: by a command, or by a frame of a message that may have several. */
 static void subscribe(struct input *input, struct remote *remote)
 {
     struct notes *notes = notes_of(remote);
     unsigned which = draw(input, TOPIC_COUNT);
-    bool cancels = notes->now[which];
-    size_t size = strlen(TOPICS[which]);
+    uint64_t most = model.simulation.ports[1].options.maxframes; /* of the port that it is connected to */
+    bool is_command = remote->version == ZMTP_31 && draw(input, 4), more = true;
 
-    if (remote->finished)
-        return;
-    if (remote->version == ZMTP_31 && draw(input, 4)) {
-        remote_send_command(remote, cancels ? "CANCEL" : "SUBSCRIBE", TOPICS[which], size);
-    } else {
+    for (uint64_t frames = 1; more && !remote->finished; frames++) {
+        bool cancels = notes->now[which];
+        size_t size = strlen(TOPICS[which]);
         uint8_t body[8] = {!cancels};
         memcpy(body + 1, TOPICS[which], size);
-        remote_send_frame(remote, 0, body, 1 + size);
+        more = !is_command && frames < most && draw(input, 4) == 3;
+        if (is_command)
+            remote_send_command(remote, cancels ? "CANCEL" : "SUBSCRIBE", TOPICS[which], size);
+        else
+            remote_send_frame(remote, more ? FRAME_MORE : 0, body, 1 + size);
+        notes->now[which] = !cancels;
+        notes->ever[which] |= !cancels;
+        which = more ? draw(input, TOPIC_COUNT) : which;
     }
-    notes->now[which] = !cancels;
-    notes->ever[which] |= !cancels;
 }
 
 static void leave(struct input *input, struct remote *remote)
