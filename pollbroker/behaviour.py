@@ -74,6 +74,10 @@ class Behaviour(ABC):
     """The most messages that it ever keeps. A behaviour that keeps any has to say so, and to close its sources in time.
     A broker whose behaviour keeps more fails with `BehaviourError`."""
 
+    request_ports: ClassVar[Sequence[str]] = ()
+    """The ports from which requests come that are answered later. A broker that is to end takes none of them while it
+    waits for answers; see `outstanding`."""
+
     peers: ClassVar[Mapping[str, str]] = {}
     """Who connects to each port, in words, such as `{"backend": "REQ workers"}`; the command line shows it."""
 
@@ -83,6 +87,13 @@ class Behaviour(ABC):
     @property
     def held(self) -> int:
         """How many messages it keeps now. To be overridden by a behaviour that keeps any."""
+        return 0
+
+    @property
+    def outstanding(self) -> int:
+        """How many requests it has passed on that may yet be answered. A broker that is drained and removed
+        (`Engine.remove`) waits for the answers, as it does for `held` messages. To be overridden by a behaviour that
+        passes on requests without keeping them."""
         return 0
 
     # -- what happens: to be overridden -------------------------------------------------------------------------------

@@ -306,3 +306,18 @@ def _check_handler(where: str, via: object) -> None:
             f"{where}: via is {via!r}, an asynchronous generator function; expected a function, a generator function, "
             "or a coroutine function, which may return an iterator of messages"
         )
+
+
+def make_behaviour(device: Device) -> Behaviour:
+    """Make the behaviour of a device that has one. Raises `DeviceError` if it is none, or if a method of it is a
+    coroutine function."""
+    behaviour = None if device.behaviour is None else device.behaviour()
+    if not isinstance(behaviour, Behaviour):
+        raise DeviceError(f"device {device.name}: behaviour made {behaviour!r}: expected a Behaviour")
+    for name in dir(Behaviour):
+        if name.startswith("on_") and inspect.iscoroutinefunction(getattr(behaviour, name)):
+            raise DeviceError(
+                f"device {device.name}: {type(behaviour).__name__}.{name} is a coroutine function; expected a function "
+                "that has done its work when it returns"
+            )
+    return behaviour

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from pollbroker.broker import Broker
 from pollbroker.errors import EngineError
@@ -28,6 +28,9 @@ from pollbroker.timers import Handle, check_delay
 from pollbroker.working import WorkingBroker
 
 _logger = logging.getLogger("pollbroker")
+
+_LOOK_S: Final = 0.05
+"""How often brokers that are to leave, and always have work, are asked whether they wait for replies."""
 
 Drained: TypeAlias = Future[tuple[str, ...]]
 """Resolved at the end, with the names of the brokers that still held a message, or, after a drain, had one to read. It
@@ -67,6 +70,8 @@ class Drains:
         """Those of them of which the log has yet to say that they wait for replies, if they do."""
         self._busiest: WorkingBroker | None = None
         """One of those that leave, which was not idle at the last look; see `_Waiting.not_done`."""
+        self._looks_again: Handle | None = None
+        """The timer that has brokers that leave asked for replies, while there are any."""
         self._looks = False
         """True while the loop calls `_look`."""
         table.on_exchange = self._go_on_with
@@ -97,13 +102,24 @@ class Drains:
         if known is not None:
             give_up_s = min(give_up_s, known[0])
             known[1].cancel()
-        give_up = self._loop.timers.add(max(0.0, give_up_s - now_s), partial(self._remove, broker))
+        give_up = self._loop.timers.add(max(0.0, give_up_s - now_s), partial(self._give_up, broker, timeout_s))
         self._leaving[broker] = give_up_s, give_up
         if known is None:
             self._untold.append(broker)
+        if self._looks_again is None:
+            self._look_for_replies()
         self._look_from_now_on()
         broker.recheck_sources()
         return broker
+
+    def _give_up(self, broker: WorkingBroker, timeout_s: float) -> None:
+        """Remove a broker whose time is over."""
+        outstanding = broker.take_no_requests() if broker.state is BrokerState.DRAINING else 0
+        if outstanding:
+            _logger.warning(
+                "brokers.%s: no replies to %s have come within %.1f s", broker.name, _requests(outstanding), timeout_s
+            )
+        self._remove(broker)
 
     def _remove(self, broker: WorkingBroker) -> None:
         give_up_s, give_up = self._leaving.pop(broker)
@@ -120,16 +136,27 @@ class Drains:
             for broker in tuple(self._leaving):
                 self._remove(broker)
 
+    def _look_for_replies(self) -> None:
+        """Have brokers that wait for replies take no more requests, also if they always have work, so that nothing else
+        looks at them."""
+        for broker in self._leaving:
+            if broker.state is BrokerState.DRAINING:
+                broker.take_no_requests()
+        self._tell_of_replies()
+        self._looks_again = self._loop.timers.add(_LOOK_S, self._look_for_replies) if self._leaving else None
+
     def _tell_of_replies(self) -> None:
         """Say of each broker that leaves, once, how many replies it waits for: a request that is never answered
         takes all of the time."""
-        untold, self._untold = self._untold, []
-        for broker in untold:
-            outstanding = broker.outstanding if broker.state is BrokerState.DRAINING else 0
-            if outstanding and broker in self._leaving:
+        for broker in self._untold.copy():
+            leaves = broker in self._leaving and broker.state is BrokerState.DRAINING
+            outstanding = broker.take_no_requests() if leaves else 0
+            if outstanding:
                 left_s = max(0.0, self._leaving[broker][0] - self._loop.access.clock())
-                requests = "1 request" if outstanding == 1 else f"{outstanding} requests"
-                _logger.info("brokers.%s: waits up to %.1f s for the replies to %s", broker.name, left_s, requests)
+                replies = f"replies to {_requests(outstanding)}"
+                _logger.info("brokers.%s: waits up to %.1f s for the %s", broker.name, left_s, replies)
+            if outstanding or not leaves:
+                self._untold.remove(broker)
 
     def _is_busy(self, broker: WorkingBroker) -> bool:
         return broker in self._leaving and broker.state is BrokerState.DRAINING and not broker.idle
@@ -222,6 +249,10 @@ class Drains:
 
     def _is_flushed_for_another(self, broker: WorkingBroker) -> bool:
         return any(other.flushes and other.target in (None, broker) for other in self._waiting.values())
+
+
+def _requests(number: int) -> str:
+    return "1 request" if number == 1 else f"{number} requests"
 
 
 def _is_idle(broker: WorkingBroker) -> bool:

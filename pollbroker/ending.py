@@ -5,11 +5,13 @@ A broker first moves the messages that it has yet to read and to send, for as lo
 time. Messages that are left after that are lost.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from pollbroker.broker import Broker
@@ -33,6 +35,8 @@ class Ended:
     """Its statistics after the removal."""
     drain_s: float
     """How long the end was allowed to take."""
+    took_s: float
+    """How long it took."""
 
     @property
     def failed(self) -> bool:
@@ -47,7 +51,7 @@ class Ended:
     @property
     def loss(self) -> str | None:
         """How many messages were lost and why; None if none were."""
-        return describe_loss(self.before, self.final, self.drain_s)
+        return describe_loss(self.before, self.final, self.drain_s, self.took_s)
 
 
 def end_brokers(engine: Engine, brokers: Iterable[Broker], drain_s: float) -> dict[str, Ended]:
@@ -58,13 +62,29 @@ def end_brokers(engine: Engine, brokers: Iterable[Broker], drain_s: float) -> di
     """
     several = tuple(brokers)
     before: dict[str, BrokerStatistics] = {}
+    begun_s = time.monotonic()
+    took_s: dict[str, float] = {}
+    for broker in several:
+        broker.removed.add_done_callback(partial(_note_end, took_s, broker.name, begun_s))
     for broker in several:
         with suppress(EngineError):  # it was removed a moment ago
             if not broker.removed.done():
                 before[broker.name] = engine.broker_statistics(broker)
             engine.begin_removal(broker, timeout_s=drain_s, drain=True)
     _wait_for(engine, [broker.removed for broker in several])
-    return {broker.name: Ended(before.get(broker.name), broker.removed.result(), drain_s) for broker in several}
+    return {
+        broker.name: Ended(
+            before.get(broker.name),
+            broker.removed.result(),
+            drain_s,
+            took_s.get(broker.name, time.monotonic() - begun_s),  # the others' callbacks may be made a moment later
+        )
+        for broker in several
+    }
+
+
+def _note_end(took_s: dict[str, float], name: str, begun_s: float, _: Future[BrokerStatistics]) -> None:
+    took_s[name] = time.monotonic() - begun_s
 
 
 def _wait_for(engine: Engine, several: Iterable[Future[Any]]) -> None:
@@ -79,13 +99,16 @@ def _wait_for(engine: Engine, several: Iterable[Future[Any]]) -> None:
             pending = {future for future in pending if not future.done()}
 
 
-def describe_loss(before: BrokerStatistics | None, final: BrokerStatistics, drain_s: float) -> str | None:
+def describe_loss(
+    before: BrokerStatistics | None, final: BrokerStatistics, drain_s: float, took_s: float
+) -> str | None:
     """Describe how many messages were lost and why. Return None if none were lost.
 
     Arguments:
         before: the statistics before draining; None if the broker had ended before it could be drained.
         final: the statistics after the removal.
         drain_s: how long draining was allowed to take.
+        took_s: how long it took, with the removal.
     """
     losing = {source: flow for source, flow in final.flows.items() if flow.unread + flow.held}
     if not losing:
@@ -93,17 +116,19 @@ def describe_loss(before: BrokerStatistics | None, final: BrokerStatistics, drai
     lost = sum(flow.unread + flow.held for flow in losing.values())
     at_least = "at least " if any(flow.unread >= UNREAD_MOST for flow in losing.values()) else ""
     number = f"{at_least}{lost} {'message' if lost == 1 else 'messages'} lost"
-    return f"brokers.{final.name}: {number}: {_explain_loss(before, losing, final.state, drain_s)}"
+    return f"brokers.{final.name}: {number}: {_explain_loss(before, losing, final.state, drain_s, took_s)}"
 
 
 def _explain_loss(
-    before: BrokerStatistics | None, losing: Mapping[str, FlowStatistics], state: str, drain_s: float
+    before: BrokerStatistics | None, losing: Mapping[str, FlowStatistics], state: str, drain_s: float, took_s: float
 ) -> str:
     if before is None:
         return "the broker was removed without draining" if state == BrokerState.REMOVED else f"the broker is {state}"
     if before.state == BrokerState.PAUSED:
         return "the broker was paused, and so it was not drained"
     time_limit = f"within the {drain_s:.1f} s that draining may take"
+    if took_s < drain_s and not any(flow.held for flow in losing.values()):
+        return "they came when the broker had begun to end"
     if not all(flow.held for flow in losing.values()):
         return f"more came than could be moved {time_limit}"
     if not any(flow.sent for flow in losing.values()):

@@ -1,6 +1,6 @@
 """Makes the hub of a broker, with its flows, from a device and the broker's open ports."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -8,9 +8,7 @@ from typing import Any, Final, Protocol, cast
 
 import zmq
 
-from pollbroker.behaviour import Behaviour
-from pollbroker.device import CAPTURE, RECEIVES, SENDS, Device, Route
-from pollbroker.errors import DeviceError
+from pollbroker.device import CAPTURE, RECEIVES, SENDS, Device, Route, make_behaviour
 from pollbroker.port import WorkingPort
 from pollbroker.pump import (
     NO_SOURCE,
@@ -57,6 +55,14 @@ class Lifecycle(Protocol):
         """Messages that the behaviour keeps. The flows do not know them."""
 
     @property
+    def outstanding(self) -> int:
+        """Requests that the behaviour has passed on, and that may yet be answered."""
+
+    @property
+    def request_ports(self) -> Collection[str]:
+        """The ports from which such requests come."""
+
+    @property
     def counters(self) -> Mapping[str, int] | None:
         """The behaviour's own counters; None where there is no behaviour."""
 
@@ -90,7 +96,7 @@ def make_hub(
         ready: the loop's list of hubs that have work.
     """
     if device.behaviour is not None:
-        return _make_behaviour_hub(owner, device, ports, making, ready, device.behaviour)
+        return _make_behaviour_hub(owner, device, ports, making, ready)
     direct = all(is_direct(route) for route in device.routes)
     implementation = (_implementation_for(making, *ports.values()) if direct else None) or PYTHON
     sockets = tuple(ports[name].sync_socket for name in device.ports)
@@ -121,6 +127,8 @@ class _Handlers:
 
     pumps: tuple[CoroutinePump, ...]
     kept: int = 0  # the flows count what a handler has
+    outstanding: int = 0  # and whose requests are answered
+    request_ports: Collection[str] = ()
     counters: Mapping[str, int] | None = None
     waits: Waits | None = None
 
@@ -145,7 +153,6 @@ def _make_behaviour_hub(
     ports: Mapping[str, WorkingPort],
     making: PumpMaking,
     ready: list[Any],
-    make_behaviour: Callable[[], Behaviour],
 ) -> tuple[Hub, Lifecycle]:
     names = tuple(device.ports)
     drop = device.slow_peer == "drop"
@@ -154,9 +161,7 @@ def _make_behaviour_hub(
         for name in names
         if ports[name].type in SENDS
     }
-    behaviour = make_behaviour()
-    if not isinstance(behaviour, Behaviour):
-        raise DeviceError(f"device {device.name}: behaviour made {behaviour!r}: expected a Behaviour")
+    behaviour = make_behaviour(device)
     run = BehaviourRun(
         behaviour,
         sources=[name for name in names if ports[name].type in RECEIVES],

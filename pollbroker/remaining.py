@@ -39,12 +39,11 @@ def is_done(flow: Flow, ports: Sequence[WorkingPort], *, draining: bool) -> bool
 
 
 def unanswered(flow: Flow, flows: Sequence[Flow], ports: Sequence[WorkingPort]) -> int:
-    """How many requests a flow has passed on whose replies have not come. Where replies have never come, none are
-    expected."""
+    """How many requests a flow has passed on whose replies have not come."""
     replies = [one for one in flows if _is_answered_by(flow, one, ports)]
     answered = sum(one.pump.counters().received for one in replies)
     passed_on = sum(counters.sent for counters in flow.pump.sink_counters())
-    return max(0, passed_on - answered) if answered else 0
+    return max(0, passed_on - answered) if replies else 0
 
 
 def _is_answered_by(flow: Flow, replies: Flow, ports: Sequence[WorkingPort]) -> bool:

@@ -19,7 +19,6 @@ from pollbroker.frozen import FrozenDict
 from pollbroker.loop_access import LoopAccess
 from pollbroker.port import WorkingPort
 from pollbroker.pump import NO_SOURCE, Hub
-from pollbroker.remaining import unanswered
 from pollbroker.states import FINAL_STATES, BrokerState
 from pollbroker.statistics import BrokerStatistics, PeerStatistics
 from pollbroker.taps import Tap, TapPoint
@@ -171,12 +170,6 @@ class TellingBroker:
         return sum(flow.dropped + flow.held for source, flow in earlier.flows.items() if source in sources)
 
     # -- what is left for it to do ------------------------------------------------------------------------------------
-
-    @property
-    def outstanding(self) -> int:
-        """How many requests were passed on whose replies have not come."""
-        flows = self.hub.flows
-        return sum(unanswered(flow, flows, self.watched_ports) for flow in flows)
 
     @property
     def holds_in_pause(self) -> bool:

@@ -16,7 +16,7 @@ from pollbroker.errors import describe_error
 from pollbroker.flows import PumpMaking, make_hub
 from pollbroker.loop_access import LoopAccess
 from pollbroker.port import WorkingPort
-from pollbroker.pump import FLUSHED, RETRY, FlowState, Implementation, StartTask
+from pollbroker.pump import FLUSHED, NO_SOURCE, RETRY, FlowState, Implementation, StartTask
 from pollbroker.remaining import count_unread, is_done, unanswered
 from pollbroker.retry import Retries
 from pollbroker.states import FINAL_STATES, BrokerState
@@ -316,13 +316,20 @@ class WorkingBroker(TellingBroker):
         """True if no message is held, and none was left to read when the sockets were last settled. If the broker is
         being drained, no reply is outstanding either, and all peers have left that were asked to."""
         draining, flows = self.state is BrokerState.DRAINING, self.hub.flows
-        if self._lifecycle.kept or not all(is_done(flow, self.watched_ports, draining=draining) for flow in flows):
+        if self._lifecycle.kept or (draining and self.take_no_requests()):
             return False
-        return not draining or (all(port.is_left for port in self.ports) and not self._awaits_replies())
+        if not all(is_done(flow, self.watched_ports, draining=draining) for flow in flows):
+            return False
+        return not draining or all(port.is_left for port in self.ports)
 
-    def _awaits_replies(self) -> bool:
-        """Return True if replies are outstanding. While they are, no more requests are taken."""
-        awaiting = [flow for flow in self.hub.flows if unanswered(flow, self.hub.flows, self.watched_ports)]
-        for flow in awaiting:
-            flow.pause(self._loop_access.clock())
-        return bool(awaiting)
+    def take_no_requests(self) -> int:
+        """If replies are outstanding, take no more requests from now on, since they might never be all answered. Return
+        how many are outstanding. Only a broker that is being drained may be asked."""
+        outstanding = self._lifecycle.outstanding
+        asking = self._lifecycle.request_ports if outstanding else ()
+        for flow in self.hub.flows:
+            requests = unanswered(flow, self.hub.flows, self.watched_ports)
+            outstanding += requests
+            if requests or (asking and flow.source != NO_SOURCE and self.watched_ports[flow.source].name in asking):
+                flow.read_no_more(self._loop_access.clock())
+        return outstanding

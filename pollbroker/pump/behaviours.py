@@ -6,7 +6,7 @@ port itself is read, because its peer may make room only when it is served.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from pollbroker.behaviour import Behaviour, IfFull
@@ -198,6 +198,20 @@ class BehaviourRun:
     def kept(self) -> int:
         """Messages that the behaviour keeps."""
         return self.account.kept
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that the behaviour has passed on, and that may yet be answered."""
+        try:
+            return self.behaviour.outstanding
+        except Exception as error:  # noqa: BLE001 - it is looked at after a turn, where no message could be blamed
+            self._log(error)
+            return 0
+
+    @property
+    def request_ports(self) -> Collection[str]:
+        """The ports from which such requests come."""
+        return self.behaviour.request_ports
 
     @property
     def held(self) -> int:

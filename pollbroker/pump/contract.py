@@ -204,6 +204,10 @@ class Flow(Protocol):
     def pause(self, now_s: float, /) -> None:
         """Move nothing until `resume`."""
 
+    def read_no_more(self, now_s: float, /) -> None:
+        """Read nothing more until `resume`. The flow is PAUSED when it holds no message that its sink has yet to
+        accept."""
+
     def resume(self) -> None:
         """Move messages again. The flow becomes READY, and its first try shows what it has to wait for."""
 

@@ -41,6 +41,7 @@ cdef class Flow:
     cdef public uint64_t stalls
     cdef public int retries
     cdef public bint probe_when_full
+    cdef bint reads_no_more  # it is paused as soon as it holds no message
     cdef bint stalling, sink_is_trusted
     cdef double stalled_before_s, stalled_since
     cdef bint sink_waited_for  # a message waits for the sink
@@ -120,7 +121,13 @@ cdef class Flow:
         self._end_stall(now_s)
         self.state = PAUSED
 
+    def read_no_more(self, double now_s):
+        self.reads_no_more = True
+        if not self.pump.holding:
+            self.pause(now_s)
+
     def resume(self):
+        self.reads_no_more = False
         self.state = READY
         self.sink_is_trusted = True
 
@@ -190,23 +197,27 @@ cdef class Hub:
 
     def work(self, uint64_t limit_messages, uint64_t limit_bytes, double now_s):
         cdef Flow flow
+        cdef bint only_held, touched
         cdef int i, wanted
         self.scheduled = False
         if self.ended:
             return 0
         self._check_open()
-        if self.flushing:
-            limit_messages = limit_bytes = 1  # the held message, and no more
         for i in range(self.port_count):
             self.ports[i].read_dry = False
         for flow in self.flows:
             if flow.state == READY:
-                if flow._move(limit_messages, limit_bytes, now_s):
+                only_held = self.flushing or flow.reads_no_more
+                touched = flow._move(1 if only_held else limit_messages, 1 if only_held else limit_bytes, now_s)
+                if touched:
                     self.ports[flow.sink].read_dry = False
                 if flow.state == WAITING:
                     self.ports[flow.source].read_dry = True
-                if self.flushing and not flow.pump.holding:
-                    flow.end(now_s)
+                if only_held and not flow.pump.holding:
+                    if self.flushing:
+                        flow.end(now_s)
+                    else:
+                        flow.pause(now_s)
         for i in range(self.port_count):
             wanted = self._interest(i)
             if wanted & POLLOUT or (wanted & POLLIN and not self.ports[i].read_dry):

@@ -52,6 +52,8 @@ class Flow:
         self._waiting_since = 0.0
         self.full_sinks = sinks
         """The sinks that refused a message when the flow was last stalled, by port index."""
+        self.reads_no_more = False
+        """True if the flow is paused as soon as it holds no message."""
         self._distrusted: set[int] = set()
         """The full sinks that have reported room, after which the flow tries again. If such a sink refuses again, its
         report cannot be trusted."""
@@ -115,7 +117,17 @@ class Flow:
         self._end_stall(now_s)
         self.state = _PAUSED
 
+    def read_no_more(self, now_s: float, /) -> None:
+        self.reads_no_more = True
+        self.pause_if_it_holds_nothing(now_s)
+
+    def pause_if_it_holds_nothing(self, now_s: float) -> None:
+        """Pause the flow unless a message waits for a sink."""
+        if self.pump.held == self.pump.queued:
+            self.pause(now_s)
+
     def resume(self) -> None:
+        self.reads_no_more = False
         self.state = _READY
         self._distrusted.clear()
 
@@ -186,19 +198,23 @@ class Hub:
         if self._ended:
             return 0
         self._check_open()
-        if self.flushing:
-            limit_messages, limit_bytes = 1, 1  # the held message, and no more
         read_dry: set[int] = set()  # the ports at which a receive found nothing, and nothing was sent after it
         self.working = True
         try:
             for flow in self.flows:
                 if flow.state == _READY:
-                    if flow.move(limit_messages, limit_bytes, now_s):
+                    if self.flushing or flow.reads_no_more:
+                        touched = flow.move(1, 1, now_s)  # the held message, and no more
+                    else:
+                        touched = flow.move(limit_messages, limit_bytes, now_s)
+                    if touched:
                         read_dry.difference_update(flow.sinks)
                     if flow.state == _WAITING:
                         read_dry.add(flow.source)
                     if self.flushing and flow.pump.held == flow.pump.queued:
                         flow.end(now_s)
+                    elif flow.reads_no_more:
+                        flow.pause_if_it_holds_nothing(now_s)
         finally:
             self.working = False
         for port_index in range(len(self._sockets)):

@@ -1,7 +1,7 @@
 """Checking: run scenarios, and judge their traces by the invariants."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, cast
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -11,11 +11,12 @@ from hypothesis.strategies import SearchStrategy
 from pollbroker.device import Device
 from pollbroker.errors import DeviceError
 from pollbroker.pump import choose_implementation
+from pollbroker.standard_devices import find_device
 from pollbroker.testing.behaviours import Talk, check_behaviour_device
 from pollbroker.testing.behaviours.judging import BehaviourInvariant
-from pollbroker.testing.devices import as_python
+from pollbroker.testing.devices import Spelled, as_python
 from pollbroker.testing.drawing import POOL, WIRE_POOL, scenario_of_seed
-from pollbroker.testing.environments import ENVIRONMENTS, MakeEnvironment, seeded
+from pollbroker.testing.environments import MakeEnvironment, find_columns, find_environment, seeded
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
 from pollbroker.testing.peer_types import check_can_be_judged
 from pollbroker.testing.promises import AskedPromises, Promises
@@ -40,7 +41,9 @@ def check_scenario(
     invariants: Iterable[Invariant] = INVARIANTS,
     promises: Promises = (),
 ) -> Trace:
-    """Run a scenario in one environment and return its trace. Raises `InvariantViolation` if a promise was not kept.
+    """Run a scenario in one environment and return its trace.
+
+    Raises `InvariantViolation` if a promise was not kept, and `ConfigError` if there is no environment of that name.
 
     Arguments:
         scenario: the scenario to run.
@@ -58,30 +61,31 @@ def check_scenario(
 def _run_and_judge(
     scenario: Scenario, column: str | MakeEnvironment, invariants: Iterable[Invariant], asked: AskedPromises
 ) -> Trace:
-    trace = run_scenario(scenario, ENVIRONMENTS[column] if isinstance(column, str) else column)
+    trace = run_scenario(scenario, find_environment(column))
     check_trace(trace, invariants)
     asked.check(trace)
     return trace
 
 
 def check_seed(
-    seed: int, device: Device | None = None, *, promises: Promises = (), column: str = "simulation"
+    seed: int, device: Device | str | None = None, *, promises: Promises = (), column: str = "simulation"
 ) -> Trace:
     """Run the scenario of a seed in simulation. The seed decides everything else that is chance there, too.
 
-    Raises what `check_scenario` raises, with the scenario in the notes. The same seed repeats a run operation by
-    operation.
+    Raises what `check_scenario` raises, with the scenario in the notes, and `DeviceError` for a device with a
+    behaviour. The same seed repeats a run operation by operation.
 
     Arguments:
         seed: any integer from 0.
-        device: the device to test; by default the seed chooses the devices. For one with a behaviour there is
-            `check_behaviour_seed`.
+        device: the device to test, or its name in `DEVICES`; by default the seed chooses the devices. For one with a
+            behaviour there is `check_behaviour_seed`.
         promises: what the handlers promise; see `check_device`.
         column: what is simulated: "simulation", the sockets of libzmq, or "streams", those of ports of the wire.
     """
-    scenario = seeded_scenario(seed, device, column)
+    make_environment = seeded(column, seed)
+    scenario = seeded_scenario(seed, None if device is None else find_device(device), column)
     try:
-        return check_scenario(scenario, seeded(column, seed), promises=promises)
+        return check_scenario(scenario, make_environment, promises=promises)
     except InvariantViolation as violation:
         violation.add_note(f"in the scenario of seed {seed}:\n{scenario}")
         raise
@@ -124,7 +128,7 @@ def default_columns() -> tuple[str, ...]:
 
 
 def check_device(
-    device: Device,
+    device: Device | str,
     *,
     promises: Promises = (),
     examples: int = 100,
@@ -140,9 +144,9 @@ def check_device(
     sink or are a `To` for this one. What a handler may do to messages, only its author knows: `promises` says it.
 
     Arguments:
-        device: the device, with handlers or without. The messages that a handler is given and returns are recorded.
-            Each scenario has a copy of the handler, so that what it remembers does not come from another scenario.
-            Of the socket types that may stand at a port, the first is tested.
+        device: the device, with handlers or without, or its name in `DEVICES`. The messages that a handler is given and
+            returns are recorded. Each scenario has a copy of the handler, so that what it remembers does not come from
+            another scenario. Of the socket types that may stand at a port, the first is tested.
         promises: what the handlers promise: `loses_nothing`, `keeps_order`, `keeps_envelope`, `one_to_one`, `pure`, and
             functions of your own that are given a `Trace` and raise `InvariantViolation`. A list is for every route
             that has a handler; a mapping of lists is for single routes, by the port at which the route begins:
@@ -156,8 +160,10 @@ def check_device(
         talk: for a device with a behaviour: what the peers say and answer, beside garbage. Without it a peer answers
             with the frames that it was sent.
 
-    Raises `InvariantViolation` with the shortest scenario that hypothesis could find in its notes, and `DeviceError`
-    for a promise that cannot be judged, and for a device that cannot be judged:
+    Raises `InvariantViolation` with the shortest scenario that hypothesis could find in its notes; `ConfigError` if
+    `columns` are not one or more names of environments; and `DeviceError` for a name that is not in `DEVICES`, for a
+    `talk` at a port that the device does not have, for a promise that cannot be judged, and for a device that cannot be
+    judged:
 
     - A REQ or a REP stands at a port. It takes messages only in its own order, which the kit does not know.
     - A SUB has no option `subscribe`, or no route leads to an XSUB, so that no message would come.
@@ -167,7 +173,8 @@ def check_device(
     - With "streams": a port has PLAIN, or a `heartbeat_ivl` of less than 5 seconds. The peers there have no
       credentials, and one that is full answers no heartbeat.
     """
-    names = default_columns() if columns is None else tuple(columns)
+    device = find_device(device)
+    names = default_columns() if columns is None else find_columns(columns)
     check_streams_can_be_simulated(device, names)
     if device.behaviour is not None:
         if promises:
@@ -192,25 +199,15 @@ _REMEMBERED: Final = (
 )
 
 
-class _Spelled(NamedTuple):
-    """A value that hypothesis prints as the expression that stands for it."""
-
-    value: Any
-    expression: str
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - hypothesis passes both
-        printer.text(self.expression)
-
-
 def _look_for_a_violation(
     tried: SearchStrategy[Scenario], examples: int, column: str, own: tuple[Invariant, ...], asked: AskedPromises
 ) -> None:
     """Have hypothesis try scenarios. What it prints of one that fails is a call of the kit's `check_scenario`."""
-    arguments: dict[str, _Spelled] = {}
+    arguments: dict[str, Spelled] = {}
     if own:
-        arguments["invariants"] = _Spelled(own, f"(*INVARIANTS, {', '.join(map(as_python, own))})")
+        arguments["invariants"] = Spelled(own, f"(*INVARIANTS, {', '.join(map(as_python, own))})")
     if asked:
-        arguments["promises"] = _Spelled(asked, repr(asked))
+        arguments["promises"] = Spelled(asked, repr(asked))
 
     @settings(
         max_examples=examples,
@@ -220,7 +217,7 @@ def _look_for_a_violation(
         phases=set(settings().phases) - {Phase.explain},  # it makes a search several times slower
     )
     @given(scenario=tried, column=st.just(column), **{name: st.just(one) for name, one in arguments.items()})
-    def check_scenario(scenario: Scenario, column: str, **_: _Spelled) -> None:
+    def check_scenario(scenario: Scenario, column: str, **_: Spelled) -> None:
         _run_and_judge(scenario, column, (*INVARIANTS, *own), asked)
 
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from pollbroker.device import Device
 from pollbroker.testing.checking import check_scenario, default_columns
+from pollbroker.testing.environments import find_columns
 from pollbroker.testing.scenario import Action, Scenario, Step
 from pollbroker.testing.trace import FlowKey, Frames, Got, Sent, Trace
 from pollbroker.testing.violation import InvariantViolation
@@ -71,9 +72,11 @@ def _has_sink_that_is_not_read(device: Device) -> bool:
 def check_columns(scenario: Scenario, columns: Iterable[str] | None = None) -> None:
     """Run a scenario, made deterministic, in every environment and compare the outcomes.
 
-    Raises `InvariantViolation` if a promise is broken in one of the environments, or if their outcomes differ.
+    Raises `InvariantViolation` if a promise is broken in one of the environments, or if their outcomes differ, and
+    `ConfigError` if `columns` are not one or more names of environments.
     """
-    traces = [(column, check_scenario(deterministic(scenario), column)) for column in columns or default_columns()]
+    names = default_columns() if columns is None else find_columns(columns)
+    traces = [(column, check_scenario(deterministic(scenario), column)) for column in names]
     if any(step.action in (Action.LEAVE, Action.REJOIN, Action.REPLACE) for step in scenario.steps):
         # Whether a send still reaches a peer or a broker that leaves depends on when libzmq processes its commands.
         return

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass, replace
 from enum import Enum
 from functools import reduce
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import zmq
 
@@ -117,6 +117,16 @@ def named(where: str) -> Any:
         return reduce(getattr, name.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{where!r} cannot be imported: {error}") from error
+
+
+class Spelled(NamedTuple):
+    """A value that hypothesis prints as the expression that stands for it."""
+
+    value: Any
+    expression: str
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - hypothesis passes both
+        printer.text(self.expression)
 
 
 def as_python(value: object) -> str:

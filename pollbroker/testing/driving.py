@@ -7,13 +7,16 @@
             Send("backend", [b"worker", b"", b"client", b"", b"question"])
         ]
 
-What the behaviour asks for is accounted for as in an engine.
+What the behaviour asks for is accounted for as in an engine. What it raises is too, and is raised in the test as well:
+an engine logs it and goes on, so that a test would pass that has looked at nothing.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
 
 from pollbroker.behaviour import Behaviour
+from pollbroker.errors import DeviceError, describe_error, did_you_mean
 from pollbroker.frozen import FrozenDict
 from pollbroker.pump import BehaviourRun
 from pollbroker.pump.outcomes import DROPPED, FULL, SENT
@@ -53,11 +56,33 @@ class _Outlet:
         return SENT
 
 
+class _Run(BehaviourRun):
+    """Also keeps the exceptions of the behaviour, beside logging them."""
+
+    def __init__(self, behaviour: Behaviour, **at_work: Any) -> None:
+        super().__init__(behaviour, **at_work)
+        self.raised: list[Exception] = []
+
+    def _log(self, error: Exception) -> None:
+        super()._log(error)
+        self.raised.append(error)
+
+
 class Driver:
     """A behaviour that a test drives. Each method that lets something happen returns what was sent because of it.
 
+    What the behaviour raises meanwhile is raised by that method. All else is done before, as in an engine: nothing is
+    done that the failed call had asked for, its message counts as `failed`, and the behaviour may be driven on. If
+    several calls fail, as those of several timers in `advance`, the first exception is raised, with the others in its
+    notes. What other calls have sent is returned by the next method::
+
+        with pytest.raises(ValueError):
+            balancer.message("backend", b"worker", b"garbage")
+        assert balancer.account.failed == 1
+
     A source that the behaviour has closed, or that waits for room, may not be given a message: `message` raises
-    `AssertionError`, since no engine would read it.
+    `AssertionError`, since no engine would read it. Every method raises `DeviceError` for a port that `drive` was not
+    given.
     """
 
     def __init__(self, behaviour: Behaviour, ports: Iterable[str]) -> None:
@@ -67,14 +92,15 @@ class Driver:
         self._now_s = 0.0
         self._timers = Timers(self.now_s)
         self._outlets = {port: _Outlet(port, self._sent) for port in ports}
-        self._run = BehaviourRun(
+        self._run = _Run(
             behaviour,
             sources=self._outlets,
             outlets=self._outlets,
             call_later=self._timers.add,
             clock=self.now_s,
         )
-        self._run.start()
+        with self._raising():
+            self._run.start()
         self.started = self._take()
         """What `on_start` sent."""
 
@@ -82,50 +108,56 @@ class Driver:
         """Let a message come from a port."""
         assert self.is_open(port), f"{port} is closed, or waits for room; an engine would read nothing from it now"
         self.received += 1
-        self._run.message(port, list(frames))
+        with self._raising():
+            self._run.message(port, list(frames))
         return self._take()
 
     def advance(self, seconds: float) -> list[Send]:
         """Let this time pass, and each timer that comes in it."""
         end_s = self._now_s + seconds
-        while (first := self._timers.first()) is not None and first.when_s <= end_s:
-            self._now_s = max(self._now_s, first.when_s)
-            self._timers.run_due(Handle.run)
-            self._run.run_due_timers()
-        self._now_s = end_s
+        with self._raising():
+            while (first := self._timers.first()) is not None and first.when_s <= end_s:
+                self._now_s = max(self._now_s, first.when_s)
+                self._timers.run_due(Handle.run)
+                self._run.run_due_timers()
+            self._now_s = end_s
         return self._take()
 
     def fill(self, port: str) -> None:
         """Let a port be full from now on."""
-        self._outlets[port].full = True
+        self._outlet(port).full = True
 
     def empty(self, port: str) -> list[Send]:
         """Let a port have room again."""
-        self._outlets[port].full = False
-        self._run.flush()
-        self._run.tell_of_room()
+        self._outlet(port).full = False
+        with self._raising():
+            self._run.flush()
+            self._run.tell_of_room()
         return self._take()
 
     def leave(self, port: str, routing_id: bytes) -> None:
         """Let a peer of a ROUTER leave: from now on a message that begins with its routing id is dropped, and counted
         as `unroutable`."""
-        self._outlets[port].gone.add(routing_id)
+        self._outlet(port).gone.add(routing_id)
 
     def come_back(self, port: str, routing_id: bytes) -> None:
         """Let a peer that has left be there again."""
-        self._outlets[port].gone.discard(routing_id)
+        self._outlet(port).gone.discard(routing_id)
 
     def stop(self) -> list[Send]:
         """Let the broker be about to be removed."""
-        self._run.stop()
+        with self._raising():
+            self._run.stop()
         return self._take()
 
     def end(self) -> None:
         """Let the broker have ended, for whatever reason. Nothing can happen to the behaviour any more."""
-        self._run.end()
+        with self._raising():
+            self._run.end()
 
     def is_open(self, port: str) -> bool:
         """Return True if an engine would read this port now."""
+        self._outlet(port)
         return self._run.may_read(port)
 
     def now_s(self) -> float:
@@ -151,10 +183,29 @@ class Driver:
             failed=run.account.failed,
         )
 
+    @contextmanager
+    def _raising(self) -> Iterator[None]:
+        """As a context: at its end, raise what the behaviour has raised meanwhile."""
+        raised = self._run.raised
+        raised.clear()
+        yield
+        if raised:
+            first, *others = raised
+            for error in others:
+                first.add_note(f"then a call raised {describe_error(error)}")
+            raise first
+
     def _take(self) -> list[Send]:
         taken = self._sent.copy()
         self._sent.clear()
         return taken
+
+    def _outlet(self, port: str) -> _Outlet:
+        if port not in self._outlets:
+            near = did_you_mean(str(port), self._outlets)
+            expected = f"; expected one of {', '.join(self._outlets)}, or other `ports`"
+            raise DeviceError(f"drive: {type(self.behaviour).__name__} has no port {port} here{near or expected}")
+        return self._outlets[port]
 
 
 def drive(behaviour: Behaviour, ports: Iterable[str] = _DEFAULT_PORTS) -> Driver:
@@ -163,6 +214,8 @@ def drive(behaviour: Behaviour, ports: Iterable[str] = _DEFAULT_PORTS) -> Driver
     Arguments:
         ports: the names of the ports, each of which can be read and sent to.
 
-    Raises whatever `on_start` raises.
+    Raises whatever `on_start` raises, and `DeviceError` if `ports` is one string.
     """
+    if isinstance(ports, str):
+        raise DeviceError(f"drive: ports: {ports!r}: expected a list of names")
     return Driver(behaviour, ports)

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pollbroker.device import Device
+from pollbroker.standard_devices import find_device
 from pollbroker.testing.drawing import draw_fault, draw_peers_step
-from pollbroker.testing.environments import ENVIRONMENTS
+from pollbroker.testing.environments import find_environment
 from pollbroker.testing.invariants import INVARIANTS, Invariant, check_trace
 from pollbroker.testing.peer_types import check_can_be_judged
 from pollbroker.testing.runner import ScenarioRunner, quiet_handlers
@@ -44,7 +45,7 @@ class DeviceMachine(RuleBasedStateMachine):
         """Start the brokers."""
         topology = data.draw(topologies(self.device))
         self.topology = topology
-        self.runner = ScenarioRunner(ENVIRONMENTS[self.column], topology)
+        self.runner = ScenarioRunner(find_environment(self.column), topology)
 
     def _do(self, step: Step) -> None:
         assert self.runner is not None
@@ -89,16 +90,19 @@ class DeviceMachine(RuleBasedStateMachine):
                 self.runner.close()
 
 
-def device_machine(device: Device | None, column: str = "simulation") -> type[Any]:
+def device_machine(device: Device | str | None, column: str = "simulation") -> type[Any]:
     """Return a test case for pytest or unittest: `TestMine = device_machine(MY_DEVICE)`.
 
     Arguments:
-        device: the device to test; with None hypothesis chooses devices.
+        device: the device to test, or its name in `DEVICES`; with None hypothesis chooses devices.
         column: the environment: "simulation", "python" or "native".
 
-    Raises `DeviceError` if the kit cannot judge the device; see `check_device`.
+    Raises `DeviceError` if the kit cannot judge the device (see `check_device`), and `ConfigError` if there is no
+    environment of that name.
     """
+    find_environment(column)
     if device is not None:
+        device = find_device(device)
         check_can_be_judged(device)
     name = f"{'Any' if device is None else device.name.title().replace('-', '')}In{column.title()}"
     machine: type[Any] = type(name, (DeviceMachine,), {"device": device, "column": column})

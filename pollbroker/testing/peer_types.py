@@ -84,8 +84,8 @@ def check_can_be_judged(device: Device) -> None:
     """Raise `DeviceError` if the kit cannot judge a broker of this device."""
     if device.behaviour is not None:
         raise DeviceError(
-            f"device {device.name}: the kit tests what routes do; expected a device without a behaviour, which `drive` "
-            "is for"
+            f"device {device.name}: it has a behaviour; expected one without, since this tests what routes do; for one "
+            "with a behaviour there are `check_device`, `check_behaviour_seed` and `check_behaviour`"
         )
     where = f"device {device.name}"
     for port in device.ports:

@@ -87,6 +87,9 @@ cdef class Flow:
         self._end_stall(now_s)
         self.state = PAUSED
 
+    def read_no_more(self, double now_s):
+        self.pause(now_s)  # it holds no message that a sink has not accepted
+
     def resume(self):
         self.state = READY
 

@@ -128,7 +128,7 @@ def test_a_loss_is_reported_with_its_reason(
         return BrokerStatistics("b", "queue", state, None, {"frontend": flow, "backend": back})
 
     then = None if before is None else broker("running", replace(LOST_FLOW, unread=0, state=before))
-    loss = describe_loss(then, broker(state, replace(LOST_FLOW, **final)), 2.0)  # type: ignore[arg-type]
+    loss = describe_loss(then, broker(state, replace(LOST_FLOW, **final)), 2.0, 2.1)  # type: ignore[arg-type]
     assert loss is not None
     assert loss.startswith(f"brokers.b: {expected}")
 
@@ -136,7 +136,14 @@ def test_a_loss_is_reported_with_its_reason(
 def test_nothing_is_said_if_nothing_was_lost() -> None:
     flow = replace(LOST_FLOW, held=0, unread=0, unroutable=3)
     statistics = BrokerStatistics("b", "streamer", "removed", None, {"frontend": flow})
-    assert describe_loss(statistics, statistics, 2.0) is None
+    assert describe_loss(statistics, statistics, 2.0, 0.1) is None
+
+
+def test_what_came_when_the_broker_had_nothing_left_to_do_was_not_too_much() -> None:
+    flow = replace(LOST_FLOW, held=0)
+    statistics = BrokerStatistics("b", "streamer", "removed", None, {"frontend": flow})
+    loss = describe_loss(replace(statistics, state="running"), statistics, 2.0, 0.1)
+    assert loss == "brokers.b: 49 messages lost: they came when the broker had begun to end"
 
 
 def test_totals_name_what_was_dropped_and_captured() -> None:

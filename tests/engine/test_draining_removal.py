@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker import QUEUE, STREAMER, Broker, Engine, EngineError
+from pollbroker import BALANCER, PARANOID_PIRATE, QUEUE, STREAMER, Broker, Device, Engine, EngineError
 from pollbroker.states import BrokerState
 from pollbroker.working import WorkingBroker
 from tests.support.addresses import ANY_PORT, bind, endpoint
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import streamer_with
+from tests.support.threads import running
 from tests.support.transports import holding, holding_streamer
 from tests.support.types import Connect, MakeEngine
 
@@ -60,25 +61,90 @@ def test_replies_that_are_outstanding_are_waited_for(
 
 
 @TRANSPORTS
-def test_where_replies_never_come_none_are_waited_for(engine: Engine, connect: Connect, transport: str) -> None:
+def test_first_reply_of_all_is_waited_for(engine: Engine, connect: Connect, transport: str) -> None:
     broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
-    connect(zmq.DEALER, endpoint(broker.frontend)).send(b"one way")
-    assert connect(zmq.DEALER, endpoint(broker.backend)).recv_multipart()[-1] == b"one way"
-    assert broker.remove(timeout_s=1000, drain=True).flows["frontend"].sent == 1
+    client, worker = connect(zmq.REQ, endpoint(broker.frontend)), connect(zmq.REP, endpoint(broker.backend))
+    client.send(b"first")
+    assert worker.recv() == b"first"
+    removed = engine.begin_removal(broker, timeout_s=DEADLINE_S, drain=True)
+    wait_until(lambda: broker.statistics().flows["frontend"].state == "paused")
+    worker.send(b"answer")
+    assert client.recv() == b"answer"
+    assert removed.result(DEADLINE_S).flows["backend"].sent == 1
 
 
 @TRANSPORTS
 def test_replies_that_do_not_come_are_not_waited_for_longer_than_allowed(
-    engine: Engine, connect: Connect, transport: str
+    engine: Engine, connect: Connect, transport: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
     client, worker = connect(zmq.DEALER, endpoint(broker.frontend)), connect(zmq.DEALER, endpoint(broker.backend))
-    client.send_multipart([b"a", b"b"])
-    worker.send_multipart(worker.recv_multipart())
-    assert client.recv_multipart() == [b"a", b"b"]
-    client.send(b"never answered")
-    worker.recv_multipart()
+    for _ in range(2):
+        client.send(b"never answered")
+        worker.recv_multipart()
     assert broker.remove(timeout_s=0.2, drain=True).state == "removed"
+    assert caplog.messages == ["brokers.q: no replies to 2 requests have come within 0.2 s"]
+
+
+@TRANSPORTS
+def test_no_more_requests_are_taken_though_there_is_always_another(
+    engine: Engine, connect: Connect, transport: str
+) -> None:
+    """Its sink is full, so that the broker holds a request whenever it is looked at."""
+    broker = engine.add(
+        "q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport=transport, backend_options={"sndhwm": 1}
+    )
+    client = connect(zmq.DEALER, endpoint(broker.frontend))
+    worker = connect(zmq.DEALER, endpoint(broker.backend), rcvhwm=1)
+    over = threading.Event()
+
+    def ask_on() -> None:
+        while not over.is_set():
+            if client.poll(1, zmq.POLLOUT):
+                client.send(bytes(10_000), zmq.DONTWAIT)
+
+    with running(ask_on):
+        try:
+            worker.recv_multipart()
+            removed = engine.begin_removal(broker, timeout_s=100 * DEADLINE_S, drain=True)
+            taken = 1
+            while broker.statistics().flows["frontend"].state != "paused":
+                if worker.poll(10):
+                    worker.recv_multipart()
+                    taken += 1
+            while taken < broker.statistics().flows["frontend"].received:
+                worker.recv_multipart()
+                taken += 1
+            assert not removed.done()
+        finally:
+            over.set()
+    removed = engine.begin_removal(broker, timeout_s=0.0)
+    final = removed.result(DEADLINE_S)
+    assert final.flows["frontend"].received == taken
+    assert final.flows["frontend"].held == 0
+
+
+@TRANSPORTS
+@pytest.mark.parametrize(
+    "device", [BALANCER, PARANOID_PIRATE.with_settings(give_again=False)], ids=lambda one: one.name
+)
+def test_requests_that_workers_have_in_hand_are_waited_for(
+    engine: Engine, connect: Connect, transport: str, device: Device
+) -> None:
+    broker = engine.add("b", device, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+    client, worker = connect(zmq.REQ, endpoint(broker.frontend)), connect(zmq.DEALER, endpoint(broker.backend))
+    worker.send_multipart([b"", b"READY"] if device is BALANCER else [b"\1"])
+    client.send(b"request")
+    request = worker.recv_multipart()
+    removed = engine.begin_removal(broker, timeout_s=DEADLINE_S, drain=True)
+    late = connect(zmq.REQ, endpoint(broker.frontend))
+    late.send(b"too late")
+    wait_until(lambda: broker.statistics().flows)
+    assert not removed.done()
+    worker.send_multipart(request)
+    assert client.recv() == b"request"
+    assert removed.result(DEADLINE_S).counters.get("unanswered", 0) == 0
+    assert not worker.poll(50)
 
 
 def test_nothing_that_producers_have_written_is_lost(make_engine: MakeEngine, connect: Connect) -> None:

@@ -1,5 +1,6 @@
 """The kit's scenarios for behaviours: a sound one passes, and each kind of fault is found."""
 
+import re
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -77,6 +78,12 @@ class Postman(Behaviour):
         self.kept.clear()
 
 
+class Undelivered(Postman):
+    """Keeps more than it may."""
+
+    max_held = 0
+
+
 POSTMAN = Device(
     "postman",
     zmq.ROUTER,
@@ -111,6 +118,63 @@ def test_scenario_is_printed_as_the_expression_that_makes_it() -> None:
     exec("from pollbroker.testing import *", names)
     assert eval(str(scenario), names) == scenario
     assert eval(repr(scenario), names) == scenario
+
+
+def answer_question(port: str, frames: list[bytes]) -> list[bytes] | None:
+    """An answer of one's own, which can be imported."""
+    return [*frames[:-1], b"answer"] if port == "backend" else None
+
+
+class Picky(Behaviour):
+    """Raises at an answer, which no peer gives that only repeats what it was sent."""
+
+    def on_message(self, port: str, frames: list[bytes]) -> None:
+        if port == "frontend":
+            self.send("backend", frames)
+        elif frames[-1:] == [b"answer"]:
+            raise ValueError("on purpose")
+
+
+PICKY = Device("picky", zmq.PULL, zmq.DEALER, behaviour=Picky)
+ASKING = Talk({"frontend": [[b"", b"question"], (b"", b"")]}, answer_question)
+
+
+def no_call_fails(trace: BehaviourTrace) -> None:
+    for call in trace.calls:
+        if call.failed:
+            raise InvariantViolation("no call fails", call.failed)
+
+
+@pytest.mark.parametrize(
+    ("invariant", "spelled"),
+    [
+        (never_raises, "invariants=[never_raises]"),
+        (no_call_fails, "invariants=[named('tests.kit.test_behaviours:no_call_fails')]"),
+    ],
+)
+def test_what_is_printed_of_a_failure_fails_again_when_it_is_pasted(
+    invariant: Callable[[BehaviourTrace], None], spelled: str
+) -> None:
+    with pytest.raises(InvariantViolation) as caught:
+        check_device(PICKY, talk=ASKING, invariants=[invariant], columns=["simulation"], examples=1000)
+    notes = "\n".join(caught.value.__notes__)
+    printed = re.search(r"check_behaviour\(.*?^\)", notes, re.DOTALL | re.MULTILINE)
+    assert printed is not None, notes
+    assert "answer=named('tests.kit.test_behaviours:answer_question')" in printed[0]
+    assert spelled in printed[0]
+    with pytest.raises(InvariantViolation) as again:
+        exec(f"from pollbroker.testing import *\n{printed[0]}", {})
+    assert str(again.value) == str(caught.value)
+
+
+def test_only_what_was_asked_for_is_printed() -> None:
+    hoarder = replace(POSTMAN, behaviour=Undelivered)
+    with pytest.raises(InvariantViolation) as caught:
+        check_device(hoarder, columns=["simulation"])
+    notes = "\n".join(caught.value.__notes__)
+    assert "check_behaviour(" in notes
+    assert "talk=" not in notes
+    assert "invariants=" not in notes
 
 
 def test_of_messages_that_are_alike_the_last_was_refused() -> None:
@@ -252,6 +316,17 @@ def test_behaviour_that_raises_is_found_if_asked_for() -> None:
     check_behaviour(BehaviourScenario(BALANCER, steps))
     with pytest.raises(InvariantViolation, match=r"never raises: on_message\('backend', .* raised "):
         check_behaviour(BehaviourScenario(BALANCER, steps), invariants=[never_raises])
+
+
+@pytest.mark.parametrize("method", ["on_stop", "on_end"])
+def test_behaviour_that_raises_at_its_end_is_found_if_asked_for(method: str) -> None:
+    def fail(behaviour: Behaviour) -> None:
+        raise ValueError("on purpose")
+
+    failing = replace(POSTMAN, behaviour=type("Failing", (Postman,), {method: fail}))
+    check_behaviour(BehaviourScenario(failing, ()))
+    with pytest.raises(InvariantViolation, match=rf"never raises: {method}\(\) raised ValueError\('on purpose'\)"):
+        check_behaviour(BehaviourScenario(failing, ()), invariants=[never_raises])
 
 
 def test_behaviour_that_keeps_more_than_it_says_is_found() -> None:

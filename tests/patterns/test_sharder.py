@@ -33,6 +33,25 @@ def of(shard: str, number: int = 0) -> bytes:
     return [client for client in CLIENTS if RING.find(client) == shard][number]
 
 
+# -- what is yet to be answered ----------------------------------------------------------------------------------------
+
+
+def test_requests_that_a_shard_has_taken_are_outstanding_until_they_are_answered() -> None:
+    behaviour = Sharder(shards=("a", "b"), function=by_last_frame)
+    driver = drive(behaviour, ("frontend", "a", "b"))
+    driver.fill("b")
+    driver.message("frontend", b"c", b"a")
+    driver.message("frontend", b"c", b"b")
+    driver.message("frontend", b"c", b"b")
+    assert (behaviour.outstanding, behaviour.held) == (1, 2)
+    driver.empty("b")
+    driver.advance(0)
+    assert (behaviour.outstanding, behaviour.held) == (3, 0)
+    for shard in (b"a", b"b", b"b"):
+        driver.message(shard.decode(), b"c", shard)
+    assert behaviour.outstanding == 0
+
+
 # -- which shard -------------------------------------------------------------------------------------------------------
 
 
@@ -63,7 +82,8 @@ def test_function_chooses_the_shard() -> None:
     assert driver.message("frontend", b"c", b"", b"b") == [Send("b", [b"c", b"", b"b"])]
     assert driver.message("frontend", b"c", b"", b"nowhere") == []
     assert driver.counters == {"no_shard": 1}
-    assert driver.message("frontend", b"c", b"", b"\xff") == []  # the function raises
+    with pytest.raises(UnicodeDecodeError):  # the function's
+        driver.message("frontend", b"c", b"", b"\xff")
     assert driver.account.failed == 1
     assert balanced(driver.account)
 

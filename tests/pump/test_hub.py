@@ -29,6 +29,34 @@ def test_a_draining_flow_sends_what_it_holds_and_ends(
     assert take_all(sink) == [[b"held"]]
 
 
+@pytest.mark.parametrize("limit", [1, MANY])
+def test_a_flow_that_reads_no_more_sends_what_it_holds_and_is_paused(
+    context: zmq.Context[Socket], implementation: Implementation, limit: int
+) -> None:
+    stand = Stand(context, implementation)
+    stand.inputs[0].give(b"held")
+    stand.inputs[0].give(b"left in the source")
+    assert stand.work() == 0
+    stand.flow.read_no_more(0.0)
+    assert stand.states == [FlowState.STALLED]
+    sink = stand.outputs[0].open()
+    assert stand.work() == 0  # there is room
+    assert stand.work(0.0, limit, limit) == 0
+    assert (stand.states, stand.ready, stand.flow.pump.received) == ([FlowState.PAUSED], [], 1)
+    assert take_all(sink) == [[b"held"]]
+    stand.flow.resume()
+    stand.work()
+    assert take_all(sink) == [[b"left in the source"]]
+
+
+def test_a_flow_that_holds_nothing_is_paused_at_once_when_it_is_to_read_no_more(
+    context: zmq.Context[Socket], implementation: Implementation
+) -> None:
+    stand = Stand(context, implementation)
+    stand.flow.read_no_more(0.0)
+    assert stand.states == [FlowState.PAUSED]
+
+
 # An empty message spends nothing of a limit in bytes.
 def test_a_draining_flow_takes_no_more_after_an_empty_message(
     context: zmq.Context[Socket], implementation: Implementation

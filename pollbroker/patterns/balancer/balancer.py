@@ -65,6 +65,7 @@ class Balancer(Behaviour):
     Raises `BehaviourError` if a setting is unfit.
     """
 
+    request_ports = ("frontend",)
     peers: ClassVar[Mapping[str, str]] = {
         "frontend": "REQ or DEALER clients",
         "backend": "REQ or DEALER workers, which say READY",
@@ -119,6 +120,15 @@ class Balancer(Behaviour):
     @property
     def held(self) -> int:
         return self._kept + self._waiting.requests.number
+
+    @property
+    def outstanding(self) -> int:
+        return sum(
+            request is None or not request.over
+            for workers in (self._known, self._gone)
+            for worker in workers.values()
+            for request in worker.in_hand.values()
+        )
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -187,10 +197,8 @@ class Balancer(Behaviour):
 
     def on_stop(self) -> None:
         """No answer is read any more. What workers have in hand has been sent, and is not kept any longer."""
-        for worker in (*self._known.values(), *self._gone.values()):
-            unanswered = sum(request is None or not request.over for request in worker.in_hand.values())
-            if unanswered:
-                self.count("unanswered", unanswered)
+        if unanswered := self.outstanding:
+            self.count("unanswered", unanswered)
         while self._free:
             self._free.take()
         self._known.clear()

@@ -67,6 +67,7 @@ class ParanoidPirate(Behaviour):
         max_workers: how many workers may be known at a time. Each may hold one request.
     """
 
+    request_ports = ("frontend",)
     peers: ClassVar[Mapping[str, str]] = {"frontend": "REQ or DEALER clients", "backend": "DEALER workers (PPP)"}
 
     def __init__(
@@ -98,6 +99,10 @@ class ParanoidPirate(Behaviour):
     @property
     def held(self) -> int:
         return self._kept + len(self._waiting)
+
+    @property
+    def outstanding(self) -> int:
+        return sum(worker.request is not None for worker in self._workers.values())
 
     def on_start(self) -> None:
         self._seen_s = self.now_s

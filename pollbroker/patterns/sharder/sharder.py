@@ -63,6 +63,7 @@ class Sharder(Behaviour):
     Raises `BehaviourError` if a setting is unfit.
     """
 
+    request_ports = ("frontend",)
     peers: ClassVar[Mapping[str, str]] = {"frontend": "REQ or DEALER clients"}
 
     def __init__(
@@ -90,11 +91,16 @@ class Sharder(Behaviour):
         self._max_waiting = max_waiting
         self._stalls_all = when_full == "wait"
         self._waiting = 0
+        self._passed_on = self._replies = 0
         self.max_held = max_waiting * len(names)
 
     @property
     def held(self) -> int:
         return self._waiting
+
+    @property
+    def outstanding(self) -> int:
+        return max(0, self._passed_on - self._replies)
 
     def on_start(self) -> None:
         for name in self._shards:
@@ -105,12 +111,14 @@ class Sharder(Behaviour):
             if len(frames) < 2:
                 self.count("malformed")
             else:
+                self._replies += 1
                 self.send("frontend", frames)
             return
         shard = self._shard_of(frames)
         if shard is None:
             return
         if not shard.waiting:
+            self._passed_on += 1
             self.send(shard.name, frames, if_full="tell")
             return
         if not shard.is_full:
@@ -129,6 +137,7 @@ class Sharder(Behaviour):
         shard.waiting.insert(shard.returned, frames)
         shard.returned += 1
         self._waiting += 1
+        self._passed_on -= 1
         self._keep_the_bound(shard)
 
     def on_room(self, port: str) -> None:
@@ -172,6 +181,7 @@ class Sharder(Behaviour):
         for _ in range(number):
             self.send(shard.name, shard.waiting.popleft(), if_full="tell")
         self._waiting -= number
+        self._passed_on += number
         self.set_timer(shard.name, 0.0)
 
     def _keep_the_bound(self, shard: _Shard) -> None:

@@ -98,6 +98,10 @@ class RecordedBehaviour(Behaviour):
     def held(self) -> int:
         return self._inner.held
 
+    @property
+    def outstanding(self) -> int:
+        return self._inner.outstanding
+
     def on_start(self) -> None:
         self._call("on_start", self._inner.on_start)
 
@@ -127,9 +131,14 @@ class RecordedBehaviour(Behaviour):
         self._call("on_stop", self._inner.on_stop)
 
     def on_end(self) -> None:
-        self._trace.calls.append(BehaviourCall("on_end", (), self._last_s, self._inner.held))
+        call = BehaviourCall("on_end", (), self._last_s, self._inner.held)
+        self._trace.calls.append(call)
         self._inner.actions = None
-        self._inner.on_end()
+        try:
+            self._inner.on_end()
+        except Exception as error:
+            call.failed = _account_of(error)
+            raise
 
     def _call(self, method: str, inner: Callable[..., None], *arguments: Any) -> None:
         recorded = tuple(list(one) if isinstance(one, list) else one for one in arguments)
@@ -140,7 +149,7 @@ class RecordedBehaviour(Behaviour):
         try:
             inner(*arguments)
         except Exception as error:
-            call.failed = f"raised {error!r}"
+            call.failed = _account_of(error)
             raise
         else:
             call.sends = noted.sends
@@ -158,8 +167,13 @@ class RecordedBehaviour(Behaviour):
 
 def recorded(inner: Behaviour, trace: BehaviourTrace) -> RecordedBehaviour:
     """A behaviour whose calls are recorded, of a class of the same name, which errors say."""
-    made: RecordedBehaviour = type(type(inner).__name__, (RecordedBehaviour,), {})(inner, trace)
+    of_the_class = {"request_ports": inner.request_ports}
+    made: RecordedBehaviour = type(type(inner).__name__, (RecordedBehaviour,), of_the_class)(inner, trace)
     return made
+
+
+def _account_of(error: Exception) -> str:
+    return f"raised {error!r}"
 
 
 class _Noted:

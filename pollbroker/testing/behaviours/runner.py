@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import zmq
 
-from pollbroker.device import Device
+from pollbroker.device import Device, make_behaviour
 from pollbroker.testing.behaviours.judging import account_balances, every_send_is_accounted_for, is_told_of_room
 from pollbroker.testing.behaviours.recording import BehaviourTrace, recorded
 from pollbroker.testing.behaviours.scenario import (
@@ -61,8 +61,7 @@ class BehaviourRunner:
         self._broker = broker
 
     def _recorded(self, device: Device) -> Device:
-        assert device.behaviour is not None
-        inner = device.behaviour()
+        inner = make_behaviour(device)
         silent = {
             port
             for port, kind in self._kinds.items()

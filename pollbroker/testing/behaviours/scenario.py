@@ -9,6 +9,7 @@ from typing import Final, Literal
 from zmq import SocketType
 
 from pollbroker.device import Device
+from pollbroker.errors import DeviceError
 from pollbroker.testing.drawing import Draw, draw_body
 from pollbroker.testing.peer_types import INITIATORS, type_of
 from pollbroker.testing.scenario import PrintedAsPython
@@ -82,12 +83,31 @@ class Talk:
     """What the peers of a behaviour say to it, beside garbage.
 
     Arguments:
-        messages: for each port the messages that a peer may send there, without a routing id.
+        messages: for each port the messages that a peer may send there, without a routing id. Each message is a list of
+            one or more frames: `{"backend": [[b"", b"READY"]]}`.
         answer: what a peer answers to a message that it has received from a port; None for nothing.
+
+    Raises `DeviceError` if `messages` has another shape.
     """
 
     messages: Mapping[str, Sequence[Sequence[bytes]]] = field(default_factory=dict)
     answer: Callable[[str, list[bytes]], list[bytes] | None] = echo
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.messages, Mapping):
+            raise DeviceError(f"talk: {self.messages!r}: expected a mapping of lists of messages by the ports' names")
+        for port, messages in self.messages.items():
+            if not _is_list(messages):
+                raise DeviceError(f"talk: {port}: {messages!r}: expected a list of messages")
+            for frames in messages:
+                if not _is_list(frames) or not frames or not all(isinstance(frame, bytes) for frame in frames):
+                    raise DeviceError(
+                        f"talk: {port}: {frames!r}: expected a message, which is a list of one or more frames of bytes"
+                    )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def sends(kind: SocketType) -> bool:

@@ -6,10 +6,10 @@ are different. An environment has one thread, and nothing happens in it that the
 be repeated exactly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
-from pollbroker.errors import ConfigError
+from pollbroker.errors import ConfigError, did_you_mean
 from pollbroker.testing.environments.environment import Environment
 from pollbroker.testing.environments.inproc import InprocEnvironment, shut_down
 from pollbroker.testing.environments.simulated import SimulatedEnvironment
@@ -23,6 +23,8 @@ __all__ = [
     "MakeEnvironment",
     "SimulatedEnvironment",
     "check_wire_is_built",
+    "find_columns",
+    "find_environment",
     "seeded",
     "shut_down",
     "streams_environment",
@@ -62,5 +64,32 @@ _SEEDED: Final[dict[str, Callable[[Topology, int], Environment]]] = {
 
 
 def seeded(column: str, seed: int) -> MakeEnvironment:
-    """Makes one of the environments in which a seed decides all that is chance: "simulation" or "streams"."""
+    """Makes one of the environments in which a seed decides all that is chance: "simulation" or "streams". Raises
+    `ConfigError` for any other."""
+    _check_column("column", column, _SEEDED)
     return lambda topology: _SEEDED[column](topology, seed)
+
+
+def find_environment(column: str | MakeEnvironment) -> MakeEnvironment:
+    """What makes the environment of that name in `ENVIRONMENTS`, or the function itself that makes one. Raises
+    `ConfigError` if there is none of that name."""
+    if callable(column):
+        return column
+    _check_column("column", column, ENVIRONMENTS)
+    return ENVIRONMENTS[column]
+
+
+def find_columns(columns: Iterable[str]) -> tuple[str, ...]:
+    """The names of environments, which are one or more. Raises `ConfigError` if they are not."""
+    names = tuple(columns) if isinstance(columns, Iterable) and not isinstance(columns, str) else ()
+    if not names:
+        raise ConfigError(f"columns: {columns!r}: expected a list of one or more of {', '.join(ENVIRONMENTS)}")
+    for name in names:
+        _check_column("columns", name, ENVIRONMENTS)
+    return names
+
+
+def _check_column(where: str, column: object, known: Collection[str]) -> None:
+    if not isinstance(column, str) or column not in known:
+        near = did_you_mean(str(column), known) or f"; expected one of {', '.join(known)}"
+        raise ConfigError(f"{where}: {column!r} is not an environment{near}")

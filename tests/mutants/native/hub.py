@@ -111,9 +111,15 @@ HUB_MUTANTS: Final[tuple[Mutant, ...]] = (
         test="tests/native/test_faults.py::test_interrupted_calls_are_made_again",
     ),
     Mutant(
+        "a flow that is to read no more takes another message",
+        HUB,
+        (("only_held = self.flushing or flow.reads_no_more", "only_held = self.flushing"),),
+        test="tests/pump/test_hub.py::test_a_flow_that_reads_no_more_sends_what_it_holds_and_is_paused",
+    ),
+    Mutant(
         "a flushing flow takes more than what it holds",
         HUB,
-        (("            limit_messages = limit_bytes = 1  #", "            limit_messages = 2  #"),),
+        (("flow._move(1 if only_held else limit_messages", "flow._move(2 if only_held else limit_messages"),),
         test="tests/pump/test_hub.py::test_a_draining_flow_sends_what_it_holds_and_ends",
     ),
     Mutant(
