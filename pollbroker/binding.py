@@ -196,6 +196,9 @@ def _bind_copy(socket: Socket, address: str) -> None:
         copy = os.dup(given)
     except OSError as error:
         raise zmq.ZMQError(error.errno) from error
+    if not _listens(copy, is_ipc=address.startswith("ipc:")):
+        os.close(copy)
+        raise zmq.ZMQError(zmq.EINVAL, "the socket of use_fd does not listen at an address of this kind")
     socket.setsockopt(zmq.USE_FD, copy)
     try:
         socket.bind(address)
@@ -204,6 +207,12 @@ def _bind_copy(socket: Socket, address: str) -> None:
         raise
     finally:
         socket.setsockopt(zmq.USE_FD, given)
+
+
+def _listens(descriptor: int, *, is_ipc: bool) -> bool:
+    """Return True if a socket listens, for peers of ipc or of tcp. libzmq aborts the process if it does not."""
+    with net.socket(fileno=os.dup(descriptor)) as given:
+        return (given.family == net.AF_UNIX) == is_ipc and bool(given.getsockopt(net.SOL_SOCKET, net.SO_ACCEPTCONN))
 
 
 def _reason(error: zmq.ZMQError) -> str:

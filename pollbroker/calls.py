@@ -59,12 +59,16 @@ class Calls:
 
     def check_usable(self) -> None:
         """Raise `EngineError` in a process that was forked from the engine's, and after `close`."""
-        if os.getpid() != self._pid:
+        if self.is_in_a_fork():
             raise EngineError(
                 f"this engine belongs to process {self._pid}, and cannot be used in its fork {os.getpid()}"
             )
         if self._closed:
             raise EngineError("the engine is closed")
+
+    def is_in_a_fork(self) -> bool:
+        """Return True in a process that was forked from the engine's."""
+        return os.getpid() != self._pid
 
     def check_may_turn(self) -> None:
         """Raise `EngineError` as `check_usable`, and if another thread closes the engine."""

@@ -266,7 +266,7 @@ def _as_types(name: str, port: object, types: object) -> tuple[SocketType, ...]:
             f"device {name}: {port}: no port can have this name, which means something else to Engine.add; expected "
             "another"
         )
-    several = tuple(types) if isinstance(types, Iterable) else (types,)
+    several = tuple(types) if isinstance(types, Iterable) and not isinstance(types, str) else (types,)
     usable = RECEIVES | SENDS
     for one in several:
         if not isinstance(one, int) or one not in usable:

@@ -71,6 +71,10 @@ class _EngineGreenlet(EngineThread):
             self._run()
         except (KeyboardInterrupt, SystemExit) as error:
             gevent.get_hub().handle_system_error(type(error), error)  # raises it in the main greenlet
+        except gevent.GreenletExit:
+            raise  # it was killed
+        except BaseException as error:  # such as a Timeout that was over in a handler
+            self._note_end(error)
 
 
 def _silence(socket: Socket, end: "Future[Any]") -> None:

@@ -189,16 +189,17 @@ def device_between(name: str | None, sockets: Mapping[str, Socket | None]) -> De
     Raises `DeviceError`, or `EngineError` for a closed socket.
     """
     types = []
+    where = "register" if name is None else f"brokers.{name}"
     for port, socket in sockets.items():
         if socket is None or port == CAPTURE:
             continue
         if port not in ("frontend", "backend"):
-            raise DeviceError(f"brokers.{name}.{port}: no device is given that has a {port}; expected one")
-        _check_socket(f"brokers.{name}.{port}", socket)
+            raise DeviceError(f"{where}.{port}: no device is given that has a {port}; expected one")
+        _check_socket(f"{where}.{port}", socket)
         types.append(socket_type_of(socket))
     if sockets.get("frontend") is None:
-        raise DeviceError(f"brokers.{name}.frontend: no socket is given; expected one")
-    return guess_device(name, types)
+        raise DeviceError(f"{where}.frontend: no socket is given; expected one")
+    return guess_device(where, types)
 
 
 def _check_socket(where: str, socket: Socket) -> None:

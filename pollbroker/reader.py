@@ -91,6 +91,9 @@ class Readers:
             CLAIMS.take(reader.key, reader, "add_reader")
         try:
             self._waiter.add(target, partial(self._on_wake, reader))
+        except OSError as error:
+            self._give_back(reader)
+            raise EngineError(f"{watched!r} cannot be read: {error.strerror or error}") from error
         except BaseException:
             self._give_back(reader)
             raise

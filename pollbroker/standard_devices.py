@@ -91,7 +91,7 @@ def find_device(device: Device | str) -> Device:
         raise DeviceError(f"{device!r} is not a device; expected a Device or one of: {known}{near or ''}") from None
 
 
-def guess_device(name: str | None, types: Sequence[SocketType]) -> Device:
+def guess_device(where: str | None, types: Sequence[SocketType]) -> Device:
     """The device that does what libzmq's proxy does between two sockets of these types.
 
     Messages go from each socket that can receive to the other, if that can send. The device is one of `DEVICES` if one
@@ -100,7 +100,7 @@ def guess_device(name: str | None, types: Sequence[SocketType]) -> Device:
 
     A REQ or REP socket alternates between sending and receiving, and the flows wait for its turns.
 
-    Raises `DeviceError`, which names the broker `name`, if no message could pass.
+    Raises `DeviceError`, which begins with `where` if there is one, if no message could pass.
     """
     ports = dict(zip(("frontend", "backend"), types, strict=False))
     opposite = dict(zip(ports, reversed(ports), strict=True))
@@ -109,7 +109,7 @@ def guess_device(name: str | None, types: Sequence[SocketType]) -> Device:
     )
     if not routes:
         raise DeviceError(
-            f"brokers.{name}: nothing can pass between sockets of the types {' and '.join(t.name for t in types)}; "
+            f"{'' if where is None else f'{where}: '}nothing can pass between sockets of the types {' and '.join(t.name for t in types)}; "
             "expected one that receives and one that sends, such as ROUTER and DEALER, or PULL and PUSH"
         )
     for device in DEVICES.values():

@@ -106,9 +106,13 @@ class EngineThread:
     def _run_and_log(self) -> None:
         try:
             self._run()
-        except BaseException as error:  # no caller would see it, so it is logged, and `Engine.close` raises
-            self._ended_by = error
-            _logger.critical("the engine's thread was ended by %s", describe_error(error), exc_info=error)
+        except BaseException as error:
+            self._note_end(error)
+
+    def _note_end(self, error: BaseException) -> None:
+        """No caller sees what has ended the thread, so it is logged, and `Engine.close` raises."""
+        self._ended_by = error
+        _logger.critical("the engine's thread was ended by %s", describe_error(error), exc_info=error)
 
     def join(self) -> None:
         """Wait until the thread has ended."""

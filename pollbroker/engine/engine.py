@@ -160,6 +160,8 @@ class Engine(Moving, Observing):
         With `replaces` also `ConfigError` if the two brokers differ in something else, and `HandOverError` if the
         connections cannot be taken over; the other broker goes on then.
         """
+        if earlier is not None and not isinstance(earlier, BrokerStatistics):
+            raise ConfigError(f"brokers.{name}.earlier: {earlier!r}: expected the BrokerStatistics of another broker")
         if earlier is not None and replaces is not None:
             raise ConfigError(f"brokers.{name}: earlier: the counters go on with replaces; expected one of the two")
         found = find_device(device)

@@ -9,7 +9,7 @@ import zmq
 
 from pollbroker.broker import Broker
 from pollbroker.calls import Calls
-from pollbroker.errors import EngineError
+from pollbroker.errors import ConfigError, EngineError
 from pollbroker.events import Event, EventReader
 from pollbroker.frozen import FrozenDict
 from pollbroker.loop import Loop
@@ -95,6 +95,8 @@ class Observing:
         events of peers, since a socket has one monitor at most (zmq_socket_monitor(3)), which is the caller's. While
         nobody listens, events cost nothing.
         """
+        if not callable(callback):
+            raise ConfigError(f"on_event: {callback!r}: expected a function of one argument, the event")
         listener = self._calls.call(self._loop.events.add, callback, at_end)
 
         def end() -> None:

@@ -122,7 +122,7 @@ class Running:
         try:
             self.close()
         except EngineError:
-            if error is None or not self.closed:
+            if error is None or not (self.closed or self._calls.is_in_a_fork()):
                 raise  # otherwise the block's own error is raised, and this one is in the log
 
     @property

@@ -295,3 +295,26 @@ def test_ctrl_c_ends_the_engine_between_two_turns(patch: str) -> None:
             print(engine.closed, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
     """
     assert run_greenlets(patch, script) == ["True True"]
+
+
+def test_engine_says_what_has_ended_it_if_a_time_limit_is_over_in_a_handler(patch: str) -> None:
+    """A `gevent.Timeout` is no `Exception`."""
+    script = """
+        def slow(frames):
+            with gevent.Timeout(0.01):
+                gevent.sleep(60)
+
+        engine = Engine()
+        engine.start()
+        routes = (Route("frontend", "backend", via=slow),)
+        broker = engine.add("a", replace(STREAMER, routes=routes), **PORTS)
+        connected(zmq.PUSH, broker.frontend.endpoint).send(b"x")
+        while engine.running:
+            gevent.sleep(0.001)
+        try:
+            engine.close()
+        except EngineError as error:
+            print(error)
+        print(engine.closed)
+    """
+    assert run_greenlets(patch, script) == ["the engine's thread was ended by Timeout: 0.01 seconds", "True"]

@@ -165,3 +165,17 @@ def test_broker_that_cannot_be_steered_says_why(make_engine: MakeEngine, connect
         wait_until(lambda: engine.brokers.get("leaving") is None or engine.brokers["leaving"].state == "removing")
         with pytest.raises(EngineError, match=r"^brokers\.leaving: it is removing$"):
             engine.pause("leaving")
+
+
+def test_statistics_of_something_else_cannot_be_gone_on_with(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    wrong: Any = engine.statistics()
+    with pytest.raises(ConfigError, match=r"^brokers\.a\.earlier: EngineStatistics.*: expected the BrokerStatistics "):
+        engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, earlier=wrong)
+    assert not engine.brokers
+
+
+def test_listener_that_cannot_be_called_is_refused(make_engine: MakeEngine) -> None:
+    wrong: Any = 5
+    with pytest.raises(ConfigError, match=r"^on_event: 5: expected a function of one argument, the event$"):
+        make_engine().on_event(wrong)

@@ -152,3 +152,27 @@ def test_fork_is_not_left_with_a_lock_that_another_thread_held(lock: str) -> Non
         thread.join()
     """
     run_apart(script.replace("LOCK", lock))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(("ends", "status"), [("sys.exit(7)", 7), ("raise ValueError('own')", 1)])
+def test_child_can_leave_the_block_of_its_parents_engine(ends: str, status: int) -> None:
+    script = f"""
+        import os, sys
+        from pollbroker import STREAMER, Engine
+        with Engine() as engine:
+            engine.add("a", STREAMER, frontend="inproc://f", backend="inproc://b")
+            reader, writer = os.pipe()
+            child = os.fork()
+            if child == 0:
+                os.dup2(writer, 2)
+                {ends}
+            os.close(writer)
+            with open(reader) as told:
+                said = told.read()
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == {status}, said
+            assert "EngineError" not in said, said
+            assert engine.statistics().brokers["a"].state == "running"
+        print("parent went on")
+    """
+    assert run_apart(script) == "parent went on\n"

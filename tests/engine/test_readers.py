@@ -66,7 +66,7 @@ def test_reader_may_be_of_an_object_with_a_descriptor(
 
 
 def test_reader_of_what_has_no_descriptor_or_is_closed_is_refused(make_engine: MakeEngine, connect: Connect) -> None:
-    engine = make_engine()
+    engine = make_engine(waiter="nested")  # the flat one finds a closed descriptor only when it waits
     with pytest.raises(EngineError, match=r"^'text' cannot be read; expected a ZeroMQ socket, a descriptor, or an obj"):
         engine.add_reader("text", print)  # type: ignore[arg-type] # as a program that is not checked
     plain, own = net.socket(), connect(zmq.PULL)
@@ -76,6 +76,8 @@ def test_reader_of_what_has_no_descriptor_or_is_closed_is_refused(make_engine: M
         engine.add_reader(plain, print)
     with pytest.raises(EngineError, match=r"cannot be read; expected an open socket$"):
         engine.add_reader(own, print)
+    with pytest.raises(EngineError, match=r"^9999 cannot be read: Bad file descriptor$"):
+        engine.add_reader(9999, print)
 
 
 def test_socket_reader_takes_one_message_a_turn_and_misses_none(engine: Engine, connect: Connect) -> None:

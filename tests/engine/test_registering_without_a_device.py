@@ -26,9 +26,9 @@ def test_whatever_can_pass_has_a_route(frontend: zmq.SocketType, backend: zmq.So
     back = backend not in ONLY_SEND and frontend not in ONLY_RECEIVE
     if not (there or back):
         with pytest.raises(DeviceError, match=r"^brokers\.a: nothing can pass between sockets of the types "):
-            guess_device("a", (frontend, backend))
+            guess_device("brokers.a", (frontend, backend))
         return
-    device = guess_device("a", (frontend, backend))
+    device = guess_device("brokers.a", (frontend, backend))
     expected = [("frontend", "backend")] * there + [("backend", "frontend")] * back
     assert [(route.source, route.sink) for route in device.routes] == expected
     assert frontend in device.types_of("frontend")
@@ -38,7 +38,7 @@ def test_whatever_can_pass_has_a_route(frontend: zmq.SocketType, backend: zmq.So
 @pytest.mark.parametrize("kind", TYPES)
 def test_one_socket_gets_back_what_it_gives(kind: zmq.SocketType) -> None:
     if kind in ONLY_RECEIVE | ONLY_SEND:
-        with pytest.raises(DeviceError, match=f"nothing can pass between sockets of the types {kind.name}; expected"):
+        with pytest.raises(DeviceError, match=f"^nothing can pass between sockets of the types {kind.name}; expected"):
             guess_device(None, (kind,))
     else:
         (route,) = guess_device(None, (kind,)).routes
@@ -234,3 +234,12 @@ def test_sockets_that_cannot_be_a_device_are_refused(make_engine: MakeEngine, co
     with pytest.raises(EngineError, match="the socket is closed; expected an open one"):
         engine.register(closed, connect(zmq.PUSH))
     assert not engine.brokers
+
+
+def test_error_names_the_place_though_the_broker_has_no_name(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    pub = connect(zmq.PUB)
+    with pytest.raises(DeviceError, match=r"^register: nothing can pass between sockets of the types PUB and PUB; exp"):
+        engine.register(pub, connect(zmq.PUB))
+    with pytest.raises(DeviceError, match=r"^register\.frontend: no socket is given; expected one$"):
+        engine.register()

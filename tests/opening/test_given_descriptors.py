@@ -1,7 +1,9 @@
 """Sockets that listen already, and are given by their descriptors (`use_fd`): they stay the caller's."""
 
+import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 import zmq
@@ -82,3 +84,27 @@ def test_copy_is_closed_if_libzmq_cannot_bind(context: zmq.Context[Socket]) -> N
             )
         wait_until(lambda: not opened_since(before))
         assert given.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
+
+
+@pytest.mark.parametrize("kind", ["does not listen", "no stream", "of another kind"])
+def test_socket_that_libzmq_would_abort_the_process_for_is_refused(engine: Engine, kind: str) -> None:
+    with ExitStack() as opened:
+        if kind == "of another kind":
+            made = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            made.bind(f"\0pollbroker-{os.getpid()}-{id(made)}")
+            made.listen()
+        else:
+            made = opened.enter_context(
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "no stream" else socket.SOCK_STREAM)
+            )
+            made.bind(("127.0.0.1", 0))
+        with pytest.raises(EndpointError, match=r"cannot bind: the socket of use_fd does not listen at an address of"):
+            engine.add(
+                "a",
+                "streamer",
+                frontend="tcp://127.0.0.1:1",
+                backend=ANY_PORT,
+                options={"frontend": {"use_fd": made.fileno()}},
+                transport="libzmq",
+            )
+    assert not engine.brokers
