@@ -11,6 +11,7 @@ import socket as net
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any, Final
 
 import zmq
@@ -256,7 +257,10 @@ def _why_nobody(endpoint: Endpoint) -> str | None:
         except FileNotFoundError:
             return ": there is no such file"
         except ConnectionRefusedError:
-            return "" if path.startswith("@") else " any more: the process that made the file has ended"
+            if path.startswith("@"):
+                return ""
+            is_left_behind = Path(path).is_socket()
+            return " any more: the process that made the file has ended" if is_left_behind else ": it is not a socket"
         except OSError as error:
             return f", or not for this process: {error.strerror}"
     return None

@@ -20,6 +20,7 @@ from typing import Final
 
 import zmq
 
+from pollbroker.control.arguments import find_broker, wrong_number
 from pollbroker.control.carrying_out import COMMANDS, Command, Naming, further_command
 from pollbroker.control.replies import DONE, ERROR, EVERYONE, TIMEOUT, Frames, Later, MakeDocument, refusal, shown
 from pollbroker.control.steered import Steered
@@ -146,11 +147,10 @@ class Control:
             raise ControlError(f"{shown(verb)} is not a command{near or f'; expected {expected}'}")
         least = 1 + (command.naming is Naming.MUST)
         if not least <= len(message) <= command.most_frames:
-            number = f"{len(message)} {'frame' if len(message) == 1 else 'frames'}"
-            raise ControlError(f"{verb.decode()}: {number}; expected {command.expected}")
+            raise wrong_number(verb.decode(), arguments, command.expected)
         wait_s = _seconds(verb, arguments[1]) if len(arguments) > 1 else command.wait_s
         everyone = not arguments or (arguments[0] == EVERYONE and len(arguments) > 1 and "*" not in self.engine.brokers)
-        name = None if everyone else _find(self.engine, verb, arguments[0])
+        name = None if everyone else find_broker(self.engine, verb.decode(), arguments[0])
         if wait_s is not None and command.wait is not None:
             self._check_waiting(verb)
             return command.wait(self.engine, name, wait_s)
@@ -185,19 +185,6 @@ def _envelope_length(frames: Frames) -> int:
         return frames.index(b"", 1, -1) + 1
     except ValueError:
         return 1
-
-
-def _find(engine: Steered, verb: bytes, frame: bytes) -> str:
-    try:
-        name = frame.decode()
-    except UnicodeDecodeError:
-        raise ControlError(f"{verb.decode()}: {shown(frame)}: expected a broker's name in UTF-8") from None
-    known = engine.brokers
-    if name not in known:
-        some = ", ".join(list(known)[:10]) + (", ..." if len(known) > 10 else "")
-        near = did_you_mean(name, known) or f"; there are: {some or 'none'}"
-        raise ControlError(f"{verb.decode()}: no broker is named {shown(frame)}{near}")
-    return name
 
 
 def _seconds(verb: bytes, frame: bytes) -> float:

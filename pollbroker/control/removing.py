@@ -7,9 +7,10 @@ import time
 from concurrent.futures import Future
 from typing import Final
 
-from pollbroker.control.replies import OK, Frames, shown
+from pollbroker.control.arguments import find_broker, wrong_number
+from pollbroker.control.replies import OK, Frames
 from pollbroker.control.steered import Steered
-from pollbroker.errors import ControlError, PollbrokerError, did_you_mean
+from pollbroker.errors import PollbrokerError
 from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics
 
@@ -42,13 +43,8 @@ def remove_in_order(engine: Steered, arguments: Frames) -> "Future[Frames]":
 def broker_named(engine: Steered, verb: str, arguments: Frames) -> str:
     """The name of a broker that the frame behind a command names. Raises `ControlError`."""
     if len(arguments) != 1:
-        raise ControlError(f"{verb}: {len(arguments) + 1} frames; expected the command and a broker's name")
-    known = engine.brokers
-    name = arguments[0].decode(errors="backslashreplace")
-    if name not in known:
-        near = did_you_mean(name, known) or f"; there are: {', '.join(list(known)[:10]) or 'none'}"
-        raise ControlError(f"{verb}: no broker is named {shown(arguments[0])}{near}")
-    return name
+        raise wrong_number(verb, arguments, "the command and a broker's name")
+    return find_broker(engine, verb, arguments[0])
 
 
 def describe_left(final: BrokerStatistics) -> str:

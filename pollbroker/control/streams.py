@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol, TypeAlias
 
+from pollbroker.control.arguments import as_text, find_broker, wrong_number
 from pollbroker.control.replies import OK, Frames, shown
 from pollbroker.control.steered import Steered
-from pollbroker.errors import ControlError, did_you_mean
+from pollbroker.errors import ControlError
 from pollbroker.events import Event, EventReader
 from pollbroker.taps import Tap, TappedMessage
 from pollbroker.timers import Handle
@@ -96,23 +97,20 @@ class Streams:
 
     def _begin_events(self, arguments: Frames) -> Frames:
         if len(arguments) > 1:
-            raise ControlError(f"EVENTS: {len(arguments) + 1} frames; expected the command and a broker's name")
-        name = _text("EVENTS", arguments[0]) if arguments else None
+            raise wrong_number("EVENTS", arguments, "the command and a broker's name")
+        name = find_broker(self._engine, "EVENTS", arguments[0]) if arguments else None
         return self._begin(lambda: EventsSource(self._engine.events(_EVENTS_KEPT), name))
 
     def _begin_tap(self, arguments: Frames) -> Frames:
         if not 1 <= len(arguments) <= 3:
             expected = "the command, a broker's name, and if need be a port's name and BODIES"
-            raise ControlError(f"TAP: {len(arguments) + 1} frames; expected {expected}")
-        name, port, bodies = (*(_text("TAP", one) for one in arguments), "", "")[:3]
+            raise wrong_number("TAP", arguments, expected)
+        name = find_broker(self._engine, "TAP", arguments[0])
+        port, bodies = (*(as_text("TAP", one) for one in arguments[1:]), "", "")[:2]
         if bodies not in ("", "BODIES"):
             raise ControlError(f"TAP: {bodies!r}: expected BODIES, or nothing")
         if bodies and not self._tap_bodies:
             raise ControlError("TAP: bodies are not shown here; tap_bodies = true under [engine] of a daemon allows it")
-        known = self._engine.brokers
-        if name not in known:
-            near = did_you_mean(name, known) or f"; there are: {', '.join(list(known)[:10]) or 'none'}"
-            raise ControlError(f"TAP: no broker is named {shown(name.encode())}{near}")
         most = _BODIES_KEPT if bodies else _MESSAGES_KEPT
         return self._begin(
             lambda: TapSource(self._engine.tap(name, port=port or None, bodies=bool(bodies), most=most), name)
@@ -275,13 +273,6 @@ def printable(some: bytes) -> str:
     except UnicodeDecodeError:
         return f"0x{some.hex()}"
     return text if text.isprintable() else f"0x{some.hex()}"
-
-
-def _text(verb: str, frame: bytes) -> str:
-    try:
-        return frame.decode()
-    except UnicodeDecodeError:
-        raise ControlError(f"{verb}: {shown(frame)}: expected text in UTF-8") from None
 
 
 def _seconds(arguments: Frames) -> float:

@@ -55,8 +55,9 @@ def proxy_steerable(
     Arguments:
         frontend, backend, capture: see `proxy`.
         control: a socket that takes the commands PAUSE, RESUME, TERMINATE and STATISTICS, and those beyond libzmq's
-            that docs/control.md describes. A REP or ROUTER socket answers each command. Without it, or with a closed
-            one, this is `proxy`.
+            that docs/control.md describes. A REP or ROUTER socket answers each command; a PAIR or DEALER has no reply
+            to PAUSE, RESUME and TERMINATE; a SUB or PULL has none at all. Without it, or with a closed one, this is
+            `proxy`.
 
     Returns 0 after TERMINATE. Raises as `proxy`, and `ConfigError` for a control socket of a type that cannot take
     commands (expected REP, PAIR, SUB, ROUTER, PULL or DEALER).

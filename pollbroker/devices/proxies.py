@@ -100,7 +100,8 @@ class ProxySteerable(ProxySteerableBase, Proxy):
     PAUSE stops the traffic until RESUME; TERMINATE ends the device. These, STATISTICS, and the commands beyond libzmq's
     that docs/control.md describes, are about this device alone. What ends the device, TERMINATE and REMOVE, is answered
     just before its end, since the control socket ends with it, and so without what is lost. The methods that end in
-    `_ctrl` are about the control socket; a SUB needs `setsockopt_ctrl(zmq.SUBSCRIBE, b"")`.
+    `_ctrl` are about the control socket; a SUB needs `setsockopt_ctrl(zmq.SUBSCRIBE, b"")`. A PAIR or DEALER has no
+    reply to PAUSE, RESUME and TERMINATE, and a SUB or PULL none at all.
 
     Source: pyzmq's documentation of `zmq.devices.ProxySteerable`.
     """

@@ -16,9 +16,10 @@ from pollbroker.broker import Broker
 from pollbroker.control import Control, ControlServer
 from pollbroker.device import CAPTURE
 from pollbroker.engine import Engine
+from pollbroker.errors import ConfigError
 from pollbroker.events import Event, EventReader
 from pollbroker.frozen import FrozenDict
-from pollbroker.port import WorkingPort
+from pollbroker.port import WorkingPort, socket_type_of
 from pollbroker.pump import Socket
 from pollbroker.statistics import BrokerStatistics, EngineStatistics
 from pollbroker.taps import Tap
@@ -26,8 +27,16 @@ from pollbroker.timers import Handle
 
 T = TypeVar("T")
 
-_SERVED_AS: Final[Mapping[int, int]] = {zmq.PULL: zmq.SUB, zmq.DEALER: zmq.PAIR}
-"""libzmq takes commands from any socket that it can receive from. These two receive and answer as those do."""
+_SERVED_AS: Final[Mapping[int, zmq.SocketType]] = {
+    zmq.REP: zmq.REP,
+    zmq.PAIR: zmq.PAIR,
+    zmq.SUB: zmq.SUB,
+    zmq.ROUTER: zmq.ROUTER,
+    zmq.PULL: zmq.SUB,
+    zmq.DEALER: zmq.PAIR,
+}
+"""The types that a control socket may have. libzmq takes commands from any socket that it can receive from; a PULL and
+a DEALER receive and answer as a SUB and a PAIR do."""
 
 MONITOR: Final = "monitor"
 """The port of a monitor socket that is a sink of each route."""
@@ -140,5 +149,9 @@ def steer(engine: Engine, broker: Broker, socket: Socket) -> ControlServer:
     Raises `ConfigError` for a socket of a type that cannot take commands.
     """
     port = WorkingPort("control", socket, owned=False)
-    control = Control(SingleBroker(engine, broker), _SERVED_AS.get(port.type, port.type))
+    if port.type not in _SERVED_AS:
+        found = socket_type_of(socket).name
+        expected = "REP, PAIR, SUB, ROUTER, PULL or DEALER"
+        raise ConfigError(f"control: a {found} socket cannot take commands; expected {expected}")
+    control = Control(SingleBroker(engine, broker), _SERVED_AS[port.type])
     return ControlServer(engine, control, port)

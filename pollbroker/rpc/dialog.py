@@ -63,6 +63,7 @@ class Dialog:
         reconnect_max_s: the longest wait.
         now_s: the time.
         chance: a number from 0 to 1, by which waits differ, so that workers do not all come back at once.
+        on_refused: called when the broker has answered READY with DISCONNECT, with how long the worker now waits.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Dialog:
         reconnect_max_s: float,
         now_s: float,
         chance: Callable[[], float] = random.random,
+        on_refused: Callable[[float], object] = lambda wait_s: None,  # noqa: ARG005 - for whoever wants to know
     ) -> None:
         self.dialect = dialect
         self.requests: deque[Request] = deque()
@@ -90,6 +92,9 @@ class Dialog:
         self._reconnect_s = reconnect_s
         self._reconnect_max_s = reconnect_max_s
         self._chance = chance
+        self._on_refused = on_refused
+        self._has_heard = False
+        """True once the broker has said something else than DISCONNECT in this conversation."""
         self._do: deque[Do] = deque()
         self._wait_s = reconnect_s
         self._lasts_from_s = self._expires_s = self._heartbeat_at_s = self._begin_at_s = now_s
@@ -111,8 +116,12 @@ class Dialog:
             self.malformed += 1
             return
         if told.command is mdp.DISCONNECT:
-            self._end(now_s, 0.0 if now_s >= self._lasts_from_s else self._next_wait_s())
+            wait_s = 0.0 if now_s >= self._lasts_from_s else self._next_wait_s()
+            self._end(now_s, wait_s)
+            if wait_s and not self._has_heard:
+                self._on_refused(wait_s)
             return
+        self._has_heard = True
         self._wait_s = self._reconnect_s
         self._expires_s = now_s + self._lifetime_s
         if told.command is mdp.REQUEST:
@@ -155,6 +164,7 @@ class Dialog:
 
     def _begin(self, now_s: float) -> None:
         self.is_open = True
+        self._has_heard = False
         self.conversation += 1
         self._lasts_from_s = now_s + self._heartbeat_s
         self._expires_s = now_s + self._lifetime_s

@@ -1,5 +1,6 @@
 """What the workers of both kinds have: a conversation, how its sockets are made, and what is checked."""
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,6 +17,9 @@ from pollbroker.rpc.dialog import Dialog, Request
 from pollbroker.rpc.errors import RpcError
 from pollbroker.rpc.frames import to_frame, to_frames
 from pollbroker.rpc.sockets import Opener
+from pollbroker.seldom import SeldomLog
+
+_logger = logging.getLogger("pollbroker")
 
 PIRATE_HEARTBEAT_S: Final = 1.0
 MAJORDOMO_HEARTBEAT_S: Final = 2.5
@@ -26,6 +30,9 @@ RECONNECT_MAX_S: Final = 32.0
 
 LINGER_S: Final = 1.0
 """How long the last reply may take to leave when a worker is closed."""
+
+_MANAGEMENT: Final = b"mmi."
+"""With this the names begin that every broker has itself (RFC 8/MMI)."""
 
 
 def pirate_dialect() -> tuple[str, Dialect]:
@@ -41,6 +48,8 @@ def majordomo_dialect(service: str | bytes, version: Version) -> tuple[str, Dial
     where = f"{where}: service {name.decode(errors='backslashreplace')}"
     if not mdp.is_service_name(name):
         raise RpcError(f"{where}: expected printable text of 1 to {mdp.MAX_NAME_BYTES} bytes")
+    if name.startswith(_MANAGEMENT):
+        raise RpcError(f"{where}: names that begin with mmi. are the broker's own (RFC 8); expected another")
     return where, MajordomoDialect(name, version)
 
 
@@ -68,6 +77,7 @@ class Serving:
         self.opener = Opener(where, zmq.DEALER, endpoints, options, context)
         self.where = self.opener.where
         self.linger_ms = round(linger_s * 1000)
+        self._warn = SeldomLog(_logger.warning)
         self.dialog = Dialog(
             dialect,
             heartbeat_s=heartbeat_s,
@@ -75,6 +85,7 @@ class Serving:
             reconnect_s=reconnect_s,
             reconnect_max_s=reconnect_max_s,
             now_s=time.monotonic(),
+            on_refused=self._warn_of_refusal,
         )
         self.request: Request | None = None
         """The request that is to be answered."""
@@ -83,6 +94,14 @@ class Serving:
     def is_awaited(self) -> bool:
         """True if there is a request, and the broker still expects the reply to it."""
         return self.request is not None and self.dialog.expects(self.request)
+
+    def _warn_of_refusal(self, wait_s: float) -> None:
+        self._warn(
+            "%s: the broker has answered READY with DISCONNECT; trying again in %.2g s. It has this name itself, or as "
+            "many workers as it may, or it is about to end",
+            self.where,
+            wait_s,
+        )
 
     def next_request(self) -> Request | None:
         """The next request, which is then to be answered."""

@@ -96,10 +96,12 @@ def unused_port() -> str:
     [
         (lambda path: leave_stale_file(path / "stale"), " any more: the process that made the file has ended"),
         (lambda path: f"ipc://{path}/missing", ": there is no such file"),
+        (lambda path: f"ipc://{path}", ": it is not a socket"),
+        (lambda path: f"ipc://{__file__}", ": it is not a socket"),
         (lambda path: f"ipc://@{path}/missing", ""),
         (lambda path: unused_port(), ""),
     ],
-    ids=["stale-file", "no-file", "abstract", "tcp"],
+    ids=["stale-file", "no-file", "directory", "other-file", "abstract", "tcp"],
 )
 def test_request_that_nobody_can_answer_raises_at_once(
     mark: str, find: Callable[[Path], str], why: str, tmp_path: Path

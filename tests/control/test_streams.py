@@ -71,12 +71,15 @@ def test_events_come_as_they_happen(plain_engine: Engine, ask: Ask, connect: Con
     assert "is not a stream: it has ended" in text_of(ask(b"NEXT", number))
 
 
-def test_events_of_one_broker(plain_engine: Engine, ask: Ask, connect: Connect) -> None:
+def test_events_of_one_broker_are_told_also_of_a_later_one_of_its_name(plain_engine: Engine, ask: Ask) -> None:
+    brokers = [plain_engine.add(name, "streamer", frontend=ANY_PORT, backend=ANY_PORT) for name in "ab"]
     number = begin(ask, b"EVENTS", b"b")
-    add_streamer(plain_engine, connect, "a")
-    add_streamer(plain_engine, connect, "b")
-    event = portion(ask(b"NEXT", number))["items"][0]
-    assert (event["kind"], event["broker"]) == ("broker_added", "b")
+    for broker in brokers:
+        broker.remove()
+    for name in "ab":
+        plain_engine.add(name, "streamer", frontend=ANY_PORT, backend=ANY_PORT)
+    told = portion(ask(b"NEXT", number))["items"]
+    assert [(event["kind"], event["broker"]) for event in told] == [("broker_removed", "b"), ("broker_added", "b")]
 
 
 def test_next_is_answered_in_time_if_nothing_happens(ask: Ask) -> None:
@@ -274,9 +277,11 @@ def test_bodies_are_told_if_the_owner_allows_them(plain_engine: Engine, connect:
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        ((b"TAP",), "TAP: 1 frames; expected the command, a broker's name"),
+        ((b"TAP",), "TAP: 1 frame; expected the command, a broker's name"),
         ((b"TAP", b"job"), "TAP: no broker is named 'job'; did you mean 'jobs'?"),
-        ((b"TAP", b"\xff"), r"TAP: '\\xff': expected text in UTF-8"),
+        ((b"TAP", b"\xff"), r"TAP: '\\xff': expected a broker's name in UTF-8"),
+        ((b"TAP", b"jobs", b"\xff"), r"TAP: '\\xff': expected text in UTF-8"),
+        ((b"EVENTS", b"job"), "EVENTS: no broker is named 'job'; did you mean 'jobs'?"),
         ((b"TAP", b"jobs", b"middle"), "brokers.jobs: it has no middle to tap; its ports are: frontend, backend"),
         ((b"TAP", b"jobs", b"", b"bodies"), "TAP: 'bodies': expected BODIES, or nothing"),
         ((b"EVENTS", b"a", b"b"), "EVENTS: 3 frames; expected the command and a broker's name"),
@@ -349,7 +354,7 @@ def test_removing_delivers_what_there_is_first(plain_engine: Engine, ask: Ask, c
     assert [pull.recv() for _ in range(99)] == [b"%d" % i for i in range(1, 100)]
     assert ask(b"LIST") == [b"OK"]
     assert text_of(ask(b"REMOVE", b"jobs")) == "REMOVE: no broker is named 'jobs'; there are: none"
-    assert text_of(ask(b"REMOVE")) == "REMOVE: 1 frames; expected the command and a broker's name"
+    assert text_of(ask(b"REMOVE")) == "REMOVE: 1 frame; expected the command and a broker's name"
 
 
 def test_removing_a_paused_broker_says_what_is_lost(plain_engine: Engine, connect: Connect) -> None:

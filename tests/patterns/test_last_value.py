@@ -66,9 +66,64 @@ def test_value_that_is_newer_than_the_subscription_is_not_sent_again() -> None:
     cache = cache_with((b"a", b"1"), (b"b", b"1"))
     cache.message("backend", b"\1")
     cache.message("frontend", b"b", b"2")
-    assert subscribe(cache) == [[b"a", b"1"], [b"b", b"2"]]  # it is newer than the subscription, but not than the sweep
+    assert subscribe(cache) == [[b"a", b"1"]]
+    assert subscribe(cache, b"") == [[b"a", b"1"], [b"b", b"2"]]
+
+
+def test_value_is_sent_again_for_the_last_of_those_who_subscribe_to_the_same() -> None:
+    cache = cache_with((b"a", b"1"), (b"b", b"1"))
+    for number in (b"2", b"3"):
+        cache.message("backend", b"\1")
+        cache.message("frontend", b"b", number)
+    cache.message("frontend", b"a", b"3")
+    assert subscribe(cache) == []  # the second subscriber lacks b 2, and was sent b 3 instead
+    for topic in (b"a", b"b"):
+        cache.message("backend", b"\1")
+        cache.message("frontend", topic, b"4")
+    assert subscribe(cache) == [[b"a", b"4"]]
+
+
+def test_newer_values_are_not_sent_again_for_a_subscription_because_others_came_later() -> None:
+    cache = cache_with((b"a", b"1"), (b"b", b"1"), (b"c", b"1"))
+    for prefix, topic in ((b"a", b"a"), (b"b", b"a"), (b"c", b"b")):
+        cache.message("backend", b"\1" + prefix)
+        cache.message("frontend", topic, b"2")
+    assert subscribe(cache) == [[b"c", b"1"]]
+
+
+# They are served as one, in one look at the topics.
+def test_subscription_that_begins_with_another_is_sent_what_it_lacks_whichever_came_first() -> None:
+    for first, second in ((b"a", b"ab"), (b"ab", b"a")):
+        cache = cache_with((b"abc", b"1"), (b"abd", b"1"))
+        cache.message("backend", b"\1" + first)
+        cache.message("frontend", b"abc", b"2")
+        cache.message("backend", b"\1" + second)
+        cache.message("frontend", b"abd", b"2")
+        assert subscribe(cache) == [[b"abc", b"2"]]
+
+
+def test_subscriber_that_leaves_and_comes_back_is_sent_what_was_published_meanwhile() -> None:
+    cache = cache_with((b"a", b"1"), (b"b", b"1"))
     cache.message("backend", b"\1")
-    assert [frames for _, frames in cache.advance(GATHER_S)] == [[b"a", b"1"], [b"b", b"2"]]
+    cache.message("backend", b"\0")
+    cache.message("frontend", b"a", b"2")
+    cache.message("backend", b"\1")
+    cache.message("frontend", b"b", b"2")
+    assert subscribe(cache) == [[b"a", b"2"]]
+
+
+def test_subscription_that_comes_while_others_are_served_is_sent_what_it_lacks() -> None:
+    topics = [b"%04d" % number for number in range(PORTION + 1)]
+    cache = cache_with(*((topic, b"1") for topic in topics), behaviour=LastValue(gather_s=0))
+    cache.message("backend", b"\1")
+    assert one_turn(cache) == topics[:PORTION]
+    cache.message("frontend", topics[0], b"2")
+    cache.message("frontend", topics[1], b"2")
+    cache.message("backend", b"\1" + topics[0])
+    cache.message("backend", b"\1" + topics[2])
+    cache.message("frontend", topics[2], b"2")
+    assert one_turn(cache) == topics[PORTION:]
+    assert one_turn(cache) == topics[:1]
 
 
 def test_subscription_that_is_taken_back_in_time_is_not_served() -> None:

@@ -219,6 +219,26 @@ def test_broker_that_says_nothing_but_disconnect_is_asked_more_and_more_rarely()
     assert waits == [1.0, 2.0, 4.0]
 
 
+def test_disconnect_in_answer_to_ready_is_a_refusal() -> None:
+    waits: list[float] = []
+    one = opened(MDP_1, on_refused=waits.append)
+    for now_s in (0.1, 2.0):
+        one.received(mdp.worker_disconnect(1), now_s)
+        one.tick(now_s + 1.0)
+    assert waits == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("heard", [mdp.worker_heartbeat(1), mdp.worker_request(b"c", [b"q"], 1)])
+def test_disconnect_of_a_broker_that_knew_the_worker_is_no_refusal(heard: list[bytes]) -> None:
+    waits: list[float] = []
+    one = opened(MDP_1, on_refused=waits.append)
+    one.received(heard, 0.1)
+    one.received(mdp.worker_disconnect(1), 0.2)  # the broker ends
+    one.tick(10.0)
+    one.received(mdp.worker_disconnect(1), 11.0)  # the answer to a heartbeat: another broker has taken its place
+    assert waits == []
+
+
 @pytest.mark.parametrize(
     ("dialect", "goodbye"),
     [(PirateDialect(), []), (MDP_1, [MDP_1.disconnect()]), (MDP_2, [MDP_2.disconnect()])],

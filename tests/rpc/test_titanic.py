@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pollbroker import ConfigError
+from pollbroker import TITANIC, ConfigError, Engine
 from pollbroker.patterns.majordomo import mdp
 from pollbroker.rpc import RequestTimeout, RpcError, TitanicError, UnknownRequest
 from tests.rpc.ends import Ends
-from tests.support.deadline import DEADLINE_S
+from tests.rpc.played_broker import FAST
+from tests.support.addresses import ANY_PORT
+from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import in_thread
 from tests.support.types import Socket
 
@@ -181,3 +184,17 @@ def test_mistakes_are_refused(ends: Ends, broker: Broker) -> None:
     client.close()
     with pytest.raises(RpcError, match="the client was closed"):
         client.fetch(UUID)
+
+
+@pytest.mark.parametrize("service", ["titanic.request", "titanic.reply", "titanic.close"])
+def test_worker_for_a_name_of_the_brokers_own_is_warned(
+    ends: Ends, running_engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture, service: str
+) -> None:
+    device = TITANIC.with_settings(path=str(tmp_path / "titanic.db"))
+    frontend = running_engine.add("a", device, frontend=ANY_PORT).frontend
+    worker = ends.MajordomoWorker(frontend.endpoint, service, **FAST | {"heartbeat_s": 60.0})
+    serving = in_thread(lambda: worker.serve(lambda frames: frames))
+    wait_until(lambda: "the broker has answered READY with DISCONNECT; trying again in" in caplog.text)
+    assert f"majordomo worker: service {service}: {frontend.endpoint}: the broker" in caplog.text
+    worker.stop()
+    serving.result(DEADLINE_S)

@@ -295,6 +295,7 @@ def test_garbage_does_no_harm(ends: Ends, broker: Broker) -> None:
         ({"liveness": 0}, ConfigError, "liveness is 0: expected a whole number from 1 on"),
         ({"version": "0.1"}, ConfigError, "version is '0.1': expected one of 1, 2"),
         ({"service": ""}, RpcError, "service : expected printable text of 1 to 255 bytes"),
+        ({"service": "mmi.x"}, RpcError, r"service mmi\.x: names that begin with mmi\. are the broker's own"),
         ({"options": {"linge": 1}}, ConfigError, "'linge' is not a socket option"),
     ],
 )

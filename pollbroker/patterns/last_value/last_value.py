@@ -8,7 +8,9 @@ place of the one before it of the same topic. Rules:
 - An XPUB cannot send to one subscriber alone: a value that is sent again goes to all who subscribe to it. So
   subscriptions that come at about the same time are served together, each value once. If a thousand subscribers come
   back after a failure of the network, each value is sent about once, and not a thousand times.
-- A value that was published after a subscription had come is not sent again for it: the subscriber has it already.
+- A value that was published after a subscription had been read is not sent again for it: the subscriber has it already.
+  Subscriptions that are the same, or of which one begins with another, are served as one, which counts as having come
+  with the last of them: so however many they are, each value is sent once.
 - Values are sent again in portions, between which everything else goes on. What is sent is the last value at that
   moment. So a subscriber may be given a value twice, but never an older one after a newer one.
 """
@@ -115,16 +117,15 @@ class LastValue(Behaviour):
         self._bytes = 0
         self._number = 0
         """How many messages have come from publishers."""
-        self._waiting: set[bytes] = set()
-        """Subscriptions that are still to be served."""
-        self._serving: deque[bytes] = deque()
-        """Subscriptions that are being served, in order; none of them is the beginning of another."""
+        self._waiting: dict[bytes, int] = {}
+        """Subscriptions that are still to be served, and what `_number` was when each came last. Newer values have
+        reached its subscribers."""
+        self._serving: deque[tuple[bytes, int]] = deque()
+        """Subscriptions that are being served, in order, with these numbers; none is the beginning of another."""
         self._start = b""
         """The topic at which the first of these goes on."""
-        self._since = 0
-        """What `_number` was when these came to be served. Newer values have reached their subscribers."""
-        self._refused: deque[bytes] = deque()
-        """Topics whose values the backend has refused."""
+        self._refused: deque[tuple[bytes, int]] = deque()
+        """Topics whose values the backend has refused, with the numbers of these."""
         self._timer_is_set = False
 
     @property
@@ -194,10 +195,10 @@ class LastValue(Behaviour):
         if len(frames) > 1 or kind not in (b"\0", b"\1"):
             self.count("malformed")
         elif kind == b"\0":
-            self._waiting.discard(prefix)  # nobody is left who wants to be served with it
+            self._waiting.pop(prefix, None)  # nobody is left who wants to be served with it
         else:
             self.count("subscriptions")
-            self._waiting.add(prefix)
+            self._waiting[prefix] = self._number
             if len(self._waiting) >= self._max_subscriptions:
                 self.close("backend")
             self._resend_after(self._gather_s)
@@ -221,21 +222,28 @@ class LastValue(Behaviour):
 
     def _begin(self) -> None:
         """Serve all subscriptions that wait. One that begins with another is served with that."""
-        for prefix in sorted(self._waiting):
-            if not self._serving or not prefix.startswith(self._serving[-1]):
-                self._serving.append(prefix)
+        for prefix, since in sorted(self._waiting.items()):
+            if self._serving and prefix.startswith(self._serving[-1][0]):
+                shorter, of_shorter = self._serving.pop()
+                self._serving.append((shorter, max(of_shorter, since)))
+            else:
+                self._serving.append((prefix, since))
         self._waiting.clear()
-        self._since = self._number
-        self._start = self._serving[0] if self._serving else b""
+        self._begin_next()
         self.open("backend")
+
+    def _begin_next(self) -> None:
+        """Begin with the first subscription that is being served, if there is one."""
+        self._start = self._serving[0][0] if self._serving else b""
 
     def _send_portion(self) -> None:
         left, left_bytes, resent = PORTION, PORTION_BYTES, 0
         while self._serving and left > 0 and left_bytes > 0:
-            topics, complete = self._matching(self._serving[0], left)
+            prefix, since = self._serving[0]
+            topics, complete = self._matching(prefix, left)
             left -= max(len(topics), 1)  # to find nothing takes time, too
             for topic in topics:
-                sent_bytes = self._resend(topic)
+                sent_bytes = self._resend(topic, since)
                 resent += sent_bytes > 0
                 left_bytes -= sent_bytes
                 self._start = after(topic)
@@ -244,7 +252,7 @@ class LastValue(Behaviour):
                     break
             if complete:
                 self._serving.popleft()
-                self._start = self._serving[0] if self._serving else b""
+                self._begin_next()
         if resent:
             self.count("resent", resent)
 
@@ -257,23 +265,26 @@ class LastValue(Behaviour):
         topics = self._topics.with_prefix(prefix, self._start, most)
         return topics, len(topics) < most
 
-    def _resend(self, topic: bytes) -> int:
-        """Send the last value of a topic again. Return its size in bytes, or 0 if there is none to be sent."""
+    def _resend(self, topic: bytes, since: int) -> int:
+        """Send the last value of a topic again, unless its number is greater than `since`. Return its size in bytes, or
+        0 if there is none to be sent."""
         value = self._values.get(topic)
-        if value is None or value.number > self._since:
+        if value is None or value.number > since:
             return 0
         self.send("backend", value.frames, if_full="tell")
         return value.size_bytes
 
     def on_refused(self, port: str, frames: list[bytes]) -> None:  # noqa: ARG002 - it is the backend
         """The backend is full, which an XPUB is with `xpub_nodrop` alone."""
-        self._refused.append(self._topic_of(frames[0]))
+        topic = self._topic_of(frames[0])
+        if topic in self._values:
+            self._refused.append((topic, self._values[topic].number))
         self.count("resent", -1)
 
     def on_room(self, port: str) -> None:  # noqa: ARG002 - it is the backend
-        topics = list(self._refused)
+        refused = list(self._refused)
         self._refused.clear()
-        resent = sum(self._resend(topic) > 0 for topic in topics)
+        resent = sum(self._resend(topic, number) > 0 for topic, number in refused)
         if resent:
             self.count("resent", resent)
         self._resend_after(0.0)

@@ -67,7 +67,8 @@ class MajordomoWorker(Worker):
     """A worker of one service at a broker that speaks MDP 0.1 (RFC 7) or 0.2 (RFC 18).
 
     It sends heartbeats, and when none comes from the broker it connects anew, and waits longer each time. When the
-    broker says DISCONNECT it connects anew at once.
+    broker says DISCONNECT it connects anew at once. If that is the answer to its READY, the broker does not take it:
+    a warning is logged, and the worker tries again, and waits longer each time.
 
     Arguments:
         endpoints: where to connect. Of several, the next is used for each new connection.
@@ -81,7 +82,8 @@ class MajordomoWorker(Worker):
         options: socket options by name, such as `{"curve_serverkey": ...}`.
         context: by default the worker has one of its own.
 
-    Raises `EndpointError`, `ConfigError`, or `RpcError` (a name that no service can have).
+    Raises `EndpointError`, `ConfigError`, or `RpcError` (a name that no service can have; those that begin with `mmi.`
+    are the broker's own).
     """
 
     def __init__(
