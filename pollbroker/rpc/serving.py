@@ -31,9 +31,6 @@ RECONNECT_MAX_S: Final = 32.0
 LINGER_S: Final = 1.0
 """How long the last reply may take to leave when a worker is closed."""
 
-_MANAGEMENT: Final = b"mmi."
-"""With this the names begin that every broker has itself (RFC 8/MMI)."""
-
 
 def pirate_dialect() -> tuple[str, Dialect]:
     """The name of a pirate worker in errors, and its protocol."""
@@ -48,7 +45,7 @@ def majordomo_dialect(service: str | bytes, version: Version) -> tuple[str, Dial
     where = f"{where}: service {name.decode(errors='backslashreplace')}"
     if not mdp.is_service_name(name):
         raise RpcError(f"{where}: expected printable text of 1 to {mdp.MAX_NAME_BYTES} bytes")
-    if name.startswith(_MANAGEMENT):
+    if name.startswith(mdp.MANAGEMENT):
         raise RpcError(f"{where}: names that begin with mmi. are the broker's own (RFC 8); expected another")
     return where, MajordomoDialect(name, version)
 

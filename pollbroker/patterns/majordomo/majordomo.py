@@ -28,6 +28,7 @@ from pollbroker.patterns.majordomo.mdp import (
     DISCONNECT,
     FINAL,
     HEARTBEAT,
+    MANAGEMENT,
     PARTIAL,
     READY,
     WORKER_1,
@@ -54,8 +55,7 @@ _TICKS: Final = 10
 """How many ticks there are in the shortest of the times that are set. The ticks are so much finer than the times, and
 spread the heartbeats of many workers over their interval."""
 
-_MANAGEMENT: Final = b"mmi."
-_SERVICE_QUESTION: Final = b"mmi.service"
+_SERVICE_QUESTION: Final = MANAGEMENT + b"service"
 
 
 class Majordomo(Behaviour):
@@ -338,7 +338,7 @@ class Majordomo(Behaviour):
 
     def _is_built_in(self, service: bytes) -> bool:
         """Return True if the broker serves this name itself. No worker may register for it."""
-        return service.startswith(_MANAGEMENT)
+        return service.startswith(MANAGEMENT)
 
     def _serve_built_in(self, port: str, client: bytes, asked: ClientRequest) -> None:
         if asked.service == _SERVICE_QUESTION:

@@ -29,6 +29,9 @@ CLIENT_2: Final = b"MDPC02"
 WORKER_1: Final = b"MDPW01"
 WORKER_2: Final = b"MDPW02"
 
+MANAGEMENT: Final = b"mmi."
+"""With this the names begin of the services that every broker has itself (RFC 8)."""
+
 MAX_NAME_BYTES: Final = 255
 """The longest name of a service. The RFCs set no limit; a broker keeps names, so it needs one."""
 
