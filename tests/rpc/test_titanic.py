@@ -65,7 +65,7 @@ def test_call_waits_for_the_reply(ends: Ends, broker: Broker) -> None:
 
 def test_call_outlives_a_server_that_is_gone_for_a_while(ends: Ends, broker: Broker) -> None:
     router, address = broker
-    client = ends.TitanicClient(address, timeout_s=0.1, retries=0)
+    client = ends.TitanicClient(address, timeout_s=1.0, retries=0)
     with doing(lambda: client.call("echo", b"1", every_s=0.01), [b"2"]):
         asked(router, b"200", UUID.encode())
         router.recv_multipart()  # and nobody answers
