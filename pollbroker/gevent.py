@@ -73,7 +73,7 @@ class _EngineGreenlet(EngineThread):
             gevent.get_hub().handle_system_error(type(error), error)  # raises it in the main greenlet
         except gevent.GreenletExit:
             raise  # it was killed
-        except BaseException as error:  # such as a Timeout that was over in a handler
+        except BaseException as error:  # noqa: BLE001 - such as a Timeout that was over in a handler; `close` raises
             self._note_end(error)
 
 

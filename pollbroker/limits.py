@@ -17,7 +17,7 @@ class Limits:
     """
 
     connections: int = 100_000
-    """Connections of one port. One that is over counts until what its peer has sent was taken."""
+    """Connections of one port. One that has ended still counts while messages from it wait to be taken."""
     connections_per_address: int | None = None
     """Connections of one port from one IP address. None: as many as the port may have. Connections of `ipc://` have no
     address."""

@@ -105,6 +105,8 @@ def make_plan(
     if capture_type not in CAPTURE_TYPES:
         _refuse_capture(name, capture_type)
     transport = choose_transport(f"brokers.{name}", transport)
+    if limits is not None and not isinstance(limits, Limits):
+        raise ConfigError(f"brokers.{name}.limits: {limits!r}: expected a Limits")
     types = {port: several[0] for port, several in device.ports.items()} | {CAPTURE: zmq.SocketType(capture_type)}
     for port, given in endpoints.items():
         if port not in types and given is not None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import zmq
-from zmq import SocketOption
+from zmq import SocketOption, SocketType
 
 from pollbroker.errors import ConfigError, did_you_mean
 
@@ -74,6 +74,32 @@ RANGES: Final[Mapping[str, tuple[int, int | None]]] = {
 """The least and the greatest value of each option (None: no bound), from zmq_setsockopt(3). They are checked here,
 since libzmq answers most wrong values with "Invalid argument" only, and accepts some that it cannot use."""
 
+_ROUTERS: Final = frozenset({SocketType.ROUTER, SocketType.REP})
+_PUBLISHERS: Final = frozenset({SocketType.XPUB, SocketType.PUB})
+
+FITTING: Final[Mapping[str, frozenset[SocketType]]] = {
+    "CONNECT_ROUTING_ID": _ROUTERS | {SocketType.STREAM},
+    "HWM": frozenset(),
+    "ONLY_FIRST_SUBSCRIBE": _PUBLISHERS | {SocketType.XSUB},
+    "PROBE_ROUTER": _ROUTERS | {SocketType.DEALER, SocketType.REQ},
+    "REQ_CORRELATE": frozenset({SocketType.REQ}),
+    "REQ_RELAXED": frozenset({SocketType.REQ}),
+    "ROUTER_HANDOVER": _ROUTERS,
+    "ROUTER_MANDATORY": _ROUTERS,
+    "ROUTER_RAW": _ROUTERS,
+    "STREAM_NOTIFY": frozenset({SocketType.STREAM}),
+    "SUBSCRIBE": frozenset({SocketType.SUB}),
+    "UNSUBSCRIBE": frozenset({SocketType.SUB}),
+    "XPUB_MANUAL": _PUBLISHERS,
+    "XPUB_MANUAL_LAST_VALUE": _PUBLISHERS,
+    "XPUB_NODROP": _PUBLISHERS,
+    "XPUB_VERBOSE": _PUBLISHERS,
+    "XPUB_VERBOSER": _PUBLISHERS,
+    "XPUB_WELCOME_MSG": _PUBLISHERS,
+}
+"""The types of sockets at which libzmq takes an option, where it does not take it at all (zmq_setsockopt(3), and, since
+its REP is made of its ROUTER and its PUB of its XPUB, its source). None has HWM any more, since ZeroMQ 3."""
+
 _BYTES: Final = frozenset(
     {
         "BINDTODEVICE", "CONNECT_ROUTING_ID", "CURVE_PUBLICKEY", "CURVE_SECRETKEY", "CURVE_SERVERKEY", "DISCONNECT_MSG",
@@ -128,6 +154,19 @@ def _known_number(name: str, value: int) -> tuple[SocketOption, Value] | None:
         return None if option is SocketOption.USE_FD else (option, _checked("", option, value))
     except ConfigError:
         return None
+
+
+def check_fit(where: str, socket_type: int, options: Iterable[tuple[SocketOption, object]]) -> None:
+    """Raise `ConfigError` for an option that libzmq does not take at this type of socket, whatever its value."""
+    for option, value in options:
+        types = FITTING.get(option.name)
+        if types is not None and socket_type not in types:
+            fitting = " or ".join(sorted(kind.name for kind in types))
+            expected = f"it is for {fitting}" if fitting else "expected sndhwm or rcvhwm"
+            raise ConfigError(
+                f"{where}: option {option.name.lower()}: libzmq refuses {value!r} for a "
+                f"{SocketType(socket_type).name} socket, and so does the wire: {expected}"
+            )
 
 
 def set_options(where: str, socket: zmq.Socket[Any], options: Iterable[tuple[SocketOption, Value]]) -> None:

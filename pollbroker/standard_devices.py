@@ -108,8 +108,9 @@ def guess_device(where: str | None, types: Sequence[SocketType]) -> Device:
         Route(source, sink) for source, sink in opposite.items() if ports[source] in RECEIVES and ports[sink] in SENDS
     )
     if not routes:
+        place = "" if where is None else f"{where}: "
         raise DeviceError(
-            f"{'' if where is None else f'{where}: '}nothing can pass between sockets of the types {' and '.join(t.name for t in types)}; "
+            f"{place}nothing can pass between sockets of the types {' and '.join(t.name for t in types)}; "
             "expected one that receives and one that sends, such as ROUTER and DEALER, or PULL and PUSH"
         )
     for device in DEVICES.values():

@@ -106,7 +106,7 @@ class EngineThread:
     def _run_and_log(self) -> None:
         try:
             self._run()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - `close` raises it
             self._note_end(error)
 
     def _note_end(self, error: BaseException) -> None:

@@ -8,10 +8,11 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
-from zmq import SocketOption
+from zmq import SocketOption, SocketType
 
 from pollbroker.endpoint import Endpoint
 from pollbroker.errors import ConfigError
+from pollbroker.options import check_fit
 from pollbroker.wire.served import OPTIONS, TRANSPORTS, TYPES, why_not_built
 
 LIBZMQ: Final = "libzmq"
@@ -45,7 +46,8 @@ def transport_of_port(
     options: Iterable[tuple[SocketOption, object]],
     wanted: str | None = None,
 ) -> str:
-    """`wire` or `libzmq`, for one port. Raises `ConfigError` if the wire was asked for and cannot serve it.
+    """`wire` or `libzmq`, for one port. Raises `ConfigError` if the wire was asked for and cannot serve it, or if an
+    option does not fit the type of the socket. (At ports that only libzmq may serve, libzmq says so.)
 
     `wanted` is what was asked for that only the wire has, or None.
     """
@@ -55,6 +57,8 @@ def transport_of_port(
         return LIBZMQ
     if asked_for == AUTO and AUTO_PREFERS == LIBZMQ and wanted is None:
         return LIBZMQ
+    options = tuple(options)
+    check_fit(where, socket_type, options)
     why = why_libzmq(socket_type, endpoints, options)
     if why is None:
         return WIRE
@@ -73,7 +77,7 @@ def why_libzmq(
     if why is not None:
         return why
     if socket_type not in TYPES:
-        return f"the wire has no sockets of the type {socket_type!r}"
+        return f"the wire has no sockets of the type {SocketType(socket_type).name}"
     for endpoint in endpoints:
         transport = endpoint.address.partition("://")[0]
         if transport not in TRANSPORTS:

@@ -5,7 +5,7 @@ A line begins with a word and the name or address that it is about, then come tw
 """
 
 import socket as net
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
 import zmq
@@ -41,23 +41,41 @@ def describe_daemon(daemon: "Daemon", *, reloads: bool) -> Iterator[str]:
     again."""
     statistics = daemon.engine.statistics(())  # those of many brokers would take long
     brokers = daemon.engine.brokers
-    for name, configured in daemon.configuration.brokers.items():
-        if name in brokers:
-            wire = describe_wire_ports({port.name: port.transport for port in configured.plan.ports})
-            yield f"broker {name}  {configured.device_name}{wire}"
-            given = {port: one.endpoints for port, one in configured.ports.items()}
-            yield from describe_ports(configured.device, brokers[name], given)
+    yield from _describe_brokers(daemon, brokers)
     for address in daemon.servers.control_endpoints:
         yield f"control {address}  pollbroker ctl {address_from(address, 'here')} STATS"
     if daemon.servers.http_address is not None:
         address = daemon.servers.http_address
         yield f"http {address}  http://{address}/ is the status page; /metrics /livez /readyz /statz"
-    count = f"{len(brokers)} {'broker' if len(brokers) == 1 else 'brokers'}"
     hangup = "SIGHUP reloads, " if reloads else ""
+    late = len(daemon.brokers.names - brokers.keys())
+    more = f" ({late} more when the process has ended whose place was taken)" if late else ""
     yield (
-        f"ready  {count}, {statistics.pump} pump, {statistics.waiter} waiter; {hangup}Ctrl-C or SIGTERM ends "
-        f"{'it' if len(brokers) == 1 else 'them'} in order, a second one at once"
+        f"ready  {_count(len(brokers))}{more}, {statistics.pump} pump, {statistics.waiter} waiter; {hangup}Ctrl-C or "
+        f"SIGTERM ends {'it' if len(brokers) == 1 else 'them'} in order, a second one at once"
     )
+
+
+def describe_begun_late(daemon: "Daemon", names: Sequence[str]) -> Iterator[str]:
+    """Yield what is said of these brokers, which have begun after the others: when the process had ended whose place
+    was taken."""
+    if names:
+        yield from _describe_brokers(daemon, names)
+        yield f"ready  {_count(len(daemon.engine.brokers))}"
+
+
+def _describe_brokers(daemon: "Daemon", names: Collection[str]) -> Iterator[str]:
+    brokers = daemon.engine.brokers
+    for name, configured in daemon.configuration.brokers.items():
+        if name in names and name in brokers:
+            wire = describe_wire_ports({port.name: port.transport for port in configured.plan.ports})
+            yield f"broker {name}  {configured.device_name}{wire}"
+            given = {port: one.endpoints for port, one in configured.ports.items()}
+            yield from describe_ports(configured.device, brokers[name], given)
+
+
+def _count(brokers: int) -> str:
+    return f"{brokers} {'broker' if brokers == 1 else 'brokers'}"
 
 
 def warn_of_other_machines(addresses: Iterable[str]) -> Iterator[str]:

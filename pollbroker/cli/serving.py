@@ -3,14 +3,14 @@
 import gc
 import logging
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from signal import Signals
 from typing import Final
 
 import click
 
-from pollbroker.cli.describing import describe_daemon, describe_flow, warn_of_other_machines
+from pollbroker.cli.describing import describe_begun_late, describe_daemon, describe_flow, warn_of_other_machines
 from pollbroker.cli.log_formats import JsonFormat, TextFormat
 from pollbroker.cli.logs import logging_to
 from pollbroker.cli.signals import EndingSignals
@@ -70,10 +70,11 @@ def serve(
         try:
             with making_what_stays():
                 daemon.start(predecessor())
-                for warning in warn_of_other_machines(daemon.servers.control_endpoints):
-                    _logger.warning("%s", warning)
-                for line in describe_daemon(daemon, reloads=reloads):
-                    _logger.info("%s", line)
+                with daemon.changing:
+                    for warning in warn_of_other_machines(daemon.servers.control_endpoints):
+                        _logger.warning("%s", warning)
+                    _log_facts(describe_daemon(daemon, reloads=reloads))
+                    daemon.on_begun_late = lambda names: _log_facts(describe_begun_late(daemon, names))
             daemon.run()
             _logger.info("ending  %s", _reason(daemon, signals.first))
             code = _report_end(daemon.end())
@@ -99,6 +100,11 @@ def making_what_stays() -> Iterator[None]:
         gc.freeze()
     finally:
         gc.enable()
+
+
+def _log_facts(lines: Iterable[str]) -> None:
+    for line in lines:
+        _logger.info("%s", line)
 
 
 def _reason(daemon: Daemon, signal: Signals | None) -> str:

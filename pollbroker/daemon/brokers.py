@@ -17,11 +17,12 @@ from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
 from pollbroker.daemon.descriptor_watch import DescriptorWatch
 from pollbroker.daemon.drop_watch import DropWatch
 from pollbroker.daemon.listeners import Listeners
+from pollbroker.daemon.listening import not_tried
 from pollbroker.daemon.problems import ConfigurationError, Problem
 from pollbroker.daemon.resolving import problem_of
 from pollbroker.ending import Ended, end_brokers
 from pollbroker.engine import Engine
-from pollbroker.errors import ConfigError, EngineError, PollbrokerError, describe_error
+from pollbroker.errors import ConfigError, EndpointError, EngineError, PollbrokerError, describe_error
 from pollbroker.handing_over import Adoption
 from pollbroker.states import FINAL_STATES
 from pollbroker.statistics import BrokerStatistics
@@ -86,19 +87,36 @@ class Brokers:
     # -- beginning ----------------------------------------------------------------------------------------------------
 
     def open_listeners(self, configuration: Configuration) -> list[Problem]:
-        """Bind what all brokers of a configuration need. Return what is wrong."""
+        """Bind what all brokers of a configuration need. Return what is wrong.
+
+        After the first address that cannot be bound the others are only looked at: if several daemons begin at once
+        with the same file, one of them has to have all.
+        """
         problems: list[Problem] = []
         for broker in configuration.brokers.values():
             with _noting(broker, problems):
                 self.listeners.open_for(broker)
-        return problems
+            if problems:
+                return [*problems, *self.look_at_addresses(configuration)]
+        return []
+
+    def look_at_addresses(self, configuration: Configuration) -> Iterator[Problem]:
+        """What is wrong with the addresses that brokers of a configuration bind and that are not open here."""
+        for broker in configuration.brokers.values():
+            for error in self.listeners.look_at((*broker.listeners, *broker.bound_by_ports)):
+                yield problem_of(broker, str(error))
 
     def begin(self, configuration: Configuration) -> list[Problem]:
         """Begin all brokers of a configuration, whose listeners are open. Return what is wrong."""
         problems: list[Problem] = []
         for broker in configuration.brokers.values():
             with _noting(broker, problems):
-                self._add(broker)
+                try:
+                    self._add(broker)
+                except EndpointError as error:  # ports are opened in their order
+                    later = not_tried(broker.bound_by_ports, error.address)
+                    problems += [problem_of(broker, str(one)) for one in self.listeners.look_at(later)]
+                    raise
         return problems
 
     def adopt(self, configuration: Configuration, adoption: Adoption) -> list[Problem]:
@@ -261,7 +279,12 @@ class Brokers:
         problems: list[Problem] = []
         for broker in beginning:
             with _noting(broker, problems):
-                self.listeners.open_for(broker, leaving=ending)
+                try:
+                    self.listeners.open_for(broker, leaving=ending)
+                except EndpointError:
+                    errors = self.listeners.look_at(broker.listeners, leaving=ending)
+                    problems += [problem_of(broker, str(one)) for one in errors]
+                    raise
         if problems:
             raise ConfigurationError(problems)
 

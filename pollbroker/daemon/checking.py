@@ -14,7 +14,7 @@ import zmq
 from pollbroker.daemon.addresses import Bound, parse
 from pollbroker.daemon.configuration import BrokerConfiguration, Configuration
 from pollbroker.daemon.problems import ConfigurationError, Place, Problem
-from pollbroker.daemon.resolving import read_configuration
+from pollbroker.daemon.resolving import read_what_is_right
 from pollbroker.descriptors import SPARE_DESCRIPTORS, check_descriptors
 from pollbroker.device import CAPTURE, RECEIVES, SENDS
 from pollbroker.endpoint import is_loopback
@@ -63,10 +63,21 @@ class _Opened(NamedTuple):
     def node(self) -> str:
         return f"{self.broker.name}.{self.plan.name}"
 
+    def problem(self, text: str) -> Problem:
+        """A problem with the port, or with an option of it."""
+        return self.broker.ports[self.plan.name].problem(text)
+
 
 def read_checked(path: Path, environment: Mapping[str, str] | None = None) -> Configuration:
-    """Read a configuration, and check its brokers together. Raises `ConfigurationError`."""
-    return checked(read_configuration(path, environment))
+    """Read a configuration, and check its brokers together: those that are right by themselves, if others are not.
+
+    Raises `ConfigurationError`, with everything that is wrong.
+    """
+    configuration, problems = read_what_is_right(path, environment)
+    problems += check(configuration, is_whole=not problems)
+    if problems:
+        raise ConfigurationError(problems)
+    return configuration
 
 
 def checked(configuration: Configuration) -> Configuration:
@@ -77,16 +88,21 @@ def checked(configuration: Configuration) -> Configuration:
     return configuration
 
 
-def check(configuration: Configuration) -> list[Problem]:
-    """Everything that is wrong with the brokers together; an empty list if nothing is."""
+def check(configuration: Configuration, *, is_whole: bool = True) -> list[Problem]:
+    """Everything that is wrong with the brokers together; an empty list if nothing is.
+
+    With `is_whole=False` what was wrong by itself has been left out of the configuration. What depends on all of it is
+    not judged then.
+    """
     ports = [_Opened.of(broker, plan) for broker in configuration.brokers.values() for plan in broker.plan.ports]
     return sorted(
         {
             *_shared_addresses(configuration, ports),
             *_loops(ports),
             *_refused_options(ports),
+            *_closed_to_all(ports),
             *_coroutines(configuration),
-            *_descriptors(configuration, ports),
+            *(_descriptors(configuration, ports) if is_whole else ()),
             *_open_control(configuration),
         }
     )
@@ -171,10 +187,11 @@ def _routes(broker: BrokerConfiguration) -> Iterator[tuple[str, str]]:
 def _refused_options(ports: list[_Opened]) -> Iterator[Problem]:
     """Options that libzmq refuses for a type of socket. Each combination is tried once."""
     tried: dict[object, str | None] = {}
+    ports = [port for port in ports if port.plan.transport == LIBZMQ]
+    if not ports:  # a context takes descriptors, and there may be none
+        return
     with zmq.Context[zmq.Socket[bytes]]() as context:
         for port in ports:
-            if port.plan.transport != LIBZMQ:
-                continue
             key = (port.plan.socket_type, port.plan.options)
             if key not in tried:
                 try:
@@ -194,7 +211,33 @@ def _refused_options(ports: list[_Opened]) -> Iterator[Problem]:
                     socket.linger = 0
             why = tried[key]
             if why is not None:
-                yield port.place.problem(why)
+                yield port.problem(why)
+
+
+def _closed_to_all(ports: list[_Opened]) -> Iterator[Problem]:
+    """Options by which nobody can connect to a port (SECURITY.md, "Who may be a peer").
+
+    An authenticator is a socket in the engine's context, which no other process can have, and a daemon opens none.
+    """
+    for port in ports:
+        if all(endpoint.address.startswith("inproc:") for endpoint in port.plan.endpoints):
+            continue  # nobody shakes hands there
+        options = {option.name.lower(): value for option, value in port.plan.options}
+        if options.get("plain_server"):
+            yield port.problem(
+                "option plain_server: nobody could connect: a server of PLAIN asks an authenticator about each client, "
+                "and a daemon has none; expected false"
+            )
+        if options.get("curve_server") and not options.get("curve_secretkey"):
+            yield port.problem(
+                "option curve_server: nobody could connect: the server has no key; expected a curve_secretkey beside it"
+            )
+        is_client = bool(options.get("plain_username") or options.get("curve_serverkey"))
+        if options.get("zap_enforce_domain") and not is_client:
+            yield port.problem(
+                "option zap_enforce_domain: nobody could connect: an authenticator would have to be asked about each "
+                "peer, and a daemon has none; expected false"
+            )
 
 
 def _coroutines(configuration: Configuration) -> Iterator[Problem]:

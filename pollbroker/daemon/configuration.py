@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import zmq
 
-from pollbroker.daemon.problems import Place
+from pollbroker.daemon.problems import Place, Problem
 from pollbroker.daemon.tables import DefaultsTable, EngineTable, OptionValue
-from pollbroker.daemon.wanted import WantedListener, listeners_of
+from pollbroker.daemon.wanted import WantedListener, bound_by_ports, listeners_of
 from pollbroker.device import Device, Options
 from pollbroker.endpoint import Endpoint
 from pollbroker.limits import Limits
@@ -40,6 +40,14 @@ class PortConfiguration:
     options: Options
     """All that are set, by their names in lower case."""
     place: Place = field(compare=False)
+    option_places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    """Where the files say an option. Those that the device has, and the defaults of the daemon, are not among them."""
+
+    def problem(self, text: str) -> Problem:
+        """A problem with the port; if it is about `option NAME: ...`, where the files say that option."""
+        name, _, rest = text.removeprefix("option ").partition(": ")
+        place = self.option_places.get(name) if text.startswith("option ") else None
+        return self.place.problem(text) if place is None else place.problem(rest)
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,11 @@ class BrokerConfiguration:
         """The listeners that its ports are to have. Raises as `plan` does."""
         return tuple(listeners_of(self.name, self.plan))
 
+    @property
+    def bound_by_ports(self) -> tuple[WantedListener, ...]:
+        """What its ports bind without a listener, in this order. Raises as `plan` does."""
+        return tuple(bound_by_ports(self.name, self.plan))
+
     def arguments(self) -> dict[str, Any]:
         """The arguments of `Engine.add`."""
         return {
@@ -100,6 +113,8 @@ class Defaults:
     table: DefaultsTable
     options: Mapping[str, OptionValue]
     """The socket options of every port for which neither its device nor its broker says anything."""
+    option_places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    """Where the files say an option."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import errno
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +17,13 @@ from pollbroker.control.default_endpoint import (
     process_listening_at,
 )
 from pollbroker.control.server import MoreCommands
+from pollbroker.daemon.addresses import parse
 from pollbroker.daemon.configuration import Configuration
+from pollbroker.daemon.listening import describe_refusal, not_tried, why_not
+from pollbroker.endpoint import Endpoint
 from pollbroker.engine import Engine
 from pollbroker.errors import EndpointError
+from pollbroker.socket_files import is_taken_path
 
 _logger = logging.getLogger("pollbroker.daemon")
 
@@ -45,10 +49,12 @@ def open_control(
         from_network=configuration.engine.control_from_network,
     )
     if configuration.control:
-        return serve(list(map(str, configuration.control)))
-    if not isinstance(configuration.engine.control, UnsetType):
-        return None
-    path = path_to_serve(environment)
+        try:
+            return serve(list(map(str, configuration.control)))
+        except EndpointError as error:  # they are bound in their order
+            later = not_tried(configuration.control, error.address)
+            raise EndpointError("; ".join([str(error), *_look_at(later)])) from error
+    path = _default_path(configuration, environment)
     if path is None:
         return None
     try:
@@ -63,13 +69,38 @@ def open_control(
     except EndpointError as error:
         if getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
             raise
-        process = process_listening_at(path)
-        if process is None:
-            raise EndpointError(f"{error}; another endpoint can be set: control = 'ipc://...' in [engine]") from error
-        raise EndpointError(
-            f"ipc://{path}: another daemon (process {process}) has the default endpoint; expected none, or "
-            "control = 'ipc://...' or control = [] in [engine]"
-        ) from error
+        raise EndpointError(_describe_taken(path)) from error
+
+
+def look_at_control(configuration: Configuration, environment: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with each address of the control socket of a configuration. Nothing is opened."""
+    yield from _look_at(configuration.control)
+    path = _default_path(configuration, environment)
+    if path is not None and is_taken_path(f"ipc://{path}"):
+        yield _describe_taken(path)
+
+
+def _look_at(endpoints: Iterable[Endpoint]) -> Iterator[str]:
+    for address in [one.address for one in endpoints if one.bind and parse(one.address) is not None]:
+        why = why_not(address, ipv6="://[" in address)
+        if why is not None:
+            yield f"@{address}: cannot bind: {why}"
+
+
+def _default_path(configuration: Configuration, environment: Mapping[str, str]) -> Path | None:
+    """Where the control socket is if the configuration says nothing of it; None if it does, or if nobody knows."""
+    return path_to_serve(environment) if isinstance(configuration.engine.control, UnsetType) else None
+
+
+def _describe_taken(path: Path) -> str:
+    process = process_listening_at(path)
+    if process is None:
+        why = describe_refusal(f"ipc://{path}", OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)))
+        return f"@ipc://{path}: cannot bind: {why}; another endpoint can be set: control = 'ipc://...' in [engine]"
+    return (
+        f"ipc://{path}: another daemon (process {process}) has the default endpoint; expected none, or "
+        "control = 'ipc://...' or control = [] in [engine]"
+    )
 
 
 def _check_ours(directory: Path) -> None:

@@ -34,8 +34,8 @@ _WORDS: Final = {
 def convert_table(
     source: Source, path: KeyPath, value: object, kind: type[T], problems: list[Problem], more: Collection[str] = ()
 ) -> T | None:
-    """A table as a structure, without the keys that are wrong; None if one is wrong that has to be there. What is wrong
-    is added to `problems`.
+    """A table as a structure, without the keys that are wrong or not known; None if one of these has to be there. What
+    is wrong is added to `problems`.
 
     `more` are keys that the table may have beside the fields of the structure; they are not looked at.
     """
@@ -64,12 +64,14 @@ def _fields_of(kind: type[Struct]) -> dict[str, FieldInfo]:
 
 
 def convert_alone(source: Source, path: KeyPath, value: object, kind: Any, problems: list[Problem]) -> Any:
-    """One value by its type, as `convert_table` does it for each key. UNSET if it is wrong."""
+    """One value by its type, as `convert_table` does it for each key. UNSET if it is wrong, or not known."""
     return _convert_value(source, path, value, kind, problems)
 
 
 def _convert_value(source: Source, path: KeyPath, value: object, kind: Any, problems: list[Problem]) -> Any:
     kinds = _alternatives(kind)
+    if path in source.unresolved:
+        return UNSET
     if isinstance(value, dict):
         for one in kinds:
             if isinstance(one, type) and issubclass(one, Struct):
@@ -130,7 +132,7 @@ def _explain(text: str) -> tuple[KeyPath, str]:
 
 def shown(value: object) -> str:
     """A value as a problem repeats it: not too long, and on one line."""
-    text = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else ascii(value)
+    text = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
     if isinstance(value, bool):
         text = str(value).lower()
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -28,11 +28,12 @@ from typing import Any
 from pollbroker.daemon.activation import InheritedSockets
 from pollbroker.daemon.addresses import Bound, parse
 from pollbroker.daemon.configuration import BrokerConfiguration
+from pollbroker.daemon.listening import bound_socket, describe_refusal, why_not
 from pollbroker.daemon.wanted import Key, WantedListener
 from pollbroker.errors import EndpointError, HandOverError
 from pollbroker.opening import ADDRESS_RELEASE_S
-from pollbroker.socket_files import SocketFile, binding_alone, is_taken_path, path_of, what_is_in_the_way
-from pollbroker.wire.addresses import format_bound, parse_bound
+from pollbroker.socket_files import SocketFile, binding_alone, is_taken_path, path_of
+from pollbroker.wire.addresses import format_bound
 
 
 @dataclass
@@ -94,6 +95,18 @@ class Listeners:
                     if not in_use or time.monotonic() >= give_up_s:
                         raise
                     time.sleep(0.001)
+
+    def look_at(
+        self, wanted: Iterable[WantedListener], *, leaving: Iterable[BrokerConfiguration] = ()
+    ) -> Iterator[EndpointError]:
+        """An error for each address at which nobody could listen, but for those that `open_for` has opened, or would
+        leave out. Nothing is opened."""
+        for one in wanted:
+            if one.key in self._open or self._is_held(one, leaving):
+                continue
+            why = why_not(one.address, ipv6=one.ipv6)
+            if why is not None:
+                yield _failure(one, why)
 
     def _is_held(self, wanted: WantedListener, leaving: Iterable[BrokerConfiguration]) -> bool:
         """Return True if one of these brokers, or of the listeners that they leave, has the address."""
@@ -255,39 +268,36 @@ def _read_file(described: Mapping[str, Any]) -> SocketFile:
 
 
 def _open(wanted: WantedListener, inherited: InheritedSockets) -> _Listener:
-    with binding_alone(wanted.address):
-        return _open_alone(wanted, inherited)
-
-
-def _open_alone(wanted: WantedListener, inherited: InheritedSockets) -> _Listener:
-    made: socket.socket | None = None
     try:
         made = inherited.take(wanted.address, ipv6=wanted.ipv6)
         if made is not None:
             return _Listener(made, None, wanted.bound)
-        if is_taken_path(wanted.address):
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        parsed = parse_bound(wanted.address, ipv6=wanted.ipv6)
-        made = socket.socket(parsed.family, socket.SOCK_STREAM)
-        path = path_of(wanted.address)
-        if parsed.family == socket.AF_UNIX:
-            if path is not None:
-                with suppress(FileNotFoundError):
-                    Path(path).unlink()  # of a socket at which nobody listens
-        else:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if parsed.family == socket.AF_INET6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        made.bind(parsed.sockaddr)
+        with binding_alone(wanted.address):
+            return _open_alone(wanted)
+    except OSError as error:
+        raise _failure(wanted, describe_refusal(wanted.address, error)) from error
+
+
+def _open_alone(wanted: WantedListener) -> _Listener:
+    if is_taken_path(wanted.address):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    path = path_of(wanted.address)
+    if path is not None:
+        with suppress(FileNotFoundError):
+            path.unlink()  # of a socket at which nobody listens
+    made = bound_socket(wanted.address, ipv6=wanted.ipv6)
+    try:
         file = None if path is None else SocketFile.at(path)
         # Two brokers may accept from one listener for a moment. The one that comes too late must not wait.
         made.setblocking(False)
         made.listen(wanted.backlog)
         return _Listener(made, file, wanted.bound)
-    except OSError as error:
-        if made is not None:
-            made.close()
-        why = f"{error.strerror or error}{what_is_in_the_way(wanted.address)}"
-        failure = EndpointError(f"{wanted.where}: @{wanted.address}: cannot bind: {why}")
-        failure.address = wanted.address
-        raise failure from error
+    except BaseException:
+        made.close()
+        raise
+
+
+def _failure(wanted: WantedListener, why: str) -> EndpointError:
+    failure = EndpointError(f"{wanted.where}: @{wanted.address}: cannot bind: {why}")
+    failure.address = wanted.address
+    return failure

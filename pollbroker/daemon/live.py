@@ -98,15 +98,18 @@ class LiveChanges:
     def _read(self, toml: bytes) -> dict[str, BrokerConfiguration]:
         """Read brokers that are to be added, and check them together with those that are there."""
         configuration = self._daemon.configuration
-        added = read_added(toml, configuration)
+        added, problems = read_added(toml, configuration)
         brokers = self._daemon.brokers
         taken = brokers.names
-        problems = [
+        is_whole = not problems
+        problems += [
             one.place.problem("a broker of this name is there already; expected another name")
             for name, one in added.items()
             if name in taken
         ]
-        problems += check(replace(configuration, brokers={**brokers.present(configuration), **added}))
+        new = {name: one for name, one in added.items() if name not in taken}
+        together = replace(configuration, brokers={**brokers.present(configuration), **new})
+        problems += check(together, is_whole=is_whole)
         if problems:
             raise ConfigurationError(problems)
         return added

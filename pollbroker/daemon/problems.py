@@ -69,5 +69,11 @@ def shown_key(path: KeyPath) -> str:
         if isinstance(part, int):
             shown += f"[{part}]"
         else:
-            shown += f".{part if part and set(part) <= _BARE else ascii(part)}"
+            shown += f".{part if part and set(part) <= _BARE else _quoted(part)}"
     return shown.removeprefix(".")
+
+
+def _quoted(part: str) -> str:
+    """A part of a key as a basic string of TOML. What cannot be printed is escaped."""
+    escaped = part.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in escaped) + '"'

@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import msgspec
 import zmq
 from msgspec import UnsetType
 from msgspec.structs import asdict
@@ -19,8 +20,9 @@ from pollbroker.daemon.configuration import (
     PortConfiguration,
 )
 from pollbroker.daemon.converting import convert_alone, convert_table, given
+from pollbroker.daemon.placed_options import PlacedOptions, apart, joined, read_options, without_incomplete
 from pollbroker.daemon.positions import KeyPath
-from pollbroker.daemon.problems import ConfigurationError, Place, Problem
+from pollbroker.daemon.problems import ConfigurationError, Place, Problem, shown_key
 from pollbroker.daemon.sources import Source, read_sources, read_text
 from pollbroker.daemon.successors import check_path
 from pollbroker.daemon.tables import (
@@ -29,7 +31,6 @@ from pollbroker.daemon.tables import (
     EngineTable,
     FileTable,
     Options,
-    OptionValue,
     PortTable,
     PortValue,
 )
@@ -38,7 +39,6 @@ from pollbroker.endpoint import Endpoint, parse_endpoints
 from pollbroker.errors import ConfigError, EndpointError, PollbrokerError, describe_error
 from pollbroker.http_settings import check_token, parse_address
 from pollbroker.limits import Limits
-from pollbroker.options import SECRET, parse_options
 
 _WHERE: Final = "?"
 """The place in errors of the library, in whose stead a problem has its own."""
@@ -54,17 +54,26 @@ def read_configuration(path: Path, environment: Mapping[str, str] | None = None)
 
     Raises `ConfigurationError`, with everything that is wrong.
     """
+    configuration, problems = read_what_is_right(path, environment)
+    if problems:
+        raise ConfigurationError(problems)
+    return configuration
+
+
+def read_what_is_right(path: Path, environment: Mapping[str, str] | None = None) -> tuple[Configuration, list[Problem]]:
+    """Read a configuration as `read_configuration` does, without what is wrong: keys, and the brokers that have any.
+    Return what is wrong, too."""
     problems: list[Problem] = []
     sources = read_sources(path, os.environ if environment is None else environment, problems)
     devices.make_importable(path.parent)
-    return _Resolving(sources, problems, Defaults(DefaultsTable(), DEFAULT_OPTIONS)).resolve(path)
+    return _Resolving(sources, problems, Defaults(DefaultsTable(), DEFAULT_OPTIONS)).resolve(path), problems
 
 
-def read_added(toml: bytes, configuration: Configuration) -> dict[str, BrokerConfiguration]:
+def read_added(toml: bytes, configuration: Configuration) -> tuple[dict[str, BrokerConfiguration], list[Problem]]:
     """Read brokers that are to be added to those of a configuration, with its defaults. They are on standard input of
     somebody, so that they include nothing and take nothing from the environment.
 
-    Raises `ConfigurationError`, with everything that is wrong with them.
+    Returns those that are right, and everything that is wrong with the others.
     """
     problems: list[Problem] = []
     source = read_text(ADDED, toml, problems)
@@ -74,10 +83,7 @@ def read_added(toml: bytes, configuration: Configuration) -> dict[str, BrokerCon
         if not source.data.get("brokers") and not problems:
             problems.append(Problem(ADDED, 0, "", "there is no broker; expected [brokers.NAME]"))
     resolving = _Resolving([] if source is None else [source], problems, configuration.defaults)
-    brokers = resolving.brokers()
-    if problems:
-        raise ConfigurationError(problems)
-    return brokers
+    return resolving.brokers(), problems
 
 
 class _Resolving:
@@ -87,12 +93,17 @@ class _Resolving:
         self._problems = problems
         self._sources = sources
         self._defaults = defaults.table
-        self._lowest: Options = dict(defaults.options)
+        self._lowest = joined(dict(defaults.options), defaults.option_places)
         """The socket options of every port for which neither its device nor its broker says anything."""
+        self._lacks_defaults = False
+        """True if something is wrong with `[defaults]`, so that an option may be missing here."""
 
     def resolve(self, path: Path) -> Configuration:
         nowhere = Place(str(path), ())
-        engine, control, http, token, takeover = EngineTable(), tuple[Endpoint, ...](), None, None, None
+        engine, control = EngineTable(), tuple[Endpoint, ...]()
+        http: str | None = None
+        token: str | None = None
+        takeover: str | None = None
         control_place = Place(str(path), ("engine", "control"))
         http_place = takeover_place = nowhere
         for source in self._sources:
@@ -103,36 +114,45 @@ class _Resolving:
                 source, ("engine",), self._without_bad_token(source, table), EngineTable, self._problems
             )
             if found is not None:
-                engine, control_place = found, source.place(("engine", "control"))
+                engine = self._with_doubtful_control(source, found)
+                control_place = source.place(("engine", "control"))
                 control = self._endpoints(source, ("engine", "control"), given(found.control, ()))
-                http, http_place = given(found.http, None), source.place(("engine", "http"))
-                self._check(parse_address, http, http_place)
-                token = given(found.http_token, None)
-                self._check(check_token, token, source.place(("engine", "http_token")))
-                takeover, takeover_place = given(found.takeover, None), source.place(("engine", "takeover"))
-                self._check(check_path, takeover, takeover_place)
+                http_place, takeover_place = source.place(("engine", "http")), source.place(("engine", "takeover"))
+                http = self._checked(parse_address, found.http, http_place)
+                token = self._checked(check_token, found.http_token, source.place(("engine", "http_token")))
+                takeover = self._checked(check_path, found.takeover, takeover_place)
         for source, table in self._only_one("defaults"):
+            before = len(self._problems)
             defaults = convert_table(source, ("defaults",), table, DefaultsTable, self._problems)
             self._defaults = defaults or self._defaults
-            self._lowest |= self._options(source, ("defaults", "options"), given(self._defaults.options, {}))
+            self._lowest |= self._options(source, ("defaults", "options"), self._defaults.options)
+            self._lacks_defaults = len(self._problems) > before
         brokers = self.brokers()
-        if self._problems:
-            raise ConfigurationError(self._problems)
         files = [source.name for source in self._sources]
-        of_all = Defaults(self._defaults, self._lowest)
+        of_all = Defaults(self._defaults, *apart(self._lowest))
         return Configuration(
             engine, control, control_place, http, http_place, token, takeover, takeover_place, brokers, files, of_all
         )  # fmt: skip
 
-    def _check(self, check: Callable[[str], object], value: str | None, place: Place) -> None:
-        """Call a function that raises `ConfigError` if a value is wrong. One that is missing is not."""
-        if value is None:
-            return
-
+    def _checked(self, check: Callable[[str], object], value: str | UnsetType, place: Place) -> str | None:
+        """The value, unless it is missing, or a function raises `ConfigError` since it is wrong."""
+        if isinstance(value, UnsetType):
+            return None
         try:
             check(value)
         except ConfigError as error:
             self._problems.append(place.problem(str(error).removeprefix(f"{place.path[-1]}: ")))
+            return None
+        return value
+
+    def _with_doubtful_control(self, source: Source, table: EngineTable) -> EngineTable:
+        """The table of the engine, which allows every control socket if it may be that a key that is wrong would."""
+        key = ("engine", "control_from_network")
+        wrong = {problem.key for problem in self._problems if problem.file == source.name}
+        misspelt = source.data["engine"].keys() - set(EngineTable.__struct_fields__)
+        if misspelt or shown_key(key) in wrong:
+            return msgspec.structs.replace(table, control_from_network=True)
+        return table
 
     def _without_bad_token(self, source: Source, table: object) -> object:
         """The table of the engine, without a token that is not a text: other problems repeat what was found."""
@@ -177,6 +197,7 @@ class _Resolving:
             return None
         path = place.path
         before = len(self._problems)
+        is_known = not any(one[: len(path)] == path for one in source.unresolved)
         device = self._device(source, (*path, "device"), table)
         ports = () if device is None else tuple(device.ports)
         keys = table if isinstance(table, dict) else {}
@@ -186,7 +207,7 @@ class _Resolving:
             return None
         resolved = self._configured(source, path, device, made)
         prefixes = self._prefixes(source, (*path, "capture_prefixes"), device, made)
-        shared = self._options(source, (*path, "options"), given(made.options, {}))
+        shared = self._options(source, (*path, "options"), made.options)
         configured = {}
         for port in ports:
             if port in _BROKER_KEYS:
@@ -199,7 +220,7 @@ class _Resolving:
         if CAPTURE in keys:
             configured[CAPTURE] = self._port(source, (*path, CAPTURE), keys[CAPTURE], {}, device)
         transport = given(made.transport, given(self._defaults.transport, None))
-        if len(self._problems) > before or resolved is None:
+        if len(self._problems) > before or resolved is None or not is_known:
             return None
         broker = BrokerConfiguration(
             name, made.device, resolved, given(made.settings, {}), configured,
@@ -209,11 +230,12 @@ class _Resolving:
             broker.plan  # noqa: B018 - it is made and kept
         except PollbrokerError as error:
             self._problems.append(problem_of(broker, str(error)))
+            return None
         return broker
 
     def _device(self, source: Source, path: KeyPath, table: object) -> Device | None:
         name = table.get("device") if isinstance(table, dict) else None
-        if not isinstance(name, str):
+        if not isinstance(name, str) or path in source.unresolved:
             return None  # this is reported with the other keys of the table
         try:
             return devices.find(name)
@@ -264,23 +286,31 @@ class _Resolving:
                 self._problems.append(source.place((*path, port)).problem(text))
         return {port: prefix.encode() for port, prefix in prefixes.items()}
 
-    def _port(self, source: Source, path: KeyPath, value: object, shared: Options, device: Device) -> PortConfiguration:
+    def _port(
+        self, source: Source, path: KeyPath, value: object, shared: PlacedOptions, device: Device
+    ) -> PortConfiguration:
         table = convert_alone(source, path, value, PortValue, self._problems)
         port = str(path[-1])
         of_device = {str(name).lower() for name in device.options_of(port)}
-        options: Options = {name: one for name, one in self._lowest.items() if name not in of_device} | shared
+        placed = {name: one for name, one in self._lowest.items() if name not in of_device} | shared
         endpoints: tuple[Endpoint, ...] = ()
         if isinstance(table, PortTable):
-            options |= self._options(source, (*path, "options"), given(table.options, {}))
+            placed |= self._options(source, (*path, "options"), table.options)
             for key, mark in (("bind", "@"), ("connect", ">")):
                 endpoints += self._endpoints(source, (*path, key), given(getattr(table, key), ()), mark)
-            if not endpoints and not {"bind", "connect"} & set(value if isinstance(value, dict) else ()):
+            if not endpoints and isinstance(value, dict) and value.keys() <= {"options"}:  # otherwise one is misspelt
                 self._problems.append(source.place(path).problem("expected the key 'bind' or 'connect', or both"))
         elif isinstance(table, (str, list)):
             endpoints = self._endpoints(source, path, table)
             if not endpoints and not table:
                 self._problems.append(source.place(path).problem("expected an endpoint such as tcp://127.0.0.1:5559"))
-        return PortConfiguration(endpoints, options, source.place(path))
+        if self._lacks_defaults:
+            placed = without_incomplete(placed)
+        options, places = apart(placed)
+        return PortConfiguration(endpoints, options, source.place(path), places)
+
+    def _options(self, source: Source, path: KeyPath, options: Options | UnsetType) -> PlacedOptions:
+        return read_options(source, path, given(options, {}), self._problems)
 
     def _endpoints(
         self, source: Source, path: KeyPath, value: str | Sequence[str], mark: str = ""
@@ -289,6 +319,8 @@ class _Resolving:
         found: list[Endpoint] = []
         for number, text in enumerate([value] if isinstance(value, str) else value):
             at = path if isinstance(value, str) else (*path, number)
+            if at in source.unresolved:
+                continue
             for one in text.split(","):
                 try:
                     if mark and one.strip()[:1] in ("@", ">"):
@@ -298,42 +330,11 @@ class _Resolving:
                     self._problems.append(source.place(at).problem(str(error).removeprefix(f"{_WHERE}: ")))
         return tuple(found)
 
-    def _options(self, source: Source, path: KeyPath, options: Mapping[str, Any]) -> Options:
-        """Socket options by their names in lower case, each checked by itself."""
-        found: Options = {}
-        for name, given_value in options.items():
-            at, value = (*path, name), given_value
-            if at in source.from_environment and isinstance(value, str):
-                value = _as_number(name, value)
-            try:
-                if name.upper() not in SECRET or isinstance(value, str):
-                    parse_options(_WHERE, {name: value})
-                else:
-                    raise ConfigError("expected a text")
-            except ConfigError as error:
-                text = str(error).removeprefix(f"{_WHERE}: ").removeprefix(f"option {name}: ")
-                if not text.startswith("expected a zap_domain"):  # which may stand elsewhere
-                    self._problems.append(source.place(at).problem(text))
-            if name.lower() in found:
-                self._problems.append(source.place(at).problem("this option is there already; expected it once"))
-            found[name.lower()] = value
-        return found
-
-
-def _as_number(name: str, text: str) -> OptionValue:
-    """An integer, if the option takes one and the text is one."""
-    try:
-        number = int(text, 0)
-        parse_options(_WHERE, {name: number})
-    except (ValueError, ConfigError):
-        return text
-    return number
-
 
 def problem_of(broker: BrokerConfiguration, text: str) -> Problem:
-    """What the engine says of a broker, at the key of the port that it names."""
+    """What the engine says of a broker, at the key of the port or of the option that it names."""
     for name, port in broker.ports.items():
         prefix = f"brokers.{broker.name}.{name}: "
         if text.startswith(prefix):
-            return port.place.problem(text.removeprefix(prefix))
+            return port.problem(text.removeprefix(prefix))
     return broker.place.problem(text.removeprefix(f"brokers.{broker.name}: "))

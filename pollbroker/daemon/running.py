@@ -83,6 +83,9 @@ class Daemon:
         self._reloading = False
         self.changing = threading.Lock()
         """Held by whoever starts, changes, hands over or ends brokers."""
+        self.on_begun_late: Callable[[Sequence[str]], object] = lambda _: None
+        """Called with the names of the brokers that have begun when the daemon had ended whose place was taken. Whoever
+        sets or calls it holds `changing`."""
         self._reloads = ReloadOutcome()
         self._requests: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         """What is to be done in the thread of requests. None ends it. A signal handler may put something here at any
@@ -200,8 +203,12 @@ class Daemon:
 
     def _open_all(self, configuration: Configuration) -> None:
         problems = self.brokers.open_listeners(configuration)
-        problems = problems or self.servers.open(self.engine, configuration)
-        problems = problems or self.brokers.begin(configuration)
+        if problems:
+            problems += self.servers.look_at_addresses(configuration)
+        elif problems := self.servers.open(self.engine, configuration):
+            problems += self.brokers.look_at_addresses(configuration)
+        else:
+            problems = self.brokers.begin(configuration)
         if problems:
             raise ConfigurationError(problems)
 
@@ -233,8 +240,9 @@ class Daemon:
             self.has_no_brokers_left = True
             self.engine.stop()  # timers keep it from ending by itself
 
-    def note_begun_late(self, problems: Sequence[Problem]) -> None:
-        """Tell operators that the brokers have begun that begin late, or why some could not. `changing` is held."""
+    def note_begun_late(self, names: Sequence[str], problems: Sequence[Problem]) -> None:
+        """Tell operators that these brokers have begun, which begin late, or why some could not. `changing` is held."""
+        self.on_begun_late(names)
         if problems:
             self._reloads.note(successful=False)
         self.manager.status(f"{self._status()}{f'; the takeover: {problems[0]}' if problems else ''}")

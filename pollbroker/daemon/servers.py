@@ -1,19 +1,23 @@
 """What a daemon opens for operators: the control socket, the status page, metrics and health over HTTP, and the socket
 at which it waits for its successor."""
 
+import errno
+import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pollbroker.control import Command, ControlServer
 from pollbroker.control.server import MoreCommands
 from pollbroker.daemon.configuration import Configuration
-from pollbroker.daemon.control_socket import open_control
+from pollbroker.daemon.control_socket import look_at_control, open_control
+from pollbroker.daemon.listening import why_not
 from pollbroker.daemon.problems import Problem
 from pollbroker.daemon.reload_outcome import ReloadOutcome
 from pollbroker.daemon.successors import SuccessorSocket
 from pollbroker.engine import Engine
 from pollbroker.errors import ConfigError, PollbrokerError, describe_error
+from pollbroker.socket_files import is_taken_path
 
 if TYPE_CHECKING:
     from pollbroker.metrics import MetricsServer
@@ -94,6 +98,20 @@ class Servers:
                 else:
                     self._opened.add(open_one)
         return problems
+
+    def look_at_addresses(self, configuration: Configuration) -> Iterator[Problem]:
+        """What is wrong with the addresses that a configuration asks for. Nothing is opened."""
+        for text in look_at_control(configuration, self._environment):
+            yield configuration.control_place.problem(text)
+        if configuration.http is not None:
+            address = f"tcp://{configuration.http}"
+            why = why_not(address, ipv6="[" in address)
+            if why is not None:
+                yield configuration.http_place.problem(f"{configuration.http}: cannot listen: {why}")
+        if configuration.takeover is not None and is_taken_path(f"ipc://{configuration.takeover}"):
+            yield configuration.takeover_place.problem(
+                f"{configuration.takeover}: cannot listen: {os.strerror(errno.EADDRINUSE)}"
+            )
 
     def _open_control(self, engine: Engine, configuration: Configuration) -> None:
         self._control = open_control(engine, configuration, self._environment, self._commands, self._more_commands)

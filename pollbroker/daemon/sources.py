@@ -36,6 +36,8 @@ class Source:
     lines: Lines
     from_environment: set[KeyPath] = field(default_factory=set)
     """The texts that hold something of the environment. A number may be meant."""
+    unresolved: set[KeyPath] = field(default_factory=set)
+    """The texts with a reference to what is not there. That is a problem; what they would be is not judged."""
 
     def place(self, path: KeyPath) -> Place:
         """Where a key is. A key that is not there is where the table is that it belongs to."""
@@ -93,7 +95,7 @@ class _Reading:
             found = sorted(one for one in _glob(path.parent, pattern) if not one.is_dir())
         except (ValueError, OSError, NotImplementedError, IndexError) as error:
             self._problems.append(
-                place.problem(f"{pattern!a}: expected a path, or a pattern such as conf.d/*.toml ({error})")
+                place.problem(f"{pattern!r}: expected a path, or a pattern such as conf.d/*.toml ({error})")
             )
             return []
         if not found and not set("*?[") & set(pattern):
@@ -154,7 +156,7 @@ class _Reading:
             found = self._environment.get(name)
             if not _VARIABLE.fullmatch(name):
                 self._problems.append(
-                    source.place(path).problem(f"{match[0]!a}: expected ${{NAME}}, or $${{ for a literal ${{")
+                    source.place(path).problem(f"{match[0]!r}: expected ${{NAME}}, or $${{ for a literal ${{")
                 )
             elif found is None:
                 near = did_you_mean(name, self._environment) or ""
@@ -164,7 +166,11 @@ class _Reading:
                 return os.fsencode(found).decode(errors="backslashreplace")
             return ""
 
-        return _REFERENCE.sub(replaced, value)
+        before = len(self._problems)
+        text = _REFERENCE.sub(replaced, value)
+        if len(self._problems) > before:
+            source.unresolved.add(path)
+        return text
 
 
 def _resolved(path: Path) -> Path:

@@ -43,16 +43,23 @@ class Orphan:
         with suppress(OSError):  # it has ended already
             self._descriptor = os.pidfd_open(self.pid)
 
+    def wait_for_end(self, timeout_s: float) -> bool:
+        """Wait until it has ended, up to `timeout_s`. Return False if it has not."""
+        if self._descriptor is None:
+            return True
+        end = select.poll()
+        end.register(self._descriptor, select.POLLIN)
+        ended = bool(end.poll(timeout_s * 1000))
+        with suppress(ChildProcessError):  # as a rule it is another process that takes care of orphans
+            os.waitpid(self.pid, os.WNOHANG)
+        return ended
+
     def kill(self, timeout_s: float) -> None:
         """Kill it, and wait until it has ended, up to `timeout_s`."""
         if self._descriptor is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
-            end = select.poll()
-            end.register(self._descriptor, select.POLLIN)
-            end.poll(timeout_s * 1000)
-            with suppress(ChildProcessError):  # as a rule it is another process that takes care of orphans
-                os.waitpid(self.pid, os.WNOHANG)
+            self.wait_for_end(timeout_s)
 
     def close(self) -> None:
         """Leave it to itself."""

@@ -34,8 +34,11 @@ _logger = logging.getLogger("pollbroker.daemon")
 OF_ONE_PROCESS: Final = frozenset({"WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"})
 """Variables by which a service manager tells one process something; see sd_notify(3) and sd_listen_fds(3)."""
 
+END_S: Final = 5.0
+"""How long a process that was started and has not taken over may take to end by itself."""
+
 _AGAIN_S: Final = 0.1
-"""How soon it is tried again to open what could not be opened."""
+"""How soon it is tried again to open what could not be opened, or looked again whether the daemon is to end."""
 
 
 class Replaceable(Protocol):
@@ -64,7 +67,7 @@ class Replaceable(Protocol):
 
     def end_if_none_is_left(self) -> None: ...
 
-    def note_begun_late(self, problems: Sequence[Problem], /) -> None:
+    def note_begun_late(self, names: Sequence[str], problems: Sequence[Problem], /) -> None:
         """Tell operators what has become of the brokers that begin late."""
 
 
@@ -133,14 +136,17 @@ class Succession:
         else:
             _logger.warning("takeover: process %d has not ended yet", predecessor.process)
         with daemon.changing:
-            late_problems: list[Problem] = []
             if not daemon.is_stopped:
+                before = set(daemon.engine.brokers)
                 late_problems = daemon.brokers.begin_late(daemon.configuration)
-                daemon.note_begun_late(late_problems)
+                for problem in late_problems:
+                    _logger.error("takeover: %s", problem)
+                begun = [name for name in daemon.engine.brokers if name not in before]
+                daemon.note_begun_late(begun, late_problems)
         daemon.end_if_none_is_left()
         if problems:
             problems = self._open_servers()
-        for problem in (*problems, *late_problems):
+        for problem in problems:
             _logger.error("takeover: %s", problem)
 
     def _settle(self, predecessor: Predecessor) -> bool:
@@ -211,8 +217,18 @@ class Succession:
         _logger.info("restarting: process %d was started", started.pid)
         with closing(started):
             if not self._hand_over(here, START_S):
-                started.kill(ANSWER_S)
+                self._end(started)
+
+    def _end(self, started: Orphan) -> None:
+        """Let a process end that has not taken over: as a rule it has failed, and has yet to say why. It is killed if
+        it does not end by itself soon, or if this daemon is about to end, which cannot see to it any more."""
+        give_up_s = time.monotonic() + END_S
+        while not self._daemon.is_stopped and time.monotonic() < give_up_s:
+            if started.wait_for_end(_AGAIN_S):
                 _logger.error("restarting: process %d has ended", started.pid)
+                return
+        started.kill(ANSWER_S)
+        _logger.error("restarting: process %d had not ended by itself, and was killed", started.pid)
 
     def _hand_over(self, connected: socket.socket, hello_s: float = ANSWER_S) -> bool:
         """Let the daemon at the other end of a socket take the place of this one. Return True if it has.

@@ -31,7 +31,7 @@ def check_path(path: str) -> None:
     given = Path(path)
     longest = max(len(os.fsencode(given)), len(os.fsencode(given.parent / _LONGEST_NAME)))
     if not given.name or str(given)[0] in "@*" or "\0" in path or longest > IPC_PATH_MAX_BYTES:
-        raise ConfigError(f"{path!a}: expected the path of a socket file, of at most {IPC_PATH_MAX_BYTES} bytes")
+        raise ConfigError(f"{path!r}: expected the path of a socket file, of at most {IPC_PATH_MAX_BYTES} bytes")
 
 
 def connect_to(path: str) -> socket.socket | None:

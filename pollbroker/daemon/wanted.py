@@ -18,6 +18,9 @@ _SET_BY_LIBZMQ: Final = frozenset(
 )  # fmt: skip
 """Options that are set on the socket that listens, or that say what it is."""
 
+_SHARED: Final = frozenset({"USE_FD", "BINDTODEVICE"})
+"""Options with which a port may listen where another socket listens, too."""
+
 _BACKLOG: Final = 100
 """libzmq's default (zmq_setsockopt(3), ZMQ_BACKLOG)."""
 
@@ -54,6 +57,23 @@ def listeners_of(broker: str, plan: Plan) -> Iterator[WantedListener]:
             assert isinstance(backlog, int)
             key = (address, ipv6, backlog, *wildcard)
             yield WantedListener(port.where, port.name, key, address, ipv6, backlog)
+
+
+def bound_by_ports(broker: str, plan: Plan) -> Iterator[WantedListener]:
+    """What the ports of a broker bind themselves, since they can have no listener, in the order in which they do so.
+
+    Wildcards are left out, and what may be bound although another socket listens there.
+    """
+    lent = {one.port for one in listeners_of(broker, plan)}
+    for port in plan.ports:
+        options = {option.name: value for option, value in port.options}
+        if port.name in lent or not _SHARED.isdisjoint(options):
+            continue
+        for endpoint in port.endpoints:
+            ipv6 = bool(options.get("IPV6")) or "://[" in endpoint.address
+            one = WantedListener(port.where, port.name, (), endpoint.address, ipv6, 0)
+            if endpoint.bind and _can_be_lent(one.address) and one.bound is not None:
+                yield one
 
 
 def _can_be_lent(address: str) -> bool:

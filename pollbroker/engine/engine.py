@@ -146,8 +146,8 @@ class Engine(Moving, Observing):
             replaces: a broker whose place this one takes, and whose name it may have, with its listeners, its
                 connections, and all that it holds or has yet to read: nothing is lost, and no peer notices. Its
                 counters go on, too, and it ends. Both have the same ports at the wire with the same endpoints, and the
-                same routes between them; they may differ in handlers, limits and other options than `routing_id`,
-                those of security, and those of the streams (`sndbuf`, `tcp_keepalive`, ...). A behaviour, or a
+                same routes between them; they may differ in handlers (one may be added, and not be taken away), limits
+                and other options than `routing_id`, those of security, and those of the streams (`sndbuf`, `tcp_keepalive`, ...). A behaviour, or a
                 coroutine handler, cannot be replaced so. A handler that is amid a message is waited for, up to 5
                 seconds.
 

@@ -26,7 +26,7 @@ from pollbroker.handing_over.channel import (
     parse,
 )
 from pollbroker.handing_over.description import VERSIONS, Fields, HandedOver, OfferedBroker, read_number, read_text
-from pollbroker.handing_over.moving import describe, is_amid_a_message, let_go, why_not_moved
+from pollbroker.handing_over.moving import come_between_messages, describe, let_go, receive_again, why_not_moved
 from pollbroker.handing_over.state import MovedBroker, write_state
 from pollbroker.loop import Loop
 from pollbroker.states import BrokerState
@@ -35,7 +35,7 @@ from pollbroker.timers import check_delay
 from pollbroker.working import WorkingBroker
 
 _HANDLER_CHECK_S: Final = 0.001
-"""How long a handler that is amid a message is left alone before the next look."""
+"""How long the other brokers have to themselves before a handler that is amid a message goes on with it."""
 
 _TOLD_S: Final = 5.0
 """How long the other process may take to read why it is refused."""
@@ -61,7 +61,9 @@ class Departure:
         self._freeze_s = freeze_s
         self._left: dict[str, str] = {}
         self._claimed: list[WorkingBroker] = []
-        self._suspended: list[WorkingBroker] = []
+        self._suspended: dict[WorkingBroker, bool] = {}
+        """Those of them that are stopped, and whether each was paused."""
+        self._all_suspended = False
         self._taken: bool | None = None
         asked_for = None if brokers is None else tuple(brokers)
         self._channel = Channel(connected)
@@ -113,11 +115,14 @@ class Departure:
         if not self._claimed:
             return
         deadline_s = time.monotonic() + self._freeze_s
-        while (stopped := self._loop.calls.call(self._suspend)) is None:
+        while amid := self._loop.calls.call(self._suspend):
             if time.monotonic() >= deadline_s:
-                raise HandOverError("a handler has yet to say what else is made of a message")
+                raise HandOverError(
+                    f"brokers.{', brokers.'.join(amid)}: after {self._freeze_s:g} s a handler has yet to say what else "
+                    "is made of a message"
+                )
             time.sleep(_HANDLER_CHECK_S)
-        state, descriptors = stopped
+        state, descriptors = self._loop.calls.call(self._describe)
         channel.send_descriptors(descriptors, deadline_s=deadline_s)
         channel.send(STATE, state, deadline_s=deadline_s)
         channel.receive(READY, deadline_s=deadline_s)
@@ -146,27 +151,52 @@ class Departure:
                 self._left[broker.name] = why_not
         return chosen
 
-    def _suspend(self) -> tuple[bytes, list[int]] | None:
-        """Stop the brokers that are claimed. Return their state, and the descriptors; None if a handler is amid a
-        message."""
+    def _suspend(self) -> list[str]:
+        """Stop each of the brokers that are claimed as soon as it is between two messages. Return the names of those
+        that are not."""
+        self._check_goes_on()
+        amid: list[str] = []
         for broker in self._claimed:
-            why_not = why_not_moved(broker)
+            if broker in self._suspended:
+                continue
+            why_not = "it is being moved already" if self._is_held_by_another(broker) else why_not_moved(broker)
             if why_not is not None:
                 raise HandOverError(f"brokers.{broker.name}: it cannot be handed over any more: {why_not}")
-        if any(map(is_amid_a_message, self._claimed)):
-            return None
+            broker.interrupt = self._interrupt
+            is_between = come_between_messages(broker, self._loop.access.clock())
+            if self._taken is not None:  # a handler has removed one of the brokers
+                receive_again(broker)
+            self._check_goes_on()
+            if is_between:
+                self._suspended[broker] = broker.state is BrokerState.PAUSED
+                broker.suspend()
+            else:
+                amid.append(broker.name)
+        return amid
+
+    def _describe(self) -> tuple[bytes, list[int]]:
+        """The state of the brokers, which are all stopped, and the descriptors."""
+        self._check_goes_on()
         moved: list[MovedBroker] = []
         descriptors: list[int] = []
         for broker in self._claimed:
-            paused = broker.state is BrokerState.PAUSED
-            self._suspended.append(broker)
-            broker.interrupt = self._interrupt
-            broker.suspend()
             try:
-                moved.append(replace(describe(broker, descriptors, self._loop.access.clock()), paused=paused))
+                described = describe(broker, descriptors, self._loop.access.clock())
             except ValueError as error:
                 raise HandOverError(f"brokers.{broker.name}: it cannot be handed over: {error}") from error
+            moved.append(replace(described, paused=self._suspended[broker]))
+        self._all_suspended = True
         return write_state(moved), descriptors
+
+    def _check_goes_on(self) -> None:
+        if self._taken is not None:
+            raise HandOverError("it was given up here")
+        for broker in self._suspended:
+            if broker.state is not BrokerState.HANDING_OVER:
+                raise HandOverError(f"brokers.{broker.name}: it cannot be handed over any more: it is {broker.state}")
+
+    def _is_held_by_another(self, broker: WorkingBroker) -> bool:
+        return broker.interrupt is not None and broker.interrupt != self._interrupt
 
     def _interrupt(self) -> None:
         self._decide()
@@ -174,13 +204,17 @@ class Departure:
     def _decide(self) -> bool:
         """Return True if the other process has taken over. From then on nothing can change that."""
         if self._taken is None:
-            self._taken = self._channel.was_taken()
+            self._taken = self._channel.was_taken() and self._all_suspended  # a TAKEN before that means nothing
             with self._loop.events.told_afterwards():
-                for broker in self._suspended:
+                for broker in self._claimed:
+                    if broker.interrupt != self._interrupt:
+                        continue  # it was not yet told to stop
                     broker.interrupt = None
-                    if broker.state is not BrokerState.HANDING_OVER:
+                    if broker not in self._suspended:
+                        receive_again(broker)
+                    elif broker.state is not BrokerState.HANDING_OVER:
                         continue  # an error has ended it
-                    if self._taken:
+                    elif self._taken:
                         let_go(broker, self._table)
                     else:
                         broker.go_on()

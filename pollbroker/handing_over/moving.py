@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pollbroker.handing_over.state import MovedBroker, MovedFile, MovedFlow, MovedPort
-from pollbroker.pump import CoroutinePump, Flow, RoutingPump
+from pollbroker.pump import CoroutinePump, Flow, FlowState, RoutingPump
 from pollbroker.socket_files import SocketFile
 from pollbroker.states import BrokerState
 from pollbroker.table import Table
 from pollbroker.working import WorkingBroker
+
+_STEPS_MOST: Final = 100
+"""How many messages the handlers of a broker may make in one call of `come_between_messages`. All other brokers wait
+meanwhile."""
 
 
 def why_not_moved(broker: WorkingBroker) -> str | None:
@@ -28,6 +32,8 @@ def why_not_moved(broker: WorkingBroker) -> str | None:
         return "it is disabled"
     if broker.device.behaviour is not None:
         return "its behaviour has a state of its own"
+    if broker.state is BrokerState.PAUSED and _amid_a_message(broker):
+        return "it is paused, and its handler has yet to say what else is made of a message"
     for port in broker.ports:
         if port.wire is None:
             return f"its {port.name} is a socket of libzmq"
@@ -37,9 +43,45 @@ def why_not_moved(broker: WorkingBroker) -> str | None:
     return None
 
 
-def is_amid_a_message(broker: WorkingBroker) -> bool:
-    """Return True if a handler of the broker is amid a message, so that it has to be waited for."""
-    return any(isinstance(flow.pump, RoutingPump) and flow.pump.is_amid_a_message for flow in broker.hub.flows)
+def come_between_messages(broker: WorkingBroker, now_s: float) -> bool:
+    """Let a broker receive nothing more until `receive_again`, so that it can be suspended. Return True when none of
+    its handlers is amid a message.
+
+    A handler that is amid one is let go on with it for a moment. If it has not come to its end then, the handler waits
+    for the next call of this. If an error ends the broker meanwhile, False is returned."""
+    for flow in broker.hub.flows:
+        if flow.state not in (FlowState.PAUSED, FlowState.ENDED):
+            flow.pause(now_s)
+    for _ in range(_STEPS_MOST):
+        amid = _amid_a_message(broker)
+        if not amid or broker.state is not BrokerState.RUNNING:
+            break
+        for flow in amid:
+            flow.resume()
+        try:
+            broker.hub.work(1, 1, now_s)  # with the budget of one message, a flow that is amid one receives no other
+        except Exception as error:  # noqa: BLE001 - any error ends this one broker
+            broker.fail(error)
+            return False
+        all_are_full = all(flow.state == FlowState.STALLED for flow in amid)
+        for flow in amid:
+            flow.state = FlowState.PAUSED  # unlike `pause`, this does not end a stall, which would be counted anew
+        if all_are_full:
+            break
+    return not _amid_a_message(broker)
+
+
+def receive_again(broker: WorkingBroker) -> None:
+    """Undo `come_between_messages`."""
+    if broker.state is BrokerState.RUNNING:
+        for flow in broker.hub.flows:
+            flow.resume()
+        broker.hub.schedule()
+
+
+def _amid_a_message(broker: WorkingBroker) -> list[Flow]:
+    """The flows whose handlers have yet to say what else is made of a message."""
+    return [flow for flow in broker.hub.flows if isinstance(flow.pump, RoutingPump) and flow.pump.is_amid_a_message]
 
 
 def describe(broker: WorkingBroker, descriptors: list[int], now_s: float) -> MovedBroker:
@@ -78,18 +120,23 @@ def restore(broker: WorkingBroker, moved: MovedBroker, descriptors: list[int]) -
 
     Raises `ValueError`, `OverflowError`, `OSError` or `MemoryError`; the broker can only be let go then."""
     native: Any = import_module("pollbroker.wire.native")
-    parts_of: Any = import_module("pollbroker.wire.implementation").parts_of
-    parts_by_flow = [parts_of(flow.pump) for flow in broker.hub.flows]
-    parts = [part for parts in parts_by_flow for part in parts]
+    implementation: Any = import_module("pollbroker.wire.implementation")
+    parts: list[Any] = []
     if len(moved.flows) != len(broker.hub.flows) or len(moved.ports) != len(broker.ports):
         raise ValueError("it has other ports or flows here")
     broker.earlier = moved.earlier
-    for flow, carried, of_flow in zip(broker.hub.flows, moved.flows, parts_by_flow, strict=True):
-        if len(carried.accounts) != len(of_flow):
+    for flow, carried in zip(broker.hub.flows, moved.flows, strict=True):
+        of_flow, accounts = implementation.parts_of(flow.pump), carried.accounts
+        is_given_handler = isinstance(flow.pump, RoutingPump) and len(accounts) == 1
+        if is_given_handler:
+            accounts = implementation.as_by_handler(*accounts)
+        if len(accounts) != len(of_flow):
             raise ValueError("its flows have other parts here")
-        for part, numbers in zip(of_flow, carried.accounts, strict=True):
+        for part, numbers in zip(of_flow, accounts, strict=True):
             native.carry_on(part, list(numbers))
-        _carry_on(flow, carried)
+        # In the record, what is queued was sent by the only part of the pump without a handler. That is the sender now.
+        parts += of_flow[-1:] if is_given_handler else of_flow
+        _carry_on(flow, carried, is_given_handler=is_given_handler)
     for port, arrived in zip(broker.ports, moved.ports, strict=True):
         if arrived.descriptors > len(descriptors):
             raise ValueError(f"{port.name}: descriptors are missing")
@@ -113,9 +160,9 @@ def restore(broker: WorkingBroker, moved: MovedBroker, descriptors: list[int]) -
         native.resume(port.wire)
 
 
-def _carry_on(flow: Any, carried: MovedFlow) -> None:
+def _carry_on(flow: Any, carried: MovedFlow, *, is_given_handler: bool) -> None:
     flow.carry_on(carried.stalls, carried.stalled_s, carried.waits, carried.waited_s)
-    if isinstance(flow.pump, RoutingPump):
+    if isinstance(flow.pump, RoutingPump) and not is_given_handler:
         if not all(sink < len(flow.sinks) for sink in carried.destination) or len(carried.counters) != 3:
             raise ValueError("the message that a flow holds is for sinks that there are not")
         if carried.held is not None and not (carried.held and carried.destination):

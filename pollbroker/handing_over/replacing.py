@@ -6,17 +6,32 @@ call in the loop's thread, so that no message can be on its way in between. If a
 
 import os
 from collections.abc import Mapping
+from functools import partial
+from typing import Final
 
 from pollbroker.broker import Broker
 from pollbroker.device import Device
 from pollbroker.errors import ConfigError, HandOverError
 from pollbroker.handing_over.description import OfferedBroker, difference_to
-from pollbroker.handing_over.moving import close_ports, describe, go_on, is_amid_a_message, restore, why_not_moved
+from pollbroker.handing_over.moving import (
+    close_ports,
+    come_between_messages,
+    describe,
+    go_on,
+    receive_again,
+    restore,
+    why_not_moved,
+)
 from pollbroker.loop_access import LoopAccess
 from pollbroker.opening import Plan
 from pollbroker.states import BrokerState
 from pollbroker.table import Table
+from pollbroker.timers import Handle
 from pollbroker.working import WorkingBroker
+
+_ASKED_AGAIN_S: Final = 0.1
+"""A broker whose handler is amid a message receives no other for so long after each call of `replace`, since it will be
+called again as a rule. Otherwise a busy broker would nearly always be found amid a message."""
 
 
 class AmidMessageError(ConfigError):
@@ -29,7 +44,10 @@ class Replacing:
     def __init__(self, table: Table, loop_access: LoopAccess) -> None:
         self._table = table
         self._clock = loop_access.clock
+        self._call_later = loop_access.call_later
         self._events = loop_access.events
+        self._held: dict[WorkingBroker, Handle] = {}
+        """Brokers that receive nothing, and the timers with which they do so again."""
 
     def replace(
         self, which: str | Broker, name: str, device: Device, plan: Plan, prefixes: Mapping[str, bytes]
@@ -44,6 +62,10 @@ class Replacing:
         if name != old.name:
             self._table.check_free(name)
         _check(old, name, device, plan)
+        if not self._comes_between_messages(old, name):
+            raise AmidMessageError(
+                f"{_of_connections(old, name)}: its handler has yet to say what else is made of a message"
+            )
         was_paused = old.state is BrokerState.PAUSED
         old.suspend()
         try:
@@ -56,6 +78,29 @@ class Replacing:
             self._table.exchange(old, new)
             go_on(new, paused=was_paused)
         return new
+
+    def _comes_between_messages(self, old: WorkingBroker, name: str) -> bool:
+        if old in self._held:
+            self._held.pop(old).cancel()
+        elif old.interrupt is not None:
+            raise ConfigError(f"{_of_connections(old, name)}: it is being moved already")
+        release = old.interrupt = partial(self._release, old)
+        try:
+            if come_between_messages(old, self._clock()):
+                old.interrupt = None
+                return True
+        except BaseException:
+            release()
+            raise
+        self._held[old] = self._call_later(_ASKED_AGAIN_S, release)
+        return False
+
+    def _release(self, old: WorkingBroker) -> None:
+        old.interrupt = None
+        timer = self._held.pop(old, None)
+        if timer is not None:
+            timer.cancel()
+        receive_again(old)
 
     def _make_of(
         self, old: WorkingBroker, name: str, device: Device, plan: Plan, prefixes: Mapping[str, bytes]
@@ -96,8 +141,6 @@ def _check(old: WorkingBroker, name: str, device: Device, plan: Plan) -> None:
     difference = difference_to(OfferedBroker.of(old), device, plan)
     if difference is not None:
         raise ConfigError(f"brokers.{name}{difference}")
-    if is_amid_a_message(old):
-        raise AmidMessageError(f"{_of_connections(old, name)}: its handler is amid a message")
 
 
 def _of_connections(old: WorkingBroker, name: str) -> str:

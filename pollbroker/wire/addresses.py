@@ -109,6 +109,8 @@ def _credentials(connection: socket.socket) -> tuple[int, int, int]:
 
 
 def _parse_ipc(path: str) -> Address:
+    if path in ("", "@"):  # bind(2) would choose an abstract name
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     if len(os.fsencode(path)) > IPC_PATH_MAX_BYTES:
         raise OSError(
             errno.ENAMETOOLONG, f'ipc path "{path}" is longer than {IPC_PATH_MAX_BYTES} bytes (sockaddr_un.sun_path)'
@@ -135,7 +137,7 @@ def _resolve(text: str, *, ipv6: bool, passive: bool = False) -> tuple[socket.Ad
         return socket.AF_INET, (_address_of_interface(bare), number)
     if not ipv6 and _is_ip(bare) and ":" not in bare:
         return socket.AF_INET, (bare, number)  # the resolver would say the same, and takes longer than bind(2)
-    family = socket.AF_UNSPEC if ipv6 or ":" in bare else socket.AF_INET
+    family = socket.AF_UNSPEC if ipv6 else socket.AF_INET
     found = socket.getaddrinfo(bare, number, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE if passive else 0)
     return found[0][0], found[0][4]
 

@@ -89,6 +89,19 @@ def parts_of(pump: Any) -> list[Any] | None:
 _PARTS = (native.Receiver, native.Sender)
 
 
+def as_by_handler(numbers: Sequence[int]) -> tuple[list[int], list[int]]:
+    """What a pump between two ports has counted (`native.account_numbers`), as what a receiver and a sender have."""
+    received, sent, dropped, captured = numbers[:3], numbers[3:6], numbers[6:12], numbers[12:]
+    if len(captured) != 4:
+        raise ValueError(f"{len(numbers)} numbers; expected 16")
+    unroutable, slow_peer, interrupted, too_many_frames, long_subscription, filtered = dropped
+    none = [0, 0, 0]
+    return (
+        [*received, *none, 0, 0, 0, too_many_frames, 0, 0, 0, *none],
+        [*none, *sent, unroutable, slow_peer, interrupted, 0, long_subscription, filtered, *captured],
+    )
+
+
 def _make_hub(
     owner: HubOwner,
     ready: list[Any],

@@ -125,6 +125,7 @@ def test_brokers_on_standard_input_are_added(daemon: tuple[Command, str]) -> Non
     assert (code, stdout) == (3, "")
     assert [line.split(": ")[:2] for line in stderr.splitlines()] == [
         ["standard input:2", "brokers.a.device"],
+        ["standard input:3", "brokers.more"],
     ]
     assert ctl(control, "remove", "more") == (0, "\n", "")
     assert ctl(control, "list") == (0, "work\n", "")

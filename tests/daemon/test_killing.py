@@ -115,7 +115,8 @@ def test_second_daemon_at_an_address_says_so_and_the_first_goes_on(
     assert second.end() == (
         1,
         [],
-        f"brokers.toml:3: brokers.q.frontend: @{frontend}: cannot bind: Address already in use\n",
+        f"brokers.toml:3: brokers.q.frontend: @{frontend}: cannot bind: Address already in use\n"
+        f"brokers.toml:4: brokers.q.backend: @{backend}: cannot bind: Address already in use\n",
     )
     for sender, receiver in ((pusher, puller), (connect(zmq.PUSH, frontend), puller)):
         sender.send(b"after")

@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
 import pytest
 import zmq
 
-from pollbroker import QUEUE, STREAMER, Broker, BrokerState, Device, Engine, HandedOver, HandOverError, Route
+from pollbroker import QUEUE, STREAMER, Broker, BrokerState, Device, Engine, HandedOver, HandOverError
 from pollbroker.handing_over.channel import CLAIM, DESCRIPTORS, HELLO, OFFER, STATE, Channel, Refused
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S
@@ -42,10 +41,6 @@ OTHERS = {
     ),
     "transport": (adds(STREAMER, transport="libzmq"), r"here libzmq serves it; expected transport='wire'"),
     "ports": (adds(STREAMER, capture=ANY_PORT), r"brokers\.a\.capture: it is not handed over with the others"),
-    "routes": (
-        adds(replace(STREAMER, routes=(Route("frontend", "backend", via=lambda m: m),))),
-        r"brokers\.a: its routes are handed over as frontend -> backend; expected these in the place of",
-    ),
 }
 """Brokers that cannot have the connections of a STREAMER, and what the error says."""
 

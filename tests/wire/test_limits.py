@@ -1,6 +1,7 @@
 """Limits for peers: what exceeds one is refused, counted and logged, and nothing happens to the others."""
 
 import logging
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,12 @@ def test_what_is_not_passed_on_costs_more_than_its_bytes() -> None:
     port.close()
     assert net.alive == (0, 0, 0, 0)
     net.close()
+
+
+@pytest.mark.parametrize("transport", ["wire", "libzmq", "auto"])
+@pytest.mark.parametrize("limits", [{"connections": 3}, {}, 5, 0, "x", [Limits()], Limits])
+def test_only_limits_are_limits(engine: Engine, limits: Any, transport: str) -> None:
+    """A table of a configuration's file becomes one. Here a mapping is a mistake."""
+    with pytest.raises(ConfigError, match=rf"^brokers\.a\.limits: {re.escape(repr(limits))}: expected a Limits$"):
+        engine.add("a", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, limits=limits, transport=transport)
+    assert not engine.brokers

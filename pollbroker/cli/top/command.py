@@ -42,7 +42,8 @@ from pollbroker.cli.top.view import SORTS, View
 def top(endpoint: str, once: bool, interval_s: float, sort: str, filter_text: str, timeout_s: float) -> None:
     """Watch the brokers of the engine whose control socket is at ENDPOINT: a line for each direction, with its state,
     messages a second, the part of the time in which its sink was full (stall), messages held and dropped, peers at its
-    source (on ports of the wire), and how long messages waited in the broker (p50, p99).
+    source (on ports of the wire), and how long messages waited in the broker (p50, p99). What a handler filters out is
+    among those dropped, and so is what a behaviour has taken and need not send on, which is no loss.
 
     Keys: q ends; the arrows select a broker, and p pauses or resumes it; / filters by name; n, r, s, h, d and w sort by
     name, rate, stall, messages held, drops and wait. If the engine ends, this says so, and waits for its return.
