@@ -147,9 +147,9 @@ class Engine(Moving, Observing):
                 connections, and all that it holds or has yet to read: nothing is lost, and no peer notices. Its
                 counters go on, too, and it ends. Both have the same ports at the wire with the same endpoints, and the
                 same routes between them; they may differ in handlers (one may be added, and not be taken away), limits
-                and other options than `routing_id`, those of security, and those of the streams (`sndbuf`, `tcp_keepalive`, ...). A behaviour, or a
-                coroutine handler, cannot be replaced so. A handler that is amid a message is waited for, up to 5
-                seconds.
+                and other options than `routing_id`, those of security, and those of the streams (`sndbuf`,
+                `tcp_keepalive`, ...). A behaviour, or a coroutine handler, cannot be replaced so. A handler that is
+                amid a message is waited for, up to 5 seconds.
 
         An address that a broker of this process released a moment ago may still be in use. `add` tries it again for up
         to 5 seconds, and sleeps in between. Within a turn of the loop, and where a loop of asyncio or trio runs in the

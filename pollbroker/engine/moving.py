@@ -70,7 +70,8 @@ class Moving(Running):
         In the block, add the brokers as usual. One whose name the other process offers binds and connects nothing: at
         the end of the block it is given the listeners, connections and state of the broker of that name. It must have
         the same ports, with the same types, endpoints and routes (a route may be given a handler); options and handlers
-        are those of this process. The other process goes on with brokers that are not added here. After the block they serve.
+        are those of this process. The other process goes on with brokers that are not added here. After the block they
+        serve.
 
         Arguments:
             unix_socket: the other end of that of `hand_over`. It is closed by the caller.
