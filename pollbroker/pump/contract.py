@@ -206,7 +206,7 @@ class Flow(Protocol):
 
     def read_no_more(self, now_s: float, /) -> None:
         """Read nothing more until `resume`. The flow is PAUSED when it holds no message that its sink has yet to
-        accept."""
+        accept, and no handler is amid one."""
 
     def resume(self) -> None:
         """Move messages again. The flow becomes READY, and its first try shows what it has to wait for."""

@@ -72,6 +72,8 @@ class CoroutinePump(RoutingPump):
         self._given: deque[_Given] = deque()
         """In the order in which the messages came."""
         self._hub: Hub | None = None
+        self.reads_no_more = False
+        """True if no other message is to be given to the handler."""
         self._wake: Callable[[], object] = lambda: None
         self._ended = False
 
@@ -108,7 +110,7 @@ class CoroutinePump(RoutingPump):
                     self._held = self._next(self._rest, first=False)
                 elif self._given and self._given[0].done:
                     self._held = self._outcome(self._given.popleft())
-                elif self._hub is not None and self._hub.flushing:
+                elif self.reads_no_more or (self._hub is not None and self._hub.flushing):
                     return BUSY if self._given else EMPTY
                 elif len(self._given) >= self._max_concurrency:
                     return BUSY

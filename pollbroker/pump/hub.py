@@ -15,7 +15,9 @@ from typing import Any, Final
 import zmq
 
 from pollbroker.pump.contract import HubOwner, Pump, Socket
+from pollbroker.pump.coroutines import CoroutinePump
 from pollbroker.pump.outcomes import BUSY, EMPTY, FLUSHED, FULL, RETRY, FlowState
+from pollbroker.pump.routing import RoutingPump
 from pollbroker.waits import Waits
 
 _EVENTS: Final = int(zmq.EVENTS)
@@ -53,7 +55,7 @@ class Flow:
         self.full_sinks = sinks
         """The sinks that refused a message when the flow was last stalled, by port index."""
         self.reads_no_more = False
-        """True if the flow is paused as soon as it holds no message."""
+        """True if the flow is paused as soon as it is between two messages."""
         self._distrusted: set[int] = set()
         """The full sinks that have reported room, after which the flow tries again. If such a sink refuses again, its
         report cannot be trusted."""
@@ -118,16 +120,23 @@ class Flow:
         self.state = _PAUSED
 
     def read_no_more(self, now_s: float, /) -> None:
-        self.reads_no_more = True
-        self.pause_if_it_holds_nothing(now_s)
+        self._set_reads_no_more(True)
+        self.pause_between_messages(now_s)
 
-    def pause_if_it_holds_nothing(self, now_s: float) -> None:
-        """Pause the flow unless a message waits for a sink."""
-        if self.pump.held == self.pump.queued:
+    def pause_between_messages(self, now_s: float) -> None:
+        """Pause the flow, unless a message waits for a sink, or a handler has yet to say what else is made of one."""
+        is_amid = isinstance(self.pump, RoutingPump) and self.pump.is_amid_a_message
+        if self.pump.held == self.pump.queued and not is_amid:
             self.pause(now_s)
 
+    def _set_reads_no_more(self, value: bool) -> None:
+        self.reads_no_more = value
+        if isinstance(self.pump, CoroutinePump):
+            self.pump.reads_no_more = value
+
     def resume(self) -> None:
-        self.reads_no_more = False
+        if self.reads_no_more:
+            self._set_reads_no_more(False)
         self.state = _READY
         self._distrusted.clear()
 
@@ -214,7 +223,7 @@ class Hub:
                     if self.flushing and flow.pump.held == flow.pump.queued:
                         flow.end(now_s)
                     elif flow.reads_no_more:
-                        flow.pause_if_it_holds_nothing(now_s)
+                        flow.pause_between_messages(now_s)
         finally:
             self.working = False
         for port_index in range(len(self._sockets)):

@@ -3,6 +3,8 @@
 import logging
 import re
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,6 +86,33 @@ def test_replies_that_do_not_come_are_not_waited_for_longer_than_allowed(
         worker.recv_multipart()
     assert broker.remove(timeout_s=0.2, drain=True).state == "removed"
     assert caplog.messages == ["brokers.q: no replies to 2 requests have come within 0.2 s"]
+
+
+@TRANSPORTS
+def test_what_a_handler_has_yet_to_say_of_a_request_is_waited_for(
+    make_engine: MakeEngine, connect: Connect, transport: str
+) -> None:
+    """A reply to its beginning is outstanding already, so that no other request is taken."""
+
+    def three(frames: list[bytes]) -> Iterator[list[bytes]]:
+        for number in range(3):
+            yield [*frames, b"%d" % number]
+
+    engine = make_engine(burst_messages=1)
+    there, back = QUEUE.routes
+    device = replace(QUEUE, name="three", routes=(replace(there, via=three), back))
+    broker = engine.add("q", device, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+    client, worker = connect(zmq.DEALER, endpoint(broker.frontend)), connect(zmq.DEALER, endpoint(broker.backend))
+    client.send(b"request")
+    wait_until(lambda: broker.statistics().flows["frontend"].sent == 1, engine=engine)
+    removed = engine.begin_removal(broker, timeout_s=DEADLINE_S, drain=True)
+    wait_until(lambda: broker.statistics().flows["frontend"].state == "paused", engine=engine)
+    for number in range(3):
+        request = worker.recv_multipart()
+        assert request[-1] == b"%d" % number
+        worker.send_multipart(request)
+    wait_until(removed.done, engine=engine)
+    assert removed.result().flows["backend"].sent == 3
 
 
 @TRANSPORTS

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pollbroker import To
-from pollbroker.pump import EMPTY, FULL, LIMIT, CoroutinePump
+from pollbroker.pump import EMPTY, FULL, LIMIT, PYTHON, CoroutinePump
 from pollbroker.pump.contract import TapPoint
-from pollbroker.pump.outcomes import BUSY, DROPPED, SENT
+from pollbroker.pump.hub import Flow
+from pollbroker.pump.outcomes import BUSY, DROPPED, SENT, FlowState
 from pollbroker.statistics import Counters
 from tests.support.accounts import balanced
 
@@ -326,3 +327,29 @@ def test_source_is_not_read_while_the_handler_has_enough(number: int, most: int)
     assert len(bench.source.waiting) == max(0, number - most)
     for done in bench.running.values():
         done(None, None)  # so that no coroutine is left
+
+
+def test_flow_that_reads_no_more_gives_the_handler_no_other_message_and_is_paused_when_it_is_done() -> None:
+    bench = Bench(max_concurrency=10)
+    first, second = bench.come(2)
+    flow = PYTHON.make_flow(bench.pump, 0, (1,))
+    assert isinstance(flow, Flow)
+    assert flow.move(2, MANY, 0.0)
+    flow.read_no_more(0.0)
+    bench.come()
+    assert flow.state == FlowState.READY
+    for frame in (first, second):
+        flow.move(1, 1, 0.0)
+        flow.pause_between_messages(0.0)
+        assert flow.state == FlowState.BUSY
+        bench.end(frame)
+        flow.state = FlowState.READY  # as when its hub is woken
+        flow.move(1, 1, 0.0)
+        flow.pause_between_messages(0.0)
+    flow.move(1, 1, 0.0)
+    flow.pause_between_messages(0.0)
+    assert flow.state == FlowState.PAUSED
+    assert (bench.pump.received, bench.sinks[0].taken) == (2, [[first], [second]])
+    flow.resume()
+    flow.move(1, 1, 0.0)
+    assert bench.pump.received == 3
