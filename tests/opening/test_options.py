@@ -232,7 +232,7 @@ def test_options_of_the_device_give_way_to_the_callers(engine: Engine, connect: 
 @pytest.mark.parametrize(
     ("port", "options", "expected"),
     [
-        ("frontend", {"subscribe": b""}, "option subscribe: libzmq refuses b'' for a PULL socket: Invalid argument"),
+        ("frontend", {"subscribe": b""}, "option subscribe: libzmq refuses b'' for a PULL socket"),
         ("frontend", {"router_mandatory": 1}, "option router_mandatory: libzmq refuses 1 for a PULL socket"),
         ("backend", {"sndhwm": -5}, "option sndhwm: -5: expected 0 or more"),
         ("backend", {"xpub_nodrop": 1}, "option xpub_nodrop: libzmq refuses 1 for a PUSH socket"),
