@@ -211,8 +211,11 @@ def _bind_copy(socket: Socket, address: str) -> None:
 
 def _listens(descriptor: int, *, is_ipc: bool) -> bool:
     """Return True if a socket listens, for peers of ipc or of tcp. libzmq aborts the process if it does not."""
-    with net.socket(fileno=os.dup(descriptor)) as given:
+    given = net.socket(fileno=descriptor)
+    try:
         return (given.family == net.AF_UNIX) == is_ipc and bool(given.getsockopt(net.SOL_SOCKET, net.SO_ACCEPTCONN))
+    finally:
+        given.detach()  # it stays open
 
 
 def _reason(error: zmq.ZMQError) -> str:

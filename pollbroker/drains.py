@@ -124,6 +124,9 @@ class Drains:
     def _remove(self, broker: WorkingBroker) -> None:
         give_up_s, give_up = self._leaving.pop(broker)
         give_up.cancel()
+        if not self._leaving and self._looks_again is not None:
+            self._looks_again.cancel()  # a run that has nothing left to do need not wait for it
+            self._looks_again = None
         if broker.state is BrokerState.DRAINING:  # and not removed by somebody else
             self._table.begin_removal(broker.name, max(0.0, give_up_s - self._loop.access.clock()))
 

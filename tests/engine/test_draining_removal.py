@@ -14,11 +14,13 @@ from pollbroker import BALANCER, PARANOID_PIRATE, QUEUE, STREAMER, Broker, Devic
 from pollbroker.states import BrokerState
 from pollbroker.working import WorkingBroker
 from tests.support.addresses import ANY_PORT, bind, endpoint
+from tests.support.clocks import Clock
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.streamers import streamer_with
 from tests.support.threads import running
 from tests.support.transports import holding, holding_streamer
 from tests.support.types import Connect, MakeEngine
+from tests.support.wire_ports import peer_count
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["libzmq", "wire"])
 
@@ -151,6 +153,45 @@ def test_no_more_requests_are_taken_though_there_is_always_another(
     final = removed.result(DEADLINE_S)
     assert final.flows["frontend"].received == taken
     assert final.flows["frontend"].held == 0
+
+
+@TRANSPORTS
+def test_no_more_requests_are_taken_though_the_loop_is_never_idle(
+    make_engine: MakeEngine, connect: Connect, transport: str
+) -> None:
+    """Another broker moves one message in each turn, and has many. No reply is outstanding at the beginning."""
+    clock = Clock()
+    engine = make_engine(burst_messages=1, clock=clock)
+    broker = engine.add("q", QUEUE, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+    client, worker = connect(zmq.DEALER, endpoint(broker.frontend)), connect(zmq.DEALER, endpoint(broker.backend))
+    source = connect(zmq.PULL, rcvhwm=0)
+    source.bind("inproc://busy")
+    producer = connect(zmq.PUSH, "inproc://busy", sndhwm=0)
+    for _ in range(1000):
+        producer.send(b"")
+    sink = connect(zmq.PUSH, sndhwm=0)
+    sink.bind("inproc://taken")
+    connect(zmq.PULL, "inproc://taken", rcvhwm=0)
+    busy = engine.register(source, sink, STREAMER, name="busy")
+    if transport == "wire":
+        wait_until(lambda: peer_count(engine, broker) == peer_count(engine, broker, "backend") == 1, engine=engine)
+    removed = engine.begin_removal(broker, timeout_s=1000, drain=True)
+    client.send(b"request")
+
+    def is_with_the_worker() -> bool:
+        producer.send(b"")  # there is always another
+        return bool(worker.poll(0))
+
+    wait_until(is_with_the_worker, engine=engine)
+    clock.now_s += 1
+    engine.step()
+    assert busy.statistics().flows["frontend"].state == "ready"
+    assert broker.statistics().flows["frontend"].state == "paused"
+    assert not removed.done()
+    worker.send_multipart(worker.recv_multipart())
+    engine.remove("busy")
+    wait_until(removed.done, engine=engine)
+    assert client.recv() == b"request"
 
 
 @TRANSPORTS
