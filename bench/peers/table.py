@@ -33,34 +33,28 @@ class Peer:
     load_module: str = "bench.load.role"
 
 
+OVER_LIBZMQ: Mapping[str, str] = MappingProxyType({"POLLBROKER_PUMP": "native", "POLLBROKER_TRANSPORT": "libzmq"})
+OVER_THE_WIRE: Mapping[str, str] = MappingProxyType({"POLLBROKER_PUMP": "native", "POLLBROKER_TRANSPORT": "wire"})
+"""A peer says what serves its ports, so that a default, or a variable of whoever runs the bench, changes no figure."""
+
 NONE = Peer("no broker", None)
 PROXY = Peer("zmq.proxy", "bench.peers.zmq_proxy")
 POLLER = Peer("Poller loop", "bench.peers.poller_loop")
 POLLER_SINGLE = Peer("Poller loop, one message a poll", "bench.peers.poller_loop_single")
 BARE = Peer("bare C loop", "bench.peers.bare_loop")
-NATIVE = Peer("pollbroker", "bench.peers.pollbroker_engine", {"POLLBROKER_PUMP": "native"})
-WIRE = Peer(
-    "pollbroker, wire",
-    "bench.peers.pollbroker_engine",
-    {"POLLBROKER_PUMP": "native", "POLLBROKER_TRANSPORT": "wire"},
-)
-PYTHON = Peer("pollbroker, Python pump", "bench.peers.pollbroker_engine", {"POLLBROKER_PUMP": "python"})
-OWN_CONTROL = Peer("pollbroker, control apart", "bench.peers.pollbroker_control", {"POLLBROKER_PUMP": "native"})
+NATIVE = Peer("pollbroker", "bench.peers.pollbroker_engine", OVER_LIBZMQ)
+WIRE = Peer("pollbroker, wire", "bench.peers.pollbroker_engine", OVER_THE_WIRE)
+PYTHON = Peer("pollbroker, Python pump", "bench.peers.pollbroker_engine", {**OVER_LIBZMQ, "POLLBROKER_PUMP": "python"})
+OWN_CONTROL = Peer("pollbroker, control apart", "bench.peers.pollbroker_control", OVER_LIBZMQ)
 STEERABLE = Peer("zmq.proxy_steerable", "bench.peers.steerable_proxy")
-GROWING = Peer("pollbroker", "bench.peers.growing_engine", {"POLLBROKER_PUMP": "native"})
-HANDLER = Peer("pollbroker, Python handler", "bench.peers.pollbroker_handler", {"POLLBROKER_PUMP": "native"})
-HANDLER_WIRE = Peer(
-    "pollbroker, wire, Python handler",
-    "bench.peers.pollbroker_handler",
-    {"POLLBROKER_PUMP": "native", "POLLBROKER_TRANSPORT": "wire"},
-)
-ON_ASYNCIO = Peer("pollbroker on asyncio", "bench.peers.pollbroker_asyncio", {"POLLBROKER_PUMP": "native"})
-ON_UVLOOP = Peer("pollbroker on uvloop", "bench.peers.pollbroker_uvloop", {"POLLBROKER_PUMP": "native"}, UVLOOP)
-ON_GEVENT = Peer("pollbroker on gevent", "bench.peers.pollbroker_gevent", {"POLLBROKER_PUMP": "native"}, GEVENT)
-ON_TRIO = Peer("pollbroker on trio", "bench.peers.pollbroker_trio", {"POLLBROKER_PUMP": "native"}, TRIO)
-OUR_THREAD_DEVICE = Peer(
-    "pollbroker ThreadDevice", "bench.peers.pollbroker_thread_device", {"POLLBROKER_PUMP": "native"}
-)
+GROWING = Peer("pollbroker", "bench.peers.growing_engine", OVER_LIBZMQ)
+HANDLER = Peer("pollbroker, Python handler", "bench.peers.pollbroker_handler", OVER_LIBZMQ)
+HANDLER_WIRE = Peer("pollbroker, wire, Python handler", "bench.peers.pollbroker_handler", OVER_THE_WIRE)
+ON_ASYNCIO = Peer("pollbroker on asyncio", "bench.peers.pollbroker_asyncio", OVER_LIBZMQ)
+ON_UVLOOP = Peer("pollbroker on uvloop", "bench.peers.pollbroker_uvloop", OVER_LIBZMQ, UVLOOP)
+ON_GEVENT = Peer("pollbroker on gevent", "bench.peers.pollbroker_gevent", OVER_LIBZMQ, GEVENT)
+ON_TRIO = Peer("pollbroker on trio", "bench.peers.pollbroker_trio", OVER_LIBZMQ, TRIO)
+OUR_THREAD_DEVICE = Peer("pollbroker ThreadDevice", "bench.peers.pollbroker_thread_device", OVER_LIBZMQ)
 THREAD_DEVICE = Peer("pyzmq ThreadDevice", "bench.peers.thread_device")
 THREAD_PROXY = Peer("ThreadProxy", "bench.peers.thread_proxy")
 MONITORED_QUEUE = Peer("MonitoredQueue", "bench.peers.monitored_queue")
