@@ -71,6 +71,20 @@ def test_client_is_not_told_of_changes_that_were_lost_when_another_was_looked_up
     assert balanced(peers.driver.account)
 
 
+def test_request_that_is_damaged_does_not_keep_the_others_from_being_done() -> None:
+    store = FailingStore()
+    peers = start(store)
+    uuids = [peers.stored(b"c", b"echo") for _ in range(40)]
+    store.damaged.update(uuids[1:20])
+    peers.ready(b"w")
+    for uuid in (uuids[0], *uuids[20:]):
+        peers.answer(b"w", uuid)
+        peers.commit()
+        assert peers.fetch(b"c", uuid) == [peers.told(b"c", REPLY, b"200", b"answer")]
+    assert peers.driver.counters["store_failed"] == 19
+    assert balanced(peers.driver.account)
+
+
 def test_client_whose_request_the_database_itself_has_taken_back_is_told_so(tmp_path: Path) -> None:
     store = SqliteStore(str(tmp_path / "titanic.db"))
     peers = TitanicPeers(drive(TitanicInMemory(store, heartbeat_s=1000.0), ["frontend"]))

@@ -18,7 +18,7 @@ def test_worker_that_is_lost_costs_no_look_at_all_that_are_in_memory() -> None:
     def add(request: StoredRequest) -> None:
         service.waiting[request] = None
 
-    assert lines.load(service, pending, add)
+    assert lines.load(service, pending, add, pass_over=list)
     number = len(lines)
     service.workers -= 1
     tracemalloc.start()

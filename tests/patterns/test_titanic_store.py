@@ -143,6 +143,28 @@ def test_what_was_committed_is_in_the_file(path: str) -> None:
     store.close()
 
 
+def test_damaged_requests_are_told_from_the_others(path: str) -> None:
+    store = SqliteStore(path)
+    store.open()
+    bodies = [[b"%02d" % number * 400] for number in range(20)]
+    uuids = [store.add(b"echo", body) for body in bodies]
+    store.commit()
+    assert store._connection is not None
+    (page,) = store._connection.execute("PRAGMA page_size").fetchone()
+    store.close()
+    data = bytearray(Path(path).read_bytes())
+    begin = data.index(bodies[10][0]) // page * page
+    data[begin : begin + page] = bytes(range(256)) * (page // 256)
+    Path(path).write_bytes(data)
+    store.open()
+    read = store.pending(b"echo", 0, 100)
+    assert [one.number for one in read] == list(range(1, 21))
+    whole = [one for one in read if one.body is not None]
+    assert len(whole) in range(12, 20)  # a few of them are in one page
+    assert all((one.uuid, one.body) == (uuids[one.number - 1], bodies[one.number - 1]) for one in whole)
+    store.close()
+
+
 def test_each_commit_waits_for_the_disk(path: str) -> None:
     store = SqliteStore(path)
     store.open()

@@ -19,6 +19,8 @@ class FailingStore(MemoryStore):
         super().__init__(clock)
         self.failing: set[str] = set()
         self.loses_changes = False
+        self.damaged: set[bytes] = set()
+        """The UUIDs of requests that cannot be read."""
         self.reads = 0
         self.lost = False
         """True from the time at which a failure has taken changes back until `rollback`."""
@@ -42,7 +44,8 @@ class FailingStore(MemoryStore):
     def pending(self, service: bytes, after: int, limit: int) -> Sequence[Stored]:
         self._fail("pending")
         self.reads += 1
-        return super().pending(service, after, limit)
+        found = super().pending(service, after, limit)
+        return [one._replace(body=None) if one.uuid in self.damaged else one for one in found]
 
     def find(self, uuid: bytes) -> Found | None:
         self._fail("find")

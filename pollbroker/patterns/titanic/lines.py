@@ -90,13 +90,20 @@ class Lines:
             line.after = 0
             line.exhausted = False
 
-    def load(self, service: Service, pending: Pending, add: Callable[[StoredRequest], None]) -> bool:
+    def load(
+        self,
+        service: Service,
+        pending: Pending,
+        add: Callable[[StoredRequest], None],
+        pass_over: Callable[[Stored], object],
+    ) -> bool:
         """Read the next requests of a service, if there is room for several. Returns False if there was none because of
         other services.
 
         Arguments:
             pending: reads the store. Whatever it raises is raised here.
             add: is called with each request.
+            pass_over: is called with each one that cannot be read.
         """
         line = self._lines.get(service.name)
         if line is None or line.exhausted:
@@ -109,9 +116,12 @@ class Lines:
         while room > 0 and not line.exhausted:
             read = pending(service.name, line.after, room)
             line.exhausted = len(read) < room
-            for number, uuid, body in read:
+            for stored in read:
+                number, uuid, body = stored
                 line.after = number
-                if uuid not in line.requests:
+                if body is None:
+                    pass_over(stored)
+                elif uuid not in line.requests:
                     request = StoredRequest("", uuid, 1, service.name, body, number=number)
                     line.requests[uuid] = self._loaded[uuid] = request
                     add(request)

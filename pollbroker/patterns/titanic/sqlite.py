@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from pollbroker.errors import BehaviourError
-from pollbroker.patterns.titanic.store import Found, Store, Stored, StoreError
+from pollbroker.patterns.titanic.store import DamagedError, Found, Store, Stored, StoreError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -41,6 +41,11 @@ PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
 """
 
+_PENDING: Final = (
+    "FROM requests WHERE service = ? AND number > ? AND number <= ? AND reply IS NULL ORDER BY number LIMIT ?"
+)
+"""What the table has of requests for a service that wait for a reply."""
+
 _LENGTH: Final = struct.Struct("<Q")
 
 
@@ -50,17 +55,17 @@ def pack(frames: Sequence[bytes]) -> bytes:
 
 
 def unpack(packed: bytes) -> list[bytes]:
-    """The message that `pack` made a value of. Raises `StoreError` if there is no such message."""
+    """The message that `pack` made a value of. Raises `DamagedError` if there is no such message."""
     frames = []
     at = 0
     while at < len(packed):
         if len(packed) - at < _LENGTH.size:
-            raise StoreError("a stored message is damaged")
+            raise DamagedError("a stored message is damaged")
         begin = at + _LENGTH.size
         at = begin + _LENGTH.unpack_from(packed, at)[0]
         frames.append(packed[begin:at])
     if at != len(packed):
-        raise StoreError("a stored message is damaged")
+        raise DamagedError("a stored message is damaged")
     return frames
 
 
@@ -145,15 +150,20 @@ class SqliteStore(Store):
 
     def pending(self, service: bytes, after: int, limit: int) -> Sequence[Stored]:
         """See `Store`."""
-        rows = self._fetch(
-            "SELECT number, uuid, body FROM requests "
-            "WHERE service = ? AND number > ? AND number <= ? AND reply IS NULL ORDER BY number LIMIT ?",
-            service,
-            after,
-            self._committed,
-            limit,
-        )
-        return [Stored(number, name, unpack(body)) for number, name, body in rows]
+        bounds = (service, after, self._committed, limit)
+        try:
+            rows = self._fetch(f"SELECT number, uuid, body {_PENDING}", *bounds)
+            return [Stored(number, name, unpack(body)) for number, name, body in rows]
+        except DamagedError:  # the others can be read, as a rule: their numbers are in an index, which is elsewhere
+            numbers = self._fetch(f"SELECT number {_PENDING}", *bounds)
+            return [self._stored(number) for (number,) in numbers]
+
+    def _stored(self, number: int) -> Stored:
+        try:
+            ((name, body),) = self._fetch("SELECT uuid, body FROM requests WHERE number = ?", number)
+            return Stored(number, name, unpack(body))
+        except (DamagedError, ValueError):  # there is no such row, though the index has it
+            return Stored(number, b"", None)
 
     def find(self, uuid: bytes) -> Found | None:
         """See `Store`."""
@@ -243,6 +253,7 @@ class SqliteStore(Store):
         try:
             yield self._connection
         except (sqlite3.Error, OverflowError) as error:
-            raise StoreError(f"{self._path}: {error}") from error
+            damaged = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
+            raise (DamagedError if damaged else StoreError)(f"{self._path}: {error}") from error
         except MemoryError as error:
             raise StoreError(f"{self._path}: out of memory") from error

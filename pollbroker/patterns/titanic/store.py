@@ -19,6 +19,10 @@ class StoreError(PollbrokerError):
     """The place where requests are stored has failed: it is full, damaged, or out of reach."""
 
 
+class DamagedError(StoreError):
+    """What was stored cannot be read any more, now or later."""
+
+
 class Stored(NamedTuple):
     """A request that was stored."""
 
@@ -26,7 +30,8 @@ class Stored(NamedTuple):
     """Grows from each request to the next."""
     uuid: bytes
     """32 hexadecimal digits."""
-    body: list[bytes]
+    body: list[bytes] | None
+    """None if it is damaged."""
 
 
 class Found(NamedTuple):

@@ -28,7 +28,7 @@ from pollbroker.patterns.majordomo.services import Request, Worker
 from pollbroker.patterns.titanic.frames import ERROR, OK, PENDING, REPLY, REQUEST, SERVICES, UNKNOWN, is_uuid
 from pollbroker.patterns.titanic.lines import MOST_FOR_A_WORKER, Lines, StoredRequest
 from pollbroker.patterns.titanic.sqlite import SqliteStore
-from pollbroker.patterns.titanic.store import Store, StoreError
+from pollbroker.patterns.titanic.store import Store, Stored, StoreError
 
 _COMMIT: Final = "commit"
 _RETRY: Final = "retry"
@@ -351,7 +351,7 @@ class Titanic(Majordomo):
         if self._store is None or service is None:
             return
         try:
-            if not self._lines.load(service, self._store.pending, self._add_stored):
+            if not self._lines.load(service, self._store.pending, self._add_stored, self._pass_over):
                 self._retry_later(name)
         except StoreError as error:
             self._note_failure(error)
@@ -359,6 +359,9 @@ class Titanic(Majordomo):
 
     def _add_stored(self, request: StoredRequest) -> None:
         self._services.add_request(self._services.served(request.service), request, self._tick)
+
+    def _pass_over(self, stored: Stored) -> None:
+        self._note_failure(StoreError(f"request number {stored.number} is damaged, and is passed over"))
 
     def _retry_later(self, *names: bytes) -> None:
         if names and not self._retry:
