@@ -130,6 +130,12 @@ class Behaviour(ABC):
         """The broker has ended, for whatever reason: it was removed, it has failed, or its context was terminated.
         Nothing can be asked for any more. This is the place to release what the behaviour has, such as a file."""
 
+    def is_lost(self, port: str, frames: list[bytes]) -> bool:  # noqa: ARG002
+        """A message has come that nobody reads any more, since the broker ends. Return False if nothing is lost with
+        it, because it is a heartbeat, say; then it does not count as `unread`. This is called after `on_stop`, and
+        nothing can be asked for."""
+        return True
+
     # -- what it may ask for ------------------------------------------------------------------------------------------
 
     def send(self, port: str, frames: Sequence[bytes], *, if_full: IfFull = "hold") -> None:

@@ -213,6 +213,14 @@ class BehaviourRun:
         """The ports from which such requests come."""
         return self.behaviour.request_ports
 
+    def is_lost(self, port: str, frames: list[bytes]) -> bool:
+        """True if something is lost with a message that is not read any more."""
+        try:
+            return self.behaviour.is_lost(port, frames)
+        except Exception as error:  # noqa: BLE001 - the broker ends all the same
+            self._log(error)
+            return True
+
     @property
     def held(self) -> int:
         """Messages that the behaviour keeps, those that wait for room, and those that it is about to be given back."""

@@ -8,6 +8,8 @@ import pytest
 import zmq
 
 from pollbroker import BehaviourError, BrokerState, DeviceError, Engine
+from pollbroker.broker import working_broker
+from pollbroker.pump import NO_SOURCE
 from tests.behaviour.pipes import Does, account, add, pass_on, pipe
 from tests.support.accounts import balanced
 from tests.support.addresses import ANY_PORT, bind
@@ -170,3 +172,30 @@ def test_end_of_the_context_ends_the_broker(make_engine: MakeEngine, connect: Co
         frontend.close()
         backend.close()
         ended.result()
+
+
+def test_message_with_which_nothing_is_lost_does_not_count_as_unread(stepped: Engine, connect: Connect) -> None:
+    class Ends(Does):
+        def on_start(self) -> None:
+            self.close("frontend")
+
+        def is_lost(self, port: str, frames: list[bytes]) -> bool:
+            if frames == [b"odd"]:
+                raise ValueError("it cannot say")
+            return frames != [b"heartbeat"]
+
+    broker = add(stepped, replace(pipe(pass_on), behaviour=lambda: Ends(pass_on)))
+    push = connect(zmq.PUSH, broker.ports["frontend"].endpoint)
+    for sent in (b"heartbeat", b"lost", b"heartbeat", b"odd", b"heartbeat", b"last"):
+        push.send(sent)
+    (pump,) = (flow.pump for flow in working_broker(broker).hub.flows if flow.source != NO_SOURCE)
+    unread = 0
+
+    def all_came() -> bool:
+        nonlocal unread
+        unread += pump.count_unread(1)
+        return unread == 3
+
+    wait_until(all_came, engine=stepped)
+    assert account(stepped).received == 0
+    assert stepped.remove("a", timeout_s=0).flows["behaviour"].unread == 0

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pollbroker import BALANCER, BehaviourError
+from pollbroker import BALANCER, Balancer, BehaviourError
 from pollbroker.patterns.balancer.buckets import Buckets
 from pollbroker.patterns.balancer.policies import Weighted
 from pollbroker.patterns.balancer.workers import Worker
@@ -358,3 +358,11 @@ def test_buckets_keep_no_key_that_came_first_and_is_empty() -> None:
         assert buckets.take() == f"item {number}"
     assert len(buckets) == 0
     assert len(buckets._keys) == 1
+
+
+def test_worker_that_is_ready_at_the_end_is_no_loss() -> None:
+    balancer = Balancer()
+    assert not balancer.is_lost("backend", [b"w", b"", b"READY"])
+    assert not balancer.is_lost("backend", [b"w", b"", b"READY", b"4"])
+    assert balancer.is_lost("backend", [b"w", b"", b"c", b"", b"answer"])
+    assert balancer.is_lost("frontend", [b"c", b"", b"READY"])

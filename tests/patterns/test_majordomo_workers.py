@@ -2,6 +2,7 @@
 
 import pytest
 
+from pollbroker import Majordomo
 from pollbroker.patterns.majordomo import mdp
 from pollbroker.patterns.majordomo.mdp import PARTIAL, Version
 from tests.patterns.majordomo_peers import VERSIONS, start
@@ -237,3 +238,12 @@ def test_workers_are_told_that_the_broker_ends() -> None:
     peers.ready(b"w1")
     peers.ready(b"w2", version=2)
     assert peers.driver.stop() == [peers.broken_off(b"w1"), peers.broken_off(b"w2", 2)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_workers_say_at_the_end_is_no_loss_but_for_answers(version: Version) -> None:
+    broker = Majordomo()
+    for said in (mdp.worker_ready(b"echo", version), mdp.worker_heartbeat(version), mdp.worker_disconnect(version)):
+        assert not broker.is_lost("frontend", [b"w", *said])
+    assert broker.is_lost("frontend", [b"w", *mdp.worker_reply(b"c", [b"answer"], version)])
+    assert broker.is_lost("frontend", [b"c", *mdp.client_request(b"echo", [b"question"], version)])

@@ -391,3 +391,11 @@ def test_envelope_ends_at_the_first_empty_frame_after_an_address(
     frames: list[bytes], parts: tuple[list[bytes], list[bytes]] | None
 ) -> None:
     assert split_envelope(frames) == parts
+
+
+def test_what_workers_say_at_the_end_is_no_loss_but_for_replies() -> None:
+    pirate = ParanoidPirate()
+    assert not pirate.is_lost("backend", [b"w", READY])
+    assert not pirate.is_lost("backend", [b"w", HEARTBEAT])
+    assert pirate.is_lost("backend", [b"w", b"c", b"", b"answer"])
+    assert pirate.is_lost("frontend", [b"c", READY])

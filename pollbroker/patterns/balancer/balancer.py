@@ -206,6 +206,10 @@ class Balancer(Behaviour):
         self._limits = None
         self._kept = 0
 
+    def is_lost(self, port: str, frames: list[bytes]) -> bool:
+        """Workers may say that they are ready."""
+        return port == "frontend" or not self._is_ready(frames)
+
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def _take_request(self, request: Request) -> None:
@@ -365,12 +369,16 @@ class Balancer(Behaviour):
 
     def _take_other(self, worker: Worker | None, frames: list[bytes]) -> None:
         """Take what is not the answer to a request that the worker has."""
-        if len(frames) in (3, 4) and not frames[1] and frames[2] in self._ready:
+        if self._is_ready(frames):
             self._take_ready(worker, frames[0], frames[3] if len(frames) == 4 else b"1")
         elif len(frames) < 4 or frames[1]:
             self.count("malformed")
         else:
             self.count("unknown_worker" if worker is None else "late")
+
+    def _is_ready(self, frames: list[bytes]) -> bool:
+        """True if this is what a worker says that has begun."""
+        return len(frames) in (3, 4) and not frames[1] and frames[2] in self._ready
 
     def _take_ready(self, worker: Worker | None, address: bytes, number: bytes) -> None:
         capacity = int(number) if number.isdigit() and len(number) < 10 else 0

@@ -180,6 +180,11 @@ class Majordomo(Behaviour):
         for worker in self._heard:
             self.send(worker.port, [worker.routing_id, *worker_disconnect(worker.version)])
 
+    def is_lost(self, port: str, frames: list[bytes]) -> bool:  # noqa: ARG002
+        """Workers begin again after a DISCONNECT, and send heartbeats until they have received it."""
+        message = parse_from_worker(frames, 1)
+        return message is None or message.command in (PARTIAL, FINAL)
+
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def _take_request(self, port: str, client: bytes, asked: ClientRequest) -> None:

@@ -117,6 +117,10 @@ class ParanoidPirate(Behaviour):
         else:
             self._take_command(frames[0], frames[1] if len(frames) == 2 else None)
 
+    def is_lost(self, port: str, frames: list[bytes]) -> bool:
+        """Commands of workers are of no use to anybody else."""
+        return port == "frontend" or len(frames) > 2
+
     def on_timer(self, key: Hashable) -> None:
         if key == _HEARTBEAT:
             self._expire()
