@@ -19,6 +19,7 @@ from pollbroker.drains import Drains
 from pollbroker.errors import EngineError, describe_error
 from pollbroker.loop import Loop
 from pollbroker.portions import Portions
+from pollbroker.remaining import warn_of_undelivered
 from pollbroker.statistics import BrokerStatistics
 from pollbroker.table import Table
 from pollbroker.thread import EngineThread
@@ -137,9 +138,7 @@ class Closing:
             with calls.lock:
                 self._close()
         for broker in self._removals:
-            lost = sum(flow.held + flow.unread for flow in broker.removed.result().flows.values())
-            if lost:
-                _logger.warning("brokers.%s: closed with %d messages undelivered", broker.name, lost)
+            warn_of_undelivered(broker.removed.result())
 
     def _close(self) -> None:
         """Close everything but the context, with the lock."""

@@ -1,4 +1,5 @@
-"""What is left for a broker to do: messages to read, replies to wait for, and what is unread when it ends."""
+"""What is left for a broker to do: messages to read, replies to wait for, what is unread when it ends, and what is
+lost."""
 
 import logging
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ import zmq
 
 from pollbroker.port import WorkingPort
 from pollbroker.pump import NO_SOURCE, Flow, FlowState
+from pollbroker.statistics import BrokerStatistics
 
 _logger = logging.getLogger("pollbroker")
 
@@ -76,3 +78,10 @@ def count_unread(where: str, flows: Sequence[Flow], ports: Sequence[WorkingPort]
                 port = ports[flow.source].name
                 _logger.warning("%s.%s: the unread messages cannot be counted: %s", where, port, error)
     return unread
+
+
+def warn_of_undelivered(final: BrokerStatistics) -> None:
+    """Log how many messages are lost with a broker, by its final statistics. Nothing is logged if none are."""
+    lost = sum(flow.held + flow.unread for flow in final.flows.values())
+    if lost:
+        _logger.warning("brokers.%s: closed with %d messages undelivered", final.name, lost)

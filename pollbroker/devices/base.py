@@ -173,7 +173,7 @@ class Device:
 
     def stop(self, *, timeout_s: float = 1.0) -> None:
         """End the device and close its sockets. It takes nothing more, and for up to `timeout_s` goes on offering what
-        it holds. Of a device that is not running only the random ports are given up.
+        it holds. What is lost then is logged. Of a device that is not running only the random ports are given up.
 
         May be called from any thread. It waits for the end, except in the thread that runs the device, such as in a
         signal handler: there the end comes soon after.

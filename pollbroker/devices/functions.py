@@ -2,6 +2,10 @@
 
 Each has an engine of its own for as long as it runs. The sockets are the caller's: no option of theirs is changed, and
 none is closed.
+
+A device reads a message before it knows whether somebody takes it, and holds it until then. One that holds messages is
+given a second more at its end, in which it goes on offering them. What is left then is lost, since no socket takes a
+message back, and the log says how many messages were lost.
 """
 
 import errno
@@ -42,6 +46,10 @@ def proxy(frontend: Socket, backend: Socket, capture: Socket | None = None) -> i
     and for a capture socket that cannot send. In the main thread Ctrl-C raises `KeyboardInterrupt` between two
     messages.
 
+    Messages that nobody takes wait in the frontend or the backend, except for one in each direction, which the proxy
+    has read already. At Ctrl-C, or when a signal handler raises, it offers that one for up to a second more. If nobody
+    takes it, it is lost, and a warning in the log says so. `zmq.proxy` reads no message that it cannot send.
+
     Source: pyzmq's documentation of `zmq.proxy`, and zmq_proxy(3).
     """
     return proxy_steerable(frontend, backend, capture)
@@ -59,7 +67,8 @@ def proxy_steerable(
             to PAUSE, RESUME and TERMINATE; a SUB or PULL has none at all. Without it, or with a closed one, this is
             `proxy`.
 
-    Returns 0 after TERMINATE. Raises as `proxy`, and `ConfigError` for a control socket of a type that cannot take
+    Returns 0 after TERMINATE: at once, or after up to a second in which it offers what it holds, as `proxy` does at
+    Ctrl-C. What is lost is logged. Raises as `proxy`, and `ConfigError` for a control socket of a type that cannot take
     commands (expected REP, PAIR, SUB, ROUTER, PULL or DEALER).
 
     Source: pyzmq's documentation of `zmq.proxy_steerable`, and zmq_proxy_steerable(3).
@@ -105,9 +114,12 @@ def serve(sockets: DeviceSockets, began: Callable[[Engine, Broker], None] | None
     with closing(Engine()) as engine:
         broker = sockets.start(engine)
         broker.removed.add_done_callback(lambda _: engine.stop())
-        if began is not None:
-            began(engine, broker)
-        engine.run()
+        try:
+            if began is not None:
+                began(engine, broker)
+            engine.run()
+        finally:
+            broker.remove()
     if broker.error is not None:
         raise broker.error
     if broker.state is BrokerState.ENDED:

@@ -56,7 +56,7 @@ def device(device_type: int, isocket: Socket, osocket: Socket | int) -> NoReturn
 
     The sockets are the caller's: no option of theirs is changed, and none is closed. Nobody else may use them until the
     device has ended. A greenlet that is killed here, or whose `gevent.Timeout` is over, ends the device between two
-    messages.
+    messages. A message that the device has read by then, and that nobody took, is lost, and the log says so.
 
     Raises `zmq.ContextTerminated` when the context of a socket is terminated, and `zmq.ZMQError` if a socket is closed
     or has an error; `TypeError` for what is no socket, and `ValueError` for a negative number; `DeviceError` for two

@@ -99,9 +99,10 @@ class ProxySteerable(ProxySteerableBase, Proxy):
 
     PAUSE stops the traffic until RESUME; TERMINATE ends the device. These, STATISTICS, and the commands beyond libzmq's
     that docs/control.md describes, are about this device alone. What ends the device, TERMINATE and REMOVE, is answered
-    just before its end, since the control socket ends with it, and so without what is lost. The methods that end in
-    `_ctrl` are about the control socket; a SUB needs `setsockopt_ctrl(zmq.SUBSCRIBE, b"")`. A PAIR or DEALER has no
-    reply to PAUSE, RESUME and TERMINATE, and a SUB or PULL none at all.
+    just before its end, since the control socket ends with it, and so without what is lost, which is logged. A device
+    that holds a message offers it for up to a second more before it ends. The methods that end in `_ctrl` are about the
+    control socket; a SUB needs `setsockopt_ctrl(zmq.SUBSCRIBE, b"")`. A PAIR or DEALER has no reply to PAUSE, RESUME
+    and TERMINATE, and a SUB or PULL none at all.
 
     Source: pyzmq's documentation of `zmq.devices.ProxySteerable`.
     """

@@ -17,6 +17,7 @@ from pollbroker.devices.steering import MONITOR, steer
 from pollbroker.engine import Engine
 from pollbroker.port import socket_type_of
 from pollbroker.pump import Handler, Socket, To
+from pollbroker.remaining import warn_of_undelivered
 from pollbroker.standard_devices import guess_device
 
 
@@ -35,6 +36,9 @@ class DeviceSockets:
     def start(self, engine: Engine) -> Broker:
         """Start the broker; if anything fails, nothing is left in the engine.
 
+        When the broker has ended, however that came, the log says how many messages are lost. So it is to be removed
+        before its engine is closed, which would say it once more.
+
         Raises as `Engine.register`, and `ConfigError` for a control socket of a type that cannot take commands.
         """
         more: dict[str, Any] = {} if self.monitor is None else {MONITOR if self._tees else CAPTURE: self.monitor}
@@ -47,6 +51,7 @@ class DeviceSockets:
                 broker.remove(timeout_s=0.0)
                 raise
             broker.removed.add_done_callback(lambda _: server.close())
+        broker.removed.add_done_callback(lambda final: warn_of_undelivered(final.result()))
         return broker
 
     @property
