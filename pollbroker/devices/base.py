@@ -109,16 +109,18 @@ class Device:
 
     def setsockopt_in(self, opt: int, value: Any) -> None:
         """Set an option of the in socket, before it is bound or connected. See `zmq.Socket.setsockopt`."""
-        self._in.options.append((opt, value))
+        self._in.add_option(opt, value)
 
     def setsockopt_out(self, opt: int, value: Any) -> None:
         """Set an option of the out socket, before it is bound or connected. See `zmq.Socket.setsockopt`."""
-        self._out.options.append((opt, value))
+        self._out.add_option(opt, value)
 
     def bind_in_to_random_port(self, addr: str, *args: int, **kwargs: int) -> int:
         """Bind the in socket to a free port of an address such as `tcp://127.0.0.1`; the number of the port.
 
-        The port is bound at once, and stays so until the device ends: nobody else can take it before `start`.
+        The port is bound at once, and stays so until the device ends: nobody else can take it before `start`. Options
+        of the listening socket, such as `zmq.IPV6`, `zmq.BACKLOG` or `zmq.RCVBUF`, are best set before: one that is set
+        later has the port closed and bound anew.
 
         Arguments:
             args, kwargs: `min_port`, `max_port`, `max_tries`, as for `zmq.Socket.bind_to_random_port`.
@@ -132,7 +134,7 @@ class Device:
         return self._bind_to_random_port(self._out, addr, *args, **kwargs)
 
     def _bind_to_random_port(self, plan: SocketPlan, addr: str, *args: int, **kwargs: int) -> int:
-        port, reserved = reserve_port(self._random_addresses, addr, *args, **kwargs)
+        port, reserved = reserve_port(self._random_addresses, plan.options, addr, *args, **kwargs)
         plan.binds.append(reserved)
         return port
 

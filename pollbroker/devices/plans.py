@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pollbroker.devices.reserving import ReservedPort
+from pollbroker.devices.reserving import LISTENER_OPTIONS, ReservedPort
 from pollbroker.pump import Socket
 
 
@@ -13,6 +13,14 @@ class SocketPlan:
         self.options: list[tuple[int, Any]] = []
         self.binds: list[str | ReservedPort] = []
         self.connects: list[str] = []
+
+    def add_option(self, option: int, value: Any) -> None:
+        """Note an option that is to be set. A random port has it at once, if it is one for listeners."""
+        self.options.append((option, value))
+        if option in LISTENER_OPTIONS:
+            for address in self.binds:
+                if isinstance(address, ReservedPort):
+                    address.bind_anew(self.options)
 
     def set_options(self, socket: Socket) -> None:
         """Set the options. They come first, since most have no effect on what is bound or connected already."""

@@ -34,7 +34,7 @@ class ProxyBase(Device):
 
     def setsockopt_mon(self, opt: int, value: Any) -> None:
         """Set an option of the monitor socket, before it is bound or connected. See `zmq.Socket.setsockopt`."""
-        self._mon.options.append((opt, value))
+        self._mon.add_option(opt, value)
 
     def _plans(self) -> tuple[SocketPlan, ...]:
         return *super()._plans(), self._mon
@@ -79,7 +79,7 @@ class ProxySteerableBase(ProxyBase):
 
     def setsockopt_ctrl(self, opt: int, value: Any) -> None:
         """Set an option of the control socket, before it is bound or connected. See `zmq.Socket.setsockopt`."""
-        self._ctrl.options.append((opt, value))
+        self._ctrl.add_option(opt, value)
 
     def _plans(self) -> tuple[SocketPlan, ...]:
         return *super()._plans(), self._ctrl

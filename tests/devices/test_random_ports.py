@@ -1,13 +1,18 @@
 """A random port is bound from the moment at which its number is known."""
 
 import gc
+import os
 import socket
+import struct
+import sys
+from typing import Any
 
 import pytest
 import zmq
 
 from pollbroker.devices import ThreadDevice
 from tests.devices.conftest import LOCAL, MakeDevice
+from tests.support.deadline import DEADLINE_S
 from tests.support.types import Connect
 
 
@@ -84,3 +89,70 @@ def test_other_transports_have_no_port_to_be_bound(make_ours: MakeDevice, connec
     pusher = device._context.socket(zmq.PUSH)
     pusher.connect(f"inproc://somewhere:{name}")
     pusher.close(linger=0)
+
+
+before_and_after = pytest.mark.parametrize("when", ["before the port", "after the port"])
+
+
+def bind_with(device: Any, name: str, when: str, address: str, **options: int) -> int:
+    """Set options of one socket of a device, before or after a random port of it is bound; the port."""
+    set_option, bind = (getattr(device, method.format(name)) for method in ("setsockopt_{}", "bind_{}_to_random_port"))
+    port: int = bind(address) if when.startswith("after") else 0
+    for option, value in options.items():
+        set_option(getattr(zmq, option), value)
+    return port or int(bind(address))
+
+
+@before_and_after
+@pytest.mark.parametrize("name", ["in", "out", "mon", "ctrl"])
+def test_device_with_ipv6_is_reached_at_a_random_port(name: str, when: str, make_ours: MakeDevice) -> None:
+    device = make_ours("ThreadProxySteerable", zmq.REP, zmq.REP, zmq.REP, zmq.REP)
+    port = bind_with(device, name, when, "tcp://*", IPV6=1)
+    with socket.create_connection(("::1", port), timeout=DEADLINE_S):
+        pass
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S):
+        pass
+
+
+@before_and_after
+def test_device_with_ipv6_serves_at_a_random_port(when: str, make_ours: MakeDevice, connect: Connect) -> None:
+    device = make_ours("ThreadDevice", zmq.STREAMER, zmq.PULL, zmq.PUSH)
+    source, sink = bind_with(device, "in", when, "tcp://*", IPV6=1), device.bind_out_to_random_port(LOCAL)
+    device.start()
+    pusher = connect(zmq.PUSH)
+    pusher.setsockopt(zmq.IPV6, 1)
+    pusher.connect(f"tcp://[::1]:{source}")
+    pusher.send(b"over IPv6")
+    assert connect(zmq.PULL, f"{LOCAL}:{sink}").recv() == b"over IPv6"
+
+
+@before_and_after
+def test_listener_of_a_random_port_has_the_options_of_the_socket(when: str, make_ours: MakeDevice) -> None:
+    device = make_ours("ThreadDevice", zmq.STREAMER, zmq.PULL, zmq.PUSH)
+    bind_with(device, "in", when, LOCAL, BACKLOG=7, RCVBUF=20_000, SNDBUF=30_000, TOS=0x08, SNDHWM=5)
+    with socket.socket(fileno=os.dup(device._in.binds[0]._descriptor)) as listener:
+        asked_for = 2 if sys.platform == "linux" else 1  # Linux doubles the sizes of buffers (socket(7))
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 20_000 * asked_for
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 30_000 * asked_for
+        assert listener.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0x08
+        if sys.platform == "linux":
+            (backlog,) = struct.unpack_from("=I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32), 28)
+            assert backlog == 7
+
+
+def test_option_that_no_listener_has_leaves_the_port_as_it_is(make_ours: MakeDevice) -> None:
+    device = make_ours("ThreadDevice", zmq.STREAMER, zmq.PULL, zmq.PUSH)
+    port = device.bind_in_to_random_port(LOCAL)
+    with socket.create_connection(("127.0.0.1", port)) as early:
+        device.setsockopt_in(zmq.RCVHWM, 5)
+        early.settimeout(DEADLINE_S)
+        device.start()
+        assert early.recv(1) == b"\xff"  # libzmq's greeting: the connection is that of before
+
+
+def test_wrong_option_is_raised_by_start(make_ours: MakeDevice) -> None:
+    device = make_ours("ThreadDevice", zmq.STREAMER, zmq.PULL, zmq.PUSH)
+    device.setsockopt_in(zmq.IPV6, 5)
+    device.bind_in_to_random_port(LOCAL)
+    with pytest.raises(zmq.ZMQError, match="Invalid argument"):
+        device.start()
