@@ -6,6 +6,7 @@ What a device is told before it starts is kept in a `SocketPlan` for each socket
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import zmq
@@ -170,7 +171,13 @@ class Device:
         serve(self._describe(self._setup_sockets()), self._note)
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the device has ended, for at most so many seconds; `done` says whether it has."""
+        """Wait until the device has ended, for at most so many seconds; `done` says whether it has.
+
+        A device whose sockets were closed under it, as by `zmq.Context.destroy`, ends now if it has not noticed.
+        """
+        if self._engine is not None and self._broker is not None and not self.done:
+            with suppress(EngineError):  # the engine has just closed, or is that of the process that forked this one
+                self._engine.call_soon_threadsafe(self._broker.statistics)  # which looks whether the sockets are open
         self._ended.wait(timeout)
 
     def stop(self, *, timeout_s: float = 1.0) -> None:

@@ -69,6 +69,17 @@ def test_thread_ends_when_the_context_of_all_devices_ends(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_join_ends_a_device_whose_sockets_were_closed_under_it(make_ours: MakeDevice) -> None:
+    """As by the `destroy` of a context, which closes them before it terminates the context."""
+    device, *_ = start_streamer(make_ours)
+    for _ in range(2):
+        assert device.statistics().state == "running"  # the second answer comes from a thread that had nothing to do
+    for socket in device._sockets:
+        socket.close(linger=0)
+    device.join(DEADLINE_S)
+    assert device.done
+
+
 def test_device_outlives_the_context_of_another(make_ours: MakeDevice, connect: Connect) -> None:
     _, source, sink = start_streamer(make_ours)
     other: zmq.Context[Socket] = zmq.Context()
