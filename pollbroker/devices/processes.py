@@ -15,6 +15,7 @@ import zmq
 
 from pollbroker.broker import Broker
 from pollbroker.devices.base import runs_in_its_own_way
+from pollbroker.devices.failures import Failure, describe_failure
 from pollbroker.devices.proxies import MonitoredQueueBase, ProxyBase, ProxySteerableBase
 from pollbroker.devices.threads import BackgroundDevice
 from pollbroker.engine import Engine
@@ -44,8 +45,9 @@ class ProcessDevice(BackgroundDevice):
     def start(self) -> None:
         """Start the process, and wait until it has opened the sockets and runs the device.
 
-        Raises what opening the sockets raised there (see `ThreadDevice.start`), and `EngineError` if the process ended
-        before it came so far, or is running already.
+        Raises what opening the sockets raised there (see `ThreadDevice.start`), with the traceback of that process as a
+        note. Raises `EngineError`, which says the same, for an exception that cannot be sent to another process; and
+        also if the process ended before it came so far, or is running already.
         """
         if self.launcher is not None and self.launcher.is_alive():
             raise EngineError("the device is running already")
@@ -64,9 +66,9 @@ class ProcessDevice(BackgroundDevice):
         answer = self._receive()
         if answer != _BEGUN:
             self.launcher.join()
-            raise answer or EngineError(
-                f"the process ended with exit code {self.launcher.exitcode} before its sockets were open"
-            )
+            if isinstance(answer, Failure):
+                raise answer.error()
+            raise EngineError(f"the process ended with exit code {self.launcher.exitcode} before its sockets were open")
 
     def stop(self, *, timeout_s: float = 1.0) -> None:
         """End the device and its process. It takes nothing more, and for up to `timeout_s` goes on offering what it
@@ -120,7 +122,7 @@ class ProcessDevice(BackgroundDevice):
         except Exception as error:
             if self._broker is not None:
                 raise
-            channel.send(error)
+            channel.send(describe_failure(error))
             sys.exit(1)
         finally:
             if self._broker is not None:

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import pickle
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import zmq
@@ -41,8 +43,55 @@ def test_start_raises_what_is_wrong_with_an_address(make_ours: MakeDevice, conne
     with pytest.raises(zmq.ZMQError, match="Address already in use") as raised:
         device.start()
     assert raised.value.errno == zmq.EADDRINUSE
+    (note,) = raised.value.__notes__
+    assert "_setup_sockets" in note  # the traceback of the process
     assert device.done
     assert device.launcher.exitcode == 1
+
+
+class Misconfigured(Exception):
+    """An exception that pickle takes, and cannot make again: `__init__` takes two arguments, and is given one."""
+
+    def __init__(self, section: str, key: str) -> None:
+        super().__init__(f"{section}: {key} is missing")
+
+
+class Unsendable(Exception):
+    """An exception that pickle does not take."""
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("cannot be pickled")
+
+
+def raise_misconfigured() -> Any:
+    """A context factory that fails."""
+    raise Misconfigured("broker", "port")
+
+
+def raise_unsendable() -> Any:
+    """Another one."""
+    raise Unsendable("of its own kind")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize(
+    ("fail", "text"),
+    [
+        (raise_misconfigured, "Misconfigured: broker: port is missing"),
+        (raise_unsendable, "Unsendable: of its own kind"),
+    ],
+)
+def test_start_tells_of_an_exception_that_cannot_be_sent(
+    fail: Callable[[], Any], text: str, method: str, make_ours: MakeDevice
+) -> None:
+    device = make_ours("ProcessDevice", zmq.STREAMER, zmq.PULL, zmq.PUSH)
+    device._launch_class = multiprocessing.get_context(method).Process  # type: ignore[attr-defined]
+    device.context_factory = fail
+    with pytest.raises(EngineError, match=f"(?m)^the device's process was ended by {text}$") as raised:
+        device.start()
+    (note,) = raised.value.__notes__
+    assert fail.__name__ in note  # it is in the traceback
+    assert device.launcher.exitcode == 1  # start has waited for its end
 
 
 def test_start_says_that_the_process_has_ended(make_ours: MakeDevice) -> None:
