@@ -18,8 +18,21 @@ from pollbroker.devices.processes import (
     ProcessProxy,
     ProcessProxySteerable,
 )
-from pollbroker.devices.proxies import MonitoredQueue, Proxy, ProxySteerable
-from pollbroker.devices.threads import ThreadDevice, ThreadMonitoredQueue, ThreadProxy, ThreadProxySteerable
+from pollbroker.devices.proxies import (
+    MonitoredQueue,
+    MonitoredQueueBase,
+    Proxy,
+    ProxyBase,
+    ProxySteerable,
+    ProxySteerableBase,
+)
+from pollbroker.devices.threads import (
+    BackgroundDevice,
+    ThreadDevice,
+    ThreadMonitoredQueue,
+    ThreadProxy,
+    ThreadProxySteerable,
+)
 
 _OURS: Final[dict[str, Any]] = {
     one.__name__: one
@@ -29,6 +42,7 @@ _OURS: Final[dict[str, Any]] = {
         *(Proxy, ThreadProxy, ProcessProxy),
         *(ProxySteerable, ThreadProxySteerable, ProcessProxySteerable),
         *(MonitoredQueue, ThreadMonitoredQueue, ProcessMonitoredQueue),
+        *(BackgroundDevice, ProxyBase, ProxySteerableBase, MonitoredQueueBase),  # for subclasses and isinstance
     )
 }
 _MODULES: Final = (

@@ -45,6 +45,32 @@ def test_patch_puts_every_name_in_its_place() -> None:
     assert found() == before
 
 
+def test_device_is_an_instance_of_its_patched_bases() -> None:
+    run_apart("""
+        import pollbroker.devices
+        pollbroker.devices.patch()
+
+        import zmq
+        from zmq.devices.basedevice import BackgroundDevice, Device, ThreadDevice
+        from zmq.devices.monitoredqueuedevice import MonitoredQueueBase, ThreadMonitoredQueue
+        from zmq.devices.proxydevice import ProxyBase
+        from zmq.devices.proxysteerabledevice import ProxySteerableBase, ThreadProxySteerable
+
+        queue = ThreadMonitoredQueue(zmq.ROUTER, zmq.DEALER)
+        assert all(isinstance(queue, kind) for kind in (Device, BackgroundDevice, ProxyBase, MonitoredQueueBase))
+        assert isinstance(ThreadProxySteerable(zmq.PULL, zmq.PUSH), ProxySteerableBase)
+
+        class Own(ProxyBase, ThreadDevice):
+            pass
+
+        own = Own(zmq.PULL, zmq.PUSH)
+        own.bind_in_to_random_port("tcp://127.0.0.1")
+        own.start()
+        assert own.launcher.name == "pollbroker-devices"
+        own.stop()
+    """)
+
+
 def test_both_may_be_called_twice() -> None:
     before = found()
     for call in (patch, patch, unpatch, unpatch):
