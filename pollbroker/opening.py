@@ -18,7 +18,7 @@ from pollbroker.endpoint import Endpoint, Endpoints, parse_endpoints
 from pollbroker.errors import ConfigError, DeviceError, EndpointError, EngineError
 from pollbroker.frozen import FrozenDict
 from pollbroker.limits import Limits
-from pollbroker.options import Value, parse_options
+from pollbroker.options import Value, check_complete, parse_options
 from pollbroker.port import WorkingPort, socket_type_of
 from pollbroker.pump import Socket
 from pollbroker.standard_devices import guess_device
@@ -129,6 +129,7 @@ def make_plan(
         parsed, parsed_options = parse_endpoints(where, given), tuple(parse_options(where, merged))
         wanted, settings = _settings_of(device, port, socket_type, parsed, limits)
         serves = transport_of_port(where, transport, socket_type, parsed, parsed_options, wanted)
+        check_complete(where, parsed_options)
         plans.append(PortPlan(where, port, socket_type, parsed, parsed_options, serves, settings))
     return Plan(tuple(plans))
 

@@ -116,12 +116,23 @@ others are integers of 32 bits."""
 SECRET: Final = frozenset({"CURVE_SECRETKEY", "PLAIN_PASSWORD", "SOCKS_PASSWORD", "WSS_KEY_PEM"})
 """Options whose values no message repeats."""
 
+NEEDED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    # libzmq 4.3.5 aborts the whole process at the first client (assertion in plain_server.cpp).
+    "ZAP_ENFORCE_DOMAIN": (("ZAP_DOMAIN",), ""),
+    "CURVE_SERVER": (("CURVE_SECRETKEY",), "nobody could connect: the server has no key; "),
+    "CURVE_SERVERKEY": (
+        ("CURVE_PUBLICKEY", "CURVE_SECRETKEY"),
+        "no connection could be made: a client of CURVE has a key of its own; ",
+    ),
+}
+"""Options without which others are wrong: for each of these the options that it needs, and why, for the error."""
+
 _REPEATABLE: Final = frozenset({"SUBSCRIBE", "UNSUBSCRIBE", "TCP_ACCEPT_FILTER"})
 
 
 def parse_options(where: str, options: Mapping[str, object]) -> list[tuple[SocketOption, Value]]:
     """Options by name as pairs to set, in the given order. An option that can be set repeatedly, such as `subscribe`,
-    may have a list of values.
+    may have a list of values. Each option is checked by itself; see `check_complete`.
 
     Raises `ConfigError`, which names the place `where`, the option and what was expected.
     """
@@ -135,14 +146,17 @@ def parse_options(where: str, options: Mapping[str, object]) -> list[tuple[Socke
             continue
         option = _find(where, name)
         parsed += [(option, _checked(f"{where}: option {name}", option, value)) for value in _values(option, given)]
-    if SocketOption.ZAP_ENFORCE_DOMAIN in (option for option, _ in parsed) and _lacks_domain(dict(parsed)):
-        # libzmq 4.3.5 aborts the whole process at the first client (assertion in plain_server.cpp).
-        raise ConfigError(f"{where}: option zap_enforce_domain: expected a zap_domain beside it")
     return parsed
 
 
-def _lacks_domain(options: Mapping[SocketOption, Value]) -> bool:
-    return bool(options.get(SocketOption.ZAP_ENFORCE_DOMAIN)) and not options.get(SocketOption.ZAP_DOMAIN)
+def check_complete(where: str, options: Iterable[tuple[SocketOption, Value]]) -> None:
+    """Raise `ConfigError` for an option without those that it needs beside it. The options are all those of a socket,
+    parsed."""
+    values = {option.name: value for option, value in options if value}
+    for name, (needed, why) in NEEDED.items():
+        lacking = " and ".join(f"a {one.lower()}" for one in needed if one not in values)
+        if name in values and lacking:
+            raise ConfigError(f"{where}: option {name.lower()}: {why}expected {lacking} beside it")
 
 
 @lru_cache

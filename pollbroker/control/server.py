@@ -24,7 +24,7 @@ from pollbroker.endpoint import Endpoints, is_loopback, parse_endpoints
 from pollbroker.engine import Engine, engine_context
 from pollbroker.errors import EngineError
 from pollbroker.frozen import FrozenDict
-from pollbroker.options import parse_options
+from pollbroker.options import check_complete, parse_options
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Socket
 from pollbroker.seldom import SeldomLog
@@ -216,13 +216,15 @@ def attach(
             )
     defaults = {"maxmsgsize": _FRAME_MAX_BYTES, **_OPTIONS.get(socket_type, {})}
     given = {str(option).lower(): value for option, value in (options or {}).items()}
+    parsed = parse_options("control", defaults | given)
+    check_complete("control", parsed)
     port = open_port(
         engine_context(engine),
         where="control",
         name="control",
         socket_type=socket_type,
         endpoints=endpoints,
-        options=parse_options("control", defaults | given),
+        options=parsed,
     )
     try:
         return ControlServer(engine, control, port, tap_bodies=tap_bodies, more_commands=more_commands)

@@ -228,10 +228,6 @@ def _closed_to_all(ports: list[_Opened]) -> Iterator[Problem]:
                 "option plain_server: nobody could connect: a server of PLAIN asks an authenticator about each client, "
                 "and a daemon has none; expected false"
             )
-        if options.get("curve_server") and not options.get("curve_secretkey"):
-            yield port.problem(
-                "option curve_server: nobody could connect: the server has no key; expected a curve_secretkey beside it"
-            )
         is_client = bool(options.get("plain_username") or options.get("curve_serverkey"))
         if options.get("zap_enforce_domain") and not is_client:
             yield port.problem(

@@ -9,16 +9,13 @@ from pollbroker.daemon.problems import Place, Problem
 from pollbroker.daemon.sources import Source
 from pollbroker.daemon.tables import Options, OptionValue
 from pollbroker.errors import ConfigError
-from pollbroker.options import SECRET, parse_options
+from pollbroker.options import NEEDED, SECRET, parse_options
 
 PlacedOptions: TypeAlias = dict[str, tuple[OptionValue, Place | None]]
 """Socket options by their names in lower case, and where each stands; None if no file says it."""
 
 _WHERE: Final = "?"
 """The place in errors of the library, in whose stead a problem has its own."""
-
-_NEEDED_BY: Final[Mapping[str, str]] = {"zap_domain": "zap_enforce_domain", "curve_secretkey": "curve_server"}
-"""Options without which others are wrong."""
 
 
 def read_options(source: Source, path: KeyPath, options: Mapping[str, Any], problems: list[Problem]) -> PlacedOptions:
@@ -36,9 +33,8 @@ def read_options(source: Source, path: KeyPath, options: Mapping[str, Any], prob
             parse_options(_WHERE, {name: value})
         except ConfigError as error:
             text = str(error).removeprefix(f"{_WHERE}: ").removeprefix(f"option {name}: ")
-            if not text.startswith("expected a zap_domain"):  # which may stand elsewhere
-                problems.append(place.problem(text))
-                continue
+            problems.append(place.problem(text))
+            continue
         if name.lower() in found:
             problems.append(place.problem("this option is there already; expected it once"))
             continue
@@ -69,5 +65,5 @@ def apart(placed: PlacedOptions) -> tuple[Options, dict[str, Place]]:
 
 def without_incomplete(placed: PlacedOptions) -> PlacedOptions:
     """Those that do not need another one that is missing."""
-    lacking = {needing for needed, needing in _NEEDED_BY.items() if needed not in placed}
+    lacking = {name.lower() for name, (needed, _) in NEEDED.items() if any(one.lower() not in placed for one in needed)}
     return {name: one for name, one in placed.items() if name not in lacking}

@@ -8,7 +8,7 @@ import zmq
 
 from pollbroker.binding import open_port
 from pollbroker.endpoint import Endpoint, Endpoints, parse_endpoints
-from pollbroker.options import parse_options
+from pollbroker.options import check_complete, parse_options
 from pollbroker.pump import Socket
 
 _MOST_IDLE: Final = 16
@@ -41,6 +41,7 @@ class Opener:
         self.where = f"{where}: {', '.join(one.address for one in parsed)}"
         self._endpoints: tuple[Endpoint, ...] = parsed
         self._options = [(zmq.SocketOption.LINGER, 0), *parse_options(where, options or {})]
+        check_complete(where, self._options)
         self._socket_type = socket_type
         self._context = context
         self._opened = 0

@@ -85,6 +85,7 @@ def test_terminated_context_closes_control_in_order(make_engine: MakeEngine, cap
         (ANY_PORT, {"socket_type": 99}, ConfigError, "99 socket"),
         (ANY_PORT, {"options": {"sndhmw": 1}}, ConfigError, "control: 'sndhmw' .* did you mean 'sndhwm'"),
         (ANY_PORT, {"options": {"subscribe": b""}}, ConfigError, "control: option subscribe"),
+        (ANY_PORT, {"options": {"curve_server": 1}}, ConfigError, "control: option curve_server: .*curve_secretkey"),
     ],
 )
 def test_bad_attachment_is_refused(

@@ -66,6 +66,7 @@ def test_wrong_default_is_said_where_it_stands_and_hides_nothing(problems: Probl
         # An option may be meant that another one needs.
         "[defaults.options]\nzap_domain = 5\n" + streamer("a", more="options = { zap_enforce_domain = true }"),
         "[defaults.options]\ncurve_secretkey = 5\n" + streamer("a", more="options = { curve_server = true }"),
+        "[defaults.options]\ncurve_publickey = 5\n" + streamer("a", more="options = { curve_serverkey = 'x' }"),
         # A key may be meant that has to be there.
         f"[brokers.a]\ndevice = 'streamer'\nfrontend = '{ANY}'\nbackend = {{ bnd = '{ANY}' }}\n",
         # What the environment would say is not known.

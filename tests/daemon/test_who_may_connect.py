@@ -14,6 +14,10 @@ PLAIN = (
     "expected false"
 )
 CURVE = "nobody could connect: the server has no key; expected a curve_secretkey beside it"
+CURVE_CLIENT = (
+    "no connection could be made: a client of CURVE has a key of its own; "
+    "expected a curve_publickey and a curve_secretkey beside it"
+)
 ENFORCED = (
     "nobody could connect: an authenticator would have to be asked about each peer, and a daemon has none; "
     "expected false"
@@ -27,6 +31,12 @@ ENFORCED = (
         ("plain_server = true, zap_domain = 'x'", "plain_server", PLAIN),
         ("zap_domain = 'x', zap_enforce_domain = true", "zap_enforce_domain", ENFORCED),
         pytest.param("curve_server = true", "curve_server", CURVE, marks=pytest.mark.libzmq("the wire has no CURVE")),
+        pytest.param(
+            f"curve_serverkey = '{'k' * 40}'",
+            "curve_serverkey",
+            CURVE_CLIENT,
+            marks=pytest.mark.libzmq("the wire has no CURVE"),
+        ),
     ],
 )
 def test_option_by_which_nobody_could_connect_is_a_problem_where_it_stands(

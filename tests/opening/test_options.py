@@ -251,6 +251,43 @@ def test_unfit_option_is_refused_by_add_and_nothing_is_left(
     engine.add("orders", STREAMER, **endpoints)  # type: ignore[arg-type]
 
 
+PUBLIC, SECRET = zmq.curve_keypair()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"zap_enforce_domain": 1}, "option zap_enforce_domain: expected a zap_domain beside it"),
+        ({"curve_server": 1}, "option curve_server: nobody could connect: .* expected a curve_secretkey beside it"),
+        (
+            {"curve_serverkey": PUBLIC},
+            "option curve_serverkey: .* expected a curve_publickey and a curve_secretkey beside it",
+        ),
+        (
+            {"curve_serverkey": PUBLIC, "curve_secretkey": SECRET},
+            "option curve_serverkey: .* expected a curve_publickey beside it",
+        ),
+    ],
+)
+def test_option_without_one_that_it_needs_is_refused(engine: Engine, options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^brokers.orders.frontend: {expected}$"):
+        engine.add("orders", STREAMER, frontend="inproc://f", backend="inproc://b", frontend_options=options)
+    assert not engine.brokers
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"zap_enforce_domain": 0},
+        {"curve_server": 0},
+        {"curve_server": 1, "curve_secretkey": SECRET},
+        {"curve_serverkey": PUBLIC, "curve_publickey": PUBLIC, "curve_secretkey": SECRET},
+    ],
+)
+def test_option_with_those_that_it_needs_is_accepted(engine: Engine, options: dict[str, Any]) -> None:
+    engine.add("orders", STREAMER, frontend="inproc://f", backend="inproc://b", frontend_options=options)
+
+
 @pytest.mark.parametrize("options", [5, "sndhwm", [("sndhwm", 5)], {"sndhwm"}])
 def test_options_that_are_no_mapping_are_refused(engine: Engine, options: Any) -> None:
     with pytest.raises(ConfigError, match=r"^brokers\.orders\.frontend: .*expected"):

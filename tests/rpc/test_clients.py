@@ -263,6 +263,11 @@ def test_broker_that_does_not_know_its_services_says_so(ends: Ends, broker: Brok
         ({"retries": 1.0}, ConfigError, "retries is 1.0: expected"),
         ({"version": 3}, ConfigError, r"version is 3: expected one of 1, 2"),
         ({"options": {"sndhwn": 1}}, ConfigError, "'sndhwn' is not a socket option; did you mean 'sndhwm'"),
+        (
+            {"options": {"curve_serverkey": "k" * 40}},
+            ConfigError,
+            "option curve_serverkey: .* expected a curve_publickey",
+        ),
         ({"endpoints": "tcp://127.0.0.1:70000"}, EndpointError, "port must be|expected"),
     ],
 )

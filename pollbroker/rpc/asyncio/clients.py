@@ -83,7 +83,7 @@ class PirateClient(Client):
         endpoints: where to connect. Of several, the next is used for each new socket.
         timeout_s: how long each try waits for a reply.
         retries: how often a request is sent again before `RequestTimeout` is raised.
-        options: socket options by name, such as `{"curve_serverkey": ...}`.
+        options: socket options by name, such as `{"plain_username": ..., "plain_password": ...}`.
         context: by default `zmq.Context.instance()`. It is not terminated.
 
     Raises `EndpointError` or `ConfigError`.
@@ -126,7 +126,7 @@ class MajordomoClient(Client):
         version: 1 for MDP 0.1, 2 for MDP 0.2, in which a reply may have several parts.
         timeout_s: how long each try waits for a reply, and for each further part of it.
         retries: how often a request is sent again before `RequestTimeout` is raised.
-        options: socket options by name, such as `{"curve_serverkey": ...}`.
+        options: socket options by name, such as `{"plain_username": ..., "plain_password": ...}`.
         context: by default `zmq.Context.instance()`. It is not terminated.
 
     Raises `EndpointError` or `ConfigError`.

@@ -30,7 +30,7 @@ class TitanicClient(Client):
         timeout_s: how long each try waits for the Titanic server.
         retries: how often the server is asked again before `RequestTimeout` is raised. A request that is submitted
             again may be stored twice, and carried out twice.
-        options: socket options by name, such as `{"curve_serverkey": ...}`.
+        options: socket options by name, such as `{"plain_username": ..., "plain_password": ...}`.
         context: by default `zmq.Context.instance()`. It is not terminated.
 
     Raises `EndpointError` or `ConfigError`.

@@ -32,7 +32,7 @@ class PirateWorker(Worker):
         reconnect_s, reconnect_max_s: how long to wait before connecting anew: at first, and at most. Each wait is twice
             as long as the one before. It is shortened at random, by half at most, so that not all workers come at once.
         linger_s: how long `close` may take to send what was not sent yet.
-        options: socket options by name, such as `{"curve_serverkey": ...}`.
+        options: socket options by name, such as `{"plain_username": ..., "plain_password": ...}`.
         context: by default the worker has one of its own.
 
     Raises `EndpointError` or `ConfigError`.
@@ -79,7 +79,7 @@ class MajordomoWorker(Worker):
         reconnect_s, reconnect_max_s: how long to wait before connecting anew: at first, and at most. Each wait is twice
             as long as the one before. It is shortened at random, by half at most, so that not all workers come at once.
         linger_s: how long `close` may take to send what was not sent yet.
-        options: socket options by name, such as `{"curve_serverkey": ...}`.
+        options: socket options by name, such as `{"plain_username": ..., "plain_password": ...}`.
         context: by default the worker has one of its own.
 
     Raises `EndpointError`, `ConfigError`, or `RpcError` (a name that no service can have; those that begin with `mmi.`
