@@ -258,6 +258,16 @@ def _as_ports(name: str, ports: object, **short: SocketTypes | None) -> FrozenDi
     return FrozenDict({port: _as_types(name, port, types) for port, types in {**new, **ports, **given}.items()})
 
 
+def check_usable(where: str, socket_type: Any) -> None:
+    """Raise `DeviceError`, which names the place `where`, for a type of socket that no broker can have, such as
+    STREAM."""
+    usable = RECEIVES | SENDS
+    if not isinstance(socket_type, int) or socket_type not in usable:
+        names = ", ".join(sorted(SocketType(t).name for t in usable))
+        found = SocketType(socket_type).name if socket_type in list(SocketType) else repr(socket_type)
+        raise DeviceError(f"{where}: {found} cannot serve in a broker; expected one of {names}")
+
+
 def _as_types(name: str, port: object, types: object) -> tuple[SocketType, ...]:
     if not isinstance(port, str) or not port.isidentifier():
         raise DeviceError(f"device {name}: {port!r} cannot name a port; expected an identifier, such as 'frontend'")
@@ -267,12 +277,8 @@ def _as_types(name: str, port: object, types: object) -> tuple[SocketType, ...]:
             "another"
         )
     several = tuple(types) if isinstance(types, Iterable) and not isinstance(types, str) else (types,)
-    usable = RECEIVES | SENDS
     for one in several:
-        if not isinstance(one, int) or one not in usable:
-            names = ", ".join(sorted(SocketType(t).name for t in usable))
-            found = SocketType(one).name if one in list(SocketType) else repr(one)
-            raise DeviceError(f"device {name}: {port}: {found} cannot serve in a broker; expected one of {names}")
+        check_usable(f"device {name}: {port}", one)
     if not several:
         raise DeviceError(f"device {name}: {port}: no socket type is given")
     return tuple(SocketType(one) for one in several)

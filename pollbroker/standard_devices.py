@@ -9,7 +9,7 @@ from typing import Final
 import zmq
 from zmq import SocketType
 
-from pollbroker.device import RECEIVES, SENDS, Device, Route
+from pollbroker.device import RECEIVES, SENDS, Device, Route, check_usable
 from pollbroker.errors import DeviceError, did_you_mean
 from pollbroker.patterns import BALANCER, CLONE, LAST_VALUE, MAJORDOMO, PARANOID_PIRATE, SHARDER, TITANIC
 from pollbroker.pump import SUBSCRIPTION_MAX_BYTES
@@ -100,9 +100,12 @@ def guess_device(where: str | None, types: Sequence[SocketType]) -> Device:
 
     A REQ or REP socket alternates between sending and receiving, and the flows wait for its turns.
 
-    Raises `DeviceError`, which begins with `where` if there is one, if no message could pass.
+    Raises `DeviceError`, which begins with `where` if there is one, if no message could pass, and for a type of socket
+    that no broker can have, such as STREAM.
     """
     ports = dict(zip(("frontend", "backend"), types, strict=False))
+    for port, socket_type in ports.items():
+        check_usable(port if where is None else f"{where}.{port}", socket_type)
     opposite = dict(zip(ports, reversed(ports), strict=True))
     routes = tuple(
         Route(source, sink) for source, sink in opposite.items() if ports[source] in RECEIVES and ports[sink] in SENDS

@@ -8,6 +8,7 @@ import pytest
 import zmq
 
 from pollbroker import DEVICES, DeviceError, EngineError
+from pollbroker.devices import proxy
 from pollbroker.standard_devices import guess_device
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import in_thread
@@ -233,6 +234,15 @@ def test_sockets_that_cannot_be_a_device_are_refused(make_engine: MakeEngine, co
     closed.close()
     with pytest.raises(EngineError, match="the socket is closed; expected an open one"):
         engine.register(closed, connect(zmq.PUSH))
+    assert not engine.brokers
+
+
+def test_socket_that_no_broker_can_have_is_named(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine()
+    with pytest.raises(DeviceError, match=r"^register\.frontend: STREAM cannot serve in a broker; expected one of "):
+        engine.register(connect(zmq.STREAM), connect(zmq.DEALER))
+    with pytest.raises(DeviceError, match=r"^backend: STREAM cannot serve in a broker; expected one of "):
+        proxy(connect(zmq.ROUTER), connect(zmq.STREAM))
     assert not engine.brokers
 
 
