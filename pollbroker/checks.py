@@ -8,8 +8,11 @@ checks.seconds(time_limit_s=time_limit_s, or_none=True)
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from pollbroker.errors import PollbrokerError
+
+_OR_NONE: Final = ", or None (on the command line and in a file: inf)"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class SettingChecks:
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             if not is_number or value < least or (value == 0 and not zero):  # type: ignore[operator]
                 bound = f"from {least:g} on" if least or zero else "above 0"
-                raise self._wrong(name, value, f"a number of seconds {bound}{', or None' if or_none else ''}")
+                raise self._wrong(name, value, f"a number of seconds {bound}{_OR_NONE if or_none else ''}")
 
     def true_or_false(self, **settings: object) -> None:
         """Each is True or False."""

@@ -5,16 +5,17 @@ is what the docstring of the class says of it, under "Arguments:".
 """
 
 import inspect
+import math
 import os
 import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal
 
 import click
 
-from pollbroker.cli.arguments import seconds
 from pollbroker.device import Device
 from pollbroker.settings import settings_of
 
@@ -40,7 +41,11 @@ def setting_options(device: Device) -> Iterator[click.Option]:
             more["default"] = None if setting.default is None else os.fsdecode(setting.default)
             yield click.Option([option, name], type=os.fsencode, metavar="TEXT", **more)
         elif kind is float and name.endswith("_s"):
-            yield click.Option([option, name], type=seconds, metavar="SECONDS", **more)
+            parse: Callable[[str], float | None] = _seconds
+            if kind is not setting.annotation:
+                parse = _seconds_or_none
+                more["help"] = more["help"].replace("None: ", "inf: ")
+            yield click.Option([option, name], type=parse, metavar="SECONDS", **more)
         elif kind in (int, float, str):
             yield click.Option([option, name], type=kind, **more)
 
@@ -52,6 +57,24 @@ def with_given_settings(device: Device, given: Mapping[str, Any]) -> Device:
     settings = settings_of(device.behaviour)
     changed = {name: given[name] for name in settings if name in given and given[name] != settings[name].default}
     return device.with_settings(**changed) if changed else device
+
+
+def _seconds(text: str) -> float:
+    """Parse a number of seconds. Which numbers are right is said by the behaviour."""
+    with suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise click.BadParameter(f"{text!r}: expected seconds")
+
+
+def _seconds_or_none(text: str) -> float | None:
+    """Parse a number of seconds, or `inf`, which stands for None: no limit."""
+    with suppress(ValueError):
+        if (number := float(text)) == math.inf:
+            return None
+        if math.isfinite(number):
+            return number
+    raise click.BadParameter(f"{text!r}: expected seconds, or inf")
 
 
 def _without_none(annotation: Any) -> Any:

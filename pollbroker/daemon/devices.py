@@ -1,6 +1,7 @@
 """Finding the device of a broker: one of `DEVICES`, or `module:NAME`; and the settings of its behaviour."""
 
 import importlib
+import math
 import sys
 import types
 import typing
@@ -48,7 +49,8 @@ def _a(found: object) -> str:
 
 
 def settings_from(device: Device, given: Mapping[str, Any], lax: set[str]) -> dict[str, Any]:
-    """The settings of a behaviour, each of the type that the behaviour takes. TOML has no bytes: a text is encoded.
+    """The settings of a behaviour, each of the type that the behaviour takes. TOML has no bytes: a text is encoded. Nor
+    has it None: `inf` stands for that, where it means that a number has no limit.
 
     `lax` names those that came from the environment, as texts. Raises `DeviceError` if the device has no such setting.
     """
@@ -67,7 +69,7 @@ def settings_from(device: Device, given: Mapping[str, Any], lax: set[str]) -> di
                     value = msgspec.convert(value, number, strict=False)
                 except msgspec.ValidationError:
                     raise DeviceError(f"{name} is {value!r}: expected {number.__name__}") from None
-        made[name] = value
+        made[name] = None if value == math.inf and types.NoneType in kinds else value
     return made
 
 

@@ -186,6 +186,7 @@ class Limited(Behaviour):
             messages it takes.
         wait_s: how long
             it waits.
+        keep_s: how long it keeps. None: for ever.
         policy: `first` or `last`.
         loud: if it says more.
         ready: a frame.
@@ -199,6 +200,7 @@ class Limited(Behaviour):
         *,
         limit: int = 10,
         wait_s: float | None = None,
+        keep_s: float | None = 60.0,
         policy: Literal["first", "last"] = "first",
         loud: bool = False,
         ready: bytes | None = None,
@@ -206,7 +208,7 @@ class Limited(Behaviour):
     ) -> None:
         if limit < 1:
             raise BehaviourError(f"Limited: limit is {limit}: expected a positive number")
-        self.settings = (limit, wait_s, policy, loud, ready, choose)
+        self.settings = (limit, wait_s, keep_s, policy, loud, ready, choose)
 
     def on_message(self, port: str, frames: list[bytes]) -> None:
         raise AssertionError("nobody sends anything")
@@ -233,13 +235,17 @@ def test_settings_of_a_behaviour_are_options_of_its_command(monkeypatch: pytest.
     command = devices.device_command(LIMITED)
     runner = CliRunner()
     assert runner.invoke(command, [ANY_PORT, ANY_PORT]).exit_code == 0
-    options = ["--limit", "3", "--wait-s", "2.5", "--policy", "last", "--loud", "--ready", "\x01ok"]
+    options = ["--limit", "3", "--wait-s", "2.5", "--keep-s", "inf", "--policy", "last", "--loud", "--ready", "\x01ok"]
     result = runner.invoke(command, [ANY_PORT, ANY_PORT, *options])
     assert result.exit_code == 0
-    assert found == [(10, None, "first", False, None, None), (3, 2.5, "last", True, b"\x01ok", None)]
+    assert found == [(10, None, 60.0, "first", False, None, None), (3, 2.5, None, "last", True, b"\x01ok", None)]
+    for wrong in ("nan", "never", "-inf"):
+        result = runner.invoke(command, [ANY_PORT, ANY_PORT, "--keep-s", wrong])
+        assert (result.exit_code, f"{wrong!r}: expected seconds, or inf" in result.output) == (2, True)
     text = " ".join(runner.invoke(command, ["--help"]).output.split())
     assert "--limit INTEGER how many messages it takes. [default: 10]" in text
     assert "--wait-s SECONDS how long it waits." in text
+    assert "--keep-s SECONDS how long it keeps. inf: for ever. [default: 60.0]" in text
     assert "--choose" not in text
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pollbroker.daemon import ConfigurationError, read_configuration
 from pollbroker.daemon.configuration import DEFAULT_OPTIONS
+from pollbroker.settings import settings_of
 from tests.daemon.conftest import Problems, Write
 
 STREAMER = 'device = "streamer"\nfrontend = "tcp://127.0.0.1:*"\nbackend = "tcp://127.0.0.1:*"\n'
@@ -129,7 +130,7 @@ STREAMER = 'device = "streamer"\nfrontend = "tcp://127.0.0.1:*"\nbackend = "tcp:
         (
             f"[brokers.a]\n{STREAMER.replace('streamer', 'balancer')}[brokers.a.settings]\n\nmax_wait_s = -1",
             "7: brokers.a.settings.max_wait_s: Balancer: max_wait_s is -1: expected a number of seconds above 0, or "
-            "None",
+            "None (on the command line and in a file: inf)",
         ),
         (
             f"[brokers.a]\n{STREAMER}capture = 'inproc://c'\ncapture_prefixes = {{ x = 'y' }}",
@@ -446,3 +447,10 @@ def test_secrets_are_not_repeated(problems: Problems) -> None:
     (first, *_) = problems(f"[brokers.a]\n{STREAMER}options = {{ curve_secretkey = '{key}' }}\n")
     assert "brokers.a.options.curve_secretkey: libzmq refuses the value" in first
     assert key not in first
+
+
+def test_inf_is_a_setting_without_a_limit(write: Write) -> None:
+    text = "[brokers.a]\ndevice = 'majordomo'\nfrontend = 'tcp://127.0.0.1:*'\nsettings = { request_expiry_s = inf }"
+    device = read_configuration(write(text)).brokers["a"].device
+    assert device.behaviour is not None
+    assert settings_of(device.behaviour)["request_expiry_s"].default is None
