@@ -45,6 +45,10 @@ def _describe_nothing(frames: Sequence[bytes]) -> list[str]:  # noqa: ARG001 - a
     return ["done"]
 
 
+def _describe_loss(frames: Sequence[bytes]) -> list[str]:
+    return list(filter(None, _describe_list(frames))) or ["done"]
+
+
 def _describe_list(frames: Sequence[bytes]) -> list[str]:
     return [name.decode(errors="backslashreplace") for name in frames[1:]]
 
@@ -117,7 +121,7 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
     "DISABLE": _Command(),
     "ENABLE": _Command(),
     "RECONNECT": _Command(),
-    "REMOVE": _Command(_describe_list, default_timeout_s=_ENDING_S),
+    "REMOVE": _Command(_describe_loss, default_timeout_s=_ENDING_S),
     "EVENTS": _Command(runs=_Call.events),
     "TAP": _Command(runs=_Call.tap),
     "ADD": _Command(runs=_Call.add),

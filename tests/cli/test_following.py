@@ -106,7 +106,7 @@ def test_tap_ends_with_its_broker(daemon: tuple[Command, str], run: Run, connect
         push.send(b"x")
         if has_output(tap):
             tap.read_until("{")
-    assert ctl(control, "remove", "work")[:2] == (0, "\n")
+    assert ctl(control, "remove", "work")[:2] == (0, "done\n")
     code, _, stderr = tap.end()
     assert (code, stderr) == (1, "pollbroker: brokers.work: it was removed\n")
 
@@ -127,7 +127,7 @@ def test_brokers_on_standard_input_are_added(daemon: tuple[Command, str]) -> Non
         ["standard input:2", "brokers.a.device"],
         ["standard input:3", "brokers.more"],
     ]
-    assert ctl(control, "remove", "more") == (0, "\n", "")
+    assert ctl(control, "remove", "more") == (0, "done\n", "")
     assert ctl(control, "list") == (0, "work\n", "")
 
 
