@@ -164,7 +164,9 @@ class ControlServer:
                 self._port.sync_socket.send_multipart(reply, zmq.DONTWAIT)
         except zmq.ZMQError as error:
             self.dropped_replies += 1
-            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+            if error.errno == zmq.EHOSTUNREACH:
+                return  # the client has left, as one that follows events does at Ctrl-C: nobody lacks this reply
+            if error.errno != zmq.EAGAIN:
                 raise
             self._warn("control: a reply was dropped (%d so far): %s", self.dropped_replies, error)
 
