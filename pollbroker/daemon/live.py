@@ -44,6 +44,8 @@ class Changeable(Protocol):
 
     def reload(self) -> Reloaded: ...
 
+    def end_if_none_is_left(self) -> None: ...
+
 
 class LiveChanges:
     """Carries out ADD, REMOVE and RELOAD, and knows which brokers of a daemon are not of its file."""
@@ -52,6 +54,7 @@ class LiveChanges:
         self._daemon = daemon
         self._added: dict[str, BrokerConfiguration] = {}
         self._worker = ThreadPoolExecutor(1, "pollbroker-changes")
+        self._owed_replies = 0
         self.commands: MoreCommands = {
             b"ADD": self._answer_add,
             b"REMOVE": self._answer_remove,
@@ -139,6 +142,11 @@ class LiveChanges:
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
+    @property
+    def owes_replies(self) -> bool:
+        """True while a command is carried out whose reply was not sent yet."""
+        return self._owed_replies > 0
+
     def close(self) -> None:
         """Carry out nothing more. What has begun is finished, and nobody waits for that."""
         self._worker.shutdown(wait=False, cancel_futures=True)
@@ -173,6 +181,8 @@ class LiveChanges:
         return _refusal_of(done.problems) if done.problems else [OK, str(done).encode()]
 
     def _later(self, make_reply: Callable[[], Frames]) -> "Future[Frames]":
+        """The reply that the worker makes. It is sent before the daemon ends for want of brokers, which the command may
+        have brought about."""
         answer: Future[Frames] = Future()
 
         def tell(job: "Future[Frames]") -> None:
@@ -181,6 +191,8 @@ class LiveChanges:
                 answer.set_result(job.result())
             else:
                 answer.set_exception(error)
+            self._owed_replies -= 1
+            self._daemon.end_if_none_is_left()
 
         def done(job: "Future[Frames]") -> None:
             if not job.cancelled():
@@ -188,9 +200,11 @@ class LiveChanges:
                     self._daemon.engine.call_soon_threadsafe(tell, job)
 
         try:
-            self._worker.submit(make_reply).add_done_callback(done)
+            job = self._worker.submit(make_reply)
         except RuntimeError:
             raise ControlError("the daemon is ending") from None
+        self._owed_replies += 1
+        job.add_done_callback(done)
         return answer
 
 

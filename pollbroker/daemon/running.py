@@ -71,6 +71,7 @@ class Daemon:
             restart_command: what `request_restart` runs; a descriptor is appended.
         """
         self._source = source
+        self._is_fixed = isinstance(source, Configuration)
         self._environment = environment
         self.manager = ServiceManager({})
         self._inherited = InheritedSockets()
@@ -221,7 +222,7 @@ class Daemon:
 
     def _on_end(self, broker: Broker) -> None:
         if broker.state is BrokerState.FAILED:
-            if isinstance(self._source, Path):  # the engine has said why
+            if not self._is_fixed:  # the engine has said why
                 _logger.info("brokers.%s  a reload starts it again", broker.name)
             self.manager.status(self._status())
         self.end_if_none_is_left()
@@ -229,14 +230,16 @@ class Daemon:
     def end_if_none_is_left(self) -> None:
         """Let `run` return if every broker has ended, and no other may begin.
 
-        This is asked when a broker has ended, unless a reload is under way, at the end of each reload, and when those
-        have begun that begin late. So one of these finds the last broker ended, whichever thread comes first.
+        This is asked when a broker has ended, unless a reload is under way or a reply is owed to a command such as
+        REMOVE, at the end of each reload, after each such reply, and when those have begun that begin late. So one of
+        these finds the last broker ended, whichever thread comes first.
         """
-        fixed = isinstance(self._source, Configuration)
-        if self._stopped or self._reloading or (self.servers.takes_commands and not fixed):
+        if self._stopped or self._reloading or self.live.owes_replies:
+            return
+        if self.servers.takes_commands and not self._is_fixed:
             return  # others may begin yet
         names, brokers = self.brokers.names, self.engine.brokers
-        if (names or fixed) and all(name in brokers and brokers[name].state in FINAL_STATES for name in names):
+        if (names or self._is_fixed) and all(name in brokers and brokers[name].state in FINAL_STATES for name in names):
             self.has_no_brokers_left = True
             self.engine.stop()  # timers keep it from ending by itself
 
@@ -250,7 +253,7 @@ class Daemon:
     # -- run ----------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Serve in the calling thread until `stop`, a TERMINATE command, or until every broker has failed."""
+        """Serve in the calling thread until `stop`, a TERMINATE command, or until every broker has ended."""
         self.engine.run()
 
     def stop(self) -> None:

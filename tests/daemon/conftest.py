@@ -8,12 +8,13 @@ from typing import TypeAlias
 import pytest
 
 from pollbroker.daemon import ConfigurationError, Daemon, read_checked
+from pollbroker.daemon.configuration import Configuration
 from tests.support.commands import Command, Run
 from tests.support.deadline import wait_until
 
 Write: TypeAlias = Callable[..., Path]
 Problems: TypeAlias = Callable[..., list[str]]
-StartDaemon: TypeAlias = Callable[[Path], Daemon]
+StartDaemon: TypeAlias = Callable[[Path | Configuration], Daemon]
 
 
 @pytest.fixture
@@ -66,8 +67,8 @@ def start_daemon() -> Iterator[StartDaemon]:
     """Starts daemons, whose engines run in threads of their own; they are closed at the end of the test."""
     daemons: list[Daemon] = []
 
-    def start(path: Path) -> Daemon:
-        daemon = Daemon(path)
+    def start(source: Path | Configuration) -> Daemon:
+        daemon = Daemon(source)
         daemons.append(daemon)
         daemon.start()
         daemon.engine.start()
@@ -85,8 +86,8 @@ def take_over() -> Iterator[StartDaemon]:
     of the test."""
     daemons: list[Daemon] = []
 
-    def start(path: Path) -> Daemon:
-        daemon = Daemon(path)
+    def start(source: Path | Configuration) -> Daemon:
+        daemon = Daemon(source)
         daemons.append(daemon)
         daemon.start(daemon.connect_to_predecessor())
         daemon.engine.start()

@@ -1,18 +1,23 @@
-"""A daemon without a control socket ends when every broker has ended, but not because a reload ends brokers that are to
-begin again."""
+"""A daemon that can begin no other broker, since it has no control socket or no file, ends when every broker has ended,
+but not because a reload ends brokers that are to begin again."""
 
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pollbroker import Broker
+from pollbroker import STREAMER, Broker
 from pollbroker.broker import working_broker
+from pollbroker.control import request
 from pollbroker.daemon import Daemon
+from pollbroker.daemon.configuration import Configuration
+from pollbroker.daemon.single import single
 from pollbroker.states import BrokerState
 from tests.daemon.conftest import StartDaemon, Write
 from tests.daemon.test_running import streamer
+from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S, wait_until
 
 ENGINE = "[engine]\ncontrol = []\n"
@@ -80,4 +85,22 @@ def test_daemon_whose_last_broker_fails_amid_a_reload_ends_after_it(
     monkeypatch.setattr(daemon.live, "with_added", fail_meanwhile)
     write(ENGINE + streamer("a", "ipc:///nowhere/at/all"))
     assert daemon.reload().problems
+    wait_until(lambda: is_over(daemon))
+
+
+def fixed(control: str) -> Configuration:
+    """One broker that no file has, as the command of a device makes it."""
+    return single(
+        "a", STREAMER, {"frontend": ANY_PORT, "backend": ANY_PORT}, options={}, transport=None, control=control,
+        http=None, drain_timeout_s=1.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["REMOVE", "TERMINATE"])
+def test_daemon_without_a_file_answers_the_command_that_ends_its_last_broker_and_ends(
+    start_daemon: StartDaemon, tmp_path: Path, command: str
+) -> None:
+    control = f"ipc://{tmp_path}/control"
+    daemon = start_daemon(fixed(control))
+    assert request(control, command, "a", timeout_s=DEADLINE_S)[0] in (b"OK", b"")
     wait_until(lambda: is_over(daemon))

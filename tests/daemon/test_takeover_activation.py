@@ -11,6 +11,7 @@ import zmq
 from pollbroker.control import request
 from pollbroker.daemon import Daemon
 from pollbroker.daemon.activation import InheritedSockets
+from pollbroker.daemon.configuration import Configuration
 from tests.daemon.conftest import StartDaemon, Write
 from tests.daemon.test_running import streamer
 from tests.support.deadline import wait_until
@@ -31,11 +32,11 @@ def held() -> Iterator[socket.socket]:
 def start_activated(start_daemon: StartDaemon, held: socket.socket, monkeypatch: pytest.MonkeyPatch) -> StartDaemon:
     """Starts a daemon that has inherited this socket. A successor inherits none from the service manager."""
 
-    def start(path: Path) -> Daemon:
+    def start(source: Path | Configuration) -> Daemon:
         inherited = InheritedSockets([(held.dup(), "held")])
         with monkeypatch.context() as patch:
             patch.setattr(InheritedSockets, "of_environment", lambda _environment: inherited)
-            return start_daemon(path)
+            return start_daemon(source)
 
     return start
 
