@@ -48,18 +48,20 @@ class Changeable(Protocol):
 
 
 class LiveChanges:
-    """Carries out ADD, REMOVE and RELOAD, and knows which brokers of a daemon are not of its file."""
+    """Carries out ADD, REMOVE and RELOAD, and knows which brokers of a daemon are not of its file.
 
-    def __init__(self, daemon: Changeable) -> None:
+    Arguments:
+        daemon: the daemon that is changed.
+        may_begin_others: False if its brokers are given once and for all, so that it has neither ADD nor RELOAD.
+    """
+
+    def __init__(self, daemon: Changeable, *, may_begin_others: bool) -> None:
         self._daemon = daemon
         self._added: dict[str, BrokerConfiguration] = {}
         self._worker = ThreadPoolExecutor(1, "pollbroker-changes")
         self._owed_replies = 0
-        self.commands: MoreCommands = {
-            b"ADD": self._answer_add,
-            b"REMOVE": self._answer_remove,
-            b"RELOAD": self._answer_reload,
-        }
+        beginning: MoreCommands = {b"ADD": self._answer_add, b"RELOAD": self._answer_reload}
+        self.commands: MoreCommands = {b"REMOVE": self._answer_remove, **(beginning if may_begin_others else {})}
 
     # -- changes ------------------------------------------------------------------------------------------------------
 

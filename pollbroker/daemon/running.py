@@ -95,7 +95,7 @@ class Daemon:
         self._has_started = False
         self._may_serve = threading.Event()
         """Set when it is certain whether the daemon has started, so that its thread of requests may begin."""
-        self.live = LiveChanges(self)
+        self.live = LiveChanges(self, may_begin_others=not self._is_fixed)
         """Carries out the commands that change which brokers there are."""
         self._succession = Succession(self, restart_command)
         self.servers = Servers(

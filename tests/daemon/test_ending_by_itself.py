@@ -10,7 +10,7 @@ import pytest
 
 from pollbroker import STREAMER, Broker
 from pollbroker.broker import working_broker
-from pollbroker.control import request
+from pollbroker.control import CommandRefusedError, request
 from pollbroker.daemon import Daemon
 from pollbroker.daemon.configuration import Configuration
 from pollbroker.daemon.single import single
@@ -104,3 +104,13 @@ def test_daemon_without_a_file_answers_the_command_that_ends_its_last_broker_and
     daemon = start_daemon(fixed(control))
     assert request(control, command, "a", timeout_s=DEADLINE_S)[0] in (b"OK", b"")
     wait_until(lambda: is_over(daemon))
+
+
+@pytest.mark.parametrize("command", ["ADD", "RELOAD"])
+def test_daemon_without_a_file_has_no_command_that_begins_brokers(
+    start_daemon: StartDaemon, tmp_path: Path, command: str
+) -> None:
+    control = f"ipc://{tmp_path}/control"
+    start_daemon(fixed(control))
+    with pytest.raises(CommandRefusedError, match=rf"'{command}' is not a command"):
+        request(control, command, timeout_s=DEADLINE_S)
