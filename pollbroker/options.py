@@ -41,11 +41,18 @@ RANGES: Final[Mapping[str, tuple[int, int | None]]] = {
     "HEARTBEAT_TTL": (0, 6_553_599),
     "IMMEDIATE": _SWITCH,
     "INVERT_MATCHING": _SWITCH,
+    "IPC_FILTER_GID": _NOT_NEGATIVE,
+    "IPC_FILTER_PID": _NOT_NEGATIVE,
+    "IPC_FILTER_UID": _NOT_NEGATIVE,
+    "IPV4ONLY": _SWITCH,
     "IPV6": _SWITCH,
     "LINGER": _OR_DEFAULT,
+    "LOOPBACK_FASTPATH": _SWITCH,
     "MAXMSGSIZE": _OR_DEFAULT,
     "MULTICAST_HOPS": (1, None),
+    "MULTICAST_LOOP": _SWITCH,
     "MULTICAST_MAXTPDU": (1, None),
+    "ONLY_FIRST_SUBSCRIBE": _SWITCH,
     "PLAIN_SERVER": _SWITCH,
     "PROBE_ROUTER": _SWITCH,
     "RATE": (1, None),
@@ -53,12 +60,16 @@ RANGES: Final[Mapping[str, tuple[int, int | None]]] = {
     "RCVHWM": _NOT_NEGATIVE,
     "RECONNECT_IVL": _OR_DEFAULT,
     "RECONNECT_IVL_MAX": _NOT_NEGATIVE,
+    "RECONNECT_STOP": (0, 7),  # the sum of 1 (refused), 2 (the handshake has failed) and 4 (after a disconnect)
     "RECOVERY_IVL": _NOT_NEGATIVE,
+    "REQ_CORRELATE": _SWITCH,
+    "REQ_RELAXED": _SWITCH,
     "ROUTER_HANDOVER": _SWITCH,
     "ROUTER_MANDATORY": _SWITCH,
     "ROUTER_RAW": _SWITCH,
     "SNDBUF": _OR_DEFAULT,
     "SNDHWM": _NOT_NEGATIVE,
+    "STREAM_NOTIFY": _SWITCH,
     "TCP_KEEPALIVE": (-1, 1),
     "TCP_KEEPALIVE_CNT": _OR_DEFAULT,
     "TCP_KEEPALIVE_IDLE": _OR_DEFAULT,
@@ -66,13 +77,16 @@ RANGES: Final[Mapping[str, tuple[int, int | None]]] = {
     "TCP_MAXRT": _NOT_NEGATIVE,
     "TOS": _NOT_NEGATIVE,
     "XPUB_MANUAL": _SWITCH,
+    "XPUB_MANUAL_LAST_VALUE": _SWITCH,
     "XPUB_NODROP": _SWITCH,
     "XPUB_VERBOSE": _SWITCH,
     "XPUB_VERBOSER": _SWITCH,
     "ZAP_ENFORCE_DOMAIN": _SWITCH,
 }
-"""The least and the greatest value of each option (None: no bound), from zmq_setsockopt(3). They are checked here,
-since libzmq answers most wrong values with "Invalid argument" only, and accepts some that it cannot use."""
+"""The least and the greatest value (None: no bound) of each option whose values are integers, from zmq_setsockopt(3).
+They are checked here, since libzmq answers most wrong values with "Invalid argument" only, and accepts some that it
+cannot use. Those options are missing that the libzmq of pyzmq's wheels was built without, and so refuses at every
+socket."""
 
 _ROUTERS: Final = frozenset({SocketType.ROUTER, SocketType.REP})
 _PUBLISHERS: Final = frozenset({SocketType.XPUB, SocketType.PUB})

@@ -53,7 +53,7 @@ def describe_options() -> Iterator[tuple[str, str]]:
                 values = f"{least} or more" if most is None else f"{least} to {most:,}"
                 values = "0 or 1" if (least, most) == (0, 1) else values
             else:
-                values = "an integer"
+                values = "an integer, where libzmq was built with this option"
             yield name.lower(), f"{values} (64 bits)" if _is_taken(name, 1 << 40) else values
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pollbroker import FILTER, QUEUE, STREAMER, Engine
 from pollbroker.broker import working_broker
 from pollbroker.errors import ConfigError
-from pollbroker.options import _BYTES, _LONG, RANGES, parse_options, set_options
+from pollbroker.options import _BYTES, _LONG, FITTING, RANGES, parse_options, set_options
 from tests.support.deadline import wait_until
 from tests.support.processes import run_apart
 from tests.support.types import Connect, Socket
@@ -124,6 +124,8 @@ def test_integer_out_of_range_is_refused(value: int) -> None:
         ("tcp_keepalive", 2, "-1 to 1"),
         ("heartbeat_ttl", 6_553_600, "0 to 6553599"),
         ("multicast_hops", 0, "1 or more"),
+        ("only_first_subscribe", 2, "0 or 1"),
+        ("reconnect_stop", 8, "0 to 7"),
     ],
 )
 def test_value_out_of_an_options_range_is_refused(name: str, value: int, expected: str) -> None:
@@ -133,11 +135,23 @@ def test_value_out_of_an_options_range_is_refused(name: str, value: int, expecte
 # What the table of ranges takes, libzmq takes too, at a socket that has the option.
 @pytest.mark.parametrize("name", RANGES)
 def test_bounds_of_a_range_are_taken_by_libzmq(context: zmq.Context[Socket], name: str) -> None:
-    kind = zmq.XPUB if name.startswith("XPUB") else zmq.ROUTER
+    kind = max(FITTING.get(name, {zmq.ROUTER}))
     for value in RANGES[name]:
         if value is not None:
             options = {name: value, "zap_domain": b"here"} if name == "ZAP_ENFORCE_DOMAIN" else {name: value}
             set_options(PLACE, context.socket(kind), parse_options(PLACE, options))
+
+
+def test_every_integer_that_libzmq_takes_has_a_range(context: zmq.Context[Socket]) -> None:
+    def is_taken(option: zmq.SocketOption) -> bool:
+        kind = max(FITTING.get(option.name) or {zmq.ROUTER})
+        try:
+            set_options(PLACE, context.socket(kind), parse_options(PLACE, {option.name: 1}))
+        except ConfigError:
+            return False
+        return True
+
+    assert [one.name for one in zmq.SocketOption if one.name not in RANGES and is_taken(one)] == []
 
 
 @pytest.mark.parametrize("value", [1 << 64, -(1 << 63) - 1])
