@@ -13,12 +13,7 @@ from tests.support.tree import TREE
 HOW_TO = (TREE / "docs/howto/daemon.md").read_text()
 REFERENCE = (TREE / "docs/reference/configuration.md").read_text()
 
-MY_DEVICES = """
-import zmq
-from pollbroker import Device, Route
-
-TEE = Device("tee", ports={"source": zmq.PULL, "a": zmq.PUSH, "b": zmq.PUSH}, routes=[Route("source", ("a", "b"))])
-"""
+(MY_DEVICES,) = re.findall(r"^```python\n(.*?)^```$", HOW_TO, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/howto/daemon.md"])
