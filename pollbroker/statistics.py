@@ -61,7 +61,8 @@ class Counters:
     long_subscription: int = 0
     """Dropped: the sink is an XSUB, and the message had a subscription that is too long for libzmq to remove safely."""
     filtered: int = 0
-    """Dropped: the handler returned None, or yielded nothing."""
+    """Dropped: the handler returned None, or yielded nothing. With a behaviour: what it has taken and neither sent nor
+    kept, which as a rule is no loss."""
     failed: int = 0
     """Dropped: the handler raised, or returned something that is not a message, or a `To` for a port that is not a sink
     of the route."""
