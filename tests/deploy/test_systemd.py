@@ -36,7 +36,7 @@ def page_commands() -> str:
     commands = page.partition("```sh\n")[2].partition("pollbroker init >")[0]
     assert commands.startswith("apt-get install")
     wheel = Path(os.environ["POLLBROKER_TEST_SYSTEMD"]).resolve()
-    return commands.partition("\n")[2].replace("'pollbroker[daemon]'", f"'{wheel}[daemon]'")
+    return commands.partition("\n")[2].replace("'.[daemon]'", f"'{wheel}[daemon]'")
 
 
 @pytest.fixture(scope="module")
