@@ -17,7 +17,7 @@ class Listed(NamedTuple):
     text: str
     """What the command does, in one line: the `short_help` of the command."""
     module: str
-    """The module that defines the command under its own name, or `DEVICES_MODULE`."""
+    """The module that defines the command under its own name, with `_` for `-`, or `DEVICES_MODULE`."""
 
 
 DEVICES_MODULE: Final = "pollbroker.cli.devices"
@@ -62,6 +62,6 @@ def load(name: str) -> click.Command | None:
     if name not in LISTING:
         return None
     module = import_module(LISTING[name].module)
-    command = module.command_of(name) if module.__name__ == DEVICES_MODULE else getattr(module, name)
+    command = module.command_of(name) if module.__name__ == DEVICES_MODULE else getattr(module, name.replace("-", "_"))
     assert isinstance(command, click.Command)
     return command

@@ -1,9 +1,13 @@
 """The list of commands says what the commands say themselves, and help is printed without what the commands import."""
 
+import sys
+from types import ModuleType
+
+import click
 import pytest
 
-from pollbroker.cli import main
-from pollbroker.cli.listing import DEVICES_MODULE, LISTING, load
+from pollbroker.cli import listing, main
+from pollbroker.cli.listing import DEVICES_MODULE, LISTING, Listed, load
 from pollbroker.standard_devices import DEVICES
 from tests.support.commands import invoke
 from tests.support.processes import run_apart
@@ -16,6 +20,14 @@ def test_command_has_the_name_and_the_text_under_which_it_is_listed(name: str) -
     command = load(name)
     assert command is not None
     assert (command.name, command.short_help) == (name, LISTING[name].text)
+
+
+def test_command_may_have_a_hyphen_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, command = ModuleType("hyphens"), click.Command("two-words")
+    vars(module)["two_words"] = command
+    monkeypatch.setitem(sys.modules, "hyphens", module)
+    monkeypatch.setattr(listing, "LISTING", {"two-words": Listed("Say two words.", "hyphens")})
+    assert load("two-words") is command
 
 
 def test_every_device_has_a_command() -> None:
