@@ -174,7 +174,9 @@ class Receiver(Protocol):
 
 
 class Flow(Protocol):
-    """One direction of a broker at run time: a pump and its state. Times are seconds of the loop's clock."""
+    """One direction of a broker at run time: a pump and its state. Times are seconds of the loop's clock.
+
+    Three classes keep this: those of `pump/hub.py`, `pump/hub.pxi` and `wire/hub.pxi`."""
 
     source: int
     """The port index of the source."""

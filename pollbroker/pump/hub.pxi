@@ -1,7 +1,7 @@
 # The native hub: the flows of one broker. It makes no Python object when a message is moved.
 #
-# The rules are at the top of `hub.py`, the Python version; both are changed together. This file is included in
-# `native.pyx`, because a flow calls its pump directly.
+# The rules are at the top of `hub.py`, the Python version; both are changed together, and with them what flows count in
+# `wire/hub.pxi`. This file is included in `native.pyx`, because a flow calls its pump directly.
 
 cdef enum:
     READY = 0

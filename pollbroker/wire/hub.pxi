@@ -1,8 +1,8 @@
 # The hub of a broker whose ports are all the wire's, and whose messages go unchanged from one to another.
 #
 # Unlike the hubs of `pollbroker.pump`, this one settles nothing: a port says by itself when it has something new. It keeps
-# the contract of `pollbroker.pump.contract` all the same. It is included in `native.pyx`, because a flow calls its pump
-# directly.
+# the contract of `pollbroker.pump.contract` all the same: what a flow counts is counted here, in `pump/hub.py` and in
+# `pump/hub.pxi`. It is included in `native.pyx`, because a flow calls its pump directly.
 
 cdef enum:
     READY = 0

@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 from typing import Any
 
+import pytest
 import zmq
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +47,23 @@ def test_account_balances_after_an_earlier_one(flow: FlowStatistics, earlier: Fl
     assert sum(both.waits) == sum(flow.waits) + sum(earlier.waits)
     assert both.waited_s == flow.waited_s + earlier.waited_s
     assert (both.stalls, both.stalled_s) == (flow.stalls + earlier.stalls, flow.stalled_s + earlier.stalled_s)
+
+
+NUMBERS = [
+    one.name
+    for one in fields(FlowStatistics)
+    if one.name not in ("source", "sinks", "state", "unread", "held", "removed", "waits")
+]
+"""What a flow counts; what it holds, its histogram and what it loses at its end are tested above."""
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_of_a_flow_goes_on(name: str) -> None:
+    now, then = (
+        statistics_of(FlowStatistics(**{name: number}), PortStatistics("PULL", ()))  # type: ignore[arg-type]
+        for number in (3, 4)
+    )
+    assert getattr(continue_counters(now, then).flows["frontend"], name) == 7
 
 
 def test_ports_count_on_and_their_peers_are_those_of_now() -> None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -17,12 +17,20 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from pollbroker import QUEUE, STREAMER, ConfigError, EndpointError, Engine, Route
+from pollbroker.frozen import FrozenDict
 from pollbroker.metrics import MetricsServer, parse_address, serve_metrics
-from pollbroker.statistics import DROPS
+from pollbroker.metrics.collector import _of_flows
+from pollbroker.statistics import DROPS, BrokerStatistics, FlowStatistics
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import Threads
 from tests.support.types import Connect
+
+NOT_OF_FLOWS = {
+    "received", "received_frames", "received_bytes", "sent", "sent_frames", "sent_bytes", "added",
+    "captured", "captured_frames", "captured_bytes", "unread",
+}  # fmt: skip
+"""The numbers of a flow that are no metrics: those of its ports are, or they follow from these; or it has ended."""
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -31,6 +39,18 @@ OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 def server(engine: Engine) -> Iterator[MetricsServer]:
     with serve_metrics(engine, "127.0.0.1:0") as serving:
         yield serving
+
+
+def test_every_number_of_a_flow_is_a_metric_or_is_left_out_on_purpose() -> None:
+    numbers = {
+        one.name: 1000 + i
+        for i, one in enumerate(fields(FlowStatistics))
+        if one.name not in ("source", "sinks", "state", "waits")
+    }
+    flow = FlowStatistics(**numbers)  # type: ignore[arg-type]
+    told = BrokerStatistics("a", "streamer", "running", None, FrozenDict(frontend=flow))
+    values = {sample.value for metric in _of_flows([told]) for sample in metric.samples}
+    assert {name for name, number in numbers.items() if number not in values} == NOT_OF_FLOWS
 
 
 def ask(server: MetricsServer, path: str, method: str = "GET", **headers: str) -> tuple[int, str, str]:

@@ -1,7 +1,7 @@
 """What goes with a broker that is handed over, such as its addresses, limits and statistics, and what is left."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from pollbroker import (
     Limits,
     Route,
 )
+from pollbroker.handing_over.state import MovedFlow
+from pollbroker.statistics import Counters, FlowStatistics
 from tests.support.accounts import balanced, flow_of
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
@@ -36,6 +38,11 @@ from tests.wire.places import PLACES, address_in
 from tests.wire.zmtp import RawListener, RawPeer
 
 # -- what goes with them -----------------------------------------------------------------------------------------------
+
+
+def test_every_number_that_a_flow_counts_beside_its_pump_goes_with_it() -> None:
+    own = {one.name for one in fields(FlowStatistics)} - {one.name for one in fields(Counters)}
+    assert own - {"source", "sinks", "state", "unread"} <= {one.name for one in fields(MovedFlow)}
 
 
 def test_generated_routing_ids_stay_and_are_not_given_again(make_relay: MakeRelay, connect: Connect, raw: Any) -> None:
@@ -69,6 +76,18 @@ def test_statistics_of_peers_and_flows_go_on(make_relay: MakeRelay, connect: Con
         }
     flow = flow_of(relay.engine, "a")
     assert (flow.received, flow.received_bytes, flow.sent, flow.sent_bytes) == (3, 3, 3, 3)
+
+
+def test_every_number_of_a_paused_flow_is_the_same_after_a_move(make_relay: MakeRelay, connect: Connect) -> None:
+    relay = make_relay(adds(STREAMER))
+    connect(zmq.PUSH, endpoint(relay.broker.frontend)).send(b"1")
+    wait_until(lambda: flow_of(relay.engine, "a").stalls)
+    assert connect(zmq.PULL, endpoint(relay.broker.backend)).recv() == b"1"
+    relay.broker.pause()
+    before = flow_of(relay.engine, "a")
+    assert (before.stalls, before.stalled_s > 0, before.waited_s > 0) == (1, True, True)
+    relay.move()
+    assert flow_of(relay.engine, "a") == before
 
 
 def test_engine_that_nobody_runs_hands_over(make_engine: MakeEngine, new: Engine, connect: Connect) -> None:
