@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import zmq
 
-from pollbroker import TITANIC, Behaviour, Device, DeviceError
+from pollbroker import DEVICES, TITANIC, Behaviour, Device, DeviceError
 from pollbroker.patterns import Titanic
 from pollbroker.pump.behaviours import BehaviourRun
 from pollbroker.pump.keyed_timers import KeyedTimers
@@ -28,6 +28,7 @@ from pollbroker.testing import (
 from pollbroker.testing.behaviours.checking import behaviour_scenario_of_seed, check_behaviour_seed
 from pollbroker.testing.behaviours.in_memory import TitanicInMemory
 from pollbroker.testing.behaviours.recording import BehaviourCall
+from pollbroker.testing.behaviours.talks import TALKS
 from pollbroker.testing.driving import Send
 from pollbroker.testing.fuzzing import failure_of
 from tests.support.balancer import BALANCER
@@ -104,6 +105,11 @@ def first_failure(device: Device, seeds: Iterable[int]) -> str | None:
 def test_sound_behaviour_passes(device: Device) -> None:
     assert first_failure(device, range(20)) is None
     check_device(device, talk=TALK, examples=10)
+
+
+def test_every_device_with_a_behaviour_has_a_talk_and_peers_that_say_something() -> None:
+    behaving = {name for name, device in DEVICES.items() if device.behaviour is not None}
+    assert behaving == {name for name, talk in TALKS.items() if any(talk.messages.values())}
 
 
 def test_run_of_a_seed_repeats() -> None:
