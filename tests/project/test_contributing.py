@@ -54,6 +54,13 @@ def test_every_path_that_a_page_names_exists(page: Path) -> None:
     assert [path for path in sorted(paths) if not (TREE / path).exists()] == []
 
 
+def test_every_directory_of_tests_is_named() -> None:
+    page = (TREE / "CONTRIBUTING.md").read_text()
+    rooms = [path.parent.name for path in (TREE / "tests").glob("*/__init__.py")]
+    assert "engine" in rooms
+    assert [room for room in sorted(rooms) if f"`{room}/`" not in page and f"`tests/{room}/" not in page] == []
+
+
 def test_every_test_that_a_page_names_exists() -> None:
     named = [pair for page in PAGES for pair in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page.read_text())]
     assert named
