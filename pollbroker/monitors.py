@@ -7,6 +7,8 @@
   asked for as soon as the connection is reported, and is left out if the descriptor does not fit any more.
 - libzmq reports that hands were shaken, but not whose. So a peer counts as connected when its connection is made.
 - To begin a monitor takes a socket and its connection. So with many brokers they begin, and end, in several turns.
+- A monitor has two descriptors. Whoever listens must not take from peers those that are left, so that none begins
+  while they are scarce.
 """
 
 import logging
@@ -21,10 +23,12 @@ from typing import Any, Final, Protocol
 import zmq
 
 from pollbroker.binding import open_port
+from pollbroker.descriptors import SPARE_DESCRIPTORS, are_descriptors_few
 from pollbroker.errors import EngineError
 from pollbroker.events import EventKind, EventSource
 from pollbroker.port import WorkingPort
 from pollbroker.pump import Socket
+from pollbroker.seldom import SeldomLog
 from pollbroker.wire.addresses import describe_peer
 
 _logger = logging.getLogger("pollbroker")
@@ -40,6 +44,9 @@ _EVENTS: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+
+_LEFT_DESCRIPTORS: Final = 3 * SPARE_DESCRIPTORS
+"""So many descriptors are left at least: more than a daemon needs to be ready, and to be ready again."""
 
 _PORTION_S: Final = 0.002
 """After this time no further broker's monitors begin, or end, in a turn of the loop."""
@@ -83,6 +90,7 @@ class Monitors:
         self._brokers = brokers
         self._call_soon = call_soon
         self._clock = clock
+        self._warn = SeldomLog(_logger.warning, clock)
         self._monitors: dict[WorkingPort, _Monitor] = {}
         self._left: deque[Monitored] = deque()
         """The brokers whose monitors have yet to begin, or to end."""
@@ -99,9 +107,13 @@ class Monitors:
 
     def _begin(self, broker: str, port: WorkingPort) -> None:
         try:
+            if are_descriptors_few(_LEFT_DESCRIPTORS - SPARE_DESCRIPTORS):
+                raise EngineError(
+                    f"{_LEFT_DESCRIPTORS} descriptors or fewer are left; expected a higher limit (ulimit -n)"
+                )
             self._monitors[port] = _Monitor(broker, port, self._readers, self._events)
         except (EngineError, zmq.ZMQError) as error:
-            _logger.warning("brokers.%s.%s: there are no events of its connections: %s", broker, port.name, error)
+            self._warn("brokers.%s.%s: there are no events of its connections: %s", broker, port.name, error)
 
     def remove(self, broker: Monitored) -> None:
         """The sockets of a broker are about to be closed."""

@@ -27,6 +27,9 @@ _ALWAYS_OPEN: Final = 40
 """Descriptors of a daemon without brokers: those of Python, of libzmq's threads, of the engine, and the 16 that must be
 spare when a socket is opened."""
 
+_OF_HTTP: Final = 8
+"""Descriptors of the HTTP server: what listens and wakes it, and those that it keeps for a few connections."""
+
 _PER_SOCKET: Final = {LIBZMQ: 1}
 """The descriptors of a socket itself: libzmq's has a mailbox, and the wire's has none."""
 
@@ -248,7 +251,7 @@ def _coroutines(configuration: Configuration) -> Iterator[Problem]:
 
 def _descriptors(configuration: Configuration, ports: list[_Opened]) -> Iterator[Problem]:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = _ALWAYS_OPEN + 2 * len(configuration.control)
+    needed = _ALWAYS_OPEN + 2 * len(configuration.control) + (0 if configuration.http is None else _OF_HTTP)
     for port in ports:
         bound = sum(endpoint.bind for endpoint in port.plan.endpoints)
         needed += _PER_SOCKET.get(port.plan.transport, 0) + 2 * bound + (len(port.plan.endpoints) - bound)

@@ -5,9 +5,11 @@ connection for which the process has no descriptor left.
 - A request has a deadline as a whole, from the end of the one before it to the end of its answer. Whoever sends or
   takes a byte now and then has it, too. The server looks for such connections between two requests, and at least twice
   a second.
-- Some descriptors are kept, so that health is told when no other is left. Another thread may be quicker to take one
-  that was given back for this. When none is left, the server rests for a moment and tries again, since the connection
-  that waits would wake it again at once.
+- Descriptors may run out, because of the peers of brokers or of this server. The last ones are libzmq's, which ends the
+  process if it cannot accept whoever connects to the control socket (`descriptors.py`). So while few are left, each
+  connection takes the place of a descriptor that is kept for it, and gives that back at its end: health is told all
+  the same, and no fewer are left. While none is kept, connections wait in the kernel. The server rests for a moment
+  then, since a connection that waits would wake it again at once.
 """
 
 import errno
@@ -21,6 +23,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
+from pollbroker.descriptors import are_descriptors_few
 from pollbroker.waker import Waker
 
 CONNECTIONS_MOST: Final = 50
@@ -28,15 +31,14 @@ CONNECTIONS_MOST: Final = 50
 REQUEST_S: Final = 15.0
 """How long a request may take. Prometheus waits for 10 s unless it is told otherwise."""
 
-_KEPT: Final = 4
-"""Descriptors that are kept."""
+FEW_CONNECTIONS: Final = 4
+"""How many connections take the place of a descriptor that is kept. Another thread may be quicker to take one that was
+given up; then one fewer is left. Even if that comes about each time, the dozen is left that libzmq needs."""
 
 _REST_S: Final = 0.1
 
 LOOKS_EVERY_S: Final = 0.5
 """How often it is looked at what is late, if nobody asks for anything."""
-
-_NONE_LEFT: Final = (errno.EMFILE, errno.ENFILE)
 
 
 class BoundedServer(ThreadingHTTPServer):
@@ -65,6 +67,7 @@ class BoundedServer(ThreadingHTTPServer):
         self._deadlines: dict[socket.socket, float] = {}
         """When the request of each connection has to be done."""
         self._kept: list[int] = []
+        """Descriptors that are kept. `_lock` is held by whoever uses them."""
         self._resting = threading.Event()
         self._end = Waker()
         super().__init__(address, handler)
@@ -81,8 +84,9 @@ class BoundedServer(ThreadingHTTPServer):
         """Close the socket that listens, and all other descriptors."""
         super().server_close()
         self._end.close()
-        while self._kept:
-            os.close(self._kept.pop())
+        with self._lock:
+            while self._kept:
+                os.close(self._kept.pop())
 
     # -- serving ------------------------------------------------------------------------------------------------------
 
@@ -105,21 +109,37 @@ class BoundedServer(ThreadingHTTPServer):
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection. Raises `OSError`, after a rest if no descriptor is left for it."""
-        while True:
-            try:
-                return self.socket.accept()
-            except OSError as error:
-                if error.errno not in _NONE_LEFT:
-                    raise
-                if not self._kept:
-                    self._resting.wait(_REST_S)
-                    raise
-                os.close(self._kept.pop())
+        try:
+            if are_descriptors_few():
+                self._give_up_one()
+            return self.socket.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._resting.wait(_REST_S)
+            raise
+
+    def close_request(self, request: Any) -> None:
+        """Close a connection, and keep its descriptor if one is missing."""
+        with self._lock:
+            if 0 < len(self._kept) <= FEW_CONNECTIONS:
+                with suppress(OSError):  # the connection is closed below then
+                    # In one step, so that nobody else can take it in between.
+                    os.dup2(self._kept[0], request.fileno(), inheritable=False)
+                    self._kept.append(request.detach())
+        super().close_request(request)
 
     def _keep_descriptors(self) -> None:
-        with suppress(OSError):  # none is left; it is tried again
-            while len(self._kept) < _KEPT:
+        with self._lock, suppress(OSError):  # none is left; it is tried again
+            while len(self._kept) <= FEW_CONNECTIONS and not are_descriptors_few():
                 self._kept.append(os.open(os.devnull, os.O_RDONLY))
+
+    def _give_up_one(self) -> None:
+        """Close one of the descriptors that are kept, but the last, of which others are made. Raises `OSError` if it is
+        the only one."""
+        with self._lock:
+            if len(self._kept) < 2:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            os.close(self._kept.pop())
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Have a thread answer, unless there are too many."""

@@ -17,6 +17,7 @@ import zmq
 from pollbroker.daemon.descriptor_watch import DescriptorWatch
 from pollbroker.descriptors import SPARE_DESCRIPTORS
 from pollbroker.engine import Engine
+from pollbroker.metrics.connections import CONNECTIONS_MOST
 from tests.daemon.conftest import StartDaemon, Write
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import Command, Run, invoke
@@ -111,6 +112,38 @@ def test_daemon_without_descriptors_says_so_serves_on_and_recovers(
     code, _, stderr = command.end()
     assert code == 0
     assert stderr.splitlines()[-1] == "pollbroker: more than 32 descriptors are left again"
+
+
+def test_connections_over_http_leave_their_descriptors_to_control(run: Run, write: Write, strangers: ExitStack) -> None:
+    """libzmq would end the process if none was left for who connects to the control socket."""
+    command = run("run", str(write("[engine]\ncontrol = 'ipc://control'\nhttp = '127.0.0.1:0'\n" + streamer("wire"))))
+    http, process = command.addresses()["http"], command.process.pid
+    limit = number_of_descriptors(process) + LEFT
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (limit, limit))
+    host, _, port = http.rpartition(":")
+    for _ in range(CONNECTIONS_MOST):
+        strangers.enter_context(socket.create_connection((host, int(port))))
+    wait_until(lambda: number_of_descriptors(process) >= limit - SPARE_DESCRIPTORS)
+    for _ in range(3):
+        assert invoke("ctl", "ipc://control", "LIST").stdout == "a\n"
+    strangers.close()
+    wait_until(lambda: is_told(http, 200, "ok\n"))
+    assert invoke("ctl", "ipc://control", "LIST").stdout == "a\n"
+
+
+def test_whoever_asks_for_events_leaves_the_daemon_ready(run: Run, write: Write) -> None:
+    ports = f"frontend = '{ANY_PORT}'\nbackend = '{ANY_PORT}'\n"
+    brokers = "".join(f"[brokers.b{number}]\ndevice = 'streamer'\n{ports}" for number in range(30))
+    command = run("run", str(write("[engine]\ncontrol = []\nhttp = '127.0.0.1:0'\n" + brokers)))
+    http, process = command.addresses()["http"], command.process.pid
+    limit = number_of_descriptors(process) + 80
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (limit, limit))
+    ask(http, "/eventz")
+    assert command.process.stderr is not None
+    first = command.process.stderr.readline().decode()
+    assert "there are no events of its connections: 48 descriptors or fewer are left" in first
+    assert number_of_descriptors(process) < limit - 2 * SPARE_DESCRIPTORS
+    assert ask(http, "/readyz") == (200, "ok\n")
 
 
 def is_told(http: str, status: int, text: str) -> bool:

@@ -1,10 +1,12 @@
 """Peers of the HTTP server that send garbage, or are slow, keep nobody else from being answered for long."""
 
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +17,16 @@ from pollbroker import Engine
 from pollbroker.http_settings import parse_address
 from pollbroker.metrics import MetricsServer, connections, serve_metrics
 from pollbroker.metrics import server as metrics_server
-from pollbroker.metrics.connections import CONNECTIONS_MOST, REQUEST_S, BoundedRequest, BoundedServer
+from pollbroker.metrics.connections import (
+    CONNECTIONS_MOST,
+    FEW_CONNECTIONS,
+    REQUEST_S,
+    BoundedRequest,
+    BoundedServer,
+)
 from pollbroker.metrics.snapshot import statistics_of
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.descriptors import descriptors
 from tests.support.http import ask
 from tests.support.threads import Threads
 
@@ -217,6 +226,28 @@ def test_connections_for_which_no_thread_can_be_started_take_no_place(
         for _ in range(CONNECTIONS_MOST + 1):
             with connect(server) as refused:
                 assert refused.recv(1) == b""
+    assert is_answered(server)
+
+
+def kept() -> int:
+    """How many descriptors of this process are kept for others."""
+    null = Path(os.devnull).stat()
+    return sum((device, inode) == (null.st_dev, null.st_ino) for _, device, inode in descriptors())
+
+
+def test_connections_take_the_place_of_kept_descriptors_while_few_are_left(
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = kept()
+    monkeypatch.setattr(connections, "are_descriptors_few", lambda: True)
+    for _ in range(3 * FEW_CONNECTIONS):
+        assert is_answered(server)
+        wait_until(lambda: kept() == before)
+    with ExitStack() as opened:
+        for _ in range(2 * FEW_CONNECTIONS):
+            opened.enter_context(connect(server)).sendall(b"GET /")
+        wait_until(lambda: kept() == before - FEW_CONNECTIONS)
+    wait_until(lambda: kept() == before)
     assert is_answered(server)
 
 
