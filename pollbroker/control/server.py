@@ -76,6 +76,8 @@ class ControlServer:
         self._warn = SeldomLog(_logger.warning)
         self._resting = False
         """True while a REP or PAIR socket owes a reply, and takes no other command before; see `Control.must_rest`."""
+        self._serves_soon = False
+        """True while a call that serves what is left is on its way to the next turn."""
         self._streams = Streams(control.engine, tap_bodies=tap_bodies)
         control.answer_later = self._answer_later
         if can_send_as_it_is(port.sync_socket):
@@ -130,14 +132,19 @@ class ControlServer:
             self._engine.add_reader(self._port.sync_socket, self._serve)
 
     def _serve_what_is_left(self) -> None:
-        """Serve in the next turn what has come by now. After a use of the socket outside of its reader, libzmq tells of
-        that no more, and of what comes later only once it was asked whether there is anything."""
+        """Serve in the next turn what has come by now, once however many replies were sent in this one. After a use of
+        the socket outside of its reader, libzmq tells of that no more, and of what comes later only once it was asked
+        whether there is anything."""
+        if self._serves_soon:
+            return
         events = self._port.sync_socket.getsockopt(zmq.EVENTS)
         assert isinstance(events, int)
         if events & zmq.POLLIN:
+            self._serves_soon = True
             self._engine.call_soon_threadsafe(self._serve_if_possible)
 
     def _serve_if_possible(self) -> None:
+        self._serves_soon = False
         if not (self.closed or self._resting):
             self._serve()
         try:

@@ -55,6 +55,26 @@ def test_commands_that_come_with_a_late_reply_are_all_served(
             pass
 
 
+def test_many_late_replies_bring_about_one_burst_more(
+    context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If each brought about one, a flood of commands that are answered late would keep others waiting for seconds."""
+    monkeypatch.setattr("pollbroker.control.server._BURST_S", -1.0)  # a burst is one command
+    engine = make_engine(context)
+    server = attach(engine, "inproc://control")
+    client = connect(zmq.DEALER, "inproc://control")
+    for _ in range(50):
+        client.send_multipart([b"", b"LIST"])
+    for _ in range(20):
+        server._answer_later(None)
+    engine.step()
+    answered = 0
+    while client.poll(0):
+        client.recv_multipart()
+        answered += 1
+    assert 1 <= answered <= 2  # that of the socket's reader, and one more
+
+
 def test_flood_of_commands_leaves_the_traffic_its_turn(
     context: zmq.Context[Socket], make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
