@@ -24,6 +24,7 @@ from pollbroker.daemon.takeover import (
     Successor,
     describe_left,
     hand_over,
+    why_irreplaceable,
 )
 from pollbroker.engine import Engine
 from pollbroker.errors import HandOverError
@@ -204,6 +205,10 @@ class Succession:
             raise HandOverError("this daemon was given no command that starts it anew")
         if self._daemon.is_stopped:
             _logger.warning("restarting: given up, since the daemon ends")
+            return
+        why_not = why_irreplaceable()
+        if why_not is not None:
+            _logger.error("restarting: refused, and everything is served here still: %s", why_not)
             return
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with there:

@@ -47,6 +47,9 @@ open everything. The old one serves meanwhile."""
 SERVING_S: Final = 10.0
 """How long the new daemon may take then to say that it serves."""
 
+_FIRST_PROCESS: Final = 1
+"""The number of the process with which its container ends, and all other processes in it; see pid_namespaces(7)."""
+
 
 class Refused(HandOverError):
     """The other daemon has said that it goes on as before."""
@@ -204,6 +207,16 @@ class Successor:
             self.talk.say("released")
 
 
+def why_irreplaceable() -> str | None:
+    """Why no other process can take the place of this one; None if one can."""
+    if os.getpid() == _FIRST_PROCESS:
+        return (
+            f"this is process {_FIRST_PROCESS}, and its container would end with it, with all that is handed over; "
+            "let another container take its place (a reload needs none)"
+        )
+    return None
+
+
 def hand_over(
     connected: socket.socket,
     engine: Engine,
@@ -224,8 +237,10 @@ def hand_over(
     """
     talk = Conversation(connected)
     told, _ = talk.hear("take over", hello_s)
+    reason = why_irreplaceable()
     if told.get("protocol") != PROTOCOL:
         reason = f"this daemon is of version {__version__}, and does not understand {told.get('version')!r:.20}"
+    if reason is not None:
         with suppress(HandOverError):
             talk.say("refused", reason=reason)
         raise HandOverError(reason)

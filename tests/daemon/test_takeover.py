@@ -300,6 +300,39 @@ def test_second_request_for_a_restart_starts_no_process(
     assert not (tmp_path / "started").exists()
 
 
+@pytest.fixture
+def first_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is that of a container with which the container ends."""
+    monkeypatch.setattr(takeover, "_FIRST_PROCESS", os.getpid())
+
+
+@pytest.mark.usefixtures("first_process")
+def test_first_process_of_a_container_starts_no_other_in_its_place(
+    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    daemon = Daemon(write(streamer("a")), restart_command=["touch", str(tmp_path / "started")])
+    with closing(daemon):
+        daemon.start()
+        daemon.request_restart()
+        wait_until(lambda: "restarting: refused" in caplog.text)
+        assert "its container would end with it" in caplog.text
+        assert not daemon.is_stopped
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.usefixtures("first_process")
+def test_first_process_of_a_container_refuses_a_successor(
+    write: Write, start_daemon: StartDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(ENGINE + streamer("a"))
+    daemon = start_daemon(path)
+    new = Daemon(path)
+    with closing(new), pytest.raises(HandOverError, match=r"the other daemon refuses: this is process .* container"):
+        new.start(new.connect_to_predecessor())
+    assert "nothing is handed over, and everything is served here still" in caplog.text
+    assert not daemon.is_stopped
+
+
 def test_successor_that_says_nothing_does_not_put_off_the_end(write: Write, start_daemon: StartDaemon) -> None:
     daemon = start_daemon(write(ENGINE + streamer("a", more=WIRE)))
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent, Threads() as pool:
