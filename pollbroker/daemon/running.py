@@ -34,6 +34,7 @@ from pollbroker.daemon.servers import Servers
 from pollbroker.daemon.succession import Succession
 from pollbroker.daemon.successors import connect_to
 from pollbroker.daemon.systemd import ServiceManager
+from pollbroker.daemon.tables import EngineTable
 from pollbroker.daemon.takeover import Predecessor, Successor
 from pollbroker.ending import Ended
 from pollbroker.engine import Engine
@@ -78,6 +79,8 @@ class Daemon:
         self._engine: Engine | None = None
         self._brokers: Brokers | None = None
         self._configuration: Configuration | None = None
+        self._started_as: EngineTable | None = None
+        """The table `[engine]` by which the daemon was started."""
         self._stopped = False
         self.has_no_brokers_left = False
         """True if `run` has returned because every broker has ended, and no other may begin."""
@@ -192,6 +195,7 @@ class Daemon:
                     predecessor.close()
                 raise
             self._configuration = configuration
+            self._started_as = configuration.engine
             self._reloads.note(successful=True)
             self._inherited.close_unwanted()
             self.brokers.drops.start()
@@ -320,7 +324,7 @@ class Daemon:
             _logger.error("reload: nothing was changed")
             return Reloaded(problems=tuple(error.problems))
         for name in _UNTIL_RESTART:
-            if getattr(old.engine, name) != getattr(new.engine, name):
+            if getattr(self._started_as, name) != getattr(new.engine, name):
                 _logger.warning("reload: engine.%s: the new value takes effect at the next start", name)
         for one in (done.ended or {}).values():
             if one.loss is not None:
