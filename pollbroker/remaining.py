@@ -1,14 +1,15 @@
-"""What is left for a broker to do: messages to read, replies to wait for, what is unread when it ends, and what is
-lost."""
+"""What is left for a broker to do: messages to read, replies to wait for, what is unread when it ends and what is lost,
+and how that is described."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import zmq
 
 from pollbroker.port import WorkingPort
 from pollbroker.pump import NO_SOURCE, Flow, FlowState
+from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics
 
 _logger = logging.getLogger("pollbroker")
@@ -85,3 +86,19 @@ def warn_of_undelivered(final: BrokerStatistics) -> None:
     lost = sum(flow.held + flow.unread for flow in final.flows.values())
     if lost:
         _logger.warning("brokers.%s: closed with %d messages undelivered", final.name, lost)
+
+
+def describe_what_is_left(statistics: BrokerStatistics) -> str:
+    """Describe why a broker is not drained: what it holds and has to read, or that it does not run."""
+    return ", ".join(_what_is_left(statistics)) or f"it is {statistics.state}"
+
+
+def _what_is_left(statistics: BrokerStatistics) -> Iterator[str]:
+    if statistics.state != BrokerState.RUNNING:
+        yield f"it is {statistics.state}"
+    for flow in statistics.flows.values():
+        if flow.held:
+            number = f"{flow.held} {'message' if flow.held == 1 else 'messages'}"
+            yield f"{number} held from {flow.source} to {' and '.join(flow.sinks)} ({flow.state})"
+        elif flow.state == "ready":
+            yield f"{flow.source} has more to read"

@@ -4,15 +4,13 @@ Whatever a command waits for is done by the engine's turns. So a command begins 
 turn, when the future of the engine is resolved.
 """
 
-from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from typing import Final
 
 from pollbroker.control.replies import DONE, TIMEOUT, Frames, Later, refusal
 from pollbroker.control.steered import Steered
 from pollbroker.errors import EngineError
-from pollbroker.states import BrokerState
-from pollbroker.statistics import BrokerStatistics, FlowStatistics
+from pollbroker.remaining import describe_what_is_left
 
 DRAIN_S: Final = 5.0
 """How long DRAIN may take if it does not say."""
@@ -51,20 +49,4 @@ def _describe(engine: Steered, name: str) -> str:
         statistics = engine.broker_statistics(name)
     except EngineError:
         return "it has ended"
-    return ", ".join(_what_is_left(statistics)) or f"it is {statistics.state}"
-
-
-def _what_is_left(statistics: BrokerStatistics) -> Iterator[str]:
-    if statistics.state != BrokerState.RUNNING:
-        yield f"it is {statistics.state}"
-    for flow in statistics.flows.values():
-        if flow.held:
-            number = f"{flow.held} {'message' if flow.held == 1 else 'messages'}"
-            yield f"{number} held from {flow.source} to {_join(flow)} ({flow.state})"
-        elif flow.state == "ready":
-            yield f"{flow.source} has more to read"
-
-
-def _join(flow: FlowStatistics) -> str:
-    sinks: Iterable[str] = flow.sinks
-    return " and ".join(sinks)
+    return describe_what_is_left(statistics)

@@ -19,6 +19,7 @@ from pollbroker.engine import Engine
 from pollbroker.errors import PollbrokerError, did_you_mean
 from pollbroker.frozen import FrozenDict
 from pollbroker.http_settings import check_token
+from pollbroker.remaining import describe_what_is_left
 from pollbroker.seldom import SeldomLog
 
 _logger = logging.getLogger("pollbroker")
@@ -35,7 +36,7 @@ _COMMANDS: Final = ("check", "pause", "resume", "drain")
 
 
 class RefusedError(Exception):
-    """A request is not carried out. The text says why."""
+    """A request is not carried out, or not in time. The text says why."""
 
     def __init__(self, status: HTTPStatus, text: str, headers: Mapping[str, str] = FrozenDict()) -> None:
         super().__init__(text)
@@ -134,7 +135,8 @@ class Steering:
         except (TimeoutError, CancelledError):
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "the engine does not run, or is ending") from None
         if left:
-            return f"{name} still has messages after {DRAIN_S:g} s."
+            why_not = describe_what_is_left(self._engine.broker_statistics(name))
+            raise RefusedError(HTTPStatus.GATEWAY_TIMEOUT, f"{name} is not drained within {DRAIN_S:g} s: {why_not}")
         return f"{name} is drained: it has no message, and none to read."
 
 

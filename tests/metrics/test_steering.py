@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import zmq
 
 from pollbroker import QUEUE, STREAMER, ConfigError, Engine
-from pollbroker.metrics import MetricsServer, check_token, serve_metrics
+from pollbroker.metrics import MetricsServer, check_token, serve_metrics, steering
 from pollbroker.metrics.steering import BODY_MOST
+from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_S, wait_until
+from tests.support.transports import holding_streamer
+from tests.support.types import Connect
 
 TOKEN = "a-token-of-a-test"
 JSON = {"Content-Type": "application/json"}
@@ -53,6 +57,20 @@ def test_broker_is_paused_resumed_and_drained(engine: Engine, server: MetricsSer
     assert engine.brokers["jobs"].state == "running"
     drained = (200, "jobs is drained: it has no message, and none to read.")
     assert post(server, {"command": "drain", "broker": "jobs"}) == drained
+
+
+def test_drain_that_is_not_done_in_time_says_what_is_left(
+    engine: Engine, server: MetricsServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steering, "DRAIN_S", 0.05)
+    engine.pause("jobs")
+    paused = (504, "jobs is not drained within 0.05 s: it is paused")
+    assert post(server, {"command": "drain", "broker": "jobs"}) == paused
+    broker = engine.add("full", holding_streamer(), frontend=ANY_PORT, backend=ANY_PORT)
+    connect(zmq.PUSH, broker.frontend.endpoint).send(b"held")
+    wait_until(lambda: flow_of(engine, "full").state == "stalled")
+    held = (504, "full is not drained within 0.05 s: 1 message held from frontend to backend (stalled)")
+    assert post(server, {"command": "drain", "broker": "full"}) == held
 
 
 @pytest.mark.parametrize(
