@@ -15,8 +15,11 @@ _TOKEN: Final = re.compile(r"[!-~]*")
 def parse_address(address: str) -> tuple[str, int]:
     """The host and the port of an address. Raises `ConfigError`."""
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF or not host.strip("[]"):
+    is_port = port.isascii() and port.isdigit() and int(port) <= 0xFFFF
+    if not colon or not is_port or not host.strip("[]") or "/" in host:
         raise ConfigError(f"http: {address!r}: expected a host and a port, such as '127.0.0.1:9464'")
+    if host == "*":
+        raise ConfigError(f"http: {address!r}: expected 0.0.0.0 or [::] for every address of this machine")
     return host.strip("[]"), int(port)
 
 

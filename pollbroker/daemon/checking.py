@@ -5,7 +5,7 @@ Nothing stays open. Sockets are opened to try their options, and closed again; n
 
 import graphlib
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Self, TypeAlias
 
@@ -100,7 +100,7 @@ def check(configuration: Configuration, *, is_whole: bool = True) -> list[Proble
     ports = [_Opened.of(broker, plan) for broker in configuration.brokers.values() for plan in broker.plan.ports]
     return sorted(
         {
-            *_shared_addresses(configuration, ports),
+            *_shared_addresses(_listening(configuration, ports)),
             *_loops(ports),
             *_refused_options(ports),
             *_closed_to_all(ports),
@@ -111,25 +111,49 @@ def check(configuration: Configuration, *, is_whole: bool = True) -> list[Proble
     )
 
 
-def _shared_addresses(configuration: Configuration, ports: list[_Opened]) -> Iterator[Problem]:
-    taken: dict[tuple[str, str], list[tuple[Bound, str, Place]]] = {}
-    control = (parse(endpoint.address) for endpoint in configuration.control if endpoint.bind)
-    for bound in control:
+class _Listening(NamedTuple):
+    """An address that the daemon is to listen at."""
+
+    owner: str
+    place: Place
+    address: str
+    """As the file says it."""
+    bound: Bound
+
+
+def _listening(configuration: Configuration, ports: list[_Opened]) -> Iterator[_Listening]:
+    """What is to listen, but for wildcards, in the order in which it is told who has an address already."""
+    of_servers: list[tuple[str, Place, str, str]] = [
+        ("the control socket", configuration.control_place, endpoint.address, endpoint.address)
+        for endpoint in configuration.control
+        if endpoint.bind
+    ]
+    if configuration.http is not None:
+        http = configuration.http
+        of_servers.append(("the HTTP server", configuration.http_place, http, f"tcp://{http}"))
+    if configuration.takeover is not None:
+        path = configuration.takeover
+        of_servers.append(("the socket for successors", configuration.takeover_place, path, f"ipc://{path}"))
+    for owner, place, address, endpoint in of_servers:
+        bound = parse(endpoint)
         if bound is not None:
-            taken.setdefault(bound.key, []).append((bound, "the control socket", configuration.control_place))
-    http = None if configuration.http is None else parse(f"tcp://{configuration.http}")
-    if http is not None:
-        taken.setdefault(http.key, []).append((http, "the HTTP server", configuration.http_place))
+            yield _Listening(owner, place, address, bound)
     for port in ports:
         for address, bound in port.bound:
-            others = taken.setdefault(bound.key, [])
-            for other, owner, place in others:
-                if bound.takes(other):
-                    where = f", at {place}" if place.file else ""
-                    text = f"{address}: {owner} has this address already{where}; expected another"
-                    yield port.place.problem(text)
-                    break
-            others.append((bound, f"brokers.{port.node}", port.place))
+            yield _Listening(f"brokers.{port.node}", port.place, address, bound)
+
+
+def _shared_addresses(listening: Iterable[_Listening]) -> Iterator[Problem]:
+    taken: dict[tuple[str, str], list[_Listening]] = {}
+    for one in listening:
+        others = taken.setdefault(one.bound.key, [])
+        for other in others:
+            if one.bound.takes(other.bound):
+                where = f", at {other.place}" if other.place.file else ""
+                text = f"{one.address}: {other.owner} has this address already{where}; expected another"
+                yield one.place.problem(text)
+                break
+        others.append(one)
 
 
 def _loops(ports: list[_Opened]) -> Iterator[Problem]:

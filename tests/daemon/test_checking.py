@@ -71,6 +71,35 @@ def test_broker_on_the_address_of_the_control_socket_is_a_problem(problems: Prob
     assert found.startswith("brokers.toml:5: brokers.a.frontend: ipc://c: the control socket has this address already")
 
 
+@pytest.mark.parametrize(
+    ("engine", "port", "found"),
+    [
+        (
+            "control = 'tcp://127.0.0.1:5559'\nhttp = '127.0.0.1:5559'",
+            ANY,
+            "3: engine.http: 127.0.0.1:5559: the control socket has this address already, at brokers.toml:2",
+        ),
+        (
+            "control = ['tcp://127.0.0.1:5559', 'tcp://localhost:5559']",
+            ANY,
+            "2: engine.control: tcp://localhost:5559: the control socket has this address already, at brokers.toml:2",
+        ),
+        (
+            "control = 'ipc://x'\ntakeover = './x'",
+            ANY,
+            "3: engine.takeover: ./x: the control socket has this address already, at brokers.toml:2",
+        ),
+        (
+            "control = []\ntakeover = 'x'",
+            "ipc://x",
+            "6: brokers.a.frontend: ipc://x: the socket for successors has this address already, at brokers.toml:3",
+        ),
+    ],
+)
+def test_servers_that_share_an_address_are_a_problem(problems: Problems, engine: str, port: str, found: str) -> None:
+    assert problems(f"[engine]\n{engine}\n{streamer('a', port, ANY)}") == [f"brokers.toml:{found}; expected another"]
+
+
 def test_capture_port_that_takes_the_address_of_its_own_broker_is_a_problem(problems: Problems) -> None:
     (found,) = problems(streamer("a", "inproc://x", ANY, "capture = 'inproc://x'"))
     assert "brokers.a.capture: inproc://x: brokers.a.frontend has this address already" in found

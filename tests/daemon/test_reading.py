@@ -35,6 +35,10 @@ STREAMER = 'device = "streamer"\nfrontend = "tcp://127.0.0.1:*"\nbackend = "tcp:
             "2: engine.http_token: expected 16 characters or more, all printable ASCII, without spaces",
         ),
         ("[engine]\nhttp_token = 1234567890123456", "2: engine.http_token: expected a text"),
+        (
+            "[engine]\nhttp = '*:9464'",
+            "2: engine.http: '*:9464': expected 0.0.0.0 or [::] for every address of this machine",
+        ),
         ("[engine]\nhttp = '9464'", "2: engine.http: '9464': expected a host and a port, such as '127.0.0.1:9464'"),
         ("[engine]\ntakeover = ''", "2: engine.takeover: '': expected the path of a socket file, of at most 107 bytes"),
         (

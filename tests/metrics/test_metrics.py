@@ -218,7 +218,20 @@ def test_garbage_and_silence_do_not_keep_others_from_being_answered(engine: Engi
     wait_until(is_answered)
 
 
-@pytest.mark.parametrize("wrong", ["", "9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536", ":9464"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "9464",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:http",
+        "127.0.0.1:65536",
+        ":9464",
+        "http://127.0.0.1:9464",
+        "tcp://[::1]:9464",
+    ],
+)
 def test_malformed_address_is_refused(engine: Engine, wrong: str) -> None:
     with pytest.raises(ConfigError, match="expected a host and a port"):
         serve_metrics(engine, wrong)
