@@ -44,6 +44,24 @@ def test_reply_that_could_not_be_stored_is_asked_for_again() -> None:
         assert peers.fetch(b"c", uuid) == [peers.told(b"c", REPLY, b"200", b"answer")]
 
 
+def test_what_is_not_committed_is_not_counted() -> None:
+    store = FailingStore()
+    peers = start(store)
+    uuid = peers.stored(b"c", b"echo")
+    peers.ready(b"w")
+    store.failing.add("commit")
+    peers.store(b"c", b"echo")
+    peers.answer(b"w", uuid)
+    peers.commit()
+    counters = peers.driver.counters
+    assert (counters["stored"], counters.get("replied", 0), counters["store_failed"]) == (1, 0, 1)
+    store.failing.clear()
+    peers.driver.advance(1.0)
+    peers.answer(b"w", uuid)
+    peers.commit()
+    assert (peers.driver.counters["stored"], peers.driver.counters["replied"]) == (1, 1)
+
+
 def test_close_that_fails_leaves_the_request() -> None:
     for failing in ("remove", "commit"):
         store = FailingStore()

@@ -13,6 +13,7 @@ Rules:
 """
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Final, NamedTuple
 
@@ -129,6 +130,8 @@ class Titanic(Majordomo):
         """How many more they are than were committed."""
         self._changes = 0
         """How many changes were not committed yet."""
+        self._counts = Counter[str]()
+        """What is to be added to the counters when they were."""
         self._answers: list[_Answer] = []
         """What is to be sent when they were."""
         self._grown: set[bytes] = set()
@@ -226,9 +229,8 @@ class Titanic(Majordomo):
             self._take_back_changes(error)
             return [ERROR]
         self._grow(1)
-        self._note_change()
+        self._note_change("stored")
         self._grown.add(body[0])
-        self.count("stored")
         return [OK, uuid]
 
     def _look_up(self, uuid: bytes) -> list[bytes]:
@@ -269,10 +271,13 @@ class Titanic(Majordomo):
         self._stored += by
         self._growth += by
 
-    def _note_change(self) -> None:
+    def _note_change(self, counter: str | None = None, by: int = 1) -> None:
+        """Have a change committed, and then counted, if it has a counter."""
         if not self._changes:
             self.set_timer(_COMMIT, self._commit_s)
         self._changes += 1
+        if counter is not None:
+            self._counts[counter] += by
 
     def _commit(self) -> None:
         """Commit what was changed, and answer the clients that wait for it."""
@@ -284,6 +289,9 @@ class Titanic(Majordomo):
             self._take_back_changes(error)
             return
         self._changes = self._growth = 0
+        counts, self._counts = self._counts, Counter()
+        for counter, by in counts.items():
+            self.count(counter, by)
         answers, self._answers = self._answers, []
         for answer in answers:
             self._reply(*answer)
@@ -300,6 +308,7 @@ class Titanic(Majordomo):
             self._store.rollback()
         self._stored -= self._growth
         self._changes = self._growth = 0
+        self._counts.clear()
         answers, self._answers = self._answers, []
         for answer in answers:
             self._reply(*answer._replace(body=[ERROR]))
@@ -324,9 +333,8 @@ class Titanic(Majordomo):
             self._take_back_changes(error)
         else:
             if removed:
-                self.count("forgotten", removed)
                 self._grow(-removed)
-                self._note_change()
+                self._note_change("forgotten", removed)
             if removed == _MOST_CHANGES:
                 again_s = self._commit_s  # there are more
         self.set_timer(_OLD, again_s)
@@ -386,8 +394,7 @@ class Titanic(Majordomo):
         if not is_wanted:
             self.count("late")  # a client has closed it meanwhile
             return
-        self.count("replied")
-        self._note_change()
+        self._note_change("replied")
         if self._changes >= _MOST_CHANGES:
             self._commit()
 
