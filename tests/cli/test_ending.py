@@ -14,8 +14,9 @@ from pollbroker.cli.describing import describe_flow
 from pollbroker.cli.serving import serve
 from pollbroker.cli.signals import EndingSignals
 from pollbroker.daemon import Daemon, single
-from pollbroker.ending import describe_loss
+from pollbroker.ending import describe_loss, end_brokers
 from pollbroker.statistics import BrokerStatistics, FlowStatistics
+from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT
 from tests.support.commands import ENDING_SIGNALS, Run, dispositions, invoke
 from tests.support.deadline import DEADLINE_S, wait_until
@@ -115,13 +116,19 @@ LOST_FLOW = FlowStatistics(source="frontend", sinks=("backend",), held=1, unread
             "50 messages lost: more came than could be moved within the 2.0 ",
         ),
         ("waiting", {"held": 0, "unread": 1}, "removed", "1 message lost: more came than could be moved within the 2"),
+        (
+            "stalled",
+            {"held": 0, "unread": 300, "stalled_s": 2.0},
+            "removed",
+            "300 messages lost: no consumer connected within",
+        ),
         (None, {"unread": 0}, "removed", "1 message lost: the broker was removed without draining"),
         (None, {"unread": 0}, "failed", "1 message lost: the broker is failed"),
         ("stalled", {"unread": 10_000}, "removed", "at least 10001 messages lost: no consumer connected within"),
     ],
 )
 def test_a_loss_is_reported_with_its_reason(
-    before: str | None, final: dict[str, int], state: str, expected: str
+    before: str | None, final: dict[str, float], state: str, expected: str
 ) -> None:
     def broker(state: str, flow: FlowStatistics) -> BrokerStatistics:
         back = FlowStatistics(source="backend", sinks=("frontend",), state="waiting")
@@ -131,6 +138,16 @@ def test_a_loss_is_reported_with_its_reason(
     loss = describe_loss(then, broker(state, replace(LOST_FLOW, **final)), 2.0, 2.1)  # type: ignore[arg-type]
     assert loss is not None
     assert loss.startswith(f"brokers.b: {expected}")
+
+
+@pytest.mark.parametrize("transport", ["libzmq", "wire"])
+def test_what_no_consumer_was_there_for_is_said_so_at_any_port(connect: Connect, transport: str) -> None:
+    with Engine() as engine:
+        broker = engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+        connect(zmq.PUSH, broker.frontend.endpoint).send(b"lost")
+        wait_until(lambda: flow_of(engine, "a").state == "stalled")
+        loss = end_brokers(engine, [broker], 0.1)["a"].loss
+    assert loss == "brokers.a: 1 message lost: no consumer connected within the 0.1 s that draining may take"
 
 
 def test_nothing_is_said_if_nothing_was_lost() -> None:
