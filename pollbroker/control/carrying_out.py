@@ -4,6 +4,7 @@ A command is carried out whole, or it raises `PollbrokerError` and has changed n
 """
 
 import json
+import logging
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from pollbroker.device import CAPTURE
 from pollbroker.errors import EngineError
 from pollbroker.states import BrokerState
 from pollbroker.statistics import BrokerStatistics, PeerStatistics
+
+_logger = logging.getLogger("pollbroker")
 
 
 def _steer(engine: Steered, steer: Callable[[str], None], name: str | None) -> Frames:
@@ -46,6 +49,7 @@ def _terminate(engine: Steered, name: str | None) -> Frames:
         engine.stop()
     else:
         engine.remove(name, timeout_s=0.0)
+        _logger.info("control: brokers.%s: terminated", name)
     return DONE
 
 

@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from pollbroker import Engine
-from pollbroker.control import attach, attach_socket
+from pollbroker.control import attach, attach_socket, request
 from tests.support.addresses import ANY_PORT, bind
 from tests.support.control import add_streamer, make_ask, numbers, text_of
 from tests.support.deadline import DEADLINE_MS, wait_until
@@ -192,6 +192,16 @@ def test_statistics_are_summed_over_all_brokers_or_of_one(engine: Engine, connec
     wait_until(lambda: engine.statistics().brokers["b"].flows["frontend"].sent == 2)
     assert numbers(ask(b"STATISTICS")) == [6, 9, 0, 0, 0, 0, 6, 9]
     assert numbers(ask(b"STATISTICS", b"a")) == [2, 3, 0, 0, 0, 0, 2, 3]
+
+
+def test_broker_that_is_terminated_is_logged(
+    engine: Engine, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not there any more, so that nothing else tells of it."""
+    caplog.set_level("INFO")
+    add_streamer(engine, connect)
+    assert request(attach(engine, ANY_PORT).endpoints[0], "TERMINATE", "jobs") == [b""]
+    assert "control: brokers.jobs: terminated" in caplog.messages
 
 
 def test_terminate_is_answered_before_everything_closes(engine: Engine, connect: Connect) -> None:
