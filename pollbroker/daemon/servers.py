@@ -2,6 +2,7 @@
 at which it waits for its successor."""
 
 import errno
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,12 +16,15 @@ from pollbroker.daemon.listening import why_not
 from pollbroker.daemon.problems import Problem
 from pollbroker.daemon.reload_outcome import ReloadOutcome
 from pollbroker.daemon.successors import SuccessorSocket
+from pollbroker.endpoint import is_loopback
 from pollbroker.engine import Engine
 from pollbroker.errors import ConfigError, PollbrokerError, describe_error
 from pollbroker.socket_files import is_taken_path
 
 if TYPE_CHECKING:
     from pollbroker.metrics import MetricsServer
+
+_logger = logging.getLogger("pollbroker.daemon")
 
 
 class Servers:
@@ -119,6 +123,12 @@ class Servers:
     def _open_metrics(self, engine: Engine, configuration: Configuration) -> None:
         if configuration.http is not None:
             self._metrics = self._serve_metrics(engine, configuration.http, configuration.http_token)
+            if not is_loopback(f"tcp://{configuration.http}"):
+                _logger.warning(
+                    "http: %s: other machines can reach this address, and read which brokers there are and how much "
+                    "passes through them; use 127.0.0.1:port, or let only those reach it who may",
+                    configuration.http,
+                )
 
     def _open_successors(self, engine: Engine, configuration: Configuration) -> None:
         if configuration.takeover is not None:

@@ -3,6 +3,7 @@
 import socket
 from contextlib import ExitStack, suppress
 
+import pytest
 import zmq
 
 from tests.daemon.conftest import StartDaemon, Write
@@ -59,3 +60,11 @@ def test_brokers_and_other_clients_go_on(write: Write, start_daemon: StartDaemon
         return False
 
     wait_until(is_answered)
+
+
+@pytest.mark.parametrize(("host", "is_told"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_address_of_http_that_other_machines_can_reach_is_warned_of(
+    write: Write, start_daemon: StartDaemon, caplog: pytest.LogCaptureFixture, host: str, is_told: bool
+) -> None:
+    start_daemon(write(f"[engine]\nhttp = '{host}:0'\n"))
+    assert (f"http: {host}:0: other machines can reach this address" in caplog.text) is is_told
