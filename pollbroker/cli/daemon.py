@@ -48,8 +48,8 @@ def run(file: Path, log_format: str, log_level: str, takeover: bool, takeover_fd
     With --takeover, the daemon that waits at the path `takeover` of the file hands over its addresses, and its live
     connections where ports are the wire's, and ends. SIGUSR2 starts the program anew in that way.
 
-    Exit codes: 0 everything was delivered; 1 messages were lost, a broker failed, or the file is wrong; 2 the arguments
-    were wrong; 130, 143 it was ended at once.
+    Exit codes: 0 the brokers that were there at the end delivered everything; 1 messages were lost then, a broker
+    failed, or the file is wrong; 2 the arguments were wrong; 130, 143 it was ended at once.
     """
     daemon = Daemon(file, restart_command=_restart_command(file, log_format, log_level))
     return serve(
