@@ -12,7 +12,7 @@ from typing import Final
 
 from pollbroker.errors import PollbrokerError
 
-_OR_NONE: Final = ", or None (on the command line and in a file: inf)"
+_OR_NONE: Final = ", or None (inf in a file)"
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ class Servers:
         if configuration.http is not None:
             self._metrics = self._serve_metrics(engine, configuration.http, configuration.http_token)
             if not is_loopback(f"tcp://{configuration.http}"):
-                _logger.warning(
+                _logger.info(  # and no warning: a server of metrics on another machine is what it is for
                     "http: %s: other machines can reach this address, and read which brokers there are and how much "
                     "passes through them; use 127.0.0.1:port, or let only those reach it who may",
                     configuration.http,

@@ -63,8 +63,9 @@ def test_brokers_and_other_clients_go_on(write: Write, start_daemon: StartDaemon
 
 
 @pytest.mark.parametrize(("host", "is_told"), [("0.0.0.0", True), ("127.0.0.1", False)])
-def test_address_of_http_that_other_machines_can_reach_is_warned_of(
+def test_address_of_http_that_other_machines_can_reach_is_told(
     write: Write, start_daemon: StartDaemon, caplog: pytest.LogCaptureFixture, host: str, is_told: bool
 ) -> None:
-    start_daemon(write(f"[engine]\nhttp = '{host}:0'\n"))
+    with caplog.at_level("INFO"):
+        start_daemon(write(f"[engine]\nhttp = '{host}:0'\n"))
     assert (f"http: {host}:0: other machines can reach this address" in caplog.text) is is_told

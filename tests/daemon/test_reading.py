@@ -134,7 +134,7 @@ STREAMER = 'device = "streamer"\nfrontend = "tcp://127.0.0.1:*"\nbackend = "tcp:
         (
             f"[brokers.a]\n{STREAMER.replace('streamer', 'balancer')}[brokers.a.settings]\n\nmax_wait_s = -1",
             "7: brokers.a.settings.max_wait_s: Balancer: max_wait_s is -1: expected a number of seconds above 0, or "
-            "None (on the command line and in a file: inf)",
+            "None (inf in a file)",
         ),
         (
             f"[brokers.a]\n{STREAMER}capture = 'inproc://c'\ncapture_prefixes = {{ x = 'y' }}",

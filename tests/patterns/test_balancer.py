@@ -1,5 +1,6 @@
 """The balancer without sockets: who is given what, which requests wait, and what is refused."""
 
+import re
 from typing import Any
 
 import pytest
@@ -316,6 +317,9 @@ def test_stop_counts_what_was_not_answered_and_keeps_what_was_not_given() -> Non
 # -- settings, and the parts -------------------------------------------------------------------------------------------
 
 
+SECONDS = "expected a number of seconds above 0, or None (inf in a file)"
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -324,16 +328,16 @@ def test_stop_counts_what_was_not_answered_and_keeps_what_was_not_given() -> Non
         ({"ready": b""}, "ready is b'': expected one or more bytes, or None"),
         ({"priority_frame": True}, "priority_frame is True: expected a whole number"),
         ({"max_waiting": 0}, "max_waiting is 0: expected a whole number from 1 on"),
-        ({"max_wait_s": 0}, "max_wait_s is 0: expected a number of seconds above 0, or None"),
-        ({"time_limit_s": float("nan")}, "time_limit_s is nan: expected a number of seconds above 0, or None"),
-        ({"time_limit_s": float("inf")}, "time_limit_s is inf: expected a number of seconds above 0, or None"),
+        ({"max_wait_s": 0}, f"max_wait_s is 0: {SECONDS}"),
+        ({"time_limit_s": float("nan")}, f"time_limit_s is nan: {SECONDS}"),
+        ({"time_limit_s": float("inf")}, f"time_limit_s is inf: {SECONDS}"),
         ({"give_again": 1}, "give_again is 1: expected True or False"),
         ({"max_workers": 1.5}, "max_workers is 1.5: expected a whole number from 1 on"),
         ({"max_capacity": 0}, "max_capacity is 0: expected a whole number from 1 on"),
     ],
 )
 def test_unfit_setting_is_refused(settings: dict[str, Any], expected: str) -> None:
-    with pytest.raises(BehaviourError, match=f"^Balancer: {expected}$"):
+    with pytest.raises(BehaviourError, match=re.escape(f"Balancer: {expected}") + "$"):
         BALANCER.with_settings(**settings)
 
 

@@ -324,7 +324,7 @@ def test_kit_finds_no_fault(device: Device) -> None:
         ({"give_again": 1}, "Majordomo: give_again is 1: expected True or False"),
         (
             {"request_expiry_s": "1"},
-            "Majordomo: request_expiry_s is '1': expected a number of seconds from 0.01 on, or None",
+            "Majordomo: request_expiry_s is '1': expected a number of seconds from 0.01 on, or None (inf in a file)",
         ),
         ({"max_workers": 0}, "Majordomo: max_workers is 0: expected a whole number from 1 on"),
     ],

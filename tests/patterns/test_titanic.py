@@ -413,7 +413,7 @@ def test_requests_of_a_service_that_finds_no_room_in_memory_are_read_later() -> 
         ({"path": ""}, "Titanic: path is '': expected the path of a file"),
         ({"path": ":memory:"}, "Titanic: path is ':memory:': expected the path of a file"),
         ({"max_stored": 0}, "Titanic: max_stored is 0: expected a whole number from 1 on"),
-        ({"keep_s": 0}, "Titanic: keep_s is 0: expected a number of seconds from 0.01 on, or None"),
+        ({"keep_s": 0}, "Titanic: keep_s is 0: expected a number of seconds from 0.01 on, or None (inf in a file)"),
         ({"commit_s": -1}, "Titanic: commit_s is -1: expected a number of seconds from 0 on"),
         ({"heartbeat_s": 0}, "Titanic: heartbeat_s is 0: expected a number of seconds from 0.01 on"),
     ],
