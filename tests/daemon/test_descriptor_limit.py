@@ -132,7 +132,8 @@ def test_connections_over_http_leave_their_descriptors_to_control(run: Run, writ
 
 
 def test_whoever_asks_for_events_leaves_the_daemon_ready(run: Run, write: Write) -> None:
-    ports = f"frontend = '{ANY_PORT}'\nbackend = '{ANY_PORT}'\n"
+    # The wire's ports have no monitors.
+    ports = f"frontend = '{ANY_PORT}'\nbackend = '{ANY_PORT}'\ntransport = 'libzmq'\n"
     brokers = "".join(f"[brokers.b{number}]\ndevice = 'streamer'\n{ports}" for number in range(30))
     command = run("run", str(write("[engine]\ncontrol = []\nhttp = '127.0.0.1:0'\n" + brokers)))
     http, process = command.addresses()["http"], command.process.pid

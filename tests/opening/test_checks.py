@@ -26,7 +26,10 @@ CHECKS = SettingChecks("the daemon", ConfigError)
         (lambda: CHECKS.seconds(a=None), "a is None: expected a number of seconds above 0"),
         (lambda: CHECKS.seconds(zero=True, a=-1), "a is -1: expected a number of seconds from 0 on"),
         (lambda: CHECKS.seconds(least=0.5, a=0.4), "a is 0.4: expected a number of seconds from 0.5 on"),
-        (lambda: CHECKS.seconds(or_none=True, a="1"), "a is '1': expected a number of seconds above 0, or None"),
+        (
+            lambda: CHECKS.seconds(or_none=True, a="1"),
+            "a is '1': expected a number of seconds above 0, or None (inf in a file)",
+        ),
         (lambda: CHECKS.true_or_false(a=1), "a is 1: expected True or False"),
         (lambda: CHECKS.one_of((1, 2), a=3), "a is 3: expected one of 1, 2"),
         (lambda: CHECKS.one_of((1, 2), a=True), "a is True: expected one of 1, 2"),
