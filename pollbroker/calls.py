@@ -253,7 +253,12 @@ def run_handle(handle: Handle) -> None:
 
 def call_in_thread(name: str, call: Callable[[], _Result]) -> "Future[_Result]":
     """Make a call in a thread of its own, which the end of the program does not wait for. The future, which cannot be
-    cancelled, is resolved with what the call returns or raises."""
+    cancelled, is resolved with what the call returns or raises.
+
+    Raises `RuntimeError` while the interpreter ends, as `start` does from CPython 3.12 on. Before, it waits for ever.
+    """
+    if sys.is_finalizing():
+        raise RuntimeError(f"the interpreter ends, and the thread {name} cannot begin")
     result: Future[_Result] = Future()
     result.set_running_or_notify_cancel()
 

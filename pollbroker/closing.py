@@ -7,6 +7,7 @@ every socket in it.
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -106,9 +107,13 @@ class Closing:
 
     def _begin_terminating(self) -> None:
         """Have the engine's context terminated in a thread, unless that was begun before. It goes on if whoever waits
-        for it is interrupted."""
+        for it is interrupted.
+
+        While the interpreter ends no thread can begin: before CPython 3.12 `start` would wait for it for ever. A
+        coroutine that is amid `close` then is closed by Python, and the context ends with the process.
+        """
         with self._begins_terminating:
-            if self._context is None and not self._terminated.done():
+            if (self._context is None or sys.is_finalizing()) and not self._terminated.done():
                 self._terminated.set_result(None)
             if self._terminated.done() or self._terminating is not None:
                 return

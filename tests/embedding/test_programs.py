@@ -11,6 +11,7 @@ import zmq
 from tests.embedding.environments import Environment
 from tests.embedding.programs import program
 from tests.support.deadline import DEADLINE_S
+from tests.support.processes import run_apart
 from tests.support.types import Connect, Socket
 
 
@@ -53,3 +54,46 @@ def test_system_exit_of_a_handler_comes_up(
     push.send(b"exit")
     expected = {"thread": "EngineError: the engine's thread was ended by SystemExit: 7"}
     assert lines_of(process) == [expected.get(kind.name, "SystemExit: 7"), "closed", "[]"]
+
+
+def test_program_ends_though_a_task_of_it_waits_for_the_engine_to_close() -> None:
+    """Python closes the coroutine when the interpreter ends, and no thread can begin any more."""
+    script = """
+        import asyncio, zmq
+        from pollbroker import STREAMER
+        from pollbroker.asyncio import Engine
+
+        async def serve():
+            engine = Engine()
+            engine.start()
+            jobs = await engine.add("jobs", STREAMER, frontend="inproc://jobs", backend="tcp://127.0.0.1:*")
+            with engine.context.socket(zmq.PUSH) as push:
+                push.connect("inproc://jobs")
+                push.send(b"held, as there is no consumer")
+                while not jobs.statistics().flows["frontend"].held:
+                    await asyncio.sleep(0)
+            loop.call_soon(loop.stop)
+            await engine.close(timeout_s=1000)
+
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(serve())
+        loop.run_forever()
+        print("the program ends" if not task.done() else "the task has ended")
+    """
+    assert run_apart(script) == "the program ends\n"
+
+
+def test_no_thread_is_begun_for_an_adoption_while_the_interpreter_ends() -> None:
+    script = """
+        from pollbroker.calls import call_in_thread
+
+        class AtTheEnd:
+            def __del__(self, call_in_thread=call_in_thread, print=print):
+                try:
+                    call_in_thread("pollbroker-adopt", print)
+                except RuntimeError as error:
+                    print(error)
+
+        at_the_end = AtTheEnd()
+    """
+    assert run_apart(script) == "the interpreter ends, and the thread pollbroker-adopt cannot begin\n"
