@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -215,7 +215,9 @@ class Calls:
     def close(self) -> None:
         """Refuse every call from now on. A caller whose call is still queued is told that the engine is closed."""
         self._closed = True
-        self.run()
+        with ExitStack() as calls:
+            for _ in range(self.pending()):
+                calls.callback(self.run, 1)  # each, whatever another one raises
 
 
 def _is_nobody_else(thread: int | None) -> bool:

@@ -4,6 +4,9 @@ The order matters. The brokers are removed first, while the loop still runs, so 
 the thread ends, so that no other thread touches a socket. The callbacks of `on_close` close the sockets that were
 attached, such as control's; then the loop closes its descriptors. The context is last, since terminating it waits for
 every socket in it.
+
+What is raised meanwhile, such as by Ctrl-C or by a listener of events that calls `sys.exit`, ends the wait for messages
+and keeps nothing from being closed. It comes up when everything is closed.
 """
 
 import logging
@@ -11,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import Any, Final
 
 import zmq
@@ -73,13 +77,15 @@ class Closing:
             self._check_outside_turn()
             with self._thread.ending() as is_first:
                 if is_first:
-                    for removed in self.begin(timeout_s):
-                        self._loop.wait_for(removed)
-                    self._give_back()
-                    self._terminate_and_wait()
+                    with ExitStack() as then:  # from the last one up
+                        then.callback(self._wait_until_terminated)
+                        then.callback(self._give_back)
+                        for removed in self.begin(timeout_s):
+                            self._loop.wait_for(removed)
                 self._raise_what_ended_the_thread()
         else:
-            self._terminate_and_wait()
+            self._begin_terminating()
+            self._wait_until_terminated()
 
     def begin(self, timeout_s: float) -> "tuple[Future[BrokerStatistics], ...]":
         """See `Engine.begin_close`. Any thread may call this."""
@@ -94,14 +100,12 @@ class Closing:
             with self._thread.ending() as is_first:
                 if is_first:
                     self._give_back()
-                    self._begin_terminating()
                 self._raise_what_ended_the_thread()
         else:
             self._begin_terminating()
         return self._terminated
 
-    def _terminate_and_wait(self) -> None:
-        self._begin_terminating()
+    def _wait_until_terminated(self) -> None:
         if self._terminating is not None:
             self._terminating.join()
 
@@ -134,28 +138,51 @@ class Closing:
             raise EngineError(f"the engine's thread was ended by {describe_error(ended_by)}") from ended_by
 
     def _give_back(self) -> None:
-        """End the thread, and give back everything but the context."""
+        """End the thread, give back everything but the context, and begin to terminate that."""
         calls = self._loop.calls
         self._loop.stop()
         self._thread.join()
-        with calls.closing():
-            self._loop.stop()  # whoever else makes turns
-            with calls.lock:
-                self._close()
-        for broker in self._removals:
-            warn_of_undelivered(broker.removed.result())
+        try:
+            with calls.closing():
+                self._loop.stop()  # whoever else makes turns
+                with calls.lock:
+                    self._close()
+        finally:
+            if calls.closed:
+                self._begin_terminating()
+                self._warn_of_undelivered()
 
     def _close(self) -> None:
         """Close everything but the context, with the lock."""
-        with self._table.refusing_others():  # a listener of events might add one for each that ends
-            for name, broker in self._table.snapshot().items():  # added meanwhile, or not removed yet
-                if self._table.get(name) is broker:  # the end of another one may have removed it
-                    self._removals[self._table.remove_at_once(name)] = None
-        self._drains.end_all()
-        self._portions.end_all()
-        for handle in self._callbacks:
-            run_handle(handle)
-        self._loop.close()
+        with ExitStack() as then:  # from the last one up, and each whatever is raised before it
+            then.callback(self._loop.close)
+            then.callback(self._call_back)
+            then.callback(self._portions.end_all)
+            then.callback(self._drains.end_all)
+            then.callback(self._remove_all)  # again, if Ctrl-C came amid the end of a broker
+            self._remove_all()
+
+    def _remove_all(self) -> None:
+        """Remove the brokers that were added meanwhile, or are not removed yet."""
+        with ExitStack() as removals:
+            removals.enter_context(self._table.refusing_others())  # a listener might add one for each that ends
+            for name, broker in reversed(self._table.snapshot().items()):
+                removals.callback(self._remove, name, broker)
+
+    def _remove(self, name: str, broker: WorkingBroker) -> None:
+        if self._table.get(name) is broker:  # the end of another one may have removed it
+            self._removals[broker] = None
+            self._table.remove_at_once(name)
+
+    def _call_back(self) -> None:
+        with ExitStack() as calls:
+            for handle in reversed(self._callbacks):
+                calls.callback(run_handle, handle)
+
+    def _warn_of_undelivered(self) -> None:
+        for broker in self._removals:
+            if broker.removed.done():
+                warn_of_undelivered(broker.removed.result())
 
     def _terminate(self, context: "zmq.Context[Any]") -> None:
         """Terminate the context and wait for that, at most `TERM_S`. If it takes longer, a thread goes on with it."""

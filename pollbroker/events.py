@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -116,12 +116,16 @@ class EventSource:
                 self._say_wanted()
 
     def close(self) -> None:
-        """Remove all listeners, since the engine closes. An exception of an `at_end` is logged; after a `SystemExit`
-        the other listeners are left for the next `close`."""
-        self._tell()  # what was left when a listener raised a SystemExit
-        for listener in self._listeners:
-            if listener not in self._listeners:
-                continue  # the `at_end` of another one has removed it
+        """Remove all listeners, since the engine closes. An exception of an `at_end` is logged; a `SystemExit` is
+        raised when the others were called."""
+        with ExitStack() as then:  # from the last one up, and each whatever is raised before it
+            for listener in reversed(self._listeners):
+                then.callback(self._end, listener)
+            for _ in self._untold:  # left when a listener raised a SystemExit, which it may do at each
+                then.callback(self._tell)
+
+    def _end(self, listener: Listener) -> None:
+        if listener in self._listeners:  # otherwise the `at_end` of another one has removed it
             self.remove(listener)
             if listener.at_end is not None:
                 self._call("the end of the engine", listener.at_end)

@@ -272,10 +272,10 @@ class Engine(pollbroker.Engine):
             finally:
                 self._over.wait()  # killed while it waited: that is put off until the engine is closed
                 self.finish_close()
-        finally:
+        finally:  # a listener of events may raise SystemExit
             self._ending = self.closed
-        if self._own_context is not None and self._terminated is None:
-            self._terminated = gevent.get_hub().threadpool.spawn(self._own_context.term)
+            if self.closed and self._own_context is not None and self._terminated is None:
+                self._terminated = gevent.get_hub().threadpool.spawn(self._own_context.term)
 
     def _sleep(self, seconds: float) -> None:
         gevent.sleep(seconds)

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -191,8 +192,16 @@ class Loop:
         return self._waiter.name
 
     def close(self) -> None:
-        """Close every descriptor. The caller holds the lock, and no broker is left."""
-        self.events.close()
+        """Close every descriptor, whatever a listener or a call raises. The caller holds the lock, and no broker is
+        left."""
+        with ExitStack() as then:  # from the last one up
+            then.callback(self._waker.close)
+            then.callback(self.calls.close)
+            then.callback(self._close_waiter)
+            self.events.close()
+
+    def _close_waiter(self) -> None:
+        """Watch nothing any more."""
         self.readers.remove_all()
         self._waiter.remove(self._waker.fileno())
         if self._wire is not None:
@@ -200,8 +209,6 @@ class Loop:
             self._wire.close()
         self.context_end.close()
         self._waiter.close()
-        self.calls.close()
-        self._waker.close()
 
     # -- a turn -------------------------------------------------------------------------------------------------------
 

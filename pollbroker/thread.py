@@ -124,7 +124,7 @@ class EngineThread:
         """Keep the thread from being started while the engine closes. Yields False if the calling thread is closing the
         engine already.
 
-        If closing was interrupted, such as by Ctrl-C, the engine is not closed, and can be closed again.
+        If Ctrl-C comes while closing waits for the thread, the engine is not closed, and can be closed again.
         """
         with self._starting_or_ending() as may:
             if not may or self._ending:

@@ -263,9 +263,8 @@ class AwaitedEngine(ABC):
         """
         # Without turns nothing could be sent, so an engine that was not started waits for nothing.
         working = self._turns.begun and not self.closed
-        removals = self.sync.begin_close(timeout_s=timeout_s) if working else ()
         try:
-            for removed in removals:
+            for removed in self.sync.begin_close(timeout_s=timeout_s) if working else ():
                 await self._turns.result_of(removed)
         finally:
             self._turns.end()

@@ -81,6 +81,9 @@ class Running:
         `close` logs a warning after 5 seconds and returns; the context ends when they are closed. Closing again does
         nothing; after `finish_close` it waits for the context.
 
+        Interrupted, such as by Ctrl-C or by a listener of events that calls `sys.exit`: what the brokers hold is
+        offered once more, and everything is closed at once, before the exception comes up.
+
         Raises `EngineError` if it is called from within a turn of the loop. When everything is closed, it also raises
         `EngineError` if the engine's own thread was ended by a `SystemExit` or `KeyboardInterrupt` of a handler, a
         timer, a reader or a call.

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import zmq.asyncio
 
 import pollbroker
 import pollbroker.asyncio
-from pollbroker import QUEUE, STREAMER, BrokerState, ConfigError, DeviceError, EngineError
+from pollbroker import QUEUE, STREAMER, BrokerState, ConfigError, DeviceError, EngineError, Event, EventKind
 from pollbroker.asyncio import Engine
 from tests.support.addresses import ANY_PORT, bind
 from tests.support.deadline import DEADLINE_S
@@ -310,3 +311,29 @@ def test_loop_that_runs_again_goes_on_with_what_was_left() -> None:
     loop.run_until_complete(beginning)  # closing has ended the wait for the stop
     assert ran == ["next"]
     loop.close()
+
+
+def test_everything_is_closed_when_what_ends_the_program_amid_close_comes_up(run: Run) -> None:
+    engine = Engine()
+    called: list[str] = []
+
+    def end(event: Event) -> None:
+        if event.kind is EventKind.BROKER_REMOVED:
+            raise SystemExit(7)
+
+    async def main() -> None:
+        engine.start()
+        for name in "ab":
+            await engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT)
+        engine.sync.on_event(end, at_end=partial(called.append, "at_end"))
+        engine.sync.on_close(partial(called.append, "on_close"))
+        try:
+            await engine.close()
+        except SystemExit as error:
+            called.append(str(error))
+        assert engine.closed
+        await engine.close()
+
+    run(main())
+    assert called == ["on_close", "at_end", "7"]
+    assert engine.context.closed

@@ -2,6 +2,7 @@
 
 import logging
 import socket as net
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -337,7 +338,9 @@ def test_context_that_cannot_be_terminated_yet_is_warned_of(
 
 
 # Ctrl-C may come while `close` waits for a held message to be sent.
-def test_a_close_that_was_interrupted_can_be_made_again(make_engine: MakeEngine, connect: Connect) -> None:
+def test_close_that_is_interrupted_waits_no_longer_and_closes_everything(
+    make_engine: MakeEngine, connect: Connect
+) -> None:
     engine = make_engine()
     holding(engine, connect)
     calls = engine_loop(engine).calls
@@ -349,10 +352,57 @@ def test_a_close_that_was_interrupted_can_be_made_again(make_engine: MakeEngine,
 
     calls.wait = interrupted  # type: ignore[method-assign, assignment]
     with pytest.raises(KeyboardInterrupt):
-        engine.close(timeout_s=0.01)
-    assert not engine.closed
-    engine.close(timeout_s=0.01)
+        engine.close(timeout_s=1e6)
     assert engine.closed
+    assert engine.context.closed
+    engine.close()
+
+
+def ends_the_program(event: Event) -> None:
+    if event.kind is EventKind.BROKER_REMOVED:
+        sys.exit(7)
+
+
+END_THE_PROGRAM: dict[str, Callable[[Engine], object]] = {
+    "listener": lambda engine: engine.on_event(ends_the_program),
+    "at_end": lambda engine: engine.on_event(print, at_end=partial(sys.exit, 7)),
+    "on_close": lambda engine: engine.on_close(partial(sys.exit, 7)),
+}
+"""What raises `SystemExit` amid `close`."""
+
+
+@pytest.mark.parametrize("drive", [Engine.start, Engine.step])
+@pytest.mark.parametrize("how", END_THE_PROGRAM)
+def test_everything_is_closed_when_what_ends_the_program_amid_close_comes_up(
+    make_engine: MakeEngine, how: str, drive: Callable[[Engine], object]
+) -> None:
+    engine = make_engine()
+    drive(engine)
+    brokers = [engine.add(name, STREAMER, frontend=ANY_PORT, backend=ANY_PORT) for name in "ab"]
+    called: list[str] = []
+    engine.on_close(partial(called.append, "before"))
+    END_THE_PROGRAM[how](engine)
+    engine.on_close(partial(called.append, "after"))
+    engine.on_event(print, at_end=partial(called.append, "at_end"))
+    with pytest.raises(SystemExit) as caught:
+        engine.close()
+    assert caught.value.code == 7
+    assert engine.closed
+    assert engine.context.closed
+    assert called == ["before", "after", "at_end"]
+    assert [broker.state for broker in brokers] == ["removed"] * 2
+    engine.close()  # what ended the engine's thread was raised already
+
+
+def test_call_that_ends_the_program_amid_close_keeps_no_other_call_from_being_made(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    called: list[str] = []
+    engine.on_close(partial(engine.call_soon_threadsafe, sys.exit))
+    engine.on_close(partial(engine.call_soon_threadsafe, called.append, "next"))
+    with pytest.raises(SystemExit):
+        engine.close()
+    assert engine.closed
+    assert called == ["next"]
 
 
 def test_a_close_that_was_interrupted_amid_the_end_of_a_broker_can_be_made_again(

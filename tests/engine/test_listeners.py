@@ -281,12 +281,11 @@ def test_error_of_a_call_at_the_end_is_logged_and_harms_nobody(caplog: pytest.Lo
     assert "a listener of events raised at the end of the engine" in record.getMessage()
 
 
-def test_engine_can_be_closed_again_after_a_call_at_the_end_that_ends_the_program() -> None:
+def test_call_at_the_end_that_ends_the_program_keeps_no_other_from_being_made() -> None:
     engine = Engine()
     engine.on_event(print, at_end=sys.exit)
     events = engine.events()
     with pytest.raises(SystemExit):
         engine.close()
-    engine.close()
     assert engine.closed
     assert in_thread(events.read).result(DEADLINE_S) is None
