@@ -58,13 +58,15 @@ class ContextEnd:
         self._open_if_needed()
 
     def need(self, needed: bool, /) -> None:
-        """Whether there are ports of the wire."""
-        if needed != self._is_needed:
-            self._is_needed = needed
-            if needed:
-                self._open_if_needed()
-            else:
-                self.close()
+        """Whether there are ports of the wire, or there is to be one.
+
+        Raises `zmq.ContextTerminated` if there is to be one, and the context has ended.
+        """
+        self._is_needed = needed
+        if not needed:
+            self.close()
+        elif not self._open_if_needed():
+            raise zmq.ContextTerminated
 
     def close(self) -> None:
         """Close the socket, so that the context can be terminated."""
@@ -73,18 +75,23 @@ class ContextEnd:
             self._socket.close(linger=0)
             self._socket = None
 
-    def _open_if_needed(self) -> None:
-        if not (self.is_shared and self._is_needed) or self._socket is not None or self._context().closed:
-            return
+    def _open_if_needed(self) -> bool:
+        """Return False if the context has ended."""
+        if not (self.is_shared and self._is_needed) or self._socket is not None:
+            return True
+        if self._context().closed:
+            return False
         try:
             check_descriptors()
             shadow: zmq.Context[zmq.Socket[bytes]] = zmq.Context.shadow(self._context().underlying)
             self._socket = shadow.socket(zmq.PAIR)
         except (zmq.ZMQError, OSError) as error:
-            if getattr(error, "errno", None) != zmq.ETERM:  # otherwise it had ended before the port was opened
-                _logger.warning("the end of the context will not end brokers of the wire: %s", error)
-            return
-        self._watch(self._socket, self._look)
+            if getattr(error, "errno", None) == zmq.ETERM:
+                return False
+            _logger.warning("the end of the context will not end brokers of the wire: %s", error)
+        else:
+            self._watch(self._socket, self._look)
+        return True
 
     def _look(self) -> None:
         if self._socket is None:

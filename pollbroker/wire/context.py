@@ -46,7 +46,8 @@ class WireContext:
     """Makes sockets that share one epoll set, and one way to ask an authenticator. While somebody listens to `events`,
     it tells what happens to their connections.
 
-    `on_sockets` is called with True when a socket was opened, and with False when the last one was closed. `streams`
+    `on_sockets` is called with True before a socket is opened, which it may refuse by raising `zmq.ZMQError`, and with
+    False when the last one was closed. `streams`
     opens their streams; a test has simulated ones."""
 
     def __init__(
@@ -70,12 +71,16 @@ class WireContext:
         """What is to be called since something has happened."""
 
     def socket(self, socket_type: int) -> WireSocket:
-        """A new socket. Raises `zmq.ZMQError` (EINVAL) for a type that the wire does not serve."""
+        """A new socket. Raises `zmq.ZMQError`: EINVAL for a type that the wire does not serve, ETERM if the engine's
+        context has ended."""
         if socket_type not in TYPES:
             raise zmq.ZMQError(zmq.EINVAL)
-        made = WireSocket(self, zmq.SocketType(socket_type), self._timing)
-        self._on_sockets(True)
-        return made
+        try:
+            self._on_sockets(True)
+            return WireSocket(self, zmq.SocketType(socket_type), self._timing)
+        except BaseException:
+            self.note_close()
+            raise
 
     def note_close(self) -> None:
         """A socket was closed."""

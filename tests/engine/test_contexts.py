@@ -7,7 +7,7 @@ from concurrent.futures import Future
 import pytest
 import zmq
 
-from pollbroker import FORWARDER, QUEUE, STREAMER, Broker, BrokerState, Engine, EngineError
+from pollbroker import FORWARDER, QUEUE, STREAMER, Broker, BrokerState, Engine, EngineError, Event, EventKind
 from pollbroker.broker import working_broker
 from pollbroker.engine import engine_loop
 from pollbroker.pump import Implementation
@@ -163,6 +163,35 @@ def test_the_end_of_the_context_ends_brokers_of_the_wire(make_engine: MakeEngine
         engine.pause("a")
 
 
+@pytest.mark.parametrize("transport", ["libzmq", "wire"])
+def test_no_broker_is_added_after_the_end_of_the_context(make_engine: MakeEngine, transport: str) -> None:
+    engine = make_engine()
+    engine.context.term()
+    for _ in range(2):
+        with pytest.raises(EngineError, match="the engine's context was terminated; make a new Engine"):
+            engine.add("a", STREAMER, frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
+    assert not engine.brokers
+
+
+def test_no_broker_of_the_wire_is_added_while_its_context_ends(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    wire_streamer(engine)
+    errors: list[str] = []
+
+    def add_another(event: Event) -> None:
+        if event.kind is EventKind.BROKER_ENDED:
+            try:
+                wire_streamer(engine, "another")
+            except EngineError as error:
+                errors.append(str(error))
+
+    engine.on_event(add_another)
+    terminated = in_thread(engine.context.term)
+    wait_until(lambda: errors, engine=engine)
+    terminated.result(DEADLINE_S)
+    assert "the engine's context was terminated" in errors[0]
+
+
 def test_brokers_of_the_wire_end_with_their_context_in_the_middle_of_traffic(
     make_engine: MakeEngine, connect: Connect
 ) -> None:
@@ -192,9 +221,9 @@ def test_context_that_nobody_else_has_needs_no_socket(make_engine: MakeEngine) -
     engine.remove("a")
     assert not is_watched(engine)
     in_thread(engine.context.term).result(DEADLINE_S)  # nobody runs the engine, and nobody has to
-    later = wire_streamer(engine)
-    engine.step()
-    assert (later.state, is_watched(engine)) == ("running", False)
+    with pytest.raises(EngineError, match="the engine's context was terminated"):
+        wire_streamer(engine)
+    assert not is_watched(engine)
 
 
 def test_engine_that_is_closed_still_tells_its_context(make_engine: MakeEngine) -> None:
