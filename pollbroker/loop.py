@@ -180,7 +180,8 @@ class Loop:
             return 0.0
         if not self.timers:  # as a rule; a program with a loop of its own asks after each turn
             return None
-        return self.calls.call(self.timers.next_s)
+        next_s = self.calls.call(self.timers.next_s)
+        return None if next_s is None else min(next_s, _LONGEST_SLEEP_S)
 
     def wait_for(self, future: Future[Any]) -> None:
         """Wait until a turn resolves the future. While no thread runs the loop, the calling thread makes the turns."""

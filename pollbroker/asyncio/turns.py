@@ -23,9 +23,6 @@ _LOOP_TIMER_S: Final = 0.001
 """The loop's timers are set in whole milliseconds, rounded up. uvloop rounds down to these, and would come too early,
 again and again."""
 
-_LONGEST_TIMER_S: Final = 86_400.0
-"""A timer of the engine may be set for so late that a loop cannot be given the time."""
-
 
 class AsyncioTurns(Turns):
     """Has a loop make the turns of an engine. To be used in the loop's thread alone."""
@@ -132,7 +129,6 @@ class AsyncioTurns(Turns):
         next_s = self.engine.next_timer_s()
         if next_s is None or self._loop is None:
             return
-        next_s = min(next_s, _LONGEST_TIMER_S)
         now_s = time.monotonic()  # a loop may keep its own time, and update it once in each iteration
         if self._timer is not None:
             if self._timer_due_s < now_s + next_s + _LOOP_TIMER_S:

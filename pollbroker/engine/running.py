@@ -166,7 +166,9 @@ class Running:
         return self._loop.fileno()
 
     def next_timer_s(self) -> float | None:
-        """Seconds until `step()` has a timer to run (0.0: there is something to do at once); None without a timer."""
+        """Seconds until `step()` is to be called for a timer (0.0: there is something to do at once); None without a
+        timer. They are a day at most, since a loop may not be able to sleep for longer; a timer that is due later, or
+        never, is asked for again then."""
         return self._loop.next_timer_s()
 
     def set_task_starter(self, start_task: StartTask | None) -> None:
@@ -183,8 +185,8 @@ class Running:
     # -- timers, readers and calls ------------------------------------------------------------------------------------
 
     def call_later(self, delay_s: float, fn: Callable[..., Any], *args: Any) -> Handle:
-        """Have `fn(*args)` called in the engine's thread after `delay_s` seconds. Return a handle that can cancel
-        it."""
+        """Have `fn(*args)` called in the engine's thread after `delay_s` seconds (infinity: never). Return a handle
+        that can cancel it."""
         return self._calls.call(self._loop.timers.add, delay_s, partial(fn, *args))
 
     def call_soon_threadsafe(self, fn: Callable[..., Any], *args: Any) -> Handle:

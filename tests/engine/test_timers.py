@@ -1,5 +1,6 @@
 """Timers: they come in their order and in time, and those that are cancelled do not."""
 
+import math
 import threading
 import time
 
@@ -74,6 +75,23 @@ def test_next_timer_is_in_seconds(make_engine: MakeEngine) -> None:
     assert engine.next_timer_s() == 3.0
     clock.now_s += 5.0
     assert engine.next_timer_s() == 0.0
+
+
+@pytest.mark.parametrize("delay_s", [30 * 86_400.0, math.inf])
+def test_loop_of_the_program_is_asked_to_sleep_for_a_day_at_most(make_engine: MakeEngine, delay_s: float) -> None:
+    """poll(2) takes 24.8 days, and `select` not much more."""
+    clock = Clock()
+    engine = make_engine(clock=clock)
+    called: list[str] = []
+    engine.call_later(delay_s, called.append, "called")
+    for _ in range(29):
+        assert engine.next_timer_s() == 86_400.0
+        clock.now_s += 86_400.0
+        engine.step()
+    assert called == []
+    clock.now_s += 86_400.0
+    engine.step()
+    assert called == ([] if math.isinf(delay_s) else ["called"])
 
 
 def test_timer_that_is_set_by_a_timer_has_its_turn_in_the_next(make_engine: MakeEngine) -> None:
