@@ -153,8 +153,12 @@ class Running:
         For programs with a loop of their own: call it when `fileno()` is readable, and after `next_timer_s()` seconds.
         Return True if there is more to do at once; `fileno()` is readable then.
 
-        Raises `EngineError` if the engine is running already, if another thread is closing it, or if it is called from
-        within a turn.
+        Several threads may call it. One at a time makes a turn, and the others wait until that has ended, also while it
+        sleeps, and whatever their own `timeout_s` is. So a loop that must not be blocked is best the only one that
+        calls `step`.
+
+        Raises `EngineError` if a thread is in `run`, also the engine's own, if another thread is closing it, or if it
+        is called from within a turn.
         """
         return self._loop.step(timeout_s)
 

@@ -14,7 +14,7 @@ from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT
 from tests.support.deadline import DEADLINE_MS, DEADLINE_S, wait_until
 from tests.support.streamers import Peers, streamer_with
-from tests.support.threads import running
+from tests.support.threads import Threads, running
 from tests.support.transports import holding
 from tests.support.turns import rest, within_a_turn
 from tests.support.types import Connect, MakeEngine, Socket
@@ -254,3 +254,23 @@ def test_closing_in_two_steps_leaves_the_callers_context(make_engine: MakeEngine
     engine.finish_close().result(DEADLINE_S)
     engine.close()
     assert not context.closed
+
+
+def test_step_waits_until_the_turn_of_another_thread_has_ended(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        inside.set()
+        assert go_on.wait(DEADLINE_S)
+
+    engine.call_later(0, wait)
+    with Threads() as threads:
+        one = threads.submit(engine.step)
+        assert inside.wait(DEADLINE_S)
+        other = threads.submit(engine.step)
+        with pytest.raises(TimeoutError):
+            other.result(0.01)
+        go_on.set()
+        one.result(DEADLINE_S)
+        other.result(DEADLINE_S)
