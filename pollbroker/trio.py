@@ -56,6 +56,15 @@ class _TrioTurns(Turns):
         """See `Turns.begun`."""
         return self._begun
 
+    @property
+    def made_elsewhere(self) -> bool:
+        """See `Turns.made_elsewhere`."""
+        return self._begun and not self._is_here
+
+    @property
+    def _is_here(self) -> bool:
+        return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
+
     def begin(self, nursery: trio.Nursery) -> None:
         """Have a task of this nursery make the turns, until the engine is closed."""
         nursery.start_soon(self._make, name="the turns of an engine of pollbroker")
@@ -95,7 +104,7 @@ class _TrioTurns(Turns):
         """See `Turns.call_in_loop`."""
         if self._token is None:
             raise RuntimeError("the engine was not started")
-        if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token:
+        if self._is_here:
             call()
         else:
             self._token.run_sync_soon(call)

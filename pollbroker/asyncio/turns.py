@@ -42,6 +42,11 @@ class AsyncioTurns(Turns):
         """True from `begin` on."""
         return self._loop is not None
 
+    @property
+    def made_elsewhere(self) -> bool:
+        """See `Turns.made_elsewhere`."""
+        return self._loop is not None and self._loop.is_running() and threading.get_ident() != self._thread
+
     def begin(self) -> None:
         """Have the running loop make the turns.
 

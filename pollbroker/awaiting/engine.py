@@ -15,7 +15,7 @@ from pollbroker.awaiting.broker import Broker
 from pollbroker.awaiting.turns import Turns
 from pollbroker.device import Device, Options
 from pollbroker.endpoint import Endpoints
-from pollbroker.errors import EndpointError
+from pollbroker.errors import EndpointError, EngineError
 from pollbroker.frozen import FrozenDict
 from pollbroker.handing_over import AmidMessageError, HandedOver
 from pollbroker.limits import Limits
@@ -260,7 +260,14 @@ class AwaitedEngine(ABC):
 
         Cancelled: what the brokers hold is offered once more, and everything is closed at once, before the cancellation
         comes up. The context is terminated without the caller.
+
+        Raises `EngineError` if it is called in another thread than that of the loop, while this runs.
         """
+        if self._turns.made_elsewhere:
+            raise EngineError(
+                "close() was called in another thread than the engine's loop; expected it in that loop, such as by "
+                "asyncio.run_coroutine_threadsafe or trio.from_thread.run"
+            )
         # Without turns nothing could be sent, so an engine that was not started waits for nothing.
         working = self._turns.begun and not self.closed
         try:

@@ -30,6 +30,11 @@ class Turns(ABC):
     def begun(self) -> bool:
         """True as long as something makes the turns."""
 
+    @property
+    @abstractmethod
+    def made_elsewhere(self) -> bool:
+        """True while the loop runs that makes the turns, and the caller is not in it. Any thread may ask."""
+
     @abstractmethod
     def end(self) -> None:
         """Make no turns any more. To be called before the engine is closed; does nothing the second time."""

@@ -18,6 +18,7 @@ from pollbroker.asyncio import Engine
 from tests.support.addresses import ANY_PORT, bind
 from tests.support.deadline import DEADLINE_S
 from tests.support.streamers import streamer_with
+from tests.support.threads import in_thread
 from tests.support.transports import holding_streamer
 from tests.support.types import Connect
 
@@ -337,3 +338,31 @@ def test_everything_is_closed_when_what_ends_the_program_amid_close_comes_up(run
     run(main())
     assert called == ["on_close", "at_end", "7"]
     assert engine.context.closed
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_loop_in_another_thread_cannot_close_the_engine(debug: bool) -> None:
+    async def main() -> None:
+        async with Engine() as engine:
+            with pytest.raises(EngineError, match="in another thread than the engine's loop"):
+                await asyncio.to_thread(asyncio.run, engine.close(), debug=debug)
+            assert not engine.closed
+            await asyncio.to_thread(engine.stop)
+            async with asyncio.timeout(DEADLINE_S):
+                await engine.wait_stopped()
+            here = asyncio.get_running_loop()
+            await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(engine.close(), here).result(DEADLINE_S))
+            assert engine.closed
+
+    asyncio.run(main(), debug=debug)
+
+
+def test_engine_can_be_closed_by_another_loop_when_its_own_has_ended() -> None:
+    engine = Engine()
+
+    async def begin() -> None:
+        engine.start()
+
+    asyncio.run(begin())
+    in_thread(lambda: asyncio.run(engine.close())).result(DEADLINE_S)
+    assert engine.closed
