@@ -139,7 +139,7 @@ class _TrioTurns(Turns):
             done(result, error)
 
     async def wait_for_tasks(self) -> None:
-        """See `Turns.wait_for_tasks`. The nursery waits for them."""
+        """See `Turns.wait_for_tasks`. The nursery waits for them, without a limit."""
 
     def wait_for(self, future: "Future[_Result]") -> Awaitable[_Result]:
         """See `Turns.wait_for`."""

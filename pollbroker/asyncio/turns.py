@@ -5,6 +5,7 @@ stays readable, so the loop comes back after it has served everybody else: neith
 """
 
 import asyncio
+import logging
 import math
 import threading
 import time
@@ -17,11 +18,17 @@ import pollbroker
 from pollbroker.awaiting import Turns
 from pollbroker.errors import EngineError
 
+_logger = logging.getLogger("pollbroker")
+
 _Result = TypeVar("_Result")
 
 _LOOP_TIMER_S: Final = 0.001
 """The loop's timers are set in whole milliseconds, rounded up. uvloop rounds down to these, and would come too early,
 again and again."""
+
+
+_CANCELLED_S: Final = 5.0
+"""How long `close` waits for coroutine handlers that were cancelled, so that they can clean up."""
 
 
 class AsyncioTurns(Turns):
@@ -96,7 +103,13 @@ class AsyncioTurns(Turns):
         """See `Turns.wait_for_tasks`."""
         others = [task for task in self._tasks if task is not asyncio.current_task()]
         if others:
-            await asyncio.wait(others)
+            _, left = await asyncio.wait(others, timeout=_CANCELLED_S)
+            for task in left:
+                _logger.warning(
+                    "a coroutine handler has not ended %g s after it was cancelled; close no longer waits for it: %s",
+                    _CANCELLED_S,
+                    task.get_coro(),
+                )
 
     def wait_for(self, future: "Future[_Result]") -> "asyncio.Future[_Result]":
         """See `Turns.wait_for`."""

@@ -258,6 +258,9 @@ class AwaitedEngine(ABC):
         A context of the engine's own is terminated by a thread, which ends with it: see `pollbroker.Engine.close`.
         Closing again waits until that is done.
 
+        Coroutine handlers that are not done after `timeout_s` are cancelled, and waited for while they clean up: with
+        asyncio up to 5 s, after which a warning is logged; trio's nursery waits for as long as it takes.
+
         Cancelled: what the brokers hold is offered once more, and everything is closed at once, before the cancellation
         comes up. The context is terminated without the caller.
 

@@ -60,7 +60,8 @@ class Turns(ABC):
 
     @abstractmethod
     async def wait_for_tasks(self) -> None:
-        """Wait until the tasks of `start_task` have ended, except the calling one."""
+        """Wait until the tasks of `start_task` have ended, except the calling one. They were cancelled, and may clean
+        up. The wait for one that does not end has a limit, where the loop allows that."""
 
     @abstractmethod
     def wait_for(self, future: "Future[_Result]") -> Awaitable[_Result]:

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import zmq.asyncio
 import pollbroker
 import pollbroker.asyncio
 from pollbroker import QUEUE, STREAMER, BrokerState, ConfigError, DeviceError, EngineError, Event, EventKind
-from pollbroker.asyncio import Engine
+from pollbroker.asyncio import Engine, turns
 from tests.support.addresses import ANY_PORT, bind
 from tests.support.deadline import DEADLINE_S
 from tests.support.streamers import streamer_with
@@ -366,3 +367,34 @@ def test_engine_can_be_closed_by_another_loop_when_its_own_has_ended() -> None:
     asyncio.run(begin())
     in_thread(lambda: asyncio.run(engine.close())).result(DEADLINE_S)
     assert engine.closed
+
+
+def test_close_does_not_wait_for_ever_for_a_coroutine_handler_that_goes_on(
+    run: Run, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(turns, "_CANCELLED_S", 0.01)
+
+    async def main() -> None:
+        begun, may_end, cleaned_up = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def goes_on(message: list[bytes]) -> None:
+            begun.set()
+            while not may_end.is_set():
+                with suppress(asyncio.CancelledError):
+                    await may_end.wait()
+            cleaned_up.set()
+
+        async with Engine() as engine:
+            broker = await engine.add("a", streamer_with(goes_on), frontend=ANY_PORT, backend=ANY_PORT)
+            connect(zmq.PUSH, broker.frontend.endpoint).send(b"x")
+            async with asyncio.timeout(DEADLINE_S):
+                await begun.wait()
+                await engine.close(timeout_s=0.0)
+            assert engine.closed
+            assert not cleaned_up.is_set()
+            may_end.set()
+            await cleaned_up.wait()
+
+    run(main())
+    assert "a coroutine handler has not ended 0.01 s after it was cancelled" in caplog.text
+    assert "goes_on" in caplog.text
