@@ -8,6 +8,7 @@ A message goes to every sink, and `To("port", frames)` goes to that one alone. A
 for the others: they are given it before the pump returns FULL, and it is held for the full sink only.
 """
 
+import inspect
 import logging
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -243,12 +244,14 @@ class RoutingPump:
         except Exception as error:  # noqa: BLE001 - an object that raises when it is looked at is not a message
             found = f"an object that raised {error!r}"
         sinks = ", ".join(map(repr, self._sink_of))
-        self._fail(
-            TypeError(
-                f"a handler must give a non-empty sequence of bytes, To(port, frames) with such a sequence and one of "
-                f"the sinks {sinks}, or None; it gave {found}"
-            )
+        why = (
+            f"a handler must give a non-empty sequence of bytes, To(port, frames) with such a sequence and one of "
+            f"the sinks {sinks}, or None; it gave {found}"
         )
+        if inspect.iscoroutine(message):
+            message.close()  # nobody awaits it, of which Python would warn
+            why = "it gave a coroutine, which nobody awaits; a handler that awaits must itself be an `async def`"
+        self._fail(TypeError(why))
         return None
 
     def _go_to_every_sink(self) -> None:

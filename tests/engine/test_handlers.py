@@ -96,6 +96,23 @@ def test_nonsense_from_a_handler_is_counted_and_the_next_message_passes(
     assert "a message was dropped" in caplog.text
 
 
+async def awaits(message: list[bytes]) -> list[bytes]:
+    return message
+
+
+@pytest.mark.filterwarnings("error")
+def test_function_that_gives_a_coroutine_is_told_to_be_one(
+    engine: Engine, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled = HandlerBroker(engine, connect, lambda message: awaits(message))
+    handled.push.send(b"x")
+    wait_until(lambda: handled.flow.failed)
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert "it gave a coroutine" in str(record.exc_info[1])
+    assert "must itself be an `async def`" in str(record.exc_info[1])
+
+
 @pytest.mark.parametrize(
     "error", [ValueError("bad"), StopIteration(), zmq.Again(), zmq.ContextTerminated(), OSError(9), UnprintableError()],
     ids=lambda error: type(error).__name__,
