@@ -10,7 +10,7 @@ import pytest
 
 from pollbroker.patterns.majordomo import mdp
 from pollbroker.patterns.paranoid_pirate import ppp
-from pollbroker.rpc.asyncio import MajordomoWorker, PirateWorker
+from pollbroker.rpc.asyncio import MajordomoWorker, PirateWorker, RpcError
 from tests.rpc.played_broker import SLOW, Broker, next_from
 from tests.support.deadline import wait_until
 
@@ -113,5 +113,40 @@ def test_worker_leaves_the_broker_however_often_its_task_is_cancelled(broker: Br
             another, frames = await asyncio.to_thread(next_from, router)
             assert frames == mdp.worker_ready(b"echo")
             assert another != identity
+
+    asyncio.run(play())
+
+
+def test_worker_goes_on_in_another_loop_when_its_own_has_ended(broker: Broker) -> None:
+    router, address = broker
+    worker = MajordomoWorker(address, "echo", **SLOW)
+    identities: list[bytes] = []
+
+    async def play(body: bytes) -> None:
+        receiving = asyncio.create_task(worker.receive())
+        if not identities:
+            identities.append((await asyncio.to_thread(next_from, router))[0])
+        router.send_multipart([*identities, *mdp.worker_request(b"client", [body])])
+        assert (await receiving).frames == [body]
+        await worker.reply(body)
+        assert (await asyncio.to_thread(next_from, router))[1] == mdp.worker_reply(b"client", [body])
+        await asyncio.wait(
+            [asyncio.create_task(worker.receive())], timeout=0
+        )  # whoever waits is cancelled with the loop
+
+    for body in (b"1", b"2", b"3"):
+        asyncio.run(play(body))
+    asyncio.run(worker.close())
+    assert next_from(router) == (identities[0], mdp.worker_disconnect())
+
+
+def test_worker_is_in_one_loop_at_a_time(broker: Broker) -> None:
+    _, address = broker
+
+    async def play() -> None:
+        async with MajordomoWorker(address, "echo", **SLOW) as worker:
+            for use in (worker.receive, worker.close):
+                with pytest.raises(RpcError, match="the worker is used in another loop, which runs"):
+                    await asyncio.to_thread(asyncio.run, use())
 
     asyncio.run(play())

@@ -28,7 +28,7 @@ _MOST_AT_ONCE: Final = 1000
 
 class Worker:
     """What both workers have. The conversation is kept up from the first `receive` or `serve` on, or in the block of
-    `async with`."""
+    `async with`. When its loop has ended, such as at the end of `asyncio.run`, another loop may go on with it."""
 
     def __init__(
         self, where: str, dialect: Dialect, endpoints: Endpoints, context: zmq.Context[Any] | None, **settings: Any
@@ -126,9 +126,13 @@ class Worker:
                 loop.call_soon_threadsafe(self._news.set)
 
     async def close(self) -> None:
-        """Leave the broker. What was sent may take `linger_s` to go out."""
+        """Leave the broker. What was sent may take `linger_s` to go out.
+
+        Raises `RpcError` if the worker is used in another loop, which runs.
+        """
         if self._is_closed:
             return
+        self._be_in(asyncio.get_running_loop())
         self._is_closed = True
         self._news.set()
         conversing = self._stop_conversing()
@@ -197,9 +201,21 @@ class Worker:
     def _start(self) -> None:
         """Begin to keep up the conversation."""
         self._check_open()
+        loop = asyncio.get_running_loop()
+        self._be_in(loop)
         if self._conversing is None:
-            self._loop = asyncio.get_running_loop()
-            self._conversing = self._loop.create_task(self._converse(), name=self._serving.where)
+            self._conversing = loop.create_task(self._converse(), name=self._serving.where)
+
+    def _be_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the conversation kept up in this loop from now on. If it was in another one, that has ended."""
+        if loop is self._loop:
+            return
+        if self._loop is not None and self._loop.is_running():
+            where = self._serving.where
+            raise RpcError(f"{where}: the worker is used in another loop, which runs; expected one at a time")
+        with suppress(RuntimeError):  # the other loop is closed
+            self._stop_conversing()
+        self._loop, self._news = loop, asyncio.Event()
 
     def _stop_conversing(self) -> asyncio.Task[None] | None:
         """Let the conversation rest until it is begun again. Returns the task that keeps it up, which does nothing more
