@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -118,6 +119,27 @@ static void accept_all(struct net *net, struct watched *listener)
     }
 }
 
+/* While nobody listens at a port of this machine, the kernel may choose that very port for the connection's own end, if it
+ * is one of those that it gives to connections (`ip_local_port_range`). TCP then connects the socket to itself (RFC 9293,
+ * 3.5, simultaneous open). */
+static bool is_connected_to_itself(int descriptor, const struct sockaddr_storage *other_end)
+{
+    struct sockaddr_storage own = {0};
+    socklen_t size = sizeof own;
+
+    return other_end->ss_family != AF_UNIX && getsockname(descriptor, (struct sockaddr *) &own, &size) == 0 &&
+           memcmp(&own, other_end, size) == 0;
+}
+
+/* Close a connection by a reset, which keeps its port for nobody. */
+static void close_by_reset(int descriptor)
+{
+    struct linger at_once = {.l_onoff = 1};
+
+    setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close(descriptor);
+}
+
 static void finish_connecting(struct net *net, struct watched *connector)
 {
     int descriptor = connector->descriptor, error = 0;
@@ -134,6 +156,11 @@ static void finish_connecting(struct net *net, struct watched *connector)
         return;
     }
     getpeername(descriptor, (struct sockaddr *) &address, &address_size);
+    if (is_connected_to_itself(descriptor, &address)) {
+        close_by_reset(descriptor);
+        net_end_connector(net, connector, ECONNREFUSED); /* nobody listens there */
+        return;
+    }
     struct other_end other_end = other_end_of(&address);
     if (!(connector->peer = begin_peer(net, connector->port, descriptor, connector, NULL, &other_end)))
         net_end_connector(net, connector, ECONNRESET);

@@ -8,14 +8,16 @@ import threading
 import time
 
 import pytest
+import zmq
 
-from pollbroker import STREAMER, Engine
+from pollbroker import QUEUE, STREAMER, Engine
 from pollbroker.wire import connecting, native
 from pollbroker.wire.connecting import Connection
 from pollbroker.wire.streams import Listening
-from tests.support.addresses import ANY_PORT
+from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.descriptors import descriptors, opened_since
+from tests.support.types import Connect
 from tests.support.wire_ports import ended_by
 from tests.wire.tries import NOWHERE, Waits, lookups, options_with, serve
 from tests.wire.zmtp import RawListener, command, greeting, ready
@@ -109,6 +111,37 @@ def test_peer_that_refuses_is_asked_no_more_often_than_the_interval_says(engine:
                 peer.read_to_the_end()
         assert time.monotonic() - began_s >= 0.02 + 3 * 0.04  # a lower bound, which a busy machine does not break
         wait_until(lambda: ended_by(engine, broker) == {"socket_type": 5})
+
+
+def test_connection_to_itself_is_none(port: tuple[native.Net, native.Port]) -> None:
+    """TCP makes one if nobody listens at a port, and the connection's own end gets that very port."""
+    net, pull = port
+    ended: list[bool] = []
+    before = descriptors()
+    own = socket.socket()
+    own.bind(("127.0.0.1", 0))
+    address = own.getsockname()
+    own.connect(address)
+    assert own.getpeername() == address
+    connector = native.Connector(pull, own.detach(), lambda: ended.append(True))
+    wait_until(lambda: serve(net) or ended)  # type: ignore[func-returns-value]
+    assert connector.error == errno.ECONNREFUSED
+    assert pull.connections == 0
+    assert not opened_since(before)
+    with RawListener(port=address[1]):  # nothing is left of it in the kernel
+        connector.close()
+
+
+def test_client_is_not_answered_by_its_own_requests_while_no_worker_is_there(engine: Engine, connect: Connect) -> None:
+    """The connection has a source, so that it is made to itself at each try."""
+    with RawListener() as listener:
+        worker = f"127.0.0.1:{listener.port}"
+    options = {"reconnect_ivl": 1}
+    broker = engine.add("a", QUEUE, frontend=ANY_PORT, backend=f">tcp://{worker};{worker}", backend_options=options)
+    client = connect(zmq.REQ, endpoint(broker.frontend))
+    client.send(b"request")
+    assert not client.poll(100)
+    assert broker.statistics().flows["frontend"].sent == 0
 
 
 def test_no_try_follows_the_close(port: tuple[native.Net, native.Port]) -> None:
