@@ -177,6 +177,7 @@ cdef extern from "net.h" nogil:
         int reason
         uint64_t count
         char address[1]
+        double told_s
 
     cdef struct notice:
         int kind, reason, error
@@ -210,6 +211,7 @@ cdef extern from "net.h" nogil:
     int net_open_simulated(net *, const stream_calls *)
     void net_wake(net *)
     void net_note_end(peer *)
+    c_bool net_is_fault_due(const net *)
     peer *peer_new(port *, int descriptor, void *owner)
     void peer_on_stream(peer *, unsigned events)
     int STREAM_INPUT, STREAM_OUTPUT, STREAM_END

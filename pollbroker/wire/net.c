@@ -13,6 +13,8 @@
 
 enum { MOST_EVENTS = 256 };
 
+static const double FAULTS_APART_S = 1; /* so that peers cannot fill a log */
+
 struct net *net_of(const struct port *port)
 {
     return LISTED(port->wire, struct net, wire);
@@ -149,6 +151,11 @@ void net_serve(struct net *net)
     net_go_on_accepting(net);
 }
 
+bool net_is_fault_due(const struct net *net)
+{
+    return net->fault.count && net->wire.now_s >= net->fault.told_s + FAULTS_APART_S;
+}
+
 static void set_timer(struct net *net, double wanted_s)
 {
     double whole = floor(wanted_s);
@@ -175,6 +182,8 @@ void net_arm(struct net *net)
         wanted_s = net->wire.look_s;
     if (!list_is_empty(&net->resting) && (!wanted_s || net->rested_s < wanted_s))
         wanted_s = net->rested_s;
+    if (net->fault.count && (!wanted_s || net->fault.told_s + FAULTS_APART_S < wanted_s))
+        wanted_s = net->fault.told_s + FAULTS_APART_S;
     /* While messages are moved, a port may have news, and a connection may end. */
     if (!list_is_empty(&net->wire.changed) || !list_is_empty(&net->ended) || !list_is_empty(&net->wire.left) ||
         !list_is_empty(&net->wire.dead))

@@ -31,6 +31,7 @@ struct fault {
     enum reason reason;
     uint64_t count; /* connections that have ended by a fault; the first of them is described here */
     char address[HOST_TEXT_MAX]; /* as in `tcp://127.0.0.1:5555`, or "ipc" */
+    double told_s; /* when somebody was told of the last one */
 };
 
 struct net {
@@ -66,8 +67,11 @@ void net_close(struct net *net);
  * caller then empties the lists `wire.changed` and `ended`. */
 void net_serve(struct net *net);
 
-/* Have the timer wake the engine at the earliest deadline, or at once if one of the two lists is not empty. To be called
- * whenever ports were used. */
+/* True if there is a `fault`, and nobody was told of one in the last second. */
+bool net_is_fault_due(const struct net *net);
+
+/* Have the timer wake the engine at the earliest deadline, when a fault is due, or at once if one of the two lists is not
+ * empty. To be called whenever ports were used. */
 void net_arm(struct net *net);
 
 /* The clock of deadlines, in seconds: CLOCK_MONOTONIC, unless the streams are simulated. */

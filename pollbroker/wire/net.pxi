@@ -2,6 +2,11 @@
 
 cdef bint _was_net_made = False
 
+
+def _tell_nobody(where, address, reason, count):
+    pass
+
+
 @cython.final
 cdef class Net:
     """The streams of all ports of an engine, in one epoll set. With a `clock` they are simulated: see `Stream`."""
@@ -10,9 +15,8 @@ cdef class Net:
     cdef bint closed
     cdef readonly int open_ports
     cdef public object on_fault
-    """Called once a second at most with what a peer has done wrong: the port's name, the peer's address, the reason, and
-    how many connections have ended by a fault since the last call."""
-    cdef double fault_told_s
+    """Called with what a peer has done wrong: the port's name, the peer's address, the reason, and how many connections
+    have ended by a fault since the last call. It is called once a second at most, and once more at the end of a port."""
     cdef object on_notices
     cdef object clock
     cdef dict told  # of simulated streams: what has happened at them
@@ -22,6 +26,7 @@ cdef class Net:
     def __cinit__(self, clock=None):
         global _was_net_made
         self.clock = clock
+        self.on_fault = _tell_nobody
         self.told = {}
         if clock is not None and not _was_net_made:
             map_set_secret(1, 2)  # nothing was hashed yet; so the order in maps is that of any other run
@@ -90,12 +95,8 @@ cdef class Net:
             connector = <Connector> ended_connector(self.net.ended.next).owner
             link_remove(&connector.watched.ended)
             calls.append(connector.on_end)
-        if self.net.fault.count and self.net.wire.now_s >= self.fault_told_s + 1 and self.on_fault is not None:
-            self.fault_told_s = self.net.wire.now_s
-            owner = <Port> self.net.fault.port.owner
-            address = self.net.fault.address.decode()
-            calls.append(partial(self.on_fault, owner.where, address, REASONS[self.net.fault.reason], self.net.fault.count))
-            self.net.fault.count = 0
+        if net_is_fault_due(&self.net):
+            calls.append(self._take_fault())
         link = self.net.wire.changed.next
         while link != &self.net.wire.changed:
             count += 1
@@ -115,6 +116,15 @@ cdef class Net:
                 calls.append(owner.on_ready)
         net_arm(&self.net)
         return calls
+
+    cdef _take_fault(self):
+        """What is to be called about the connections that have ended by a fault, of which nobody was told yet."""
+        cdef fault *fault = &self.net.fault
+        cdef Port owner = <Port> fault.port.owner
+        told = partial(self.on_fault, owner.where, fault.address.decode(), REASONS[fault.reason], fault.count)
+        fault.count = 0
+        fault.told_s = self.net.wire.now_s
+        return told
 
     def flush(self):
         """Write what was sent in a turn of the loop, and have the epoll set wake the loop at the earliest deadline. To be

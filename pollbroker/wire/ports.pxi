@@ -70,6 +70,8 @@ cdef class Port:
             try:
                 self.ended_by_at_end = self.ended_by
                 self.net.tell_notices()
+                if self.net.net.fault.count and self.net.net.fault.port == self.port:
+                    self.net._take_fault()()
             finally:
                 notices_forget(&self.net.net.notices, self.port)
                 self._free()

@@ -12,11 +12,13 @@ import zmq
 from pollbroker import FORWARDER, QUEUE, STREAMER, ConfigError, Engine, Limits
 from pollbroker.pump.limits import BURST_FRAMES
 from pollbroker.wire import native
+from pollbroker.wire.streams import Listening
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import wait_until
 from tests.support.types import Connect
 from tests.support.wire_ports import peer_count
-from tests.wire.zmtp import Raw, command, greeting, message, ping, ready
+from tests.wire.tries import options_with, serve
+from tests.wire.zmtp import Raw, command, connect_raw, greeting, message, ping, ready
 
 
 def ended(engine: Engine, port: str = "frontend") -> dict[str, int]:
@@ -124,6 +126,38 @@ def test_what_a_peer_did_wrong_is_logged_with_its_address(
     assert first.startswith("brokers.a.frontend: the connection of tcp://127.0.0.1:")
     assert first.endswith(" has ended: its greeting is not that of ZMTP 2 or 3")
     assert len(caplog.messages) < 5  # one a second
+
+
+def test_wrong_that_follows_another_within_a_second_is_logged_when_the_second_is_over(
+    engine: Engine, raw: Raw, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing else happens until then that would wake the engine."""
+    broker = engine.add("a", QUEUE, frontend=ANY_PORT, backend=ANY_PORT)
+    with caplog.at_level(logging.WARNING, "pollbroker"):
+        for port in (broker.frontend, broker.backend):
+            peer = raw(endpoint(port))
+            peer.send(b"GET / HTTP/1.1\r\n\r\n")
+            peer.read_to_the_end()
+        wait_until(lambda: len(caplog.messages) == 2)
+    assert [message.split(":")[0] for message in caplog.messages] == ["brokers.a.frontend", "brokers.a.backend"]
+
+
+def test_wrong_that_was_not_told_yet_is_told_at_the_end_of_its_port(port: tuple[native.Net, native.Port]) -> None:
+    """With that of peers at other ports, which is counted with it."""
+    net, other = port
+    told: list[int] = []
+    net.on_fault = lambda *what: told.append(what[3])
+    first = native.Port(net, zmq.PULL)
+    for one in (first, first, other):
+        before = sum(one.ended_by.values())
+        listening = Listening(one, "tcp://127.0.0.1:*", options_with())
+        with connect_raw(listening.address) as peer:
+            peer.send(b"GET / HTTP/1.1\r\n\r\n")
+            wait_until(lambda: serve(net) or sum(one.ended_by.values()) > before)  # type: ignore[func-returns-value] # noqa: B023
+        listening.close()
+    other.close()
+    first.close()
+    assert sum(told) == 3
 
 
 def test_what_has_ended_is_told_after_the_removal(engine: Engine, raw: Raw) -> None:
