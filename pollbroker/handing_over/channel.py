@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
+from pollbroker.descriptors import descriptors_to_use
 from pollbroker.errors import HandOverError
 
 MAGIC: Final = b"pbho"
@@ -40,7 +41,10 @@ _PIECE_BYTES: Final = 32 << 10
 """What is sent at once. A message of a SOCK_SEQPACKET socket has a limit, and is cut if the reader takes less."""
 
 _DESCRIPTORS_MOST: Final = 250
-"""In one message; the kernel's limit is 253 (SCM_MAX_FD)."""
+"""In one message."""
+
+_SCM_MAX_FD: Final = 253
+"""The kernel's limit for one message."""
 
 _TALK_MOST_BYTES: Final = 16 << 20
 """The longest frame but STATE. A peer that is no pollbroker cannot make this process store more."""
@@ -196,7 +200,8 @@ class Channel:
 
     def _read_more(self) -> bool:
         """Read once. Return False if nothing has come. Raises `Ended`."""
-        room = socket.CMSG_SPACE(253 * array.array("i").itemsize)
+        most = min(_SCM_MAX_FD, descriptors_to_use())  # the kernel gives no more than there is room for
+        room = socket.CMSG_LEN(most * array.array("i").itemsize)
         try:
             data, ancillary, flags, _ = self._socket.recvmsg(2 * _PIECE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):

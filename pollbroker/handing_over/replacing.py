@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from pollbroker.broker import Broker
+from pollbroker.descriptors import duplicate
 from pollbroker.device import Device
 from pollbroker.errors import ConfigError, HandOverError
 from pollbroker.handing_over.description import OfferedBroker, difference_to
@@ -112,7 +113,7 @@ class Replacing:
         try:
             moved = describe(old, descriptors, self._clock())
             for descriptor in descriptors:
-                duplicates.append(os.dup(descriptor))
+                duplicates.append(duplicate(descriptor))
             new = self._table.prepare(name, device, plan.without_endpoints(), prefixes)
             OfferedBroker.of(old).name_endpoints(new)
             _check_options(old, new)

@@ -9,6 +9,7 @@ import time
 from functools import partial
 from typing import Final
 
+from pollbroker.descriptors import are_descriptors_few
 from pollbroker.wire import native
 from pollbroker.wire.addresses import Address, is_numeric, parse_connected
 from pollbroker.wire.streams import CONNECTED, CONNECTING, OVER, WAITING, Handle, MovedStream, Timing, new_socket
@@ -18,6 +19,9 @@ END_S: Final = 5.0
 
 _SOON_S: Final = 0.001
 """How long a connection that should have ended by now may still take, if its port has moved meanwhile."""
+
+REST_S: Final = 0.1
+"""How long an attempt waits for descriptors, as a listener does (`net_beginning.c`). The last ones are libzmq's."""
 
 WITHOUT_PAUSE_MS: Final = 10
 """What `reconnect_ivl` is if it is set to 0. Without any pause, an address that refuses would be tried ten thousand
@@ -134,6 +138,9 @@ class Connection:
         if self._suspended:
             self._next_s = time.monotonic()
             return
+        if are_descriptors_few():
+            self._wait(REST_S)
+            return
         try:
             if is_numeric(self.address):
                 self._connect(parse_connected(self.address, ipv6=bool(self._options["ipv6"])))
@@ -155,6 +162,9 @@ class Connection:
             return
         if self._suspended:  # the name was looked up meanwhile
             self._next_s = time.monotonic()
+            return
+        if are_descriptors_few():  # so many names were looked up at once
+            self._wait(REST_S)
             return
         try:
             made = new_socket(address, self._options)

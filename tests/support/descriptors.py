@@ -7,7 +7,7 @@ collector, or to a thread of libzmq's, may be closed at any moment.
 import os
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeAlias
 
 Descriptors: TypeAlias = frozenset[tuple[int, int, int]]
@@ -31,13 +31,18 @@ def opened_since(before: Descriptors) -> Descriptors:
     return descriptors() - before
 
 
-@contextmanager
-def no_descriptor_left() -> Iterator[None]:
+def no_descriptor_left() -> AbstractContextManager[None]:
     """Whatever opens a descriptor within the block fails (EMFILE)."""
+    return descriptors_left(0)
+
+
+@contextmanager
+def descriptors_left(most: int) -> Iterator[None]:
+    """As a context: no more than so many descriptors can be opened."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
     os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + most, hard))
     try:
         yield
     finally:
