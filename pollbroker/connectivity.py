@@ -7,15 +7,17 @@ left alone.
 """
 
 import errno
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
 import zmq
 
 from pollbroker.errors import EndpointError, EngineError
 from pollbroker.port import WorkingPort
-from pollbroker.socket_files import SocketFile, is_taken_path
+from pollbroker.socket_files import binding_alone, is_taken_path, path_of
 
 _UNBOUND: Final = (
     "libzmq would end its connections, too, and lose what was to be sent to them; expected transport='wire'"
@@ -71,7 +73,7 @@ def listen_again(where: str, ports: Iterable[WorkingPort], descriptors: Mapping[
             _listen_again(f"{where}.{port.name}", port, descriptors.get(port.name))
     except EndpointError:
         for port in several:
-            port.wire_socket.stop_listening()
+            port.stop_listening()
         raise
 
 
@@ -80,13 +82,25 @@ def _listen_again(where: str, port: WorkingPort, descriptor: int | None) -> None
         address for address, asked_for in zip(port.endpoints, port.asked_for, strict=True) if asked_for.startswith("@")
     ]
     try:
-        if descriptor is None and any(map(is_taken_path, bound)):
-            raise zmq.ZMQError(errno.EADDRINUSE)
-        port.wire_socket.listen_again(descriptor)
+        port.wire_socket.listen_again(descriptor, partial(_binding, port) if descriptor is None else _leaving_as_it_is)
     except zmq.ZMQError as error:
         raise EndpointError(f"{where}: cannot listen again at {' '.join(bound)}: {error.strerror}") from error
-    files = []
-    for file in port.files:
-        with suppress(OSError):  # another program has removed the file at once
-            files.append(SocketFile.at(file.path, file.directory))
-    port.files = tuple(files)
+
+
+@contextmanager
+def _binding(port: WorkingPort, address: str) -> Iterator[None]:
+    """As a context in which a port binds an address: nobody else has its path, or takes it meanwhile. The file is the
+    port's then. Raises `OSError`."""
+    with binding_alone(address):
+        if is_taken_path(address):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        yield
+        path = path_of(address)
+        if path is not None:
+            with suppress(OSError):  # another program has removed the file at once
+                port.own_file(path)
+
+
+@contextmanager
+def _leaving_as_it_is(address: str) -> Iterator[None]:  # noqa: ARG001 - it is bound already
+    yield

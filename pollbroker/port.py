@@ -1,6 +1,7 @@
 """Ports: a broker's sockets at run time, opened by the engine (`binding.py`) or lent to it by the caller."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import zmq
@@ -94,7 +95,22 @@ class WorkingPort:
     def ask_peers_to_leave(self) -> None:
         """Have the peers leave, after all that they have sent. It is the port of a broker that is about to end."""
         if self.can_ask_to_leave:
+            self._unlink_files()
             self.wire_socket.ask_peers_to_leave()
+
+    def stop_listening(self) -> None:
+        """Accept no more connections at a port of the wire. Those that were accepted go on."""
+        self._unlink_files()
+        self.wire_socket.stop_listening()
+
+    def own_file(self, path: Path) -> None:
+        """Listen again at one of the paths where the port has listened, since now."""
+        self.files = tuple(SocketFile.at(path, file.directory) if file.path == path else file for file in self.files)
+
+    def _unlink_files(self) -> None:
+        """While a socket listens, its file keeps its inode, and nobody else takes its path. So the files are removed
+        first."""
+        self.files = tuple(file.unlinked() for file in self.files)
 
     @property
     def is_left(self) -> bool:
@@ -118,8 +134,7 @@ class WorkingPort:
 
         `linger` (milliseconds) takes the place of the socket's own setting.
 
-        The socket's files are removed first. While the socket is open, its files keep their inodes, so that no file of
-        another program is taken for one of them.
+        The socket's files are removed first.
         """
         if self.owned and not self.socket.closed:
             for file in self.files:

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -35,8 +35,10 @@ class SocketFile:
 
     path: Path
     """Absolute, since the program may change its directory."""
-    identity: tuple[int, int]
-    """The device and the inode, which tell this file from one that somebody else has bound at the path since."""
+    identity: tuple[int, int] | None
+    """The device and the inode, which tell this file from one that somebody else has bound at the path since. A file
+    system may give the inode to another file as soon as the socket is closed. So the file is removed before that, and
+    this is None then: whatever is at the path is somebody else's."""
     directory: Path | None = None
     """The directory that was made for this file alone, if there is one."""
 
@@ -47,11 +49,18 @@ class SocketFile:
 
     def remove(self) -> None:
         """Remove the file and its directory, unless another file is at the path now."""
-        with suppress(OSError):  # the file has been removed already, or the directory may no longer be written
-            if _identify(self.path) == self.identity:
-                self.path.unlink()
-            if self.directory is not None:
+        self.unlinked()
+        if self.directory is not None:
+            with suppress(OSError):
                 self.directory.rmdir()
+
+    def unlinked(self) -> Self:
+        """Remove the file, unless another one is at the path now, and keep its directory. Return what is left: a path
+        at which nobody listens for now."""
+        with suppress(OSError):  # the file has been removed already, or the directory may no longer be written
+            if self.identity is not None and _identify(self.path) == self.identity:
+                self.path.unlink()
+        return replace(self, identity=None)
 
 
 def _identify(path: Path) -> tuple[int, int]:

@@ -189,7 +189,7 @@ class WorkingBroker(TellingBroker):
     def disable(self) -> None:
         """Let the ports that bind stop listening. Raises `EngineError`."""
         for port in listening_ports(f"brokers.{self.name}", self.ports):
-            port.wire_socket.stop_listening()
+            port.stop_listening()
         self.disabled = True
 
     def enable(self, descriptors: Mapping[str, int]) -> None:

@@ -96,11 +96,7 @@ def describe(broker: WorkingBroker, descriptors: list[int], now_s: float) -> Mov
     for port in broker.ports:
         socket, own = port.wire_socket.moved(parts)
         descriptors.extend(own)
-        files = tuple(
-            MovedFile(str(file.path), *file.identity, None if file.directory is None else str(file.directory))
-            for file in port.files
-        )
-        ports.append(MovedPort(socket, port.endpoints, files, len(own)))
+        ports.append(MovedPort(socket, port.endpoints, tuple(map(_moved_file, port.files)), len(own)))
     flows = []
     for flow, of_flow in zip(broker.hub.flows, parts_by_flow, strict=True):
         accounts = tuple(tuple(native.account_numbers(part)) for part in of_flow)
@@ -112,6 +108,11 @@ def describe(broker: WorkingBroker, descriptors: list[int], now_s: float) -> Mov
             )
         flows.append(moved)
     return MovedBroker(broker.name, False, tuple(ports), tuple(flows), broker.earlier)
+
+
+def _moved_file(file: SocketFile) -> MovedFile:
+    assert file.identity is not None, "a broker that does not listen is not moved"
+    return MovedFile(str(file.path), *file.identity, None if file.directory is None else str(file.directory))
 
 
 def restore(broker: WorkingBroker, moved: MovedBroker, descriptors: list[int]) -> None:

@@ -6,6 +6,7 @@ What moves many at a time uses the port beneath (`native.Port`).
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias
@@ -157,23 +158,22 @@ class WireSocket:
             if isinstance(stream, Listening):
                 stream.close()
 
-    def listen_again(self, descriptor: int | None) -> None:
-        """Listen again where it listened before. Raises `zmq.ZMQError`; it listens nowhere then.
+    def listen_again(self, descriptor: int | None, binding: Callable[[str], AbstractContextManager[None]]) -> None:
+        """Listen again where it listened before. Each address is bound in the context `binding(address)`.
 
         `descriptor` is a socket that is bound there, which is copied; None if there is none.
+
+        Raises `zmq.ZMQError`. It may listen at some of its addresses then, until `stop_listening`.
         """
         options = self._options if descriptor is None else self._options | {"use_fd": descriptor}
-        made: dict[int, Listening] = {}
         try:
             for number, stream in enumerate(self._streams):
                 if isinstance(stream, Listening):
-                    made[number] = Listening(self.wire_port, stream.address, options, stream.asked_for)
+                    address = stream.address
+                    with binding(address):
+                        self._streams[number] = Listening(self.wire_port, address, options, stream.asked_for)
         except OSError as error:
-            for listening in made.values():
-                listening.close()
             raise_zmq_error(error)
-        for number, listening in made.items():
-            self._streams[number] = listening
 
     def reconnect(self) -> None:
         """End every connection that this socket has made, and make it again at once."""
