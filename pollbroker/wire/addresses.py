@@ -64,6 +64,14 @@ def format_bound(bound: socket.socket) -> str:
     return f"tcp://{host}:{name[1]}"
 
 
+def from_anywhere(address: str) -> str:
+    """An address that leads to the same place from each directory. Raises `OSError` if the present one was removed."""
+    path = address.removeprefix("ipc://")
+    if path == address or path.startswith(("@", "/")):
+        return address
+    return f"ipc://{os.getcwd()}/{path}"  # noqa: PTH109 - a symbolic link in it is to be left as it is
+
+
 def describe_peer(descriptor: int) -> str:
     """The address of a connection's other end; of a local one, the process that it belongs to. Nobody else may close
     the descriptor meanwhile."""

@@ -169,7 +169,7 @@ class WireSocket:
         try:
             for number, stream in enumerate(self._streams):
                 if isinstance(stream, Listening):
-                    address = stream.address
+                    address = stream.address_now()
                     with binding(address):
                         self._streams[number] = Listening(self.wire_port, address, options, stream.asked_for)
         except OSError as error:

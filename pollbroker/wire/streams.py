@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import zmq
 
 from pollbroker.wire import native
-from pollbroker.wire.addresses import Address, format_bound, parse_bound
+from pollbroker.wire.addresses import Address, format_bound, from_anywhere, parse_bound
 
 NOT_SENT_MAX_BYTES: Final = 128 << 10
 """What the kernel may keep of a stream that it has not yet sent (TCP_NOTSENT_LOWAT, tcp(7)). With the kernel's own
@@ -73,6 +73,7 @@ class Listening:
             listener.setblocking(False)
             self.address = format_bound(listener)
             self.asked_for = address if asked_for is None else asked_for
+            self._anywhere = from_anywhere(self.address)
             self._listener = native.Listener(port, listener.fileno())
             listener.detach()
         finally:
@@ -82,7 +83,8 @@ class Listening:
     def restored(cls, port: native.Port, moved: "MovedStream", descriptor: int) -> "Listening":
         """Go on accepting at a socket of another process, which belongs to this from now on."""
         made = cls.__new__(cls)
-        made.address, made.asked_for = moved.address, moved.asked_for
+        made.address = made._anywhere = moved.address
+        made.asked_for = moved.asked_for
         made._listener = native.Listener(port, descriptor)
         return made
 
@@ -100,7 +102,12 @@ class Listening:
 
     def moved(self, place: int) -> "tuple[MovedStream, int]":  # noqa: ARG002 - it has no peer of its own
         """What another process needs to go on, and the descriptor."""
-        return MovedStream(LISTENING, self.address, self.asked_for), self._listener.descriptor
+        return MovedStream(LISTENING, self._anywhere, self.asked_for), self._listener.descriptor
+
+    def address_now(self) -> str:
+        """Where to listen again. A relative path, which may be the only one that is short enough, is an absolute one
+        once the program has changed its directory."""
+        return self.address if from_anywhere(self.address) == self._anywhere else self._anywhere
 
     @property
     def connector(self) -> native.Connector | None:

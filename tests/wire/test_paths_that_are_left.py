@@ -73,6 +73,42 @@ def test_directory_that_was_made_for_a_wildcard_is_removed_with_a_disabled_broke
     assert not path.parent.exists()
 
 
+def test_relative_path_is_found_again_from_another_directory(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    broker = add(engine, "ipc://relative")
+    monkeypatch.chdir(tmp_path / "other")
+    for _ in range(2):
+        broker.disable()
+        broker.enable()
+        assert not refused(f"ipc://{tmp_path}/one/relative")
+        assert not list((tmp_path / "other").iterdir())
+    broker = engine.add("a", STREAMER, frontend="ipc://relative", backend=ANY_PORT, transport="wire", replaces="a")
+    monkeypatch.chdir(tmp_path)
+    broker.disable()
+    broker.enable()
+    assert not refused(f"ipc://{tmp_path}/one/relative")
+    broker.remove()
+    assert not list((tmp_path / "one").iterdir())
+
+
+def test_relative_path_that_would_be_too_long_otherwise_is_found_again(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.chdir(deep)
+    broker = add(engine, "ipc://relative")
+    broker.disable()
+    broker.enable()
+    assert not refused("ipc://relative")
+    broker.remove()
+    assert not list(deep.iterdir())
+
+
 def test_nobody_else_binds_a_path_while_a_broker_is_about_to_listen_there_again(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
