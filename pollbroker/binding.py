@@ -235,8 +235,8 @@ def _warn_unless_resolved(where: str, endpoint: Endpoint) -> None:
     assert endpoint.host_name is not None
     try:
         net.getaddrinfo(endpoint.host_name.strip("[]"), None)
-    except (OSError, UnicodeError) as error:
+    except OSError as error:
         _logger.warning(
             "%s: %s: %s does not resolve (%s); the connection is made once it does",
-            where, endpoint, endpoint.host_name, getattr(error, "strerror", None) or error,
+            where, endpoint, endpoint.host_name, error.strerror or error,
         )  # fmt: skip

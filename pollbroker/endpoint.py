@@ -22,8 +22,9 @@ _IPC_PATH_MAX_BYTES: Final = 107
 _INPROC_NAME_MAX_BYTES: Final = 256
 """The limit that zmq_inproc(7) names."""
 
-_HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?\Z")
-"""A DNS name or an interface name."""
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*(?<!-)\.?\Z")
+"""A DNS name or an interface name. One with a part that is empty, or longer than 63 characters (RFC 1035, 2.3.4),
+cannot be looked up: Python's resolver raises UnicodeError."""
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ class Connection:
     def _look_up(self) -> None:
         try:
             found: Address | None = parse_connected(self.address, ipv6=bool(self._options["ipv6"]))
-        except (OSError, UnicodeError, MemoryError):
+        except (OSError, MemoryError):
             found = None  # the engine has logged a warning when the port was opened
         self._timing.call_soon(lambda: self._connect(found) if found else self._try_later())
 

@@ -59,6 +59,14 @@ def test_every_address_of_ipv6_has_those_of_ipv4_and_ipv6() -> None:
         assert one.takes(every)
 
 
+@pytest.mark.parametrize("transport", ["wire", "libzmq"])
+@pytest.mark.parametrize("host", ["a..b", "x" * 70])
+def test_name_that_no_host_can_have_is_a_problem(problems: Problems, host: str, transport: str) -> None:
+    """Looking it up raises UnicodeError."""
+    (found,) = problems(streamer("a", f"tcp://{host}:*", ANY, f"transport = '{transport}'"))
+    assert found.startswith(f"brokers.toml:3: brokers.a.frontend: tcp://{host}:*: {host!r} is neither an address nor")
+
+
 def test_two_brokers_on_one_address_are_a_problem_that_names_both_places(problems: Problems) -> None:
     assert problems(streamer("a", "tcp://*:5559", ANY) + streamer("b", ANY, "tcp://127.0.0.1:5559")) == [
         "brokers.toml:9: brokers.b.backend: tcp://127.0.0.1:5559: brokers.a.frontend has this address already, at "

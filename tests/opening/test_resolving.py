@@ -30,10 +30,10 @@ def test_unresolved_name_to_bind_is_an_error(engine: Engine, bystander: Bystande
         engine.add("a", STREAMER, frontend="tcp://no-such-name.invalid:5559", backend="inproc://b")
 
 
-@pytest.mark.parametrize("name", ["no-such-name.invalid", "a..invalid", "x" * 70 + ".invalid"])
 def test_unresolved_name_to_connect_to_is_a_warning(
-    engine: Engine, bystander: Bystander, caplog: pytest.LogCaptureFixture, name: str
+    engine: Engine, bystander: Bystander, caplog: pytest.LogCaptureFixture
 ) -> None:
+    name = "no-such-name.invalid"
     engine.add("a", STREAMER, frontend=f">tcp://{name}:5559", backend="inproc://b")
     wait_until(lambda: caplog.records)
     (record,) = caplog.records
