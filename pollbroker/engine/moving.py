@@ -71,7 +71,7 @@ class Moving(Running):
         the end of the block it is given the listeners, connections and state of the broker of that name. It must have
         the same ports, with the same types, endpoints and routes (a route may be given a handler); options and handlers
         are those of this process. The other process goes on with brokers that are not added here. After the block they
-        serve.
+        serve, unless they were paused there, or were paused or disabled in the block.
 
         Arguments:
             unix_socket: the other end of that of `hand_over`. It is closed by the caller.

@@ -176,10 +176,13 @@ def _carry_on(flow: Any, carried: MovedFlow, *, is_given_handler: bool) -> None:
 
 
 def go_on(broker: WorkingBroker, *, paused: bool) -> None:
-    """Let a broker that was restored move messages."""
+    """Let a broker that was restored move messages, unless it is to be `paused`, or was paused while it waited to be
+    restored. If it was disabled meanwhile, it stops listening."""
     for port in broker.ports:
         port.wire_socket.subscribe_anew()
-    if paused:
+    if broker.disabled:
+        broker.disable()
+    if paused or broker.state is BrokerState.PAUSED:
         broker.pause()
         return
     flows: Sequence[Flow] = broker.hub.flows
