@@ -6,6 +6,7 @@ thread: whatever changes brokers, timers or readers is passed on to the thread t
 """
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -373,6 +374,11 @@ class Engine(Moving, Observing):
 
     def _use_alone(self, sockets: tuple[Socket, ...], broker: Broker) -> None:
         """Do nothing. `pollbroker.gevent` keeps the sockets of `zmq.green` from reading their own events."""
+
+    def __del__(self) -> None:
+        """Warn of an engine that was forgotten. Nothing is closed: this may be called in any thread."""
+        if hasattr(self, "_closing") and not (self.closed or self._calls.is_in_a_fork()):
+            warnings.warn(f"unclosed engine {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         doing = "closed" if self.closed else "running" if self.running else "not running"

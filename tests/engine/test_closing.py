@@ -1,5 +1,6 @@
 """Closing an engine: at any time, from any thread, and what may be done meanwhile."""
 
+import gc
 import logging
 import socket as net
 import sys
@@ -527,3 +528,14 @@ def test_callback_for_the_close_can_be_cancelled(make_engine: MakeEngine) -> Non
     first.cancel()
     engine.close()
     assert done == [2]
+
+
+def test_engine_that_is_forgotten_is_warned_of(context: zmq.Context[Any]) -> None:
+    def forget() -> None:
+        Engine(context)
+        gc.collect()
+
+    with pytest.warns(ResourceWarning) as warned:
+        forget()
+    told = [str(one.message) for one in warned]
+    assert [one.startswith("unclosed engine <Engine not running, 0 brokers") for one in told].count(True) == 1, told
