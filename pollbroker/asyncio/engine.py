@@ -17,8 +17,10 @@ class Engine(AwaitedEngine):
 
     A `SystemExit` or `KeyboardInterrupt` that a handler, a timer or a reader of the engine raises comes out of the
     loop, as it does from any callback of asyncio: `asyncio.run` cancels the program's tasks, which closes the engine at
-    the end of its `async with`, and then raises it. Any other exception of theirs is logged. Ctrl-C under `asyncio.run`
-    cancels the main task, between two turns, so that nothing is lost.
+    the end of its `async with`, and then raises it. If it is raised a second time meanwhile, such as by a reader whose
+    descriptor stays readable, `asyncio.run` gives up the tasks that it was cancelling, and Python closes the engine
+    when it collects them. Any other exception of theirs is logged. Ctrl-C under `asyncio.run` cancels the main task,
+    between two turns, so that nothing is lost.
 
     Raises `ConfigError` if an argument is unfit, or if the platform has no nested waiter.
     """
