@@ -84,8 +84,7 @@ class Control:
         Both are whole messages of the socket. Those of a ROUTER begin with an envelope: the routing id, or, if the
         client sent an empty delimiter as a REQ does, all frames up to the delimiter. No `frames` raise an exception.
         """
-        length = _envelope_length(frames) if self._type == zmq.ROUTER else 0
-        envelope, command = frames[:length], frames[length:]
+        envelope, command = self._parts_of(frames)
         reply = self._or_refusal(partial(self._carry_out, command))
         if isinstance(reply, Later) and reply.in_order and reply.future.done():
             reply = self._or_refusal(reply.reply)  # there are few brokers
@@ -96,6 +95,15 @@ class Control:
         self._awaited_in_order += later.in_order
         later.future.add_done_callback(lambda _: self._answer(envelope, command, later))
         return None
+
+    def refuse(self, frames: Frames, why: str) -> Frames | None:
+        """The reply to a command that is not carried out, or None where this type of socket sends none."""
+        return self._addressed(*self._parts_of(frames), refusal(why))
+
+    def _parts_of(self, frames: Frames) -> tuple[Frames, Frames]:
+        """The envelope of a message, and the command in it."""
+        length = _envelope_length(frames) if self._type == zmq.ROUTER else 0
+        return frames[:length], frames[length:]
 
     @property
     def must_rest(self) -> bool:

@@ -1,8 +1,8 @@
 """Control sockets in an engine's loop.
 
 The engine never waits for a control socket: a reply that cannot be sent at once is dropped and counted. The number of
-commands in a turn is limited, so that control does not hold up the brokers. The engine calls readers before brokers, so
-that the brokers do not hold up control.
+commands in a turn is limited, and so is how much of a message is read, so that control does not hold up the brokers.
+The engine calls readers before brokers, so that the brokers do not hold up control.
 """
 
 import logging
@@ -17,6 +17,7 @@ from pollbroker.binding import open_port
 from pollbroker.control.carrying_out import Command
 from pollbroker.control.commands import Control
 from pollbroker.control.growing import GrowingFrame, can_send_as_it_is
+from pollbroker.control.receiving import FRAMES_MOST, CommandReceiver
 from pollbroker.control.removing import remove_in_order
 from pollbroker.control.replies import Frames
 from pollbroker.control.streams import Answer, Streams
@@ -78,6 +79,7 @@ class ControlServer:
         """True while a REP or PAIR socket owes a reply, and takes no other command before; see `Control.must_rest`."""
         self._serves_soon = False
         """True while a call that serves what is left is on its way to the next turn."""
+        self._receive = CommandReceiver(port.sync_socket)
         self._streams = Streams(control.engine, tap_bodies=tap_bodies)
         control.answer_later = self._answer_later
         if can_send_as_it_is(port.sync_socket):
@@ -104,7 +106,9 @@ class ControlServer:
         try:
             for _ in range(_BURST_COMMANDS):
                 self._port.check_open()
-                self._send(self._control.handle(self._port.sync_socket.recv_multipart(zmq.DONTWAIT)))
+                frames = self._receive()
+                if frames is not None:
+                    self._send(self._reply_to(frames))
                 if self._control.must_rest:
                     self._resting = True
                     self._engine.remove_reader(self._port.sync_socket)
@@ -115,6 +119,11 @@ class ControlServer:
             pass
         except zmq.ZMQError as error:
             self._give_up(error)
+
+    def _reply_to(self, frames: Frames) -> Frames | None:
+        if len(frames) > FRAMES_MOST:
+            return self._control.refuse(frames, f"more than {FRAMES_MOST} frames; expected fewer")
+        return self._control.handle(frames)
 
     def _answer_later(self, reply: Frames | None) -> None:
         """Send the reply to a command that took time. Called in the engine's thread, outside of the socket's reader."""
