@@ -1,5 +1,6 @@
-"""The flows of every hub have what the contract says. There is a third hub beside the two of `pollbroker.pump`: that of
-brokers whose ports are the wire's, which the tests of `test_hub.py` do not run."""
+"""The flows of every hub have what the contract says. The tests of `tests/pump` run the two hubs of `pollbroker.pump`;
+there is a third one, that of brokers whose ports are the wire's.
+"""
 
 import pytest
 
