@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pollbroker import BehaviourError
 from pollbroker.patterns.titanic.frames import is_uuid
 from pollbroker.patterns.titanic.sqlite import SqliteStore, pack, unpack
-from pollbroker.patterns.titanic.store import Found, MemoryStore, Store, StoreError
+from pollbroker.patterns.titanic.store import DamagedError, Found, MemoryStore, Store, StoreError
 from tests.support.processes import run_apart
 
 NOBODY = b"0" * 32
@@ -162,6 +162,27 @@ def test_damaged_requests_are_told_from_the_others(path: str) -> None:
     whole = [one for one in read if one.body is not None]
     assert len(whole) in range(12, 20)  # a few of them are in one page
     assert all((one.uuid, one.body) == (uuids[one.number - 1], bodies[one.number - 1]) for one in whole)
+    store.close()
+
+
+def test_request_that_cannot_be_read_for_now_is_not_taken_for_damaged(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(path)
+    store.open()
+    store.add(b"echo", [b"x"])
+    store.commit()
+    results: list[Any] = [DamagedError("a page"), [(1,)], StoreError("the disk is away")]
+
+    def fetch(statement: str, *values: object) -> Any:
+        result = results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(store, "_fetch", fetch)
+    with pytest.raises(StoreError, match="the disk is away"):
+        store.pending(b"echo", 0, 10)
     store.close()
 
 
