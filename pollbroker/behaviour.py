@@ -133,7 +133,7 @@ class Behaviour(ABC):
     def is_lost(self, port: str, frames: list[bytes]) -> bool:  # noqa: ARG002
         """A message has come that nobody reads any more, since the broker ends. Return False if nothing is lost with
         it, because it is a heartbeat, say; then it does not count as `unread`. This is called after `on_stop`, and
-        nothing can be asked for."""
+        nothing can be asked for. Of very many messages only the first are looked at, and the others count."""
         return True
 
     # -- what it may ask for ------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ sends the messages that wait for room, and calls the behaviour when a timer is d
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from pollbroker.pump.behaviours import BehaviourRun
 from pollbroker.pump.contract import Hub, Receiver, Sender, TapPoint
@@ -16,6 +17,10 @@ from pollbroker.statistics import Counters
 
 NO_SOURCE = -1
 """The port index of the source of a flow that has none."""
+
+_ASKED_BYTES: Final = 4 << 20
+_ASKED_FRAMES: Final = 100_000
+"""Copying so much, and making so many objects, takes some milliseconds. Heartbeats are small, and have few frames."""
 
 
 class SourcePump:
@@ -69,11 +74,17 @@ class SourcePump:
         return LIMIT
 
     def count_unread(self, limit_messages: int, /) -> int:
-        """See `pollbroker.pump.contract`. Messages with which nothing is lost, as the behaviour says, are left out."""
+        """See `pollbroker.pump.contract`. Messages with which nothing is lost, as the behaviour says, are left out. It
+        is asked about as many as `_ASKED_BYTES` and `_ASKED_FRAMES` allow, since all brokers wait meanwhile; all others
+        are counted."""
         receiver, lost = self._receiver, 0
-        counted, dropped = self.counters(), receiver.dropped
+        counted, dropped, begun = self.counters(), receiver.dropped, receiver.received_bytes
         self.counters = lambda: counted  # what is read from here on does not count as received
-        for _ in range(limit_messages):
+        receiver.burst_frames = 0
+        for number in range(limit_messages):
+            if receiver.received_bytes - begun >= _ASKED_BYTES or receiver.burst_frames >= _ASKED_FRAMES:
+                lost += receiver.count_unread(limit_messages - number)
+                break
             frames = receiver()
             if frames is None:
                 break
