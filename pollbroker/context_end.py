@@ -9,6 +9,8 @@ nor connected, stands for all of them. The rules:
 - It belongs to a shadow of the context, so that `zmq.Context.destroy`, which closes the sockets that the program has
   opened, does not close it under the engine.
 - Its descriptor is watched like any other. No message passes it, so that it costs nothing.
+- When it was told of the end it is closed, and the context may be gone at any moment. Nothing touches that any more:
+  libzmq has freed it, although `zmq.Context.closed` may not be true yet.
 """
 
 import logging
@@ -45,6 +47,8 @@ class ContextEnd:
         self._unwatch = unwatch
         self._on_end = on_end
         self._is_needed = False
+        self._has_ended = False
+        """True once the socket was told of the end."""
         self._socket: zmq.Socket[bytes] | None = None
 
     @property
@@ -79,7 +83,7 @@ class ContextEnd:
         """Return False if the context has ended."""
         if not (self.is_shared and self._is_needed) or self._socket is not None:
             return True
-        if self._context().closed:
+        if self._has_ended or self._context().closed:
             return False
         try:
             check_descriptors()
@@ -99,5 +103,6 @@ class ContextEnd:
         try:
             self._socket.getsockopt(zmq.EVENTS)
         except zmq.ZMQError:  # ETERM: nobody else can close this socket
+            self._has_ended = True
             self.close()
             self._on_end()

@@ -174,6 +174,7 @@ def test_no_broker_is_added_after_the_end_of_the_context(make_engine: MakeEngine
 
 
 def test_no_broker_of_the_wire_is_added_while_its_context_ends(make_engine: MakeEngine) -> None:
+    """At that moment libzmq may have freed the context, and pyzmq not know it yet."""
     engine = make_engine()
     wire_streamer(engine)
     errors: list[str] = []
