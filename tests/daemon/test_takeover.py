@@ -329,7 +329,7 @@ def test_first_process_of_a_container_refuses_a_successor(
     new = Daemon(path)
     with closing(new), pytest.raises(HandOverError, match=r"the other daemon refuses: this is process .* container"):
         new.start(new.connect_to_predecessor())
-    assert "nothing is handed over, and everything is served here still" in caplog.text
+    wait_until(lambda: "nothing is handed over, and everything is served here still" in caplog.text)
     assert not daemon.is_stopped
 
 
