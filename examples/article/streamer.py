@@ -20,9 +20,9 @@ def main() -> None:
             pusher.connect(broker.frontend.endpoint)
             for number in range(MESSAGES):
                 pusher.send(b"%d" % number)
-            while not broker.statistics().flows["frontend"].held:
+            while broker.statistics().flows["frontend"].state != "stalled":
                 time.sleep(0.001)  # the first message is on its way to the broker
-            print("nobody pulls: the broker holds one message, and the others wait at the sockets")
+            print("nobody pulls: the broker is stalled, and the messages wait")
             puller.connect(broker.backend.endpoint)
             total = sum(int(puller.recv()) for _ in range(MESSAGES))
         print(f"{MESSAGES} messages, of which the sum is {total}")

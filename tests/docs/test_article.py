@@ -18,8 +18,7 @@ PRINTS = {
         "subscriptions that reach the publisher: weather\nreceived: weather today\n1 of 3 messages reached the broker\n"
     ),
     "streamer": (
-        "nobody pulls: the broker holds one message, and the others wait at the sockets\n"
-        "100 messages, of which the sum is 4950\n"
+        "nobody pulls: the broker is stalled, and the messages wait\n100 messages, of which the sum is 4950\n"
     ),
 }
 

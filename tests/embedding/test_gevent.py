@@ -24,7 +24,9 @@ HEAD = """
         return socket
 
     def held(engine, name="holding"):
-        broker = engine.add(name, STREAMER, **PORTS)
+        # With a handler, it holds a message at ports of either kind.
+        routes = [Route("frontend", "backend", via=lambda frames: frames)]
+        broker = engine.add(name, replace(STREAMER, routes=routes), **PORTS)
         push = connected(zmq.PUSH, broker.frontend.endpoint)
         push.send(b"held")
         while not broker.statistics().flows["frontend"].held:

@@ -66,7 +66,8 @@ def test_program_ends_though_a_task_of_it_waits_for_the_engine_to_close() -> Non
         async def serve():
             engine = Engine()
             engine.start()
-            jobs = await engine.add("jobs", STREAMER, frontend="inproc://jobs", backend="tcp://127.0.0.1:*")
+            ports = {"frontend": "inproc://jobs", "backend": "tcp://127.0.0.1:*"}
+            jobs = await engine.add("jobs", STREAMER, **ports, transport="libzmq")
             with engine.context.socket(zmq.PUSH) as push:
                 push.connect("inproc://jobs")
                 push.send(b"held, as there is no consumer")
