@@ -55,7 +55,8 @@ class Route:
     goes to every sink: the route is then a tee.
 
     If a sink is full, the route holds the message for it, and reads nothing more until that sink has accepted the
-    message. The other sinks of the route have been given their copies by then. Other routes are not affected.
+    message. The other sinks of the route have been given their copies by then. Other routes are not affected. (From one
+    port of the wire to another, without `via` and capture, the message stays at its source.)
 
     `via` may be a coroutine function, in an engine on a loop of the program (`pollbroker.asyncio`, `pollbroker.trio`,
     `pollbroker.anyio`). Up to `max_concurrency` messages are with it at a time; the source is not read while there are

@@ -39,18 +39,19 @@ class Counters:
     received_frames: int = 0
     received_bytes: int = 0
     sent: int = 0
-    """Messages that the sinks accepted, whole; one that went to two sinks counts twice. At a port of the wire, messages
-    that the kernel has accepted."""
+    """Messages that the sinks accepted, whole; one that went to two sinks counts twice. A port of the wire has accepted
+    a message when the kernel has taken it, and a PUB, XPUB or XSUB when it is queued."""
     sent_frames: int = 0
     sent_bytes: int = 0
     held: int = 0
     """Messages (at most one for each sink) that a sink has yet to accept, those that a coroutine handler has, and those
     in the queues of a port of the wire. With a behaviour also those that it keeps, and all that wait for room. What is
-    in the queues of a socket of libzmq counts as sent."""
+    in the queues of a socket of libzmq, or of a PUB, XPUB or XSUB, counts as sent."""
     added: int = 0
     """Messages beyond the first that were made of one message, by a handler or because the route has several sinks."""
     unroutable: int = 0
-    """Dropped: a ROUTER sink knows no peer of that routing id, or the message had no frame behind the routing id."""
+    """Dropped: a ROUTER sink knows no peer of that routing id, or the message had no frame behind the routing id; or
+    the peer of a ROUTER or REP port of the wire left before the message was written."""
     slow_peer: int = 0
     """Dropped: the message was for a peer of a ROUTER sink that was full, and the device has `slow_peer="drop"`."""
     interrupted: int = 0
@@ -59,7 +60,8 @@ class Counters:
     too_many_frames: int = 0
     """Dropped: the message had more frames than the device's `maxframes`."""
     long_subscription: int = 0
-    """Dropped: the sink is an XSUB, and the message had a subscription that is too long for libzmq to remove safely."""
+    """Dropped: the sink is an XSUB, and the message had a subscription that is too long for libzmq, here or at the
+    publishers, to remove safely."""
     filtered: int = 0
     """Dropped: the handler returned None, or yielded nothing. With a behaviour: what it has taken and neither sent nor
     kept, which as a rule is no loss."""
@@ -102,7 +104,7 @@ class FlowStatistics(Counters):
     """`ready`, `waiting` (for the source), `stalled` (on the sink), `retrying` (stalled on a sink that gives no
     wake-up), `busy` (its coroutine handler has as many messages as it may have), `paused` or `ended`."""
     stalls: int = 0
-    """How often a sink refused a message, so that the flow had to wait for it."""
+    """How often a sink was full, so that a message had to wait."""
     stalled_s: float = 0.0
     """Seconds that the flow has waited for a full sink."""
     waits: tuple[int, ...] = NO_WAITS
@@ -164,8 +166,7 @@ class PortStatistics:
     received_frames: int = 0
     received_bytes: int = 0
     sent: int = 0
-    """Messages that the port accepted; at a port of the wire, those that the kernel has accepted. At the capture port,
-    copies of messages."""
+    """Messages that the port accepted, as in `FlowStatistics`. At the capture port, copies of messages."""
     sent_frames: int = 0
     sent_bytes: int = 0
     dropped: int = 0
@@ -233,7 +234,7 @@ class EngineStatistics:
     """An engine and all of its brokers."""
 
     pump: str
-    """`native` or `python`."""
+    """`native` or `python`: what moves messages at ports of libzmq."""
     waiter: str
     """`nested` or `flat`."""
     turns: int

@@ -52,7 +52,7 @@ class Engine(Moving, Observing):
             With 0.0001 a round trip needs no wake-up by the kernel; this costs CPU time while there is traffic. An idle
             engine sleeps all the same. A nested waiter does not spin on a `poller` that is handed in.
         pump: "native" or "python". By default the environment variable POLLBROKER_PUMP decides; if it is not set, the
-            native pump is used if it was built.
+            native pump is used if it was built. Ports of the wire have native code of their own.
         waiter: "nested" or "flat". By default the environment variable POLLBROKER_WAITER decides; if it is not set,
             the nested waiter is used if the platform has it.
 
@@ -309,7 +309,8 @@ class Engine(Moving, Observing):
 
         Nothing more is read. Return the names of the brokers that still hold a message after `timeout_s`, and of those
         that are not paused then, since they were resumed or added meanwhile. All others are paused, and hold nothing.
-        What libzmq has in its queues is not known to the engine, and is delivered in a pause, too.
+        What counts as sent and waits in the queues of libzmq, or of a PUB or XPUB of the wire, is delivered in a pause,
+        too, and not waited for.
 
         Raises `EngineError` as `pause`; if `broker` has ended meanwhile with messages that were not delivered; and if
         it is called from within a turn of the loop.
@@ -353,8 +354,8 @@ class Engine(Moving, Observing):
         """End every connection that a broker has made, and make it again; names are looked up again.
 
         Return when that has begun. A peer is given up to 5 s to end its side, and what it has sent is read until then.
-        What waits to be sent to it is sent to another peer or to the same one later, or is dropped and counted, as
-        whenever a peer leaves. Connections that were accepted are not touched.
+        What waits to be sent to it is sent to another peer or to the same one later, or is dropped, as whenever a peer
+        leaves. Connections that were accepted are not touched.
 
         Raises `EngineError` as `pause`, and if the broker has no port of the wire that connects: libzmq would lose
         messages that nobody counts, and registered sockets are the caller's.
