@@ -118,9 +118,9 @@ class Behaviour(ABC):
         awake."""
 
     def on_dropped(self, port: str, frames: list[bytes]) -> None:  # noqa: B027
-        """A message that was sent has been dropped, and counted by the port: a ROUTER with `router_mandatory` has no
-        peer of this routing id any more (`unroutable`), or the peer is full (`slow_peer`). A message that is sent in
-        its place counts as `added`."""
+        """A message that was sent has been dropped, and counted by the port: a ROUTER has no peer of this routing id
+        any more (`unroutable`), or the peer is full (`slow_peer`). libzmq's ROUTER tells this if it has the option
+        `router_mandatory`. A message that is sent in its place counts as `added`."""
 
     def on_stop(self) -> None:  # noqa: B027
         """The broker is about to be removed. What is sent now still goes out, if there is room in time. No message is

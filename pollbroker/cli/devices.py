@@ -72,7 +72,11 @@ def _options(device: Device, ports: tuple[str, ...]) -> Iterator[click.Option]:
     )
     yield click.Option(["--hwm"], type=marks, help="The high-water mark of both sockets, in messages; 0 is no limit.")
     yield click.Option(["--sndhwm"], type=marks, help="The high-water mark for sending only.")
-    yield click.Option(["--rcvhwm"], type=marks, help="The high-water mark for receiving only.")
+    yield click.Option(
+        ["--rcvhwm"],
+        type=marks,
+        help="The high-water mark for receiving only. Ports of the wire have no use for it.",
+    )
     yield from setting_options(device)
     for port in ports:
         yield click.Option(

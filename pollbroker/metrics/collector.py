@@ -132,7 +132,7 @@ def _of_flows(brokers: Iterable[BrokerStatistics]) -> Iterator[Metric]:
         "pollbroker_dropped_messages", "Messages that were dropped, by the rule.", labels=(*_FLOW, "rule")
     )
     held = GaugeMetricFamily("pollbroker_held_messages", "Messages that a sink has yet to accept.", labels=_FLOW)
-    stalls = CounterMetricFamily("pollbroker_stalls", "How often a sink refused a message.", labels=_FLOW)
+    stalls = CounterMetricFamily("pollbroker_stalls", "How often a message had to wait for a full sink.", labels=_FLOW)
     stalled_s = CounterMetricFamily(
         "pollbroker_stalled_seconds", "How long messages have waited for a full sink.", labels=_FLOW
     )
