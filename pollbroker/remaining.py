@@ -102,3 +102,5 @@ def _what_is_left(statistics: BrokerStatistics) -> Iterator[str]:
             yield f"{number} held from {flow.source} to {' and '.join(flow.sinks)} ({flow.state})"
         elif flow.state == "ready":
             yield f"{flow.source} has more to read"
+        elif flow.state == "stalled":  # between ports of the wire, where the message is left at its source
+            yield f"{flow.source} has more to read, and {' and '.join(flow.sinks)} has no room (stalled)"

@@ -54,6 +54,16 @@ def test_drain_that_is_not_done_in_time_says_what_is_left(engine: Engine, connec
     assert text_of_timeout(ask(b"DRAIN", b"*", b"0.01")) == f"{held}; {paused}"
 
 
+def test_drain_says_so_if_the_messages_wait_at_their_source(engine: Engine, connect: Connect) -> None:
+    """Between ports of the wire, none is held while there is no consumer."""
+    broker = engine.add("a", "streamer", frontend=ANY_PORT, backend=ANY_PORT, transport="wire")
+    connect(zmq.PUSH, broker.frontend.endpoint).send(b"waits")
+    wait_until(lambda: flow_of(engine, "a").state == "stalled")
+    ask = make_ask(connect(zmq.REQ, *attach(engine, ANY_PORT).endpoints))
+    left = "brokers.a: not drained within 0.01 s: frontend has more to read, and backend has no room (stalled)"
+    assert text_of_timeout(ask(b"DRAIN", b"a", b"0.01")) == left
+
+
 def test_star_is_a_name_if_a_broker_has_it(engine: Engine, connect: Connect) -> None:
     hold(engine, connect)
     engine.add("*", "streamer", frontend=ANY_PORT, backend=ANY_PORT)
