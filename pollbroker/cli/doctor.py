@@ -39,6 +39,9 @@ one more."""
 
 _SOCKETS_A_BROKER: Final = 2
 
+_LISTENERS_A_BROKER: Final = 2
+"""How many descriptors a broker needs with ports of the wire. Each connected peer needs one, too."""
+
 _SELF_TEST_MS: Final = 5000
 
 
@@ -118,6 +121,17 @@ def count_brokers(descriptors: int, used: int, sockets: int) -> int:
     return max(0, min(by_descriptors, sockets // _SOCKETS_A_BROKER))
 
 
+def describe_brokers(descriptors: int, used: int, sockets: int, *, has_wire: bool) -> str:
+    """Describe how many brokers fit, and what their peers take of that. The arguments are those of `count_brokers`."""
+    at_libzmq = f"{count_brokers(descriptors, used, sockets)} brokers at ports of libzmq, less one for every 4 peers"
+    if not has_wire:
+        return at_libzmq
+    if descriptors == resource.RLIM_INFINITY:
+        return f"{at_libzmq}; any number at ports of the wire"
+    at_the_wire = max(0, descriptors - used) // _LISTENERS_A_BROKER
+    return f"{at_libzmq}; {at_the_wire} at ports of the wire, less one for every {_LISTENERS_A_BROKER} peers"
+
+
 def self_test() -> float:
     """Send one message through a streamer and return how many seconds it took.
 
@@ -156,9 +170,9 @@ def _facts() -> Iterator[tuple[str, str]]:
     selector = DefaultSelector.__name__.removesuffix("Selector").lower()
     yield "waiter", explain_waiter(statistics.waiter, os.environ.get("POLLBROKER_WAITER"), selector)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    brokers = count_brokers(soft, _used_descriptors(), sockets)
     limits = [f"{'no' if limit == resource.RLIM_INFINITY else limit} limit" for limit in (soft, hard)]
-    yield "descriptors", f"{limits[0]} ({limits[1]} at most): about {brokers} brokers, less one for every 4 peers"
+    fit = describe_brokers(soft, _used_descriptors(), sockets, has_wire=why_not_built() is None)
+    yield "descriptors", f"{limits[0]} ({limits[1]} at most): about {fit}"
     yield "transports", ", ".join(usable(TRANSPORTS))
     yield "mechanisms", ", ".join(usable(_MECHANISMS))
     yield "missing", ", ".join(name for name in _OPTIONAL if not zmq.has(name)) or "nothing that pollbroker can use"

@@ -131,12 +131,31 @@ def test_doctor_counts_the_brokers_that_fit(descriptors: int, used: int, sockets
     assert doctor.count_brokers(descriptors, used, sockets) == brokers
 
 
-@pytest.mark.libzmq("a wire port has no descriptor of its own")
-def test_a_broker_takes_as_many_descriptors_as_the_doctor_says() -> None:
+@pytest.mark.parametrize(
+    ("descriptors", "used", "at_the_wire"),
+    [
+        (1024, 24, "500 at ports of the wire, less one for every 2 peers"),
+        (10, 20, "0 at ports of the wire, less one for every 2 peers"),
+        (resource.RLIM_INFINITY, 24, "any number at ports of the wire"),
+    ],
+)
+def test_doctor_says_how_many_brokers_fit_at_ports_of_either_kind(
+    descriptors: int, used: int, at_the_wire: str
+) -> None:
+    brokers = doctor.count_brokers(descriptors, used, 1000)
+    at_libzmq = f"{brokers} brokers at ports of libzmq, less one for every 4 peers"
+    assert doctor.describe_brokers(descriptors, used, 1000, has_wire=True) == f"{at_libzmq}; {at_the_wire}"
+    assert doctor.describe_brokers(descriptors, used, 1000, has_wire=False) == at_libzmq
+
+
+@pytest.mark.parametrize("transport", ["libzmq", "wire"])
+def test_a_broker_takes_as_many_descriptors_as_the_doctor_says(transport: str) -> None:
     with Engine() as engine:
-        engine.add("first", "queue", frontend=ANY_PORT, backend=ANY_PORT)
+        engine.add("first", "queue", frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
         before = descriptors()
         for number in range(5):
-            engine.add(f"queue-{number}", "queue", frontend=ANY_PORT, backend=ANY_PORT)
+            engine.add(f"queue-{number}", "queue", frontend=ANY_PORT, backend=ANY_PORT, transport=transport)
         opened = len(opened_since(before))
-    assert doctor.count_brokers(len(before) + opened, len(before), 65535) == 5
+    fit = doctor.describe_brokers(len(before) + opened, len(before), 65535, has_wire=True)
+    at = {"libzmq": "5 brokers at ports of libzmq", "wire": "; 5 at ports of the wire"}
+    assert at[transport] in fit
