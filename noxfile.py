@@ -49,6 +49,7 @@ OVER_THE_WIRE: Final = (
     "metrics",
     "cli",
     "daemon",
+    "docs",
 )
 """The directories of tests whose engines open ports in the tests' own process, so that the wire can serve them."""
 
