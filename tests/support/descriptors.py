@@ -38,12 +38,18 @@ def no_descriptor_left() -> AbstractContextManager[None]:
 
 @contextmanager
 def descriptors_left(most: int) -> Iterator[None]:
-    """As a context: no more than so many descriptors can be opened."""
+    """As a context: so many descriptors can be opened. The limit is one of numbers, so that what is free among those in
+    use is filled first."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free + most, hard))
+    highest = max(number for number, *_ in descriptors())
+    fillers: list[int] = []
     try:
+        while (free := os.dup(0)) < highest:
+            fillers.append(free)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + most, hard))
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for filler in fillers:
+            os.close(filler)
