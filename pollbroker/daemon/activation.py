@@ -88,6 +88,10 @@ class InheritedSockets:
                 return one.socket.dup()
         return None
 
+    def descriptors(self) -> set[int]:
+        """Those of all that are open."""
+        return {one.socket.fileno() for one in self._sockets}
+
     def close_unwanted(self) -> None:
         """Close those that no port has taken, with a warning for each."""
         for one in [one for one in self._sockets if not one.wanted]:

@@ -237,9 +237,9 @@ class Brokers:
         self.listeners.keep_only(new.brokers.values())
         problems: list[Problem] = []
         serving = dict(new.brokers)
+        beginning = [broker for broker in beginning if broker.name not in replaced]
+        self.listeners.wait_until_left(beginning)
         for broker in beginning:
-            if broker.name in replaced:
-                continue
             before = len(problems)
             earlier = ended[broker.name].final if broker.name in ended else None
             with _noting(broker, problems):
@@ -292,6 +292,7 @@ class Brokers:
         """Begin a broker again as it was, since it could not begin as it should be. Return True if that is possible."""
         try:
             self.listeners.open_for(broker, wait=True)
+            self.listeners.wait_until_left([broker])
             self._add(broker, earlier)
         except Exception as error:  # noqa: BLE001 - the other brokers are changed all the same
             _logger.error("reload: brokers.%s: it cannot go on as it was: %s", broker.name, _text_of(error))

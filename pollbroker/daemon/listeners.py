@@ -16,6 +16,7 @@ while one broker ends and the next begins.
 """
 
 import errno
+import logging
 import os
 import socket
 import time
@@ -28,12 +29,15 @@ from typing import Any
 from pollbroker.daemon.activation import InheritedSockets
 from pollbroker.daemon.addresses import Bound, parse
 from pollbroker.daemon.configuration import BrokerConfiguration
+from pollbroker.daemon.copies import wait_until_closed
 from pollbroker.daemon.listening import bound_socket, describe_refusal, why_not
 from pollbroker.daemon.wanted import Key, WantedListener
 from pollbroker.errors import EndpointError, HandOverError
 from pollbroker.opening import ADDRESS_RELEASE_S
 from pollbroker.socket_files import SocketFile, binding_alone, is_taken_path, path_of
 from pollbroker.wire.addresses import format_bound
+
+_logger = logging.getLogger("pollbroker")
 
 
 @dataclass
@@ -95,6 +99,15 @@ class Listeners:
                     if not in_use or time.monotonic() >= give_up_s:
                         raise
                     time.sleep(0.001)
+
+    def wait_until_left(self, brokers: Iterable[BrokerConfiguration]) -> None:
+        """Wait until nobody accepts from the listeners of brokers that have yet to begin. libzmq does so for some time
+        after an earlier broker has ended, and those who connect would lose what they send."""
+        keys = [wanted.key for broker in brokers for wanted in broker.listeners]
+        sockets = [self._open[key].socket for key in keys if key in self._open]
+        known = {*(one.socket.fileno() for one in self._open.values()), *self.inherited.descriptors()}
+        if not wait_until_closed([one.fileno() for one in sockets], known, ADDRESS_RELEASE_S):
+            _logger.warning("libzmq has not yet closed a socket of a broker that has ended, and may accept connections")
 
     def look_at(
         self, wanted: Iterable[WantedListener], *, leaving: Iterable[BrokerConfiguration] = ()
