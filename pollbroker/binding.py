@@ -184,6 +184,11 @@ def _bound(where: str, socket: Socket, address: str, files: list[SocketFile] | N
     return bound.rstrip(b"\0").decode()
 
 
+COPIES_AT_LIBZMQ: Final[set[int]] = set()
+"""The descriptors that libzmq was given as copies of listeners. It closes them some time after the socket that is bound
+by them, so that one of these numbers may be of something else by now."""
+
+
 def _bind_copy(socket: Socket, address: str) -> None:
     """Bind a socket to which the descriptor of a listener was given, by a copy of it. libzmq closes the one that it is
     bound by. A port of the wire makes its own copy."""
@@ -200,6 +205,7 @@ def _bind_copy(socket: Socket, address: str) -> None:
         os.close(copy)
         raise zmq.ZMQError(zmq.EINVAL, "the socket of use_fd does not listen at an address of this kind")
     socket.setsockopt(zmq.USE_FD, copy)
+    COPIES_AT_LIBZMQ.add(copy)
     try:
         socket.bind(address)
     except BaseException:

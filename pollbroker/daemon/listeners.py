@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pollbroker.binding import COPIES_AT_LIBZMQ
 from pollbroker.daemon.activation import InheritedSockets
 from pollbroker.daemon.addresses import Bound, parse
 from pollbroker.daemon.configuration import BrokerConfiguration
@@ -105,8 +106,8 @@ class Listeners:
         after an earlier broker has ended, and those who connect would lose what they send."""
         keys = [wanted.key for broker in brokers for wanted in broker.listeners]
         sockets = [self._open[key].socket for key in keys if key in self._open]
-        known = {*(one.socket.fileno() for one in self._open.values()), *self.inherited.descriptors()}
-        if not wait_until_closed([one.fileno() for one in sockets], known, ADDRESS_RELEASE_S):
+        own = {*(one.socket.fileno() for one in self._open.values()), *self.inherited.descriptors()}
+        if not wait_until_closed(COPIES_AT_LIBZMQ - own, [one.fileno() for one in sockets], ADDRESS_RELEASE_S):
             _logger.warning("libzmq has not yet closed a socket of a broker that has ended, and may accept connections")
 
     def look_at(

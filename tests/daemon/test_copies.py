@@ -26,25 +26,26 @@ def copies_of(original: int) -> set[int]:
     return {number for number, *what in descriptors() if what == [status.st_dev, status.st_ino]} - {original}
 
 
-def test_all_copies_are_waited_for_but_those_that_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    with listener() as original, closing(original.dup()) as stays:
+def test_all_copies_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listener() as original, listener() as other:
         late = [original.dup(), original.dup()]
         monkeypatch.setattr(time, "sleep", lambda _: late.pop().close())
-        assert wait_until_closed([original.fileno()], {original.fileno(), stays.fileno()}, DEADLINE_S)
+        copies = {one.fileno() for one in (*late, other)}
+        assert wait_until_closed(copies, [original.fileno()], DEADLINE_S)
         assert not late
 
 
 def test_copy_that_is_not_closed_in_time_is_told() -> None:
-    with listener() as original, closing(original.dup()):
-        assert not wait_until_closed([original.fileno()], {original.fileno()}, 0)
-        assert wait_until_closed([], {original.fileno()}, 0)
+    with listener() as original, closing(original.dup()) as copy:
+        assert not wait_until_closed([copy.fileno()], [original.fileno()], 0)
+        assert wait_until_closed([copy.fileno()], [], 0)
 
 
 def test_descriptor_that_is_something_else_by_now_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with listener() as original, listener() as other:
         copy = os.dup(original.fileno())
         monkeypatch.setattr(time, "sleep", lambda _: os.dup2(other.fileno(), copy))
-        assert wait_until_closed([original.fileno()], {original.fileno()}, DEADLINE_S)
+        assert wait_until_closed([copy], [original.fileno()], DEADLINE_S)
         os.close(copy)
 
 
