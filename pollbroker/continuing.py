@@ -9,7 +9,16 @@ from pollbroker.frozen import FrozenDict
 from pollbroker.statistics import BrokerStatistics, Counters, FlowStatistics, PortStatistics
 
 FLOW_COUNTERS: Final = (*(one.name for one in fields(Counters)), "stalls")
-PORT_COUNTERS: Final = ("received", "received_frames", "received_bytes", "sent", "sent_frames", "sent_bytes", "dropped")
+PORT_COUNTERS: Final = (
+    "received",
+    "received_frames",
+    "received_bytes",
+    "sent",
+    "sent_frames",
+    "sent_bytes",
+    "dropped",
+    "missed",
+)
 
 Counted = TypeVar("Counted", FlowStatistics, PortStatistics)
 

@@ -83,6 +83,11 @@ class WorkingPort:
         return _NOTHING if self.wire is None else FrozenDict(self.wire.ended_by)
 
     @property
+    def missed(self) -> int:
+        """Messages that were for a peer of a PUB, XPUB, SUB or XSUB of the wire and were not written to it."""
+        return 0 if self.wire is None else self.wire.missed
+
+    @property
     def queued(self) -> int:
         """Messages that the port has accepted and has yet to hand to the kernel. A socket of libzmq does not tell."""
         return 0 if self.wire is None else self.wire.held

@@ -172,6 +172,10 @@ class PortStatistics:
     dropped: int = 0
     """Messages that were to be sent to the port and were dropped; the counters of the flow say by which rule. At the
     capture port, copies that it did not accept."""
+    missed: int = 0
+    """Of a PUB, XPUB, SUB or XSUB of the wire: messages that the port has accepted and that a peer missed, since it had
+    no room for them, or left while they were in its queue. One that two peers missed counts twice. Always 0 where
+    libzmq serves, which does not tell."""
     peers: int | None = None
     """Of a port of the wire: how many peers are connected. None where libzmq serves, which does not tell."""
     connections_ended: Mapping[str, int] = field(default_factory=FrozenDict, hash=False)

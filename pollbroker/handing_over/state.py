@@ -94,6 +94,7 @@ def _tell_broker(broker: MovedBroker) -> dict[str, object]:
                 "record_bytes": len(port.socket.record),
                 "streams": [vars(stream) for stream in port.socket.streams],
                 "too_long": port.socket.too_long,
+                "missed": port.socket.missed,
                 "endpoints": port.endpoints,
                 "files": [vars(file) for file in port.files],
                 "descriptors": port.descriptors,
@@ -201,7 +202,7 @@ def _read_moved_port(told: object, where: str, records: _Records) -> MovedPort:
     fields = Fields(told, where)
     record = records.take(fields.number("record_bytes"), where)
     streams = tuple(fields.list("streams", _read_stream))
-    socket = sockets.MovedSocket(record, streams, fields.number("too_long"))
+    socket = sockets.MovedSocket(record, streams, fields.number("too_long"), fields.number("missed"))
     endpoints = tuple(fields.list("endpoints", read_text))
     return MovedPort(socket, endpoints, tuple(fields.list("files", _read_file)), fields.number("descriptors"))
 

@@ -107,6 +107,9 @@ def _of_ports(brokers: Iterable[BrokerStatistics]) -> Iterator[Metric]:
     received_bytes = counter("received_bytes", "Bytes of the frames of these messages.")
     sent = counter("sent_messages", "Messages that the port accepted.")
     sent_bytes = counter("sent_bytes", "Bytes of the frames of these messages.")
+    missed = counter(
+        "missed_messages", "Messages that a subscriber was to be given and missed; ports of the wire only."
+    )
     peers = GaugeMetricFamily("pollbroker_peers", "Peers that are connected; ports of the wire only.", labels=_PORT)
     ended = CounterMetricFamily(
         "pollbroker_connections_ended",
@@ -122,9 +125,10 @@ def _of_ports(brokers: Iterable[BrokerStatistics]) -> Iterator[Metric]:
             sent_bytes.add_metric(labels, port.sent_bytes)
             if port.peers is not None:
                 peers.add_metric(labels, port.peers)
+                missed.add_metric(labels, port.missed)
             for reason, count in port.connections_ended.items():
                 ended.add_metric((*labels, reason), count)
-    return iter((received, received_bytes, sent, sent_bytes, peers, ended))
+    return iter((received, received_bytes, sent, sent_bytes, missed, peers, ended))
 
 
 def _of_flows(brokers: Iterable[BrokerStatistics]) -> Iterator[Metric]:

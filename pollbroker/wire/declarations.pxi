@@ -131,6 +131,7 @@ cdef extern from "net.h" nogil:
         uint64_t peer_count
         uint64_t connections
         uint64_t ended_by[19]
+        uint64_t missed
         turns turns
         c_bool ended, takes_copies, tells_when_empty, drops_slow_peer, shared, given_away, nobody_takes
         int64_t may_read

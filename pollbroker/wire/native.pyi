@@ -51,6 +51,7 @@ class Port:
     @property
     def events(self) -> int: ...
     too_long_messages: int
+    missed: int
     @property
     def has_room(self) -> bool: ...
     @property

@@ -63,12 +63,20 @@ void port_init(struct port *port, struct wire *wire, enum socket_type type, cons
     wire->ports_alive++;
 }
 
+/* What waits for a peer whose queue is about to be forgotten is missed by it, where no flow counts that. */
+static void count_missed(struct port *port, const struct peer *peer)
+{
+    if (!port->given_away && (port_publishes(port) || port_subscribes(port)))
+        port->missed += peer->out.messages;
+}
+
 void port_end(struct port *port)
 {
     port->ended = true;
     while (!list_is_empty(&port->peers)) {
         struct peer *peer = LISTED(port->peers.next, struct peer, all);
         queue_settle(&peer->out);
+        count_missed(port, peer);
         queue_forget(&peer->out); /* what is held stays so in the account */
         peer_end(peer, REASON_CLOSED);
         peer_forget(peer);
@@ -150,7 +158,7 @@ enum reason port_attach(struct port *port, struct peer *peer)
         give_orphans(port, peer);
         if (peer_has_room(peer))
             port_has_room(port, peer);
-    } else if (port->type == TYPE_XSUB || port->type == TYPE_SUB) {
+    } else if (port_subscribes(port)) {
         subscribe_attach(port, peer);
         if (peer->descriptor < 0) /* there was no memory for them, and its connection has ended */
             return REASON_NO_MEMORY;
@@ -164,6 +172,7 @@ enum reason port_attach(struct port *port, struct peer *peer)
 void port_detach(struct port *port, struct peer *peer)
 {
     port->peer_count--;
+    count_missed(port, peer);
     if (port_shares(port) && link_is_in(&peer->sharer.turn))
         turns_remove(&port->turns, peer);
     switch (port->type) {

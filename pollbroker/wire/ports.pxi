@@ -18,6 +18,7 @@ cdef class Port:
     cdef public str where
     """Its name in messages."""
     cdef dict ended_by_at_end
+    cdef uint64_t missed_at_end
     cdef peer **restored
     cdef size_t restored_count
     cdef uint64_t too_long
@@ -69,6 +70,7 @@ cdef class Port:
             port_end(self.port)
             try:
                 self.ended_by_at_end = self.ended_by
+                self.missed_at_end = self.missed
                 self.net.tell_notices()
                 if self.net.net.fault.count and self.net.net.fault.port == self.port:
                     self.net._take_fault()()
@@ -257,6 +259,16 @@ cdef class Port:
         """Connections that are open: of peers that have shaken hands, that have yet to, and of those that are sent nothing
         any more, and are read to their end."""
         return 0 if self.port == NULL else self.port.connections
+
+    @property
+    def missed(self):
+        """Messages that were for a peer of a PUB, XPUB, SUB or XSUB and were not written to it."""
+        return self.missed_at_end if self.port == NULL else self.port.missed
+
+    @missed.setter
+    def missed(self, uint64_t count):
+        self._check()
+        self.port.missed = count
 
     def peers(self):
         """For each peer that has shaken hands: its descriptor, routing id, how many seconds ago it was connected and

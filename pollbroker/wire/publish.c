@@ -57,15 +57,16 @@ static void give(struct peer *peer, const struct message *message)
     uint64_t most = (uint64_t) peer->port->options.sndhwm, count = message->run.amount.messages;
 
     if (!peer_makes_room(peer)) {
-        peer->dropped += peer->attached ? count : 0;
+        if (peer->attached)
+            peer_drop(peer, count);
     } else if (count > 1 && most && peer->out.messages + count > most) {
         struct message one = *message;
         for (struct run rest = message->run; rest.start < rest.end && peer->attached; rest.start = one.run.end) {
             one.run = run_first(&rest);
             give(peer, &one);
         }
-    } else if (peer->attached) {
-        peer_enqueue(peer, message, NULL);
+    } else if (peer->attached && !peer_enqueue(peer, message, NULL)) {
+        peer_drop(peer, count);
     }
 }
 

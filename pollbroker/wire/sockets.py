@@ -64,6 +64,8 @@ class MovedSocket:
     streams: tuple[MovedStream, ...]
     too_long: int
     """Messages that had too many frames and were dropped, and that no flow has counted yet."""
+    missed: int
+    """Messages that its peers have missed; see `PortStatistics.missed`."""
 
 
 class WireSocket:
@@ -235,7 +237,9 @@ class WireSocket:
         streams = [stream.moved(places[number]) for number, stream in enumerate(self._streams)]
         descriptors = [descriptor for _, descriptor in streams if descriptor >= 0]
         return (
-            MovedSocket(record, tuple(moved for moved, _ in streams), self.wire_port.too_long_messages),
+            MovedSocket(
+                record, tuple(moved for moved, _ in streams), self.wire_port.too_long_messages, self.wire_port.missed
+            ),
             [*descriptors, *peers],
         )
 
@@ -262,6 +266,7 @@ class WireSocket:
         finally:
             descriptors.extend(of_streams)
         self.wire_port.too_long_messages = moved.too_long
+        self.wire_port.missed = moved.missed
         self._last_endpoint = moved.streams[-1].address if moved.streams else ""
         self._wanted = wanted if self.type == zmq.SUB else None
 

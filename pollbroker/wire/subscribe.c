@@ -92,10 +92,11 @@ enum put subscribe_put(struct port *port, const struct message *message, struct 
         for (struct link *link = port->peers.next, *next; link != &port->peers; link = next) {
             struct peer *peer = LISTED(link, struct peer, all);
             next = link->next;
-            if (peer->attached && peer_makes_room(peer) && peer->attached)
-                peer_enqueue(peer, message, NULL);
-            else
-                peer->dropped += peer->attached;
+            if (!peer->attached)
+                continue;
+            bool has_room = peer_makes_room(peer);
+            if (peer->attached && !(has_room && peer_enqueue(peer, message, NULL)))
+                peer_drop(peer, message->run.amount.messages);
         }
     }
     amount.frames += message->prefix_amount.frames;

@@ -116,6 +116,8 @@ struct port {
     struct queue subscriptions; /* XPUB: those that are to be read */
     struct peer **matched;
     size_t matched_room;
+    /* PUB, XPUB, SUB, XSUB: messages that were for a peer and were not written to it */
+    uint64_t missed;
     /* XSUB and SUB: what was subscribed to here, and how many bytes tell a publisher of all of that */
     struct prefixes prefixes;
     size_t prefixes_bytes;
@@ -130,6 +132,11 @@ static inline bool port_shares(const struct port *port)
 static inline bool port_publishes(const struct port *port)
 {
     return port->type == TYPE_PUB || port->type == TYPE_XPUB;
+}
+
+static inline bool port_subscribes(const struct port *port)
+{
+    return port->type == TYPE_SUB || port->type == TYPE_XSUB;
 }
 
 static inline bool port_routes(const struct port *port)
@@ -256,6 +263,13 @@ static inline bool peer_has_room(const struct peer *peer)
 
 /* Write to a peer that has no room, in the hope that it has some then. Return true if it has. Its connection may be over then. */
 bool peer_makes_room(struct peer *peer);
+
+/* There is no room for messages that were for this peer. */
+static inline void peer_drop(struct peer *peer, uint64_t messages)
+{
+    peer->dropped += messages;
+    peer->port->missed += messages;
+}
 
 /* Put a message into its queue, whole. The caller has asked before whether it has room. Return false if there is no memory;
  * the connection is over then, and the message is not counted. */

@@ -68,9 +68,13 @@ def test_every_number_of_a_flow_goes_on(name: str) -> None:
 
 def test_ports_count_on_and_their_peers_are_those_of_now() -> None:
     now = PortStatistics("PULL", ("tcp://127.0.0.1:1",), received=2, peers=1, connections_ended=FrozenDict(left=1))
-    then = PortStatistics("PULL", (), received=3, dropped=4, peers=9, connections_ended=FrozenDict(left=2, limit=5))
+    then = PortStatistics(
+        "PULL", (), received=3, dropped=4, missed=6, peers=9, connections_ended=FrozenDict(left=2, limit=5)
+    )
     both = continue_counters(statistics_of(FlowStatistics(), now), statistics_of(FlowStatistics(), then))
-    assert both.ports["frontend"] == replace(now, received=5, dropped=4, connections_ended=FrozenDict(left=3, limit=5))
+    assert both.ports["frontend"] == replace(
+        now, received=5, dropped=4, missed=6, connections_ended=FrozenDict(left=3, limit=5)
+    )
 
 
 def test_ports_and_flows_of_the_earlier_broker_alone_are_left_out() -> None:

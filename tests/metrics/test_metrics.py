@@ -104,6 +104,7 @@ def test_what_has_passed_is_counted(engine: Engine, server: MetricsServer, conne
     }
     assert dropped == {rule: float(rule == "filtered") for rule in DROPS}
     assert value(found, "pollbroker_peers", **frontend) == (1 if transport == "wire" else None)
+    assert value(found, "pollbroker_missed_messages_total", **backend) == (0 if transport == "wire" else None)
     assert value(found, "pollbroker_broker_state", broker="jobs", state="running") == 1
     assert value(found, "pollbroker_broker_state", broker="jobs", state="paused") == 0
 

@@ -226,6 +226,7 @@ def test_publications_for_a_full_subscriber_are_dropped(engine: Engine, raw: Raw
     news.publisher.send_message(b"slow, are you there?")
     assert news.slow.read_message() == [b"slow, are you there?"]
     assert balanced(flow_of(engine, "f"))
+    assert news.broker.statistics().ports["backend"].missed == dropped
 
 
 def test_publications_wait_for_a_full_subscriber_with_nodrop(engine: Engine, raw: Raw) -> None:

@@ -135,6 +135,51 @@ static void check_messages_to_publishers(void)
     report("messages from subscribers to a publisher", 8 << 20);
 }
 
+/* Each message that a peer was to be given and was not is counted: for lack of room, at its end, and at the end of the port,
+ * unless its connections go on at another. */
+static void check_missed_by(enum socket_type type, enum socket_type peer_type, bool given_away)
+{
+    enum { COUNT = 25, ROOM = 10 };
+    struct remote *source, *remotes[3];
+
+    begin(TYPE_PULL, type);
+    struct port *port = &simulation.ports[1];
+    const struct stream_calls *calls = port->calls;
+    port->options.sndhwm = ROOM;
+    source = join(0, TYPE_PUSH, "");
+    for (int i = 0; i < 3; i++) {
+        remotes[i] = join(1, peer_type, "");
+        if (peer_type == TYPE_SUB)
+            remote_send_command(remotes[i], "SUBSCRIBE", "", 0);
+        remote_deliver(remotes[i], SIZE_MAX);
+        remotes[i]->window = i ? 0 : SIZE_MAX;
+    }
+    take_all(port);
+    measure();
+    for (int i = 0; i < COUNT; i++) {
+        remote_send_frame(source, 0, "\2x", 2);
+        remote_deliver(source, SIZE_MAX);
+        move(0, 1, SIZE_MAX);
+    }
+    CHECK(port->missed == 2 * (COUNT - ROOM), "%ju were missed for lack of room", (uintmax_t) port->missed);
+    remote_leave(remotes[1], false);
+    simulation_serve(&simulation);
+    CHECK(port->missed == 2 * COUNT - ROOM, "%ju were missed when one had left", (uintmax_t) port->missed);
+    port->given_away = given_away;
+    port_end(port);
+    CHECK(port->missed == 2 * COUNT - (given_away ? ROOM : 0), "%ju were missed in the end", (uintmax_t) port->missed);
+    port_init(port, &simulation.wire, type, calls);
+    report("messages that peers miss", 1 << 20);
+}
+
+static void check_missed(void)
+{
+    for (int given_away = 0; given_away < 2; given_away++) {
+        check_missed_by(TYPE_XPUB, TYPE_SUB, given_away);
+        check_missed_by(TYPE_XSUB, TYPE_XPUB, given_away);
+    }
+}
+
 /* Each reply to a peer that does not read takes about as much memory as it has bytes. */
 static void check_replies_that_wait(void)
 {
@@ -257,6 +302,7 @@ const struct check TYPE_CHECKS[] = {
     {"reply-of-too-many-frames", check_reply_of_too_many_frames},
     {"great-loads", check_great_loads},
     {"messages-to-publishers", check_messages_to_publishers},
+    {"missed", check_missed},
     {"replies-that-wait", check_replies_that_wait},
     {"copies-behind-a-prefix", check_copies_behind_a_prefix},
     {"passing-over", check_passing_over},
