@@ -1,5 +1,6 @@
 """Brokers that are handed over from one engine to another, in one process, while traffic flows."""
 
+import os
 import socket
 import threading
 import time
@@ -23,8 +24,8 @@ from tests.support.wire_ports import alive
 Add = Callable[..., Broker]
 """Adds a broker to an engine. Further arguments are those of `Engine.add`."""
 
-MOVES = 8
-"""How often a broker moves in the tests that are not marked as slow."""
+MOVES = int(os.environ.get("POLLBROKER_MOVES", "8"))
+"""How often a broker moves in most tests."""
 
 
 def adds(device: Device | str, name: str = "a", **more: Any) -> Add:

@@ -17,7 +17,7 @@ from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import DEADLINE_S, wait_until
 from tests.support.threads import Threads, in_thread
 from tests.support.types import Connect, MakeEngine
-from tests.wire.moving import Receiving, Sending, socket_pair
+from tests.wire.moving import MOVES, Receiving, Sending, socket_pair
 from tests.wire.partner import STEPS
 
 
@@ -122,7 +122,7 @@ def hand_over_between_processes(connect: Connect, directory: Path, count: int) -
 
 @pytest.mark.slow
 def test_two_processes_hand_over_to_each_other(connect: Connect, tmp_path: Path) -> None:
-    last = hand_over_between_processes(connect, tmp_path, 40)
+    last = hand_over_between_processes(connect, tmp_path, 5 * MOVES)
     for received, sent, held, dropped in last["flows"].values():
         assert received == sent + held + dropped
         assert dropped == 0
