@@ -43,4 +43,13 @@ bool port_unsubscribe(struct port *port, const uint8_t *topic, size_t size);
 void subscribe_attach(struct port *port, struct peer *peer);
 enum put subscribe_put(struct port *port, const struct message *message, struct account *account);
 
+/* -- both -- */
+
+/* Messages that were for this peer are not given to it, for lack of room or of memory. */
+static inline void peer_drop(struct peer *peer, uint64_t messages)
+{
+    peer->dropped += messages;
+    peer->port->missed += messages;
+}
+
 #endif

@@ -264,13 +264,6 @@ static inline bool peer_has_room(const struct peer *peer)
 /* Write to a peer that has no room, in the hope that it has some then. Return true if it has. Its connection may be over then. */
 bool peer_makes_room(struct peer *peer);
 
-/* There is no room for messages that were for this peer. */
-static inline void peer_drop(struct peer *peer, uint64_t messages)
-{
-    peer->dropped += messages;
-    peer->port->missed += messages;
-}
-
 /* Put a message into its queue, whole. The caller has asked before whether it has room. Return false if there is no memory;
  * the connection is over then, and the message is not counted. */
 bool peer_enqueue(struct peer *peer, const struct message *message, struct account *account);
