@@ -22,8 +22,8 @@ AUTO: Final = "auto"
 _SERVED: Final = frozenset(int(option) for option in SocketOption if option.name.lower() in OPTIONS)
 """The options that the wire serves, by libzmq's numbers."""
 
-AUTO_PREFERS = LIBZMQ
-"""What `auto` means for a port that both can serve. It will be the wire when that has been proved as libzmq is."""
+AUTO_PREFERS = WIRE
+"""What `auto` means for a port that both can serve."""
 
 
 def choose_transport(where: str, name: str | None) -> str:

@@ -60,8 +60,8 @@ def preferred_transport(request: pytest.FixtureRequest) -> Iterator[str]:
     assert isinstance(name, str)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transports, "AUTO_PREFERS", name)
-        if name == "wire":
-            patch.setitem(VARIABLES, "POLLBROKER_TRANSPORT", "wire")
+        if name == "libzmq":
+            patch.setitem(VARIABLES, "POLLBROKER_TRANSPORT", "libzmq")
         yield name
 
 

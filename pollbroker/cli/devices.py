@@ -68,7 +68,7 @@ def _options(device: Device, ports: tuple[str, ...]) -> Iterator[click.Option]:
         ["--transport"],
         type=click.Choice([AUTO, WIRE, LIBZMQ]),
         help="What serves the ports: libzmq, or the wire, for tcp:// and ipc:// (docs/explanation/wire.md). By default "
-        "the variable POLLBROKER_TRANSPORT decides, and otherwise auto, which is libzmq for now.",
+        "the variable POLLBROKER_TRANSPORT decides, and otherwise auto: the wire for each port that it can serve.",
     )
     yield click.Option(["--hwm"], type=marks, help="The high-water mark of both sockets, in messages; 0 is no limit.")
     yield click.Option(["--sndhwm"], type=marks, help="The high-water mark for sending only.")

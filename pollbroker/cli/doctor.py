@@ -18,7 +18,6 @@ from pollbroker.endpoint import TRANSPORTS
 from pollbroker.engine import Engine
 from pollbroker.errors import EngineError
 from pollbroker.standard_devices import STREAMER
-from pollbroker.transports import AUTO_PREFERS
 from pollbroker.version import __version__
 from pollbroker.wire.served import TRANSPORTS as WIRE_TRANSPORTS
 from pollbroker.wire.served import why_not_built
@@ -90,7 +89,7 @@ def explain_wire(why_not: str | None, asked: str | None) -> str:
     if why_not is not None:
         return " ".join(why_not.split())
     served = " and ".join(f"{transport}://" for transport in WIRE_TRANSPORTS)
-    use = f"POLLBROKER_TRANSPORT is {asked}" if asked else f"used if asked for, since 'auto' is {AUTO_PREFERS} for now"
+    use = f"POLLBROKER_TRANSPORT is {asked}" if asked else "used for each port that it can serve"
     return f"it was built, and serves {served}; {use}"
 
 

@@ -141,7 +141,7 @@ class Engine(Moving, Observing):
                 or a tuple of two frames, for the frontend and the backend.
             transport: what serves the ports: "libzmq"; "wire", which speaks ZMTP itself, without libzmq, at `tcp://`
                 and `ipc://`; or "auto". By default the environment variable POLLBROKER_TRANSPORT decides; if it is not
-                set, "auto", which is libzmq for now, unless something is asked for that only the wire has.
+                set, "auto": the wire for each port that it can serve, and libzmq for the others.
             limits: for the peers of each port. Only the wire has them.
             earlier: the final statistics of a broker that this one follows. The counters of its flows and ports go on.
             replaces: a broker whose place this one takes, and whose name it may have, with its listeners, its

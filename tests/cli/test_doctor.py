@@ -67,7 +67,7 @@ def test_doctor_explains_the_pump() -> None:
 
 def test_doctor_explains_the_wire() -> None:
     built = "it was built, and serves tcp:// and ipc://; "
-    assert doctor.explain_wire(None, None) == built + "used if asked for, since 'auto' is libzmq for now"
+    assert doctor.explain_wire(None, None) == built + "used for each port that it can serve"
     assert doctor.explain_wire(None, "wire") == built + "POLLBROKER_TRANSPORT is wire"
     assert doctor.explain_wire("the wire was not built: no\n module", None) == "the wire was not built: no module"
 

@@ -1,8 +1,11 @@
 """Scripts in processes of their own: for what would end, or spoil, the process that runs the tests."""
 
+import os
 import subprocess
 import sys
 import textwrap
+
+from tests.support.commands import VARIABLES
 
 
 def run_apart(script: str, *arguments: str, env: dict[str, str] | None = None) -> str:
@@ -20,7 +23,7 @@ def run_apart_with_errors(
         text=True,
         timeout=100,
         check=False,
-        env=env,
+        env=(os.environ if env is None else env) | VARIABLES,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     return run
