@@ -62,7 +62,7 @@ WIRE_ROOMS = (
 NATIVE_PUMP = Extension(
     "pollbroker.pump.native",
     sources=["pollbroker/pump/native.pyx"],
-    depends=[f"pollbroker/pump/{part}.pxi" for part in ("receiving", "sending", "waits", "hub", "collector")],
+    depends=[f"pollbroker/pump/{part}.pxi" for part in ("receiving", "sending", "waits", "hub", "collector", "turns")],
     optional=True,  # without a compiler the build goes on
     py_limited_api=True,
     define_macros=[("Py_LIMITED_API", LIMITED_API)],

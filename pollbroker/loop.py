@@ -2,7 +2,8 @@
 
 A turn: wait until something is ready, a timer is due or a call has come in; call the readers; let each ready broker
 work, at most one burst for each direction; run the timers that are due, and the calls. If work is left over from the
-last turn, the loop does not sleep.
+last turn, the loop does not sleep. Turns with nothing to do but that work are made natively, if the native module is
+there (`pollbroker.pump.turns`); they do the same in the same order.
 
 `Engine` has the public methods. Only the thread that holds the lock of `calls` may use what is here, unless a docstring
 says that any thread may.
@@ -26,10 +27,10 @@ from pollbroker.interrupts import signal_handling
 from pollbroker.loop_access import LoopAccess
 from pollbroker.monitors import Monitored, Monitors
 from pollbroker.port import WorkingPort
-from pollbroker.pump import Hub, choose_implementation
+from pollbroker.pump import Bursts, Hub, choose_implementation
 from pollbroker.reader import Readers
 from pollbroker.timers import Timers, check_delay
-from pollbroker.waiting import Poller, make_waiter
+from pollbroker.waiting import Poller, Wake, make_waiter
 from pollbroker.waker import Waker
 
 if TYPE_CHECKING:
@@ -81,8 +82,6 @@ class Loop:
             raise ConfigError(f"spin_s: {spin_s!r}: expected 0 to {_LONGEST_SPIN_S} seconds")
         self.implementation = choose_implementation(pump)
         self._waiter = make_waiter(waiter, poller, self.implementation, spin_s)
-        self._burst_messages = burst_messages
-        self._burst_bytes = burst_bytes
         self._clock = clock or time.monotonic
         self.timers = Timers(self._clock)
         self._waker = Waker()
@@ -90,10 +89,11 @@ class Loop:
         self.calls = Calls(self._waker, self._work_marker)
         """Passes calls from other threads on to the thread that runs the loop. Any thread may use it."""
         self._ready: list[Hub] = []
+        self._bursts = Bursts(self._ready, burst_messages, burst_bytes, _LONGEST_WORK_S, self._clock, self._finish)
+        self._message_turns = self._waiter.make_message_turns(self._bursts)
         self.readers = Readers(self._waiter, self.implementation, engine_id=self._ready)
         self._wake_hub = self._wake  # one bound method for all hubs
-        self.turns = 0
-        """How many turns were made."""
+        self._turns = 0
         self.events = EventSource()
         """Who listens to events."""
         self._wire: WireContext | None = None
@@ -134,7 +134,7 @@ class Loop:
                 with signal_handling(self._waker, self.stop):
                     self._turn(0 if self.stopping else None)
                     while not (self.stop_called or self._is_out_of_work()):
-                        self._turn(None)
+                        self._turn(None, only_one=False)
                 self.ran_out_of_work = not self.stop_called
             finally:
                 self.stop_called = False
@@ -188,6 +188,11 @@ class Loop:
         self.calls.wait(future, partial(self._turn, _WAITING_TURN_MS))
 
     @property
+    def turns(self) -> int:
+        """How many turns were made."""
+        return self._turns + (0 if self._message_turns is None else self._message_turns.made)
+
+    @property
     def waiter_name(self) -> str:
         """`nested` or `flat`."""
         return self._waiter.name
@@ -213,16 +218,21 @@ class Loop:
 
     # -- a turn -------------------------------------------------------------------------------------------------------
 
-    def _turn(self, timeout_ms: int | None) -> None:
-        self.turns += 1
-        wakes = self._waiter.wait(self._sleep_ms(timeout_ms))
+    def _turn(self, timeout_ms: int | None, *, only_one: bool = True) -> None:
+        """Make a turn. If there is not to be `only_one`, others come before it in which messages are moved and nothing
+        else is to be done."""
+        self._turns += 1
+        wakes = self._wait(self._until_timer_ms(timeout_ms), only_one)
         self.calls.begin_turn()
         try:
-            for wake in wakes:
-                wake()
-            if self.readers.ready:
-                self.readers.serve()
-            worked = self._work() if self._ready else []
+            worked: list[Hub] = []
+            if wakes is not None:
+                for wake in wakes:
+                    wake()
+                if self.readers.ready:
+                    self.readers.serve()
+                if self._ready:
+                    worked = self._work()
             calls = self.calls.pending()  # a call that a timer queues is left for the next turn
             self.timers.run_due(run_handle)
             if calls:
@@ -242,22 +252,41 @@ class Loop:
         finally:
             self.calls.end_turn()
 
+    def _wait(self, timeout_ms: int | None, only_one: bool) -> list[Wake] | None:
+        """Wait, and return what is to be called then. None if the hubs have worked since, and nothing else is to be
+        done before the end of the turn."""
+        if self._message_turns is None or self.readers.ready or self.on_idle or self._waiter.has_wakes:
+            return self._waiter.wait(0 if self._ready or self.readers.ready else timeout_ms)
+        try:
+            return self._message_turns.make(timeout_ms, only_one)
+        except BaseException:
+            self._waker.wake()  # as in a turn
+            raise
+
+    def _finish(self, call: Callable[[Any], object], argument: Any) -> None:
+        """Make a call that a hub leaves to its owner, as in a turn."""
+        self.calls.begin_turn()
+        try:
+            call(argument)
+        finally:
+            self.calls.end_turn()
+
     def _work(self) -> list[Hub]:
         """Let each ready hub move messages, one burst for each direction. Return the hubs.
 
         The bursts of a turn have a time limit, so that many busy brokers do not keep control and timers waiting. Hubs
         that had no burst because of it come first in the next turn.
         """
-        messages, size = self._burst_messages, self._burst_bytes
+        bursts = self._bursts
         now_s = self._clock()
-        end_s = now_s + _LONGEST_WORK_S
+        end_s = now_s + bursts.longest_s
         ready = self._ready.copy()
         worked = 0
         try:
             for hub in ready:
                 worked += 1
                 try:
-                    flags = hub.work(messages, size, now_s)
+                    flags = hub.work(bursts.messages, bursts.size, now_s)
                     if flags:
                         hub.owner.carry_out(flags)
                 except Exception as error:  # noqa: BLE001 - any error ends this one broker
@@ -281,9 +310,8 @@ class Loop:
             and not (self.readers or self.calls.pending() or self.timers.has_any())
         )
 
-    def _sleep_ms(self, limit_ms: int | None) -> int | None:
-        if self._ready or self.readers.ready:
-            return 0
+    def _until_timer_ms(self, limit_ms: int | None) -> int | None:
+        """How long a sleep may last, for the timers. None if it has no limit."""
         next_s = self.timers.next_s()
         if next_s is None:
             return limit_ms
@@ -320,6 +348,8 @@ class Loop:
             authentication = Authentication(self._context, waiter.add, waiter.remove, self.calls.put)
             self._wire = WireContext(self.access, authentication, self.events, self.context_end.need, self.wire_streams)
             self._waiter.add(self._wire.net.fileno(), self._wire.serve)
+            if self._message_turns is not None:
+                self._message_turns.watch_net(self._wire.net)
         return self._wire
 
     def _wake(self, hub: Hub, port_index: int) -> None:

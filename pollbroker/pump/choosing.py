@@ -9,7 +9,8 @@ from typing import Final
 
 from pollbroker.errors import ConfigError
 from pollbroker.pump import hub, python, receiving, sending
-from pollbroker.pump.contract import Collector, Flow, Hub, Implementation, Pump, Receiver, Sender
+from pollbroker.pump.contract import Flow, Hub, Implementation, Pump, Receiver, Sender
+from pollbroker.pump.turns import Collector
 
 
 @dataclass(frozen=True)

@@ -49,16 +49,22 @@ cdef enum:
 
 @cython.final
 cdef class Collector:
-    """Reads an epoll set without sleeping. Makes flows ready whose source has had an event, and returns the other
-    functions of `wakes` that are to be called."""
+    """Reads an epoll set without sleeping. Makes flows ready whose source has had an event, has the net of the wire serve
+    itself, and returns the other functions of `wakes` that are to be called."""
 
     cdef int epoll
     cdef dict wakes
+    cdef int net_descriptor  # -1 without a net
+    cdef object serve_net_alone
     cdef epoll_event events[MOST_EVENTS]
 
     def __cinit__(self, int epoll, dict wakes not None):
         self.epoll = epoll
         self.wakes = wakes
+        self.net_descriptor = -1
+
+    def make_message_turns(self, bursts, *, double spin_s, unsigned int look_every):
+        return MessageTurns(self, bursts, spin_s, look_every)
 
     cdef int _spin(self, double spin_s) noexcept nogil:
         """Read the set again and again, for `spin_s` at most, until something has happened."""
@@ -71,8 +77,8 @@ cdef class Collector:
             if count != 0 or now.tv_sec - begun.tv_sec + 1e-9 * (now.tv_nsec - begun.tv_nsec) >= spin_s:
                 return count
 
-    def collect(self, double spin_s):
-        cdef int i, count
+    cpdef collect(self, double spin_s):
+        cdef int i, count, descriptor
         cdef list others = []
         cdef OnReady on_ready
         if spin_s > 0:
@@ -83,7 +89,10 @@ cdef class Collector:
         if count <= 0:
             return None
         for i in range(count):
-            wake = self.wakes.get(epoll_descriptor(&self.events[i]))
+            descriptor = epoll_descriptor(&self.events[i])
+            if descriptor == self.net_descriptor and self.serve_net_alone():
+                continue
+            wake = self.wakes.get(descriptor)
             if isinstance(wake, OnReady):
                 on_ready = wake
                 if not on_ready.hub._schedule_reader(on_ready.port_index):

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeAlias
 import zmq
 
 from pollbroker.pump.limits import MAXFRAMES
+from pollbroker.pump.turns import Collector
 from pollbroker.statistics import Counters
 
 Socket: TypeAlias = zmq.Socket[Any]
@@ -247,6 +248,11 @@ class Hub(Protocol):
     not wait for those that are queued."""
 
     @property
+    def only_moves(self) -> bool:
+        """True if `work` calls nobody: no route has a handler, nobody taps the broker, and the hub is not one of the
+        Python implementation."""
+
+    @property
     def owner(self) -> HubOwner:
         """The broker that the hub belongs to."""
 
@@ -284,14 +290,6 @@ class Hub(Protocol):
 
     def interest(self, port_index: int, /) -> int:
         """The events for which a port has to be watched now: those that can wake one of the flows."""
-
-
-class Collector(Protocol):
-    """Reads what has happened in an epoll set, without sleeping."""
-
-    def collect(self, spin_s: float, /) -> list[Callable[[], None]] | None:
-        """Read the set, again and again for `spin_s` at most, until something has happened. Return the functions that
-        are to be called, or None if nothing has happened. A native collector leaves out what it has done itself."""
 
 
 class Implementation(Protocol):

@@ -184,6 +184,14 @@ cdef class Hub:
     def working(self):
         return False  # a native hub has no routes with handlers
 
+    @property
+    def only_moves(self):
+        cdef Flow flow
+        for flow in self.flows:
+            if flow.pump.sender.tapped:
+                return False
+        return True
+
     cpdef schedule(self):
         if not self.scheduled:
             self.scheduled = True

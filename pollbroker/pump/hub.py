@@ -169,6 +169,8 @@ class Flow:
 class Hub:
     """The flows of one broker; see `pollbroker.pump.contract`."""
 
+    only_moves = False
+
     def __init__(
         self,
         owner: HubOwner,

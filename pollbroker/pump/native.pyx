@@ -12,6 +12,7 @@ import ctypes
 
 cimport cython
 from cpython.bytes cimport PyBytes_AsStringAndSize, PyBytes_FromStringAndSize
+from libc.math cimport INFINITY, ceil
 from libc.stdint cimport uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
@@ -281,3 +282,6 @@ include "hub.pxi"
 
 
 include "collector.pxi"
+
+
+include "turns.pxi"

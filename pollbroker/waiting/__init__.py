@@ -1,4 +1,5 @@
-"""Waiting: the one place where the engine's thread sleeps, in `zmq.Poller.poll`.
+"""Waiting: the one place where the engine's thread sleeps, in `zmq.Poller.poll`. (Turns in which messages are moved and
+nothing else happens are made natively, and sleep in the function that it calls: `pollbroker.pump.turns`.)
 
 With `spin_s` the thread first asks repeatedly for a while whether something has happened, since being woken by the
 kernel takes longer than most round trips should.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from pollbroker.errors import EngineError
-from pollbroker.pump import Hub, Socket
+from pollbroker.pump import Bursts, Hub, MessageTurns, Socket
 
 Wake: TypeAlias = Callable[[], None]
 
@@ -49,6 +49,13 @@ class Waiter(Protocol):
     def wait(self, timeout_ms: int | None) -> list[Wake]:
         """Sleep until something happens, or for `timeout_ms` (0: do not sleep; None: without limit). Return the `wake`
         functions of what has happened."""
+
+    def make_message_turns(self, bursts: Bursts) -> MessageTurns | None:
+        """Make what makes turns in place of `wait`, unless `has_wakes`. None if every turn has to call `wait`."""
+
+    @property
+    def has_wakes(self) -> bool:
+        """True if `wait` would return at once with something that no descriptor tells."""
 
     def fileno(self) -> int:
         """A descriptor that is readable when `wait` would not sleep. Raises `EngineError` if the waiter has none."""

@@ -6,7 +6,7 @@ from typing import Final
 import zmq
 
 from pollbroker.errors import EngineError
-from pollbroker.pump import Hub, Socket
+from pollbroker.pump import Bursts, Hub, Socket
 from pollbroker.waiting.contract import Poller, Wake, check_new, spin_until
 
 _POLLIN: Final = int(zmq.POLLIN)
@@ -17,6 +17,7 @@ class FlatWaiter:
 
     name = "flat"
     needs_interest = True
+    has_wakes = False
 
     def __init__(self, poller: Poller, spin_s: float) -> None:
         self._poller = poller
@@ -84,6 +85,9 @@ class FlatWaiter:
             return list(
                 self._wakes
             )  # a socket was closed, or its context terminated: wake all owners, so that the right one finds out
+
+    def make_message_turns(self, bursts: Bursts) -> None:
+        """None: the poller tells which sockets are ready, and no set."""
 
     def fileno(self) -> int:
         raise EngineError("the flat waiter has no descriptor: call step() at intervals, or use the nested waiter")

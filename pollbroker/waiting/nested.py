@@ -5,11 +5,11 @@ import selectors
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import zmq
 
-from pollbroker.pump import Collector, Hub, Implementation, Socket
+from pollbroker.pump import Bursts, Collector, Hub, Implementation, MessageTurns, Socket
 from pollbroker.waiting.contract import Poller, Wake, check_new, spin_until
 
 _POLLIN: Final = int(zmq.POLLIN)
@@ -50,10 +50,10 @@ class NestedWaiter:
         self._replaced_wakes: list[Wake] = []
         self._spin_s = spin_s
         self._sleeps = 0  # in a row, before which nothing was ready
-        collector: Collector | None = None
+        self._native_collector: Collector | None = None
         if isinstance(self._set, _EpollSet):
-            collector = implementation.make_collector(self._set.fileno(), self._wakes)
-        self._collector: Collector = collector or self._set
+            self._native_collector = implementation.make_collector(self._set.fileno(), self._wakes)
+        self._collector: _Collects = self._native_collector or self._set
 
     def add(self, target: Socket | int, wake: Wake) -> None:
         check_new(target, self._descriptors)
@@ -94,6 +94,15 @@ class NestedWaiter:
             self._sleeps += 1
         return (self._collector.collect(0.0) or []) if self._poller.poll(timeout_ms) else []
 
+    def make_message_turns(self, bursts: Bursts) -> MessageTurns | None:
+        if self._native_collector is None or self._always_polls:
+            return None
+        return self._native_collector.make_message_turns(bursts, spin_s=self._spin_s, look_every=_LOOK_EVERY)
+
+    @property
+    def has_wakes(self) -> bool:
+        return bool(self._replaced_wakes)
+
     def fileno(self) -> int:
         return self._set.fileno()
 
@@ -102,8 +111,14 @@ class NestedWaiter:
         self._set.close()
 
 
+class _Collects(Protocol):
+    """What every collector can do, the waiter's own ones too."""
+
+    def collect(self, spin_s: float, /) -> list[Wake] | None: ...
+
+
 class _EpollSet:
-    """An epoll set, and a collector of it (`pollbroker.pump.contract`). `selectors` would need 200 bytes more a
+    """An epoll set, and a collector of it (`pollbroker.pump.turns`). `selectors` would need 200 bytes more a
     socket."""
 
     def __init__(self, wakes: dict[int, Wake], epoll: Callable[[], Any]) -> None:

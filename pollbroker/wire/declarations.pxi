@@ -59,7 +59,7 @@ cdef extern from "net.h" nogil:
 
     cdef struct wire:
         pool pool
-        link changed, unwritten
+        link changed, unwritten, asking
         double now_s
         size_t ports_alive, peers_alive
 

@@ -141,6 +141,14 @@ cdef class Hub:
     def working(self):
         return False  # no route of this hub has a handler
 
+    @property
+    def only_moves(self):
+        cdef Flow flow
+        for flow in self.flows:
+            if flow.pump.tap is not None:
+                return False
+        return True
+
     cpdef schedule(self):
         if not self.scheduled:
             self.scheduled = True

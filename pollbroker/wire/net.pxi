@@ -19,6 +19,7 @@ cdef class Net:
     have ended by a fault since the last call. It is called once a second at most, and once more at the end of a port."""
     cdef object on_notices
     cdef object clock
+    cdef list to_call  # since something has happened
     cdef dict told  # of simulated streams: what has happened at them
     cdef public object failure
     """What a simulated stream has raised; None if nothing."""
@@ -28,6 +29,7 @@ cdef class Net:
         self.clock = clock
         self.on_fault = _tell_nobody
         self.told = {}
+        self.to_call = []
         if clock is not None and not _was_net_made:
             map_set_secret(1, 2)  # nothing was hashed yet; so the order in maps is that of any other run
         _was_net_made = True
@@ -80,7 +82,24 @@ cdef class Net:
     def serve(self):
         """Do what can be done at once, and return what is to be called: the `on_ready` of ports, and the `on_end` of
         connectors."""
-        cdef list calls = []
+        self._serve()
+        calls, self.to_call = self.to_call, []
+        return calls
+
+    def serve_alone(self):
+        """Do what can be done at once. Return False if somebody is to be called, or told of something: then `serve` is to
+        be called next."""
+        self._serve()
+        return not (self.to_call or self._has_news())
+
+    cdef bint _has_news(self) noexcept:
+        """Return True if `tell_notices` or `next_question` has something."""
+        cdef wire *wire = &self.net.wire
+        return self.net.notices.count or self.net.notices.lost or wire.asking.next != &wire.asking
+
+    cdef int _serve(self) except -1:
+        """Do what can be done at once, and add to `to_call` what is to be called."""
+        cdef list calls = self.to_call
         cdef int count = 0
         cdef link *link
         cdef port *changed
@@ -115,7 +134,7 @@ cdef class Net:
             elif owner.on_ready is not None:
                 calls.append(owner.on_ready)
         net_arm(&self.net)
-        return calls
+        return 0
 
     cdef _take_fault(self):
         """What is to be called about the connections that have ended by a fault, of which nobody was told yet."""

@@ -124,9 +124,9 @@ def test_a_turn_moves_one_burst(
 def test_no_burst_begins_in_a_turn_that_has_lasted_long(
     make_engine: MakeEngine, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pollbroker.loop._LONGEST_WORK_S", 0.25)
     engine = make_engine(clock=Passing())
     peers = streamers(engine, connect, 5)
-    monkeypatch.setattr("pollbroker.loop._LONGEST_WORK_S", 0.25)
     served: list[list[int]] = []
     for _ in range(2):
         for producer, _ in peers:
