@@ -6,7 +6,7 @@
 
 cdef struct zmq_pollitem_t:
     void *socket
-    int fd
+    int fd  # another type on Windows, which has no epoll
     short events
     short revents
 
@@ -64,6 +64,7 @@ cdef class MessageTurns:
                     return None
                 sleep_ms = <int> ceil(left_s * 1000)
             self.made += 1
+            PyErr_CheckSignals()  # nothing else calls the handlers as long as messages come
 
     cdef list _wait(self, int sleep_ms):
         """Sleep until something has happened, for `sleep_ms` at most (-1: without limit). Return what is to be called."""

@@ -1,11 +1,14 @@
 """The turns that are made natively: which ones they are, and what is left to the loop. The hubs here are the test's."""
 
+import _thread
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import zmq
@@ -248,6 +251,19 @@ def test_signal_handler_is_called_in_a_sleep(rig: Callable[..., Rig], raises: bo
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert called == [signal.SIGALRM]
+
+
+# Here every function is native that the turns call, so that Python itself calls no handler.
+def test_signal_handler_is_called_between_turns(rig: Callable[..., Rig]) -> None:
+    turns, net = rig(), SimpleNamespace(fileno=lambda: -1, serve_alone=None)
+    net.flush = partial(_thread.interrupt_main, signal.SIGALRM)
+    turns.turns.watch_net(cast(Any, net))
+    turns.ready.append(SimpleNamespace(only_moves=True, work=partial(min, 0)))
+    before = signal.signal(signal.SIGALRM, lambda number, frame: turns.wire.ring())
+    try:
+        assert made(turns) == ["wire"]
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_net_serves_itself_and_is_flushed_in_each_turn_but_the_last(

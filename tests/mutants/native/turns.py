@@ -62,6 +62,12 @@ TURN_MUTANTS: Final[tuple[Mutant, ...]] = (
         test=f"{_TEST}test_signal_handler_is_called_in_a_sleep",
     ),
     Mutant(
+        "signals wait for as long as messages come",
+        TURNS,
+        (("            PyErr_CheckSignals()", "            pass"),),
+        test=f"{_TEST}test_signal_handler_is_called_between_turns",
+    ),
+    Mutant(
         "what has ended a sleep is not read",
         TURNS,
         (("        return (self.collector.collect(0.0) or []) if count > 0 else []", "        return []"),),
