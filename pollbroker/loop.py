@@ -255,9 +255,9 @@ class Loop:
     def _wait(self, timeout_ms: int | None, only_one: bool) -> list[Wake] | None:
         """Wait, and return what is to be called then. None if the hubs have worked since, and nothing else is to be
         done before the end of the turn."""
-        if self._message_turns is None or self.readers.ready or self.on_idle or self._waiter.has_wakes:
-            return self._waiter.wait(0 if self._ready or self.readers.ready else timeout_ms)
         try:
+            if self._message_turns is None or self.readers.ready or self.on_idle or self._waiter.has_wakes:
+                return self._waiter.wait(0 if self._ready or self.readers.ready else timeout_ms)
             return self._message_turns.make(timeout_ms, only_one)
         except BaseException:
             self._waker.wake()  # as in a turn
