@@ -14,6 +14,7 @@ import zmq
 
 from pollbroker import REFLECTOR, STREAMER, Device, EndpointError, Engine, EngineError, Route
 from pollbroker.broker import working_broker
+from pollbroker.engine import engine_loop
 from pollbroker.opening import ADDRESS_RELEASE_S, ReleasedAddresses
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.bystander import Bystander
@@ -197,8 +198,12 @@ def test_closed_sockets_address_may_be_used_again(
         if removed:
             engine.remove(f"old-{number}")
     addresses = {socket.underlying for socket in lent}
-    for socket in lent:
-        socket.close(linger=0)
+
+    def close() -> None:
+        for socket in lent:
+            socket.close(linger=0)
+
+    engine_loop(engine).calls.call(close)  # between two turns: libzmq may not be polling what is closed
     # Freed memory is used again, so that most of these sockets have the address of an earlier one.
     fresh = [context.socket(zmq.PULL) for _ in range(60)]
     for number, source in enumerate(sorted(fresh, key=lambda socket: socket.underlying not in addresses)[:20]):
