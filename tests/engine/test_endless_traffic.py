@@ -10,6 +10,7 @@ import pytest
 import zmq
 
 from pollbroker import QUEUE, STREAMER, Engine, EngineError, EventKind
+from pollbroker.engine import engine_loop
 from tests.support.accounts import flow_of
 from tests.support.addresses import ANY_PORT, endpoint
 from tests.support.deadline import DEADLINE_S, wait_until
@@ -118,6 +119,21 @@ def test_what_a_tap_calls_is_called_within_a_turn(make_engine: MakeEngine, conne
     rest(engine)
     assert [peers.pull.recv() for _ in range(2)] == [b"first", b"x"]
     assert said == ["step() was called from within a turn of the loop"]
+
+
+# A broker that has more than a burst is ready in the next turn, without an event.
+def test_handlers_are_called_within_a_turn(make_engine: MakeEngine, connect: Connect) -> None:
+    engine = make_engine(burst_messages=1)
+    calls, within = engine_loop(engine).calls, []
+
+    def handler(message: list[bytes]) -> list[bytes]:
+        within.append(calls.in_own_turn())
+        return message
+
+    peers = Peers(connect, engine.add("s", streamer_with(handler), frontend=ANY_PORT, backend=ANY_PORT))
+    engine.start()
+    peers.check(*[b"%d" % number for number in range(200)])
+    assert within == [True] * 200
 
 
 def test_every_turn_is_counted(ring: Engine) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import socket as net
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,6 +79,24 @@ def test_reader_of_what_has_no_descriptor_or_is_closed_is_refused(make_engine: M
         engine.add_reader(own, print)
     with pytest.raises(EngineError, match=r"^9999 cannot be read: Bad file descriptor$"):
         engine.add_reader(9999, print)
+
+
+def test_reader_is_called_when_its_closed_descriptor_was_given_to_a_socket(
+    make_engine: MakeEngine, context: zmq.Context[Socket]
+) -> None:
+    engine = make_engine(waiter="nested")  # the flat one knows sockets, and not their descriptors
+    context.socket(zmq.PULL)  # the context's own descriptors are opened with its first socket
+    reader, writer = net.socketpair()
+    number, called = reader.fileno(), threading.Event()
+    engine.add_reader(number, called.set)
+    rest(engine)
+    reader.close()
+    made = (context.socket(zmq.PULL) for _ in range(100))  # each is given the lowest number that is free
+    source = next(socket for socket in made if socket.getsockopt(zmq.FD) == number)
+    engine.register(source, context.socket(zmq.PUSH), STREAMER, name="a")
+    rest(engine)
+    assert called.is_set()
+    writer.close()
 
 
 def test_socket_reader_takes_one_message_a_turn_and_misses_none(engine: Engine, connect: Connect) -> None:
